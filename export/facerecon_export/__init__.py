@@ -1,0 +1,1 @@
+"""FaceModel weights -> ONNX files, each checked against the PyTorch model."""

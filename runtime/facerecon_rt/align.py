@@ -1,0 +1,107 @@
+"""Box or pose -> square around the head -> crop. The one place that decides what the network sees.
+
+The square is fixed in the head, not in the picture: its centre is the projection of one point of the head, its side a
+number of millimetres at the face's scale. So an open mouth or a turned head does not move or resize it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .types import Crop, Floats, Image
+
+CROP_CENTRE_MM: tuple[float, float, float] = (0.0, -30.0, 0.0)
+"""Head frame (origin midway between the eyeballs of the mean face): what projects to the middle of the crop."""
+CROP_SIDE_MM = 190.0
+BOX_SIDE_MM = 140.0
+"""Side of the face box that detectors give and records show, around the same centre."""
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """A square in the frame, turned with the head: where a crop is taken."""
+
+    x: float
+    """Centre, frame pixels."""
+    y: float
+    side: float
+    """Frame pixels."""
+    roll: float = 0.0
+    """Radians, clockwise in the picture: how far the square is turned so that the head stands upright in it."""
+
+
+def square_from_camera(frame_from_head: ArrayLike) -> Square:
+    """(3, 4) scaled-orthographic camera -> the square of that head, upright with it."""
+    camera = np.asarray(frame_from_head, np.float64)
+    x, y, _ = camera[:, :3] @ np.array(CROP_CENTRE_MM) + camera[:, 3]
+    scale = float(np.cbrt(np.linalg.det(camera[:, :3])))
+    # Where the head's "up" points in the picture; straight up is (0, -1).
+    up_x, up_y = camera[0, 1], camera[1, 1]
+    return Square(float(x), float(y), CROP_SIDE_MM * scale, math.atan2(up_x, -up_y))
+
+
+def square_from_box(box: ArrayLike) -> Square:
+    """(4,) xyxy face box -> its square. The inverse of `box_from_square` for an upright head."""
+    x1, y1, x2, y2 = np.asarray(box, np.float64)
+    side = max(x2 - x1, y2 - y1) * CROP_SIDE_MM / BOX_SIDE_MM
+    return Square(float(x1 + x2) / 2, float(y1 + y2) / 2, float(side))
+
+
+def box_from_square(square: Square) -> Floats:
+    """The upright face box (4,) xyxy, frame pixels: BOX_SIDE_MM at the face's scale, around the square's centre."""
+    half = square.side * BOX_SIDE_MM / CROP_SIDE_MM / 2
+    return np.array([square.x - half, square.y - half, square.x + half, square.y + half], np.float32)
+
+
+def frame_from_crop(square: Square, size: int) -> Floats:
+    """(3, 4) similarity: crop pixels and depth -> frame pixels and depth, for a crop of size x size pixels."""
+    scale = square.side / size
+    c, s = scale * math.cos(square.roll), scale * math.sin(square.roll)
+    middle = (size - 1) / 2
+    return np.array(
+        [
+            [c, -s, 0.0, square.x - (c - s) * middle],
+            [s, c, 0.0, square.y - (s + c) * middle],
+            [0.0, 0.0, scale, 0.0],
+        ],
+        np.float32,
+    )
+
+
+def compose(target_from_middle: ArrayLike, middle_from_source: ArrayLike) -> Floats:
+    """(3, 4) after (3, 4), or batches (..., 3, 4) of them: target_from_source."""
+    a = np.asarray(target_from_middle, np.float32)
+    b = np.asarray(middle_from_source, np.float32)
+    linear = a[..., :3] @ b
+    linear[..., 3] += a[..., 3]
+    return linear
+
+
+def align(image: Image, square: Square, size: int) -> Crop:
+    """Frame image (H, W, 3) uint8 BGR and a square -> the head upright in a crop of size x size pixels.
+
+    Outside the frame the crop is black. When the square is more than twice the crop, the frame is first reduced by
+    area averaging, so that a large photograph does not alias.
+    """
+    transform = frame_from_crop(square, size)
+    crop_affine = transform[:2, [0, 1, 3]].astype(np.float64)
+    scale = square.side / size
+    if scale > 2.0:
+        half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + 1
+        height, width = image.shape[:2]
+        x1, y1 = max(0, math.floor(square.x - half)), max(0, math.floor(square.y - half))
+        x2, y2 = min(width, math.ceil(square.x + half) + 1), min(height, math.ceil(square.y + half) + 1)
+        if x2 > x1 and y2 > y1:
+            reduced_width, reduced_height = max(1, round((x2 - x1) / scale)), max(1, round((y2 - y1) / scale))
+            rx, ry = (x2 - x1) / reduced_width, (y2 - y1) / reduced_height
+            image = cv2.resize(image[y1:y2, x1:x2], (reduced_width, reduced_height), interpolation=cv2.INTER_AREA)
+            # frame = (reduced + 0.5) * r - 0.5 + corner, solved for reduced
+            crop_affine[0] = (crop_affine[0] + [0, 0, 0.5 - x1]) / rx - [0, 0, 0.5]
+            crop_affine[1] = (crop_affine[1] + [0, 0, 0.5 - y1]) / ry - [0, 0, 0.5]
+    warped = cv2.warpAffine(image, crop_affine, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return Crop(warped, transform)

@@ -1,0 +1,33 @@
+"""What can go wrong -> one clear line and an exit code."""
+
+from __future__ import annotations
+
+
+class FaceReconError(Exception):
+    """Base of every error this package raises on purpose. The message is one line that names the fix."""
+
+    exit_code: int = 1
+
+
+class UsageError(FaceReconError):
+    """An argument or option makes no sense, or an output cannot be written."""
+
+    exit_code = 2
+
+
+class ModelRefused(FaceReconError):
+    """A model file is missing, is not ours, has the wrong contract version, or asks for things no model should."""
+
+    exit_code = 3
+
+
+class ProviderMissing(FaceReconError):
+    """ONNX Runtime, or the execution provider that was asked for, is not there."""
+
+    exit_code = 4
+
+
+class SourceError(FaceReconError):
+    """A source is missing, unreadable or was lost."""
+
+    exit_code = 5

@@ -1,0 +1,99 @@
+"""Points and cameras -> rotations, Euler angles, rigid and scaled-orthographic fits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .types import Floats
+
+Doubles = NDArray[np.float64]
+
+VIEWER_FROM_FRAME: Doubles = np.diag([1.0, -1.0, -1.0])
+"""Frame axes (x right, y down, z away) to viewer axes (x right, y up, z towards the viewer): a half turn about x."""
+
+
+def nearest_rotation(matrix: ArrayLike) -> Doubles:
+    """(..., 3, 3) any matrix -> the nearest rotation in the Frobenius sense (Higham 1989; determinant kept at +1)."""
+    u, _, vt = np.linalg.svd(np.asarray(matrix, np.float64))
+    sign = np.sign(np.linalg.det(u @ vt))
+    u[..., :, 2] *= sign[..., None]
+    return np.asarray(u @ vt)
+
+
+def mean_rotation(rotations: ArrayLike, weights: ArrayLike | None = None) -> Doubles:
+    """(N, 3, 3) -> (3, 3): the chordal L2 mean (Hartley et al., Rotation Averaging, IJCV 2013)."""
+    return nearest_rotation(np.average(np.asarray(rotations, np.float64), axis=0, weights=weights))
+
+
+def rotation_angle_deg(a: ArrayLike, b: ArrayLike) -> float:
+    """Geodesic distance between two rotations, degrees."""
+    relative = np.asarray(a, np.float64) @ np.asarray(b, np.float64).T
+    vector = [relative[2, 1] - relative[1, 2], relative[0, 2] - relative[2, 0], relative[1, 0] - relative[0, 1]]
+    return float(np.degrees(np.arctan2(np.linalg.norm(vector), np.trace(relative) - 1.0)))
+
+
+def split_camera(frame_from_head: ArrayLike) -> tuple[float, Doubles, Doubles]:
+    """(3, 4) scaled-orthographic camera -> scale (pixels per mm), rotation (3, 3), translation (3,)."""
+    camera = np.asarray(frame_from_head, np.float64)
+    scale = float(np.cbrt(np.linalg.det(camera[:, :3])))
+    return scale, nearest_rotation(camera[:, :3] / scale), camera[:, 3]
+
+
+def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:
+    """(3, 4) camera -> (pitch, yaw, roll) in degrees.
+
+    The head's rotation as the viewer sees it is Ry(yaw) Rx(-pitch) Rz(-roll), axes x right, y up, z towards the viewer:
+    yaw > 0 when the subject turns to their left, pitch > 0 upwards, roll > 0 when the head leans to the subject's left.
+    yaw is in [-180, 180], pitch in [-90, 90]; at pitch = +-90 yaw and roll are not unique, roll is then 0.
+    """
+    r = VIEWER_FROM_FRAME @ split_camera(frame_from_head)[1]
+    sin_pitch = float(np.clip(r[1, 2], -1.0, 1.0))
+    if abs(sin_pitch) > 1.0 - 1e-9:
+        return float(np.degrees(np.arcsin(sin_pitch))), float(np.degrees(np.arctan2(-r[2, 0], r[0, 0]))), 0.0
+    yaw = np.arctan2(r[0, 2], r[2, 2])
+    roll = np.arctan2(-r[1, 0], r[1, 1])
+    return float(np.degrees(np.arcsin(sin_pitch))), float(np.degrees(yaw)), float(np.degrees(roll))
+
+
+def rotation_from_euler(pitch: float, yaw: float, roll: float) -> Doubles:
+    """Degrees as in `euler_from_camera` -> (3, 3) rotation frame_from_head (frame: x right, y down, z away)."""
+    p, y, r = np.radians([-pitch, yaw, -roll])
+    rx = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+    ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    rz = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    return np.asarray(VIEWER_FROM_FRAME @ ry @ rx @ rz)
+
+
+def fit_camera(points_head: ArrayLike, points_frame: ArrayLike) -> Floats:
+    """(K, 3) mm and their (K, 2) pixels -> the scaled-orthographic camera (3, 4) frame_from_head that explains them best.
+
+    Linear least squares for the affine camera, then its rows put on scale times a rotation (Bruckstein et al. 1999).
+    The points must not lie in one plane.
+    """
+    head = np.asarray(points_head, np.float64)
+    frame = np.asarray(points_frame, np.float64)
+    head_mean, frame_mean = head.mean(0), frame.mean(0)
+    affine, *_ = np.linalg.lstsq(head - head_mean, frame - frame_mean, rcond=None)
+    u, s, vt = np.linalg.svd(affine.T, full_matrices=False)
+    rows = u @ vt
+    rotation = np.vstack([rows, np.cross(rows[0], rows[1])])
+    # Along the fixed rotation the best scale is one dot product.
+    projected = (head - head_mean) @ rotation[:2].T
+    scale = float((projected * (frame - frame_mean)).sum() / (projected**2).sum())
+    translation = np.append(frame_mean, 0.0) - scale * rotation @ head_mean
+    return np.hstack([scale * rotation, translation[:, None]]).astype(np.float32)
+
+
+def rigid_align(source: ArrayLike, target: ArrayLike) -> Doubles:
+    """(K, 3) -> (K, 3): `source` moved by the rotation and translation that bring it nearest to `target` (Kabsch 1976)."""
+    a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    a_mean, b_mean = a.mean(0), b.mean(0)
+    rotation = nearest_rotation((b - b_mean).T @ (a - a_mean))
+    return np.asarray((a - a_mean) @ rotation.T + b_mean)
+
+
+def rmse_mm(source: ArrayLike, target: ArrayLike) -> float:
+    """Root mean square vertex distance in mm after rigid alignment of (K, 3) `source` to (K, 3) `target`."""
+    difference = rigid_align(source, target) - np.asarray(target, np.float64)
+    return float(np.sqrt((difference**2).sum(1).mean()))

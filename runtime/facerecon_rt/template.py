@@ -1,0 +1,57 @@
+"""Package data -> the face template: which vertices form triangles, where they lie in the texture, which are landmarks."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .types import Floats
+
+Indices = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceTemplate:
+    """The mesh topology shared by every FaceModel; made by `facerecon-train prepare`, see NOTICE."""
+
+    triangles: Indices
+    """(T, 3) vertex indices, counter-clockwise seen from outside."""
+    uv: Floats
+    """(V, 2) 0..1, origin at the lower left, no overlaps."""
+    landmarks: Indices
+    """(68,) vertex indices, iBUG order."""
+    landmark_positions: Floats
+    """(68, 3) mm, head frame: where the landmarks lie on the mean face."""
+    symmetry: Indices
+    """(V,) index of the vertex mirrored left to right."""
+    jaw_candidates: Indices
+    """(17, K) vertex indices along the face per jaw point, from which the visible contour is chosen when the head turns."""
+    sha256: str
+    """Of the package data file; the contract binds a model to it."""
+
+    @property
+    def vertex_count(self) -> int:
+        """V."""
+        return len(self.uv)
+
+
+@cache
+def load_template() -> FaceTemplate:
+    """The template that ships with the package. Loaded once."""
+    data = files("facerecon_rt").joinpath("template.npz").read_bytes()
+    with np.load(BytesIO(data), allow_pickle=False) as arrays:
+        return FaceTemplate(
+            triangles=arrays["triangles"].astype(np.int32),
+            uv=arrays["uv"].astype(np.float32),
+            landmarks=arrays["landmarks"].astype(np.int32),
+            landmark_positions=arrays["landmark_positions"].astype(np.float32),
+            symmetry=arrays["symmetry"].astype(np.int32),
+            jaw_candidates=arrays["jaw_candidates"].astype(np.int32),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )

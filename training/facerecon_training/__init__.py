@@ -1,0 +1,1 @@
+"""Face model, rendered faces and photographs -> FaceModel weights."""
