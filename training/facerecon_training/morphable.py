@@ -1,0 +1,167 @@
+"""ICT-FaceKit files -> a morphable head, and our face template with its mean, identity modes and blendshapes.
+
+ICT-FaceKit: Li et al., Learning Formation of Physically-Based Face Attributes, CVPR 2020 (MIT licence). It is a teacher
+at training time; none of its arrays is shipped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import UsageError
+from facerecon_rt.types import Floats
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+Indices = NDArray[np.int32]
+
+HEAD_VERTICES = 26719
+FACE_VERTICES = 6706
+"""ICT-FaceKit's narrow face area is vertices 0 to 6705."""
+EYEBALLS = (slice(21451, 23021), slice(23021, 24591))
+PARTS = {
+    "face": (0, 9409),
+    "head": (9409, 11248),
+    "mouth_socket": (11248, 13294),
+    "eye_socket": (13294, 14062),
+    "gums": (14062, 17039),
+    "teeth": (17039, 21451),
+    "eyeballs": (21451, 24591),
+    "lashes": (25351, 26719),
+}
+"""Vertex ranges of the head; what lies between 24591 and 25351 (tear film, occlusion shells) is never rendered."""
+IDENTITY_MODES = 100
+WHERE = "get it with `git clone https://github.com/ICT-VGL/ICT-FaceKit` and give its FaceXModel folder"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MorphableHead:
+    """The whole head. Vertices are mean + identity weights @ identity + expression weights @ expression."""
+
+    mean: Floats
+    """(26719, 3) mm, head frame (origin midway between the eyeballs)."""
+    identity: Floats
+    """(100, 26719, 3) mm per standard deviation."""
+    expression: Floats
+    """(53, 26719, 3) mm at full activation, in the order of contract.BLENDSHAPES."""
+    triangles: Indices
+    """(T, 3), counter-clockwise seen from outside."""
+    landmarks: Indices
+    """(68,) vertex indices, iBUG order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MorphableFace:
+    """The same model on the vertices of our face template."""
+
+    mean: Floats
+    """(V, 3) mm, head frame."""
+    identity: Floats
+    """(100, V, 3) mm per standard deviation."""
+    expression: Floats
+    """(53, V, 3) mm at full activation."""
+
+
+def read_head(path: Path) -> MorphableHead:
+    """A packed `.npz`, or a FaceXModel folder as its authors lay it out -> the head in millimetres, head frame.
+
+    Raises UsageError naming the file that is missing or wrong and where to get it.
+    """
+    if path.is_dir():
+        nested = path / "FaceXModel"
+        head = _read_folder(nested if nested.is_dir() else path)
+    elif path.is_file():
+        head = _read_npz(path)
+    else:
+        raise UsageError(f"no face model at {path}; {WHERE}")
+    origin = np.mean([head.mean[part].mean(0) for part in EYEBALLS], axis=0)
+    return MorphableHead(head.mean - origin, head.identity, head.expression, head.triangles, head.landmarks)
+
+
+def _read_npz(path: Path) -> MorphableHead:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = {"mean", "identity", "expression", "expression_names", "quads", "landmarks68"} - set(arrays)
+            if missing:
+                raise UsageError(f"{path} lacks the arrays {sorted(missing)}; it is not a packed ICT-FaceKit")
+            if tuple(str(name) for name in arrays["expression_names"]) != BLENDSHAPES:
+                raise UsageError(f"{path}: its expression_names are not ICT-FaceKit's 53")
+            head = MorphableHead(
+                arrays["mean"].astype(np.float32),
+                arrays["identity"].astype(np.float32),
+                arrays["expression"].astype(np.float32),
+                _triangles(arrays["quads"]),
+                arrays["landmarks68"].astype(np.int32),
+            )
+    except (ValueError, OSError, EOFError) as error:
+        raise UsageError(f"{path} is not a readable .npz file ({error}); {WHERE}") from error
+    _check_shape(path, head.mean, (HEAD_VERTICES, 3))
+    _check_shape(path, head.identity, (IDENTITY_MODES, HEAD_VERTICES, 3))
+    _check_shape(path, head.expression, (len(BLENDSHAPES), HEAD_VERTICES, 3))
+    return head
+
+
+def _check_shape(path: Path, array: Floats, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise UsageError(f"{path} has an array of shape {array.shape} where ICT-FaceKit has {shape}; {WHERE}")
+
+
+def _read_folder(folder: Path) -> MorphableHead:
+    names = ["generic_neutral_mesh", *(f"identity{i:03}" for i in range(IDENTITY_MODES)), *BLENDSHAPES]
+    indices_path = folder / "vertex_indices.json"
+    files = [indices_path, *(folder / f"{name}.obj" for name in names)]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UsageError(f"{folder} lacks {missing[0]}{more}; {WHERE}")
+    mean = _read_obj_vertices(files[1])
+    offsets = [
+        _read_obj_vertices(file) - mean for file in tqdm(files[2:], desc="reading ICT-FaceKit", unit="mesh", leave=False)
+    ]
+    landmarks = np.array(json.loads(indices_path.read_text())["idx_to_landmark_verts"], np.int32)
+    return MorphableHead(
+        mean,
+        np.stack(offsets[:IDENTITY_MODES]),
+        np.stack(offsets[IDENTITY_MODES:]),
+        _triangles(_read_obj_quads(files[1])),
+        landmarks,
+    )
+
+
+def _read_obj_vertices(path: Path) -> Floats:
+    """(26719, 3) mm. The files are in centimetres; read in their own order, which a mesh library would not keep."""
+    rows = [line.split()[1:4] for line in path.read_text().splitlines() if line.startswith("v ")]
+    if len(rows) != HEAD_VERTICES:
+        raise UsageError(f"{path} has {len(rows)} vertices where ICT-FaceKit has {HEAD_VERTICES}; {WHERE}")
+    return np.array(rows, np.float32) * 10.0
+
+
+def _read_obj_quads(path: Path) -> Indices:
+    """(F, 4) vertex indices from 0, -1 in the fourth column of a triangle."""
+    faces = []
+    for line in path.read_text().splitlines():
+        if line.startswith("f "):
+            corners = [int(corner.split("/")[0]) - 1 for corner in line.split()[1:]]
+            faces.append(corners if len(corners) == 4 else [*corners, -1])
+    return np.array(faces, np.int32)
+
+
+def _triangles(quads: NDArray[np.int32]) -> Indices:
+    second = quads[quads[:, 3] >= 0][:, [0, 2, 3]]
+    return np.vstack([quads[:, :3], second]).astype(np.int32)
+
+
+def face_from_head(head: MorphableHead, source_vertices: Indices, source_weights: Floats) -> MorphableFace:
+    """Carry mean, modes and blendshapes over to the template by barycentric coordinates.
+
+    source_vertices (V, 3) head vertex indices and source_weights (V, 3), rows summing to 1.
+    """
+
+    def carry(array: Floats) -> Floats:
+        return np.asarray((array[..., source_vertices, :] * source_weights[..., None]).sum(-2), np.float32)
+
+    return MorphableFace(carry(head.mean), carry(head.identity), carry(head.expression))
