@@ -31,9 +31,9 @@ PARTS = {
     "gums": (14062, 17039),
     "teeth": (17039, 21451),
     "eyeballs": (21451, 24591),
-    "lashes": (25351, 26719),
 }
-"""Vertex ranges of the head; what lies between 24591 and 25351 (tear film, occlusion shells) is never rendered."""
+"""Vertex ranges of the head that are rendered. What follows, tear film, occlusion shells and lashes, is left out: as opaque
+surfaces they would paint every eye black."""
 IDENTITY_MODES = 100
 WHERE = "get it with `git clone https://github.com/ICT-VGL/ICT-FaceKit` and give its FaceXModel folder"
 

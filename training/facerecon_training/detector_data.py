@@ -1,0 +1,219 @@
+"""Photographs -> one labelled cache for the face detector: pictures, face boxes, and regions that teach nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt import align, pose
+from facerecon_rt.detect import YunetDetector
+from facerecon_rt.errors import UsageError
+from facerecon_rt.template import load_template
+from facerecon_rt.types import Detection, Floats, Image
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+CACHE_VERSION = 1
+ANNOTATED = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")
+TIGHT = ("aaf-train", "youtube-train")
+"""Sets whose photographs end close to the face."""
+POINTS_49 = np.array([i for i in range(17, 68) if i not in (60, 64)])
+"""iBUG indices of the points in a 49-point file."""
+POINTING_PEOPLE = ("01", "02", "03", "04", "05", "06")
+"""Of Pointing'04, for training; the others are for evaluation."""
+YUNET = "detector/face_detection_yunet_2023mar.onnx"
+
+CERTAIN, DOUBTFUL = 0.8, 0.3
+"""YuNet's scores: from the first a face, from the second a region to ignore."""
+BACKGROUND_SCORE = 0.5
+"""A background with a face of this score shows people: left out."""
+TIGHT_MARGIN = 60
+"""Pixels of black around a tight photograph, so that YuNet sees the face whole."""
+VALIDATION_EVERY = {"photographs": 20, "backgrounds": 5}
+"""Every so many-th picture is kept aside: photographs to choose the threshold, backgrounds to count false positives."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImage:
+    """A picture and what is known of the faces in it."""
+
+    image: Image
+    faces: Floats
+    """(K, 4): centre x, centre y, side in pixels; 1 for a face, 0 for a region to ignore."""
+    group: str
+    """Its data set's name, "head_pose" or "backgrounds"."""
+    held_out: bool
+
+
+def read_points(path: Path) -> Floats:
+    """An iBUG .pts file, 1-based -> (68, 2) or (49, 2), pixels with the origin at the centre of the top-left one."""
+    text = path.read_text(encoding="ascii")
+    numbers = text[text.index("{") + 1 : text.index("}")].split()
+    return np.array(numbers, np.float32).reshape(-1, 2) - 1
+
+
+def box_from_points(points: Floats) -> Floats:
+    """(68, 2) or (49, 2) annotated points -> (4,) xyxy, our face box, by the camera that explains them."""
+    head = load_template().landmark_positions
+    if len(points) == len(POINTS_49):
+        head = head[POINTS_49]
+    return align.box_from_square(align.square_from_camera(pose.fit_camera(head, points)))
+
+
+def label_from_box(box: Floats, known: bool) -> list[float]:
+    """(4,) xyxy -> centre x, centre y, side, known."""
+    x1, y1, x2, y2 = (float(v) for v in box)
+    return [(x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1), float(known)]
+
+
+def same_face(a: list[float], b: list[float], distance: float = 0.5, factor: float = 1.8) -> bool:
+    """Do two labels mean one face: centres within `distance` sides of `b`, sides within `factor`."""
+    near = math.hypot(a[0] - b[0], a[1] - b[1]) <= distance * b[2]
+    return near and 1 / factor <= a[2] / b[2] <= factor
+
+
+def label_photograph(image: Image, own: list[float], found: list[Detection], noisy: bool) -> list[list[float]] | None:
+    """The annotated face and the others that YuNet sees -> labels; None where a noisy annotation contradicts YuNet."""
+    labels = [own]
+    for detection in found:
+        other = label_from_box(detection.box, detection.score >= CERTAIN)
+        if same_face(other, own):
+            if noisy and other[3] and not same_face(other, own, 0.2, 1.3):
+                return None
+            continue
+        if noisy and other[3] and math.hypot(other[0] - own[0], other[1] - own[1]) < 0.5 * own[2]:
+            return None
+        labels.append(other)
+    return labels
+
+
+def detect_padded(detector: YunetDetector, image: Image, margin: int) -> list[Detection]:
+    """YuNet on the image within a black margin; boxes in pixels of the image itself."""
+    padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+    return [Detection(d.box - margin, d.score) for d in detector.detect(padded)]
+
+
+def label_images(data: Path) -> Iterator[LabelledImage]:
+    """Everything the detector learns from, in a fixed order."""
+    if not (data / YUNET).is_file():
+        raise UsageError(f"no {YUNET} under {data}; give the data folder with --data or FACERECON_DATA")
+    yunet = YunetDetector(data / YUNET, score=DOUBTFUL)
+    for group in ANNOTATED:
+        for number, path in enumerate(sorted((data / "faces" / group).glob("*.jpg"))):
+            image = read_image(path)
+            own = label_from_box(box_from_points(read_points(path.with_suffix(".pts"))), True)
+            found = detect_padded(yunet, image, TIGHT_MARGIN) if group in TIGHT else yunet.detect(image)
+            labels = label_photograph(image, own, found, noisy=group in TIGHT)
+            if labels is not None:
+                held_out = number % VALIDATION_EVERY["photographs"] == 0
+                yield LabelledImage(image, np.array(labels, np.float32), group, held_out)
+    yield from label_pointing(data / "head_pose", yunet)
+    number = 0
+    for path in sorted((data / "backgrounds").glob("*.jpg")):
+        image = read_image(path)
+        # Twice as large too: faces too small for YuNet would teach the detector that faces are background.
+        twice = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+        found = yunet.detect(image) + [Detection(d.box / 2, d.score) for d in yunet.detect(twice)]
+        if any(d.score > BACKGROUND_SCORE for d in found):
+            continue
+        labels = [label_from_box(d.box, False) for d in found]
+        held_out = number % VALIDATION_EVERY["backgrounds"] == 0
+        yield LabelledImage(image, np.array(labels, np.float32).reshape(-1, 4), "backgrounds", held_out)
+        number += 1
+
+
+def pointing_angles(path: Path) -> tuple[str, int, int]:
+    """personNNS<II><tilt><pan>.jpg -> person, tilt and pan in degrees."""
+    name = path.stem.removeprefix("person")
+    signs = [i for i, c in enumerate(name) if c in "+-"]
+    return name[:2], int(name[signs[0] : signs[1]]), int(name[signs[1] :])
+
+
+def label_pointing(folder: Path, yunet: YunetDetector) -> Iterator[LabelledImage]:
+    """Pointing'04: YuNet's face where it is certain. Looked at: right up to pan +-90; not where only hair is seen."""
+    for path in sorted(folder.glob("person*.jpg")):
+        person, _, _ = pointing_angles(path)
+        if person not in POINTING_PEOPLE:
+            continue
+        image = read_image(path)
+        found = yunet.detect(image)
+        if found and found[0].score >= CERTAIN:
+            labels = [label_from_box(found[0].box, True)]
+            yield LabelledImage(image, np.array(labels, np.float32), "head_pose", False)
+
+
+def read_image(path: Path) -> Image:
+    """(H, W, 3) uint8 BGR. Raises UsageError where the file is no image."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UsageError(f"{path}: cannot be read as an image; get the data again")
+    return np.asarray(image, np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorCache:
+    """All labelled pictures in one file that is mapped, not loaded."""
+
+    pixels: NDArray[np.uint8]
+    """(total,) all pictures, row by row, BGR."""
+    offsets: NDArray[np.int64]
+    """(N,) where each begins."""
+    sizes: NDArray[np.int32]
+    """(N, 2) height, width."""
+    groups: NDArray[np.str_]
+    """(N,) data set names."""
+    held_out: NDArray[np.bool_]
+    """(N,)"""
+    faces: list[Floats]
+    """N of (K, 4), as in LabelledImage."""
+
+    def image(self, index: int) -> Image:
+        """(H, W, 3) uint8 BGR, a view that must not be written to."""
+        height, width = (int(v) for v in self.sizes[index])
+        start = int(self.offsets[index])
+        return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def build_cache(data: Path, folder: Path) -> DetectorCache:
+    """Labels everything once and writes `folder`/pixels.bin and labels.npz, or opens what is there already."""
+    labels_path = folder / "labels.npz"
+    if not labels_path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        offsets, sizes, groups, held_out, counts, faces = [], [], [], [], [], []
+        with (folder / "pixels.bin").open("wb") as pixels:
+            for item in tqdm(label_images(data), desc="label", unit="image", mininterval=5):
+                offsets.append(pixels.tell())
+                sizes.append(item.image.shape[:2])
+                groups.append(item.group)
+                held_out.append(item.held_out)
+                counts.append(len(item.faces))
+                faces.append(item.faces)
+                pixels.write(np.ascontiguousarray(item.image).tobytes())
+        # Last, and in one step: a build that was killed leaves no labels.
+        partial = folder / "labels.partial.npz"
+        np.savez(
+            partial,
+            offsets=np.array(offsets, np.int64),
+            sizes=np.array(sizes, np.int32),
+            groups=np.array(groups),
+            held_out=np.array(held_out),
+            counts=np.array(counts),
+            faces=np.concatenate(faces),
+        )
+        partial.rename(labels_path)
+        summary = {g: int((np.array(groups) == g).sum()) for g in dict.fromkeys(groups)}
+        (folder / "summary.json").write_text(json.dumps({"version": CACHE_VERSION, "images": summary}, indent=1))
+    with np.load(labels_path, allow_pickle=False) as arrays:
+        return DetectorCache(
+            pixels=np.memmap(folder / "pixels.bin", np.uint8, mode="r"),
+            offsets=arrays["offsets"],
+            sizes=arrays["sizes"],
+            groups=arrays["groups"],
+            held_out=arrays["held_out"],
+            faces=np.split(arrays["faces"], np.cumsum(arrays["counts"])[:-1]),
+        )

@@ -1,0 +1,258 @@
+"""Scenes -> face detector weights, and how good they are."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from facerecon_rt.detect import MULTIPLE, decode, letterbox, merge
+from facerecon_rt.errors import UsageError
+from facerecon_rt.types import Detection, Floats, Image
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from .detector import FaceDetectorNet, detector_loss, make_targets
+from .detector_data import DetectorCache, build_cache
+from .detector_scenes import SceneMaker
+
+HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
+"""A face counts as found when a box's centre is within so many sides of its own, and the sides within this factor."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorConfig:
+    """Everything that decides a training run."""
+
+    data: str
+    """Folder with faces/, head_pose/, backgrounds/ and detector/."""
+    out: str = "runs/detector"
+    """Run folder: cache/, config.json, log.csv, curve.png, checkpoint.pt, face_detector.safetensors."""
+    steps: int = 5000
+    batch: int = 16
+    size: int = 256
+    """Side of the scenes, pixels, a multiple of 32."""
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: int = 200
+    """Steps in which the learning rate rises; then it falls along a cosine."""
+    box_weight: float = 4.0
+    seed: int = 0
+    threads: int = 1
+    checkpoint_every_s: float = 120.0
+    validate_every: int = 500
+    """Steps."""
+
+
+def train_detector(config: DetectorConfig) -> Path:
+    """Trains, or goes on where a killed run stopped -> path of the weights."""
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(config.threads)
+    torch.manual_seed(config.seed)
+    if config.size % MULTIPLE:
+        raise UsageError(f"--size {config.size} is no multiple of {MULTIPLE}")
+    folder = Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    cache = build_cache(Path(config.data), folder / "cache")
+    scenes = SceneMaker(cache, config.size, config.seed)
+    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+
+    net = FaceDetectorNet().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    checkpoint_path, log_path = folder / "checkpoint.pt", folder / "log.csv"
+    first = 0
+    if checkpoint_path.is_file():
+        checkpoint = torch.load(checkpoint_path, weights_only=True)
+        net.load_state_dict(checkpoint["net"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        first = int(checkpoint["step"])
+    if first == 0:
+        log_path.write_text("step,heat_loss,box_loss,learning_rate,images_per_s,recall,centre_error,scale_error\n")
+
+    net.train()
+    last_saved = started = time.monotonic()
+    recent: list[tuple[float, float]] = []
+    bar = tqdm(total=config.steps * config.batch, initial=first * config.batch, unit="image", mininterval=10)
+    for step in range(first, config.steps):
+        images, labels = scenes.batch(step, config.batch)
+        targets = torch.from_numpy(np.stack([make_targets(faces, config.size, config.size) for faces in labels]))
+        # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+
+        rate = config.learning_rate * schedule(step, config.warmup, config.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss, heat, box = detector_loss(*net(pixels), targets, config.box_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimizer.step()
+
+        recent.append((heat.item(), box.item()))
+        bar.update(config.batch)
+        done = step + 1
+        if done % 50 == 0 or done == config.steps:
+            mean_heat, mean_box = np.mean(recent, axis=0)
+            recent.clear()
+            bar.set_postfix(heat=f"{mean_heat:.3f}", box=f"{mean_box:.3f}", refresh=False)
+            row: list[float | str] = [done, round(mean_heat, 5), round(mean_box, 5), f"{rate:.2e}"]
+            row.append(round((done - first) * config.batch / (time.monotonic() - started), 1))
+            if done % config.validate_every == 0 or done == config.steps:
+                report = evaluate_detector(net, cache)
+                row += [round(v, 4) for v in (report.recall, report.centre_error, report.scale_error)]
+                bar.write(f"step {done}: {report.line()}")
+                net.train()
+            with log_path.open("a", newline="") as log:
+                csv.writer(log).writerow(row)
+        if time.monotonic() - last_saved > config.checkpoint_every_s or done == config.steps:
+            partial = folder / "checkpoint.partial"
+            torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, partial)
+            partial.replace(checkpoint_path)
+            last_saved = time.monotonic()
+    bar.close()
+    draw_curve(log_path, folder / "curve.png")
+    weights = folder / "face_detector.safetensors"
+    save_weights(net, weights)
+    return weights
+
+
+def schedule(step: int, warmup: int, steps: int) -> float:
+    """Share of the learning rate: a linear rise, then half a cosine down to 1 %."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def save_weights(net: FaceDetectorNet, path: Path) -> None:
+    """The weights alone, as safetensors."""
+    state = {name: value.contiguous() for name, value in net.state_dict().items() if "num_batches" not in name}
+    save_file(state, path)
+
+
+def load_weights(path: Path) -> FaceDetectorNet:
+    """What `save_weights` wrote -> the network, ready to predict."""
+    net = FaceDetectorNet()
+    missing, unexpected = net.load_state_dict(load_file(path), strict=False)
+    if unexpected or any("num_batches" not in name for name in missing):
+        raise UsageError(f"{path}: not weights of this detector; train it again with `facerecon-train detector`")
+    return net.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorReport:
+    """How well annotated faces are found, one per photograph."""
+
+    photographs: int
+    recall: float
+    """Share found, see HIT_DISTANCE."""
+    centre_error: float
+    """Mean over the faces found, in sides of the annotated box."""
+    scale_error: float
+    """Mean of |log side / annotated side| over the faces found."""
+    false_positives: float
+    """Detections per background picture kept aside."""
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"{self.recall:.2%} of {self.photographs} faces found, centre off by {self.centre_error:.3f} sides, "
+            f"scale by {self.scale_error:.1%}; {self.false_positives:.3f} false per background"
+        )
+
+
+def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = 0.4, size: int = 256) -> DetectorReport:
+    """On the photographs and backgrounds kept aside. Every second-hand label (the YuNet ones) is left out."""
+    net.eval()
+    hits, photographs, false, backgrounds = [], 0, 0, 0
+    for index in np.flatnonzero(cache.held_out):
+        found = detect_with(net, cache.image(int(index)), score, size)
+        if cache.groups[index] == "backgrounds":
+            backgrounds += 1
+            false += len(found)
+            continue
+        photographs += 1
+        hit = best_hit(found, cache.faces[index][0])
+        if hit is not None:
+            hits.append(hit)
+    centre, scale = np.mean(hits, axis=0) if hits else (math.nan, math.nan)
+    return DetectorReport(
+        photographs, len(hits) / max(1, photographs), float(centre), float(scale), false / max(1, backgrounds)
+    )
+
+
+def best_hit(found: list[Detection], label: Floats) -> tuple[float, float] | None:
+    """The nearest detection that counts as this face -> its centre error in sides and |log| of its scale error."""
+    x, y, side, _ = (float(v) for v in label)
+    hits = []
+    for detection in found:
+        x1, y1, x2, y2 = (float(v) for v in detection.box)
+        distance = math.hypot((x1 + x2) / 2 - x, (y1 + y2) / 2 - y) / side
+        factor = abs(math.log((x2 - x1) / side))
+        if distance <= HIT_DISTANCE and factor <= math.log(HIT_FACTOR):
+            hits.append((distance, factor))
+    return min(hits, default=None)
+
+
+def detect_with(net: FaceDetectorNet, image: Image, score: float, size: int) -> list[Detection]:
+    """The runtime's FaceDetector with the PyTorch network in place of the ONNX file."""
+    boxed, frame_from_input = letterbox(image, size)
+    with torch.inference_mode():
+        logits, boxes = net(torch.from_numpy(boxed[None]).permute(0, 3, 1, 2).float())
+    candidates = decode(torch.sigmoid(logits)[0].numpy(), boxes[0].numpy(), score)
+    return [Detection(frame_from_input.box(d.box), d.score) for d in merge(*candidates)]
+
+
+def draw_curve(log: Path, path: Path) -> None:
+    """log.csv -> a picture of the losses and of the recall."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    with log.open() as lines:
+        rows = list(csv.DictReader(lines))
+    figure, left = plt.subplots(figsize=(8, 4))
+    right = left.twinx()
+    steps = [int(row["step"]) for row in rows]
+    left.plot(steps, [float(row["heat_loss"]) for row in rows], label="heat loss")
+    left.plot(steps, [float(row["box_loss"]) for row in rows], label="box loss")
+    seen = [(int(row["step"]), float(row["recall"])) for row in rows if row.get("recall")]
+    right.plot([s for s, _ in seen], [r for _, r in seen], "k.-", label="recall, photographs kept aside")
+    left.set(xlabel="step", yscale="log")
+    left.legend(loc="upper center")
+    right.legend(loc="center right")
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    plt.close(figure)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `facerecon-train detector`."""
+    defaults = DetectorConfig(data="")
+    parser.add_argument("--data", default=os.environ.get("FACERECON_DATA"), help="data folder (default: $FACERECON_DATA)")
+    parser.add_argument("--out", default=defaults.out, help="run folder (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=defaults.steps, help="training steps (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=defaults.batch, help="scenes per step (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of scenes and weights (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`facerecon-train detector`: trains and says how good the weights are."""
+    if not args.data:
+        raise UsageError("no data folder: give --data, or set FACERECON_DATA")
+    config = replace(
+        DetectorConfig(data=args.data),
+        **{name: getattr(args, name) for name in ("out", "steps", "batch", "threads", "seed")},
+    )
+    weights = train_detector(config)
+    report = evaluate_detector(load_weights(weights), build_cache(Path(config.data), Path(config.out) / "cache"))
+    tqdm.write(f"{weights}: {report.line()}")
+    return 0

@@ -1,0 +1,157 @@
+"""Crop -> features -> shape, expression, camera and confidence: the FaceModel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.template import load_template
+from torch import Tensor, nn
+
+from .backbones import FeatureExtractor
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """What must be known to build a FaceModel; travels in the .safetensors metadata."""
+
+    backbone: str = "mobile"
+    """A name in backbones.BACKBONES."""
+    input_size: int = 128
+    """Crop side in pixels, a multiple of 32."""
+    shape_code: int = 64
+    """Length of the identity code between the reconstructor's layers."""
+    hidden: int = 256
+    """Width of the reconstructor's hidden layers."""
+    terms: str = "untrained"
+    """What the weights may be used for; copied into the contract."""
+
+
+class FaceOutput(NamedTuple):
+    """The six outputs of the contract, in its order."""
+
+    shape: Tensor
+    """(N, V, 3) mm, head frame: the neutral face."""
+    vertices: Tensor
+    """(N, V, 3) mm, head frame: with expression."""
+    expression: Tensor
+    """(N, 53) 0..1."""
+    crop_from_head: Tensor
+    """(N, 3, 4): scaled-orthographic camera, crop pixels and relative depth."""
+    landmarks: Tensor
+    """(N, 68, 3) crop pixels and relative depth."""
+    confidence: Tensor
+    """(N,) 0..1."""
+
+
+class FaceCodes(NamedTuple):
+    """What the losses need besides the outputs."""
+
+    features: Tensor
+    """(N, F / 2) identity features: those that must agree between two views of one person."""
+    shape_code: Tensor
+    """(N, K), unit variance over people."""
+    confidence_logit: Tensor
+    """(N,)"""
+
+
+class ShapeReconstructor(nn.Module):
+    """Features -> face, fully connected.
+
+    Half of the features carry who it is (shape), the other half how it is seen (expression, camera, confidence), so that
+    the features of two photographs of one person can be asked to agree. The decoders are linear maps, learnt.
+    """
+
+    def __init__(self, feature_count: int, config: ModelConfig) -> None:
+        super().__init__()
+        vertex_count = load_template().vertex_count
+        self.input_size = config.input_size
+        half = feature_count // 2
+        self.identity = nn.Sequential(
+            nn.Linear(half, config.hidden), nn.ReLU(inplace=True), nn.Linear(config.hidden, config.shape_code)
+        )
+        self.motion = nn.Sequential(nn.Linear(feature_count, config.hidden), nn.ReLU(inplace=True))
+        self.expression = nn.Linear(config.hidden, len(BLENDSHAPES))
+        self.camera = nn.Linear(config.hidden, 9)
+        self.confidence = nn.Linear(config.hidden, 1)
+        self.mean = nn.Parameter(torch.zeros(vertex_count * 3))
+        self.shape_basis = nn.Parameter(torch.zeros(config.shape_code, vertex_count * 3))
+        self.expression_basis = nn.Parameter(torch.zeros(len(BLENDSHAPES), vertex_count * 3))
+        landmark_rows = torch.from_numpy(load_template().landmarks).long()[:, None] * 3 + torch.arange(3)
+        self.register_buffer("landmark_rows", landmark_rows.reshape(-1), persistent=False)
+        self.landmark_rows: Tensor
+        nn.init.constant_(self.expression.bias, -2.5)
+        nn.init.zeros_(self.camera.weight)
+        # An upright frontal head that fills the crop as align places it.
+        self.camera.bias.data = torch.tensor([1.0, 0, 0, 0, -1.0, 0, 0, 0, 0])
+
+    def forward(self, features: Tensor) -> tuple[FaceOutput, Tensor, Tensor]:
+        """(N, F) -> the outputs, the shape code (N, K) and the confidence logit (N,)."""
+        code = self.identity(features[:, : features.shape[1] // 2])
+        motion = self.motion(features)
+        expression = torch.sigmoid(self.expression(motion))
+        logit = self.confidence(motion)[:, 0]
+        shape = self.mean + code @ self.shape_basis
+        vertices = shape + expression @ self.expression_basis
+        # Landmarks come from their own few rows, so that whoever asks for them alone need not decode every vertex.
+        rows = self.landmark_rows
+        points = self.mean[rows] + code @ self.shape_basis[:, rows] + expression @ self.expression_basis[:, rows]
+        camera = camera_from_parameters(self.camera(motion), self.input_size)
+        landmarks = project(camera, points.reshape(-1, 68, 3))
+        output = FaceOutput(
+            shape.reshape(len(features), -1, 3),
+            vertices.reshape(len(features), -1, 3),
+            expression,
+            camera,
+            landmarks,
+            torch.sigmoid(logit),
+        )
+        return output, code, logit
+
+
+class FaceModel(nn.Module):
+    """Crop -> face: a FeatureExtractor and a ShapeReconstructor."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.extractor = FeatureExtractor(config.backbone, config.input_size)
+        self.reconstructor = ShapeReconstructor(self.extractor.feature_count, config)
+
+    def forward(self, image: Tensor) -> FaceOutput:
+        """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
+        output, _, _ = self.reconstructor(self.extractor(image))
+        return output
+
+    def with_codes(self, image: Tensor) -> tuple[FaceOutput, FaceCodes]:
+        """`forward`, and what the losses need besides."""
+        features = self.extractor(image)
+        output, code, logit = self.reconstructor(features)
+        return output, FaceCodes(features[:, : features.shape[1] // 2], code, logit)
+
+
+def camera_from_parameters(parameters: Tensor, input_size: int) -> Tensor:
+    """(N, 9) free parameters -> (N, 3, 4) scaled-orthographic camera, crop pixels and relative depth.
+
+    Six numbers are two rows of the rotation, made orthonormal by Gram-Schmidt (Zhou et al., On the continuity of
+    rotation representations, CVPR 2019); then the logarithm of the scale and the place of CROP_CENTRE_MM, both relative
+    to where `align` puts an upright head.
+    """
+    first = nn.functional.normalize(parameters[:, 0:3], dim=1)
+    second = parameters[:, 3:6] - (first * parameters[:, 3:6]).sum(1, keepdim=True) * first
+    second = nn.functional.normalize(second, dim=1)
+    rotation = torch.stack([first, second, torch.linalg.cross(first, second, dim=1)], 1)
+    scale = input_size / CROP_SIDE_MM * torch.exp(parameters[:, 6, None, None])
+    linear = scale * rotation
+    centre = nn.functional.pad(input_size * (0.5 + 0.5 * parameters[:, 7:9]) - 0.5, (0, 1))
+    centre_mm = torch.tensor(CROP_CENTRE_MM, dtype=parameters.dtype, device=parameters.device)
+    translation = centre - (linear * centre_mm).sum(2)
+    return torch.cat([linear, translation[:, :, None]], 2)
+
+
+def project(camera: Tensor, points: Tensor) -> Tensor:
+    """(N, 3, 4) crop_from_head and (N, K, 3) mm -> (N, K, 3) crop pixels and relative depth."""
+    return points @ camera[:, :, :3].transpose(1, 2) + camera[:, None, :, 3]

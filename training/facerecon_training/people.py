@@ -1,0 +1,189 @@
+"""Seed -> people with several views each: the rendered half of the training data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import UsageError
+from facerecon_rt.types import Floats, Image
+from tqdm import tqdm
+
+from .photographs import CANVAS_MARGIN, CANVAS_SIZE
+from .render import (
+    EXPRESSION_MIRROR,
+    HeadGeometry,
+    RenderedFace,
+    camera_for_crop,
+    radiance_from_panorama,
+    rasterise,
+    sh_basis,
+    shade,
+    turn_light,
+    viewer_normals,
+)
+from .skin import SkinMap, add_hair_and_eyes, hair_volume, random_skin, skin_map
+
+VIEWS_PER_PERSON = 4
+_INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
+
+
+def read_panoramas(folder: Path) -> list[np.ndarray]:
+    """Every .hdr of a folder -> spherical-harmonics light (9, 3) each. Raises UsageError when there is none."""
+    files = sorted(folder.glob("*.hdr"))
+    if not files:
+        raise UsageError(f"{folder} holds no .hdr panorama; any equirectangular Radiance files will do")
+    panoramas = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
+    return [radiance_from_panorama(p.astype(np.float32)) for p in panoramas if p is not None]
+
+
+def random_identity(random: np.random.Generator) -> Floats:
+    """(100,) standard normal, kept within 2.5 standard deviations; one face in three is more than usually distinct."""
+    spread = 1.25 if random.random() < 0.33 else 1.0
+    return np.clip(random.normal(0, spread, 100), -2.5, 2.5).astype(np.float32)
+
+
+def random_expression(random: np.random.Generator) -> Floats:
+    """(53,) 0..1: a few random blendshapes, mostly the same on both sides, and the common ones (jaw, blink, smile,
+    gaze) on top."""
+    weights = np.zeros(len(BLENDSHAPES), np.float32)
+    if random.random() < 0.1:
+        return weights
+    count = random.integers(1, 7)
+    chosen = random.choice(len(weights), count, replace=False)
+    weights[chosen] = random.beta(1.0, 1.8, count)
+    if random.random() < 0.45:
+        weights[_INDEX["jawOpen"]] = random.beta(1.0, 2.2)
+    if random.random() < 0.25:
+        weights[[_INDEX["eyeBlink_L"], _INDEX["eyeBlink_R"]]] = random.choice([1.0, random.uniform(0, 1)])
+    if random.random() < 0.35:
+        weights[[_INDEX["mouthSmile_L"], _INDEX["mouthSmile_R"]]] = random.uniform(0, 1)
+    if random.random() < 0.75:
+        weights = np.maximum(weights, weights[EXPRESSION_MIRROR])
+        for left in ("jawLeft", "mouthLeft"):  # a face cannot go both ways
+            weights[_INDEX[left]] = 0.0
+    for gaze, opposite in (("eyeLookUp", "eyeLookDown"), ("eyeLookIn", "eyeLookOut")):
+        for side in ("_L", "_R"):
+            if weights[_INDEX[gaze + side]] > 0:
+                weights[_INDEX[opposite + side]] = 0.0
+    # A mouth cannot close further than the jaw is open.
+    weights[_INDEX["mouthClose"]] = min(weights[_INDEX["mouthClose"]], weights[_INDEX["jawOpen"]])
+    return weights
+
+
+def random_angles(random: np.random.Generator) -> tuple[float, float, float]:
+    """(pitch, yaw, roll) degrees: mostly towards the camera, yaw to +-90."""
+    yaw = random.normal(0, 28) if random.random() < 0.6 else random.uniform(-90, 90)
+    return float(np.clip(random.normal(0, 14), -50, 50)), float(np.clip(yaw, -90, 90)), float(random.normal(0, 6))
+
+
+class PeopleRenderer:
+    """Draws people. Holds the head, the light, the backgrounds and faces' own colours, if any."""
+
+    def __init__(
+        self,
+        head: HeadGeometry,
+        panoramas: Sequence[np.ndarray],
+        backgrounds: Sequence[Path],
+        face_colours: Floats | None = None,
+    ) -> None:
+        self.head = head
+        self.where: SkinMap = skin_map(head)
+        self.panoramas = panoramas
+        self.backgrounds = [image for image in (cv2.imread(str(path)) for path in backgrounds) if image is not None]
+        self.face_colours = face_colours
+        """(P, F, 3) albedo of photographed faces, or None for wholly invented skin."""
+
+    def person(self, random: np.random.Generator, views: int = VIEWS_PER_PERSON) -> list[RenderedFace]:
+        """One person, several views: other expression, pose, light and background each, same skin and hair."""
+        identity = random_identity(random)
+        neutral = self.head.neutral(identity)
+        albedo = self._albedo(random)
+        lift = hair_volume(self.head, self.where, random)
+        return [self._view(random, identity, neutral, albedo, lift) for _ in range(views)]
+
+    def _albedo(self, random: np.random.Generator) -> Floats:
+        if self.face_colours is None or random.random() < 0.3:
+            return random_skin(self.head, self.where, random)
+        # A photographed face's own colours, sometimes half another's, its tone shifted.
+        colours = self.face_colours[random.integers(len(self.face_colours))].astype(np.float32)
+        if random.random() < 0.3:
+            other = self.face_colours[random.integers(len(self.face_colours))].astype(np.float32)
+            colours = colours + random.uniform(0, 0.5) * (other * colours.mean(0) / other.mean(0) - colours)
+        colours = colours * random.normal(1, 0.08, 3) * np.exp(random.normal(0, 0.2))
+        invented = random_skin(self.head, self.where, random)
+        face = self.head.parts["face"]
+        hair = np.median(invented[self.where.scalp > 0.9], axis=0)
+        neck = np.median(colours, axis=0)
+        albedo = np.tile(neck.astype(np.float32), (len(invented), 1))
+        # Outside the narrow face a photograph shows hair and background, not skin.
+        edge = np.clip((self.head.mean[face, 2] + 35) / 25, 0, 1)[:, None]
+        albedo[face] = np.clip(neck + (colours - neck) * edge, 0.005, 1.2)
+        return add_hair_and_eyes(albedo, self.head, self.where, random, hair)
+
+    def _view(
+        self, random: np.random.Generator, identity: Floats, neutral: Floats, albedo: Floats, lift: Floats
+    ) -> RenderedFace:
+        expression = random_expression(random)
+        vertices = self.head.expressed(neutral, expression)
+        side = CANVAS_SIZE / CANVAS_MARGIN
+        camera = camera_for_crop(*random_angles(random), CANVAS_SIZE, side)
+        normals = self.head.normals(vertices)
+        shell = vertices + normals * lift[:, None]
+        facing = viewer_normals(normals, camera)
+        light = self._light(random)
+        highlight = random.normal(size=3) + [0, 0.5, 1.0]
+        gloss = random.choice([0.0, random.uniform(0, 0.25)])
+        colour = shade(albedo, facing, light, highlight / np.linalg.norm(highlight), gloss, random.uniform(8, 40))
+        background = (self._background(random) / np.float32(255)) ** 2.2
+        picture = rasterise(shell, self.head.triangles, np.clip(colour, 0, 1), camera, background)
+        image = (255.0 * np.clip(picture, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+        return RenderedFace(image, identity, expression, camera)
+
+    def _light(self, random: np.random.Generator) -> np.ndarray:
+        light = self.panoramas[random.integers(len(self.panoramas))]
+        angle = random.uniform(0, 2 * np.pi)
+        turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+        light = turn_light(light, turn)
+        grey = light.mean(1, keepdims=True)
+        light = grey + random.uniform(0.2, 1.0) * (light - grey)
+        contrast = random.uniform(0.5, 1.3)
+        light[1:] *= contrast
+        # A lamp or window: one more direction, from anywhere in front or above.
+        lamp = random.normal(size=3) + [0, 0.4, 0.6]
+        lamp_light = sh_basis((lamp / np.linalg.norm(lamp))[None])[0, :, None] * random.uniform(0.8, 1.2, 3)
+        light = light + random.choice([0.0, random.uniform(0, 3.0)]) * lamp_light
+        return np.asarray(light / (light[0].mean() * 0.282095) * np.exp(random.normal(-0.1, 0.35)))
+
+    def _background(self, random: np.random.Generator) -> Image:
+        if not self.backgrounds:
+            return np.full((CANVAS_SIZE, CANVAS_SIZE, 3), random.integers(0, 256, 3), np.uint8)
+        image = self.backgrounds[random.integers(len(self.backgrounds))]
+        side = int(random.uniform(0.3, 1.0) * min(image.shape[:2]))
+        y, x = (random.integers(0, extent - side + 1) for extent in image.shape[:2])
+        patch = cv2.resize(image[y : y + side, x : x + side], (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.GaussianBlur(patch, (0, 0), random.uniform(0.3, 3.0)), np.uint8)
+
+
+def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path) -> None:
+    """Write `count` rendered people with VIEWS_PER_PERSON views each: `target/images.npy` (N, 192, 192, 3) uint8 and
+    `target/labels.npz` with identity, expression, canvas_from_head and person per picture."""
+    target.mkdir(parents=True, exist_ok=True)
+    total = count * VIEWS_PER_PERSON
+    images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (total, CANVAS_SIZE, CANVAS_SIZE, 3))
+    faces: list[RenderedFace] = []
+    for person in tqdm(range(count), desc="rendering people", unit="person"):
+        for view in renderer.person(np.random.default_rng((seed, person))):
+            images[len(faces)] = view.image
+            faces.append(RenderedFace(images[len(faces)], view.identity, view.expression, view.image_from_head))
+    images.flush()
+    np.savez(
+        target / "labels.npz",
+        identity=np.stack([face.identity for face in faces]),
+        expression=np.stack([face.expression for face in faces]),
+        canvas_from_head=np.stack([face.image_from_head for face in faces]),
+        person=np.repeat(np.arange(count, dtype=np.int32), VIEWS_PER_PERSON),
+    )

@@ -1,0 +1,186 @@
+"""ICT-FaceKit, light, photographs -> everything training reads: arrays, packed canvases, rendered people, contact sheets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import facerecon_rt
+import numpy as np
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import UsageError
+from facerecon_rt.pose import euler_from_camera
+from facerecon_rt.template import FaceTemplate, load_template
+from facerecon_rt.types import Floats, Image
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from .fit import fit_head
+from .morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_head, read_head
+from .people import PeopleRenderer, pack_people, random_expression, random_identity, read_panoramas
+from .photographs import annotated_photographs, canvas_from_photograph, pack_photographs
+from .remesh import build_template, save_template
+from .render import HeadGeometry, camera_for_crop, rasterise
+from .skin import colours_from_photograph, symmetrised
+
+TEMPLATE_PATH = Path(facerecon_rt.__file__).with_name("template.npz")
+COLOUR_FOLDERS = ("helen-train", "lfpw-train")
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareConfig:
+    """What `facerecon-train prepare` makes."""
+
+    data: Path
+    """Folder with faces/, backgrounds/, lighting/."""
+    face_model: Path
+    """A packed ict_facekit.npz, or an ICT-FaceKit FaceXModel folder."""
+    out: Path
+    photographs: tuple[str, ...] = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")
+    """Folders under data/faces to train on."""
+    people: int = 4000
+    """Rendered people, four views each."""
+    held_out_people: int = 200
+    face_colours: bool = True
+    """Take skin colours from photographs too; without, rendered faces are wholly invented (the clean model)."""
+    rebuild_template: bool = False
+    seed: int = 0
+
+
+def prepare(config: PrepareConfig) -> None:
+    """Write everything under config.out. What is already there is not made again."""
+    cv2.setNumThreads(1)
+    head = read_head(config.face_model)
+    if config.rebuild_template or not TEMPLATE_PATH.is_file():
+        save_template(build_template(head), TEMPLATE_PATH)
+        load_template.cache_clear()
+    face = template_face(head)
+    config.out.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        config.out / "face.npz",
+        mean=face.mean,
+        identity=face.identity,
+        expression=face.expression,
+        template_sha256=load_template().sha256,
+    )
+    geometry = HeadGeometry(head)
+    cv2.imwrite(str(config.out / "contact_sheet.png"), contact_sheet(face, load_template()))
+
+    for name in config.photographs:
+        target = config.out / "photographs" / name
+        if not (target / "labels.npz").is_file():
+            count = pack_photographs(config.data / "faces" / name, target)
+            print(f"{name}: {count} photographs")
+    colours = None
+    if config.face_colours:
+        colours_path = config.out / "face_colours.npy"
+        if not colours_path.is_file():
+            folders = [config.data / "faces" / name for name in config.photographs if name in COLOUR_FOLDERS]
+            np.save(colours_path, face_colours(geometry, head, folders))
+        colours = np.load(colours_path)
+        print(f"skin colours of {len(colours)} photographed faces")
+    backgrounds = sorted((config.data / "backgrounds").glob("*.jpg"))
+    renderer = PeopleRenderer(geometry, read_panoramas(config.data / "lighting"), backgrounds, colours)
+    cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
+    for name, count, seed in (("held-out", config.held_out_people, 1), ("train", config.people, 2)):
+        if not (config.out / "people" / name / "labels.npz").is_file():
+            pack_people(renderer, count, config.seed * 1000 + seed, config.out / "people" / name)
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
+    (config.out / "prepare.json").write_text(json.dumps(settings, indent=1))
+
+
+def template_face(head: MorphableHead) -> MorphableFace:
+    """The morphable model on the shipped template's vertices."""
+    with np.load(TEMPLATE_PATH, allow_pickle=False) as arrays:
+        return face_from_head(head, arrays["source_vertices"], arrays["source_weights"])
+
+
+def read_face(prepared: Path) -> MorphableFace:
+    """What `prepare` wrote. Raises UsageError when it did not run, or ran for another template."""
+    path = prepared / "face.npz"
+    if not path.is_file():
+        raise UsageError(f"{prepared} holds no prepared data; run `facerecon-train prepare --out {prepared}` first")
+    with np.load(path, allow_pickle=False) as arrays:
+        if str(arrays["template_sha256"]) != load_template().sha256:
+            raise UsageError(f"{path} was prepared for another face template; delete {prepared} and prepare again")
+        return MorphableFace(arrays["mean"], arrays["identity"], arrays["expression"])
+
+
+def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path]) -> Floats:
+    """Photographs with 68 landmarks -> (P, F, 3) float16 albedo on the face part's vertices, near-frontal faces only."""
+    face = geometry.parts["face"]
+    mirror = cKDTree(head.mean[face]).query(head.mean[face] * [-1, 1, 1])[1]
+    kept = []
+    photographs = [photograph for folder in folders for photograph in annotated_photographs(folder)]
+    for photograph in tqdm(photographs, desc="taking skin colours", unit="photo", leave=False):
+        image = cv2.imread(str(photograph.path), cv2.IMREAD_COLOR)
+        canvas, landmarks = canvas_from_photograph(image, photograph.landmarks, reflect=True)
+        if np.ptp(photograph.landmarks[:, 0]) < 90:
+            continue
+        identity, expression, camera = fit_head(geometry, landmarks)
+        _, yaw, _ = euler_from_camera(camera)
+        mouth_open = np.linalg.norm(landmarks[62] - landmarks[66]) > 0.2 * np.linalg.norm(landmarks[48] - landmarks[54])
+        if abs(yaw) > 25 or mouth_open:
+            continue
+        vertices = geometry.expressed(geometry.neutral(identity), expression)
+        albedo, seen = symmetrised(*colours_from_photograph(geometry, vertices, canvas, camera), mirror)
+        narrow = np.arange(len(albedo)) < FACE_VERTICES
+        if seen[narrow].mean() > 0.7:
+            tone = np.median(albedo[narrow], axis=0)
+            kept.append((albedo * seen[:, None] + tone * (1 - seen[:, None])).astype(np.float16))
+    return np.stack(kept)
+
+
+def draw_clay(face_vertices: Floats, triangles: np.ndarray, yaw: float, size: int, margin: float = 1.0) -> Image:
+    """(V, 3) mm -> (size, size, 3) uint8: the mesh in grey clay, turned by `yaw` degrees."""
+    camera = camera_for_crop(0, yaw, 0, size, size * margin)
+    a, b, c = (face_vertices[triangles[:, k]] for k in range(3))
+    normals = np.zeros_like(face_vertices)
+    for corner in range(3):
+        np.add.at(normals, triangles[:, corner], np.cross(b - a, c - a))
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    turn = np.radians(yaw)
+    towards = np.array([-np.sin(turn), 0.0, np.cos(turn)], np.float32)
+    above = np.array([0.0, 1.0, 0.0], np.float32)
+    light = 0.12 + 0.6 * np.clip(normals @ towards, 0, 1) ** 1.5 + 0.28 * np.clip(normals @ above, 0, 1)
+    colours = np.repeat(light[:, None], 3, 1).astype(np.float32)
+    picture = rasterise(face_vertices, triangles, np.clip(colours, 0, 1), camera, np.ones((size, size, 3), np.float32))
+    return np.asarray(255 * np.clip(picture, 0, 1), np.uint8)
+
+
+def contact_sheet(face: MorphableFace, template: FaceTemplate) -> Image:
+    """Mean with landmarks, the first eight identity modes at +-2 standard deviations, all blendshapes at full activation."""
+    size = 150
+
+    def cell(vertices: Floats, label: str, yaw: float = 0.0) -> Image:
+        image = draw_clay(vertices, template.triangles, yaw, size).copy()
+        cv2.putText(image, label, (4, size - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (160, 60, 20), 1, cv2.LINE_AA)
+        return image
+
+    def marked(yaw: float) -> Image:
+        image = cell(face.mean, "68 landmarks", yaw)
+        camera = camera_for_crop(0, yaw, 0, size, size)
+        points = template.landmark_positions @ camera[:, :3].T + camera[:, 3]
+        for x, y, _ in points:
+            cv2.circle(image, (round(float(x)), round(float(y))), 1, (40, 40, 230), -1, cv2.LINE_AA)
+        return image
+
+    cells = [cell(face.mean, "mean"), marked(0), marked(-45), cell(face.mean, "mean", 45), cell(face.mean, "mean", 90)]
+    for mode in range(8):
+        for sign in (-2, 2):
+            cells.append(cell(face.mean + sign * face.identity[mode], f"identity {mode} {sign:+}"))
+    cells += [cell(face.mean + face.expression[i], name) for i, name in enumerate(BLENDSHAPES)]
+    random = np.random.default_rng(0)
+    while len(cells) % 10:
+        identity, expression = random_identity(random), random_expression(random)
+        vertices = face.mean + np.tensordot(identity, face.identity, 1) + np.tensordot(expression, face.expression, 1)
+        cells.append(cell(vertices.astype(np.float32), "random", 30))
+    return np.vstack([np.hstack(cells[i : i + 10]) for i in range(0, len(cells), 10)])
+
+
+def people_sheet(renderer: PeopleRenderer, seed: int) -> Image:
+    """Sixteen rendered people, four views each."""
+    rows = [np.hstack([view.image for view in renderer.person(np.random.default_rng((seed, i)))]) for i in range(16)]
+    return np.vstack([np.hstack(rows[i : i + 2]) for i in range(0, 16, 2)])

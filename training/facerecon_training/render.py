@@ -1,0 +1,205 @@
+"""Identity, expression, camera, skin and light -> a rendered face whose geometry is known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.pose import VIEWER_FROM_FRAME, rotation_from_euler
+from facerecon_rt.types import Floats, Image
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from .morphable import PARTS, MorphableHead
+
+Doubles = NDArray[np.float64]
+FIELD_OF_VIEW = 0.01
+"""Radians: OpenCV's rasteriser is a perspective one; from this far it is orthographic to a few micrometres."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RenderedFace:
+    """A picture of a head and what is true of it."""
+
+    image: Image
+    """(S, S, 3) uint8 BGR."""
+    identity: Floats
+    """(100,) standard deviations."""
+    expression: Floats
+    """(53,) 0..1."""
+    image_from_head: Floats
+    """(3, 4): scaled-orthographic camera, pixels and relative depth."""
+
+
+class HeadGeometry:
+    """The rendered part of the morphable head, with fast sums, normals and rasterisation."""
+
+    def __init__(self, head: MorphableHead) -> None:
+        ranges = [np.arange(*PARTS[name]) for name in PARTS]
+        kept = np.concatenate(ranges)
+        local = np.full(len(head.mean), -1, np.int32)
+        local[kept] = np.arange(len(kept))
+        triangles = local[head.triangles]
+        self.triangles = triangles[(triangles >= 0).all(1)]
+        self.parts = {name: local[indices] for name, indices in zip(PARTS, ranges, strict=True)}
+        self.mean = head.mean[kept]
+        self.identity = head.identity[:, kept].reshape(len(head.identity), -1)
+        self.expression = head.expression[:, kept].reshape(len(head.expression), -1)
+        self.landmarks = local[head.landmarks]
+        count = len(self.triangles)
+        corner = (self.triangles.T.ravel(), np.tile(np.arange(count), 3))
+        self.vertex_from_triangle = csr_matrix((np.ones(count * 3, np.float32), corner), (len(kept), count))
+
+    def neutral(self, identity: Floats) -> Floats:
+        """(100,) -> (H, 3) mm."""
+        return self.mean + (identity @ self.identity).reshape(-1, 3)
+
+    def expressed(self, neutral: Floats, expression: Floats) -> Floats:
+        """(H, 3) and (53,) -> (H, 3) mm."""
+        active = np.flatnonzero(expression)
+        return neutral + (expression[active] @ self.expression[active]).reshape(-1, 3)
+
+    def normals(self, vertices: Floats) -> Floats:
+        """(H, 3) -> (H, 3) unit normals, outwards."""
+        a, b, c = (vertices[self.triangles[:, k]] for k in range(3))
+        normals = self.vertex_from_triangle @ np.cross(b - a, c - a)
+        return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9), np.float32)
+
+
+def camera_for_crop(pitch: float, yaw: float, roll: float, size: int, side: float) -> Floats:
+    """Euler angles in degrees -> (3, 4) camera that puts CROP_CENTRE_MM in the middle of a size x size picture in which
+    CROP_SIDE_MM spans `side` pixels."""
+    linear = side / CROP_SIDE_MM * rotation_from_euler(pitch, yaw, roll)
+    middle = np.array([(size - 1) / 2, (size - 1) / 2, 0.0])
+    return np.column_stack([linear, middle - linear @ np.array(CROP_CENTRE_MM)]).astype(np.float32)
+
+
+def rasterise(
+    vertices: Floats, triangles: NDArray[np.int32], colours: Floats, image_from_head: Floats, background: Floats
+) -> Floats:
+    """(H, 3) mm, (T, 3), (H, 3) linear colours, a background (S, S, 3) -> (S, S, 3), the head in front of it.
+
+    Rendered at twice the size and averaged down against jagged edges.
+    """
+    size = len(background)
+    points = vertices @ image_from_head[:, :3].T + image_from_head[:, 3]
+    # OpenCV's camera looks along -z with y up; one world unit is one pixel at the distance where the view spans the image.
+    distance = size / np.tan(FIELD_OF_VIEW / 2)
+    centred = np.empty_like(points)
+    centred[:, 0] = 2 * (points[:, 0] + 0.5) - size
+    centred[:, 1] = size - 2 * (points[:, 1] + 0.5)
+    centred[:, 2] = -2 * points[:, 2] - distance
+    colour = cv2.resize(background, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR)
+    near, far = distance - 4 * size, distance + 4 * size
+    depth = np.full((2 * size, 2 * size), far, np.float32)
+    cv2.triangleRasterize(centred, triangles, colours, colour, depth, np.eye(4), FIELD_OF_VIEW, near, far)
+    return np.asarray(cv2.resize(colour, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def irradiance(coefficients: Doubles, normals: Floats) -> Floats:
+    """(9, 3) spherical-harmonics radiance and (H, 3) normals (viewer axes) -> (H, 3) irradiance over pi.
+
+    Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, SIGGRAPH 2001.
+    """
+    return np.asarray((sh_basis(normals) * _COSINE_LOBE) @ coefficients / np.pi, np.float32)
+
+
+_COSINE_LOBE: Doubles = np.pi * np.array([1.0, 2 / 3, 2 / 3, 2 / 3, 1 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 4])
+
+
+def sh_basis(directions: NDArray[np.floating]) -> Doubles:
+    """(K, 3) unit vectors -> (K, 9) real spherical harmonics of degrees 0 to 2."""
+    x, y, z = np.asarray(directions, np.float64).T
+    return np.stack(
+        [
+            np.full_like(x, 0.282095),
+            0.488603 * y,
+            0.488603 * z,
+            0.488603 * x,
+            1.092548 * x * y,
+            1.092548 * y * z,
+            0.315392 * (3 * z * z - 1),
+            1.092548 * x * z,
+            0.546274 * (x * x - y * y),
+        ],
+        1,
+    )
+
+
+def radiance_from_panorama(panorama: Floats) -> Doubles:
+    """(h, w, 3) equirectangular radiance -> (9, 3) spherical-harmonics coefficients, y up, scaled to mean irradiance 1."""
+    height, width = panorama.shape[:2]
+    polar = (np.arange(height) + 0.5) / height * np.pi
+    azimuth = (np.arange(width) + 0.5) / width * 2 * np.pi
+    sine = np.sin(polar)[:, None]
+    directions = np.stack(
+        [sine * np.sin(azimuth), np.cos(polar)[:, None] * np.ones(width), sine * np.cos(azimuth)], -1
+    ).reshape(-1, 3)
+    solid = (sine * np.ones(width)).ravel() * (np.pi / height) * (2 * np.pi / width)
+    # The sun would outshine all else: what is brighter than 20 times the median is clipped.
+    light = np.minimum(panorama.reshape(-1, 3), 20 * np.median(panorama))
+    coefficients = sh_basis(directions).T @ (light * solid[:, None])
+    return np.asarray(coefficients / (coefficients[0].mean() * 0.282095))
+
+
+def turn_light(coefficients: Doubles, rotation: Doubles) -> Doubles:
+    """(9, 3) coefficients of light turned by a rotation (3, 3), by refitting at fixed directions."""
+    points = _FIBONACCI
+    values = sh_basis(points @ rotation) @ coefficients
+    return np.asarray(np.linalg.lstsq(sh_basis(points), values, rcond=None)[0])
+
+
+def _fibonacci_sphere(count: int) -> Doubles:
+    i = np.arange(count) + 0.5
+    polar, azimuth = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
+    return np.stack([np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)], 1)
+
+
+_FIBONACCI = _fibonacci_sphere(100)
+
+
+def shade(
+    albedo: Floats, normals: Floats, light: Doubles, highlight: Doubles, gloss: float, shininess: float
+) -> Floats:
+    """(H, 3) albedo, (H, 3) viewer-axes normals, (9, 3) light, a highlight direction -> (H, 3) colours, Lambert and
+    Blinn-Phong."""
+    diffuse = albedo * np.maximum(irradiance(light, normals), 0.02)
+    half = highlight + np.array([0.0, 0.0, 1.0])
+    half /= np.linalg.norm(half)
+    specular = gloss * np.maximum(normals @ half, 0.0) ** shininess
+    return np.asarray(diffuse + specular[:, None], np.float32)
+
+
+def viewer_normals(normals: Floats, image_from_head: Floats) -> Floats:
+    """(H, 3) head-frame normals -> viewer axes (x right, y up, z towards the viewer)."""
+    linear = image_from_head[:, :3]
+    rotation = VIEWER_FROM_FRAME @ (linear / np.cbrt(np.linalg.det(linear)))
+    return np.asarray(normals @ rotation.T, np.float32)
+
+
+def mirrored_expression(expression: Floats) -> Floats:
+    """(..., 53) weights -> those of the mirrored face: names ending _L and _R, and jawLeft and its like, change places."""
+    return expression[..., EXPRESSION_MIRROR]
+
+
+def _expression_mirror() -> NDArray[np.int64]:
+    swap = {name: name[:-2] + {"_L": "_R", "_R": "_L"}[name[-2:]] for name in BLENDSHAPES if name[-2:] in ("_L", "_R")}
+    swap |= {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
+    return np.array([BLENDSHAPES.index(swap.get(name, name)) for name in BLENDSHAPES])
+
+
+EXPRESSION_MIRROR = _expression_mirror()
+"""(53,) index of the blendshape that each becomes in a mirror. eyeLookIn and eyeLookOut are relative to the nose: they
+swap sides only."""
+
+
+def radiance_fit(brightness: Floats, normals: Floats, weights: Floats) -> Floats:
+    """(F,) brightness over (F, 3) normals -> (F,) the part explained by light: weighted least squares on 9 harmonics,
+    ridge against the constant."""
+    basis = sh_basis(normals) * np.sqrt(weights)[:, None]
+    ridge = 0.05 * weights.sum() * np.diag([0.0, *([1.0] * 8)])
+    solution = np.linalg.solve(basis.T @ basis + ridge, basis.T @ (brightness * np.sqrt(weights)))
+    return np.asarray(np.maximum(sh_basis(normals) @ solution, 1e-3), np.float32)

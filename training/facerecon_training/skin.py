@@ -1,0 +1,194 @@
+"""Random numbers -> the colours of a head: skin, brows, lips, hair, eyes, teeth. And faces' own colours from photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from facerecon_rt.types import Floats, Image
+
+from .render import HeadGeometry, radiance_fit, viewer_normals
+
+SKIN_TONES_BGR = np.array(
+    [[0.60, 0.69, 0.87], [0.50, 0.60, 0.80], [0.42, 0.53, 0.74], [0.33, 0.44, 0.65], [0.24, 0.34, 0.54]]
+    + [[0.17, 0.25, 0.42], [0.11, 0.17, 0.30], [0.08, 0.11, 0.20]],
+    np.float32,
+)
+"""sRGB, from light to dark, linear between neighbours."""
+HAIR_BGR = np.array(
+    [[0.01, 0.01, 0.01], [0.015, 0.02, 0.035], [0.03, 0.05, 0.09], [0.12, 0.22, 0.36], [0.4, 0.4, 0.4], [0.04, 0.09, 0.22]],
+    np.float32,
+)
+IRIS_BGR = np.array([[0.04, 0.07, 0.13], [0.08, 0.18, 0.26], [0.30, 0.35, 0.28], [0.50, 0.38, 0.25]], np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SkinMap:
+    """Where on the head what grows; every mask (H,) 0..1 on the rendered vertices."""
+
+    lips: Floats
+    brows: Floats
+    beard: Floats
+    cheeks: Floats
+    lids: Floats
+    scalp: Floats
+    iris: Floats
+    pupil: Floats
+
+
+def skin_map(head: HeadGeometry) -> SkinMap:
+    """Masks by distance to the landmarks of the mean head."""
+    points, landmarks = head.mean, head.mean[head.landmarks]
+    face = np.zeros(len(points), np.float32)
+    face[head.parts["face"]] = 1.0
+    shell = face.copy()
+    shell[head.parts["head"]] = 1.0
+
+    lips = face * _inside(landmarks[48:60, :2], points[:, :2], 1.5) * (points[:, 2] > landmarks[48, 2] - 6)
+    brows = face * np.maximum(
+        _near_line(landmarks[17:22], points, 4.0), _near_line(landmarks[22:27], points, 4.0)
+    )
+    lids = face * np.maximum(
+        _near_line(landmarks[[36, 37, 38, 39, 40, 41, 36]], points, 2.5),
+        _near_line(landmarks[[42, 43, 44, 45, 46, 47, 42]], points, 2.5),
+    )
+    below_nose = _ramp(landmarks[33, 1] - points[:, 1], 0.0, 8.0)
+    jaw = _ramp(landmarks[2, 1] - points[:, 1], 0.0, 12.0)
+    beard = face * np.maximum(jaw, below_nose * (np.abs(points[:, 0]) < 32)) * (1 - lips) * (points[:, 2] > -70)
+    cheek = np.array([[48.0, -35.0, 20.0], [-48.0, -35.0, 20.0]], np.float32)
+    cheeks = face * np.exp(-(np.linalg.norm(points[:, None] - cheek, axis=2).min(1) ** 2) / (2 * 16.0**2))
+    # The scalp begins above a tilted line over the forehead and behind the temples.
+    above = points[:, 1] - (62.0 - 0.75 * np.maximum(10.0 - points[:, 2], 0.0))
+    scalp = shell * _ramp(above, 0.0, 8.0) * (points[:, 1] > -60)
+    ears = face * (np.abs(points[:, 0]) > 76)
+    iris, pupil = np.zeros_like(face), np.zeros_like(face)
+    eyes = head.parts["eyeballs"]
+    for eye in np.array_split(eyes, 2):
+        centre = points[eye].mean(0)
+        radius = np.linalg.norm(points[eye][:, :2] - centre[:2], axis=1)
+        front = points[eye][:, 2] > centre[2]
+        iris[eye] = front * (1 - _ramp(radius, 5.6, 6.4))
+        pupil[eye] = front * (1 - _ramp(radius, 1.8, 2.5))
+    return SkinMap(lips, brows, beard, cheeks, lids, scalp * (1 - ears), iris, pupil)
+
+
+def _ramp(value: Floats, start: float, end: float) -> Floats:
+    return np.asarray(np.clip((value - start) / (end - start), 0.0, 1.0), np.float32)
+
+
+def _near_line(line: Floats, points: Floats, width: float) -> Floats:
+    """1 on a polyline (K, 3), falling to 0 at `width` mm."""
+    distance = np.full(len(points), np.inf, np.float32)
+    for a, b in zip(line[:-1], line[1:], strict=True):
+        t = np.clip(((points - a) @ (b - a)) / ((b - a) @ (b - a)), 0, 1)
+        distance = np.minimum(distance, np.linalg.norm(points - a - t[:, None] * (b - a), axis=1))
+    return np.asarray(1 - _ramp(distance, 0.5 * width, width), np.float32)
+
+
+def _inside(polygon: Floats, points: Floats, soft: float) -> Floats:
+    contour = polygon.astype(np.float32).reshape(-1, 1, 2)
+    signed = [cv2.pointPolygonTest(contour, (float(x), float(y)), True) for x, y in points]
+    return _ramp(np.array(signed, np.float32), -soft, soft)
+
+
+def smooth_noise(points: Floats, wavelength: float, random: np.random.Generator) -> Floats:
+    """(H, 3) mm -> (H,) a smooth random field of mean 0 and about unit variance: a sum of random plane waves."""
+    waves = random.normal(size=(12, 3)).astype(np.float32) * (2 * np.pi / wavelength / np.sqrt(3))
+    phases = random.uniform(0, 2 * np.pi, 12).astype(np.float32)
+    return np.asarray(np.cos(points @ waves.T + phases).sum(1) / np.sqrt(6), np.float32)
+
+
+def random_tone(random: np.random.Generator) -> Floats:
+    """(3,) BGR skin albedo."""
+    place = random.uniform(0, len(SKIN_TONES_BGR) - 1.001)
+    lower = int(place)
+    tone = SKIN_TONES_BGR[lower] + (place - lower) * (SKIN_TONES_BGR[lower + 1] - SKIN_TONES_BGR[lower])
+    return np.asarray((tone * random.normal(1, 0.03, 3)) ** 2.2 * random.uniform(0.8, 1.3), np.float32)
+
+
+def random_skin(head: HeadGeometry, where: SkinMap, random: np.random.Generator) -> Floats:
+    """(H, 3) BGR albedo of a person nobody has seen."""
+    points = head.mean
+    tone = random_tone(random)
+    albedo = np.tile(tone, (len(points), 1))
+    for wavelength, strength in ((90.0, 0.05), (25.0, 0.04), (8.0, 0.03)):
+        albedo *= 1 + strength * random.uniform(0, 1.5) * smooth_noise(points, wavelength, random)[:, None]
+    albedo = _mix(albedo, tone * [0.8, 0.8, 1.1], where.cheeks * random.uniform(0, 0.5))
+    albedo = _mix(albedo, tone * random.uniform(0.5, 0.95), where.lids * random.uniform(0, 1))
+    lipstick = random.random() < 0.25
+    lip = np.array([0.15, 0.1, 0.55]) * random.uniform(0.6, 1.3, 3) if lipstick else tone * [0.68, 0.62, 0.85]
+    albedo = _mix(albedo, lip, where.lips * random.uniform(0.4, 1.0))
+    hair = HAIR_BGR[random.integers(len(HAIR_BGR))] * random.uniform(0.7, 1.4)
+    albedo = _mix(albedo, hair, where.brows * random.uniform(0.25, 0.95) * _patchy(points, 6.0, random))
+    if random.random() < 0.3:
+        stubble = where.beard * random.uniform(0.1, 0.9) * _patchy(points, 30.0, random)
+        albedo = _mix(albedo, hair * 1.2 + 0.02, stubble)
+    return add_hair_and_eyes(albedo, head, where, random, hair)
+
+
+def add_hair_and_eyes(
+    albedo: Floats, head: HeadGeometry, where: SkinMap, random: np.random.Generator, hair: Floats
+) -> Floats:
+    """Colour what is not face skin: scalp, eyeballs, teeth, gums, mouth."""
+    points = head.mean
+    if random.random() < 0.85:
+        strands = 1 + 0.25 * smooth_noise(points * [1, 0.2, 1], 5.0, random)
+        albedo = _mix(albedo, hair * np.clip(strands, 0.4, 1.6)[:, None], where.scalp)
+    eyes = head.parts["eyeballs"]
+    white = np.array([0.72, 0.75, 0.80]) * random.uniform(0.75, 1.1)
+    iris = IRIS_BGR[random.integers(len(IRIS_BGR))] * random.uniform(0.7, 1.3)
+    albedo[eyes] = white
+    albedo = _mix(albedo, iris, where.iris)
+    albedo = _mix(albedo, np.array([0.01, 0.01, 0.01]), where.pupil)
+    albedo[head.parts["teeth"]] = np.array([0.62, 0.72, 0.78]) * random.uniform(0.6, 1.1)
+    albedo[head.parts["gums"]] = np.array([0.22, 0.2, 0.5]) * random.uniform(0.5, 1.0)
+    albedo[head.parts["mouth_socket"]] = np.array([0.06, 0.05, 0.15]) * random.uniform(0.4, 1.2)
+    albedo[head.parts["eye_socket"]] = np.array([0.3, 0.3, 0.5]) * random.uniform(0.5, 1.0)
+    return np.asarray(albedo, np.float32)
+
+
+def _mix(albedo: Floats, colour: Floats, amount: Floats) -> Floats:
+    return np.asarray(albedo + (colour - albedo) * amount[:, None], np.float32)
+
+
+def _patchy(points: Floats, wavelength: float, random: np.random.Generator) -> Floats:
+    return np.clip(0.85 + 0.25 * smooth_noise(points, wavelength, random), 0, 1)
+
+
+def hair_volume(head: HeadGeometry, where: SkinMap, random: np.random.Generator) -> Floats:
+    """(H,) mm by which hair lifts the surface outwards."""
+    if random.random() < 0.3:
+        return np.zeros(len(head.mean), np.float32)
+    lift = random.uniform(4, 22) * (1 + 0.3 * smooth_noise(head.mean, 60.0, random))
+    return np.asarray(where.scalp * np.maximum(lift, 0), np.float32)
+
+
+def colours_from_photograph(
+    head: HeadGeometry, vertices: Floats, image: Image, image_from_head: Floats
+) -> tuple[Floats, Floats]:
+    """A photograph and a fitted head in it -> (F, 3) BGR albedo of the face part's vertices, and (F,) how well seen 0..1.
+
+    Unseen vertices take their mirror image's colour where that is seen. Light is divided out by fitting 9 spherical
+    harmonics to the brightness over the normals (Basri and Jacobs, PAMI 2003).
+    """
+    face = head.parts["face"]
+    normals = viewer_normals(head.normals(vertices), image_from_head)[face]
+    points = vertices[face] @ image_from_head[:, :3].T + image_from_head[:, 3]
+    places = np.asarray(points[:, None, :2], np.float32)
+    sampled = cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    colours = sampled.reshape(-1, 3) / np.float32(255.0)
+    seen = _ramp(normals[:, 2], 0.15, 0.45)
+    linear = np.asarray(colours, np.float32) ** 2.2
+    light = radiance_fit(linear.mean(1), normals, seen)
+    albedo = linear / np.clip(light / np.median(light[seen > 0.5]), 0.35, 3.0)[:, None]
+    return np.asarray(albedo, np.float32), seen
+
+
+def symmetrised(albedo: Floats, seen: Floats, mirror: Iterable[int]) -> tuple[Floats, Floats]:
+    """Fill what is not seen from the other side of the face."""
+    other = np.asarray(mirror)
+    own = seen / np.maximum(seen + 0.25 * seen[other] * (1 - seen), 1e-6)
+    filled = albedo * own[:, None] + albedo[other] * (1 - own[:, None])
+    return np.asarray(filled, np.float32), np.maximum(seen, seen[other])
