@@ -1,4 +1,4 @@
-"""ONNX file -> what it contains, read without the onnx package, and whether a runtime may trust it. Standard library only.
+"""ONNX file -> what it contains, read without the onnx package, and whether it may be trusted. Standard library only.
 
 A reader of the protobuf wire format for the few messages that matter here (numbers of fields from onnx.proto). The
 file is read once: what is checked, hashed and handed to ONNX Runtime are the same bytes.
@@ -15,6 +15,7 @@ from .errors import ModelRefused
 
 FLOAT, UINT8, INT8, INT32, INT64, FLOAT16 = 1, 2, 3, 6, 7, 10
 """TensorProto.DataType, the element types that models of ours use."""
+TYPE_NAMES = {FLOAT: "float32", UINT8: "uint8", INT8: "int8", INT32: "int32", INT64: "int64", FLOAT16: "float16"}
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 ALLOWED_CONTRIB = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -67,7 +68,7 @@ def read_onnx(path: str | Path) -> OnnxFile:
         graphs = _messages(model, 7)
         opsets = {_text(opset, 1): _integer(opset, 2) for opset in _messages(model, 8)}
         if not graphs or not opsets or not _integer(model, 1):
-            raise _Malformed("no graph in it")
+            raise _MalformedError("no graph in it")
         found = _Found(set(), [])
         for graph in graphs:
             _walk_graph(graph, found, 0)
@@ -86,9 +87,9 @@ def read_onnx(path: str | Path) -> OnnxFile:
             inputs=tuple(_tensor_info(value) for graph in graphs for value in _messages(graph, 11)),
             outputs=tuple(_tensor_info(value) for graph in graphs for value in _messages(graph, 12)),
             operators=frozenset(found.operators),
-            external=tuple(found.external),
+            external=tuple(dict.fromkeys(found.external)),
         )
-    except _Malformed as error:
+    except _MalformedError as error:
         raise ModelRefused(f"{path}: not an ONNX file, or cut short ({error}); {_fix(data)}") from error
 
 
@@ -152,7 +153,7 @@ class _Found:
 
 def _walk_graph(graph: _Message, found: _Found, depth: int) -> None:
     if depth > _DEEPEST:
-        raise _Malformed(f"graphs within graphs deeper than {_DEEPEST}")
+        raise _MalformedError(f"graphs within graphs deeper than {_DEEPEST}")
     _walk_nodes(_messages(graph, 1), found, depth)
     _walk_tensors(_messages(graph, 5), found)
     _walk_sparse(_messages(graph, 15), found)
@@ -205,7 +206,7 @@ _Message = dict[int, list["int | memoryview"]]
 """Field number -> its values in file order: varints as integers, length-delimited ones as bytes not looked into."""
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """The bytes are no protobuf message, or not one of an ONNX model."""
 
 
@@ -222,23 +223,23 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         key, at = _varint(data, at)
         number, wire_type = key >> 3, key & 7
         if number == 0:
-            raise _Malformed(f"a field without a number at byte {at}")
+            raise _MalformedError(f"a field without a number at byte {at}")
         if wire_type == 0:
             value, at = _varint(data, at)
             yield number, value
         elif wire_type == 2:
             length, at = _varint(data, at)
             if length > end - at:
-                raise _Malformed(f"{length} bytes announced where {end - at} are left")
+                raise _MalformedError(f"{length} bytes announced where {end - at} are left")
             yield number, data[at : at + length]
             at += length
         elif wire_type in (1, 5):
             # Floats: nothing here asks for one, so they are skipped.
             at += 8 if wire_type == 1 else 4
             if at > end:
-                raise _Malformed("ends within a number")
+                raise _MalformedError("ends within a number")
         else:
-            raise _Malformed(f"unknown wire type {wire_type} at byte {at}")
+            raise _MalformedError(f"unknown wire type {wire_type} at byte {at}")
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -246,13 +247,13 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
-            raise _Malformed("ends within a number")
+            raise _MalformedError("ends within a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & 0xFFFF_FFFF_FFFF_FFFF, at
-    raise _Malformed("a number of more than ten bytes")
+    raise _MalformedError("a number of more than ten bytes")
 
 
 def _messages(message: _Message, number: int) -> list[_Message]:
@@ -270,4 +271,4 @@ def _text(message: _Message, number: int) -> str:
     try:
         return str(texts[-1], "utf-8") if texts else ""
     except UnicodeDecodeError as error:
-        raise _Malformed("a name that is not UTF-8") from error
+        raise _MalformedError("a name that is not UTF-8") from error

@@ -100,7 +100,7 @@ def make_targets(faces: Floats, height: int, width: int) -> Floats:
     # Middles of the cells, input pixels; the origin is at the centre of the top-left pixel.
     xs = np.arange(w, dtype=np.float32) * STRIDE + (STRIDE - 1) / 2
     ys = np.arange(h, dtype=np.float32)[:, None] * STRIDE + (STRIDE - 1) / 2
-    for x, y, side, known in faces[faces[:, 3] < 0.5]:
+    for x, y, side, _ in faces[faces[:, 3] < 0.5]:
         counts[(np.abs(xs - x) <= side / 2) & (np.abs(ys - y) <= side / 2)] = 0.0
     # Large faces first: where two regions overlap, the smaller face decides.
     known_faces = faces[faces[:, 3] >= 0.5]
@@ -122,7 +122,7 @@ def make_targets(faces: Floats, height: int, width: int) -> Floats:
 
 
 def heat_loss(logits: Tensor, heat: Tensor, counts: Tensor) -> Tensor:
-    """(N, h, w) each -> (): penalty-reduced focal loss, alpha 2 and beta 4, per face (per picture where there is none)."""
+    """(N, h, w) each -> (): penalty-reduced focal loss, alpha 2 and beta 4, per face, or picture if they are more."""
     score = torch.sigmoid(logits)
     centre = (heat == 1.0).float()
     positive = centre * (1 - score) ** 2 * F.logsigmoid(logits)

@@ -10,20 +10,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from facerecon_rt import align, pose
+from facerecon_rt import align
 from facerecon_rt.detect import YunetDetector
 from facerecon_rt.errors import UsageError
-from facerecon_rt.template import load_template
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from .photographs import annotated_photographs, camera_from_landmarks
 
 CACHE_VERSION = 1
 ANNOTATED = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")
 TIGHT = ("aaf-train", "youtube-train")
 """Sets whose photographs end close to the face."""
-POINTS_49 = np.array([i for i in range(17, 68) if i not in (60, 64)])
-"""iBUG indices of the points in a 49-point file."""
 POINTING_PEOPLE = ("01", "02", "03", "04", "05", "06")
 """Of Pointing'04, for training; the others are for evaluation."""
 YUNET = "detector/face_detection_yunet_2023mar.onnx"
@@ -50,19 +49,9 @@ class LabelledImage:
     held_out: bool
 
 
-def read_points(path: Path) -> Floats:
-    """An iBUG .pts file, 1-based -> (68, 2) or (49, 2), pixels with the origin at the centre of the top-left one."""
-    text = path.read_text(encoding="ascii")
-    numbers = text[text.index("{") + 1 : text.index("}")].split()
-    return np.array(numbers, np.float32).reshape(-1, 2) - 1
-
-
-def box_from_points(points: Floats) -> Floats:
-    """(68, 2) or (49, 2) annotated points -> (4,) xyxy, our face box, by the camera that explains them."""
-    head = load_template().landmark_positions
-    if len(points) == len(POINTS_49):
-        head = head[POINTS_49]
-    return align.box_from_square(align.square_from_camera(pose.fit_camera(head, points)))
+def box_from_landmarks(landmarks: Floats) -> Floats:
+    """(68, 2) landmarks, some NaN -> (4,) xyxy, our face box, by the same camera that crops are trained with."""
+    return align.box_from_square(align.square_from_camera(camera_from_landmarks(landmarks)))
 
 
 def label_from_box(box: Floats, known: bool) -> list[float]:
@@ -104,9 +93,9 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
         raise UsageError(f"no {YUNET} under {data}; give the data folder with --data or FACERECON_DATA")
     yunet = YunetDetector(data / YUNET, score=DOUBTFUL)
     for group in ANNOTATED:
-        for number, path in enumerate(sorted((data / "faces" / group).glob("*.jpg"))):
-            image = read_image(path)
-            own = label_from_box(box_from_points(read_points(path.with_suffix(".pts"))), True)
+        for number, photograph in enumerate(annotated_photographs(data / "faces" / group)):
+            image = read_image(photograph.path)
+            own = label_from_box(box_from_landmarks(photograph.landmarks), True)
             found = detect_padded(yunet, image, TIGHT_MARGIN) if group in TIGHT else yunet.detect(image)
             labels = label_photograph(image, own, found, noisy=group in TIGHT)
             if labels is not None:

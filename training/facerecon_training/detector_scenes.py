@@ -1,4 +1,4 @@
-"""Labelled pictures -> scenes to learn from: faces of every size on changing backgrounds, turned, hidden, blurred, dark."""
+"""Labelled pictures -> scenes to learn from: faces of every size, turned, hidden, blurred, dark, on other pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import cv2
 import numpy as np
+from facerecon_rt.pose import Doubles
 from facerecon_rt.types import Floats, Image
 
 from .detector_data import DetectorCache
@@ -138,14 +139,14 @@ def loguniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(math.exp(rng.uniform(math.log(low), math.log(high))))
 
 
-def similarity(scale: float, angle: float, flip: bool, anchor: Floats, target: Floats) -> Floats:
+def similarity(scale: float, angle: float, flip: bool, anchor: Doubles, target: Doubles) -> Doubles:
     """(2, 3) canvas_from_image that turns, mirrors and scales, and brings `anchor` to `target`."""
     c, s = scale * math.cos(angle), scale * math.sin(angle)
     linear = np.array([[c, -s], [s, c]]) @ np.diag([-1.0 if flip else 1.0, 1.0])
     return np.hstack([linear, (target - linear @ anchor)[:, None]])
 
 
-def warp(image: Image, matrix: Floats, scale: float, size: tuple[int, int], border: int) -> Image:
+def warp(image: Image, matrix: Doubles, scale: float, size: tuple[int, int], border: int) -> Image:
     """The image through canvas_from_image `matrix`; reduced by area averaging first where it shrinks."""
     if scale < 0.7:
         height, width = image.shape[:2]
@@ -158,7 +159,7 @@ def warp(image: Image, matrix: Floats, scale: float, size: tuple[int, int], bord
     return np.asarray(cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border), np.uint8)
 
 
-def move_labels(faces: Floats, matrix: Floats, scale: float, size: int) -> list[list[float]]:
+def move_labels(faces: Floats, matrix: Doubles, scale: float, size: int) -> list[list[float]]:
     """Labels of an image through canvas_from_image; those out of the canvas are dropped, the doubtful ignored."""
     moved = []
     for x, y, side, known in faces.astype(np.float64):

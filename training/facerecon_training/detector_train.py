@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
-import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -21,35 +19,13 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from .detector import FaceDetectorNet, detector_loss, make_targets
+from .detector_config import DetectorConfig
 from .detector_data import DetectorCache, build_cache
 from .detector_scenes import SceneMaker
 
+LOG_HEADER = "step,heat_loss,box_loss,learning_rate,images_per_s,recall,centre_error,scale_error\n"
 HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
 """A face counts as found when a box's centre is within so many sides of its own, and the sides within this factor."""
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorConfig:
-    """Everything that decides a training run."""
-
-    data: str
-    """Folder with faces/, head_pose/, backgrounds/ and detector/."""
-    out: str = "runs/detector"
-    """Run folder: cache/, config.json, log.csv, curve.png, checkpoint.pt, face_detector.safetensors."""
-    steps: int = 5000
-    batch: int = 16
-    size: int = 256
-    """Side of the scenes, pixels, a multiple of 32."""
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    warmup: int = 200
-    """Steps in which the learning rate rises; then it falls along a cosine."""
-    box_weight: float = 4.0
-    seed: int = 0
-    threads: int = 1
-    checkpoint_every_s: float = 120.0
-    validate_every: int = 500
-    """Steps."""
 
 
 def train_detector(config: DetectorConfig) -> Path:
@@ -59,7 +35,7 @@ def train_detector(config: DetectorConfig) -> Path:
     torch.manual_seed(config.seed)
     if config.size % MULTIPLE:
         raise UsageError(f"--size {config.size} is no multiple of {MULTIPLE}")
-    folder = Path(config.out)
+    folder = Path(config.run)
     folder.mkdir(parents=True, exist_ok=True)
     cache = build_cache(Path(config.data), folder / "cache")
     scenes = SceneMaker(cache, config.size, config.seed)
@@ -75,7 +51,11 @@ def train_detector(config: DetectorConfig) -> Path:
         optimizer.load_state_dict(checkpoint["optimizer"])
         first = int(checkpoint["step"])
     if first == 0:
-        log_path.write_text("step,heat_loss,box_loss,learning_rate,images_per_s,recall,centre_error,scale_error\n")
+        log_path.write_text(LOG_HEADER)
+    else:
+        # Steps after the last checkpoint are taken again.
+        header, *rows = log_path.read_text().splitlines(keepends=True)
+        log_path.write_text(header + "".join(row for row in rows if int(row.split(",")[0]) <= first))
 
     net.train()
     last_saved = started = time.monotonic()
@@ -168,7 +148,9 @@ class DetectorReport:
         )
 
 
-def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = 0.4, size: int = 256) -> DetectorReport:
+def evaluate_detector(
+    net: FaceDetectorNet, cache: DetectorCache, score: float = 0.4, size: int = 256
+) -> DetectorReport:
     """On the photographs and backgrounds kept aside. Every second-hand label (the YuNet ones) is left out."""
     net.eval()
     hits, photographs, false, backgrounds = [], 0, 0, 0
@@ -186,6 +168,27 @@ def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float =
     return DetectorReport(
         photographs, len(hits) / max(1, photographs), float(centre), float(scale), false / max(1, backgrounds)
     )
+
+
+def choose_score(net: FaceDetectorNet, cache: DetectorCache, size: int = 256) -> dict[float, tuple[float, float]]:
+    """Thresholds -> share of faces missed and false positives per background, both kept aside in training.
+
+    Where the sum of the two is lowest is a good `score` for the exported file.
+    """
+    net.eval()
+    thresholds = [round(0.2 + 0.05 * i, 2) for i in range(12)]
+    best, false = [], []
+    for index in np.flatnonzero(cache.held_out):
+        found = detect_with(net, cache.image(int(index)), thresholds[0], size)
+        if cache.groups[index] == "backgrounds":
+            false.append([detection.score for detection in found])
+            continue
+        hits = [d.score for d in found if best_hit([d], cache.faces[index][0]) is not None]
+        best.append(max(hits, default=0.0))
+    return {
+        t: (float(np.mean(np.array(best) < t)), sum(s >= t for scores in false for s in scores) / max(1, len(false)))
+        for t in thresholds
+    }
 
 
 def best_hit(found: list[Detection], label: Floats) -> tuple[float, float] | None:
@@ -231,28 +234,3 @@ def draw_curve(log: Path, path: Path) -> None:
     right.legend(loc="center right")
     figure.savefig(path, dpi=100, bbox_inches="tight")
     plt.close(figure)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `facerecon-train detector`."""
-    defaults = DetectorConfig(data="")
-    parser.add_argument("--data", default=os.environ.get("FACERECON_DATA"), help="data folder (default: $FACERECON_DATA)")
-    parser.add_argument("--out", default=defaults.out, help="run folder (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=defaults.steps, help="training steps (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=defaults.batch, help="scenes per step (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of scenes and weights (default: %(default)s)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """`facerecon-train detector`: trains and says how good the weights are."""
-    if not args.data:
-        raise UsageError("no data folder: give --data, or set FACERECON_DATA")
-    config = replace(
-        DetectorConfig(data=args.data),
-        **{name: getattr(args, name) for name in ("out", "steps", "batch", "threads", "seed")},
-    )
-    weights = train_detector(config)
-    report = evaluate_detector(load_weights(weights), build_cache(Path(config.data), Path(config.out) / "cache"))
-    tqdm.write(f"{weights}: {report.line()}")
-    return 0

@@ -1,0 +1,347 @@
+"""Frames -> face boxes."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .align import box_from_square, square_from_camera
+from .errors import ModelRefused, UsageError
+from .onnx_file import FLOAT, UINT8, OnnxFile, read_onnx
+from .pose import fit_camera
+from .quiet import quiet_opencv
+from .session import Provider, open_ort_session
+from .template import load_template
+from .types import Detection, Floats, Image
+
+DETECTOR_KEY = "facerecon.detector"
+"""In the ONNX file's metadata_props: the JSON value of a DetectorContract."""
+DETECTOR_VERSION = 1
+DETECTOR_KIND = "centre"
+STRIDE = 8
+"""Input pixels per cell of the network's outputs."""
+MULTIPLE = 32
+"""The network halves its input five times."""
+SIDE_UNIT = 32.0
+"""Pixels: the side at which the network's logarithm of the side is 0."""
+OVERLAP = 0.4
+"""Intersection over union above which two boxes are one face."""
+MOST_CELLS = 2000
+"""More cells than this are never looked at: noise must not make a frame slow."""
+
+YUNET_SCORE = 0.6
+YUNET_RAISED_MM = 4.0
+"""YuNet's five points give a centre about this far above the one of all annotated points (helen, afw, youtube-train: 5,
+lfpw-train: 4, aaf-train: 2), so its template points are raised by as much."""
+YUNET_LEAST_RATIO = 0.4
+"""Five points flatter than this (the affine fit's smaller singular value over its larger) give no camera."""
+
+
+class Detector(Protocol):
+    """What a pipeline needs of a face detector."""
+
+    def detect(self, image: Image) -> list[Detection]:
+        """(H, W, 3) uint8 BGR -> faces, best first; boxes may reach beyond the frame."""
+        ...
+
+
+def open_detector(
+    path: str | Path, *, size: int = 256, score: float | None = None, threads: int = 1, provider: Provider = "cpu"
+) -> Detector:
+    """Our detector or a YuNet file, whichever the file is. Raises ModelRefused where it is neither.
+
+    `size` is the longer side of what the network sees, frame pixels; 640 finds the small faces of a crowd. `score` is
+    the least score of a detection; None is the file's own choice.
+    """
+    model = read_onnx(path)
+    if DETECTOR_KEY in model.metadata:
+        return FaceDetector(model, size=size, score=score, threads=threads, provider=provider)
+    if is_yunet(model):
+        return YunetDetector(model, size=size, score=score)
+    raise ModelRefused(
+        f"{path}: neither our face detector (no {DETECTOR_KEY} in its metadata) nor a YuNet file; "
+        "use models/face_detector.onnx"
+    )
+
+
+# Frame -> what a network sees
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFromInput:
+    """How the network's input lies in the frame: frame = (input + 0.5) * factor - 0.5, per axis."""
+
+    x: float
+    y: float
+
+    def box(self, box: Floats) -> Floats:
+        """(4,) xyxy, input pixels -> frame pixels."""
+        factors = np.array([self.x, self.y, self.x, self.y])
+        return np.asarray((box + 0.5) * factors - 0.5, np.float32)
+
+
+def resize_longer_side(image: Image, size: int) -> tuple[Image, FrameFromInput]:
+    """(H, W, 3) -> the picture with its longer side `size`."""
+    height, width = image.shape[:2]
+    factor = max(height, width) / size
+    new = max(1, round(width / factor)), max(1, round(height / factor))
+    if factor < 1:
+        image = np.asarray(cv2.resize(image, new, interpolation=cv2.INTER_LINEAR), np.uint8)
+    elif factor > 1:
+        # Averaging the whole frame takes 6 ms at 1920 x 1080. Four samples of four pixels each, or sixteen from large
+        # frames, are as good and take a third of one.
+        if factor > 2:
+            finer = 2 if factor <= 8 else 4
+            image = np.asarray(cv2.resize(image, (finer * new[0], finer * new[1])), np.uint8)
+        image = np.asarray(cv2.resize(image, new, interpolation=cv2.INTER_AREA), np.uint8)
+    return image, FrameFromInput(width / new[0], height / new[1])
+
+
+def letterbox(image: Image, size: int) -> tuple[Image, FrameFromInput]:
+    """(H, W, 3) -> longer side `size`, then black on the right and below, up to multiples of 32.
+
+    So a frame of 1280 x 720 costs 256 x 160 and not 256 x 256. Smaller pictures are enlarged.
+    """
+    image, frame_from_input = resize_longer_side(image, size)
+    height, width = (MULTIPLE * math.ceil(v / MULTIPLE) for v in image.shape[:2])
+    if (height, width) != image.shape[:2]:
+        padded = np.zeros((height, width, 3), np.uint8)
+        padded[: image.shape[0], : image.shape[1]] = image
+        image = padded
+    return image, frame_from_input
+
+
+# Our own detector
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorContract:
+    """What our detector's file says about itself.
+
+    Input `image`: (N, H, W, 3) uint8 BGR, H and W multiples of 32. Outputs, float32, h = H / 8, w = W / 8: `score`
+    (N, h, w) 0..1, and `box` (N, 3, h, w): the way from the cell's middle to the face's centre, x and y in sides, and
+    the logarithm of the side in units of SIDE_UNIT pixels.
+    """
+
+    score: float
+    """From this score a face counts, unless the caller says otherwise; chosen on training photographs."""
+    terms: str = ""
+    """What the weights may be used for."""
+    weights_sha256: str = ""
+    """Of the .safetensors file the graph was exported from."""
+    kind: str = DETECTOR_KIND
+    version: int = DETECTOR_VERSION
+
+    def to_json(self) -> str:
+        """The value of `DETECTOR_KEY` in the ONNX file's metadata_props."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> DetectorContract:
+        """Read what `to_json` wrote. Raises ModelRefused on anything else."""
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ModelRefused(f"its {DETECTOR_KEY} is not JSON ({error}); export the detector again") from error
+        if not isinstance(value, dict) or (value.get("version"), value.get("kind")) != (
+            DETECTOR_VERSION,
+            DETECTOR_KIND,
+        ):
+            raise ModelRefused(
+                f"its {DETECTOR_KEY} is not version {DETECTOR_VERSION} of kind {DETECTOR_KIND!r}; export the detector "
+                "again with this release, or use the release it was made with"
+            )
+        known = {f.name for f in fields(cls)}
+        try:
+            contract = cls(**{key: v for key, v in value.items() if key in known})
+        except TypeError as error:
+            raise ModelRefused(f"its {DETECTOR_KEY} lacks a field ({error}); export the detector again") from error
+        if not (isinstance(contract.score, float) and 0 < contract.score < 1):
+            raise ModelRefused(f"its {DETECTOR_KEY} has score {contract.score!r}, not between 0 and 1; export it again")
+        return contract
+
+
+class FaceDetector:
+    """Our detector, one ONNX file. A context manager: it owns a session."""
+
+    def __init__(
+        self,
+        model: str | Path | OnnxFile,
+        *,
+        size: int = 256,
+        score: float | None = None,
+        threads: int = 1,
+        provider: Provider = "cpu",
+    ) -> None:
+        """Arguments as in `open_detector`."""
+        if not isinstance(model, OnnxFile):
+            model = read_onnx(model)
+        self.contract = read_detector_contract(model)
+        self.size = _checked_size(size)
+        self.score = _checked_score(score, self.contract.score)
+        self.sha256 = model.sha256
+        self._session: Any
+        self._session, self.provider, self.provider_choice = open_ort_session(model, provider, threads)
+
+    def detect(self, image: Image) -> list[Detection]:
+        """(H, W, 3) uint8 BGR -> faces, best first."""
+        pixels, frame_from_input = letterbox(image, self.size)
+        scores, boxes = self._session.run(["score", "box"], {"image": pixels[None]})
+        found = merge(*decode(scores[0], boxes[0], self.score))
+        return [Detection(frame_from_input.box(d.box), d.score) for d in found]
+
+    def close(self) -> None:
+        """Give the session's memory back. Closing twice is harmless."""
+        self._session = None
+
+    def __enter__(self) -> FaceDetector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_detector_contract(model: OnnxFile) -> DetectorContract:
+    """The file's contract, after the file was seen to keep it."""
+    text = model.metadata.get(DETECTOR_KEY)
+    if text is None:
+        raise ModelRefused(
+            f"{model.path}: not our face detector (no {DETECTOR_KEY} in its metadata); use models/face_detector.onnx"
+        )
+    try:
+        contract = DetectorContract.from_json(text)
+    except ModelRefused as error:
+        raise ModelRefused(f"{model.path}: {error}") from error
+    tensors = [(t.name, t.elem_type, len(t.dims or ())) for t in (*model.inputs, *model.outputs)]
+    if tensors != [("image", UINT8, 4), ("score", FLOAT, 3), ("box", FLOAT, 4)]:
+        names = ", ".join(name for name, _, _ in tensors)
+        raise ModelRefused(f"{model.path}: its tensors ({names}) are not what its contract says; export it again")
+    return contract
+
+
+def decode(score: Floats, box: Floats, least: float) -> tuple[Floats, Floats]:
+    """The network's score (h, w) and box (3, h, w) -> boxes (K, 4) xyxy in its input's pixels, and scores (K,).
+
+    Every cell of at least the score `least` gives one; best first. Meanings as in DetectorContract.
+    """
+    rows, columns = np.nonzero(score >= least)
+    order = np.argsort(-score[rows, columns], kind="stable")[:MOST_CELLS]
+    rows, columns = rows[order], columns[order]
+    dx, dy, log_side = box[:, rows, columns]
+    side = SIDE_UNIT * np.exp(log_side)
+    middle = (STRIDE - 1) / 2
+    x, y, half = columns * STRIDE + middle + dx * side, rows * STRIDE + middle + dy * side, side / 2
+    boxes = np.stack([x - half, y - half, x + half, y + half], axis=1)
+    return boxes.astype(np.float32), score[rows, columns].astype(np.float32)
+
+
+def merge(boxes: Floats, scores: Floats, overlap: float = OVERLAP) -> list[Detection]:
+    """(K, 4) xyxy, best first, and (K,) -> one detection per face.
+
+    Non-maximum suppression in which the suppressed boxes still vote on where the face is, weighted by their scores
+    (Gidaris and Komodakis, ICCV 2015).
+    """
+    found = []
+    left = np.ones(len(boxes), np.bool_)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    for best in range(len(boxes)):
+        if not left[best]:
+            continue
+        sides = np.minimum(boxes[:, 2:], boxes[best, 2:]) - np.maximum(boxes[:, :2], boxes[best, :2])
+        common = np.maximum(sides, 0).prod(1)
+        same = left & (common > overlap * (area + area[best] - common))
+        same[best] = True
+        left &= ~same
+        voted = np.average(boxes[same], axis=0, weights=scores[same])
+        found.append(Detection(np.asarray(voted, np.float32), float(scores[best])))
+    return found
+
+
+# YuNet, through OpenCV
+
+
+class YunetDetector:
+    """YuNet (Wu et al., Machine Intelligence Research 2023) through cv2.FaceDetectorYN, giving our boxes."""
+
+    def __init__(self, model: str | Path | OnnxFile, *, size: int | None = None, score: float | None = None) -> None:
+        """`size`: the longer side that larger frames are reduced to; None leaves all as they are."""
+        if not isinstance(model, OnnxFile):
+            model = read_onnx(model)
+        if not is_yunet(model):
+            raise ModelRefused(
+                f"{model.path}: not a YuNet file; get face_detection_yunet_2023mar.onnx from OpenCV's model zoo"
+            )
+        self.size = None if size is None else _checked_size(size)
+        self.score = _checked_score(score, YUNET_SCORE)
+        self.sha256 = model.sha256
+        weights = np.frombuffer(model.data, np.uint8)
+        with quiet_opencv():
+            self._net = cv2.FaceDetectorYN.create(
+                "onnx", weights, np.empty(0, np.uint8), (320, 320), self.score, 0.3, 5000
+            )
+
+    def detect(self, image: Image) -> list[Detection]:
+        """(H, W, 3) uint8 BGR -> faces, best first."""
+        frame_from_input = FrameFromInput(1.0, 1.0)
+        if self.size is not None and max(image.shape[:2]) > self.size:
+            image, frame_from_input = resize_longer_side(image, self.size)
+        self._net.setInputSize((image.shape[1], image.shape[0]))
+        _, rows = self._net.detect(image)
+        if rows is None:
+            return []
+        found = [Detection(frame_from_input.box(box_from_yunet(row)), float(row[14])) for row in rows]
+        return sorted(found, key=lambda d: -d.score)
+
+
+def is_yunet(model: OnnxFile) -> bool:
+    """YuNet files carry no name of their own: twelve outputs, cls, obj, bbox and kps at strides 8, 16 and 32."""
+    wanted = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)}
+    return {output.name for output in model.outputs} == wanted
+
+
+def yunet_template() -> Floats:
+    """(5, 3) mm, head frame: subject's right eye, left eye, nose tip, right and left corner of the mouth."""
+    points = load_template().landmark_positions
+    five = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
+    five[:, 1] += YUNET_RAISED_MM
+    return np.asarray(five, np.float32)
+
+
+def box_from_yunet(row: ArrayLike) -> Floats:
+    """(15,) of cv2.FaceDetectorYN -> (4,) xyxy, our face box: from its five points, or from its box where they lie on a
+    line."""
+    values = np.asarray(row, np.float64)
+    head, points = yunet_template().astype(np.float64), values[4:14].reshape(5, 2)
+    affine, *_ = np.linalg.lstsq(head - head.mean(0), points - points.mean(0), rcond=None)
+    larger, smaller = np.linalg.svd(affine, compute_uv=False)
+    if smaller > YUNET_LEAST_RATIO * larger:
+        return box_from_square(square_from_camera(fit_camera(head, points)))
+    # Measured on the same photographs: YuNet's box is 1.16 times as large as ours, its middle 0.05 of our side higher.
+    left, top, width, height = values[:4]
+    side = math.sqrt(width * height) / 1.16
+    x, y = left + width / 2, top + height / 2 + 0.05 * side
+    return np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32)
+
+
+def _checked_size(size: int) -> int:
+    if not MULTIPLE <= size <= 4096:
+        raise UsageError(f"detector size is {size}; give 32 to 4096, multiples of 32 waste nothing")
+    return size
+
+
+def _checked_score(score: float | None, default: float) -> float:
+    if score is None:
+        return default
+    if not 0 < score < 1:
+        raise UsageError(f"detector score is {score}; give a number between 0 and 1")
+    return score

@@ -1,0 +1,84 @@
+"""Bytes -> files that are whole or not there, under names that never hit an input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import UsageError
+
+
+def partial_path(path: Path) -> Path:
+    """Where the file grows until it is whole: beside it, hidden, with the same suffix."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+
+def check_place(path: Path) -> None:
+    """Raises UsageError when a file of this name could not be: it is a folder, or its folder is missing."""
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+
+
+def check_writable(path: Path) -> None:
+    """Find out before any work whether the file can be written. Raises UsageError."""
+    check_place(path)
+    try:
+        partial_path(path).write_bytes(b"")
+        partial_path(path).unlink()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write the file so that it is never seen half written. Raises UsageError on any error of the disk."""
+    partial = partial_path(path)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        # Still there after an error or an interruption only.
+        partial.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path | str, error: OSError) -> UsageError:
+    """The one line that says which file and why."""
+    return UsageError(f"cannot write {path}: {error.strerror or error}")
+
+
+class OutputNames:
+    """`out.jpg` while there is one; `out_0001.jpg`, `out_0002.jpg` and so on when there are more."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = 0
+        self._inputs: set[Path] = set()
+
+    def next_for(self, source: str) -> Path:
+        """Where the next file made from this source goes. Raises UsageError when that is where a source was read."""
+        self._inputs.add(source_path(source))
+        self._count += 1
+        if self._count == 1:
+            return self._free(self._path)
+        if self._count == 2:
+            first = self._free(self._numbered(1))
+            try:
+                self._path.replace(first)
+            except OSError as error:
+                raise cannot_write(first, error) from error
+        return self._free(self._numbered(self._count))
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.stem}_{number:04d}{self._path.suffix}")
+
+    def _free(self, path: Path) -> Path:
+        if path.resolve() in self._inputs:
+            raise UsageError(f"{path} is an input and would be overwritten; choose another name")
+        return path
+
+
+def source_path(source: str) -> Path:
+    """A frame's source as a resolved path, whether or not it is a file."""
+    return Path(source).resolve()

@@ -1,0 +1,99 @@
+"""Scene -> the JSON record: one object per frame or photograph, with nothing in it that JSON cannot say."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .contract import BLENDSHAPES
+from .errors import UsageError
+from .pose import euler_from_camera
+from .types import Face, Scene
+
+SCHEMA = "facerecon-rt/1"
+"""Fields are only ever added under it."""
+_SIDES = {"_L": "Left", "_R": "Right"}
+_MERGED = ("browInnerUp", "cheekPuff")
+"""What ICT-FaceKit splits into left and right and Apple does not."""
+
+
+def record_from_scene(
+    scene: Scene, blendshapes: Sequence[str], *, arkit: bool = False, now: float | None = None
+) -> dict[str, object]:
+    """The record of one scene, ready for json.dumps; a number that is not finite becomes null.
+
+    `blendshapes`: (B,) names of the expression weights, from the model's contract. `arkit`: Apple's 52 names and
+    weights instead. `now`: time.monotonic() that the age is measured at, by default the present.
+    Raises UsageError as `arkit_blendshapes` does.
+    """
+    frame = scene.frame
+    age_s = (time.monotonic() if now is None else now) - frame.captured_at
+    return {
+        "schema": SCHEMA,
+        "source": frame.source,
+        "frame": frame.index,
+        "time_s": _number(frame.time_s, 4),
+        "age_ms": _number(age_s * 1000, 2),
+        "size": list(frame.size),
+        "provider": scene.provider,
+        "precision": scene.precision,
+        "model": scene.model,
+        "faces": [_face(face, blendshapes, arkit) for face in scene.faces],
+        "stages_ms": {stage: _number(value, 3) for stage, value in scene.stages_ms.items()},
+    }
+
+
+def arkit_blendshapes(weights: ArrayLike, names: Sequence[str]) -> dict[str, float]:
+    """(53,) weights 0..1 in the order of `names`, ICT-FaceKit's -> Apple's 52 by name; left is the subject's left.
+
+    browInnerUp and cheekPuff are the mean of their two sides: Apple's one weight moves both sides at once, and the
+    mean is the weight that moves them least wrongly. tongueOut is always 0: the model has no tongue.
+    Raises UsageError when `names` are not ICT-FaceKit's.
+    """
+    if set(names) != set(BLENDSHAPES):
+        raise UsageError("this model's blendshapes are not the 53 of ICT-FaceKit; leave ARKit names off")
+    by_name = dict(zip(names, np.asarray(weights, np.float64).tolist(), strict=True))
+    apple = {name: (by_name.pop(f"{name}_L") + by_name.pop(f"{name}_R")) / 2 for name in _MERGED}
+    for name, weight in by_name.items():
+        side = _SIDES.get(name[-2:])
+        apple[name[:-2] + side if side else name] = weight
+    apple["tongueOut"] = 0.0
+    return {name: apple[name] for name in sorted(apple)}
+
+
+def _face(face: Face, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
+    pitch, yaw, roll = euler_from_camera(face.frame_from_head)
+    if arkit:
+        weights = arkit_blendshapes(face.expression, blendshapes)
+    else:
+        weights = dict(zip(blendshapes, face.expression.tolist(), strict=True))
+    record: dict[str, object] = {
+        "track": face.track,
+        "box": _numbers(face.box, 2),
+        "confidence": _number(face.confidence, 4),
+        "pose": {
+            # Six decimals: a vertex 200 mm from the origin still projects to within a thousandth of a pixel.
+            "frame_from_head": [_numbers(row, 6) for row in face.frame_from_head],
+            "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2), "roll": _number(roll, 2)},
+        },
+        "landmarks": [_numbers(point, 2) for point in face.landmarks],
+        "blendshapes": {name: _number(weight, 4) for name, weight in weights.items()},
+    }
+    if face.spread_mm is not None:
+        spread = {"mean": float(face.spread_mm.mean()), "max": float(face.spread_mm.max())}
+        record["spread_mm"] = {name: _number(value, 3) for name, value in spread.items()}
+    if face.disagreement is not None:
+        record["disagreement"] = {name: _number(value, 4) for name, value in face.disagreement.items()}
+    return record
+
+
+def _numbers(values: Iterable[float], digits: int) -> list[float | None]:
+    return [_number(value, digits) for value in values]
+
+
+def _number(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if math.isfinite(value) else None

@@ -1,0 +1,333 @@
+"""Scenes -> files: JSON lines, annotated videos and pictures, meshes, or a folder with all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol
+
+import cv2
+
+from .draw import STYLES, Painter, draw_scene, montage
+from .errors import UsageError
+from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .outputs import OutputNames, cannot_write, check_place, check_writable, source_path, write_whole
+from .quiet import quiet_opencv
+from .record import record_from_scene
+from .template import FaceTemplate, load_template
+from .types import Face, Floats, Image, Scene
+from .video_sink import CODECS, VideoSink
+
+SINK_STYLES = (*STYLES, "montage")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_PICTURE_OPTIONS = {
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 93],
+    ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 93],
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 92],
+}
+
+
+class Sink(Protocol):
+    """Where scenes go. Owns its files: use it as a context manager; what was written is whole once it is closed, also
+    after an interruption."""
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+    def write(self, scene: Scene) -> None:
+        """Take one scene. Raises UsageError when it cannot be written."""
+
+    def close(self) -> None:
+        """Finish the files. Raises UsageError when they cannot be written."""
+
+
+def open_sink(
+    target: str,
+    *,
+    blendshapes: Sequence[str],
+    arkit: bool = False,
+    style: str = "shaded",
+    template: FaceTemplate | None = None,
+) -> Sink:
+    """The sink that `target` names.
+
+    `-`: JSON lines on standard output. By suffix: .jsonl; .mp4 .mov .mkv .avi: annotated video; .jpg .png .webp:
+    annotated pictures, numbered when there are several; .obj .ply .glb: a mesh per face or track, likewise numbered.
+    A folder (existing, ending in "/" or without suffix) takes all of them, named after the sources.
+    `blendshapes`: (B,) names from the model's contract; `arkit`: Apple's names in records; `style`: shaded, wireframe,
+    landmarks, or montage: the crop, the overlay and the mesh from two sides.
+    Raises UsageError when the target is of no known kind or cannot be written.
+    """
+    if style not in SINK_STYLES:
+        raise UsageError(f"there is no style {style!r}; choose from {', '.join(SINK_STYLES)}")
+    paint = painter(style, template)
+    if target == "-":
+        return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
+    path = Path(target)
+    suffix = path.suffix.lower()
+    if path.is_dir() or target.endswith("/") or not suffix:
+        return FolderSink(path, blendshapes, arkit=arkit, style=style, template=template)
+    if suffix == ".jsonl":
+        return JsonLinesSink(path, blendshapes, arkit=arkit)
+    if suffix in CODECS:
+        return VideoSink(path, paint)
+    if suffix in PICTURE_SUFFIXES:
+        return PictureSink(path, paint)
+    if suffix in MESH_SUFFIXES:
+        return MeshSink(path, template)
+    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES])
+    raise UsageError(
+        f"cannot write {target}: {suffix} is no known kind of output; use {known}, a folder, or - for stdout"
+    )
+
+
+def painter(style: str, template: FaceTemplate | None = None) -> Painter:
+    """How a scene becomes a picture, for one of `SINK_STYLES`."""
+    if style == "montage":
+        return partial(montage, template=template)
+    (known,) = (name for name in STYLES if name == style)
+    return partial(draw_scene, style=known, template=template)
+
+
+class JsonLinesSink:
+    """One record per line, each flushed whole, so that another program can read along."""
+
+    def __init__(self, target: IO[str] | Path, blendshapes: Sequence[str], *, arkit: bool = False) -> None:
+        """`target`: an open text stream, which stays open, or a file to write anew. Raises UsageError."""
+        self._blendshapes = blendshapes
+        self._arkit = arkit
+        self._path = target if isinstance(target, Path) else None
+        if isinstance(target, Path):
+            check_place(target)
+            try:
+                self._stream: IO[str] = target.open("w", encoding="utf-8")
+            except OSError as error:
+                raise cannot_write(target, error) from error
+        else:
+            self._stream = target
+
+    def __enter__(self) -> JsonLinesSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Append the scene's record. A broken pipe stays a BrokenPipeError: whoever reads has seen enough."""
+        record = record_from_scene(scene, self._blendshapes, arkit=self._arkit)
+        line = json.dumps(record, allow_nan=False, separators=(",", ":"))
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise cannot_write(self._path or "standard output", error) from error
+
+    def close(self) -> None:
+        """Close the file; a stream that was handed in stays open."""
+        if self._path is None:
+            return
+        try:
+            self._stream.close()
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+
+class PictureSink:
+    """One annotated picture per scene."""
+
+    def __init__(self, path: Path, paint: Painter) -> None:
+        """Raises UsageError when the file cannot be written."""
+        check_writable(path)
+        self._paint = paint
+        self._names = OutputNames(path)
+
+    def __enter__(self) -> PictureSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Write the scene's picture. Raises UsageError when it cannot be written."""
+        write_picture(self._names.next_for(scene.frame.source), self._paint(scene))
+
+    def close(self) -> None:
+        """Every picture is already whole."""
+
+
+class MeshSink:
+    """One mesh per face of a photograph, and per track of a video or camera: its last one, written at the end."""
+
+    def __init__(self, path: Path, template: FaceTemplate | None = None) -> None:
+        """Raises UsageError when the file cannot be written or its kind needs a library that is missing."""
+        check_mesh_format(path)
+        check_writable(path)
+        self._template = template
+        self._names = OutputNames(path)
+        self._latest = LatestMeshes()
+
+    def __enter__(self) -> MeshSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Write a photograph's faces; remember a video's. Raises UsageError when they cannot be written."""
+        if not scene.frame.still:
+            self._latest.see(scene)
+            return
+        for face in scene.faces:
+            self._write(scene.frame.source, face.vertices)
+
+    def close(self) -> None:
+        """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
+        for source, _, vertices in self._latest.take():
+            self._write(source, vertices)
+
+    def _write(self, source: str, vertices: Floats) -> None:
+        write_mesh(self._names.next_for(source), vertices, self._template or load_template())
+
+
+class LatestMeshes:
+    """The last mesh of every track of every source."""
+
+    def __init__(self) -> None:
+        self._vertices: dict[tuple[str, str], Floats] = {}
+
+    def see(self, scene: Scene) -> None:
+        """Remember the faces of a frame."""
+        for index, face in enumerate(scene.faces):
+            self._vertices[scene.frame.source, face_label(index, face)] = face.vertices
+
+    def take(self) -> list[tuple[str, str, Floats]]:
+        """(source, label, vertices) of each, in the order first seen; forgets them."""
+        meshes = [(source, label, vertices) for (source, label), vertices in self._vertices.items()]
+        self._vertices.clear()
+        return meshes
+
+
+class FolderSink:
+    """Everything about every source: `records.jsonl`; for a photograph `<stem>.jpg`, `<stem>_montage.jpg` and
+    `<stem>_face0.obj`; for a video `<stem>.mp4` and `<stem>_track1.obj`. Two sources never share a stem."""
+
+    def __init__(
+        self,
+        folder: Path,
+        blendshapes: Sequence[str],
+        *,
+        arkit: bool = False,
+        style: str = "shaded",
+        template: FaceTemplate | None = None,
+    ) -> None:
+        """Makes the folder. Raises UsageError when it cannot be made or written to."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        self._folder = folder
+        self._template = template
+        # A photograph gets its montage anyway.
+        self._paint = painter("shaded" if style == "montage" else style, template)
+        self._paint_montage = painter("montage", template)
+        self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit)
+        self._stems: dict[str, str] = {}
+        self._video: VideoSink | None = None
+        self._latest = LatestMeshes()
+
+    def __enter__(self) -> FolderSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Write the scene's record, picture and meshes. Raises UsageError when they cannot be written, or when the
+        source lies in this folder, whose files might be overwritten."""
+        if source_path(scene.frame.source).parent == self._folder.resolve():
+            raise UsageError(f"{scene.frame.source} lies in the output folder {self._folder}; choose another folder")
+        self._records.write(scene)
+        if scene.frame.still:
+            self._write_photograph(scene)
+        else:
+            self._write_video_frame(scene)
+
+    def close(self) -> None:
+        """Finish the video, write the tracks' meshes, close the records: each even if another fails."""
+        with ExitStack() as stack:
+            stack.callback(self._records.close)
+            stack.callback(self._write_tracks)
+            stack.callback(self._finish_video)
+
+    def _write_photograph(self, scene: Scene) -> None:
+        stem = self._stem(scene.frame.source)
+        write_picture(self._folder / f"{stem}.jpg", self._paint(scene))
+        if scene.faces:
+            write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
+        for index, face in enumerate(scene.faces):
+            self._write_mesh(stem, face_label(index, face), face.vertices)
+
+    def _write_video_frame(self, scene: Scene) -> None:
+        path = self._folder / f"{self._stem(scene.frame.source)}.mp4"
+        if self._video is None or self._video.path != path:
+            self._finish_video()
+            self._video = VideoSink(path, self._paint)
+        self._video.write(scene)
+        self._latest.see(scene)
+
+    def _finish_video(self) -> None:
+        video, self._video = self._video, None
+        if video is not None:
+            video.close()
+
+    def _write_tracks(self) -> None:
+        for source, label, vertices in self._latest.take():
+            self._write_mesh(self._stem(source), label, vertices)
+
+    def _write_mesh(self, stem: str, label: str, vertices: Floats) -> None:
+        write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template or load_template())
+
+    def _stem(self, source: str) -> str:
+        """A name for the source under which no file of another source is written."""
+        if source not in self._stems:
+            stem, number = stem_of(source), 2
+            name = stem
+            taken = {taken + ending for taken in self._stems.values() for ending in ("", "_montage")}
+            while name in taken or f"{name}_montage" in taken:
+                name, number = f"{stem}_{number}", number + 1
+            self._stems[source] = name
+        return self._stems[source]
+
+
+def stem_of(source: str) -> str:
+    """File name without suffix, or a stream's address with what no file name should hold made _."""
+    if "://" not in source:
+        return Path(source).stem
+    return re.sub(r"[^\w.-]+", "_", source.partition("://")[2]).strip("_.") or "stream"
+
+
+def face_label(index: int, face: Face) -> str:
+    """`track1` for a face with a track, else `face0` by its place in the scene."""
+    return f"face{index}" if face.track is None else f"track{face.track}"
+
+
+def write_picture(path: Path, picture: Image) -> None:
+    """Encode by suffix and write whole. Raises UsageError when format or disk refuse."""
+    suffix = path.suffix.lower()
+    with quiet_opencv():
+        encoded, data = cv2.imencode(suffix, picture, _PICTURE_OPTIONS.get(suffix, []))
+    if not encoded:
+        size = f"{picture.shape[1]}x{picture.shape[0]}"
+        raise UsageError(f"cannot write {path}: {size} pixels do not fit {suffix}; choose .png")
+    write_whole(path, data.tobytes())

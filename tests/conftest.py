@@ -1,0 +1,133 @@
+"""What tests of every stage share: a model of a few kilobytes that keeps the whole contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
+from facerecon_rt.contract import BLENDSHAPES, CONTRACT_KEY, ModelContract
+from facerecon_rt.template import load_template
+from facerecon_rt.types import Floats
+
+# Tests import ONNX Runtime themselves too; the package sets this before it does.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+TINY_SIZE = 64
+
+
+class MakeTinyModel(Protocol):
+    """The type of the fixture `make_tiny_model`."""
+
+    def __call__(self, path: Path, **contract_overrides: Any) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model() -> MakeTinyModel:
+    """`make_tiny_model(path, precision="fp16")`: `tiny_model` with other values in its contract; the graph stays."""
+    return _make_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FaceModel file with the real contract that sees a frontal face, upright and in the middle, in every crop.
+
+    Crops of 64 pixels. The mean brightness m (0..1) of a crop decides the rest, so that the faces of a batch differ:
+    the face is 1 + (m - 0.5) / 50 times as large, jawOpen is m, the other blendshapes are 0.1 m, and the confidence is
+    min(20 m, 0.95): 0 for a black crop, 0.95 for anything lighter than 12 of 255.
+    """
+    return _make_tiny_model(tmp_path_factory.mktemp("models") / "tiny.onnx")
+
+
+def _make_tiny_model(path: Path, **contract_overrides: Any) -> Path:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    template = load_template()
+    contract = ModelContract(TINY_SIZE, template.vertex_count, template.sha256, "constant", terms="test use only")
+    # y down and away from the camera in the crop; CROP_CENTRE_MM in its middle, as `align` places it.
+    scale = TINY_SIZE / CROP_SIDE_MM
+    linear = np.diag([scale, -scale, -scale])
+    translation = np.array([(TINY_SIZE - 1) / 2, (TINY_SIZE - 1) / 2, 0.0]) - linear @ np.array(CROP_CENTRE_MM)
+    expression = np.full((1, len(BLENDSHAPES)), 0.1)
+    expression[0, BLENDSHAPES.index("jawOpen")] = 1.0
+    vertices = _plausible_vertices()
+    lower = np.clip((-40.0 - vertices[:, 1:2]) / 40.0, 0.0, 1.0) * [0.0, -15.0, 0.0]
+    constants = {
+        "mean_face": vertices[None],
+        "jaw_open": lower[None],
+        "per_brightness": expression,
+        "camera": np.hstack([linear, translation[:, None]])[None],
+        "linear_transposed": linear.T,
+        "translation": translation,
+        "zero": np.zeros(()),
+        "half": np.array(0.5),
+        "fiftieth": np.array(0.02),
+        "twenty_over_255": np.array(20.0 / 255.0),
+        "over_255": np.array(1.0 / 255.0),
+        "most": np.array(0.95),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["image_float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["image_float", "image_axes"], ["mean_level"], keepdims=0),
+        helper.make_node("Mul", ["mean_level", "over_255"], ["m"]),
+        helper.make_node("Unsqueeze", ["m", "axis_1"], ["m_rows"]),
+        helper.make_node("Unsqueeze", ["m", "axes_1_2"], ["m_blocks"]),
+        helper.make_node("Sub", ["m_blocks", "half"], ["m_centred"]),
+        helper.make_node("Mul", ["m_centred", "fiftieth"], ["larger"]),
+        helper.make_node("Mul", ["larger", "mean_face"], ["growth"]),
+        helper.make_node("Add", ["mean_face", "growth"], ["shape"]),
+        helper.make_node("Mul", ["m_blocks", "jaw_open"], ["opening"]),
+        helper.make_node("Add", ["shape", "opening"], ["vertices"]),
+        helper.make_node("Mul", ["m_rows", "per_brightness"], ["expression"]),
+        helper.make_node("Mul", ["m_blocks", "zero"], ["one_zero_per_crop"]),
+        helper.make_node("Add", ["camera", "one_zero_per_crop"], ["crop_from_head"]),
+        helper.make_node("Gather", ["vertices", "landmark_vertices"], ["landmarks_head"], axis=1),
+        helper.make_node("MatMul", ["landmarks_head", "linear_transposed"], ["landmarks_turned"]),
+        helper.make_node("Add", ["landmarks_turned", "translation"], ["landmarks"]),
+        helper.make_node("Mul", ["mean_level", "twenty_over_255"], ["seen"]),
+        helper.make_node("Min", ["seen", "most"], ["confidence"]),
+    ]
+    mesh: list[str | int] = ["N", template.vertex_count, 3]
+    dims: dict[str, list[str | int]] = {
+        "shape": mesh,
+        "vertices": mesh,
+        "expression": ["N", len(BLENDSHAPES)],
+        "crop_from_head": ["N", 3, 4],
+        "landmarks": ["N", 68, 3],
+        "confidence": ["N"],
+    }
+    integers = {
+        "image_axes": np.array([1, 2, 3]),
+        "axis_1": np.array([1]),
+        "axes_1_2": np.array([1, 2]),
+        "landmark_vertices": template.landmarks,
+    }
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", TINY_SIZE, TINY_SIZE, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in dims.items()],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
+        + [numpy_helper.from_array(value.astype(np.int64), name) for name, value in integers.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {CONTRACT_KEY: dataclasses.replace(contract, **contract_overrides).to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return path
+
+
+def _plausible_vertices() -> Floats:
+    """(V, 3) mm, head frame: a smooth surface over the template's texture coordinates, exact at the 68 landmarks."""
+    template = load_template()
+    u, v = template.uv.T.astype(np.float64)
+    powers = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], 1)
+    weights, *_ = np.linalg.lstsq(powers[template.landmarks], template.landmark_positions, rcond=None)
+    vertices: Floats = np.clip(powers @ weights, [-85, -125, -60], [85, 75, 50]).astype(np.float32)
+    vertices[template.landmarks] = template.landmark_positions
+    return vertices

@@ -1,0 +1,73 @@
+"""Crops to verify with, from folders made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from facerecon_export.crops import load_crops, synthetic_crops, verification_crops
+from facerecon_rt.errors import SourceError
+from facerecon_rt.template import load_template
+
+
+def photograph(path: Path, level: int, size: tuple[int, int] = (100, 100)) -> None:
+    cv2.imwrite(str(path), np.full((*size, 3), level, np.uint8))
+
+
+def test_a_picture_without_landmarks_is_taken_as_a_crop(tmp_path: Path) -> None:
+    photograph(tmp_path / "b.png", 200)
+    photograph(tmp_path / "a.png", 100)
+    crops = load_crops(tmp_path, 32, 10)
+    assert crops.shape == (2, 32, 32, 3)
+    assert crops[:, 0, 0, 0].tolist() == [100, 200]
+
+
+def test_a_picture_with_landmarks_is_aligned_by_them(tmp_path: Path) -> None:
+    # The mean face at 1 pixel per mm, the middle of its crop at (300, 200) with a white dot on it.
+    image = np.zeros((400, 500, 3), np.uint8)
+    cv2.circle(image, (300, 200), 6, (255, 255, 255), -1)
+    cv2.imwrite(str(tmp_path / "face.png"), image)
+    points = load_template().landmark_positions[:, :2] * [1, -1] + [300, 200 - 30] + 1
+    text = "\n".join(f"{x} {y}" for x, y in points)
+    (tmp_path / "face.pts").write_text(f"version: 1\nn_points: 68\n{{\n{text}\n}}\n")
+    crop = load_crops(tmp_path, 64, 1)[0]
+    rows, columns = np.nonzero(crop[:, :, 0] > 127)
+    assert abs(rows.mean() - 31.5) < 0.6
+    assert abs(columns.mean() - 31.5) < 0.6
+
+
+def test_crops_are_spread_over_the_folder(tmp_path: Path) -> None:
+    for i in range(9):
+        photograph(tmp_path / f"{i}.png", i * 10)
+    assert load_crops(tmp_path, 32, 3)[:, 0, 0, 0].tolist() == [0, 40, 80]
+
+
+def test_made_up_crops_are_always_the_same_and_differ_from_each_other() -> None:
+    crops = synthetic_crops(64, 3)
+    assert crops.shape == (3, 64, 64, 3)
+    np.testing.assert_array_equal(crops, synthetic_crops(64, 3))
+    assert (crops[0] != crops[1]).any()
+
+
+def test_where_the_crops_come_from_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FACERECON_DATA", raising=False)
+    assert "made-up" in verification_crops(None, 32)[1]
+    folder = tmp_path / "faces" / "lfpw-test"
+    folder.mkdir(parents=True)
+    photograph(folder / "a.png", 1)
+    monkeypatch.setenv("FACERECON_DATA", str(tmp_path))
+    assert verification_crops(None, 32)[1] == f"1 crops of {folder}"
+    photograph(tmp_path / "own.png", 1)
+    assert verification_crops(tmp_path, 32)[1] == f"1 crops of {tmp_path}"
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="absent: no such folder"):
+        load_crops(tmp_path / "absent", 32, 1)
+    with pytest.raises(SourceError, match="no photograph in it"):
+        load_crops(tmp_path, 32, 1)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"broken\.jpg: cannot be read"):
+        load_crops(tmp_path, 32, 1)

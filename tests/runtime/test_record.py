@@ -1,0 +1,135 @@
+"""Scenes to JSON records: every field, valid JSON, enough digits, Apple's names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import UsageError
+from facerecon_rt.pose import rotation_from_euler
+from facerecon_rt.record import SCHEMA, arkit_blendshapes, record_from_scene
+from facerecon_rt.types import Face, Floats, Frame, Scene
+
+APPLE = (
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen",
+    "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight",
+    "mouthFunnel", "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight",
+    "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft",
+    "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+"""ARFaceAnchor.BlendShapeLocation, all 52."""
+
+
+def a_face(
+    *, expression: Floats | None = None, spread_mm: Floats | None = None, disagreement: dict[str, float] | None = None
+) -> Face:
+    rng = np.random.default_rng(1)
+    rotation = rotation_from_euler(pitch=10, yaw=-20, roll=5)
+    vertices = rng.normal(0, 60, (80, 3)).astype(np.float32)
+    return Face(
+        shape=vertices,
+        vertices=vertices,
+        expression=rng.uniform(0, 1, 53).astype(np.float32) if expression is None else expression,
+        frame_from_head=np.column_stack([17.3 * rotation, [1234.5678, 2345.6789, 0]]).astype(np.float32),
+        landmarks=rng.normal(500, 90, (68, 3)).astype(np.float32),
+        confidence=0.98765432,
+        box=np.array([10, 20, 110.123, 120.456], np.float32),
+        track=3,
+        spread_mm=spread_mm,
+        disagreement=disagreement,
+    )
+
+
+def a_scene(*faces: Face) -> Scene:
+    frame = Frame(np.zeros((48, 64, 3), np.uint8), "cam0", index=7, time_s=0.28, captured_at=100.0, still=False)
+    stages = {"capture": 1.23456, "infer": 4.5}
+    return Scene(frame, faces, stages, provider="cpu", precision="int8", model="ab" * 32)
+
+
+def parsed(scene: Scene, *, arkit: bool = False) -> Any:
+    """The record as a consumer reads it."""
+    return json.loads(json.dumps(record_from_scene(scene, BLENDSHAPES, arkit=arkit, now=100.025), allow_nan=False))
+
+
+def test_a_record_says_where_a_frame_comes_from_and_how_it_was_made() -> None:
+    record = parsed(a_scene())
+    assert record == {
+        "schema": SCHEMA,
+        "source": "cam0",
+        "frame": 7,
+        "time_s": 0.28,
+        "age_ms": 25.0,
+        "size": [64, 48],
+        "provider": "cpu",
+        "precision": "int8",
+        "model": "ab" * 32,
+        "faces": [],
+        "stages_ms": {"capture": 1.235, "infer": 4.5},
+    }
+
+
+def test_a_face_is_recorded_with_pose_landmarks_and_blendshapes() -> None:
+    (face,) = parsed(a_scene(a_face()))["faces"]
+    assert list(face) == ["track", "box", "confidence", "pose", "landmarks", "blendshapes"]
+    assert (face["track"], face["confidence"], face["box"]) == (3, 0.9877, [10.0, 20.0, 110.12, 120.46])
+    assert face["pose"]["euler_deg"] == pytest.approx({"pitch": 10, "yaw": -20, "roll": 5}, abs=0.01)
+    assert (len(face["landmarks"]), len(face["landmarks"][0])) == (68, 3)
+    assert tuple(face["blendshapes"]) == BLENDSHAPES
+
+
+def test_the_recorded_matrix_projects_to_a_hundredth_of_a_pixel() -> None:
+    face = a_face()
+    (recorded,) = parsed(a_scene(face))["faces"]
+    camera = np.array(recorded["pose"]["frame_from_head"])
+    exact = face.frame_from_head.astype(np.float64)
+    moved = face.vertices @ (camera[:, :3] - exact[:, :3]).T + camera[:, 3] - exact[:, 3]
+    assert np.abs(moved).max() < 0.01
+
+
+def test_sets_and_ensembles_record_how_far_to_trust_them() -> None:
+    spread = np.array([0.5, 1.5], np.float32)
+    (face,) = parsed(a_scene(a_face(spread_mm=spread, disagreement={"shape_mm": 0.123456})))["faces"]
+    assert face["spread_mm"] == {"mean": 1.0, "max": 1.5}
+    assert face["disagreement"] == {"shape_mm": 0.1235}
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    expression = np.zeros(53, np.float32)
+    expression[0] = np.nan
+    assert parsed(a_scene(a_face(expression=expression)))["faces"][0]["blendshapes"][BLENDSHAPES[0]] is None
+
+
+def test_exactly_apples_52_names_come_out() -> None:
+    assert len(APPLE) == 52
+    assert sorted(arkit_blendshapes(np.zeros(53), BLENDSHAPES)) == sorted(APPLE)
+
+
+def test_left_stays_left_and_the_split_ones_are_averaged() -> None:
+    weights = dict.fromkeys(BLENDSHAPES, 0.0) | {
+        "eyeBlink_L": 0.9,
+        "mouthSmile_R": 0.7,
+        "jawLeft": 0.3,
+        "browInnerUp_L": 0.8,
+        "cheekPuff_L": 0.2,
+        "cheekPuff_R": 0.4,
+    }
+    apple = arkit_blendshapes([weights[name] for name in BLENDSHAPES], BLENDSHAPES)
+    expected = {"eyeBlinkLeft": 0.9, "mouthSmileRight": 0.7, "jawLeft": 0.3, "browInnerUp": 0.4, "cheekPuff": 0.3}
+    assert {name: weight for name, weight in apple.items() if weight} == pytest.approx(expected)
+
+
+def test_a_record_can_carry_apples_names() -> None:
+    (face,) = parsed(a_scene(a_face()), arkit=True)["faces"]
+    assert sorted(face["blendshapes"]) == sorted(APPLE)
+
+
+def test_other_blendshapes_have_no_apple_names() -> None:
+    with pytest.raises(UsageError, match="leave ARKit names off"):
+        arkit_blendshapes([0.0], ["smile"])

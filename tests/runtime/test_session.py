@@ -1,0 +1,372 @@
+"""A model of a few kilobytes through the whole session: what it answers, and what is refused before it may."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from facerecon_rt import session as session_module
+from facerecon_rt.contract import CONTRACT_KEY
+from facerecon_rt.errors import ModelRefused, ProviderMissing, UsageError
+from facerecon_rt.pose import euler_from_camera
+from facerecon_rt.session import FaceSession, open_ort_session, output_dims
+from facerecon_rt.template import load_template
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+
+class MakeTinyModel(Protocol):
+    def __call__(self, path: Path, **contract_overrides: Any) -> Path: ...
+
+
+def crops(levels: list[int], size: int = 64) -> NDArray[np.uint8]:
+    return np.stack([np.full((size, size, 3), level, np.uint8) for level in levels])
+
+
+def edited(source: Path, target: Path, edit: Callable[[ModelProto], None]) -> Path:
+    model = onnx.load(source)
+    edit(model)
+    onnx.save(model, target)
+    return target
+
+
+def test_a_batch_gives_every_output_of_the_contract(tiny_model: Path) -> None:
+    with FaceSession(tiny_model) as session:
+        faces = session.run(crops([0, 128, 255]))
+        for name, dims in output_dims(session.contract).items():
+            array = getattr(faces, name)
+            assert array.shape == (3, *dims), name
+            assert array.dtype == np.float32, name
+    assert len(np.unique(faces.confidence)) == 2
+    np.testing.assert_allclose(faces.confidence, [0.0, 0.95, 0.95])
+
+
+def test_a_crop_gets_the_same_answer_alone_and_in_a_batch(tiny_model: Path) -> None:
+    with FaceSession(tiny_model) as session:
+        together = session.run(crops([10, 90, 200]))
+        alone = session.run(crops([90]))
+    for name in output_dims(session.contract):
+        np.testing.assert_array_equal(getattr(together, name)[1:2], getattr(alone, name))
+
+
+def test_the_tiny_face_is_frontal_and_in_the_middle(tiny_model: Path) -> None:
+    with FaceSession(tiny_model) as session:
+        faces = session.run(crops([128]))
+    np.testing.assert_allclose(euler_from_camera(faces.crop_from_head[0]), 0.0, atol=1e-6)
+    landmarks = faces.vertices[0][load_template().landmarks]
+    camera = faces.crop_from_head[0]
+    np.testing.assert_allclose(faces.landmarks[0], landmarks @ camera[:, :3].T + camera[:, 3], atol=1e-4)
+    np.testing.assert_allclose(faces.landmarks[0, :, :2].mean(0), 31.5, atol=6)
+    assert (faces.landmarks >= -32).all()
+    assert faces.landmarks[0, 36, 0] < faces.landmarks[0, 45, 0], "the subject's right eye is on the picture's left"
+    assert faces.landmarks[0, 8, 1] > faces.landmarks[0, 27, 1], "the chin is below the nose"
+
+
+def test_no_crops_give_empty_arrays(tiny_model: Path) -> None:
+    with FaceSession(tiny_model) as session:
+        faces = session.run(np.empty((0, 64, 64, 3), np.uint8))
+    for name, dims in output_dims(session.contract).items():
+        assert getattr(faces, name).shape == (0, *dims)
+
+
+def test_only_the_outputs_asked_for_are_computed(tiny_model: Path) -> None:
+    with FaceSession(tiny_model) as session:
+        faces = session.run(crops([1, 2]), ["confidence", "landmarks"])
+    assert (len(faces.landmarks), len(faces.confidence), len(faces.shape), len(faces.expression)) == (2, 2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (np.zeros((1, 64, 64, 3), np.float32), "crops are float32"),
+        (np.zeros((64, 64, 3), np.uint8), r"crops are uint8 \(64, 64, 3\)"),
+        (np.zeros((1, 32, 32, 3), np.uint8), r"takes uint8 \(N, 64, 64, 3\)"),
+    ],
+)
+def test_other_crops_than_the_contracts_are_refused(images: Any, says: str, tiny_model: Path) -> None:
+    with FaceSession(tiny_model) as session, pytest.raises(UsageError, match=says):
+        session.run(images)
+
+
+def test_an_unknown_output_and_a_closed_session_are_said_to_be(tiny_model: Path) -> None:
+    session = FaceSession(tiny_model)
+    with pytest.raises(UsageError, match=r"unknown output 'depth'; the outputs are shape, "):
+        session.run(crops([1]), ["depth"])
+    session.close()
+    session.close()
+    with pytest.raises(UsageError, match="closed"):
+        session.run(crops([1]))
+
+
+def test_a_session_says_which_file_it_is_and_where_it_runs(tiny_model: Path) -> None:
+    with FaceSession(str(tiny_model), provider="cpu", threads=2) as session:
+        assert session.path == tiny_model
+        assert len(session.sha256) == 64
+        assert session.provider == "cpu"
+        assert session.choice == "cpu, as asked for"
+        assert session.contract.input_size == 64
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"version": 2}, "contract version is 2, this runtime reads 1"),
+        ({"precision": "fp8"}, "precision 'fp8'"),
+        ({"outputs": ("shape",)}, "outputs"),
+        ({"input_size": 96}, r"input image is uint8 \(N, 64, 64, 3\).* says uint8 \(N, 96, 96, 3\)"),
+        ({"vertex_count": 100}, r"output shape is float32 .* says float32 \(N, 100, 3\)"),
+        ({"blendshapes": ("jawOpen",)}, r"output expression is float32 \(N, 53\).* says float32 \(N, 1\)"),
+        ({"template_sha256": "0" * 64}, "made for face template 000000000000 .*export the model again"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_contract_that_does_not_hold_is_refused(
+    overrides: dict[str, Any], says: str, make_tiny_model: MakeTinyModel, tmp_path: Path
+) -> None:
+    path = make_tiny_model(tmp_path / "face.onnx", **overrides)
+    with pytest.raises(ModelRefused, match=rf"face\.onnx: .*{says}") as refusal:
+        FaceSession(path)
+    assert "\n" not in str(refusal.value)
+
+
+def lose_the_contract(model: ModelProto) -> None:
+    model.ClearField("metadata_props")
+
+
+def fix_the_batch(model: ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def take_floats(model: ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+
+def rename_the_input(model: ModelProto) -> None:
+    model.graph.input[0].name = "picture"
+
+
+def drop_an_output(model: ModelProto) -> None:
+    del model.graph.output[-1]
+
+
+def lose_a_shape(model: ModelProto) -> None:
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+
+
+def garble_the_contract(model: ModelProto) -> None:
+    onnx.helper.set_model_props(model, {CONTRACT_KEY: "{"})
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lose_the_contract, "holds no facerecon.contract"),
+        (garble_the_contract, "not JSON"),
+        (fix_the_batch, r"is uint8 \(1, 64, 64, 3\).* N dynamic"),
+        (take_floats, r"image is float32 \(N, 64"),
+        (rename_the_input, "inputs are picture, its contract says image"),
+        (drop_an_output, "outputs are shape, vertices, expression, crop_from_head, landmarks, its contract says"),
+        (lose_a_shape, r"output shape is float32 \(\)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_file_that_is_not_as_its_contract_says_is_refused(
+    edit: Callable[[ModelProto], None], says: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelRefused, match=rf"edited\.onnx: .*{says}"):
+        FaceSession(edited(tiny_model, tmp_path / "edited.onnx", edit))
+
+
+def test_a_graph_that_onnx_runtime_cannot_load_is_refused_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    def invent_an_operator(model: ModelProto) -> None:
+        model.graph.node[0].op_type = "Imagined"
+
+    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime cannot load it") as refusal:
+        FaceSession(edited(tiny_model, tmp_path / "edited.onnx", invent_an_operator))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_cut_short_anywhere_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    whole = tiny_model.read_bytes()
+    path = tmp_path / "short.onnx"
+    ends = [*range(0, 2000, 37), *range(2000, len(whole) - 3000, 4999), *range(len(whole) - 3000, len(whole), 41)]
+    for end in ends:
+        path.write_bytes(whole[:end])
+        with pytest.raises(ModelRefused, match=r"short\.onnx: "):
+            FaceSession(path)
+
+
+def test_a_file_that_computes_another_shape_than_it_declares_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    def drop_landmarks(model: ModelProto) -> None:
+        indices = next(tensor for tensor in model.graph.initializer if tensor.name == "landmark_vertices")
+        indices.CopyFrom(onnx.numpy_helper.from_array(np.arange(5), indices.name))
+        del model.graph.value_info[:]
+
+    session = FaceSession(edited(tiny_model, tmp_path / "edited.onnx", drop_landmarks))
+    with session, pytest.raises(ModelRefused, match=r"edited\.onnx: output landmarks came out as \(2, 5, 3\)"):
+        session.run(crops([1, 2]))
+
+
+def test_external_data_never_reaches_onnx_runtime(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_model.with_name("external.onnx")
+    onnx.save(onnx.load(tiny_model), path, save_as_external_data=True, location="secrets.bin", size_threshold=0)
+    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: pytest.fail("asked for ONNX Runtime"))
+    for open_it in (FaceSession, open_ort_session):
+        with pytest.raises(ModelRefused, match=r"external\.onnx: .*external data"):
+            open_it(path)
+
+
+# Providers. This machine's ONNX Runtime is wrapped to look like other wheels on other machines.
+
+
+def wheel(
+    claims: list[str], works: list[str], raises: Exception | None = None
+) -> tuple[SimpleNamespace, list[dict[str, Any]]]:
+    """An ONNX Runtime that `claims` providers and leaves out, or fails with, those that do not work; and its calls."""
+    calls: list[dict[str, Any]] = []
+
+    def create(data: bytes, options: onnxruntime.SessionOptions, *, providers: list[Any], **others: Any) -> Any:
+        names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+        calls.append({"names": names, "providers": providers, "options": options, **others})
+        if raises is not None and names[0] not in works:
+            raise raises
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        real = [name for name in names if name in works]
+        return SimpleNamespace(run=session.run, get_providers=lambda: real)
+
+    fake = SimpleNamespace(
+        InferenceSession=create,
+        get_available_providers=lambda: claims,
+        SessionOptions=onnxruntime.SessionOptions,
+        GraphOptimizationLevel=onnxruntime.GraphOptimizationLevel,
+        ExecutionMode=onnxruntime.ExecutionMode,
+        set_default_logger_severity=lambda severity: None,
+        capi=onnxruntime.capi,
+    )
+    return fake, calls
+
+
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_gpu_wheel_on_a_machine_without_a_gpu_is_seen_through(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, _ = wheel([TENSORRT, CUDA, CPU], works=[CPU])
+    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
+    with pytest.raises(ProviderMissing, match=r"no cuda: .*could not start.*'facerecon-rt\[gpu\]'.*nvidia-smi"):
+        FaceSession(tiny_model, provider="cuda")
+    with FaceSession(tiny_model) as session:
+        assert session.provider == "cpu"
+        assert "no tensorrt" in session.choice
+        assert "no cuda" in session.choice
+
+
+def test_a_provider_that_fails_aloud_is_left_out_and_said_why(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = RuntimeError(
+        "/onnxruntime_src/core/cuda_call.cc:129 bool onnxruntime::CudaCall() CUDA failure 100:\n no device"
+    )
+    fake, _ = wheel([CUDA, CPU], works=[CPU], raises=failure)
+    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
+    assert "no cuda: it does not start (CUDA failure 100: no device)" in FaceSession(tiny_model).choice
+    with pytest.raises(ProviderMissing, match=r"no cuda: it does not start \(CUDA failure 100: no device\)"):
+        FaceSession(tiny_model, provider="cuda")
+
+
+@pytest.mark.parametrize(("works", "best"), [([CUDA, CPU], "cuda"), ([TENSORRT, CUDA, CPU], "tensorrt")])
+def test_auto_takes_the_best_that_works(
+    works: list[str], best: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, _ = wheel([TENSORRT, CUDA, CPU], works)
+    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
+    with FaceSession(tiny_model) as session:
+        assert session.provider == best
+        assert session.choice.startswith(f"{best}, the best that works")
+
+
+def test_each_model_has_its_own_engine_cache(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, calls = wheel([TENSORRT, CUDA, CPU], [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
+    sha256 = FaceSession(tiny_model, provider="tensorrt").sha256
+    options = calls[0]["providers"][0][1]
+    assert options["trt_engine_cache_path"] == str(cache / "facerecon-rt" / "tensorrt" / sha256)
+    assert options["trt_engine_cache_prefix"] == sha256[:16]
+    assert calls[0]["names"] == [TENSORRT, CUDA, CPU]
+
+
+def test_threads_sleep_when_idle_and_no_fallback_is_silent(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, calls = wheel([CPU], [CPU])
+    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
+    FaceSession(tiny_model, threads=2)
+    options = calls[0]["options"]
+    assert options.intra_op_num_threads == 2
+    assert options.inter_op_num_threads == 1
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    assert calls[0]["enable_fallback"] == 0
+
+
+@pytest.mark.parametrize(("provider", "extra"), [("cuda", "gpu"), ("tensorrt", "tensorrt")])
+def test_a_named_provider_that_is_not_built_in_names_the_extra(
+    provider: Any, extra: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, _ = wheel([CPU], [CPU])
+    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
+    with pytest.raises(ProviderMissing, match=rf"no {provider}: .*built without it; .*'facerecon-rt\[{extra}\]'"):
+        FaceSession(tiny_model, provider=provider)
+
+
+@pytest.mark.parametrize("module", [None, ModuleType("onnxruntime")], ids=["missing", "broken"])
+def test_without_onnx_runtime_the_extra_is_named(
+    module: ModuleType | None, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)
+    with pytest.raises(ProviderMissing, match=r"pip install 'facerecon-rt\[cpu\]'"):
+        FaceSession(tiny_model)
+
+
+@pytest.mark.parametrize(("arguments", "says"), [({"provider": "gpu"}, "'gpu'"), ({"threads": 0}, "threads is 0")])
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], says: str, tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        FaceSession(tiny_model, **arguments)
+
+
+def test_any_onnx_file_opens_for_other_networks(tiny_model: Path) -> None:
+    session, provider, choice = open_ort_session(tiny_model, "cpu", 1)
+    assert [value.name for value in session.get_inputs()] == ["image"]
+    assert (provider, choice) == ("cpu", "cpu, as asked for")
+
+
+def test_importing_the_session_loads_no_onnx_runtime() -> None:
+    program = (
+        "import sys, facerecon_rt, facerecon_rt.session\n"
+        "heavy = {'onnxruntime', 'onnx', 'torch', 'facerecon_export', 'facerecon_training'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_onnx_runtime_does_not_report_home(tiny_model: Path, tmp_path: Path) -> None:
+    program = "import sys; from facerecon_rt.session import FaceSession; FaceSession(sys.argv[1], provider='cpu')"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ORT_", "CI", "GITHUB_"))}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program, str(tiny_model)], env=environment, check=True)
+    assert not list(tmp_path.rglob("*deviceid*")), "the identifier that its telemetry would send"

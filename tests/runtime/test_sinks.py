@@ -1,0 +1,390 @@
+"""Scenes to files: what is written reads back, nothing is lost, overwritten or left half done."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.draw import draw_scene, montage
+from facerecon_rt.errors import UsageError
+from facerecon_rt.meshes import write_mesh
+from facerecon_rt.sinks import Sink, open_sink
+from facerecon_rt.sources import open_source, read_image
+from facerecon_rt.template import FaceTemplate
+from facerecon_rt.types import Face, Frame, Image, Scene
+from facerecon_rt.video_sink import fit
+
+MakeFace = Callable[..., Face]
+OpenSink = Callable[..., Sink]
+
+
+@pytest.fixture
+def sink_to(ball: FaceTemplate) -> OpenSink:
+    """`sink_to(target, style=…)`: a sink that draws balls."""
+
+    def open_it(target: str | Path, *, arkit: bool = False, style: str = "shaded") -> Sink:
+        return open_sink(str(target), blendshapes=BLENDSHAPES, arkit=arkit, style=style, template=ball)
+
+    return open_it
+
+
+def picture(width: int = 64, height: int = 48, value: int = 128) -> Image:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def photograph(source: str, *faces: Face, image: Image | None = None) -> Scene:
+    return Scene(Frame(picture() if image is None else image, source), faces)
+
+
+def video_frame(source: str, index: int, *faces: Face, fps: float = 20.0, image: Image | None = None) -> Scene:
+    shown = picture() if image is None else image
+    return Scene(Frame(shown, source, index=index, time_s=index / 20, still=False, fps=fps), faces)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk: writing beyond `size` bytes fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# JSON lines
+
+
+def test_json_lines_hold_one_record_per_scene(tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace) -> None:
+    with sink_to(tmp_path / "out.jsonl") as sink:
+        sink.write(photograph("a.jpg", ball_face(30, 20)))
+        sink.write(photograph("b.jpg"))
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(record["source"], len(record["faces"])) for record in records] == [("a.jpg", 1), ("b.jpg", 0)]
+    assert "eyeBlink_L" in records[0]["faces"][0]["blendshapes"]
+
+
+def test_each_line_is_there_before_the_sink_is_closed(tmp_path: Path, sink_to: OpenSink) -> None:
+    sink = sink_to(tmp_path / "out.jsonl")
+    sink.write(photograph("a.jpg"))
+    assert (tmp_path / "out.jsonl").read_text().endswith("}\n")
+    sink.close()
+
+
+def test_a_dash_writes_to_standard_output_and_leaves_it_open(
+    sink_to: OpenSink, capsys: pytest.CaptureFixture[str], ball_face: MakeFace
+) -> None:
+    with sink_to("-", arkit=True) as sink:
+        sink.write(photograph("Gesicht ä.jpg", ball_face(30, 20)))
+    assert not sys.stdout.closed
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["source"] == "Gesicht ä.jpg"
+    assert "eyeBlinkLeft" in json.loads(line)["faces"][0]["blendshapes"]
+
+
+def test_a_reader_that_went_away_is_no_usage_error(sink_to: OpenSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        sink_to("-").write(photograph("a.jpg"))
+
+
+def test_a_full_disk_is_named_for_records(tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace) -> None:
+    sink = sink_to(tmp_path / "out.jsonl")
+    with files_of_at_most(100):
+        with pytest.raises(UsageError, match=r"cannot write .*out\.jsonl: File too large"):
+            sink.write(photograph("a.jpg", ball_face(30, 20)))
+        with pytest.raises(UsageError, match=r"out\.jsonl"):
+            sink.close()
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp"])
+def test_one_photograph_becomes_one_picture(
+    tmp_path: Path, sink_to: OpenSink, ball: FaceTemplate, ball_face: MakeFace, suffix: str
+) -> None:
+    scene = photograph("a.jpg", ball_face(30, 20, scale=0.2))
+    with sink_to(tmp_path / f"out{suffix}", style="wireframe") as sink:
+        sink.write(scene)
+    assert names_in(tmp_path) == [f"out{suffix}"]
+    wanted = draw_scene(scene, style="wireframe", template=ball).astype(int)
+    assert np.abs(read_image(tmp_path / f"out{suffix}") - wanted).mean() < 5
+
+
+def test_several_pictures_are_numbered(tmp_path: Path, sink_to: OpenSink) -> None:
+    with sink_to(tmp_path / "out.png") as sink:
+        for value in (10, 20, 30):
+            sink.write(photograph(f"{value}.jpg", image=picture(value=value)))
+    assert names_in(tmp_path) == ["out_0001.png", "out_0002.png", "out_0003.png"]
+    assert [int(read_image(tmp_path / name)[0, 0, 0]) for name in names_in(tmp_path)] == [10, 20, 30]
+
+
+def test_the_montage_is_a_style(tmp_path: Path, sink_to: OpenSink, ball: FaceTemplate, ball_face: MakeFace) -> None:
+    scene = photograph("a.jpg", ball_face(30, 20))
+    with sink_to(tmp_path / "out.png", style="montage") as sink:
+        sink.write(scene)
+    assert np.array_equal(read_image(tmp_path / "out.png"), montage(scene, template=ball))
+
+
+def test_an_input_is_never_overwritten(tmp_path: Path, sink_to: OpenSink) -> None:
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), picture(value=77))
+    before = photo.read_bytes()
+    with sink_to(photo) as sink, pytest.raises(UsageError, match=r"photo\.png is an input"):
+        sink.write(photograph(str(photo)))
+    numbered = tmp_path / "out_0001.png"
+    photo.rename(numbered)
+    with sink_to(tmp_path / "out.png") as sink, pytest.raises(UsageError, match=r"out_0001\.png is an input"):
+        sink.write(photograph(str(numbered)))
+        sink.write(photograph("other.png"))
+    assert numbered.read_bytes() == before
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_picture(tmp_path: Path, sink_to: OpenSink) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
+    sink = sink_to(tmp_path / "out.png")
+    with files_of_at_most(5000), pytest.raises(UsageError, match=r"cannot write .*out\.png: File too large"):
+        sink.write(photograph("a.jpg", image=noise))
+    sink.close()
+    assert names_in(tmp_path) == []
+
+
+def test_a_picture_too_wide_for_its_format_is_refused(tmp_path: Path, sink_to: OpenSink) -> None:
+    for suffix, width in ((".webp", 17_000), (".jpg", 66_000)):
+        sink = sink_to(tmp_path / f"out{suffix}")
+        with pytest.raises(UsageError, match=rf"{width}x2 pixels do not fit {suffix}; choose \.png"):
+            sink.write(photograph("a.jpg", image=picture(width, 2)))
+
+
+# Videos
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi"])
+def test_every_frame_is_in_the_video(
+    tmp_path: Path, sink_to: OpenSink, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / f"out{suffix}"
+    with sink_to(target) as sink:
+        for index in range(7):
+            sink.write(video_frame("talk.mp4", index, image=picture(value=30 * index)))
+    assert names_in(tmp_path) == [target.name]
+    with open_source(target) as source:
+        frames = list(source)
+    assert [round(float(frame.image.mean()) / 30) for frame in frames] == list(range(7))
+    assert (frames[0].size, frames[0].fps) == ((64, 48), 20.0)
+    assert capfd.readouterr().err == ""
+
+
+def test_frames_of_other_sizes_are_fitted_into_the_first(tmp_path: Path, sink_to: OpenSink) -> None:
+    with sink_to(tmp_path / "out.mp4") as sink:
+        sink.write(photograph("a.jpg", image=picture(65, 49)))
+        sink.write(photograph("b.jpg", image=picture(49, 65)))
+    with open_source(tmp_path / "out.mp4") as source:
+        first, second = source
+    assert (first.size, second.size, first.fps) == ((64, 48), (64, 48), 25.0)
+
+
+def test_letterboxing_keeps_the_shape_and_the_middle() -> None:
+    fitted = fit(picture(100, 200, value=200), (64, 48))
+    assert fitted.shape == (48, 64, 3)
+    assert np.flatnonzero(fitted[24, :, 0]).tolist() == list(range(20, 44))
+    assert np.array_equal(fit(picture(65, 49), (64, 48)), picture(64, 48))
+
+
+def test_frames_a_camera_skipped_are_filled_with_the_picture_before(tmp_path: Path, sink_to: OpenSink) -> None:
+    with sink_to(tmp_path / "out.mp4") as sink:
+        for index, value in ((3, 40), (6, 120), (7, 200)):
+            sink.write(video_frame("cam0", index, image=picture(value=value)))
+    with open_source(tmp_path / "out.mp4") as source:
+        shown = [round(float(frame.image.mean()) / 40) for frame in source]
+    assert shown == [1, 1, 1, 3, 5]
+
+
+def test_an_interrupted_video_is_whole(tmp_path: Path, sink_to: OpenSink) -> None:
+    with pytest.raises(KeyboardInterrupt), sink_to(tmp_path / "out.mp4") as sink:
+        sink.write(video_frame("talk.mp4", 0))
+        sink.write(video_frame("talk.mp4", 1))
+        raise KeyboardInterrupt
+    with open_source(tmp_path / "out.mp4") as source:
+        assert len(list(source)) == 2
+
+
+def test_a_video_without_frames_is_not_written(tmp_path: Path, sink_to: OpenSink) -> None:
+    sink_to(tmp_path / "out.mp4").close()
+    assert names_in(tmp_path) == []
+
+
+def test_a_full_disk_is_named_for_videos(tmp_path: Path, sink_to: OpenSink) -> None:
+    noise = np.random.default_rng(0)
+    sink = sink_to(tmp_path / "out.mp4")
+    with files_of_at_most(20_000):
+        for index in range(20):
+            sink.write(video_frame("talk.mp4", index, image=noise.integers(0, 255, (48, 64, 3), np.uint8)))
+        with pytest.raises(UsageError, match=r"out\.mp4: the video is incomplete, is the disk full"):
+            sink.close()
+
+
+def test_a_video_is_not_written_over_its_source(tmp_path: Path, sink_to: OpenSink) -> None:
+    target = tmp_path / "talk.mp4"
+    target.write_bytes(b"the source")
+    with sink_to(target) as sink, pytest.raises(UsageError, match="is the input"):
+        sink.write(video_frame(str(target), 0))
+    assert target.read_bytes() == b"the source"
+
+
+# Meshes
+
+
+@pytest.mark.parametrize(("suffix", "unit"), [(".obj", 1.0), (".ply", 1.0), (".glb", 0.001)])
+def test_a_mesh_reads_back_in_its_unit(
+    tmp_path: Path, ball: FaceTemplate, ball_face: MakeFace, suffix: str, unit: float
+) -> None:
+    vertices = ball_face(0, 0).vertices
+    write_mesh(tmp_path / f"face{suffix}", vertices, ball)
+    mesh = trimesh.load_mesh(tmp_path / f"face{suffix}", process=False)
+    assert names_in(tmp_path) == [f"face{suffix}"]
+    assert np.allclose(mesh.vertices, vertices * unit, atol=1e-4 * unit)
+    assert np.array_equal(mesh.faces, ball.triangles)
+    assert isinstance(mesh.visual, trimesh.visual.TextureVisuals)
+    assert np.allclose(mesh.visual.uv, ball.uv, atol=1e-5)
+    assert mesh.volume > 0
+
+
+def test_a_full_disk_is_named_for_meshes(tmp_path: Path, ball: FaceTemplate, ball_face: MakeFace) -> None:
+    with files_of_at_most(1000), pytest.raises(UsageError, match=r"face\.obj: File too large"):
+        write_mesh(tmp_path / "face.obj", ball_face(0, 0).vertices, ball)
+    assert names_in(tmp_path) == []
+
+
+def test_without_trimesh_only_obj_can_be_written(
+    tmp_path: Path, sink_to: OpenSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    sink_to(tmp_path / "face.obj").close()
+    for suffix in (".ply", ".glb"):
+        with pytest.raises(UsageError, match=r"pip install 'facerecon-rt\[mesh\]'"):
+            sink_to(tmp_path / f"face{suffix}")
+
+
+def test_a_photograph_gives_a_mesh_per_face(tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace) -> None:
+    with sink_to(tmp_path / "face.obj") as sink:
+        sink.write(photograph("a.jpg", ball_face(30, 20)))
+        assert names_in(tmp_path) == ["face.obj"]
+        sink.write(photograph("b.jpg", ball_face(30, 20), ball_face(50, 20)))
+    assert names_in(tmp_path) == ["face_0001.obj", "face_0002.obj", "face_0003.obj"]
+
+
+def test_a_video_gives_the_last_mesh_of_each_track(tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace) -> None:
+    with pytest.raises(KeyboardInterrupt), sink_to(tmp_path / "face.obj") as sink:
+        for index in range(5):
+            faces = [ball_face(30, 20, track=1)] + ([ball_face(50, 20, track=2)] if index == 2 else [])
+            sink.write(video_frame("talk.mp4", index, *faces))
+        assert names_in(tmp_path) == []
+        raise KeyboardInterrupt
+    assert names_in(tmp_path) == ["face_0001.obj", "face_0002.obj"]
+
+
+# Folders
+
+
+def test_a_folder_gets_records_pictures_and_meshes(tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace) -> None:
+    out = tmp_path / "new" / "out"
+    with sink_to(f"{out}/", style="montage") as sink:
+        sink.write(photograph("in/a.jpg", ball_face(30, 20), ball_face(50, 20)))
+        sink.write(photograph("in/nobody.jpg"))
+        for index in range(3):
+            sink.write(video_frame("in/talk.avi", index, ball_face(30, 20, track=4)))
+    assert names_in(out) == [
+        "a.jpg",
+        "a_face0.obj",
+        "a_face1.obj",
+        "a_montage.jpg",
+        "nobody.jpg",
+        "records.jsonl",
+        "talk.mp4",
+        "talk_track4.obj",
+    ]
+    assert len((out / "records.jsonl").read_text().splitlines()) == 5
+    assert read_image(out / "a.jpg").shape == (48, 64, 3)
+
+
+def test_inputs_of_the_same_name_do_not_overwrite_each_other(
+    tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace
+) -> None:
+    with sink_to(tmp_path) as sink:
+        for source in ("x/a.jpg", "y/a.jpg", "y/a.png", "y/a_montage.jpg"):
+            sink.write(photograph(source, ball_face(30, 20)))
+        for source in ("x/a.mp4", "x/a.avi"):
+            sink.write(video_frame(source, 0, ball_face(30, 20, track=1)))
+    stems = ["a", "a_2", "a_3", "a_montage_2"]
+    wanted = [f"{stem}{ending}" for stem in stems for ending in (".jpg", "_montage.jpg", "_face0.obj")]
+    wanted += ["a_4.mp4", "a_4_track1.obj", "a_5.mp4", "a_5_track1.obj", "records.jsonl"]
+    assert names_in(tmp_path) == sorted(wanted)
+
+
+def test_a_stream_gives_a_name_without_odd_characters(tmp_path: Path, sink_to: OpenSink) -> None:
+    with sink_to(tmp_path) as sink:
+        sink.write(video_frame("rtsp://host:554/door?channel=1", 0))
+        sink.write(video_frame("cam0", 0))
+    assert names_in(tmp_path) == ["cam0.mp4", "host_554_door_channel_1.mp4", "records.jsonl"]
+
+
+def test_an_interrupted_folder_is_whole(tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace) -> None:
+    with pytest.raises(KeyboardInterrupt), sink_to(tmp_path) as sink:
+        sink.write(video_frame("talk.mp4", 0, ball_face(30, 20, track=1)))
+        raise KeyboardInterrupt
+    assert names_in(tmp_path) == ["records.jsonl", "talk.mp4", "talk_track1.obj"]
+
+
+def test_the_inputs_folder_is_no_output_folder(tmp_path: Path, sink_to: OpenSink) -> None:
+    with sink_to(tmp_path) as sink, pytest.raises(UsageError, match="choose another folder"):
+        sink.write(photograph(str(tmp_path / "a.jpg")))
+
+
+# Targets that cannot be
+
+
+def test_an_unknown_suffix_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
+    with pytest.raises(UsageError, match=r"\.xyz is no known kind of output; use \.jsonl \.mp4 .* \.glb, a folder"):
+        sink_to(tmp_path / "out.xyz")
+
+
+def test_an_unknown_style_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
+    with pytest.raises(UsageError, match="choose from shaded, wireframe, landmarks, montage"):
+        sink_to(tmp_path / "out.jpg", style="crayon")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.mp4", "out.png", "out.obj"])
+def test_what_cannot_be_written_is_found_out_when_the_sink_is_opened(
+    tmp_path: Path, sink_to: OpenSink, name: str
+) -> None:
+    with pytest.raises(UsageError, match=r"there is no folder .*missing; create it first"):
+        sink_to(tmp_path / "missing" / name)
+    with pytest.raises(UsageError, match=r"cannot write /proc/out\."):
+        sink_to(f"/proc/{name}")
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path, sink_to: OpenSink) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for target in (f"{tmp_path}/file", f"{tmp_path}/file/out"):
+        with pytest.raises(UsageError, match=r"cannot write .*file"):
+            sink_to(target)

@@ -1,0 +1,136 @@
+"""Canvas -> crop as a careless camera would have given it; labels follow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from facerecon_rt.align import Square, align
+from facerecon_rt.types import Floats, Image
+
+from .photographs import CANVAS_MARGIN, CANVAS_SIZE
+from .remesh import IBUG_MIRROR
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentConfig:
+    """How far crops stray from the ideal. Standard deviations, cut at about two and a half of them."""
+
+    roll_deg: float = 18.0
+    shift: float = 0.05
+    """Of the crop's side."""
+    log_scale: float = 0.10
+    flip: float = 0.5
+    """Probability; photographs only."""
+    grey: float = 0.1
+    blur: float = 0.25
+    low_resolution: float = 0.2
+    noise: float = 0.2
+    jpeg: float = 0.25
+    occluder: float = 0.3
+
+
+def ideal_square() -> Square:
+    """The square of the crop in a canvas, without jitter."""
+    return Square((CANVAS_SIZE - 1) / 2, (CANVAS_SIZE - 1) / 2, CANVAS_SIZE / CANVAS_MARGIN)
+
+
+def jittered_square(config: AugmentConfig, random: np.random.Generator) -> Square:
+    """The ideal square, moved, scaled and turned (roll within 45 degrees)."""
+    ideal = ideal_square()
+    shift = np.clip(random.normal(0, config.shift, 2), -2.5 * config.shift, 2.5 * config.shift) * ideal.side
+    limit = 2.5 * config.log_scale
+    scale = math.exp(float(np.clip(random.normal(0, config.log_scale), -limit, limit)))
+    roll = math.radians(float(np.clip(random.normal(0, config.roll_deg), -45, 45)))
+    return Square(ideal.x + float(shift[0]), ideal.y + float(shift[1]), ideal.side * scale, roll)
+
+
+def bad_square(random: np.random.Generator) -> Square:
+    """A square that misses the face or shows a fraction of it: what confidence must call 0."""
+    ideal = ideal_square()
+    angle = random.uniform(0, 2 * math.pi)
+    if random.random() < 0.5:
+        reach = random.uniform(0.55, 0.75) * ideal.side
+        x, y = ideal.x + reach * math.cos(angle), ideal.y + reach * math.sin(angle)
+        return Square(x, y, ideal.side * random.uniform(0.6, 1.0), random.uniform(-0.7, 0.7))
+    reach = random.uniform(0.1, 0.4) * ideal.side
+    x, y = ideal.x + reach * math.cos(angle), ideal.y + reach * math.sin(angle)
+    return Square(x, y, ideal.side * random.uniform(0.2, 0.4), random.uniform(-0.7, 0.7))
+
+
+def crop_from_canvas(canvas: Image, square: Square, size: int) -> tuple[Image, Floats]:
+    """A canvas and a square -> the crop (size, size, 3) and crop_from_canvas (3, 4), through the runtime's own align."""
+    crop = align(canvas, square, size)
+    canvas_from_crop = np.vstack([crop.frame_from_crop.astype(np.float64), [0, 0, 0, 1]])
+    return crop.image, np.linalg.inv(canvas_from_crop)[:3].astype(np.float32)
+
+
+def flipped(canvas: Image, landmarks: Floats) -> tuple[Image, Floats]:
+    """Mirror a canvas and its (68, 2) landmarks, left and right points changing places."""
+    mirrored = landmarks[IBUG_MIRROR].copy()
+    mirrored[:, 0] = canvas.shape[1] - 1 - mirrored[:, 0]
+    return np.ascontiguousarray(canvas[:, ::-1]), mirrored
+
+
+def degrade(crop: Image, config: AugmentConfig, patch: Image, random: np.random.Generator) -> Image:
+    """Colour, light, occluder (cut out of `patch`), blur, low resolution, noise and JPEG, each with its probability."""
+    image = _recolour(crop, config, random)
+    if random.random() < config.occluder:
+        image = _occlude(image, patch, random)
+    if random.random() < config.low_resolution:
+        small = int(random.uniform(0.2, 0.7) * len(image))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), image.shape[:2])
+    if random.random() < config.blur:
+        if random.random() < 0.5:
+            image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 2.0))
+        else:
+            image = _motion_blur(image, int(random.integers(3, 10)), random.uniform(0, math.pi))
+    if random.random() < config.noise:
+        noise = np.empty(image.shape, np.int16)
+        cv2.randn(noise, 0, random.uniform(2, 16))
+        image = cv2.add(image.astype(np.int16), noise).clip(0, 255).astype(np.uint8)
+    if random.random() < config.jpeg:
+        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(12, 90))])
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return np.asarray(image, np.uint8)
+
+
+def _recolour(image: Image, config: AugmentConfig, random: np.random.Generator) -> Image:
+    """Per channel: gain, offset and gamma, in one table."""
+    levels = np.linspace(0, 1, 256)[:, None]
+    gamma = np.exp(random.normal(0, 0.25))
+    gain = np.exp(random.normal(0, 0.18)) * np.exp(random.normal(0, 0.07, 3))
+    table = 255 * (levels**gamma * gain + random.normal(0, 0.05))
+    image = cv2.LUT(image, table.clip(0, 255).astype(np.uint8)[None])
+    if random.random() < config.grey:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    return np.asarray(image, np.uint8)
+
+
+def _occlude(image: Image, patch: Image, random: np.random.Generator) -> Image:
+    """An ellipse, a turned box or a bar across one edge, filled from the patch or with one colour."""
+    size = len(image)
+    mask = np.zeros((size, size), np.uint8)
+    centre = tuple(random.integers(0, size, 2).tolist())
+    axes = tuple((random.uniform(0.08, 0.32, 2) * size).astype(int).tolist())
+    if random.random() < 0.5:
+        cv2.ellipse(mask, centre, axes, random.uniform(0, 180), 0, 360, 255, -1)
+    else:
+        corners = cv2.boxPoints((centre, (2 * axes[0], 2 * axes[1]), random.uniform(0, 180)))
+        cv2.fillConvexPoly(mask, corners.astype(np.int32), 255)
+    if random.random() < 0.5:
+        filling = cv2.resize(patch, (size, size))
+    else:
+        filling = np.full_like(image, random.integers(0, 256, 3).astype(np.uint8))
+    return np.where(mask[..., None] > 0, filling, image).astype(np.uint8)
+
+
+def _motion_blur(image: Image, length: int, angle: float) -> Image:
+    kernel = np.zeros((length, length), np.float32)
+    middle = (length - 1) / 2
+    dx, dy = math.cos(angle) * middle, math.sin(angle) * middle
+    start, end = (round(middle - dx), round(middle - dy)), (round(middle + dx), round(middle + dy))
+    cv2.line(kernel, start, end, 1.0)
+    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)

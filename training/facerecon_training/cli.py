@@ -1,0 +1,169 @@
+"""facerecon-train: prepare, train, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from facerecon_rt.errors import FaceReconError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Console script; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run_command(options)
+    except FaceReconError as error:
+        print(f"facerecon-train: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All subcommands. Heavy imports wait until one of them runs, so that --help answers at once."""
+    parser = argparse.ArgumentParser(
+        prog="facerecon-train",
+        description="Train a FaceModel with weak supervision: rendered faces with known geometry, photographs with nothing "
+        "but 2D landmarks.",
+        epilog="order of work: prepare, train, evaluate; then facerecon-export RUN/face.safetensors",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    prepare = commands.add_parser(
+        "prepare",
+        help="read the face model and the data, render people, draw contact sheets",
+        description="Reads ICT-FaceKit (its FaceXModel folder, or a packed ict_facekit.npz), carries it over to our face "
+        "template, packs the photographs, renders people, and draws contact_sheet.png and people_sheet.png: look at them.",
+    )
+    _add_data(prepare)
+    prepare.add_argument("--face-model", type=Path, help="FaceXModel folder or .npz [DATA/face_model/ict_facekit.npz]")
+    prepare.add_argument("--out", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
+    prepare.add_argument("--people", type=int, default=4500, help="rendered people, four views each [%(default)s]")
+    prepare.add_argument("--seed", type=int, default=0)
+    prepare.add_argument(
+        "--clean", action="store_true", help="no photographs at all, invented skin only: weights for any purpose"
+    )
+    prepare.add_argument(
+        "--rebuild-template",
+        action="store_true",
+        help="make the face template anew; weights and ONNX files of the old one are refused afterwards",
+    )
+    prepare.set_defaults(run_command=_prepare)
+
+    train = commands.add_parser(
+        "train",
+        help="train a FaceModel; the same command again resumes it",
+        description="Writes checkpoint.pt, face.safetensors (running average of the weights), config.json and curves.png "
+        "to the run folder every few minutes. Ctrl-C saves first; the same command goes on where it stopped.",
+    )
+    _add_data(train)
+    train.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
+    train.add_argument("--run", type=Path, default=Path("runs/face"), help="run folder [%(default)s]")
+    train.add_argument("--init", type=Path, help="go on from these .safetensors weights, e.g. models/face.safetensors")
+    train.add_argument("--backbone", default="mobile", help="a name in backbones.py [%(default)s]")
+    train.add_argument("--size", type=int, default=128, help="crop side in pixels, a multiple of 32 [%(default)s]")
+    train.add_argument("--pictures", type=int, default=400_000, help="crops to train on in all [%(default)s]")
+    train.add_argument("--learning-rate", type=float, default=2e-3, help="[%(default)s]")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
+    train.add_argument("--threads", type=int, default=2, help="of the network on the CPU [%(default)s]")
+    train.add_argument(
+        "--terms",
+        default="research only: learnt from research photographs",
+        help="what the weights may be used for; travels with them",
+    )
+    train.set_defaults(run_command=_train)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="print a table of what weights are worth",
+        description="300-W style NME on annotated photographs from the true box, millimetres and degrees on held-out "
+        "rendered people, head pose on Pointing'04 from detected boxes.",
+    )
+    _add_data(evaluate)
+    evaluate.add_argument("weights", type=Path, nargs="?", default=Path("models/face.safetensors"), help="[%(default)s]")
+    evaluate.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
+    evaluate.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
+    evaluate.add_argument("--json", type=Path, help="write the figures here too")
+    evaluate.set_defaults(run_command=_evaluate)
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ["FACERECON_DATA"]) if "FACERECON_DATA" in os.environ else None,
+        help="folder with faces/, backgrounds/, lighting/, face_model/ [$FACERECON_DATA]",
+    )
+
+
+def _data(options: argparse.Namespace) -> Path:
+    data: Path | None = options.data
+    if data is None:
+        raise UsageError("no data folder: give --data, or set FACERECON_DATA; training/README.md describes its layout")
+    if not data.is_dir():
+        raise UsageError(f"--data {data} is not a folder; training/README.md describes its layout")
+    return data
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from .prepare import PrepareConfig, prepare
+
+    data = _data(options)
+    face_model = options.face_model or data / "face_model" / "ict_facekit.npz"
+    config = PrepareConfig(
+        data, face_model, options.out, people=options.people, rebuild_template=options.rebuild_template, seed=options.seed
+    )
+    if options.clean:
+        config = PrepareConfig(
+            data, face_model, options.out, (), options.people, face_colours=False, seed=options.seed,
+            rebuild_template=options.rebuild_template,
+        )  # fmt: skip
+    prepare(config)
+    print(f"{options.out}: look at contact_sheet.png and people_sheet.png, then facerecon-train train")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from .backbones import BACKBONES
+    from .config import TrainConfig
+    from .model import ModelConfig
+    from .train import train
+
+    if options.backbone not in BACKBONES:
+        raise UsageError(f"--backbone {options.backbone}: choose one of {', '.join(BACKBONES)}")
+    if options.size < 64 or options.size % 32:
+        raise UsageError(f"--size {options.size}: a multiple of 32, at least 64")
+    config = TrainConfig(
+        prepared=options.prepared,
+        data=_data(options),
+        run=options.run,
+        init=options.init,
+        pictures=options.pictures,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        device=options.device,
+        threads=options.threads,
+        model=ModelConfig(backbone=options.backbone, input_size=options.size, terms=options.terms),
+    )
+    weights = train(config)
+    print(f"{weights}: facerecon-train evaluate {weights}; facerecon-export {weights}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .checkpoint import load_weights
+    from .evaluate import evaluate
+
+    figures = evaluate(load_weights(options.weights), _data(options), options.prepared, options.detector)
+    for name, rows in figures.items():
+        print(f"\n{name}")
+        for key, value in rows.items():
+            print(f"  {key:28s} {value:10.3f}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")

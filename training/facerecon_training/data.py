@@ -1,0 +1,214 @@
+"""Packed photographs and rendered people -> training batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from facerecon_rt.align import compose
+from facerecon_rt.errors import UsageError
+from facerecon_rt.types import Floats, Image
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from .augment import AugmentConfig, bad_square, crop_from_canvas, degrade, flipped, jittered_square
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One packed folder of photographs in training."""
+
+    name: str
+    share: float
+    """Of the photographs in a batch."""
+    weight: float
+    """Of its landmarks in the loss."""
+
+
+FOLDERS: tuple[Folder, ...] = (
+    Folder("helen-train", 0.25, 1.0),
+    Folder("afw", 0.12, 1.0),
+    Folder("lfpw-train", 0.25, 1.0),
+    Folder("aaf-train", 0.25, 0.7),
+    Folder("youtube-train", 0.13, 0.4),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConfig:
+    """What a batch is made of. The pairs come first, the two of a pair next to each other."""
+
+    rendered_pairs: int = 12
+    """Two views of one rendered person."""
+    person_pairs: int = 4
+    """Two photographs of one person, from folders that have them."""
+    photograph_pairs: int = 4
+    """One photograph, two augmentations."""
+    photographs: int = 16
+    backgrounds: int = 8
+    """Crops without a face, or that miss it."""
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of one person."""
+        return self.rendered_pairs + self.person_pairs + self.photograph_pairs
+
+    @property
+    def size(self) -> int:
+        """Pictures in a batch."""
+        return 2 * self.pairs + self.photographs + self.backgrounds
+
+
+class Batch(NamedTuple):
+    """Crops and what is known of each. N = BatchConfig.size."""
+
+    image: Tensor
+    """(N, 3, S, S) uint8 BGR."""
+    landmarks: Tensor
+    """(N, 68, 2) crop pixels; 0 where the weight is 0."""
+    landmark_weights: Tensor
+    """(N, 68)"""
+    rendered: Tensor
+    """(N,) bool: the next three are known."""
+    identity: Tensor
+    """(N, 100) standard deviations."""
+    expression: Tensor
+    """(N, 53)"""
+    crop_from_head: Tensor
+    """(N, 3, 4)"""
+    is_face: Tensor
+    """(N,) 1 or 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """One folder written by photographs.pack_photographs or people.pack_people."""
+
+    images: NDArray[np.uint8]
+    labels: dict[str, NDArray[np.generic]]
+    people: list[NDArray[np.int64]]
+    """Indices of those with at least two pictures, per person."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Packed:
+        """Memory-mapped; raises UsageError when it is not there."""
+        if not (folder / "labels.npz").is_file():
+            raise UsageError(f"{folder} holds no packed pictures; run `facerecon-train prepare` first")
+        with np.load(folder / "labels.npz", allow_pickle=False) as arrays:
+            labels = {key: arrays[key] for key in arrays}
+        order = np.argsort(labels["person"], kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(labels["person"][order])) + 1)
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        return cls(images, labels, [group for group in groups if len(group) > 1])
+
+
+class Batches(IterableDataset[Batch]):
+    """Endless batches; the i-th depends on (seed, i) alone, so that a resumed run goes on where it stopped."""
+
+    def __init__(
+        self, prepared: Path, backgrounds: Path, batch: BatchConfig, augment: AugmentConfig, size: int, seed: int, start: int
+    ) -> None:
+        super().__init__()
+        self.batch, self.augment, self.size, self.seed, self.start = batch, augment, size, seed, start
+        self.people = Packed.read(prepared / "people" / "train")
+        self.folders = [f for f in FOLDERS if (prepared / "photographs" / f.name / "labels.npz").is_file()]
+        self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
+        shares = np.array([folder.share for folder in self.folders])
+        self.shares = shares / shares.sum() if len(shares) else shares
+        self.with_people = [i for i, packed in enumerate(self.photographs) if packed.people]
+        files = sorted(backgrounds.glob("*.jpg"))
+        if not files:
+            raise UsageError(f"{backgrounds} holds no .jpg; it should hold photographs without faces")
+        self.backgrounds = [cv2.imread(str(file), cv2.IMREAD_COLOR) for file in files]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches from `start` on."""
+        cv2.setNumThreads(1)
+        step = self.start
+        while True:
+            random = np.random.default_rng((self.seed, step))
+            cv2.setRNGSeed(step)
+            yield self._batch(random)
+            step += 1
+
+    def _batch(self, random: np.random.Generator) -> Batch:
+        n, config = self.batch.size, self.batch
+        out = Batch(
+            torch.empty(n, self.size, self.size, 3, dtype=torch.uint8),
+            torch.zeros(n, 68, 2),
+            torch.zeros(n, 68),
+            torch.zeros(n, dtype=torch.bool),
+            torch.zeros(n, 100),
+            torch.zeros(n, 53),
+            torch.zeros(n, 3, 4),
+            torch.ones(n),
+        )
+        row = 0
+        for _ in range(config.rendered_pairs):
+            views = self.people.people[random.integers(len(self.people.people))]
+            for index in random.choice(views, 2, replace=False):
+                self._rendered(out, row, int(index), random)
+                row += 1
+        for _ in range(config.person_pairs):
+            which = int(random.choice(self.with_people))
+            group = self.photographs[which].people[random.integers(len(self.photographs[which].people))]
+            for index in random.choice(group, 2, replace=False):
+                self._photograph(out, row, which, int(index), random)
+                row += 1
+        for copies in [2] * config.photograph_pairs + [1] * config.photographs:
+            which = int(random.choice(len(self.folders), p=self.shares))
+            index = int(random.integers(len(self.photographs[which].images)))
+            for _ in range(copies):
+                self._photograph(out, row, which, index, random)
+                row += 1
+        for _ in range(config.backgrounds):
+            self._background(out, row, random)
+            row += 1
+        return out._replace(image=out.image.permute(0, 3, 1, 2))
+
+    def _rendered(self, out: Batch, row: int, index: int, random: np.random.Generator) -> None:
+        labels = self.people.labels
+        canvas = np.ascontiguousarray(self.people.images[index])
+        crop, crop_from_canvas_ = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
+        out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
+        out.rendered[row] = True
+        out.identity[row] = torch.from_numpy(labels["identity"][index])
+        out.expression[row] = torch.from_numpy(labels["expression"][index])
+        out.crop_from_head[row] = torch.from_numpy(compose(crop_from_canvas_, labels["canvas_from_head"][index]))
+
+    def _photograph(self, out: Batch, row: int, which: int, index: int, random: np.random.Generator) -> None:
+        packed = self.photographs[which]
+        canvas = np.ascontiguousarray(packed.images[index])
+        landmarks: Floats = packed.labels["landmarks"][index].astype(np.float32)
+        if random.random() < self.augment.flip:
+            canvas, landmarks = flipped(canvas, landmarks)
+        crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
+        out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
+        moved = landmarks @ matrix[:2, :2].T + matrix[:2, 3]
+        known = np.isfinite(moved[:, 0])
+        out.landmarks[row] = torch.from_numpy(np.where(known[:, None], moved, 0).astype(np.float32))
+        out.landmark_weights[row] = torch.from_numpy(known.astype(np.float32) * self.folders[which].weight)
+
+    def _background(self, out: Batch, row: int, random: np.random.Generator) -> None:
+        """Half the time no face at all, half the time a crop that misses one."""
+        if random.random() < 0.5:
+            crop = cv2.resize(self._patch(random), (self.size, self.size), interpolation=cv2.INTER_AREA)
+        else:
+            sources = [self.people, *self.photographs]
+            images = sources[random.integers(len(sources))].images
+            canvas = np.ascontiguousarray(images[random.integers(len(images))])
+            crop, _ = crop_from_canvas(canvas, bad_square(random), self.size)
+        out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
+        out.is_face[row] = 0.0
+
+    def _patch(self, random: np.random.Generator) -> Image:
+        image = self.backgrounds[random.integers(len(self.backgrounds))]
+        side = int(random.uniform(0.15, 0.9) * min(image.shape[:2]))
+        y, x = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
+        return image[y : y + side, x : x + side]

@@ -1,0 +1,69 @@
+"""What decides a training run of the face detector, and its command line. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from facerecon_rt.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorConfig:
+    """A training run."""
+
+    data: str
+    """Folder with faces/, head_pose/, backgrounds/ and detector/."""
+    run: str = "runs/detector"
+    """Run folder: cache/, config.json, log.csv, curve.png, checkpoint.pt, face_detector.safetensors."""
+    steps: int = 5000
+    batch: int = 16
+    size: int = 256
+    """Side of the scenes, pixels, a multiple of 32."""
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: int = 200
+    """Steps in which the learning rate rises; then it falls along a cosine."""
+    box_weight: float = 4.0
+    seed: int = 0
+    threads: int = 1
+    checkpoint_every_s: float = 120.0
+    validate_every: int = 500
+    """Steps."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `facerecon-train detector`."""
+    defaults = DetectorConfig(data="")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("FACERECON_DATA"),
+        help="folder with faces/, head_pose/, backgrounds/, detector/ [$FACERECON_DATA]",
+    )
+    parser.add_argument("--run", type=Path, default=Path(defaults.run), help="run folder [%(default)s]")
+    parser.add_argument("--steps", type=int, default=defaults.steps, help="training steps [%(default)s]")
+    parser.add_argument("--batch", type=int, default=defaults.batch, help="scenes per step [%(default)s]")
+    parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads [%(default)s]")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of scenes and weights [%(default)s]")
+
+
+def run(args: argparse.Namespace) -> None:
+    """`facerecon-train detector`: trains, or goes on where a run stopped, and says how good the weights are."""
+    if args.data is None:
+        raise UsageError("no data folder: give --data, or set FACERECON_DATA; training/README.md describes its layout")
+    from tqdm import tqdm
+
+    from .detector_data import build_cache
+    from .detector_train import choose_score, evaluate_detector, load_weights, train_detector
+
+    config = DetectorConfig(
+        str(args.data), str(args.run), steps=args.steps, batch=args.batch, threads=args.threads, seed=args.seed
+    )
+    weights = train_detector(config)
+    net, cache = load_weights(weights), build_cache(args.data, args.run / "cache")
+    tqdm.write(f"{weights}: {evaluate_detector(net, cache).line()}")
+    for score, (missed, false) in choose_score(net, cache).items():
+        tqdm.write(f"score {score:.2f}: {missed:.2%} missed, {false:.3f} false per background")

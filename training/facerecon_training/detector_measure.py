@@ -1,0 +1,126 @@
+"""A face detector and pictures it has never seen -> how well it finds faces. For ours and for YuNet alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt.detect import Detector
+from facerecon_rt.errors import SourceError
+from facerecon_rt.types import Detection, Floats, Image
+
+from .detector_data import DetectorCache, box_from_landmarks, label_from_box, pointing_angles, read_image
+from .detector_train import best_hit
+from .photographs import annotated_photographs
+
+EVALUATION_PEOPLE = ("07", "08", "09")
+"""Of Pointing'04; the others are for training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How well annotated faces are found, one per picture."""
+
+    pictures: int
+    recall: float
+    """Share found, as `best_hit` counts."""
+    centre_error: float
+    """Mean over the faces found, in sides of the annotated box."""
+    scale_error: float
+    """Mean of |log side / annotated side| over the faces found."""
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"{self.recall:.2%} of {self.pictures} found, centre off by {self.centre_error:.4f} sides, "
+            f"scale by {self.scale_error:.2%}"
+        )
+
+
+def measure_found(detector: Detector, pictures: Iterable[tuple[Image, Floats]]) -> Found:
+    """Pictures and the label (4,) of the face in each, as in LabelledImage."""
+    hits = [best_hit(detector.detect(image), label) for image, label in pictures]
+    errors = [hit for hit in hits if hit is not None]
+    centre, scale = np.mean(errors, axis=0) if errors else (math.nan, math.nan)
+    return Found(len(hits), len(errors) / max(1, len(hits)), float(centre), float(scale))
+
+
+def annotated(folder: Path) -> Iterator[tuple[Image, Floats]]:
+    """Photographs with .pts files and the labels of their faces."""
+    for photograph in annotated_photographs(folder):
+        label = np.array(label_from_box(box_from_landmarks(photograph.landmarks), True), np.float32)
+        yield read_image(photograph.path), label
+
+
+def false_per_background(detector: Detector, cache: DetectorCache) -> float:
+    """Detections per background that training kept aside."""
+    chosen = np.flatnonzero(cache.held_out & (cache.groups == "backgrounds"))
+    return sum(len(detector.detect(cache.image(int(index)))) for index in chosen) / max(1, len(chosen))
+
+
+def frames(path: Path, every: int = 1) -> Iterator[Image]:
+    """Every so many-th frame of a video."""
+    video = cv2.VideoCapture(str(path))
+    if not video.isOpened():
+        raise SourceError(f"{path}: cannot be read as a video")
+    number = 0
+    while True:
+        there, frame = video.read()
+        if not there:
+            break
+        if number % every == 0:
+            yield np.asarray(frame, np.uint8)
+        number += 1
+    video.release()
+
+
+def share_with_a_face(detector: Detector, pictures: Iterable[Image]) -> tuple[int, int]:
+    """Pictures in which something was found, and all of them."""
+    found = [bool(detector.detect(image)) for image in pictures]
+    return sum(found), len(found)
+
+
+def agreement(ours: list[Detection], theirs: list[Detection], overlap: float = 0.35) -> int:
+    """How many of `theirs` have a box of `ours` on them: intersection over union of at least `overlap`, one to one."""
+    left = list(ours)
+    agreed = 0
+    for other in theirs:
+        best = max(left, key=lambda d: intersection_over_union(d.box, other.box), default=None)
+        if best is not None and intersection_over_union(best.box, other.box) >= overlap:
+            left.remove(best)
+            agreed += 1
+    return agreed
+
+
+def intersection_over_union(a: Floats, b: Floats) -> float:
+    """(4,) and (4,) xyxy."""
+    common = float(np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).prod())
+    return common / float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)
+
+
+def crowd_agreement(ours: Detector, theirs: Detector, pictures: Iterable[Image]) -> tuple[int, int, int]:
+    """Faces that ours finds, that theirs finds, and that both find, over all pictures."""
+    counts = [0, 0, 0]
+    for image in pictures:
+        a, b = ours.detect(image), theirs.detect(image)
+        counts = [counts[0] + len(a), counts[1] + len(b), counts[2] + agreement(a, b)]
+    return counts[0], counts[1], counts[2]
+
+
+def found_by_pan(detector: Detector, reference: Detector, folder: Path) -> dict[int, tuple[int, int, int]]:
+    """Pointing'04's evaluation people: |pan| -> pictures with a face that agrees with the reference's box, pictures
+    with one anywhere, and all pictures. Without tilts of 90 degrees, where only hair is seen."""
+    counts: dict[int, tuple[int, int, int]] = {}
+    for path in sorted(folder.glob("person*.jpg")):
+        person, tilt, pan = pointing_angles(path)
+        if person not in EVALUATION_PEOPLE or abs(tilt) == 90:
+            continue
+        image = read_image(path)
+        found, wanted = detector.detect(image), reference.detect(image)[:1]
+        agreed, some, total = counts.get(abs(pan), (0, 0, 0))
+        counts[abs(pan)] = (agreed + (agreement(found, wanted) > 0), some + bool(found), total + 1)
+    return dict(sorted(counts.items()))

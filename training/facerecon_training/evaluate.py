@@ -1,0 +1,115 @@
+"""Weights and held-out data -> figures: landmark error, millimetres, degrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from facerecon_rt.align import align, compose, square_from_camera
+from facerecon_rt.pose import rotation_angle_deg, split_camera
+from facerecon_rt.types import Floats, Image
+from torch import Tensor
+
+from .augment import crop_from_canvas, ideal_square
+from .data import Packed
+from .losses import Teacher
+from .model import FaceModel, FaceOutput
+from .photographs import INNER_49, Annotated, camera_from_landmarks
+
+INNER_51 = list(range(17, 68))
+
+
+@torch.no_grad()
+def predict(model: FaceModel, crops: list[Image], batch: int = 64) -> FaceOutput:
+    """Crops (S, S, 3) uint8 BGR -> the six outputs, on the model's device, in evaluation mode."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    parts = []
+    for start in range(0, len(crops), batch):
+        images = torch.from_numpy(np.stack(crops[start : start + batch])).to(device)
+        parts.append(model(images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)))
+    model.train(training)
+    return FaceOutput(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
+
+
+def landmark_figures(predicted: Floats, true: Floats) -> dict[str, float]:
+    """(P, 68, 2) pixels twice, NaN where not annotated -> mean NME in percent.
+
+    Inter-ocular: over the distance of the outer eye corners; bbox: over the root of the area of the true points' box
+    (300-W, Sagonas et al. 2013; Bulat and Tzimiropoulos 2017).
+    """
+    error = np.linalg.norm(predicted - true, axis=2)
+    ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=1)
+    box = np.sqrt(np.prod(np.nanmax(true, 1) - np.nanmin(true, 1), axis=1))
+    return {
+        "nme_68": float(100 * np.mean(error.mean(1) / ocular)),
+        "nme_inner51": float(100 * np.mean(error[:, INNER_51].mean(1) / ocular)),
+        "nme_68_bbox": float(100 * np.mean(error.mean(1) / box)),
+        "failures_inner51_over_10": float(100 * np.mean(error[:, INNER_51].mean(1) / ocular > 0.1)),
+    }
+
+
+def evaluate_landmarks(model: FaceModel, photographs: Iterable[Annotated]) -> dict[str, float]:
+    """NME from the true box: the crop is where the annotated landmarks say."""
+    crops, matrices, truth = [], [], []
+    for photograph in photographs:
+        image = cv2.imread(str(photograph.path), cv2.IMREAD_COLOR)
+        crop = align(image, square_from_camera(camera_from_landmarks(photograph.landmarks)), model.config.input_size)
+        crops.append(crop.image)
+        matrices.append(crop.frame_from_crop)
+        truth.append(photograph.landmarks)
+    predicted = predict(model, crops).landmarks.numpy()
+    frame = np.stack([p @ m[:, :3].T + m[:, 3] for p, m in zip(predicted, matrices, strict=True)])
+    return {"photographs": float(len(crops)), **landmark_figures(frame[:, :, :2], np.stack(truth))}
+
+
+def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) -> dict[str, float]:
+    """Held-out rendered faces: mm without any alignment, mm of the mean face's own error for scale, degrees, and how
+    different the shapes of different people come out."""
+    people = Packed.read(packed)
+    count = min(limit or len(people.images), len(people.images))
+    # Spread over people: every so many pictures.
+    chosen = np.linspace(0, len(people.images) - 1, count).astype(int)
+    crops, cameras = [], []
+    for index in chosen:
+        crop, matrix = crop_from_canvas(np.ascontiguousarray(people.images[index]), ideal_square(), model.config.input_size)
+        crops.append(crop)
+        cameras.append(compose(matrix, people.labels["canvas_from_head"][index]))
+    output = predict(model, crops)
+    teacher = read_teacher(packed.parent.parent)
+    identity = torch.from_numpy(people.labels["identity"][chosen])
+    expression = torch.from_numpy(people.labels["expression"][chosen])
+    shape, vertices = teacher.true_geometry(identity, expression)
+    mean = teacher.mean.reshape(1, -1, 3)
+    angles = [
+        rotation_angle_deg(split_camera(p)[1], split_camera(t)[1])
+        for p, t in zip(output.crop_from_head.numpy(), cameras, strict=True)
+    ]
+    return {
+        "shape_mm": _distance(output.shape, shape),
+        "shape_mm_of_mean_face": _distance(mean.expand_as(shape), shape),
+        "vertices_mm": _distance(output.vertices, vertices),
+        "rotation_deg": float(np.mean(angles)),
+        "expression_mae": float((output.expression - expression).abs().mean()),
+        "shape_spread_ratio": float((output.shape.std(0).norm(dim=1).mean() / shape.std(0).norm(dim=1).mean())),
+        "confidence": float(output.confidence.mean()),
+    }
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm(dim=2).mean())
+
+
+def read_teacher(prepared: Path) -> Teacher:
+    """The morphable face of a prepared folder, as tensors."""
+    from .prepare import read_face
+
+    face = read_face(prepared)
+    return Teacher(*(torch.from_numpy(a.reshape(*a.shape[:-2], -1)) for a in (face.mean, face.identity, face.expression)))
+
+
+__all__ = ["INNER_49", "evaluate_landmarks", "evaluate_people", "landmark_figures", "predict", "read_teacher"]

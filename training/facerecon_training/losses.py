@@ -1,0 +1,173 @@
+"""Outputs and truth -> loss terms. Pure functions of tensors; the sum of the weighted terms trains the FaceModel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
+from facerecon_rt.template import load_template
+from torch import Tensor
+from torch.nn import functional
+
+from .data import Batch
+from .model import FaceCodes, FaceOutput, project
+
+EYE_DISTANCE_MM = 90.0
+"""Between the outer eye corners of the mean face: the unit of landmark errors, at the crop's own scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Factors of the terms of `face_loss`."""
+
+    shape: float = 0.1
+    """Per mm^2 of squared vertex distance, neutral, on rendered faces."""
+    vertices: float = 0.1
+    """The same with expression."""
+    expression: float = 10.0
+    camera: float = 10.0
+    """Per eye distance of projected-point error, on rendered faces."""
+    landmarks: float = 10.0
+    """Per eye distance of landmark error, on photographs."""
+    jaw: float = 0.5
+    """Of a jaw point against an inner one."""
+    jaw_tangent: float = 0.3
+    """Of the error along the contour against that across it."""
+    consistency: float = 0.3
+    confidence: float = 0.5
+    code_prior: float = 0.04
+    """Mean square of the shape code, on photographs."""
+    expression_prior: float = 0.06
+    """Mean blendshape weight, on photographs."""
+
+
+def shape_loss(shape: Tensor, true_shape: Tensor) -> Tensor:
+    """(N, V, 3) and (N, V, 3) mm -> (N,) mean squared vertex distance, mm^2."""
+    return ((shape - true_shape) ** 2).sum(2).mean(1)
+
+
+def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
+    """(N, F) features of two views of one person -> (N,) 1 - cosine of their angle, 0 when they agree."""
+    return 1.0 - functional.cosine_similarity(features, reference, dim=1)
+
+
+def reconstruction_loss(
+    shape: Tensor, true_shape: Tensor, features: Tensor, reference: Tensor, code: Tensor, weights: LossWeights
+) -> Tensor:
+    """The basic loss -> a number: shape reconstruction + feature consistency + regularisation of the code.
+
+    shape, true_shape (N, V, 3) mm; features, reference (P, F); code (M, K) in standard deviations. Empty batches add 0.
+    """
+    return (
+        weights.shape * mean_or_zero(shape_loss(shape, true_shape))
+        + weights.consistency * mean_or_zero(consistency_loss(features, reference))
+        + weights.code_prior * mean_or_zero((code**2).mean(1))
+    )
+
+
+def point_loss(points: Tensor, true_points: Tensor, eye_distance: float) -> Tensor:
+    """(N, K, 2) pixels twice -> (N, K) distance in eye distances, smooth near 0 and linear beyond (Charbonnier)."""
+    squared = ((points - true_points) ** 2).sum(2) / eye_distance**2
+    return torch.sqrt(squared + 1e-6) - 1e-3
+
+
+def camera_loss(camera: Tensor, true_camera: Tensor, points: Tensor, eye_distance: float) -> Tensor:
+    """(N, 3, 4) twice and (N, K, 3) mm -> (N,): how far the two cameras put the same points apart, depth included, in eye
+    distances."""
+    difference = (project(camera, points) - project(true_camera, points)) / eye_distance
+    return torch.sqrt((difference**2).sum(2) + 1e-6).mean(1) - 1e-3
+
+
+def contour_points(vertices: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, V, 3) mm and (N, 3, 4) -> the visible jaw contour (N, 17, 2) in pixels and its outward normals (N, 17, 2).
+
+    Of each jaw point's candidates across the cheek, the one that lies furthest out in the picture (Zhu et al., CVPR
+    2015, landmark marching). Outward is fixed in the head's upright frontal view and turned with the head's roll.
+    """
+    template = load_template()
+    candidates = torch.from_numpy(template.jaw_candidates).long().to(vertices.device)
+    jaw = torch.from_numpy(template.landmark_positions[:17, :2]).to(vertices)
+    outward = functional.normalize(jaw - torch.tensor(CROP_CENTRE_MM[:2]).to(vertices), dim=1)
+    # Where the head's up and left point in the picture, as if it faced the viewer.
+    up = functional.normalize(camera[:, :2, 1], dim=1).detach()
+    left = torch.stack([-up[:, 1], up[:, 0]], 1)
+    normals = outward[None, :, :1] * left[:, None] + outward[None, :, 1:] * up[:, None]
+    points = project(camera, vertices[:, candidates.flatten()])[:, :, :2].reshape(len(vertices), *candidates.shape, 2)
+    furthest = (points.detach() * normals[:, :, None]).sum(3).argmax(2)
+    chosen = points.gather(2, furthest[:, :, None, None].expand(-1, -1, 1, 2))[:, :, 0]
+    return chosen, normals
+
+
+def landmark_loss(output: FaceOutput, true: Tensor, weights: Tensor, jaw: float, jaw_tangent: float, eye: float) -> Tensor:
+    """True landmarks (N, 68, 2) pixels and weights (N, 68) -> (N,) weighted mean error in eye distances.
+
+    Inner points go to their places; jaw points to the visible contour, along which they may slide at a reduced price.
+    """
+    inner = point_loss(output.landmarks[:, 17:, :2], true[:, 17:], eye)
+    contour, normals = contour_points(output.vertices, output.crop_from_head)
+    off = contour - true[:, :17]
+    across = (off * normals).sum(2, keepdim=True) * normals
+    along = (off - across) * jaw_tangent
+    outer = point_loss(across + along, torch.zeros_like(off), eye)
+    total = (outer * weights[:, :17]).sum(1) * jaw + (inner * weights[:, 17:]).sum(1)
+    count = jaw * (weights[:, :17] > 0).sum(1) + (weights[:, 17:] > 0).sum(1)
+    return total / count.clamp(min=1)
+
+
+def mean_or_zero(values: Tensor) -> Tensor:
+    """Mean of a tensor that may be empty."""
+    return values.sum() / max(values.numel(), 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Teacher:
+    """The morphable face as tensors: true geometry from known weights."""
+
+    mean: Tensor
+    """(V * 3,) mm"""
+    identity: Tensor
+    """(100, V * 3)"""
+    expression: Tensor
+    """(53, V * 3)"""
+
+    def true_geometry(self, identity: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 100), (N, 53) -> shape and vertices, (N, V, 3) mm each."""
+        shape = self.mean + identity @ self.identity
+        vertices = shape + expression @ self.expression
+        return shape.reshape(len(identity), -1, 3), vertices.reshape(len(identity), -1, 3)
+
+
+def face_loss(
+    output: FaceOutput, codes: FaceCodes, batch: Batch, pairs: int, teacher: Teacher, weights: LossWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Everything a batch teaches -> the loss and its terms (weighted, detached), by name."""
+    eye = EYE_DISTANCE_MM * batch.image.shape[-1] / CROP_SIDE_MM
+    rendered, face = batch.rendered, batch.is_face > 0
+    photograph = face & ~rendered
+    true_shape, true_vertices = teacher.true_geometry(batch.identity[rendered], batch.expression[rendered])
+    probes = true_vertices[:, ::40]
+    photographs = FaceOutput(*(tensor[photograph] for tensor in output))
+    landmark = landmark_loss(
+        photographs, batch.landmarks[photograph], batch.landmark_weights[photograph], weights.jaw, weights.jaw_tangent, eye
+    )
+    terms = {
+        "reconstruction": reconstruction_loss(
+            output.shape[rendered],
+            true_shape,
+            codes.features[: 2 * pairs : 2],
+            codes.features[1 : 2 * pairs : 2],
+            codes.shape_code[photograph],
+            weights,
+        ),
+        "vertices": weights.vertices * mean_or_zero(shape_loss(output.vertices[rendered], true_vertices)),
+        "expression": weights.expression
+        * mean_or_zero((output.expression[rendered] - batch.expression[rendered]) ** 2),
+        "camera": weights.camera
+        * mean_or_zero(camera_loss(output.crop_from_head[rendered], batch.crop_from_head[rendered], probes, eye)),
+        "landmarks": weights.landmarks * mean_or_zero(landmark),
+        "expression_prior": weights.expression_prior * mean_or_zero(photographs.expression),
+        "confidence": weights.confidence
+        * functional.binary_cross_entropy_with_logits(codes.confidence_logit, batch.is_face),
+    }
+    return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}

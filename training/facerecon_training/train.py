@@ -1,0 +1,220 @@
+"""Batches -> weights: the training loop, written out."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from facerecon_rt.errors import UsageError
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from .config import TrainConfig
+from .data import Batch, Batches
+from .evaluate import evaluate_landmarks, evaluate_people
+from .losses import Teacher, face_loss
+from .model import FaceModel
+from .morphable import MorphableFace
+from .photographs import annotated_photographs
+from .prepare import read_face
+
+
+def train(config: TrainConfig) -> Path:
+    """Run or resume a training -> the path of the averaged weights. Ctrl-C saves a checkpoint first."""
+    device = choose_device(config.device)
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    config.run.mkdir(parents=True, exist_ok=True)
+    checkpoint_path, weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
+    face = read_face(config.prepared)
+    teacher = Teacher(
+        torch.from_numpy(face.mean).flatten().to(device),
+        torch.from_numpy(face.identity).flatten(1).to(device),
+        torch.from_numpy(face.expression).flatten(1).to(device),
+    )
+
+    model = start_model(config, face).to(device, memory_format=torch.channels_last)
+    average = start_model(config, face).to(device, memory_format=torch.channels_last).eval()
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.99))
+    steps = config.pictures // config.batch.size
+    step, log = 0, []
+    if checkpoint_path.is_file():
+        state = load_checkpoint(checkpoint_path)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, log = state["step"], state["log"]
+        print(f"resuming {config.run} at {step * config.batch.size} of {config.pictures} pictures")
+    (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
+
+    batches = Batches(
+        config.prepared, config.data / "backgrounds", config.batch, config.augment, config.model.input_size, config.seed, step
+    )
+    loader = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6))
+    progress = tqdm(total=config.pictures, initial=step * config.batch.size, unit="img", desc="training", smoothing=0.05)
+    saved = evaluated = time.monotonic()
+    running: dict[str, float] = {}
+
+    def checkpoint() -> None:
+        state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+        save_checkpoint(checkpoint_path, {**state, "step": step, "log": log})
+        save_weights(average, weights_path)
+        draw_curves(log, config.run / "curves.png")
+
+    try:
+        while step < steps:
+            batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in next(loader)))
+            for group in optimizer.param_groups:
+                group["lr"] = group["scale"] * learning_rate(config, step / steps)
+            model.train()
+            image = batch.image.float().contiguous(memory_format=torch.channels_last)
+            output, codes = model.with_codes(image)
+            loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+            update_average(average, model, min(config.average, (step + 1) / (step + 10)))
+            step += 1
+            progress.update(config.batch.size)
+            for name, term in {"loss": loss.detach(), **terms}.items():
+                running[name] = 0.98 * running.get(name, float(term)) + 0.02 * float(term)
+            if step % 50 == 0:
+                progress.set_postfix({name: f"{running[name]:.2f}" for name in ("loss", "landmarks", "vertices")})
+                log.append({"step": step, **running})
+            now = time.monotonic()
+            if now - evaluated > 60 * config.evaluate_minutes:
+                evaluated = now
+                log.append({"step": step, **development_figures(average, config)})
+                progress.write(json.dumps(log[-1]))
+            if now - saved > 60 * config.checkpoint_minutes:
+                saved = now
+                checkpoint()
+    except KeyboardInterrupt:
+        checkpoint()
+        progress.close()
+        print(f"stopped; run the same command again to go on from {checkpoint_path}")
+        raise
+    progress.close()
+    log.append({"step": step, **development_figures(average, config)})
+    print(json.dumps(log[-1]))
+    checkpoint()
+    return weights_path
+
+
+def choose_device(name: str) -> torch.device:
+    """auto -> the GPU if there is one. Raises UsageError for a GPU that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("--device cuda: PyTorch sees no GPU; use --device cpu")
+    return torch.device(name)
+
+
+def start_model(config: TrainConfig, face: MorphableFace) -> FaceModel:
+    """A FaceModel with decoders fitted to random faces, or the weights of config.init."""
+    if config.init is not None:
+        loaded = load_weights(config.init)
+        if replace(loaded.config, terms=config.model.terms) != config.model:
+            raise UsageError(f"{config.init} has the configuration {loaded.config}, the run asks for {config.model}")
+        loaded.config = config.model
+        return loaded
+    torch.manual_seed(config.seed)
+    model = FaceModel(config.model)
+    fit_decoders(model, face, np.random.default_rng(config.seed))
+    return model
+
+
+def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Generator, count: int = 3000) -> None:
+    """Start the linear decoders: principal components of random neutral faces, and the least-squares map from random
+    blendshape weights to offsets. Training refines both."""
+    reconstructor = model.reconstructor
+    weights = random.normal(size=(count, len(face.identity))).astype(np.float32)
+    shapes = weights @ face.identity.reshape(len(face.identity), -1)
+    mean = shapes.mean(0)
+    _, values, vectors = np.linalg.svd(shapes - mean, full_matrices=False)
+    basis = vectors[: model.config.shape_code] * (values[: model.config.shape_code, None] / np.sqrt(count))
+    expression = random.uniform(size=(count // 5, len(face.expression))).astype(np.float32)
+    offsets = expression @ face.expression.reshape(len(face.expression), -1)
+    solution, *_ = np.linalg.lstsq(expression, offsets, rcond=None)
+    with torch.no_grad():
+        reconstructor.mean.copy_(torch.from_numpy(face.mean.ravel() + mean))
+        reconstructor.shape_basis.copy_(torch.from_numpy(basis))
+        reconstructor.expression_basis.copy_(torch.from_numpy(solution))
+
+
+def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, Any]]:
+    """Weights decay, biases and normalisation do not; the decoders learn slowly and do not decay."""
+    reconstructor = model.reconstructor
+    decoder = [reconstructor.mean, reconstructor.shape_basis, reconstructor.expression_basis]
+    others = [p for p in model.parameters() if not any(p is d for d in decoder)]
+    return [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay, "scale": 1.0},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "scale": 1.0},
+        {"params": decoder, "weight_decay": 0.0, "scale": config.decoder_rate},
+    ]
+
+
+def learning_rate(config: TrainConfig, done: float) -> float:
+    """Linear rise, then half a cosine to a hundredth."""
+    if done < config.warmup:
+        return config.learning_rate * done / config.warmup
+    along = (done - config.warmup) / (1 - config.warmup)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * along)))
+
+
+@torch.no_grad()
+def update_average(average: FaceModel, model: FaceModel, decay: float) -> None:
+    """Exponential moving average of the weights (Polyak and Juditsky 1992); counts and statistics are copied."""
+    current: dict[str, Tensor] = model.state_dict()
+    for name, tensor in average.state_dict().items():
+        if tensor.dtype.is_floating_point:
+            tensor.lerp_(current[name], 1 - decay)
+        else:
+            tensor.copy_(current[name])
+
+
+def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, float]:
+    """The development benchmark and the held-out rendered people, a few seconds' worth."""
+    people = evaluate_people(model, config.prepared / "people" / "held-out", limit=200)
+    figures = {name: float(value) for name, value in people.items()}
+    folder = config.data / "faces" / config.development
+    if folder.is_dir():
+        landmarks = evaluate_landmarks(model, annotated_photographs(folder))
+        figures |= {name: float(value) for name, value in landmarks.items()}
+    return figures
+
+
+def draw_curves(log: list[dict[str, float]], path: Path) -> None:
+    """Loss terms and development figures over steps, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
+    for axis, entries, title in (
+        (left, [entry for entry in log if "loss" in entry], "loss terms (weighted)"),
+        (right, [entry for entry in log if "loss" not in entry], "held-out figures"),
+    ):
+        names = [name for name in (entries[-1] if entries else {}) if name not in ("step", "count")]
+        for name in names:
+            axis.plot([e["step"] for e in entries], [e.get(name, math.nan) for e in entries], label=name)
+        axis.set_xlabel("step")
+        axis.set_yscale("log")
+        axis.set_title(title)
+        if names:
+            axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
