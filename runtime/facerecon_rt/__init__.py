@@ -1,1 +1,55 @@
-"""Real-time 3D face reconstruction: photographs, photograph sets, videos and cameras in, posed and animated face meshes out."""
+"""3D faces from photographs, photograph sets, videos and cameras.
+
+    from facerecon_rt import Pipeline, Reconstructor, open_sink, open_source
+
+    with Reconstructor("models/face.onnx") as reconstructor, open_source("cam0") as source:
+        for scene in Pipeline(reconstructor).run(source):
+            for face in scene.faces:
+                print(face.track, face.landmarks[30], face.expression)
+"""
+
+from .contract import BLENDSHAPES, ModelContract
+from .detect import Detector, open_detector
+from .errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError
+from .image_set import reconstruct_set_from_sources
+from .pipeline import Pipeline
+from .pose import euler_from_camera
+from .reconstruct import Ensemble, ImageSet, Reconstructor, reconstruct, reconstruct_set
+from .record import record_from_scene
+from .session import FaceSession
+from .sinks import open_sink
+from .sources import open_source, read_image
+from .template import FaceTemplate, load_template
+from .types import Crop, Detection, Face, Frame, Scene
+
+__all__ = [
+    "BLENDSHAPES",
+    "Crop",
+    "Detection",
+    "Detector",
+    "Ensemble",
+    "Face",
+    "FaceReconError",
+    "FaceSession",
+    "FaceTemplate",
+    "Frame",
+    "ImageSet",
+    "ModelContract",
+    "ModelRefused",
+    "Pipeline",
+    "ProviderMissing",
+    "Reconstructor",
+    "Scene",
+    "SourceError",
+    "UsageError",
+    "euler_from_camera",
+    "load_template",
+    "open_detector",
+    "open_sink",
+    "open_source",
+    "read_image",
+    "reconstruct",
+    "reconstruct_set",
+    "reconstruct_set_from_sources",
+    "record_from_scene",
+]

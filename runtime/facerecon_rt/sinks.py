@@ -57,6 +57,7 @@ def open_sink(
     arkit: bool = False,
     style: str = "shaded",
     template: FaceTemplate | None = None,
+    meshes: bool = True,
 ) -> Sink:
     """The sink that `target` names.
 
@@ -64,7 +65,7 @@ def open_sink(
     annotated pictures, numbered when there are several; .obj .ply .glb: a mesh per face or track, likewise numbered.
     A folder (existing, ending in "/" or without suffix) takes all of them, named after the sources.
     `blendshapes`: (B,) names from the model's contract; `arkit`: Apple's names in records; `style`: shaded, wireframe,
-    landmarks, or montage: the crop, the overlay and the mesh from two sides.
+    landmarks, or montage: the crop, the overlay and the mesh from two sides. `meshes`: whether a folder gets them.
     Raises UsageError when the target is of no known kind or cannot be written.
     """
     if style not in SINK_STYLES:
@@ -75,7 +76,7 @@ def open_sink(
     path = Path(target)
     suffix = path.suffix.lower()
     if path.is_dir() or target.endswith("/") or not suffix:
-        return FolderSink(path, blendshapes, arkit=arkit, style=style, template=template)
+        return FolderSink(path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes)
     if suffix == ".jsonl":
         return JsonLinesSink(path, blendshapes, arkit=arkit)
     if suffix in CODECS:
@@ -201,7 +202,7 @@ class MeshSink:
 
 
 class LatestMeshes:
-    """The last mesh of every track of every source."""
+    """The neutral shape of every track of every source, as its last frame knows it: averaged over all frames before."""
 
     def __init__(self) -> None:
         self._vertices: dict[tuple[str, str], Floats] = {}
@@ -209,7 +210,7 @@ class LatestMeshes:
     def see(self, scene: Scene) -> None:
         """Remember the faces of a frame."""
         for index, face in enumerate(scene.faces):
-            self._vertices[scene.frame.source, face_label(index, face)] = face.vertices
+            self._vertices[scene.frame.source, face_label(index, face)] = face.shape
 
     def take(self) -> list[tuple[str, str, Floats]]:
         """(source, label, vertices) of each, in the order first seen; forgets them."""
@@ -230,6 +231,7 @@ class FolderSink:
         arkit: bool = False,
         style: str = "shaded",
         template: FaceTemplate | None = None,
+        meshes: bool = True,
     ) -> None:
         """Makes the folder. Raises UsageError when it cannot be made or written to."""
         try:
@@ -238,6 +240,7 @@ class FolderSink:
             raise cannot_write(folder, error) from error
         self._folder = folder
         self._template = template
+        self._meshes = meshes
         # A photograph gets its montage anyway.
         self._paint = painter("shaded" if style == "montage" else style, template)
         self._paint_montage = painter("montage", template)
@@ -296,7 +299,8 @@ class FolderSink:
             self._write_mesh(self._stem(source), label, vertices)
 
     def _write_mesh(self, stem: str, label: str, vertices: Floats) -> None:
-        write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template or load_template())
+        if self._meshes:
+            write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template or load_template())
 
     def _stem(self, source: str) -> str:
         """A name for the source under which no file of another source is written."""

@@ -95,7 +95,7 @@ def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) ->
         "vertices_mm": _distance(output.vertices, vertices),
         "rotation_deg": float(np.mean(angles)),
         "expression_mae": float((output.expression - expression).abs().mean()),
-        "shape_spread_ratio": float((output.shape.std(0).norm(dim=1).mean() / shape.std(0).norm(dim=1).mean())),
+        "shape_spread_ratio": float(output.shape.std(0).norm(dim=1).mean() / shape.std(0).norm(dim=1).mean()),
         "confidence": float(output.confidence.mean()),
     }
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import fast_simplification
 import numpy as np
 from facerecon_rt.align import CROP_CENTRE_MM
-from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
@@ -73,7 +72,7 @@ def _symmetric_landmarks(landmarks: Indices, mirror: Indices) -> Indices:
 
 def _is_right(landmark: int) -> bool:
     """Is this landmark on the subject's right (the picture's left)?"""
-    groups = (range(0, 8), range(17, 22), range(31, 33), range(36, 42), range(48, 51), range(58, 62), (67,))
+    groups = (range(8), range(17, 22), range(31, 33), range(36, 42), range(48, 51), range(58, 62), (67,))
     return any(landmark in group for group in groups)
 
 

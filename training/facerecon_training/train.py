@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def train(config: TrainConfig) -> Path:
     )
 
     model = start_model(config, face).to(device, memory_format=torch.channels_last)
-    average = start_model(config, face).to(device, memory_format=torch.channels_last).eval()
+    average = deepcopy(model).eval()
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.99))
     steps = config.pictures // config.batch.size
     step, log = 0, []
@@ -140,10 +141,12 @@ def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Genera
     blendshape weights to offsets. Training refines both."""
     reconstructor = model.reconstructor
     weights = random.normal(size=(count, len(face.identity))).astype(np.float32)
-    shapes = weights @ face.identity.reshape(len(face.identity), -1)
-    mean = shapes.mean(0)
-    _, values, vectors = np.linalg.svd(shapes - mean, full_matrices=False)
-    basis = vectors[: model.config.shape_code] * (values[: model.config.shape_code, None] / np.sqrt(count))
+    # The faces span as many dimensions as there are modes: principal components are found there, not over all vertices.
+    span, coordinates = np.linalg.qr(face.identity.reshape(len(face.identity), -1).T)
+    shapes = weights @ coordinates.T
+    _, values, vectors = np.linalg.svd(shapes - shapes.mean(0), full_matrices=False)
+    mean = span @ shapes.mean(0)
+    basis = (vectors[: model.config.shape_code] * (values[: model.config.shape_code, None] / np.sqrt(count))) @ span.T
     expression = random.uniform(size=(count // 5, len(face.expression))).astype(np.float32)
     offsets = expression @ face.expression.reshape(len(face.expression), -1)
     solution, *_ = np.linalg.lstsq(expression, offsets, rcond=None)

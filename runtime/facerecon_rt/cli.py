@@ -1,0 +1,297 @@
+"""facerecon-rt: the public API from the command line. Everything it does, a caller of the package can do too."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+from .errors import FaceReconError, ModelRefused, SourceError
+from .image_set import reconstruct_set_from_sources
+from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .outputs import check_writable
+from .pipeline import Pipeline
+from .reconstruct import MIN_CONFIDENCE, Reconstructor
+from .sinks import SINK_STYLES, Sink, open_sink
+from .sources import Source, open_source
+from .template import load_template
+from .types import Frame, Scene
+
+DEFAULT_OUTPUT = "facerecon-out/"
+log = logging.getLogger("facerecon_rt")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Console script; returns the exit code: 0, 2 usage, 3 model refused, 4 provider missing, 5 source, 130 Ctrl-C."""
+    options = build_parser().parse_args(arguments)
+    _log_to_stderr(quiet=options.quiet)
+    try:
+        if options.set:
+            _run_set(options)
+        else:
+            _run(options)
+    except FaceReconError as error:
+        print(f"facerecon-rt: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="facerecon-rt",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="3D faces from photographs, videos and cameras: mesh, pose, 68 landmarks, blendshapes.",
+        epilog="""\
+examples:
+  facerecon-rt --model models/face.onnx --input photo.jpg
+  facerecon-rt --model models/face.onnx --input cam0 --output records.jsonl --output live.mp4
+  facerecon-rt --model models/face.onnx --input video.mp4 --output - | jq .faces[0].pose.euler_deg
+  facerecon-rt --model models/face.onnx --set --input photos-of-anna/ --output anna.obj
+  facerecon-rt --model a.onnx --model b.onnx --input photo.jpg          (an ensemble)
+
+exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 source missing, unreadable or lost,
+130 interrupted (files written so far are valid)""",
+    )
+    parser.add_argument(
+        "--model", action="append", required=True, metavar="FILE", help="FaceModel .onnx; several make an ensemble"
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        required=True,
+        metavar="X",
+        help="cam0, /dev/video0, rtsp://…, http://…, a video, a photograph, a folder or a glob; may be repeated",
+    )
+    parser.add_argument(
+        "--output",
+        action="append",
+        metavar="Y",
+        help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
+        f".obj .ply .glb; a folder takes all of them; may be repeated [{DEFAULT_OUTPUT}]",
+    )
+    faces = parser.add_argument_group("faces")
+    faces.add_argument("--detector", metavar="FILE", help="ours or a YuNet .onnx [face_detector.onnx beside the model]")
+    faces.add_argument(
+        "--det-every", type=_positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
+    )
+    faces.add_argument(
+        "--det-size",
+        type=_positive,
+        metavar="PIXELS",
+        help="longer side of what the detector sees; more finds smaller faces [256, or 640 for large frames]",
+    )
+    faces.add_argument("--max-faces", type=_positive, metavar="N", help="keep the N largest faces of a frame")
+    faces.add_argument(
+        "--min-confidence", type=_unit, default=MIN_CONFIDENCE, metavar="C", help="0..1, below is no face [%(default)s]"
+    )
+    sets = parser.add_argument_group("image sets")
+    sets.add_argument("--set", action="store_true", help="all inputs show one person: one averaged shape, one mesh")
+    sets.add_argument(
+        "--average", choices=("robust", "mean"), default="robust", help="how --set averages [%(default)s]"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--style", choices=SINK_STYLES, default="shaded", help="of annotated pictures [%(default)s]")
+    output.add_argument(
+        "--blendshapes",
+        choices=("ictfacekit", "arkit"),
+        default="ictfacekit",
+        help="the model's 53 names, or Apple's 52 [%(default)s]",
+    )
+    output.add_argument("--frames", type=_positive, metavar="N", help="stop after N frames")
+    output.add_argument("--quiet", action="store_true", help="errors only")
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]"
+    )
+    running.add_argument("--threads", type=_positive, default=1, metavar="N", help="of the network on the CPU [1]")
+    parser.add_argument("--version", action="version", version=f"facerecon-rt {version('facerecon-rt')}")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _unit(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def _run(options: argparse.Namespace) -> None:
+    with ExitStack() as stack:
+        reconstructor = stack.enter_context(_reconstructor(options))
+        targets = options.output or [DEFAULT_OUTPUT]
+        # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
+        sinks = [stack.enter_context(_sink(target, reconstructor, options)) for target in targets]
+        pipeline = Pipeline(reconstructor, detect_every=options.det_every, max_faces=options.max_faces)
+        log.info("%s", reconstructor.choice)
+        progress = Progress(quiet=options.quiet or "-" in targets)
+        try:
+            frames = limited(frames_of(options.input), options.frames)
+            for scene in pipeline.run(frames, sinks):
+                progress.show(scene)
+        finally:
+            progress.finish()
+    _say_where(targets)
+
+
+def _run_set(options: argparse.Namespace) -> None:
+    targets = options.output or [DEFAULT_OUTPUT]
+    meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
+    meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
+    with ExitStack() as stack:
+        reconstructor = stack.enter_context(_reconstructor(options))
+        others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
+        sinks = [stack.enter_context(_sink(target, reconstructor, options, meshes=False)) for target in others]
+        for mesh in meshes:
+            check_mesh_format(mesh)
+            check_writable(mesh)
+        log.info("%s", reconstructor.choice)
+        progress = Progress(quiet=options.quiet or "-" in targets)
+
+        def frames() -> Iterator[Frame]:
+            return limited(frames_of(options.input), options.frames)
+
+        try:
+            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, progress.show)
+            for scene in scenes if sinks else ():
+                for sink in sinks:
+                    sink.write(scene)
+        finally:
+            progress.finish()
+        for mesh in meshes:
+            write_mesh(mesh, image_set.shape, load_template())
+    used = sum(face is not None for face in image_set.faces)
+    log.info(
+        "%d of %d photographs, spread %.2f mm on average, %.2f mm at most",
+        used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(),
+    )  # fmt: skip
+    _say_where(targets)
+
+
+def _reconstructor(options: argparse.Namespace) -> Reconstructor:
+    if options.detector is not None and not Path(options.detector).is_file():
+        raise ModelRefused(f"no face detector at {options.detector}")
+    return Reconstructor(
+        options.model,
+        detector=options.detector,
+        provider=options.provider,
+        threads=options.threads,
+        detector_size=options.det_size,
+        min_confidence=options.min_confidence,
+    )
+
+
+def _sink(target: str, reconstructor: Reconstructor, options: argparse.Namespace, *, meshes: bool = True) -> Sink:
+    names, arkit = reconstructor.contract.blendshapes, options.blendshapes == "arkit"
+    return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes)
+
+
+def _is_folder(target: str) -> bool:
+    return target != "-" and (Path(target).is_dir() or target.endswith("/") or not Path(target).suffix)
+
+
+def frames_of(uris: Sequence[str]) -> Iterator[Frame]:
+    """The frames of every input, one input after the other.
+
+    With several inputs, one that is missing or unreadable is named and skipped. Raises SourceError when none could be
+    read.
+    """
+    found = False
+    for uri in uris:
+        try:
+            source: Source
+            with open_source(uri) as source:
+                for frame in source:
+                    found = True
+                    yield frame
+        except SourceError as error:
+            if len(uris) == 1:
+                raise
+            log.warning("skipped: %s", error)
+    if not found:
+        raise SourceError(f"none of the {len(uris)} inputs could be read")
+
+
+def limited(frames: Iterator[Frame], count: int | None) -> Iterator[Frame]:
+    """The first `count` frames, or all of them; the source is closed either way."""
+    try:
+        for number, frame in enumerate(frames, 1):
+            yield frame
+            if number == count:
+                return
+    finally:
+        frames.close()  # type: ignore[attr-defined]  # every source of frames here is a generator
+
+
+class Progress:
+    """One line on a terminal that says how far it is; elsewhere, a line at the end. Also says, once per source, that no
+    face was found."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._live = not quiet and sys.stderr.isatty()
+        self._quiet = quiet
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._frames = 0
+        self._faces = 0
+        self._faceless: dict[str, bool] = {}
+
+    def show(self, scene: Scene) -> None:
+        """Count a scene."""
+        self._frames += 1
+        self._faces += len(scene.faces)
+        self._faceless[scene.frame.source] = self._faceless.get(scene.frame.source, True) and not scene.faces
+        if self._live and time.monotonic() - self._shown > 0.2:
+            self._shown = time.monotonic()
+            spent = sum(ms for stage, ms in scene.stages_ms.items() if stage != "capture")
+            rate = self._frames / (self._shown - self._started)
+            line = f"{scene.frame.source}  frame {scene.frame.index}  {len(scene.faces)} faces  {spent:.1f} ms  {rate:.1f} fps"
+            print(f"\r\x1b[2K{line[-120:]}", end="", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        """Say what was done."""
+        if self._live:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+        for source, faceless in self._faceless.items():
+            if faceless:
+                log.warning("%s: no face found", source)
+        if not self._quiet and self._frames:
+            seconds = time.monotonic() - self._started
+            log.info("%d frames, %d faces, %.1f s", self._frames, self._faces, seconds)
+
+
+def _say_where(targets: Sequence[str]) -> None:
+    for target in targets:
+        if target != "-":
+            log.info("wrote %s", target)
+
+
+def _log_to_stderr(*, quiet: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers[:] = [handler]
+    log.propagate = False
+    log.setLevel(logging.ERROR if quiet else logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

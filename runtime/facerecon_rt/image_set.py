@@ -1,0 +1,36 @@
+"""Sources full of one person -> one shape, and scenes that share it. Reads twice, so that no photograph is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from .pipeline import scene_of
+from .reconstruct import Average, ImageSet, Reconstructor, largest, set_from_faces
+from .types import Face, Frame, Scene
+
+
+def reconstruct_set_from_sources(
+    reconstructor: Reconstructor,
+    frames: Callable[[], Iterator[Frame]],
+    average: Average = "robust",
+    show: Callable[[Scene], None] | None = None,
+) -> tuple[ImageSet, Iterator[Scene]]:
+    """Frames of one person -> the image set, and an iterator over their scenes with the common shape.
+
+    `frames` is called once to reconstruct and, if the scenes are asked for, once more to read the pictures again. The
+    largest face of each frame counts. `show` sees each scene as it was first reconstructed. Raises UsageError when no
+    face is found at all.
+    """
+    faces: list[Face | None] = []
+    for frame in frames():
+        face = largest(reconstructor.faces(frame.image))
+        faces.append(face)
+        if show is not None:
+            show(scene_of(reconstructor, frame, () if face is None else (face,)))
+    image_set = set_from_faces(faces, average)
+
+    def scenes() -> Iterator[Scene]:
+        for frame, face in zip(frames(), image_set.faces, strict=False):
+            yield scene_of(reconstructor, frame, () if face is None else (face,))
+
+    return image_set, scenes()

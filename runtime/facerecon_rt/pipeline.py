@@ -1,0 +1,77 @@
+"""Source -> detect -> track -> align -> network -> sinks: frames in, scenes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from .reconstruct import Reconstructor
+from .stages import Stages
+from .track import Tracker
+from .types import Face, Frame, Scene
+
+
+class SceneSink(Protocol):
+    """Whatever takes scenes."""
+
+    def write(self, scene: Scene) -> None:
+        """Take one."""
+
+
+class Pipeline:
+    """Turns frames into scenes: photographs one by one, the frames of a video or camera with tracking."""
+
+    def __init__(self, reconstructor: Reconstructor, *, detect_every: int = 10, max_faces: int | None = None) -> None:
+        """`detect_every`: frames between two looks for new faces; whenever a face is lost, or there is none, the next
+        frame is looked at anyway. `max_faces`: the largest ones are kept."""
+        self.reconstructor = reconstructor
+        self.detect_every = max(1, detect_every)
+        self.max_faces = max_faces
+        self._trackers: dict[str, tuple[Tracker, int]] = {}
+
+    def process(self, frame: Frame) -> Scene:
+        """One frame -> its scene."""
+        stages = Stages()
+        stages.milliseconds["capture"] = frame.capture_ms
+        faces = self.reconstructor.faces(frame.image, stages) if frame.still else self._tracked(frame, stages)
+        if self.max_faces is not None and len(faces) > self.max_faces:
+            by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
+            faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
+        return scene_of(self.reconstructor, frame, faces, stages)
+
+    def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
+        """Frames -> scenes, each written to every sink before it is given."""
+        for frame in frames:
+            scene = self.process(frame)
+            for sink in sinks:
+                sink.write(scene)
+            yield scene
+
+    def _tracked(self, frame: Frame, stages: Stages) -> tuple[Face, ...]:
+        tracker, since_detection = self._trackers.get(frame.source, (Tracker(), self.detect_every))
+        visible = tracker.visible
+        seen = self.reconstructor.faces_at(frame.image, [track.next_square() for track in visible], stages)
+        lost = len(visible) < len(tracker.tracks) or any(
+            face.confidence < self.reconstructor.min_confidence for face in seen
+        )
+        new: list[Face] = []
+        since_detection += 1
+        if since_detection >= self.detect_every or not visible or lost:
+            since_detection = 0
+            with stages.measure("detect"):
+                squares = tracker.unknown(self.reconstructor.detect(frame.image))
+            new = self.reconstructor.first_look(frame.image, squares, stages)
+        with stages.measure("post"):
+            pairs = list(zip(visible, seen, strict=True))
+            faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
+        self._trackers[frame.source] = (tracker, since_detection)
+        return faces
+
+
+def scene_of(
+    reconstructor: Reconstructor, frame: Frame, faces: tuple[Face, ...], stages: Stages | None = None
+) -> Scene:
+    """A frame and its faces, with what they were made by."""
+    network = reconstructor.network
+    milliseconds = (stages or Stages()).milliseconds
+    return Scene(frame, faces, milliseconds, network.provider, network.contract.precision, network.sha256)

@@ -1,0 +1,375 @@
+"""Crops -> faces: one image, one person's image set, or several networks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .align import Square, align, box_from_square, compose, square_from_box, square_from_camera
+from .contract import ModelContract
+from .detect import Detector, open_detector
+from .errors import ModelRefused, UsageError
+from .pose import nearest_rotation, rotation_angle_deg, split_camera
+from .session import FaceSession, Provider, RawFaces
+from .stages import Stages
+from .template import load_template
+from .types import Crop, Face, Floats, Image
+
+Average = Literal["robust", "mean"]
+DETECTOR_NAME = "face_detector.onnx"
+MIN_CONFIDENCE = 0.5
+
+
+class Network(Protocol):
+    """Crops in, raw faces out: a FaceSession, or an Ensemble of them."""
+
+    @property
+    def contract(self) -> ModelContract:
+        """What the network takes and gives."""
+
+    @property
+    def provider(self) -> str:
+        """Where it runs."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, or of the members' hashes."""
+
+    def run(self, images: NDArray[np.uint8]) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR -> raw faces."""
+
+    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
+        """Of the members about the last run, per crop; None where there is only one network."""
+
+    def close(self) -> None:
+        """Let sessions go."""
+
+
+class Single:
+    """One network."""
+
+    def __init__(self, session: FaceSession) -> None:
+        self.session = session
+        self.contract = session.contract
+        self.provider = session.provider
+        self.sha256 = session.sha256
+
+    def run(self, images: NDArray[np.uint8]) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR -> raw faces."""
+        return self.session.run(images)
+
+    def disagreement(self) -> None:
+        """There is nobody to disagree with."""
+        return
+
+    def close(self) -> None:
+        """Let the session go."""
+        self.session.close()
+
+
+class Ensemble:
+    """Several networks on the same crops, averaged.
+
+    Shapes, vertices, landmarks and blendshapes are averaged plainly, rotations as matrices and put back on SO(3), scales
+    geometrically, confidence by its mean. The members must agree about everything in their contracts but the weights.
+    """
+
+    def __init__(self, members: Sequence[FaceSession]) -> None:
+        """Raises ModelRefused where the members' contracts differ, UsageError for fewer than two."""
+        if len(members) < 2:
+            raise UsageError("an ensemble needs two models or more")
+        first = _comparable(members[0].contract)
+        for member in members[1:]:
+            if _comparable(member.contract) != first:
+                raise ModelRefused(
+                    f"{member.path}: its contract differs from that of {members[0].path}; an ensemble needs equal input "
+                    "sizes, templates and blendshapes"
+                )
+        self.members = tuple(members)
+        self.contract = members[0].contract
+        self.provider = members[0].provider
+        self.sha256 = hashlib.sha256("".join(member.sha256 for member in members).encode()).hexdigest()
+        self._disagreement: list[Mapping[str, float]] = []
+
+    def run(self, images: NDArray[np.uint8]) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR -> averaged raw faces."""
+        runs = [member.run(images) for member in self.members]
+        mean = average_raw(runs)
+        self._disagreement = [disagreement_of(runs, mean, i) for i in range(len(images))]
+        return mean
+
+    def disagreement(self) -> Sequence[Mapping[str, float]]:
+        """Of the last run, per crop: mean distance of the members to their average, in mm, crop pixels and degrees."""
+        return self._disagreement
+
+    def close(self) -> None:
+        """Let the sessions go."""
+        for member in self.members:
+            member.close()
+
+
+def _comparable(contract: ModelContract) -> ModelContract:
+    return replace(contract, backbone="", precision="fp32", terms="", weights_sha256="")
+
+
+def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
+    """The members' raw faces (same N) -> their average."""
+    cameras = np.stack([run.crop_from_head for run in runs])
+    if not cameras.shape[1]:
+        return runs[0]
+    scales = np.cbrt(np.linalg.det(cameras[..., :3].astype(np.float64)))
+    rotation = nearest_rotation((cameras[..., :3] / scales[..., None, None]).mean(0))
+    scale = np.exp(np.log(scales).mean(0))
+    translation = cameras[..., 3].mean(0)
+    camera = np.concatenate([scale[:, None, None] * rotation, translation[:, :, None]], 2).astype(np.float32)
+    vertices = np.mean([run.vertices for run in runs], axis=0)
+    return RawFaces(
+        shape=np.mean([run.shape for run in runs], axis=0),
+        vertices=vertices,
+        expression=np.mean([run.expression for run in runs], axis=0),
+        crop_from_head=camera,
+        landmarks=np.mean([run.landmarks for run in runs], axis=0),
+        confidence=np.mean([run.confidence for run in runs], axis=0),
+    )
+
+
+def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[str, float]:
+    """How far the members are from their average on crop i."""
+
+    def distance(name: str) -> float:
+        centre = getattr(mean, name)[i]
+        return float(np.mean([np.linalg.norm(getattr(run, name)[i] - centre, axis=1).mean() for run in runs]))
+
+    rotation = split_camera(mean.crop_from_head[i])[1]
+    angles = [rotation_angle_deg(split_camera(run.crop_from_head[i])[1], rotation) for run in runs]
+    return {
+        "shape_mm": distance("shape"),
+        "vertices_mm": distance("vertices"),
+        "landmarks_px": distance("landmarks"),
+        "rotation_deg": float(np.mean(angles)),
+    }
+
+
+def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
+    """Crops -> faces in their frames, one for one."""
+    if not crops:
+        return []
+    raw = network.run(np.stack([crop.image for crop in crops]))
+    disagreement = network.disagreement()
+    faces = []
+    for i, crop in enumerate(crops):
+        camera = compose(crop.frame_from_crop, raw.crop_from_head[i])
+        landmarks = raw.landmarks[i] @ crop.frame_from_crop[:, :3].T + crop.frame_from_crop[:, 3]
+        faces.append(
+            Face(
+                shape=raw.shape[i],
+                vertices=raw.vertices[i],
+                expression=raw.expression[i],
+                frame_from_head=camera,
+                landmarks=np.asarray(landmarks, np.float32),
+                confidence=float(raw.confidence[i]),
+                box=box_from_square(square_from_camera(camera)),
+                disagreement=disagreement[i] if disagreement is not None else None,
+            )
+        )
+    return faces
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSet:
+    """Photographs of one person, reconstructed together."""
+
+    shape: Floats
+    """(V, 3) mm, head frame: the person's neutral face, averaged over the photographs."""
+    spread_mm: Floats
+    """(V,) mm: weighted root-mean-square distance of the photographs' shapes to the average."""
+    faces: tuple[Face | None, ...]
+    """One for each photograph, with its own pose and expression and the common shape; None where no face was found."""
+    weights: Floats
+    """(N,) how much each photograph counts; they sum to 1, 0 where no face was found."""
+
+
+def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robust") -> tuple[Floats, Floats, Floats]:
+    """(N, V, 3) mm and (N,) -> the average (V, 3), the spread per vertex (V,) mm, and the weights (N,).
+
+    "mean" counts every photograph alike. "robust" weighs by confidence, and lowers the weight of shapes further from the
+    average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981).
+    """
+    count = len(shapes)
+    if not count:
+        raise UsageError("no shapes to average")
+    base = np.maximum(confidences, 1e-3) if method == "robust" else np.ones(count, np.float32)
+    weights = base / base.sum()
+    mean = np.tensordot(weights, shapes, 1)
+    for _ in range(10 if method == "robust" and count > 2 else 0):
+        distance = np.sqrt(((shapes - mean) ** 2).sum(2).mean(1))
+        limit = 1.345 * np.median(distance)
+        weights = base * np.minimum(1.0, limit / np.maximum(distance, 1e-9))
+        weights = weights / weights.sum()
+        mean = np.tensordot(weights, shapes, 1)
+    spread = np.sqrt(np.tensordot(weights, ((shapes - mean) ** 2).sum(2), 1))
+    return mean.astype(np.float32), spread.astype(np.float32), weights.astype(np.float32)
+
+
+def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
+    """The face with its identity replaced: expression and pose stay, vertices and landmarks follow."""
+    vertices = shape + (face.vertices - face.shape)
+    points = vertices[load_template().landmarks]
+    landmarks = points @ face.frame_from_head[:, :3].T + face.frame_from_head[:, 3]
+    return replace(
+        face, shape=shape, vertices=vertices, landmarks=np.asarray(landmarks, np.float32), spread_mm=spread_mm
+    )
+
+
+def set_from_faces(faces: Sequence[Face | None], average: Average = "robust") -> ImageSet:
+    """One face (or None) per photograph of one person -> the image set. Raises UsageError when there is no face at all."""
+    found = [face for face in faces if face is not None]
+    if not found:
+        raise UsageError("no face was found in any photograph of the set")
+    shape, spread, found_weights = average_shapes(
+        np.stack([face.shape for face in found]), np.array([face.confidence for face in found], np.float32), average
+    )
+    weights = np.zeros(len(faces), np.float32)
+    weights[[face is not None for face in faces]] = found_weights
+    shared = tuple(None if face is None else with_shape(face, shape, spread) for face in faces)
+    return ImageSet(shape, spread, shared, weights)
+
+
+class Reconstructor:
+    """Photographs -> faces. Owns the networks and the detector; a context manager.
+
+        with Reconstructor("models/face.onnx") as reconstructor:
+            for faces in reconstructor.reconstruct([read_image("photograph.jpg")]):
+                ...
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Sequence[str | Path],
+        *,
+        detector: str | Path | Detector | None = None,
+        provider: Provider = "auto",
+        threads: int = 1,
+        detector_size: int | None = None,
+        min_confidence: float = MIN_CONFIDENCE,
+    ) -> None:
+        """`model`: a FaceModel file; several make an ensemble. `detector`: a file of ours or a YuNet, or anything with
+        `detect`; by default face_detector.onnx beside the model. `detector_size`: longer side of what the detector sees,
+        pixels; by default 256, and 640 for pictures of 1600 pixels or more, where faces may be small.
+
+        Raises ModelRefused, ProviderMissing, UsageError.
+        """
+        paths = [model] if isinstance(model, (str, Path)) else list(model)
+        if not paths:
+            raise UsageError("give at least one model")
+        sessions = [FaceSession(path, provider=provider, threads=threads) for path in paths]
+        self.choice = sessions[0].choice
+        """Which provider, and why not a better one."""
+        self.network: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+        self.contract = self.network.contract
+        self.min_confidence = min_confidence
+        self._detector_size = detector_size
+        if detector is None:
+            detector = Path(paths[0]).with_name(DETECTOR_NAME)
+            if not detector.is_file():
+                raise ModelRefused(f"no face detector at {detector}; give one with --detector")
+        self._detectors: dict[int, Detector] = {}
+        self._detector = detector
+
+    def __enter__(self) -> Reconstructor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let sessions go. Closing twice is harmless."""
+        self.network.close()
+
+    def detect(self, image: Image) -> list[Square]:
+        """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first."""
+        if not isinstance(self._detector, (str, Path)):
+            return [square_from_box(found.box) for found in self._detector.detect(image)]
+        size = self._detector_size or (640 if max(image.shape[:2]) >= 1600 else 256)
+        if size not in self._detectors:
+            self._detectors[size] = open_detector(self._detector, size=size)
+        return [square_from_box(found.box) for found in self._detectors[size].detect(image)]
+
+    def faces_at(self, image: Image, squares: Sequence[Square], stages: Stages | None = None) -> list[Face]:
+        """(H, W, 3) uint8 BGR and squares -> the face in each, one for one, confident or not."""
+        stages = stages or Stages()
+        with stages.measure("align"):
+            crops = [align(image, square, self.contract.input_size) for square in squares]
+        with stages.measure("infer"):
+            return faces_from_crops(self.network, crops)
+
+    def first_look(self, image: Image, squares: Sequence[Square], stages: Stages | None = None) -> list[Face]:
+        """As `faces_at` from a detector's coarse squares: looks twice, the second time where the first saw the head."""
+        coarse = self.faces_at(image, squares, stages)
+        return self.faces_at(image, [square_from_camera(face.frame_from_head) for face in coarse], stages)
+
+    def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
+        """(H, W, 3) uint8 BGR photograph -> its faces, the most confident first."""
+        stages = stages or Stages()
+        with stages.measure("detect"):
+            squares = self.detect(image)
+        seen = self.first_look(image, squares, stages)
+        with stages.measure("post"):
+            confident = [face for face in seen if face.confidence >= self.min_confidence]
+            return tuple(distinct(sorted(confident, key=lambda face: -face.confidence)))
+
+    def reconstruct(self, images: Iterable[Image]) -> list[tuple[Face, ...]]:
+        """Photographs (H, W, 3) uint8 BGR -> the faces of each."""
+        return [self.faces(image) for image in images]
+
+    def reconstruct_set(self, images: Iterable[Image], average: Average = "robust") -> ImageSet:
+        """Photographs of one person -> one shape. In each photograph the largest face counts.
+
+        Raises UsageError when there is no face at all.
+        """
+        return set_from_faces([largest(self.faces(image)) for image in images], average)
+
+
+def reconstruct(images: Iterable[Image], model: str | Path | Sequence[str | Path], **options: Any) -> list[tuple[Face, ...]]:
+    """Photographs (H, W, 3) uint8 BGR -> the faces of each, in one call. `options` as of Reconstructor."""
+    with Reconstructor(model, **options) as reconstructor:
+        return reconstructor.reconstruct(images)
+
+
+def reconstruct_set(
+    images: Iterable[Image], model: str | Path | Sequence[str | Path], average: Average = "robust", **options: Any
+) -> ImageSet:
+    """Photographs of one person -> one shape with its spread, in one call. `options` as of Reconstructor."""
+    with Reconstructor(model, **options) as reconstructor:
+        return reconstructor.reconstruct_set(images, average)
+
+
+def largest(faces: Sequence[Face]) -> Face | None:
+    """The face with the largest box, or None of none."""
+    return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+
+
+def distinct(faces: Iterable[Face], overlap: float = 0.5) -> list[Face]:
+    """The faces in their order, without those that lie on one before them (intersection over union of boxes)."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(box_overlap(face.box, other.box) <= overlap for other in kept):
+            kept.append(face)
+    return kept
+
+
+def box_overlap(a: Floats, b: Floats) -> float:
+    """(4,) xyxy twice -> intersection over union."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return float(width * height / (area - width * height))

@@ -1,0 +1,138 @@
+"""Faces of one frame -> faces of the next: who is who, where to look, and each person's shape averaged over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .align import Square, box_from_square, square_from_camera
+from .reconstruct import box_overlap
+from .types import Face, Floats
+
+SAME_FACE = 0.3
+"""Overlap of boxes (intersection over union) from which a detection is a face that is already tracked."""
+MEMORY = 300.0
+"""Frames' worth of weight after which old frames are forgotten."""
+
+
+class ShapeAverage:
+    """Running confidence-weighted mean of a shape, and its spread (West, Updating mean and variance, CACM 1979)."""
+
+    def __init__(self) -> None:
+        self._weight = 0.0
+        self._mean: Floats | None = None
+        self._squares: Floats | None = None
+
+    def add(self, shape: Floats, weight: float) -> tuple[Floats, Floats]:
+        """(V, 3) mm and its weight -> the mean so far (V, 3) and the spread per vertex (V,), both mm."""
+        if self._mean is None or self._squares is None:
+            self._weight, self._mean = weight, shape.copy()
+            self._squares = np.zeros(len(shape), np.float32)
+        else:
+            self._weight = min(self._weight + weight, MEMORY)
+            share = np.float32(weight / self._weight)
+            offset = shape - self._mean
+            self._mean = self._mean + share * offset
+            self._squares = (1 - share) * (self._squares + share * np.einsum("vc,vc->v", offset, offset))
+        return self._mean, np.sqrt(self._squares)
+
+
+class Track:
+    """One person in front of one camera."""
+
+    def __init__(self, number: int, face: Face) -> None:
+        self.number = number
+        self.missed = 0
+        """Frames since the face was last seen."""
+        self.seen = 0
+        self._shape = ShapeAverage()
+        self._square = square_from_camera(face.frame_from_head)
+        self._motion = (0.0, 0.0)
+
+    def next_square(self) -> Square:
+        """Where the face should be in the next frame: it moves on as it did."""
+        if self.missed:
+            return self._square
+        return replace(self._square, x=self._square.x + self._motion[0], y=self._square.y + self._motion[1])
+
+    def update(self, face: Face) -> Face:
+        """The face seen in this frame -> the same face with the track's number and its shape averaged over time.
+
+        Expression, pose and landmarks stay the frame's own.
+        """
+        square = square_from_camera(face.frame_from_head)
+        if self.seen and not self.missed:
+            # Half of the last step: enough for a walk, and no overshoot when a head stops.
+            self._motion = (0.5 * (square.x - self._square.x), 0.5 * (square.y - self._square.y))
+        else:
+            self._motion = (0.0, 0.0)
+        self._square = square
+        self.missed = 0
+        self.seen += 1
+        shape, spread = self._shape.add(face.shape, face.confidence)
+        vertices = shape + (face.vertices - face.shape)
+        return replace(face, track=self.number, shape=shape, vertices=vertices, spread_mm=spread)
+
+
+class Tracker:
+    """The tracks of one source."""
+
+    def __init__(self, *, forget_after: int = 25) -> None:
+        """`forget_after`: frames for which a face may be out of sight and keep its number."""
+        self.tracks: list[Track] = []
+        self._forget_after = forget_after
+        self._next_number = 1
+
+    @property
+    def visible(self) -> list[Track]:
+        """Tracks whose face was seen in the last frame."""
+        return [track for track in self.tracks if not track.missed]
+
+    def unknown(self, squares: Sequence[Square]) -> list[Square]:
+        """Of the squares detected in this frame, those that lie on no visible track."""
+        known = [box_from_square(track.next_square()) for track in self.visible]
+        return [s for s in squares if all(box_overlap(box_from_square(s), box) < SAME_FACE for box in known)]
+
+    def update(self, seen: Sequence[tuple[Track, Face]], new: Sequence[Face], min_confidence: float) -> tuple[Face, ...]:
+        """What was looked at in this frame -> the faces with their numbers, in the order of the tracks.
+
+        seen: each visible track with the face found at its place; new: faces at detections no visible track explains. A
+        face below `min_confidence`, or on top of an older track's, is not seen. A new face near a lost track is that one.
+        """
+        found: list[tuple[Track, Face]] = []
+        for track, face in seen:
+            elsewhere = all(box_overlap(face.box, other.box) < 0.5 for _, other in found)
+            if face.confidence >= min_confidence and elsewhere:
+                found.append((track, face))
+            else:
+                track.missed += 1
+        for track in self.tracks:
+            if track.missed and all(track is not other for other, _ in seen):
+                track.missed += 1
+        for face in new:
+            elsewhere = all(box_overlap(face.box, other.box) < SAME_FACE for _, other in found)
+            if face.confidence >= min_confidence and elsewhere:
+                found.append((self._lost_near(face, [track for track, _ in found]) or self._start(face), face))
+        faces = tuple(track.update(face) for track, face in found)
+        self.tracks = [track for track in self.tracks if track.missed <= self._forget_after]
+        return faces
+
+    def _lost_near(self, face: Face, taken: Sequence[Track]) -> Track | None:
+        """The lost track whose last place is nearest, if it is within a face's width and of like size."""
+        square = square_from_camera(face.frame_from_head)
+        near = []
+        for track in self.tracks:
+            last = track.next_square()
+            distance = float(np.hypot(square.x - last.x, square.y - last.y)) / max(square.side, last.side)
+            alike = 0.5 < square.side / last.side < 2.0
+            if track.missed and alike and distance < 0.75 and all(track is not other for other in taken):
+                near.append((distance, track.number, track))
+        return min(near)[2] if near else None
+
+    def _start(self, face: Face) -> Track:
+        track = Track(self._next_number, face)
+        self._next_number += 1
+        self.tracks.append(track)
+        return track
