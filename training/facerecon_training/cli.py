@@ -92,6 +92,15 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.set_defaults(run_command=_evaluate)
+
+    clip = commands.add_parser(
+        "sample-clip",
+        help="render the project's sample input, a talking head, with its true geometry beside it",
+        description="Renders the clip that ships in tests/data, from ICT-FaceKit alone.",
+    )
+    clip.add_argument("--face-model", type=Path, required=True, help="FaceXModel folder or .npz")
+    clip.add_argument("out", type=Path, nargs="?", default=Path("tests/data/talking_head.mp4"), help="[%(default)s]")
+    clip.set_defaults(run_command=_clip)
     return parser
 
 
@@ -167,3 +176,12 @@ def _evaluate(options: argparse.Namespace) -> None:
             print(f"  {key:28s} {value:10.3f}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _clip(options: argparse.Namespace) -> None:
+    from .clip import make_clip
+    from .morphable import read_head
+    from .render import HeadGeometry
+
+    make_clip(HeadGeometry(read_head(options.face_model)), options.out)
+    print(f"wrote {options.out} and {options.out.with_suffix('.json')}")

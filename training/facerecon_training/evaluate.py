@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from facerecon_rt.align import align, compose, square_from_camera
-from facerecon_rt.pose import rotation_angle_deg, split_camera
+from facerecon_rt.align import align, compose, square_from_box, square_from_camera
+from facerecon_rt.detect import Detector, open_detector
+from facerecon_rt.errors import UsageError
+from facerecon_rt.pose import euler_from_camera, rigid_align, rotation_angle_deg, split_camera
 from facerecon_rt.types import Floats, Image
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .augment import crop_from_canvas, ideal_square
 from .data import Packed
 from .losses import Teacher
 from .model import FaceModel, FaceOutput
-from .photographs import INNER_49, Annotated, camera_from_landmarks
+from .photographs import Annotated, annotated_photographs, camera_from_landmarks
 
 INNER_51 = list(range(17, 68))
 
@@ -76,7 +80,9 @@ def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) ->
     chosen = np.linspace(0, len(people.images) - 1, count).astype(int)
     crops, cameras = [], []
     for index in chosen:
-        crop, matrix = crop_from_canvas(np.ascontiguousarray(people.images[index]), ideal_square(), model.config.input_size)
+        crop, matrix = crop_from_canvas(
+            np.ascontiguousarray(people.images[index]), ideal_square(), model.config.input_size
+        )
         crops.append(crop)
         cameras.append(compose(matrix, people.labels["canvas_from_head"][index]))
     output = predict(model, crops)
@@ -92,6 +98,8 @@ def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) ->
     return {
         "shape_mm": _distance(output.shape, shape),
         "shape_mm_of_mean_face": _distance(mean.expand_as(shape), shape),
+        "shape_mm_aligned": _aligned_distance(output.shape, shape),
+        "shape_mm_aligned_of_mean_face": _aligned_distance(mean.expand_as(shape), shape),
         "vertices_mm": _distance(output.vertices, vertices),
         "rotation_deg": float(np.mean(angles)),
         "expression_mae": float((output.expression - expression).abs().mean()),
@@ -104,12 +112,83 @@ def _distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm(dim=2).mean())
 
 
+def _aligned_distance(a: Tensor, b: Tensor) -> float:
+    """After the similarity that brings each a nearest to its b (Umeyama 1991): one photograph tells neither size nor
+    where in the head the frame's origin is."""
+    distances = []
+    for source, target in zip(a.double().numpy(), b.double().numpy(), strict=True):
+        moved = rigid_align(source, target)
+        centre = target.mean(0)
+        scale = ((moved - centre) * (target - centre)).sum() / ((moved - centre) ** 2).sum()
+        distances.append(np.linalg.norm(scale * (moved - centre) + centre - target, axis=1).mean())
+    return float(np.mean(distances))
+
+
 def read_teacher(prepared: Path) -> Teacher:
     """The morphable face of a prepared folder, as tensors."""
     from .prepare import read_face
 
     face = read_face(prepared)
-    return Teacher(*(torch.from_numpy(a.reshape(*a.shape[:-2], -1)) for a in (face.mean, face.identity, face.expression)))
+    return Teacher(
+        *(torch.from_numpy(a.reshape(*a.shape[:-2], -1)) for a in (face.mean, face.identity, face.expression))
+    )
 
 
-__all__ = ["INNER_49", "evaluate_landmarks", "evaluate_people", "landmark_figures", "predict", "read_teacher"]
+def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[str, float]:
+    """Pointing'04 (Gourier et al. 2004) from detected boxes, two looks as the runtime takes: mean error of pan and tilt in
+    degrees within +-60.
+
+    The labels are nominal, given by eye on marked walls: their sign and zero are fitted (the better sign, the median).
+    """
+    photographs = [(path, pointing_04_angles(path)) for path in sorted(folder.glob("person*.jpg"))]
+    images, squares, labels = [], [], []
+    wanted = [(path, angles) for path, angles in photographs if angles and max(map(abs, angles)) <= 60]
+    for path, angles in wanted:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        found = detector.detect(image)
+        if found:
+            images.append(image)
+            squares.append(square_from_box(found[0].box))
+            labels.append(angles)
+    for _ in range(2):
+        crops = [align(image, square, model.config.input_size) for image, square in zip(images, squares, strict=True)]
+        output = predict(model, [crop.image for crop in crops])
+        cameras = [
+            compose(crop.frame_from_crop, camera)
+            for crop, camera in zip(crops, output.crop_from_head.numpy(), strict=True)
+        ]
+        squares = [square_from_camera(camera) for camera in cameras]
+    euler = np.array([euler_from_camera(camera) for camera in cameras])
+    label = np.array(labels, float)
+
+    def error(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+        errors = [sign * predicted - true for sign in (1, -1)]
+        return float(min(np.abs(e - np.median(e)).mean() for e in errors))
+
+    return {
+        "photographs": float(len(wanted)),
+        "found_percent": 100 * len(images) / max(1, len(wanted)),
+        "pan_deg": error(euler[:, 1], label[:, 1]),
+        "tilt_deg": error(euler[:, 0], label[:, 0]),
+    }
+
+
+def pointing_04_angles(path: Path) -> tuple[int, int] | None:
+    """personNNS<II><tilt><pan>.jpg -> (tilt, pan) in degrees, None for another name."""
+    match = re.search(r"person\d{5}([+-]\d+)([+-]\d+)$", path.stem)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def evaluate(model: FaceModel, data: Path, prepared: Path, detector: Path) -> dict[str, dict[str, float]]:
+    """Everything there is data for -> figures by benchmark. Raises UsageError when there is none at all."""
+    figures: dict[str, dict[str, float]] = {}
+    for folder in sorted((data / "faces").glob("*-test")):
+        photographs = list(annotated_photographs(folder))
+        figures[f"faces/{folder.name}, true box"] = evaluate_landmarks(model, photographs)
+    if (data / "head_pose").is_dir() and detector.is_file():
+        figures["head_pose, detected box"] = evaluate_pose(model, data / "head_pose", open_detector(detector))
+    if (prepared / "people" / "held-out" / "labels.npz").is_file():
+        figures["held-out rendered people"] = evaluate_people(model, prepared / "people" / "held-out")
+    if not figures:
+        raise UsageError(f"nothing to evaluate on: {data} has no faces/*-test and {prepared} no held-out people")
+    return figures

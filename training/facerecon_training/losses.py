@@ -21,13 +21,15 @@ EYE_DISTANCE_MM = 90.0
 class LossWeights:
     """Factors of the terms of `face_loss`."""
 
-    shape: float = 0.1
+    shape: float = 0.2
     """Per mm^2 of squared vertex distance, neutral, on rendered faces."""
     vertices: float = 0.1
     """The same with expression."""
     expression: float = 10.0
-    camera: float = 10.0
-    """Per eye distance of projected-point error, on rendered faces."""
+    rotation: float = 5.0
+    """Per radian, on rendered faces."""
+    projection: float = 10.0
+    """Per eye distance of projected-vertex error, on rendered faces."""
     landmarks: float = 10.0
     """Per eye distance of landmark error, on photographs."""
     jaw: float = 0.5
@@ -72,11 +74,22 @@ def point_loss(points: Tensor, true_points: Tensor, eye_distance: float) -> Tens
     return torch.sqrt(squared + 1e-6) - 1e-3
 
 
-def camera_loss(camera: Tensor, true_camera: Tensor, points: Tensor, eye_distance: float) -> Tensor:
-    """(N, 3, 4) twice and (N, K, 3) mm -> (N,): how far the two cameras put the same points apart, depth included, in eye
-    distances."""
-    difference = (project(camera, points) - project(true_camera, points)) / eye_distance
-    return torch.sqrt((difference**2).sum(2) + 1e-6).mean(1) - 1e-3
+def rotation_loss(camera: Tensor, true_camera: Tensor) -> Tensor:
+    """(N, 3, 4) twice -> (N,) angle between their rotations, radians for small ones (chordal distance over root 2)."""
+    scale = torch.linalg.det(camera[:, :, :3]).clamp(min=1e-6) ** (1 / 3)
+    true_scale = torch.linalg.det(true_camera[:, :, :3]) ** (1 / 3)
+    difference = camera[:, :, :3] / scale[:, None, None] - true_camera[:, :, :3] / true_scale[:, None, None]
+    return torch.sqrt(0.5 * (difference**2).sum((1, 2)) + 1e-6) - 1e-3
+
+
+def projection_loss(camera: Tensor, vertices: Tensor, true_camera: Tensor, true_vertices: Tensor, eye: float) -> Tensor:
+    """(N, 3, 4), (N, V, 3) twice -> (N,) mean distance in the picture, in eye distances.
+
+    Size and distance of a head look alike in one photograph: together, shape and camera must put every vertex where it
+    is seen, whichever of the two is off.
+    """
+    seen = project(camera, vertices)[:, :, :2]
+    return point_loss(seen, project(true_camera, true_vertices)[:, :, :2], eye).mean(1)
 
 
 def contour_points(vertices: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +159,8 @@ def face_loss(
     rendered, face = batch.rendered, batch.is_face > 0
     photograph = face & ~rendered
     true_shape, true_vertices = teacher.true_geometry(batch.identity[rendered], batch.expression[rendered])
-    probes = true_vertices[:, ::40]
+    camera, true_camera = output.crop_from_head[rendered], batch.crop_from_head[rendered]
+    vertices = output.vertices[rendered]
     photographs = FaceOutput(*(tensor[photograph] for tensor in output))
     landmark = landmark_loss(
         photographs, batch.landmarks[photograph], batch.landmark_weights[photograph], weights.jaw, weights.jaw_tangent, eye
@@ -160,11 +174,12 @@ def face_loss(
             codes.shape_code[photograph],
             weights,
         ),
-        "vertices": weights.vertices * mean_or_zero(shape_loss(output.vertices[rendered], true_vertices)),
+        "vertices": weights.vertices * mean_or_zero(shape_loss(vertices, true_vertices)),
         "expression": weights.expression
         * mean_or_zero((output.expression[rendered] - batch.expression[rendered]) ** 2),
-        "camera": weights.camera
-        * mean_or_zero(camera_loss(output.crop_from_head[rendered], batch.crop_from_head[rendered], probes, eye)),
+        "rotation": weights.rotation * mean_or_zero(rotation_loss(camera, true_camera)),
+        "projection": weights.projection
+        * mean_or_zero(projection_loss(camera, vertices[:, ::20], true_camera, true_vertices[:, ::20], eye)),
         "landmarks": weights.landmarks * mean_or_zero(landmark),
         "expression_prior": weights.expression_prior * mean_or_zero(photographs.expression),
         "confidence": weights.confidence
