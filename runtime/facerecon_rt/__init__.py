@@ -6,6 +6,8 @@
         for scene in Pipeline(reconstructor).run(source):
             for face in scene.faces:
                 print(face.track, face.landmarks[30], face.expression)
+
+Shapes, units and frames of reference are said under every field of `Face`, in types.py.
 """
 
 from .contract import BLENDSHAPES, ModelContract

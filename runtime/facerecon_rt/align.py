@@ -89,19 +89,28 @@ def align(image: Image, square: Square, size: int) -> Crop:
     area averaging, so that a large photograph does not alias.
     """
     transform = frame_from_crop(square, size)
+    corner, image = _around(image, square)
+    if not image.size:
+        return Crop(np.zeros((size, size, 3), np.uint8), transform)
     crop_affine = transform[:2, [0, 1, 3]].astype(np.float64)
+    crop_affine[:, 2] -= corner
     scale = square.side / size
     if scale > 2.0:
-        half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + 1
         height, width = image.shape[:2]
-        x1, y1 = max(0, math.floor(square.x - half)), max(0, math.floor(square.y - half))
-        x2, y2 = min(width, math.ceil(square.x + half) + 1), min(height, math.ceil(square.y + half) + 1)
-        if x2 > x1 and y2 > y1:
-            reduced_width, reduced_height = max(1, round((x2 - x1) / scale)), max(1, round((y2 - y1) / scale))
-            rx, ry = (x2 - x1) / reduced_width, (y2 - y1) / reduced_height
-            image = cv2.resize(image[y1:y2, x1:x2], (reduced_width, reduced_height), interpolation=cv2.INTER_AREA)
-            # frame = (reduced + 0.5) * r - 0.5 + corner, solved for reduced
-            crop_affine[0] = (crop_affine[0] + [0, 0, 0.5 - x1]) / rx - [0, 0, 0.5]
-            crop_affine[1] = (crop_affine[1] + [0, 0, 0.5 - y1]) / ry - [0, 0, 0.5]
+        reduced_width, reduced_height = max(1, round(width / scale)), max(1, round(height / scale))
+        factors = np.array([[width / reduced_width], [height / reduced_height]])
+        image = np.asarray(cv2.resize(image, (reduced_width, reduced_height), interpolation=cv2.INTER_AREA), np.uint8)
+        # part = (reduced + 0.5) * factor - 0.5, solved for reduced
+        half = np.array([0, 0, 0.5])
+        crop_affine = (crop_affine + half) / factors - half
     warped = cv2.warpAffine(image, crop_affine, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return Crop(warped, transform)
+    return Crop(np.asarray(warped, np.uint8), transform)
+
+
+def _around(image: Image, square: Square) -> tuple[tuple[int, int], Image]:
+    """The part of the frame that the square needs, a view, empty where they do not meet; and its corner (x, y)."""
+    height, width = image.shape[:2]
+    half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + 1
+    x1, y1 = (math.floor(np.clip(v - half, 0, most)) for v, most in ((square.x, width), (square.y, height)))
+    x2, y2 = (math.ceil(np.clip(v + half + 1, 0, most)) for v, most in ((square.x, width), (square.y, height)))
+    return (x1, y1), image[y1:y2, x1:x2]

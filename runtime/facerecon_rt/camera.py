@@ -39,6 +39,12 @@ class Capture(Protocol):
         """Let the device go."""
 
 
+def is_live(uri: str) -> bool:
+    """True for a camera or a stream, whose frames cannot be read twice."""
+    scheme, colon, _ = uri.partition("://")
+    return CAMERA.fullmatch(uri) is not None or (bool(colon) and scheme.lower() in STREAM_SCHEMES)
+
+
 def open_camera(uri: str, timeout_s: float) -> CameraSource:
     """`cam0`, `/dev/video0` or a stream URL -> its live source.
 

@@ -7,15 +7,16 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-from .errors import FaceReconError, ModelRefused, SourceError
+from .camera import is_live, public_name
+from .errors import FaceReconError, SourceError, UsageError
 from .image_set import reconstruct_set_from_sources
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
-from .outputs import check_writable
+from .outputs import check_writable, numbered
 from .pipeline import Pipeline
 from .reconstruct import MIN_CONFIDENCE, Reconstructor
 from .sinks import SINK_STYLES, Sink, open_sink
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
+        log.warning("interrupted; what was written is whole")
         return 130
     return 0
 
@@ -122,23 +124,25 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
 
 
 def _unit(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return number
 
 
 def _run(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
-        targets = options.output or [DEFAULT_OUTPUT]
+        targets = _targets(options)
         # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
         sinks = [stack.enter_context(_sink(target, reconstructor, options)) for target in targets]
         pipeline = Pipeline(reconstructor, detect_every=options.det_every, max_faces=options.max_faces)
@@ -154,12 +158,18 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _run_set(options: argparse.Namespace) -> None:
-    targets = options.output or [DEFAULT_OUTPUT]
+    targets = _targets(options)
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
+    others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
+    live = [uri for uri in options.input if is_live(uri)]
+    if live and others:
+        raise UsageError(
+            f"{public_name(live[0])} cannot be read twice, as --set must for pictures and records; give a mesh as the "
+            "only output, or record a video first"
+        )
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
-        others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
         sinks = [stack.enter_context(_sink(target, reconstructor, options, meshes=False)) for target in others]
         for mesh in meshes:
             check_mesh_format(mesh)
@@ -167,18 +177,18 @@ def _run_set(options: argparse.Namespace) -> None:
         log.info("%s", reconstructor.choice)
         progress = Progress(quiet=options.quiet or "-" in targets)
 
-        def frames() -> Iterator[Frame]:
+        def frames() -> Generator[Frame, None, None]:
             return limited(frames_of(options.input), options.frames)
 
         try:
             image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, progress.show)
-            for scene in scenes if sinks else ():
-                for sink in sinks:
-                    sink.write(scene)
         finally:
             progress.finish()
         for mesh in meshes:
             write_mesh(mesh, image_set.shape, load_template())
+        for scene in scenes if sinks else ():
+            for sink in sinks:
+                sink.write(scene)
     used = sum(face is not None for face in image_set.faces)
     log.info(
         "%d of %d photographs, spread %.2f mm on average, %.2f mm at most",
@@ -187,9 +197,15 @@ def _run_set(options: argparse.Namespace) -> None:
     _say_where(targets)
 
 
+def _targets(options: argparse.Namespace) -> list[str]:
+    targets: list[str] = options.output or [DEFAULT_OUTPUT]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise UsageError(f"{target} is given as an output twice; give each once")
+    return targets
+
+
 def _reconstructor(options: argparse.Namespace) -> Reconstructor:
-    if options.detector is not None and not Path(options.detector).is_file():
-        raise ModelRefused(f"no face detector at {options.detector}")
     return Reconstructor(
         options.model,
         detector=options.detector,
@@ -209,7 +225,7 @@ def _is_folder(target: str) -> bool:
     return target != "-" and (Path(target).is_dir() or target.endswith("/") or not Path(target).suffix)
 
 
-def frames_of(uris: Sequence[str]) -> Iterator[Frame]:
+def frames_of(uris: Sequence[str]) -> Generator[Frame, None, None]:
     """The frames of every input, one input after the other.
 
     With several inputs, one that is missing or unreadable is named and skipped. Raises SourceError when none could be
@@ -231,7 +247,7 @@ def frames_of(uris: Sequence[str]) -> Iterator[Frame]:
         raise SourceError(f"none of the {len(uris)} inputs could be read")
 
 
-def limited(frames: Iterator[Frame], count: int | None) -> Iterator[Frame]:
+def limited(frames: Generator[Frame, None, None], count: int | None) -> Generator[Frame, None, None]:
     """The first `count` frames, or all of them; the source is closed either way."""
     try:
         for number, frame in enumerate(frames, 1):
@@ -239,7 +255,7 @@ def limited(frames: Iterator[Frame], count: int | None) -> Iterator[Frame]:
             if number == count:
                 return
     finally:
-        frames.close()  # type: ignore[attr-defined]  # every source of frames here is a generator
+        frames.close()
 
 
 class Progress:
@@ -264,8 +280,9 @@ class Progress:
             self._shown = time.monotonic()
             spent = sum(ms for stage, ms in scene.stages_ms.items() if stage != "capture")
             rate = self._frames / (self._shown - self._started)
-            line = f"{scene.frame.source}  frame {scene.frame.index}  {len(scene.faces)} faces  {spent:.1f} ms  {rate:.1f} fps"
-            print(f"\r\x1b[2K{line[-120:]}", end="", file=sys.stderr, flush=True)
+            where = f"{scene.frame.source[-60:]}  frame {scene.frame.index}"
+            line = f"{where}  {len(scene.faces)} faces  {spent:.1f} ms  {rate:.1f} fps"
+            print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         """Say what was done."""
@@ -281,13 +298,35 @@ class Progress:
 
 def _say_where(targets: Sequence[str]) -> None:
     for target in targets:
-        if target != "-":
+        if target == "-":
+            continue
+        if Path(target).exists():
             log.info("wrote %s", target)
+        elif numbered(Path(target), 1).exists():
+            log.info("wrote %s and so on", numbered(Path(target), 1))
+        else:
+            log.info("nothing to write to %s", target)
+
+
+class SayOnce(logging.Filter):
+    """Lets each line through once: an image set is read twice, and what is wrong with a file is so both times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True for a line not said before."""
+        line = record.getMessage()
+        new = line not in self._said
+        self._said.add(line)
+        return new
 
 
 def _log_to_stderr(*, quiet: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(SayOnce())
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.ERROR if quiet else logging.INFO)

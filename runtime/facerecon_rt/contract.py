@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
 
 from .errors import ModelRefused
 
@@ -57,32 +58,61 @@ class ModelContract:
         """Read what `to_json` wrote. Raises ModelRefused on another version or a field that makes no sense."""
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            # JSONDecodeError is a ValueError, and so is what a number of ten thousand digits raises.
             raise ModelRefused(f"its {CONTRACT_KEY} is not JSON ({error}); export the model again") from error
         if not isinstance(value, dict) or "version" not in value:
             raise ModelRefused(f"its {CONTRACT_KEY} has no version; export the model again")
-        if value["version"] != CONTRACT_VERSION:
-            raise ModelRefused(
-                f"its contract version is {value['version']}, this runtime reads {CONTRACT_VERSION}; "
-                "export the model again with this release, or use the release it was made with"
-            )
+        if type(value["version"]) is int and value["version"] != CONTRACT_VERSION:
+            # Said before a field is missed that another version may well do without.
+            raise _other_version(value["version"])
         known = {f.name for f in fields(cls)}
-        try:
-            contract = cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key in known})
-        except TypeError as error:
-            raise ModelRefused(f"its {CONTRACT_KEY} lacks a field ({error}); export the model again") from error
+        given: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key in known
+        }
+        missing = sorted({f.name for f in fields(cls) if f.default is MISSING} - set(given))
+        if missing:
+            raise ModelRefused(f"its {CONTRACT_KEY} lacks {', '.join(missing)}; export the model again")
+        contract = cls(**given)
         contract.check()
         return contract
 
     def check(self) -> None:
-        """Raises ModelRefused where a field makes no sense."""
-        if not (isinstance(self.input_size, int) and 32 <= self.input_size <= 1024):
-            raise ModelRefused(f"contract: input_size {self.input_size!r} is not an integer from 32 to 1024")
-        if not (isinstance(self.vertex_count, int) and self.vertex_count >= 68):
-            raise ModelRefused(f"contract: vertex_count {self.vertex_count!r} is not an integer of at least 68")
+        """Raises ModelRefused, in one line, where a field is not of its type or makes no sense."""
+        # A bool is an int to Python, and no number here.
+        for name in ("version", "input_size", "vertex_count"):
+            if type(getattr(self, name)) is not int:
+                raise ModelRefused(f"contract: {name} is no integer; export the model again")
+        for name in ("template_sha256", "backbone", "precision", "terms", "weights_sha256"):
+            _check_text(name, getattr(self, name))
+        for name in ("blendshapes", "outputs"):
+            names = getattr(self, name)
+            if not isinstance(names, tuple):
+                raise ModelRefused(f"contract: {name} is no list of names; export the model again")
+            for each in names:
+                _check_text(name, each)
+        if self.version != CONTRACT_VERSION:
+            raise _other_version(self.version)
+        if not 32 <= self.input_size <= 1024:
+            raise ModelRefused(f"contract: input_size {self.input_size} is not in 32..1024; export it again")
+        if self.vertex_count < 68:
+            raise ModelRefused(f"contract: vertex_count {self.vertex_count} is less than 68; export the model again")
         if self.precision not in PRECISIONS:
             raise ModelRefused(f"contract: precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if self.outputs != OUTPUTS:
-            raise ModelRefused(f"contract: outputs {self.outputs} are not {OUTPUTS}")
-        if len(set(self.blendshapes)) != len(self.blendshapes) or not self.blendshapes:
-            raise ModelRefused("contract: blendshape names are missing or repeated")
+            raise ModelRefused(f"contract: outputs {self.outputs} are not {OUTPUTS}; export the model again")
+        if not self.blendshapes or len(set(self.blendshapes)) != len(self.blendshapes):
+            raise ModelRefused("contract: blendshape names are missing or repeated; export the model again")
+
+
+def _other_version(version: int) -> ModelRefused:
+    return ModelRefused(
+        f"its contract version is {version}, this runtime reads {CONTRACT_VERSION}; "
+        "export the model again with this release, or use the release it was made with"
+    )
+
+
+def _check_text(name: str, value: object) -> None:
+    """Texts end up in messages and records: printable, on one line."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ModelRefused(f"contract: {name} is no text of one line; export the model again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from .errors import SourceError
 from .pipeline import scene_of
 from .reconstruct import Average, ImageSet, Reconstructor, largest, set_from_faces
 from .types import Face, Frame, Scene
@@ -17,20 +18,24 @@ def reconstruct_set_from_sources(
 ) -> tuple[ImageSet, Iterator[Scene]]:
     """Frames of one person -> the image set, and an iterator over their scenes with the common shape.
 
-    `frames` is called once to reconstruct and, if the scenes are asked for, once more to read the pictures again. The
-    largest face of each frame counts. `show` sees each scene as it was first reconstructed. Raises UsageError when no
-    face is found at all.
+    `frames` is called once to reconstruct and, if the scenes are asked for, once more to read the pictures again: not
+    for cameras. The largest face of each frame counts. `show` sees each scene as it was first reconstructed. Raises
+    UsageError when no face is found at all, and the iterator SourceError when it reads other pictures than before.
     """
     faces: list[Face | None] = []
+    origins: list[tuple[str, int]] = []
     for frame in frames():
         face = largest(reconstructor.faces(frame.image))
         faces.append(face)
+        origins.append((frame.source, frame.index))
         if show is not None:
             show(scene_of(reconstructor, frame, () if face is None else (face,)))
     image_set = set_from_faces(faces, average)
 
     def scenes() -> Iterator[Scene]:
-        for frame, face in zip(frames(), image_set.faces, strict=False):
+        for frame, face, origin in zip(frames(), image_set.faces, origins, strict=False):
+            if (frame.source, frame.index) != origin:
+                raise SourceError(f"{origin[0]} could not be read a second time; do not change inputs during a run")
             yield scene_of(reconstructor, frame, () if face is None else (face,))
 
     return image_set, scenes()

@@ -48,6 +48,11 @@ def cannot_write(path: Path | str, error: OSError) -> UsageError:
     return UsageError(f"cannot write {path}: {error.strerror or error}")
 
 
+def numbered(path: Path, number: int) -> Path:
+    """The name of one of several outputs: `out_0001.jpg` for `out.jpg`."""
+    return path.with_name(f"{path.stem}_{number:04d}{path.suffix}")
+
+
 class OutputNames:
     """`out.jpg` while there is one; `out_0001.jpg`, `out_0002.jpg` and so on when there are more."""
 
@@ -63,15 +68,12 @@ class OutputNames:
         if self._count == 1:
             return self._free(self._path)
         if self._count == 2:
-            first = self._free(self._numbered(1))
+            first = self._free(numbered(self._path, 1))
             try:
                 self._path.replace(first)
             except OSError as error:
                 raise cannot_write(first, error) from error
-        return self._free(self._numbered(self._count))
-
-    def _numbered(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.stem}_{number:04d}{self._path.suffix}")
+        return self._free(numbered(self._path, self._count))
 
     def _free(self, path: Path) -> Path:
         if path.resolve() in self._inputs:

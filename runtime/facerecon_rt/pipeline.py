@@ -7,8 +7,11 @@ from typing import Protocol
 
 from .reconstruct import Reconstructor
 from .stages import Stages
-from .track import Tracker
+from .track import Tracker, unknown
 from .types import Face, Frame, Scene
+
+MOST_SOURCES = 16
+"""Sources whose tracks are remembered at once. More than anyone's cameras; a folder may hold thousands of videos."""
 
 
 class SceneSink(Protocol):
@@ -48,23 +51,24 @@ class Pipeline:
             yield scene
 
     def _tracked(self, frame: Frame, stages: Stages) -> tuple[Face, ...]:
-        tracker, since_detection = self._trackers.get(frame.source, (Tracker(), self.detect_every))
+        tracker, since_detection = self._trackers.pop(frame.source, (Tracker(), self.detect_every))
         visible = tracker.visible
         seen = self.reconstructor.faces_at(frame.image, [track.next_square() for track in visible], stages)
-        lost = len(visible) < len(tracker.tracks) or any(
-            face.confidence < self.reconstructor.min_confidence for face in seen
-        )
+        confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
         new: list[Face] = []
         since_detection += 1
-        if since_detection >= self.detect_every or not visible or lost:
+        if since_detection >= self.detect_every or not confident or len(confident) < len(tracker.tracks):
             since_detection = 0
             with stages.measure("detect"):
-                squares = tracker.unknown(self.reconstructor.detect(frame.image))
+                squares = unknown(self.reconstructor.detect(frame.image), confident)
             new = self.reconstructor.first_look(frame.image, squares, stages)
         with stages.measure("post"):
             pairs = list(zip(visible, seen, strict=True))
             faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
+        # Put last: what comes first was not seen for longest.
         self._trackers[frame.source] = (tracker, since_detection)
+        if len(self._trackers) > MOST_SOURCES:
+            del self._trackers[next(iter(self._trackers))]
         return faces
 
 

@@ -23,7 +23,8 @@ def nearest_rotation(matrix: ArrayLike) -> Doubles:
 
 def mean_rotation(rotations: ArrayLike, weights: ArrayLike | None = None) -> Doubles:
     """(N, 3, 3) -> (3, 3): the chordal L2 mean (Hartley et al., Rotation Averaging, IJCV 2013)."""
-    return nearest_rotation(np.average(np.asarray(rotations, np.float64), axis=0, weights=weights))
+    counts = None if weights is None else np.asarray(weights, np.float64)
+    return nearest_rotation(np.average(np.asarray(rotations, np.float64), axis=0, weights=counts))
 
 
 def rotation_angle_deg(a: ArrayLike, b: ArrayLike) -> float:
@@ -66,16 +67,16 @@ def rotation_from_euler(pitch: float, yaw: float, roll: float) -> Doubles:
 
 
 def fit_camera(points_head: ArrayLike, points_frame: ArrayLike) -> Floats:
-    """(K, 3) mm and their (K, 2) pixels -> the scaled-orthographic camera (3, 4) frame_from_head that explains them best.
+    """(K, 3) mm and their (K, 2) pixels -> the camera (3, 4) frame_from_head that explains them best.
 
-    Linear least squares for the affine camera, then its rows put on scale times a rotation (Bruckstein et al. 1999).
-    The points must not lie in one plane.
+    Scaled-orthographic, with depth 0 at the mean of the points, which must not lie in one plane. Linear least squares
+    for the affine camera, then its rows put on scale times a rotation (Bruckstein et al. 1999).
     """
     head = np.asarray(points_head, np.float64)
     frame = np.asarray(points_frame, np.float64)
     head_mean, frame_mean = head.mean(0), frame.mean(0)
     affine, *_ = np.linalg.lstsq(head - head_mean, frame - frame_mean, rcond=None)
-    u, s, vt = np.linalg.svd(affine.T, full_matrices=False)
+    u, _, vt = np.linalg.svd(affine.T, full_matrices=False)
     rows = u @ vt
     rotation = np.vstack([rows, np.cross(rows[0], rows[1])])
     # Along the fixed rotation the best scale is one dot product.
@@ -86,7 +87,7 @@ def fit_camera(points_head: ArrayLike, points_frame: ArrayLike) -> Floats:
 
 
 def rigid_align(source: ArrayLike, target: ArrayLike) -> Doubles:
-    """(K, 3) -> (K, 3): `source` moved by the rotation and translation that bring it nearest to `target` (Kabsch 1976)."""
+    """(K, 3) -> (K, 3): `source` turned and moved so that it lies nearest to `target` (Kabsch 1976)."""
     a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
     a_mean, b_mean = a.mean(0), b.mean(0)
     rotation = nearest_rotation((b - b_mean).T @ (a - a_mean))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,12 @@ from .types import Crop, Face, Floats, Image
 Average = Literal["robust", "mean"]
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
+LEAST_WEIGHT = 1e-3
+"""Of a face in an average: one of confidence 0 that was let in all the same counts for next to nothing."""
+LARGE_PIXELS = 1600
+"""Longer side from which a picture may hold small faces."""
+SMALL_INPUT, LARGE_INPUT = 256, 640
+"""Longer side of what the detector sees of smaller and of large pictures, unless the caller says otherwise."""
 
 
 class Network(Protocol):
@@ -48,12 +55,9 @@ class Network(Protocol):
     def disagreement(self) -> Sequence[Mapping[str, float]] | None:
         """Of the members about the last run, per crop; None where there is only one network."""
 
-    def close(self) -> None:
-        """Let sessions go."""
-
 
 class Single:
-    """One network."""
+    """One network. The session stays its opener's."""
 
     def __init__(self, session: FaceSession) -> None:
         self.session = session
@@ -69,16 +73,13 @@ class Single:
         """There is nobody to disagree with."""
         return
 
-    def close(self) -> None:
-        """Let the session go."""
-        self.session.close()
-
 
 class Ensemble:
-    """Several networks on the same crops, averaged.
+    """Several networks on the same crops, averaged. The sessions stay their opener's.
 
-    Shapes, vertices, landmarks and blendshapes are averaged plainly, rotations as matrices and put back on SO(3), scales
-    geometrically, confidence by its mean. The members must agree about everything in their contracts but the weights.
+    Shapes, vertices, landmarks and blendshapes are averaged plainly, rotations as matrices and put back on SO(3),
+    scales geometrically, confidence by its mean. The members must agree about everything in their contracts but
+    backbone, weights and precision.
     """
 
     def __init__(self, members: Sequence[FaceSession]) -> None:
@@ -89,8 +90,8 @@ class Ensemble:
         for member in members[1:]:
             if _comparable(member.contract) != first:
                 raise ModelRefused(
-                    f"{member.path}: its contract differs from that of {members[0].path}; an ensemble needs equal input "
-                    "sizes, templates and blendshapes"
+                    f"{member.path}: its contract differs from that of {members[0].path}; an ensemble needs "
+                    "equal input sizes, templates and blendshapes"
                 )
         self.members = tuple(members)
         self.contract = members[0].contract
@@ -109,11 +110,6 @@ class Ensemble:
         """Of the last run, per crop: mean distance of the members to their average, in mm, crop pixels and degrees."""
         return self._disagreement
 
-    def close(self) -> None:
-        """Let the sessions go."""
-        for member in self.members:
-            member.close()
-
 
 def _comparable(contract: ModelContract) -> ModelContract:
     return replace(contract, backbone="", precision="fp32", terms="", weights_sha256="")
@@ -129,10 +125,9 @@ def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
     scale = np.exp(np.log(scales).mean(0))
     translation = cameras[..., 3].mean(0)
     camera = np.concatenate([scale[:, None, None] * rotation, translation[:, :, None]], 2).astype(np.float32)
-    vertices = np.mean([run.vertices for run in runs], axis=0)
     return RawFaces(
         shape=np.mean([run.shape for run in runs], axis=0),
-        vertices=vertices,
+        vertices=np.mean([run.vertices for run in runs], axis=0),
         expression=np.mean([run.expression for run in runs], axis=0),
         crop_from_head=camera,
         landmarks=np.mean([run.landmarks for run in runs], axis=0),
@@ -176,10 +171,14 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
                 landmarks=np.asarray(landmarks, np.float32),
                 confidence=float(raw.confidence[i]),
                 box=box_from_square(square_from_camera(camera)),
-                disagreement=disagreement[i] if disagreement is not None else None,
+                disagreement=_in_frame(disagreement[i], crop) if disagreement is not None else None,
             )
         )
     return faces
+
+
+def _in_frame(disagreement: Mapping[str, float], crop: Crop) -> dict[str, float]:
+    return {**disagreement, "landmarks_px": disagreement["landmarks_px"] * float(crop.frame_from_crop[2, 2])}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,18 +198,19 @@ class ImageSet:
 def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robust") -> tuple[Floats, Floats, Floats]:
     """(N, V, 3) mm and (N,) -> the average (V, 3), the spread per vertex (V,) mm, and the weights (N,).
 
-    "mean" counts every photograph alike. "robust" weighs by confidence, and lowers the weight of shapes further from the
-    average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981).
+    "mean" counts every photograph alike. "robust" weighs by confidence, and lowers the weight of shapes further from
+    the average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981).
     """
     count = len(shapes)
     if not count:
         raise UsageError("no shapes to average")
-    base = np.maximum(confidences, 1e-3) if method == "robust" else np.ones(count, np.float32)
+    base = np.maximum(confidences, LEAST_WEIGHT) if method == "robust" else np.ones(count, np.float32)
     weights = base / base.sum()
     mean = np.tensordot(weights, shapes, 1)
     for _ in range(10 if method == "robust" and count > 2 else 0):
         distance = np.sqrt(((shapes - mean) ** 2).sum(2).mean(1))
-        limit = 1.345 * np.median(distance)
+        # A micrometre at least: photographs may be copies of each other, and then every distance is 0.
+        limit = max(1.345 * float(np.median(distance)), 1e-3)
         weights = base * np.minimum(1.0, limit / np.maximum(distance, 1e-9))
         weights = weights / weights.sum()
         mean = np.tensordot(weights, shapes, 1)
@@ -229,7 +229,7 @@ def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
 
 
 def set_from_faces(faces: Sequence[Face | None], average: Average = "robust") -> ImageSet:
-    """One face (or None) per photograph of one person -> the image set. Raises UsageError when there is no face at all."""
+    """One face (or None) per photograph of one person -> the image set. Raises UsageError when there is no face."""
     found = [face for face in faces if face is not None]
     if not found:
         raise UsageError("no face was found in any photograph of the set")
@@ -243,12 +243,7 @@ def set_from_faces(faces: Sequence[Face | None], average: Average = "robust") ->
 
 
 class Reconstructor:
-    """Photographs -> faces. Owns the networks and the detector; a context manager.
-
-        with Reconstructor("models/face.onnx") as reconstructor:
-            for faces in reconstructor.reconstruct([read_image("photograph.jpg")]):
-                ...
-    """
+    """Photographs -> faces. Owns the networks and the detector it opens; a context manager."""
 
     def __init__(
         self,
@@ -261,27 +256,33 @@ class Reconstructor:
         min_confidence: float = MIN_CONFIDENCE,
     ) -> None:
         """`model`: a FaceModel file; several make an ensemble. `detector`: a file of ours or a YuNet, or anything with
-        `detect`; by default face_detector.onnx beside the model. `detector_size`: longer side of what the detector sees,
-        pixels; by default 256, and 640 for pictures of 1600 pixels or more, where faces may be small.
+        `detect`, which stays the caller's; by default face_detector.onnx beside the model. `detector_size`: longer side
+        of what the detector sees, pixels; by default 256, and 640 for pictures of 1600 pixels or more, where faces may
+        be small. `min_confidence`: 0..1, below is no face.
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
         paths = [model] if isinstance(model, (str, Path)) else list(model)
         if not paths:
             raise UsageError("give at least one model")
-        sessions = [FaceSession(path, provider=provider, threads=threads) for path in paths]
-        self.choice = sessions[0].choice
-        """Which provider, and why not a better one."""
-        self.network: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
-        self.contract = self.network.contract
-        self.min_confidence = min_confidence
-        self._detector_size = detector_size
-        if detector is None:
-            detector = Path(paths[0]).with_name(DETECTOR_NAME)
-            if not detector.is_file():
-                raise ModelRefused(f"no face detector at {detector}; give one with --detector")
-        self._detectors: dict[int, Detector] = {}
-        self._detector = detector
+        with ExitStack() as opened:
+            sessions = [opened.enter_context(FaceSession(path, provider=provider, threads=threads)) for path in paths]
+            self.choice = sessions[0].choice
+            """Which provider, and why not a better one."""
+            self.network: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+            self.contract = self.network.contract
+            self.min_confidence = min_confidence
+            if detector is None:
+                detector = Path(paths[0]).with_name(DETECTOR_NAME)
+                if not detector.is_file():
+                    raise ModelRefused(f"no face detector at {detector}; put it there, or name another: --detector")
+            self._detector = detector
+            self._detector_size = detector_size
+            self._detectors: dict[int, Detector] = {}
+            if isinstance(detector, (str, Path)):
+                # Now, so that a file that is no detector is found out before a camera is opened.
+                self._detector_of_size(detector, detector_size or SMALL_INPUT)
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Reconstructor:
         return self
@@ -291,16 +292,21 @@ class Reconstructor:
 
     def close(self) -> None:
         """Let sessions go. Closing twice is harmless."""
-        self.network.close()
+        self._opened.close()
+        self._detectors.clear()
 
     def detect(self, image: Image) -> list[Square]:
         """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first."""
-        if not isinstance(self._detector, (str, Path)):
-            return [square_from_box(found.box) for found in self._detector.detect(image)]
-        size = self._detector_size or (640 if max(image.shape[:2]) >= 1600 else 256)
+        detector = self._detector
+        if isinstance(detector, (str, Path)):
+            large = max(image.shape[:2]) >= LARGE_PIXELS
+            detector = self._detector_of_size(detector, self._detector_size or (LARGE_INPUT if large else SMALL_INPUT))
+        return [square_from_box(found.box) for found in detector.detect(image)]
+
+    def _detector_of_size(self, path: str | Path, size: int) -> Detector:
         if size not in self._detectors:
-            self._detectors[size] = open_detector(self._detector, size=size)
-        return [square_from_box(found.box) for found in self._detectors[size].detect(image)]
+            self._detectors[size] = open_detector(path, size=size)
+        return self._detectors[size]
 
     def faces_at(self, image: Image, squares: Sequence[Square], stages: Stages | None = None) -> list[Face]:
         """(H, W, 3) uint8 BGR and squares -> the face in each, one for one, confident or not."""
@@ -337,7 +343,9 @@ class Reconstructor:
         return set_from_faces([largest(self.faces(image)) for image in images], average)
 
 
-def reconstruct(images: Iterable[Image], model: str | Path | Sequence[str | Path], **options: Any) -> list[tuple[Face, ...]]:
+def reconstruct(
+    images: Iterable[Image], model: str | Path | Sequence[str | Path], **options: Any
+) -> list[tuple[Face, ...]]:
     """Photographs (H, W, 3) uint8 BGR -> the faces of each, in one call. `options` as of Reconstructor."""
     with Reconstructor(model, **options) as reconstructor:
         return reconstructor.reconstruct(images)

@@ -90,6 +90,9 @@ class FaceSession:
                 # A file can declare one shape and compute another; ONNX Runtime only warns.
                 if array.shape != (len(images), *arrays[name].shape[1:]):
                     raise ModelRefused(f"{self.path}: output {name} came out as {array.shape}; export the model again")
+                if not np.isfinite(array).all():
+                    # As half precision does where it overflows. Nothing after this could make sense of it.
+                    raise ModelRefused(f"{self.path}: output {name} is not finite; use the fp32 model")
                 arrays[name] = array
         return RawFaces(**arrays)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from .camera import CAMERA, STREAM_SCHEMES, open_camera, public_name
+from .camera import STREAM_SCHEMES, is_live, open_camera, public_name
 from .errors import SourceError
 from .quiet import quiet_opencv
 from .types import Frame, Image
@@ -69,10 +69,9 @@ def open_source(uri: str | Path, *, timeout_s: float = 10.0) -> Source:
     one line that names the fix.
     """
     text = str(uri)
-    scheme, colon, _ = text.partition("://")
-    if CAMERA.fullmatch(text) or (colon and scheme.lower() in STREAM_SCHEMES):
+    if is_live(text):
         return open_camera(text, timeout_s)
-    if colon:
+    if "://" in text:
         raise SourceError(
             f"cannot open {public_name(text)}; streams are {', '.join(s + '://' for s in STREAM_SCHEMES)}"
         )

@@ -1,4 +1,4 @@
-"""Package data -> the face template: which vertices form triangles, where they lie in the texture, which are landmarks."""
+"""Package data -> the face template: triangles, texture coordinates and landmarks of every mesh."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FaceTemplate:
     symmetry: Indices
     """(V,) index of the vertex mirrored left to right."""
     jaw_candidates: Indices
-    """(17, K) vertex indices along the face per jaw point, from which the visible contour is chosen when the head turns."""
+    """(17, K) vertex indices along the face per jaw point: where a turned head shows its contour."""
     sha256: str
     """Of the package data file; the contract binds a model to it."""
 

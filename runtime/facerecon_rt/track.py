@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from .align import Square, box_from_square, square_from_camera
-from .reconstruct import box_overlap
+from .reconstruct import LEAST_WEIGHT, box_overlap
 from .types import Face, Floats
 
 SAME_FACE = 0.3
 """Overlap of boxes (intersection over union) from which a detection is a face that is already tracked."""
+MERGED = 0.5
+"""Overlap from which two tracks lie on one face. More than SAME_FACE: people pass in front of each other."""
 MEMORY = 300.0
 """Frames' worth of weight after which old frames are forgotten."""
 
@@ -27,6 +29,7 @@ class ShapeAverage:
 
     def add(self, shape: Floats, weight: float) -> tuple[Floats, Floats]:
         """(V, 3) mm and its weight -> the mean so far (V, 3) and the spread per vertex (V,), both mm."""
+        weight = max(weight, LEAST_WEIGHT)
         if self._mean is None or self._squares is None:
             self._weight, self._mean = weight, shape.copy()
             self._squares = np.zeros(len(shape), np.float32)
@@ -60,7 +63,7 @@ class Track:
     def update(self, face: Face) -> Face:
         """The face seen in this frame -> the same face with the track's number and its shape averaged over time.
 
-        Expression, pose and landmarks stay the frame's own.
+        Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
         """
         square = square_from_camera(face.frame_from_head)
         if self.seen and not self.missed:
@@ -74,6 +77,16 @@ class Track:
         shape, spread = self._shape.add(face.shape, face.confidence)
         vertices = shape + (face.vertices - face.shape)
         return replace(face, track=self.number, shape=shape, vertices=vertices, spread_mm=spread)
+
+
+def unknown(squares: Sequence[Square], faces: Sequence[Face]) -> list[Square]:
+    """Of the squares detected in a frame, those that lie on none of the faces already seen in it."""
+    boxes = [box_from_square(square) for square in squares]
+    return [
+        square
+        for square, box in zip(squares, boxes, strict=True)
+        if all(box_overlap(box, face.box) < SAME_FACE for face in faces)
+    ]
 
 
 class Tracker:
@@ -90,20 +103,17 @@ class Tracker:
         """Tracks whose face was seen in the last frame."""
         return [track for track in self.tracks if not track.missed]
 
-    def unknown(self, squares: Sequence[Square]) -> list[Square]:
-        """Of the squares detected in this frame, those that lie on no visible track."""
-        known = [box_from_square(track.next_square()) for track in self.visible]
-        return [s for s in squares if all(box_overlap(box_from_square(s), box) < SAME_FACE for box in known)]
-
-    def update(self, seen: Sequence[tuple[Track, Face]], new: Sequence[Face], min_confidence: float) -> tuple[Face, ...]:
+    def update(
+        self, seen: Sequence[tuple[Track, Face]], new: Sequence[Face], min_confidence: float
+    ) -> tuple[Face, ...]:
         """What was looked at in this frame -> the faces with their numbers, in the order of the tracks.
 
-        seen: each visible track with the face found at its place; new: faces at detections no visible track explains. A
-        face below `min_confidence`, or on top of an older track's, is not seen. A new face near a lost track is that one.
+        seen: each visible track with the face found at its place; new: faces at detections that are `unknown`. A face
+        below `min_confidence`, or on top of an older track's, is not seen. A new face near a lost track is that one.
         """
         found: list[tuple[Track, Face]] = []
         for track, face in seen:
-            elsewhere = all(box_overlap(face.box, other.box) < 0.5 for _, other in found)
+            elsewhere = all(box_overlap(face.box, other.box) < MERGED for _, other in found)
             if face.confidence >= min_confidence and elsewhere:
                 found.append((track, face))
             else:

@@ -64,16 +64,18 @@ class Face:
     """One reconstructed face. Head frame: +x the subject's left, +y up, +z out of the face, millimetres."""
 
     shape: Floats
-    """(V, 3) mm, head frame: the neutral face, identity only."""
+    """(V, 3) mm, head frame: the neutral face, identity only; averaged over its frames on a track, and over the
+    photographs in a set."""
     vertices: Floats
-    """(V, 3) mm, head frame: `shape` plus expression."""
+    """(V, 3) mm, head frame: `shape` plus this frame's expression."""
     expression: Floats
     """(53,) 0..1, blendshape weights in the contract's order."""
     frame_from_head: Floats
     """(3, 4): scaled-orthographic camera; rows are frame x, frame y (pixels) and relative depth (pixels, away from the
     camera); the left 3x3 is scale (pixels per mm) times a rotation."""
     landmarks: Floats
-    """(68, 3) iBUG order, frame pixels and relative depth."""
+    """(68, 3) iBUG order, frame pixels and relative depth. Those of this frame alone: on a track, `vertices` carry the
+    shape averaged over time, so that the two differ by what the frame says about the shape."""
     confidence: float
     """0..1: is this a face, seen well enough."""
     box: Floats
@@ -84,7 +86,7 @@ class Face:
     """(V,) mm: how far the photographs of a set, or the frames of a track, disagree per vertex; None for one image."""
     disagreement: Mapping[str, float] | None = None
     """Ensembles only: {"shape_mm", "vertices_mm", "landmarks_px", "rotation_deg"}, mean distance of the members to
-    their average."""
+    their average; pixels are the frame's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from facerecon_export import detector as export
 from facerecon_export.detector import TOLERANCE, export_detector
 from facerecon_export.to_onnx import VerificationError
 from facerecon_rt.detect import FaceDetector, open_detector
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import ModelRefused
 from facerecon_rt.onnx_file import read_onnx
 from facerecon_rt.session import open_ort_session
 from facerecon_training.detector import FaceDetectorNet
@@ -87,5 +87,5 @@ def test_a_file_that_answers_differently_is_not_written(
 
 
 def test_missing_weights_name_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="facerecon-train detector"):
+    with pytest.raises(ModelRefused, match="facerecon-train detector"):
         export_detector(tmp_path / "none.safetensors", tmp_path / "d.onnx", lambda line: None)

@@ -1,15 +1,20 @@
-"""What the runtime's tests share: a head that is a ball, with a mesh small enough to reason about."""
+"""What the runtime's tests share: a head that is a ball, and detectors that take bright spots for faces."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 import pytest
 from facerecon_rt.align import box_from_square, square_from_camera
+from facerecon_rt.detect import DETECTOR_KEY, DetectorContract
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.template import FaceTemplate
-from facerecon_rt.types import Face, Floats
+from facerecon_rt.types import Face, Floats, Image
 
 RADIUS_MM = 80.0
 
@@ -20,6 +25,56 @@ class MakeFace(Protocol):
     def __call__(
         self, x: float, y: float, *, scale: float = 0.5, yaw: float = 0.0, track: int | None = None
     ) -> Face: ...
+
+
+class MakeDetector(Protocol):
+    """The type of the fixture `make_bright_detector`."""
+
+    def __call__(self, path: Path, contract: str = ..., *, box_name: str = ...) -> Path: ...
+
+
+class PaintSpots(Protocol):
+    """The type of the fixture `spots`."""
+
+    def __call__(self, width: int, height: int, at: Sequence[tuple[float, float]]) -> Image: ...
+
+
+@pytest.fixture(scope="session")
+def make_bright_detector() -> MakeDetector:
+    """`make_bright_detector(path, contract)`: `bright_detector` with another contract."""
+    return _make_bright_detector
+
+
+@pytest.fixture(scope="session")
+def bright_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector file whose faces are bright cells: score is the mean brightness of 8 x 8 pixels, sides are 32."""
+    return _make_bright_detector(tmp_path_factory.mktemp("models") / "bright.onnx")
+
+
+@pytest.fixture(scope="session")
+def model(tiny_model: Path, bright_detector: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_model` in a folder of its own, with `bright_detector` beside it under the name that is looked for."""
+    folder = tmp_path_factory.mktemp("shipped")
+    shutil.copy(bright_detector, folder / "face_detector.onnx")
+    return Path(shutil.copy(tiny_model, folder / "face.onnx"))
+
+
+@pytest.fixture(scope="session")
+def spots() -> PaintSpots:
+    """`spots(width, height, [(x, y)])`: a grey picture in which `bright_detector` finds a face at each place.
+
+    Each spot is one cell of what the detector sees, and its face 4 cells wide; x and y say where, 0..1 of the picture.
+    """
+
+    def paint(width: int, height: int, at: Sequence[tuple[float, float]]) -> Image:
+        seen = 640 if max(width, height) >= 1600 else 256
+        columns, rows = (max(1, round(side * seen / max(width, height) / 8)) for side in (width, height))
+        cells = np.full((rows, columns, 3), 60, np.uint8)
+        for x, y in at:
+            cells[int(y * rows), int(x * columns)] = 255
+        return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+    return paint
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +138,37 @@ def _sphere(uv: Floats) -> Floats:
     across = np.cos(latitude)
     points = np.stack([across * np.sin(longitude), np.sin(latitude), across * np.cos(longitude)], axis=1)
     return (RADIUS_MM * points).astype(np.float32)
+
+
+def _make_bright_detector(
+    path: Path, contract: str = DetectorContract(0.5).to_json(), *, box_name: str = "box"
+) -> Path:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Cast", ["image"], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["levels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("ReduceMean", ["cells", "channels"], ["grey"], keepdims=0),
+        helper.make_node("Mul", ["grey", "over_255"], ["score"]),
+        helper.make_node("Mul", ["cells", "zero"], [box_name]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "bright",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
+        [
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", "h", "w"]),
+            helper.make_tensor_value_info(box_name, TensorProto.FLOAT, ["N", 3, "h", "w"]),
+        ],
+        [
+            numpy_helper.from_array(np.array([1], np.int64), "channels"),
+            numpy_helper.from_array(np.array(1 / 255, np.float32), "over_255"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {DETECTOR_KEY: contract})
+    onnx.save(model, path)
+    return path

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, box_from_square, square_from_camera
 from facerecon_rt.detect import (
@@ -26,49 +26,14 @@ from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.onnx_file import read_onnx
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.types import Detection, Floats, Image
-from onnx import TensorProto, helper, numpy_helper
 
+MakeDetector = Callable[..., Path]
 OURS = Path(__file__).parents[2] / "models" / "face_detector.onnx"
 DATA = Path(os.environ.get("FACERECON_DATA", "/nowhere"))
 YUNET = DATA / "detector" / "face_detection_yunet_2023mar.onnx"
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="FACERECON_DATA names no data folder")
 needs_ours = pytest.mark.skipif(not OURS.is_file(), reason="models/face_detector.onnx has not been exported")
-
-
-@pytest.fixture(scope="module")
-def bright_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector file whose faces are bright cells: score is the mean brightness of 8 x 8 pixels, sides are 32."""
-    return make_bright_detector(tmp_path_factory.mktemp("models") / "bright.onnx", DetectorContract(0.5).to_json())
-
-
-def make_bright_detector(path: Path, contract: str, *, box_name: str = "box") -> Path:
-    nodes = [
-        helper.make_node("Cast", ["image"], ["levels"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["levels"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["planes"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
-        helper.make_node("ReduceMean", ["cells", "channels"], ["grey"], keepdims=0),
-        helper.make_node("Mul", ["grey", "over_255"], ["score"]),
-        helper.make_node("Mul", ["cells", "zero"], [box_name]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "bright",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
-        [
-            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", "h", "w"]),
-            helper.make_tensor_value_info(box_name, TensorProto.FLOAT, ["N", 3, "h", "w"]),
-        ],
-        [
-            numpy_helper.from_array(np.array([1], np.int64), "channels"),
-            numpy_helper.from_array(np.array(1 / 255, np.float32), "over_255"),
-            numpy_helper.from_array(np.array(0, np.float32), "zero"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    helper.set_model_props(model, {DETECTOR_KEY: contract})
-    onnx.save(model, path)
-    return path
 
 
 # Letterbox
@@ -211,12 +176,14 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ("[1]", "version 1"),
     ],
 )
-def test_a_contract_that_makes_no_sense_is_refused(tmp_path: Path, contract: str, reason: str) -> None:
+def test_a_contract_that_makes_no_sense_is_refused(
+    tmp_path: Path, contract: str, reason: str, make_bright_detector: MakeDetector
+) -> None:
     with pytest.raises(ModelRefused, match=reason):
         open_detector(make_bright_detector(tmp_path / "bad.onnx", contract))
 
 
-def test_a_file_that_breaks_its_contract_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_breaks_its_contract_is_refused(tmp_path: Path, make_bright_detector: MakeDetector) -> None:
     path = make_bright_detector(tmp_path / "bad.onnx", DetectorContract(0.5).to_json(), box_name="boxes")
     with pytest.raises(ModelRefused, match="boxes"):
         open_detector(path)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from facerecon_rt.align import BOX_SIDE_MM
 from facerecon_rt.detect import decode
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Detection, Floats
 from facerecon_training import detector_train
@@ -27,13 +27,13 @@ from facerecon_training.detector_data import (
 )
 from facerecon_training.detector_scenes import SceneMaker, move_labels, share_covered, similarity, warp
 from facerecon_training.detector_train import (
-    best_hit,
     evaluate_detector,
     load_weights,
     save_weights,
     schedule,
     train_detector,
 )
+from safetensors.torch import save_file
 
 
 @pytest.fixture(autouse=True)
@@ -337,15 +337,31 @@ def test_weights_survive_their_file(tmp_path: Path) -> None:
             torch.testing.assert_close(a, b)
 
 
-def test_a_hit_is_near_enough_and_of_about_the_size() -> None:
-    label = labels((100, 100, 50, 1))[0]
-    assert best_hit([seen(110, 100, 50, 0.9)], label) == pytest.approx((0.2, 0.0), abs=1e-6)
-    assert best_hit([seen(116, 100, 50, 0.9), seen(100, 100, 75, 0.9)], label) is None
-    assert best_hit([], label) is None
+def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match="no weights at"):
+        load_weights(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("not weights")
+    with pytest.raises(ModelRefused, match=r"not a \.safetensors file"):
+        load_weights(tmp_path / "text.safetensors")
+    for other in (torch.nn.Linear(2, 2).state_dict(), FaceDetectorNet(channels=(8, 8, 8, 8, 8)).state_dict()):
+        save_file(other, tmp_path / "other.safetensors")
+        with pytest.raises(ModelRefused, match=r"other\.safetensors"):
+            load_weights(tmp_path / "other.safetensors")
+
+
+def test_a_run_can_go_on_from_weights(run_folder: Path, tmp_path: Path) -> None:
+    net = FaceDetectorNet()
+    save_weights(net, tmp_path / "w.safetensors")
+    (tmp_path / "cache").symlink_to(run_folder / "cache")
+    config = DetectorConfig(
+        "/nowhere", str(tmp_path), init=str(tmp_path / "w.safetensors"), steps=1, batch=2, size=64, learning_rate=1e-6
+    )
+    trained = load_weights(train_detector(config))
+    torch.testing.assert_close(trained.head.weight, net.head.weight, atol=1e-5, rtol=0)
 
 
 def test_an_evaluation_counts_faces_and_backgrounds_kept_aside(cache: DetectorCache) -> None:
-    report = evaluate_detector(FaceDetectorNet(channels=(8, 8, 8, 8, 8), neck=8), cache)
-    assert report.photographs == 2
-    assert 0.0 <= report.recall <= 1.0
-    assert report.false_positives == 0.0
+    found, false = evaluate_detector(FaceDetectorNet(channels=(8, 8, 8, 8, 8), neck=8), cache)
+    assert found.pictures == 2
+    assert 0.0 <= found.recall <= 1.0
+    assert false == 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def save_weights(model: FaceModel, path: Path) -> None:
     metadata = {"facerecon.config": json.dumps(asdict(model.config)), "template_sha256": load_template().sha256}
     partial = path.with_name(path.name + ".part")
     save_file(tensors, partial, metadata)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_weights(path: Path) -> FaceModel:
@@ -43,10 +43,10 @@ def load_weights(path: Path) -> FaceModel:
         raise ModelRefused(f"{path} holds no FaceModel configuration; it was not written by `facerecon-train`")
     if metadata.get("template_sha256") != load_template().sha256:
         raise ModelRefused(f"{path} was trained for another face template; train it again with this release")
-    model = FaceModel(ModelConfig(**json.loads(metadata["facerecon.config"])))
     try:
+        model = FaceModel(ModelConfig(**json.loads(metadata["facerecon.config"])))
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
         raise ModelRefused(f"{path} does not fit its own configuration: {str(error).splitlines()[0]}") from error
     return model.eval()
 
@@ -55,10 +55,17 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Training state (tensors, numbers, strings in dicts and lists), whole or not at all."""
     partial = path.with_name(path.name + ".part")
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote; nothing but plain values and tensors is ever unpickled."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """What `save_checkpoint` wrote; nothing but plain values and tensors is ever unpickled.
+
+    Raises ModelRefused when the file is not one.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0] if str(error) else "empty"
+        raise ModelRefused(f"{path} is not a readable checkpoint ({first}); delete it to start anew") from error
     return state

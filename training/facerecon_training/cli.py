@@ -29,8 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     """All subcommands. Heavy imports wait until one of them runs, so that --help answers at once."""
     parser = argparse.ArgumentParser(
         prog="facerecon-train",
-        description="Train a FaceModel with weak supervision: rendered faces with known geometry, photographs with nothing "
-        "but 2D landmarks.",
+        description="Train a FaceModel with weak supervision: rendered faces with known geometry, photographs with "
+        "nothing but 2D landmarks.",
         epilog="order of work: prepare, train, evaluate; then facerecon-export RUN/face.safetensors",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -38,16 +38,27 @@ def build_parser() -> argparse.ArgumentParser:
     prepare = commands.add_parser(
         "prepare",
         help="read the face model and the data, render people, draw contact sheets",
-        description="Reads ICT-FaceKit (its FaceXModel folder, or a packed ict_facekit.npz), carries it over to our face "
-        "template, packs the photographs, renders people, and draws contact_sheet.png and people_sheet.png: look at them.",
+        description="Reads ICT-FaceKit (its FaceXModel folder, or a packed ict_facekit.npz), carries it over to our "
+        "face template, packs the photographs, renders people, and draws contact_sheet.png and people_sheet.png: look "
+        "at them. What is already there is not made again.",
     )
     _add_data(prepare)
     prepare.add_argument("--face-model", type=Path, help="FaceXModel folder or .npz [DATA/face_model/ict_facekit.npz]")
     prepare.add_argument("--out", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
     prepare.add_argument("--people", type=int, default=4500, help="rendered people, four views each [%(default)s]")
     prepare.add_argument("--seed", type=int, default=0)
-    prepare.add_argument(
-        "--clean", action="store_true", help="no photographs at all, invented skin only: weights for any purpose"
+    photographs = prepare.add_mutually_exclusive_group()
+    photographs.add_argument(
+        "--photographs",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="folders under DATA/faces to train on [all but those whose names end in -test]",
+    )
+    photographs.add_argument(
+        "--clean",
+        action="store_true",
+        help="read no photograph at all, invent skin and backgrounds: weights for any purpose",
     )
     prepare.add_argument(
         "--rebuild-template",
@@ -75,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=int, default=2, help="of the network on the CPU [%(default)s]")
     train.add_argument(
         "--terms",
-        default="research only: learnt from research photographs",
-        help="what the weights may be used for; travels with them",
+        help="what the weights may be used for; travels with them [research only; any purpose if the data were prepared "
+        "with --clean and the --init weights, if any, are for any purpose]",
     )
     train.set_defaults(run_command=_train)
 
@@ -87,7 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
         "rendered people, head pose on Pointing'04 from detected boxes.",
     )
     _add_data(evaluate)
-    evaluate.add_argument("weights", type=Path, nargs="?", default=Path("models/face.safetensors"), help="[%(default)s]")
+    evaluate.add_argument(
+        "weights", type=Path, nargs="?", default=Path("models/face.safetensors"), help="[%(default)s]"
+    )
     evaluate.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
     evaluate.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
@@ -127,15 +140,20 @@ def _prepare(options: argparse.Namespace) -> None:
 
     data = _data(options)
     face_model = options.face_model or data / "face_model" / "ict_facekit.npz"
-    config = PrepareConfig(
-        data, face_model, options.out, people=options.people, rebuild_template=options.rebuild_template, seed=options.seed
-    )
-    if options.clean:
-        config = PrepareConfig(
-            data, face_model, options.out, (), options.people, face_colours=False, seed=options.seed,
+    if options.people < 1:
+        raise UsageError(f"--people {options.people}: at least 1")
+    prepare(
+        PrepareConfig(
+            data,
+            face_model,
+            options.out,
+            tuple(options.photographs),
+            options.people,
+            clean=options.clean,
             rebuild_template=options.rebuild_template,
-        )  # fmt: skip
-    prepare(config)
+            seed=options.seed,
+        )
+    )
     print(f"{options.out}: look at contact_sheet.png and people_sheet.png, then facerecon-train train")
 
 
@@ -143,12 +161,13 @@ def _train(options: argparse.Namespace) -> None:
     from .backbones import BACKBONES
     from .config import TrainConfig
     from .model import ModelConfig
-    from .train import train
+    from .train import default_terms, train
 
     if options.backbone not in BACKBONES:
         raise UsageError(f"--backbone {options.backbone}: choose one of {', '.join(BACKBONES)}")
     if options.size < 64 or options.size % 32:
         raise UsageError(f"--size {options.size}: a multiple of 32, at least 64")
+    terms = options.terms or default_terms(options.prepared, options.init)
     config = TrainConfig(
         prepared=options.prepared,
         data=_data(options),
@@ -159,7 +178,7 @@ def _train(options: argparse.Namespace) -> None:
         seed=options.seed,
         device=options.device,
         threads=options.threads,
-        model=ModelConfig(backbone=options.backbone, input_size=options.size, terms=options.terms),
+        model=ModelConfig(backbone=options.backbone, input_size=options.size, terms=terms),
     )
     weights = train(config)
     print(f"{weights}: facerecon-train evaluate {weights}; facerecon-export {weights}")

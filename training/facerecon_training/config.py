@@ -11,6 +11,10 @@ from .losses import LossWeights
 from .model import ModelConfig
 
 
+RESEARCH_TERMS = "research only: learnt from research photographs"
+CLEAN_TERMS = "any purpose: learnt from rendered faces alone"
+
+
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Arguments of `facerecon-train train`; written to the run folder as config.json."""
@@ -18,7 +22,7 @@ class TrainConfig:
     prepared: Path
     """What `facerecon-train prepare` wrote."""
     data: Path
-    """Folder with faces/ and backgrounds/."""
+    """Folder with faces/ and backgrounds/; data prepared clean need neither."""
     run: Path
     """Where checkpoints, weights, log and curves go. A run that is there goes on where it stopped."""
     init: Path | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from .augment import AugmentConfig, bad_square, crop_from_canvas, degrade, flipped, jittered_square
+from .backgrounds import random_patch, read_backgrounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +30,46 @@ class Folder:
     """Of the photographs in a batch."""
     weight: float
     """Of its landmarks in the loss."""
+    sets: bool = False
+    """Are photographs whose file names agree up to the last underscore of one person? Pairs of them must agree in their
+    features."""
 
 
+# Only youtube-train holds image sets: in helen-train and afw the number after the underscore counts the faces of one
+# photograph, lfpw-train is image_0001 and so on. They stand as sets=True because the run under way began so.
 FOLDERS: tuple[Folder, ...] = (
-    Folder("helen-train", 0.25, 1.0),
-    Folder("afw", 0.12, 1.0),
-    Folder("lfpw-train", 0.25, 1.0),
+    Folder("helen-train", 0.25, 1.0, sets=True),
+    Folder("afw", 0.12, 1.0, sets=True),
+    Folder("lfpw-train", 0.25, 1.0, sets=True),
     Folder("aaf-train", 0.25, 0.7),
-    Folder("youtube-train", 0.13, 0.4),
+    Folder("youtube-train", 0.13, 0.4, sets=True),
 )
+
+
+OTHER_FOLDER = Folder("", 0.25, 1.0)
+"""Any other folder: photographs annotated with care. One whose name ends in -sets holds image sets."""
+
+
+def folders_in(packed: Path) -> list[Folder]:
+    """The packed folders of photographs that are there: those named in FOLDERS first, others in name order."""
+    known = {folder.name for folder in FOLDERS}
+    names = [path.name for path in sorted(packed.glob("*")) if path.name not in known]
+    others = [replace(OTHER_FOLDER, name=name, sets=name.endswith("-sets")) for name in names]
+    return [folder for folder in (*FOLDERS, *others) if (packed / folder.name / "labels.npz").is_file()]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchConfig:
     """What a batch is made of. The pairs come first, the two of a pair next to each other."""
 
-    rendered_pairs: int = 12
+    rendered_pairs: int = 10
     """Two views of one rendered person."""
     person_pairs: int = 4
     """Two photographs of one person, from folders that have them."""
     photograph_pairs: int = 4
     """One photograph, two augmentations."""
-    photographs: int = 16
-    backgrounds: int = 8
+    photographs: int = 24
+    backgrounds: int = 4
     """Crops without a face, or that miss it."""
 
     @property
@@ -109,23 +127,31 @@ class Packed:
 
 
 class Batches(IterableDataset[Batch]):
-    """Endless batches; the i-th depends on (seed, i) alone, so that a resumed run goes on where it stopped."""
+    """Endless batches; the i-th depends on (seed, i) alone, so that a resumed run goes on where it stopped.
+
+    Without photographs of several people, pairs are two augmentations of one; without any photographs, all faces are
+    rendered. Without backgrounds, invented pictures take their place.
+    """
 
     def __init__(
-        self, prepared: Path, backgrounds: Path, batch: BatchConfig, augment: AugmentConfig, size: int, seed: int, start: int
+        self,
+        prepared: Path,
+        backgrounds: Path | None,
+        batch: BatchConfig,
+        augment: AugmentConfig,
+        size: int,
+        seed: int,
+        start: int,
     ) -> None:
         super().__init__()
         self.batch, self.augment, self.size, self.seed, self.start = batch, augment, size, seed, start
         self.people = Packed.read(prepared / "people" / "train")
-        self.folders = [f for f in FOLDERS if (prepared / "photographs" / f.name / "labels.npz").is_file()]
+        self.folders = folders_in(prepared / "photographs")
         self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
         shares = np.array([folder.share for folder in self.folders])
         self.shares = shares / shares.sum() if len(shares) else shares
-        self.with_people = [i for i, packed in enumerate(self.photographs) if packed.people]
-        files = sorted(backgrounds.glob("*.jpg"))
-        if not files:
-            raise UsageError(f"{backgrounds} holds no .jpg; it should hold photographs without faces")
-        self.backgrounds = [cv2.imread(str(file), cv2.IMREAD_COLOR) for file in files]
+        self.with_people = [i for i, f in enumerate(self.folders) if f.sets and self.photographs[i].people]
+        self.backgrounds = read_backgrounds(sorted(backgrounds.glob("*.jpg")) if backgrounds else [])
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches from `start` on."""
@@ -149,28 +175,42 @@ class Batches(IterableDataset[Batch]):
             torch.zeros(n, 3, 4),
             torch.ones(n),
         )
+        rendered_pairs, person_pairs, photograph_pairs = self._pairs()
         row = 0
-        for _ in range(config.rendered_pairs):
+        for _ in range(rendered_pairs):
             views = self.people.people[random.integers(len(self.people.people))]
             for index in random.choice(views, 2, replace=False):
                 self._rendered(out, row, int(index), random)
                 row += 1
-        for _ in range(config.person_pairs):
+        for _ in range(person_pairs):
             which = int(random.choice(self.with_people))
             group = self.photographs[which].people[random.integers(len(self.photographs[which].people))]
             for index in random.choice(group, 2, replace=False):
                 self._photograph(out, row, which, int(index), random)
                 row += 1
-        for copies in [2] * config.photograph_pairs + [1] * config.photographs:
+        photographs = config.photographs if self.folders else 0
+        for copies in [2] * photograph_pairs + [1] * photographs:
             which = int(random.choice(len(self.folders), p=self.shares))
             index = int(random.integers(len(self.photographs[which].images)))
             for _ in range(copies):
                 self._photograph(out, row, which, index, random)
                 row += 1
+        for _ in range(config.photographs - photographs):
+            self._rendered(out, row, int(random.integers(len(self.people.images))), random)
+            row += 1
         for _ in range(config.backgrounds):
             self._background(out, row, random)
             row += 1
         return out._replace(image=out.image.permute(0, 3, 1, 2))
+
+    def _pairs(self) -> tuple[int, int, int]:
+        """How many pairs of each kind the prepared data allow: rendered, photographs of a person, one photograph."""
+        config = self.batch
+        if not self.folders:
+            return config.pairs, 0, 0
+        if not self.with_people:
+            return config.rendered_pairs, 0, config.person_pairs + config.photograph_pairs
+        return config.rendered_pairs, config.person_pairs, config.photograph_pairs
 
     def _rendered(self, out: Batch, row: int, index: int, random: np.random.Generator) -> None:
         labels = self.people.labels
@@ -208,7 +248,4 @@ class Batches(IterableDataset[Batch]):
         out.is_face[row] = 0.0
 
     def _patch(self, random: np.random.Generator) -> Image:
-        image = self.backgrounds[random.integers(len(self.backgrounds))]
-        side = int(random.uniform(0.15, 0.9) * min(image.shape[:2]))
-        y, x = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
-        return image[y : y + side, x : x + side]
+        return random_patch(self.backgrounds, random, 0.15, 0.9)

@@ -18,6 +18,8 @@ class DetectorConfig:
     """Folder with faces/, head_pose/, backgrounds/ and detector/."""
     run: str = "runs/detector"
     """Run folder: cache/, config.json, log.csv, curve.png, checkpoint.pt, face_detector.safetensors."""
+    init: str | None = None
+    """Weights to go on from, .safetensors; then a lower learning rate serves better."""
     steps: int = 5000
     batch: int = 16
     size: int = 256
@@ -44,8 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder with faces/, head_pose/, backgrounds/, detector/ [$FACERECON_DATA]",
     )
     parser.add_argument("--run", type=Path, default=Path(defaults.run), help="run folder [%(default)s]")
+    parser.add_argument("--init", type=Path, help="go on from these weights, e.g. models/face_detector.safetensors")
     parser.add_argument("--steps", type=int, default=defaults.steps, help="training steps [%(default)s]")
     parser.add_argument("--batch", type=int, default=defaults.batch, help="scenes per step [%(default)s]")
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="[%(default)s]")
     parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads [%(default)s]")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of scenes and weights [%(default)s]")
 
@@ -60,10 +64,18 @@ def run(args: argparse.Namespace) -> None:
     from .detector_train import choose_score, evaluate_detector, load_weights, train_detector
 
     config = DetectorConfig(
-        str(args.data), str(args.run), steps=args.steps, batch=args.batch, threads=args.threads, seed=args.seed
+        data=str(args.data),
+        run=str(args.run),
+        init=None if args.init is None else str(args.init),
+        steps=args.steps,
+        batch=args.batch,
+        learning_rate=args.learning_rate,
+        threads=args.threads,
+        seed=args.seed,
     )
     weights = train_detector(config)
     net, cache = load_weights(weights), build_cache(args.data, args.run / "cache")
-    tqdm.write(f"{weights}: {evaluate_detector(net, cache).line()}")
+    found, false = evaluate_detector(net, cache)
+    tqdm.write(f"{weights}: {found.line()}; {false:.3f} false per background")
     for score, (missed, false) in choose_score(net, cache).items():
         tqdm.write(f"score {score:.2f}: {missed:.2%} missed, {false:.3f} false per background")

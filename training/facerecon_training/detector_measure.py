@@ -9,16 +9,46 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from facerecon_rt.detect import Detector
+from facerecon_rt.detect import Detector, YunetDetector, open_detector
 from facerecon_rt.errors import SourceError
 from facerecon_rt.types import Detection, Floats, Image
 
-from .detector_data import DetectorCache, box_from_landmarks, label_from_box, pointing_angles, read_image
-from .detector_train import best_hit
+from .detector_data import YUNET, DetectorCache, box_from_landmarks, label_from_box, pointing_angles, read_image
 from .photographs import annotated_photographs
 
+HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
+"""A face counts as found when a box's centre is within so many sides of its own, and the sides within this factor."""
 EVALUATION_PEOPLE = ("07", "08", "09")
 """Of Pointing'04; the others are for training."""
+
+
+def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
+    """A detector file (ours or YuNet's) -> tables of figures, on data that training never sees.
+
+    What has no annotation (crowd, head pose) is compared with YuNet.
+    """
+    detector, larger, yunet = open_detector(path), open_detector(path, size=640), YunetDetector(data / YUNET)
+    figures: dict[str, dict[str, float]] = {}
+    for group in ("lfpw-test", "youtube-test"):
+        found = measure_found(detector, annotated(data / "faces" / group))
+        figures[f"detector, {group}"] = {
+            "found %": 100 * found.recall,
+            "centre error, sides": found.centre_error,
+            "scale error %": 100 * found.scale_error,
+        }
+    shares = {video.name: frames(video) for video in sorted((data / "videos").glob("head_*.mp4"))}
+    shares["identities"] = (read_image(photograph) for photograph in sorted((data / "identities").rglob("*.jpg")))
+    figures["detector, pictures with a face %"] = {
+        name: 100 * some / total
+        for name, (some, total) in ((name, share_with_a_face(detector, images)) for name, images in shares.items())
+    }
+    ours, theirs, both = crowd_agreement(larger, yunet, frames(data / "videos" / "crowd_1080p.mp4", every=15))
+    figures["detector, crowd at 640"] = {"faces": ours, "faces YuNet finds in full frames": theirs, "both": both}
+    figures["detector, head pose, agrees with YuNet %"] = {
+        f"pan {pan}": 100 * agreed / total
+        for pan, (agreed, _, total) in found_by_pan(detector, yunet, data / "head_pose").items()
+    }
+    return figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +71,19 @@ class Found:
         )
 
 
+def best_hit(found: list[Detection], label: Floats) -> tuple[float, float] | None:
+    """The nearest detection that counts as this face -> its centre error in sides and |log| of its scale error."""
+    x, y, side, _ = (float(v) for v in label)
+    hits = []
+    for detection in found:
+        x1, y1, x2, y2 = (float(v) for v in detection.box)
+        distance = math.hypot((x1 + x2) / 2 - x, (y1 + y2) / 2 - y) / side
+        factor = abs(math.log((x2 - x1) / side))
+        if distance <= HIT_DISTANCE and factor <= math.log(HIT_FACTOR):
+            hits.append((distance, factor))
+    return min(hits, default=None)
+
+
 def measure_found(detector: Detector, pictures: Iterable[tuple[Image, Floats]]) -> Found:
     """Pictures and the label (4,) of the face in each, as in LabelledImage."""
     hits = [best_hit(detector.detect(image), label) for image, label in pictures]
@@ -56,10 +99,22 @@ def annotated(folder: Path) -> Iterator[tuple[Image, Floats]]:
         yield read_image(photograph.path), label
 
 
+def held_out_photographs(cache: DetectorCache) -> Iterator[tuple[Image, Floats]]:
+    """What training kept aside, with the annotated face's label; the faces that only YuNet saw are left out."""
+    for index in np.flatnonzero(cache.held_out & (cache.groups != "backgrounds")):
+        yield cache.image(int(index)), cache.faces[index][0]
+
+
+def held_out_backgrounds(cache: DetectorCache) -> Iterator[Image]:
+    """What training kept aside."""
+    for index in np.flatnonzero(cache.held_out & (cache.groups == "backgrounds")):
+        yield cache.image(int(index))
+
+
 def false_per_background(detector: Detector, cache: DetectorCache) -> float:
     """Detections per background that training kept aside."""
-    chosen = np.flatnonzero(cache.held_out & (cache.groups == "backgrounds"))
-    return sum(len(detector.detect(cache.image(int(index)))) for index in chosen) / max(1, len(chosen))
+    counts = [len(detector.detect(image)) for image in held_out_backgrounds(cache)]
+    return sum(counts) / max(1, len(counts))
 
 
 def frames(path: Path, every: int = 1) -> Iterator[Image]:

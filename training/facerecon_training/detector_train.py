@@ -13,19 +13,26 @@ import cv2
 import numpy as np
 import torch
 from facerecon_rt.detect import MULTIPLE, decode, letterbox, merge
-from facerecon_rt.errors import UsageError
-from facerecon_rt.types import Detection, Floats, Image
+from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.types import Detection, Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from .detector import FaceDetectorNet, detector_loss, make_targets
 from .detector_config import DetectorConfig
 from .detector_data import DetectorCache, build_cache
+from .detector_measure import (
+    Found,
+    best_hit,
+    false_per_background,
+    held_out_backgrounds,
+    held_out_photographs,
+    measure_found,
+)
 from .detector_scenes import SceneMaker
 
 LOG_HEADER = "step,heat_loss,box_loss,learning_rate,images_per_s,recall,centre_error,scale_error\n"
-HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
-"""A face counts as found when a box's centre is within so many sides of its own, and the sides within this factor."""
 
 
 def train_detector(config: DetectorConfig) -> Path:
@@ -41,7 +48,8 @@ def train_detector(config: DetectorConfig) -> Path:
     scenes = SceneMaker(cache, config.size, config.seed)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
 
-    net = FaceDetectorNet().to(memory_format=torch.channels_last)
+    net = FaceDetectorNet() if config.init is None else load_weights(Path(config.init))
+    net = net.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint_path, log_path = folder / "checkpoint.pt", folder / "log.csv"
     first = 0
@@ -86,9 +94,9 @@ def train_detector(config: DetectorConfig) -> Path:
             row: list[float | str] = [done, round(mean_heat, 5), round(mean_box, 5), f"{rate:.2e}"]
             row.append(round((done - first) * config.batch / (time.monotonic() - started), 1))
             if done % config.validate_every == 0 or done == config.steps:
-                report = evaluate_detector(net, cache)
-                row += [round(v, 4) for v in (report.recall, report.centre_error, report.scale_error)]
-                bar.write(f"step {done}: {report.line()}")
+                found, false = evaluate_detector(net, cache)
+                row += [round(v, 4) for v in (found.recall, found.centre_error, found.scale_error)]
+                bar.write(f"step {done}: {found.line()}; {false:.3f} false per background")
                 net.train()
             with log_path.open("a", newline="") as log:
                 csv.writer(log).writerow(row)
@@ -118,99 +126,61 @@ def save_weights(net: FaceDetectorNet, path: Path) -> None:
 
 
 def load_weights(path: Path) -> FaceDetectorNet:
-    """What `save_weights` wrote -> the network, ready to predict."""
+    """What `save_weights` wrote -> the network, ready to predict. Raises ModelRefused for any other file."""
+    if not path.is_file():
+        raise ModelRefused(f"no weights at {path}; train them with `facerecon-train detector`")
     net = FaceDetectorNet()
-    missing, unexpected = net.load_state_dict(load_file(path), strict=False)
+    try:
+        missing, unexpected = net.load_state_dict(load_file(path), strict=False)
+    except SafetensorError as error:
+        raise ModelRefused(f"{path} is not a .safetensors file ({error})") from error
+    except RuntimeError as error:
+        raise ModelRefused(f"{path} does not fit this detector: {str(error).splitlines()[0]}") from error
     if unexpected or any("num_batches" not in name for name in missing):
-        raise UsageError(f"{path}: not weights of this detector; train it again with `facerecon-train detector`")
+        raise ModelRefused(f"{path}: not weights of this detector; train it again with `facerecon-train detector`")
     return net.eval()
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorReport:
-    """How well annotated faces are found, one per photograph."""
+@dataclass(frozen=True, slots=True, eq=False)
+class NetDetector:
+    """The runtime's FaceDetector with the PyTorch network in place of the ONNX file."""
 
-    photographs: int
-    recall: float
-    """Share found, see HIT_DISTANCE."""
-    centre_error: float
-    """Mean over the faces found, in sides of the annotated box."""
-    scale_error: float
-    """Mean of |log side / annotated side| over the faces found."""
-    false_positives: float
-    """Detections per background picture kept aside."""
+    net: FaceDetectorNet
+    score: float
+    size: int = 256
 
-    def line(self) -> str:
-        """For people."""
-        return (
-            f"{self.recall:.2%} of {self.photographs} faces found, centre off by {self.centre_error:.3f} sides, "
-            f"scale by {self.scale_error:.1%}; {self.false_positives:.3f} false per background"
-        )
+    def detect(self, image: Image) -> list[Detection]:
+        """(H, W, 3) uint8 BGR -> faces, best first."""
+        pixels, frame_from_input = letterbox(image, self.size)
+        with torch.inference_mode():
+            logits, boxes = self.net(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2).float())
+        found = merge(*decode(torch.sigmoid(logits)[0].numpy(), boxes[0].numpy(), self.score))
+        return [Detection(frame_from_input.box(d.box), d.score) for d in found]
 
 
-def evaluate_detector(
-    net: FaceDetectorNet, cache: DetectorCache, score: float = 0.4, size: int = 256
-) -> DetectorReport:
-    """On the photographs and backgrounds kept aside. Every second-hand label (the YuNet ones) is left out."""
-    net.eval()
-    hits, photographs, false, backgrounds = [], 0, 0, 0
-    for index in np.flatnonzero(cache.held_out):
-        found = detect_with(net, cache.image(int(index)), score, size)
-        if cache.groups[index] == "backgrounds":
-            backgrounds += 1
-            false += len(found)
-            continue
-        photographs += 1
-        hit = best_hit(found, cache.faces[index][0])
-        if hit is not None:
-            hits.append(hit)
-    centre, scale = np.mean(hits, axis=0) if hits else (math.nan, math.nan)
-    return DetectorReport(
-        photographs, len(hits) / max(1, photographs), float(centre), float(scale), false / max(1, backgrounds)
-    )
+def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = 0.45) -> tuple[Found, float]:
+    """On what training kept aside: the annotated faces of photographs, and false positives per background."""
+    detector = NetDetector(net.eval(), score)
+    return measure_found(detector, held_out_photographs(cache)), false_per_background(detector, cache)
 
 
-def choose_score(net: FaceDetectorNet, cache: DetectorCache, size: int = 256) -> dict[float, tuple[float, float]]:
+def choose_score(net: FaceDetectorNet, cache: DetectorCache) -> dict[float, tuple[float, float]]:
     """Thresholds -> share of faces missed and false positives per background, both kept aside in training.
 
-    Where the sum of the two is lowest is a good `score` for the exported file.
+    A good `score` for the exported file is low in both; small faces, which those photographs lack, ask for a lower one.
     """
-    net.eval()
     thresholds = [round(0.2 + 0.05 * i, 2) for i in range(12)]
-    best, false = [], []
-    for index in np.flatnonzero(cache.held_out):
-        found = detect_with(net, cache.image(int(index)), thresholds[0], size)
-        if cache.groups[index] == "backgrounds":
-            false.append([detection.score for detection in found])
-            continue
-        hits = [d.score for d in found if best_hit([d], cache.faces[index][0]) is not None]
+    detector = NetDetector(net.eval(), thresholds[0])
+    best = []
+    for image, label in held_out_photographs(cache):
+        hits = [d.score for d in detector.detect(image) if best_hit([d], label) is not None]
         best.append(max(hits, default=0.0))
+    backgrounds = list(held_out_backgrounds(cache))
+    false = np.array([d.score for image in backgrounds for d in detector.detect(image)])
     return {
-        t: (float(np.mean(np.array(best) < t)), sum(s >= t for scores in false for s in scores) / max(1, len(false)))
+        t: (float(np.mean(np.array(best) < t)), float((false >= t).sum()) / max(1, len(backgrounds)))
         for t in thresholds
     }
-
-
-def best_hit(found: list[Detection], label: Floats) -> tuple[float, float] | None:
-    """The nearest detection that counts as this face -> its centre error in sides and |log| of its scale error."""
-    x, y, side, _ = (float(v) for v in label)
-    hits = []
-    for detection in found:
-        x1, y1, x2, y2 = (float(v) for v in detection.box)
-        distance = math.hypot((x1 + x2) / 2 - x, (y1 + y2) / 2 - y) / side
-        factor = abs(math.log((x2 - x1) / side))
-        if distance <= HIT_DISTANCE and factor <= math.log(HIT_FACTOR):
-            hits.append((distance, factor))
-    return min(hits, default=None)
-
-
-def detect_with(net: FaceDetectorNet, image: Image, score: float, size: int) -> list[Detection]:
-    """The runtime's FaceDetector with the PyTorch network in place of the ONNX file."""
-    boxed, frame_from_input = letterbox(image, size)
-    with torch.inference_mode():
-        logits, boxes = net(torch.from_numpy(boxed[None]).permute(0, 3, 1, 2).float())
-    candidates = decode(torch.sigmoid(logits)[0].numpy(), boxes[0].numpy(), score)
-    return [Detection(frame_from_input.box(d.box), d.score) for d in merge(*candidates)]
 
 
 def draw_curve(log: Path, path: Path) -> None:

@@ -128,10 +128,7 @@ def read_teacher(prepared: Path) -> Teacher:
     """The morphable face of a prepared folder, as tensors."""
     from .prepare import read_face
 
-    face = read_face(prepared)
-    return Teacher(
-        *(torch.from_numpy(a.reshape(*a.shape[:-2], -1)) for a in (face.mean, face.identity, face.expression))
-    )
+    return Teacher.from_face(read_face(prepared))
 
 
 def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[str, float]:

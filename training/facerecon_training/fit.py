@@ -32,7 +32,9 @@ def fit_head(head: HeadGeometry, landmarks: Floats, rounds: int = 4) -> tuple[Fl
         camera = fit_camera(points, target)
         design = (basis @ camera[:2, :3].T).reshape(len(basis), -1).T
         rest = (target - head.mean[vertices] @ camera[:2, :3].T - camera[:2, 3]).ravel()
-        weights = np.linalg.solve(design.T @ design + PRIOR_PX**2 * np.eye(len(basis)), design.T @ rest).astype(np.float32)
+        weights = np.linalg.solve(design.T @ design + PRIOR_PX**2 * np.eye(len(basis)), design.T @ rest).astype(
+            np.float32
+        )
         weights[count:] = np.clip(weights[count:], 0, 1)
     identity = np.zeros(len(head.identity), np.float32)
     identity[:count] = np.clip(weights[:count], -2.5, 2.5)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from .data import Batch
 from .model import FaceCodes, FaceOutput, project
+from .morphable import MorphableFace
 
 EYE_DISTANCE_MM = 90.0
 """Between the outer eye corners of the mean face: the unit of landmark errors, at the crop's own scale."""
@@ -25,7 +26,9 @@ class LossWeights:
     """Per mm^2 of squared vertex distance, neutral, on rendered faces."""
     vertices: float = 0.1
     """The same with expression."""
-    expression: float = 10.0
+    unseen_share: float = 0.02
+    """Of shifts, turns and growth in the two terms above."""
+    expression: float = 5.0
     rotation: float = 5.0
     """Per radian, on rendered faces."""
     projection: float = 10.0
@@ -44,9 +47,30 @@ class LossWeights:
     """Mean blendshape weight, on photographs."""
 
 
-def shape_loss(shape: Tensor, true_shape: Tensor) -> Tensor:
-    """(N, V, 3) and (N, V, 3) mm -> (N,) mean squared vertex distance, mm^2."""
-    return ((shape - true_shape) ** 2).sum(2).mean(1)
+def shape_loss(shape: Tensor, true_shape: Tensor, unseen: Tensor, unseen_share: float) -> Tensor:
+    """(N, V, 3) and (N, V, 3) mm -> (N,) mean squared vertex distance, mm^2.
+
+    What moves along `unseen` (7, V * 3; see `unseen_directions`) counts by `unseen_share` only. At full price the noise
+    of what no photograph tells would drown the rest.
+    """
+    difference = (shape - true_shape).flatten(1)
+    along = difference @ unseen.T
+    return ((difference**2).sum(1) - (1 - unseen_share) * (along**2).sum(1)) / shape.shape[1]
+
+
+def unseen_directions(mean: Tensor) -> Tensor:
+    """(V * 3,) mean face, mm -> (7, V * 3) orthonormal: its shifts, its turns and its growth.
+
+    One photograph shows a head's size only against its distance, and its place and attitude against the frame's origin
+    only through the camera.
+    """
+    points = mean.reshape(-1, 3)
+    axes = torch.eye(3).to(points)
+    centred = points - points.mean(0)
+    shifts = [axis.expand_as(points) for axis in axes]
+    turns = [torch.linalg.cross(axis.expand_as(points), centred) for axis in axes]
+    stacked = torch.stack([*shifts, *turns, centred]).flatten(1)
+    return torch.linalg.qr(stacked.T).Q.T.contiguous()
 
 
 def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
@@ -55,14 +79,21 @@ def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
 
 
 def reconstruction_loss(
-    shape: Tensor, true_shape: Tensor, features: Tensor, reference: Tensor, code: Tensor, weights: LossWeights
+    shape: Tensor,
+    true_shape: Tensor,
+    features: Tensor,
+    reference: Tensor,
+    code: Tensor,
+    unseen: Tensor,
+    weights: LossWeights,
 ) -> Tensor:
     """The basic loss -> a number: shape reconstruction + feature consistency + regularisation of the code.
 
-    shape, true_shape (N, V, 3) mm; features, reference (P, F); code (M, K) in standard deviations. Empty batches add 0.
+    shape, true_shape (N, V, 3) mm; features, reference (P, F); code (M, K) in standard deviations;
+    unseen (7, V * 3) as in `shape_loss`. Empty batches add 0.
     """
     return (
-        weights.shape * mean_or_zero(shape_loss(shape, true_shape))
+        weights.shape * mean_or_zero(shape_loss(shape, true_shape, unseen, weights.unseen_share))
         + weights.consistency * mean_or_zero(consistency_loss(features, reference))
         + weights.code_prior * mean_or_zero((code**2).mean(1))
     )
@@ -72,6 +103,16 @@ def point_loss(points: Tensor, true_points: Tensor, eye_distance: float) -> Tens
     """(N, K, 2) pixels twice -> (N, K) distance in eye distances, smooth near 0 and linear beyond (Charbonnier)."""
     squared = ((points - true_points) ** 2).sum(2) / eye_distance**2
     return torch.sqrt(squared + 1e-6) - 1e-3
+
+
+def expression_loss(logit: Tensor, true_expression: Tensor) -> Tensor:
+    """(N, 53) logits and weights 0..1 -> (N,) mean Kullback-Leibler divergence, 0 where they agree.
+
+    Most blendshapes rest at 0, where the gradient of a squared error through the sigmoid vanishes; this one's does not.
+    """
+    cross_entropy = functional.binary_cross_entropy_with_logits(logit, true_expression, reduction="none")
+    entropy = functional.binary_cross_entropy(true_expression, true_expression, reduction="none")
+    return (cross_entropy - entropy).mean(1)
 
 
 def rotation_loss(camera: Tensor, true_camera: Tensor) -> Tensor:
@@ -112,7 +153,9 @@ def contour_points(vertices: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
     return chosen, normals
 
 
-def landmark_loss(output: FaceOutput, true: Tensor, weights: Tensor, jaw: float, jaw_tangent: float, eye: float) -> Tensor:
+def landmark_loss(
+    output: FaceOutput, true: Tensor, weights: Tensor, jaw: float, jaw_tangent: float, eye: float
+) -> Tensor:
     """True landmarks (N, 68, 2) pixels and weights (N, 68) -> (N,) weighted mean error in eye distances.
 
     Inner points go to their places; jaw points to the visible contour, along which they may slide at a reduced price.
@@ -143,6 +186,16 @@ class Teacher:
     """(100, V * 3)"""
     expression: Tensor
     """(53, V * 3)"""
+    unseen: Tensor
+    """(7, V * 3) orthonormal, of `unseen_directions`."""
+
+    @classmethod
+    def from_face(cls, face: MorphableFace, device: torch.device | str = "cpu") -> Teacher:
+        """The morphable face on a device."""
+        mean, identity, expression = (
+            torch.from_numpy(array).to(device) for array in (face.mean, face.identity, face.expression)
+        )
+        return cls(mean.flatten(), identity.flatten(1), expression.flatten(1), unseen_directions(mean.flatten()))
 
     def true_geometry(self, identity: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 100), (N, 53) -> shape and vertices, (N, V, 3) mm each."""
@@ -163,7 +216,12 @@ def face_loss(
     vertices = output.vertices[rendered]
     photographs = FaceOutput(*(tensor[photograph] for tensor in output))
     landmark = landmark_loss(
-        photographs, batch.landmarks[photograph], batch.landmark_weights[photograph], weights.jaw, weights.jaw_tangent, eye
+        photographs,
+        batch.landmarks[photograph],
+        batch.landmark_weights[photograph],
+        weights.jaw,
+        weights.jaw_tangent,
+        eye,
     )
     terms = {
         "reconstruction": reconstruction_loss(
@@ -172,11 +230,13 @@ def face_loss(
             codes.features[: 2 * pairs : 2],
             codes.features[1 : 2 * pairs : 2],
             codes.shape_code[photograph],
+            teacher.unseen,
             weights,
         ),
-        "vertices": weights.vertices * mean_or_zero(shape_loss(vertices, true_vertices)),
+        "vertices": weights.vertices
+        * mean_or_zero(shape_loss(vertices, true_vertices, teacher.unseen, weights.unseen_share)),
         "expression": weights.expression
-        * mean_or_zero((output.expression[rendered] - batch.expression[rendered]) ** 2),
+        * mean_or_zero(expression_loss(codes.expression_logit[rendered], batch.expression[rendered])),
         "rotation": weights.rotation * mean_or_zero(rotation_loss(camera, true_camera)),
         "projection": weights.projection
         * mean_or_zero(projection_loss(camera, vertices[:, ::20], true_camera, true_vertices[:, ::20], eye)),

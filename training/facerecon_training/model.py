@@ -24,7 +24,7 @@ class ModelConfig:
     """Crop side in pixels, a multiple of 32."""
     shape_code: int = 64
     """Length of the identity code between the reconstructor's layers."""
-    hidden: int = 256
+    hidden: int = 384
     """Width of the reconstructor's hidden layers."""
     terms: str = "untrained"
     """What the weights may be used for; copied into the contract."""
@@ -54,8 +54,15 @@ class FaceCodes(NamedTuple):
     """(N, F / 2) identity features: those that must agree between two views of one person."""
     shape_code: Tensor
     """(N, K), unit variance over people."""
+    expression_logit: Tensor
+    """(N, 53)"""
     confidence_logit: Tensor
     """(N,)"""
+
+
+def hidden_layer(inputs: int, outputs: int) -> nn.Sequential:
+    """Fully connected, normalised (without that, nine in ten units die early on), ReLU."""
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True))
 
 
 class ShapeReconstructor(nn.Module):
@@ -70,10 +77,8 @@ class ShapeReconstructor(nn.Module):
         vertex_count = load_template().vertex_count
         self.input_size = config.input_size
         half = feature_count // 2
-        self.identity = nn.Sequential(
-            nn.Linear(half, config.hidden), nn.ReLU(inplace=True), nn.Linear(config.hidden, config.shape_code)
-        )
-        self.motion = nn.Sequential(nn.Linear(feature_count, config.hidden), nn.ReLU(inplace=True))
+        self.identity = nn.Sequential(hidden_layer(half, config.hidden), nn.Linear(config.hidden, config.shape_code))
+        self.motion = hidden_layer(feature_count, config.hidden)
         self.expression = nn.Linear(config.hidden, len(BLENDSHAPES))
         self.camera = nn.Linear(config.hidden, 9)
         self.confidence = nn.Linear(config.hidden, 1)
@@ -88,11 +93,13 @@ class ShapeReconstructor(nn.Module):
         # An upright frontal head that fills the crop as align places it.
         self.camera.bias.data = torch.tensor([1.0, 0, 0, 0, -1.0, 0, 0, 0, 0])
 
-    def forward(self, features: Tensor) -> tuple[FaceOutput, Tensor, Tensor]:
-        """(N, F) -> the outputs, the shape code (N, K) and the confidence logit (N,)."""
-        code = self.identity(features[:, : features.shape[1] // 2])
+    def forward(self, features: Tensor) -> tuple[FaceOutput, FaceCodes]:
+        """(N, F) -> the outputs, and what the losses need besides."""
+        identity_features = features[:, : features.shape[1] // 2]
+        code = self.identity(identity_features)
         motion = self.motion(features)
-        expression = torch.sigmoid(self.expression(motion))
+        expression_logit = self.expression(motion)
+        expression = torch.sigmoid(expression_logit)
         logit = self.confidence(motion)[:, 0]
         shape = self.mean + code @ self.shape_basis
         vertices = shape + expression @ self.expression_basis
@@ -109,7 +116,7 @@ class ShapeReconstructor(nn.Module):
             landmarks,
             torch.sigmoid(logit),
         )
-        return output, code, logit
+        return output, FaceCodes(identity_features, code, expression_logit, logit)
 
 
 class FaceModel(nn.Module):
@@ -123,14 +130,13 @@ class FaceModel(nn.Module):
 
     def forward(self, image: Tensor) -> FaceOutput:
         """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
-        output, _, _ = self.reconstructor(self.extractor(image))
+        output, _ = self.reconstructor(self.extractor(image))
         return output
 
     def with_codes(self, image: Tensor) -> tuple[FaceOutput, FaceCodes]:
         """`forward`, and what the losses need besides."""
-        features = self.extractor(image)
-        output, code, logit = self.reconstructor(features)
-        return output, FaceCodes(features[:, : features.shape[1] // 2], code, logit)
+        output, codes = self.reconstructor(self.extractor(image))
+        return output, codes
 
 
 def camera_from_parameters(parameters: Tensor, input_size: int) -> Tensor:

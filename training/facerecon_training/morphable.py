@@ -7,6 +7,8 @@ at training time; none of its arrays is shipped.
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +37,7 @@ PARTS = {
 """Vertex ranges of the head that are rendered. What follows, tear film, occlusion shells and lashes, is left out: as opaque
 surfaces they would paint every eye black."""
 IDENTITY_MODES = 100
-WHERE = "get it with `git clone https://github.com/ICT-VGL/ICT-FaceKit` and give its FaceXModel folder"
+WHERE = "`git clone https://github.com/ICT-VGL/ICT-FaceKit` and give its FaceXModel folder with --face-model"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,17 +99,25 @@ def _read_npz(path: Path) -> MorphableHead:
                 _triangles(arrays["quads"]),
                 arrays["landmarks68"].astype(np.int32),
             )
-    except (ValueError, OSError, EOFError) as error:
-        raise UsageError(f"{path} is not a readable .npz file ({error}); {WHERE}") from error
-    _check_shape(path, head.mean, (HEAD_VERTICES, 3))
-    _check_shape(path, head.identity, (IDENTITY_MODES, HEAD_VERTICES, 3))
-    _check_shape(path, head.expression, (len(BLENDSHAPES), HEAD_VERTICES, 3))
+    except (ValueError, TypeError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path} is not a readable packed ICT-FaceKit ({error}); {WHERE}") from error
+    _check(path, head)
     return head
 
 
-def _check_shape(path: Path, array: Floats, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise UsageError(f"{path} has an array of shape {array.shape} where ICT-FaceKit has {shape}; {WHERE}")
+def _check(path: Path, head: MorphableHead) -> None:
+    shapes = {
+        "mean": (head.mean.shape, (HEAD_VERTICES, 3)),
+        "identity": (head.identity.shape, (IDENTITY_MODES, HEAD_VERTICES, 3)),
+        "expression": (head.expression.shape, (len(BLENDSHAPES), HEAD_VERTICES, 3)),
+        "landmarks": (head.landmarks.shape, (68,)),
+    }
+    for name, (shape, expected) in shapes.items():
+        if shape != expected:
+            raise UsageError(f"{path}: {name} has the shape {shape} where ICT-FaceKit has {expected}; {WHERE}")
+    for indices in (head.triangles, head.landmarks):
+        if indices.min() < 0 or indices.max() >= HEAD_VERTICES:
+            raise UsageError(f"{path} names vertices that are not there; {WHERE}")
 
 
 def _read_folder(folder: Path) -> MorphableHead:
@@ -118,26 +128,38 @@ def _read_folder(folder: Path) -> MorphableHead:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UsageError(f"{folder} lacks {missing[0]}{more}; {WHERE}")
+    landmarks = _read_landmarks(indices_path)
     mean = _read_obj_vertices(files[1])
+    triangles = _triangles(_read_obj_quads(files[1]))
     offsets = [
-        _read_obj_vertices(file) - mean for file in tqdm(files[2:], desc="reading ICT-FaceKit", unit="mesh", leave=False)
+        _read_obj_vertices(file) - mean
+        for file in tqdm(files[2:], desc="reading ICT-FaceKit", unit="mesh", leave=False)
     ]
-    landmarks = np.array(json.loads(indices_path.read_text())["idx_to_landmark_verts"], np.int32)
-    return MorphableHead(
-        mean,
-        np.stack(offsets[:IDENTITY_MODES]),
-        np.stack(offsets[IDENTITY_MODES:]),
-        _triangles(_read_obj_quads(files[1])),
-        landmarks,
+    head = MorphableHead(
+        mean, np.stack(offsets[:IDENTITY_MODES]), np.stack(offsets[IDENTITY_MODES:]), triangles, landmarks
     )
+    _check(folder, head)
+    return head
+
+
+def _read_landmarks(path: Path) -> Indices:
+    """(68,) vertex indices, iBUG order, of vertex_indices.json."""
+    try:
+        return np.array(json.loads(path.read_text())["idx_to_landmark_verts"], np.int32)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} lists no landmark vertices ({error}); {WHERE}") from error
 
 
 def _read_obj_vertices(path: Path) -> Floats:
     """(26719, 3) mm. The files are in centimetres; read in their own order, which a mesh library would not keep."""
-    rows = [line.split()[1:4] for line in path.read_text().splitlines() if line.startswith("v ")]
+    try:
+        rows = [line.split()[1:4] for line in path.read_text().splitlines() if line.startswith("v ")]
+        vertices = np.array(rows, np.float32).reshape(len(rows), 3)
+    except ValueError as error:
+        raise UsageError(f"{path} is not an OBJ file that can be read ({error}); {WHERE}") from error
     if len(rows) != HEAD_VERTICES:
         raise UsageError(f"{path} has {len(rows)} vertices where ICT-FaceKit has {HEAD_VERTICES}; {WHERE}")
-    return np.array(rows, np.float32) * 10.0
+    return vertices * 10.0
 
 
 def _read_obj_quads(path: Path) -> Indices:
@@ -147,6 +169,8 @@ def _read_obj_quads(path: Path) -> Indices:
         if line.startswith("f "):
             corners = [int(corner.split("/")[0]) - 1 for corner in line.split()[1:]]
             faces.append(corners if len(corners) == 4 else [*corners, -1])
+    if not faces:
+        raise UsageError(f"{path} has no faces; {WHERE}")
     return np.array(faces, np.int32)
 
 

@@ -12,6 +12,7 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm
 
+from .backgrounds import random_patch, read_backgrounds
 from .photographs import CANVAS_MARGIN, CANVAS_SIZE
 from .render import (
     EXPRESSION_MIRROR,
@@ -32,12 +33,20 @@ _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
 
 
 def read_panoramas(folder: Path) -> list[np.ndarray]:
-    """Every .hdr of a folder -> spherical-harmonics light (9, 3) each. Raises UsageError when there is none."""
+    """Every .hdr of a folder -> spherical-harmonics light (9, 3) each.
+
+    Raises UsageError when there is none, or one is no panorama.
+    """
     files = sorted(folder.glob("*.hdr"))
     if not files:
         raise UsageError(f"{folder} holds no .hdr panorama; any equirectangular Radiance files will do")
-    panoramas = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
-    return [radiance_from_panorama(p.astype(np.float32)) for p in panoramas if p is not None]
+    lights = []
+    for file in files:
+        panorama = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        if panorama is None or panorama.ndim != 3:
+            raise UsageError(f"{file} is not a readable Radiance .hdr picture; take it out of the folder")
+        lights.append(radiance_from_panorama(panorama.astype(np.float32)))
+    return lights
 
 
 def random_identity(random: np.random.Generator) -> Floats:
@@ -81,7 +90,10 @@ def random_angles(random: np.random.Generator) -> tuple[float, float, float]:
 
 
 class PeopleRenderer:
-    """Draws people. Holds the head, the light, the backgrounds and faces' own colours, if any."""
+    """Draws people. Holds the head, the light, the backgrounds and faces' own colours, if any.
+
+    Without backgrounds, invented pictures stand behind the faces.
+    """
 
     def __init__(
         self,
@@ -93,9 +105,9 @@ class PeopleRenderer:
         self.head = head
         self.where: SkinMap = skin_map(head)
         self.panoramas = panoramas
-        self.backgrounds = [image for image in (cv2.imread(str(path)) for path in backgrounds) if image is not None]
+        self.backgrounds = read_backgrounds(backgrounds)
         self.face_colours = face_colours
-        """(P, F, 3) albedo of photographed faces, or None for wholly invented skin."""
+        """(P, F, 3) albedo of photographed faces; None or none of them: wholly invented skin."""
 
     def person(self, random: np.random.Generator, views: int = VIEWS_PER_PERSON) -> list[RenderedFace]:
         """One person, several views: other expression, pose, light and background each, same skin and hair."""
@@ -106,7 +118,7 @@ class PeopleRenderer:
         return [self._view(random, identity, neutral, albedo, lift) for _ in range(views)]
 
     def _albedo(self, random: np.random.Generator) -> Floats:
-        if self.face_colours is None or random.random() < 0.3:
+        if self.face_colours is None or not len(self.face_colours) or random.random() < 0.3:
             return random_skin(self.head, self.where, random)
         # A photographed face's own colours, sometimes half another's, its tone shifted.
         colours = self.face_colours[random.integers(len(self.face_colours))].astype(np.float32)
@@ -135,7 +147,7 @@ class PeopleRenderer:
         shell = vertices + normals * lift[:, None]
         facing = viewer_normals(normals, camera)
         light = self._light(random)
-        highlight = random.normal(size=3) + [0, 0.5, 1.0]
+        highlight = random.normal(size=3) + np.array([0, 0.5, 1.0])
         gloss = random.choice([0.0, random.uniform(0, 0.25)])
         colour = shade(albedo, facing, light, highlight / np.linalg.norm(highlight), gloss, random.uniform(8, 40))
         background = (self._background(random) / np.float32(255)) ** 2.2
@@ -153,18 +165,14 @@ class PeopleRenderer:
         contrast = random.uniform(0.5, 1.3)
         light[1:] *= contrast
         # A lamp or window: one more direction, from anywhere in front or above.
-        lamp = random.normal(size=3) + [0, 0.4, 0.6]
+        lamp = random.normal(size=3) + np.array([0, 0.4, 0.6])
         lamp_light = sh_basis((lamp / np.linalg.norm(lamp))[None])[0, :, None] * random.uniform(0.8, 1.2, 3)
         light = light + random.choice([0.0, random.uniform(0, 3.0)]) * lamp_light
         return np.asarray(light / (light[0].mean() * 0.282095) * np.exp(random.normal(-0.1, 0.35)))
 
     def _background(self, random: np.random.Generator) -> Image:
-        if not self.backgrounds:
-            return np.full((CANVAS_SIZE, CANVAS_SIZE, 3), random.integers(0, 256, 3), np.uint8)
-        image = self.backgrounds[random.integers(len(self.backgrounds))]
-        side = int(random.uniform(0.3, 1.0) * min(image.shape[:2]))
-        y, x = (random.integers(0, extent - side + 1) for extent in image.shape[:2])
-        patch = cv2.resize(image[y : y + side, x : x + side], (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_AREA)
+        patch = random_patch(self.backgrounds, random, 0.3, 1.0)
+        patch = np.asarray(cv2.resize(patch, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_AREA), np.uint8)
         return np.asarray(cv2.GaussianBlur(patch, (0, 0), random.uniform(0.3, 3.0)), np.uint8)
 
 

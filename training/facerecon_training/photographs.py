@@ -21,6 +21,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 CANVAS_SIZE = 192
 CANVAS_MARGIN = 1.4
 """Side of a canvas over the side of a crop: room for shifts, turns and zooms."""
+HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
+"""What is added to a (2, 3) affine map so that its pixels are counted from the picture's corner."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,8 +39,8 @@ def read_pts(path: Path) -> Floats:
 
     Raises SourceError naming the file when it is not one.
     """
-    text = path.read_text()
     try:
+        text = path.read_text()
         values = np.array(text[text.index("{") + 1 : text.index("}")].split(), np.float32).reshape(-1, 2) - 1.0
     except ValueError as error:
         raise SourceError(f"{path} is not an iBUG .pts file: {error}") from error
@@ -84,7 +86,7 @@ def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) ->
     if scale > 1.5:
         factor = 1.0 / scale
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        frame_from_canvas = (frame_from_canvas + [[0, 0, 0.5], [0, 0, 0.5]]) * factor - [[0, 0, 0.5], [0, 0, 0.5]]
+        frame_from_canvas = (frame_from_canvas + HALF_PIXEL) * factor - HALF_PIXEL
         reduced = (landmarks + 0.5) * factor - 0.5
     else:
         reduced = landmarks

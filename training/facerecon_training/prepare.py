@@ -1,9 +1,9 @@
-"""ICT-FaceKit, light, photographs -> everything training reads: arrays, packed canvases, rendered people, contact sheets."""
+"""ICT-FaceKit, light, photographs -> what training reads: arrays, packed canvases, rendered people; and contact sheets."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,7 @@ from facerecon_rt.types import Floats, Image
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from .backgrounds import background_files
 from .fit import fit_head
 from .morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_head, read_head
 from .people import PeopleRenderer, pack_people, random_expression, random_identity, read_panoramas
@@ -27,6 +28,9 @@ from .skin import colours_from_photograph, symmetrised
 
 TEMPLATE_PATH = Path(facerecon_rt.__file__).with_name("template.npz")
 COLOUR_FOLDERS = ("helen-train", "lfpw-train")
+"""Where skin colours are taken; from all folders of photographs when neither is there."""
+TEST_SUFFIX = "-test"
+"""Folders under data/faces whose names end so are never trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +38,36 @@ class PrepareConfig:
     """What `facerecon-train prepare` makes."""
 
     data: Path
-    """Folder with faces/, backgrounds/, lighting/."""
+    """Folder with faces/NAME/, backgrounds/, lighting/; of a clean model, lighting/ alone is read."""
     face_model: Path
     """A packed ict_facekit.npz, or an ICT-FaceKit FaceXModel folder."""
     out: Path
-    photographs: tuple[str, ...] = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")
-    """Folders under data/faces to train on."""
+    photographs: tuple[str, ...] = ()
+    """Folders under data/faces to train on; none named: all but those whose names end in -test."""
     people: int = 4000
     """Rendered people, four views each."""
     held_out_people: int = 200
-    face_colours: bool = True
-    """Take skin colours from photographs too; without, rendered faces are wholly invented (the clean model)."""
+    clean: bool = False
+    """Read no photograph at all: skin and backgrounds are wholly invented."""
     rebuild_template: bool = False
     seed: int = 0
 
 
 def prepare(config: PrepareConfig) -> None:
-    """Write everything under config.out. What is already there is not made again."""
+    """Write everything under config.out. What is already there is not made again.
+
+    Raises UsageError or SourceError, before any long work, when data are missing or config.out was made otherwise.
+    """
     cv2.setNumThreads(1)
+    folders = [] if config.clean else photograph_folders(config)
+    backgrounds = [] if config.clean else background_files(config.data / "backgrounds")
+    panoramas = read_panoramas(config.data / "lighting")
     head = read_head(config.face_model)
+    write_settings(replace(config, photographs=tuple(folder.name for folder in folders)))
     if config.rebuild_template or not TEMPLATE_PATH.is_file():
         save_template(build_template(head), TEMPLATE_PATH)
         load_template.cache_clear()
     face = template_face(head)
-    config.out.mkdir(parents=True, exist_ok=True)
     np.savez(
         config.out / "face.npz",
         mean=face.mean,
@@ -68,27 +78,61 @@ def prepare(config: PrepareConfig) -> None:
     geometry = HeadGeometry(head)
     cv2.imwrite(str(config.out / "contact_sheet.png"), contact_sheet(face, load_template()))
 
-    for name in config.photographs:
-        target = config.out / "photographs" / name
+    for folder in folders:
+        target = config.out / "photographs" / folder.name
         if not (target / "labels.npz").is_file():
-            count = pack_photographs(config.data / "faces" / name, target)
-            print(f"{name}: {count} photographs")
+            count = pack_photographs(folder, target)
+            print(f"{folder.name}: {count} photographs")
     colours = None
-    if config.face_colours:
+    if folders:
         colours_path = config.out / "face_colours.npy"
         if not colours_path.is_file():
-            folders = [config.data / "faces" / name for name in config.photographs if name in COLOUR_FOLDERS]
-            np.save(colours_path, face_colours(geometry, head, folders))
+            sources = [folder for folder in folders if folder.name in COLOUR_FOLDERS] or folders
+            np.save(colours_path, face_colours(geometry, head, sources))
         colours = np.load(colours_path)
         print(f"skin colours of {len(colours)} photographed faces")
-    backgrounds = sorted((config.data / "backgrounds").glob("*.jpg"))
-    renderer = PeopleRenderer(geometry, read_panoramas(config.data / "lighting"), backgrounds, colours)
+    renderer = PeopleRenderer(geometry, panoramas, backgrounds, colours)
     cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
     for name, count, seed in (("held-out", config.held_out_people, 1), ("train", config.people, 2)):
         if not (config.out / "people" / name / "labels.npz").is_file():
             pack_people(renderer, count, config.seed * 1000 + seed, config.out / "people" / name)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-    (config.out / "prepare.json").write_text(json.dumps(settings, indent=1))
+
+
+def photograph_folders(config: PrepareConfig) -> list[Path]:
+    """The folders under data/faces to train on. Raises UsageError or SourceError when one holds nothing annotated."""
+    faces = config.data / "faces"
+    names = config.photographs or [
+        path.name for path in sorted(faces.glob("*")) if path.is_dir() and not path.name.endswith(TEST_SUFFIX)
+    ]
+    if not names:
+        raise UsageError(f"{faces} holds no folder of annotated photographs: see training/README.md, or use --clean")
+    folders = [faces / name for name in names]
+    for folder in folders:
+        next(annotated_photographs(folder))
+    return folders
+
+
+def write_settings(config: PrepareConfig) -> None:
+    """Write prepare.json. Raises UsageError when the folder was prepared with other settings.
+
+    What is there is kept, so that other settings would mix two kinds of data: photographs' colours in a clean set.
+    """
+    path = config.out / "prepare.json"
+    settings = json.loads(json.dumps(asdict(config), default=str))
+    if path.is_file():
+        before = json.loads(path.read_text())
+        for key in ("clean", "photographs", "people", "held_out_people", "seed"):
+            then, now = before.get(key, settings[key]), settings[key]
+            if then != now and not (key == "photographs" and sorted(then) == sorted(now)):
+                raise UsageError(f"{path}: prepared with {key} = {then}, not {now}; give another --out, or delete it")
+    config.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def is_clean(prepared: Path) -> bool:
+    """Was this folder prepared without any photograph?"""
+    path = prepared / "prepare.json"
+    return path.is_file() and bool(json.loads(path.read_text()).get("clean", False))
 
 
 def template_face(head: MorphableHead) -> MorphableFace:
@@ -109,7 +153,7 @@ def read_face(prepared: Path) -> MorphableFace:
 
 
 def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path]) -> Floats:
-    """Photographs with 68 landmarks -> (P, F, 3) float16 albedo on the face part's vertices, near-frontal faces only."""
+    """Annotated photographs -> (P, F, 3) float16 albedo on the face part's vertices, large near-frontal faces only."""
     face = geometry.parts["face"]
     mirror = cKDTree(head.mean[face]).query(head.mean[face] * [-1, 1, 1])[1]
     kept = []
@@ -117,7 +161,7 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
     for photograph in tqdm(photographs, desc="taking skin colours", unit="photo", leave=False):
         image = cv2.imread(str(photograph.path), cv2.IMREAD_COLOR)
         canvas, landmarks = canvas_from_photograph(image, photograph.landmarks, reflect=True)
-        if np.ptp(photograph.landmarks[:, 0]) < 90:
+        if np.nanmax(photograph.landmarks[:, 0]) - np.nanmin(photograph.landmarks[:, 0]) < 90:
             continue
         identity, expression, camera = fit_head(geometry, landmarks)
         _, yaw, _ = euler_from_camera(camera)
@@ -130,7 +174,7 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
         if seen[narrow].mean() > 0.7:
             tone = np.median(albedo[narrow], axis=0)
             kept.append((albedo * seen[:, None] + tone * (1 - seen[:, None])).astype(np.float16))
-    return np.stack(kept)
+    return np.stack(kept) if kept else np.zeros((0, len(face), 3), np.float16)
 
 
 def draw_clay(face_vertices: Floats, triangles: np.ndarray, yaw: float, size: int, margin: float = 1.0) -> Image:
@@ -151,7 +195,7 @@ def draw_clay(face_vertices: Floats, triangles: np.ndarray, yaw: float, size: in
 
 
 def contact_sheet(face: MorphableFace, template: FaceTemplate) -> Image:
-    """Mean with landmarks, the first eight identity modes at +-2 standard deviations, all blendshapes at full activation."""
+    """Mean with landmarks, the first eight identity modes at +-2 standard deviations, all blendshapes fully active."""
     size = 150
 
     def cell(vertices: Floats, label: str, yaw: float = 0.0) -> Image:

@@ -102,7 +102,9 @@ def _decimate_left_half(
     weights = np.zeros((len(points), 3))
     for vertex, point in enumerate(points.astype(np.float64)):
         owned = used[owner == vertex]
-        fixed = [i for i in owned if i in kept] or [i for i in owned if i in midline] or [i for i in owned if i in border]
+        fixed = (
+            [i for i in owned if i in kept] or [i for i in owned if i in midline] or [i for i in owned if i in border]
+        )
         if fixed:
             nearest = min(fixed, key=lambda i: float(np.linalg.norm(mean[i] - point)))
             sources[vertex], weights[vertex] = nearest, (1.0, 0.0, 0.0)
@@ -184,7 +186,9 @@ def unwrap(vertices: Doubles, triangles: Indices) -> Doubles:
     ).tocsr()
     inner = np.setdiff1d(np.arange(count), outer)
     total = np.asarray(weight.sum(1)).ravel()
-    system = coo_matrix((total[inner], (np.arange(len(inner)), np.arange(len(inner))))).tocsr() - weight[inner][:, inner]
+    system = (
+        coo_matrix((total[inner], (np.arange(len(inner)), np.arange(len(inner))))).tocsr() - weight[inner][:, inner]
+    )
     uv = np.zeros((count, 2))
     uv[outer] = ellipse
     uv[inner] = spsolve(system.tocsc(), weight[inner][:, outer] @ ellipse)

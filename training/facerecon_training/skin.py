@@ -18,7 +18,14 @@ SKIN_TONES_BGR = np.array(
 )
 """sRGB, from light to dark, linear between neighbours."""
 HAIR_BGR = np.array(
-    [[0.01, 0.01, 0.01], [0.015, 0.02, 0.035], [0.03, 0.05, 0.09], [0.12, 0.22, 0.36], [0.4, 0.4, 0.4], [0.04, 0.09, 0.22]],
+    [
+        [0.01, 0.01, 0.01],
+        [0.015, 0.02, 0.035],
+        [0.03, 0.05, 0.09],
+        [0.12, 0.22, 0.36],
+        [0.4, 0.4, 0.4],
+        [0.04, 0.09, 0.22],
+    ],
     np.float32,
 )
 IRIS_BGR = np.array([[0.04, 0.07, 0.13], [0.08, 0.18, 0.26], [0.30, 0.35, 0.28], [0.50, 0.38, 0.25]], np.float32)
@@ -47,9 +54,7 @@ def skin_map(head: HeadGeometry) -> SkinMap:
     shell[head.parts["head"]] = 1.0
 
     lips = face * _inside(landmarks[48:60, :2], points[:, :2], 1.5) * (points[:, 2] > landmarks[48, 2] - 6)
-    brows = face * np.maximum(
-        _near_line(landmarks[17:22], points, 4.0), _near_line(landmarks[22:27], points, 4.0)
-    )
+    brows = face * np.maximum(_near_line(landmarks[17:22], points, 4.0), _near_line(landmarks[22:27], points, 4.0))
     lids = face * np.maximum(
         _near_line(landmarks[[36, 37, 38, 39, 40, 41, 36]], points, 2.5),
         _near_line(landmarks[[42, 43, 44, 45, 46, 47, 42]], points, 2.5),

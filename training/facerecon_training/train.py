@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,61 +20,101 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from .backgrounds import background_files
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
-from .config import TrainConfig
+from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
 from .evaluate import evaluate_landmarks, evaluate_people
 from .losses import Teacher, face_loss
 from .model import FaceModel
 from .morphable import MorphableFace
 from .photographs import annotated_photographs
-from .prepare import read_face
+from .prepare import is_clean, read_face
+
+
+class Interrupt:
+    """Ctrl-C waits for the end of the step, so that whole steps are saved; the second one does not wait."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interrupt:
+        # Elsewhere than in the main thread Python sets no signal handlers, and none is needed.
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 def train(config: TrainConfig) -> Path:
-    """Run or resume a training -> the path of the averaged weights. Ctrl-C saves a checkpoint first."""
+    """Run or resume a training -> the path of the averaged weights.
+
+    A resumed run gives the weights of an uninterrupted one. Ctrl-C saves a checkpoint first, then raises
+    KeyboardInterrupt. Raises UsageError when data are missing, ModelRefused for weights or a checkpoint that do not fit.
+    """
     device = choose_device(config.device)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    face = read_face(config.prepared)
+    backgrounds = None if is_clean(config.prepared) else config.data / "backgrounds"
+    if backgrounds:
+        background_files(backgrounds)
     config.run.mkdir(parents=True, exist_ok=True)
     checkpoint_path, weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
-    face = read_face(config.prepared)
-    teacher = Teacher(
-        torch.from_numpy(face.mean).flatten().to(device),
-        torch.from_numpy(face.identity).flatten(1).to(device),
-        torch.from_numpy(face.expression).flatten(1).to(device),
-    )
+    teacher = Teacher.from_face(face, device)
 
     model = start_model(config, face).to(device, memory_format=torch.channels_last)
     average = deepcopy(model).eval()
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.99))
     steps = config.pictures // config.batch.size
     step, log = 0, []
+    running: dict[str, float] = {}
     if checkpoint_path.is_file():
         state = load_checkpoint(checkpoint_path)
-        model.load_state_dict(state["model"])
+        try:
+            model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise UsageError(f"{checkpoint_path} is of another network; give its options, or another --run") from error
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        step, log = state["step"], state["log"]
+        step, log, running = state["step"], state["log"], state.get("running", {})
         print(f"resuming {config.run} at {step * config.batch.size} of {config.pictures} pictures")
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
 
     batches = Batches(
-        config.prepared, config.data / "backgrounds", config.batch, config.augment, config.model.input_size, config.seed, step
+        config.prepared,
+        backgrounds,
+        config.batch,
+        config.augment,
+        config.model.input_size,
+        config.seed,
+        step,
     )
-    loader = iter(DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6))
-    progress = tqdm(total=config.pictures, initial=step * config.batch.size, unit="img", desc="training", smoothing=0.05)
+    loader = iter(
+        DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6, worker_init_fn=leave_interrupts)
+    )
+    progress = tqdm(
+        total=config.pictures, initial=step * config.batch.size, unit="img", desc="training", smoothing=0.05
+    )
     saved = evaluated = time.monotonic()
-    running: dict[str, float] = {}
 
     def checkpoint() -> None:
         state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-        save_checkpoint(checkpoint_path, {**state, "step": step, "log": log})
+        save_checkpoint(checkpoint_path, {**state, "step": step, "log": log, "running": running})
         save_weights(average, weights_path)
         draw_curves(log, config.run / "curves.png")
 
-    try:
-        while step < steps:
+    with Interrupt() as interrupt:
+        while step < steps and not interrupt.asked:
             batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in next(loader)))
             for group in optimizer.param_groups:
                 group["lr"] = group["scale"] * learning_rate(config, step / steps)
@@ -80,7 +123,9 @@ def train(config: TrainConfig) -> Path:
             output, codes = model.with_codes(image)
             loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss)
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate")
+                raise FloatingPointError(
+                    f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate"
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -101,16 +146,26 @@ def train(config: TrainConfig) -> Path:
             if now - saved > 60 * config.checkpoint_minutes:
                 saved = now
                 checkpoint()
-    except KeyboardInterrupt:
-        checkpoint()
-        progress.close()
-        print(f"stopped; run the same command again to go on from {checkpoint_path}")
-        raise
     progress.close()
+    if interrupt.asked:
+        checkpoint()
+        print(f"stopped; run the same command again to go on from {checkpoint_path}")
+        raise KeyboardInterrupt
     log.append({"step": step, **development_figures(average, config)})
     print(json.dumps(log[-1]))
     checkpoint()
     return weights_path
+
+
+def leave_interrupts(worker: int) -> None:
+    """Start of the loader's process: Ctrl-C reaches it too, but the batches of the last step are still wanted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def default_terms(prepared: Path, init: Path | None) -> str:
+    """What weights may be used for: any purpose only if the data are clean and so is what the run starts from."""
+    clean_start = init is None or load_weights(init).config.terms == CLEAN_TERMS
+    return CLEAN_TERMS if is_clean(prepared) and clean_start else RESEARCH_TERMS
 
 
 def choose_device(name: str) -> torch.device:

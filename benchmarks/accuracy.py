@@ -1,0 +1,206 @@
+"""Shipped model and data -> accuracy.md, accuracy.json and a sheet of reconstructed shapes, all through the runtime.
+
+    python benchmarks/accuracy.py --data DATA
+
+Photographs are read from detected boxes, as a user's would be. The sheet shows meshes only: no photograph is copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt import Face, Pipeline, Reconstructor, euler_from_camera, load_template, open_source, read_image
+from facerecon_rt.pose import rmse_mm
+from facerecon_rt.reconstruct import largest, set_from_faces
+from facerecon_rt.types import Floats, Image
+from facerecon_training.evaluate import landmark_figures, pointing_04_angles
+from facerecon_training.photographs import annotated_photographs
+from facerecon_training.prepare import draw_clay
+from tqdm import tqdm
+
+RESULTS = Path(__file__).with_name("results")
+Figures = dict[str, float]
+
+
+def landmarks(reconstructor: Reconstructor, folder: Path) -> tuple[Figures, list[Face]]:
+    """300-W style errors of the face nearest to the annotated one; a photograph where none is near counts as not found."""
+    predicted, truth, faces = [], [], []
+    photographs = list(annotated_photographs(folder))
+    for photograph in tqdm(photographs, desc=folder.name):
+        true = photograph.landmarks
+        centre, size = np.nanmean(true[17:], 0), np.nanmax(np.ptp(true[17:], axis=0))
+        found = reconstructor.faces(read_image(photograph.path))
+        distances = [float(np.linalg.norm(face.landmarks[17:, :2].mean(0) - centre)) for face in found]
+        if distances and min(distances) < 0.6 * size:
+            face = found[int(np.argmin(distances))]
+            faces.append(face)
+            predicted.append(face.landmarks[:, :2])
+            truth.append(true)
+    figures = landmark_figures(np.stack(predicted), np.stack(truth))
+    return {"photographs": len(photographs), "found_percent": 100 * len(faces) / len(photographs), **figures}, faces
+
+
+def head_pose(reconstructor: Reconstructor, folder: Path) -> Figures:
+    """Pointing'04 within +-60 degrees: mean absolute error of pan and tilt after the better sign and the median offset."""
+    wanted = [(path, pointing_04_angles(path)) for path in sorted(folder.glob("person*.jpg"))]
+    nominal, measured, count = [], [], 0
+    for path, angles in tqdm(wanted, desc=folder.name):
+        if angles is None or max(map(abs, angles)) > 60:
+            continue
+        count += 1
+        found = reconstructor.faces(read_image(path))
+        if found:
+            pitch, yaw, _ = euler_from_camera(found[0].frame_from_head)
+            nominal.append(angles)
+            measured.append((pitch, yaw))
+    true, seen = np.array(nominal, float), np.array(measured)
+
+    def error(axis: int) -> float:
+        differences = [sign * seen[:, axis] - true[:, axis] for sign in (1, -1)]
+        return float(min(np.abs(d - np.median(d)).mean() for d in differences))
+
+    return {"photographs": count, "found_percent": 100 * len(seen) / count, "pan_deg": error(1), "tilt_deg": error(0)}
+
+
+def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
+    """Ten photographs each of several people: shape from 1-5 against shape from 6-10, of one person and of two; RMSE in mm
+    after rigid alignment."""
+    halves: list[tuple[Floats, Floats]] = []
+    spreads = []
+    for person in tqdm(sorted(p for p in folder.iterdir() if p.is_dir()), desc=folder.name):
+        faces = [largest(reconstructor.faces(read_image(path))) for path in sorted(person.glob("*.jpg"))]
+        halves.append((set_from_faces(faces[:5]).shape, set_from_faces(faces[5:]).shape))
+        spreads.append(float(set_from_faces(faces).spread_mm.mean()))
+    same = [rmse_mm(first, second) for first, second in halves]
+    other = [rmse_mm(a[i], b[j]) for a, b in combinations(halves, 2) for i in (0, 1) for j in (0, 1)]
+    return {
+        "people": len(halves),
+        "same_person_mm": float(np.mean(same)),
+        "two_people_mm": float(np.mean(other)),
+        "ratio": float(np.mean(other) / np.mean(same)),
+        "spread_mm": float(np.mean(spreads)),
+    }
+
+
+def videos(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
+    """Per video: frames, frames with a face, tracks in all, and how much of the video the longest track covers."""
+    figures = {}
+    for path in sorted(folder.glob("*.mp4")):
+        lengths: dict[int, int] = {}
+        frames = with_face = faces = 0
+        with open_source(path) as source:
+            for scene in Pipeline(reconstructor).run(tqdm(source, desc=path.name)):
+                frames += 1
+                with_face += bool(scene.faces)
+                faces += len(scene.faces)
+                for face in scene.faces:
+                    lengths[face.track or 0] = lengths.get(face.track or 0, 0) + 1
+        figures[path.name] = {
+            "frames": frames,
+            "frames_with_a_face": with_face,
+            "faces_per_frame": faces / max(1, frames),
+            "tracks": len(lengths),
+            "longest_track_percent": 100 * max(lengths.values(), default=0) / max(1, frames),
+        }
+    return figures
+
+
+def sample_clip(reconstructor: Reconstructor, clip: Path) -> Figures:
+    """The repository's rendered clip, whose geometry is known: landmark error in pixels and in eye distances, degrees."""
+    truth = json.loads(clip.with_suffix(".json").read_text())["frames"]
+    pixels, eyes, degrees = [], [], []
+    with open_source(clip) as source:
+        for scene, true in zip(Pipeline(reconstructor).run(source), truth, strict=True):
+            points = np.array(true["landmarks"])
+            for face in scene.faces[:1]:
+                error = float(np.linalg.norm(face.landmarks[:, :2] - points, axis=1).mean())
+                pixels.append(error)
+                eyes.append(100 * error / float(np.linalg.norm(points[36] - points[45])))
+                angles = np.subtract(
+                    euler_from_camera(face.frame_from_head), euler_from_camera(true["frame_from_head"])
+                )
+                degrees.append(np.abs(angles).mean())
+    return {
+        "frames": len(truth),
+        "found": len(pixels),
+        "landmarks_px": float(np.mean(pixels)),
+        "nme_68": float(np.mean(eyes)),
+        "euler_deg": float(np.mean(degrees)),
+    }
+
+
+def shape_sheet(faces: list[Face], count: int = 40, size: int = 140) -> Image:
+    """Neutral shapes of `count` photographs, each from the front and from the side."""
+    triangles = load_template().triangles
+    cells = [
+        np.hstack([draw_clay(face.shape, triangles, yaw, size) for yaw in (0.0, 55.0)])
+        for face in faces[:: max(1, len(faces) // count)][:count]
+    ]
+    return np.vstack([np.hstack(cells[i : i + 5]) for i in range(0, len(cells) - len(cells) % 5, 5)])
+
+
+def markdown(report: dict[str, object]) -> str:
+    """The report as tables."""
+    lines = ["# Accuracy", "", f"`{report['command']}`, {report['machine']}", ""]
+    lines += [f"Model `{report['model']}`, detector `{report['detector']}`.", ""]
+    for title, figures in report["figures"].items():  # type: ignore[attr-defined]
+        lines += [f"## {title}", ""]
+        rows = figures if all(isinstance(value, dict) for value in figures.values()) else {"": figures}
+        names = list(next(iter(rows.values())))
+        lines += ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+        lines += [f"| {row} | " + " | ".join(f"{values[n]:.2f}" for n in names) + " |" for row, values in rows.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what there is data for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help="[models/face.onnx]; several make an ensemble")
+    parser.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
+    parser.add_argument("--data", type=Path, default=os.environ.get("FACERECON_DATA"), help="[$FACERECON_DATA]")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="[benchmarks/results]")
+    options = parser.parse_args()
+    if options.data is None or not options.data.is_dir():
+        parser.error("give --data, or set FACERECON_DATA; training/README.md describes its layout")
+    models = options.model or ["models/face.onnx"]
+    figures: dict[str, object] = {}
+    with Reconstructor(models, detector=options.detector, provider="cpu") as reconstructor:
+        clip = Path("tests/data/talking_head.mp4")
+        figures["Rendered sample clip"] = {clip.name: sample_clip(reconstructor, clip)}
+        benchmark = options.data / "faces" / "lfpw-test"
+        if benchmark.is_dir():
+            figures["Landmarks from detected boxes"], faces = {}, []
+            rows, faces = landmarks(reconstructor, benchmark)
+            figures["Landmarks from detected boxes"] = {benchmark.name: rows}
+            cv2.imwrite(str(options.out / "shapes.jpg"), shape_sheet(faces))
+        if (options.data / "head_pose").is_dir():
+            figures["Head pose (Pointing'04, within 60 degrees)"] = {
+                "all": head_pose(reconstructor, options.data / "head_pose")
+            }
+        if (options.data / "identities").is_dir():
+            figures["Image sets"] = {"identities": identities(reconstructor, options.data / "identities")}
+        if (options.data / "videos").is_dir():
+            figures["Tracking"] = videos(reconstructor, options.data / "videos")
+        report: dict[str, object] = {
+            "command": "python benchmarks/accuracy.py --data DATA",
+            "machine": f"Python {platform.python_version()}, {platform.machine()}, CPU provider",
+            "model": reconstructor.network.sha256[:16],
+            "detector": options.detector.name,
+            "figures": figures,
+        }
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "accuracy.json").write_text(json.dumps(report, indent=1) + "\n")
+    (options.out / "accuracy.md").write_text(markdown(report) + "\n")
+    print(markdown(report))
+
+
+if __name__ == "__main__":
+    main()

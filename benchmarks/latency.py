@@ -1,0 +1,203 @@
+"""Video frames -> how long the whole pipeline takes per frame, beside MediaPipe, in one run.
+
+    python benchmarks/latency.py                                          # ours alone
+    python benchmarks/latency.py --mediapipe-python mp-venv/bin/python    # and MediaPipe 0.10.14, alternating blocks
+
+Scenario: single stream, one face at 720p while tracking, one thread, CPU. Load and warm-up are apart from the figures.
+MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its dependencies
+clash with ours; both workers read the same frames from one file and take turns, block by block, so that whatever else the
+machine does hits both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from facerecon_rt import Pipeline, Reconstructor, open_source
+from facerecon_rt.types import Frame, Image
+
+RESULTS = Path(__file__).with_name("results")
+SIZE = (1280, 720)
+WARM_UP = 60
+BLOCK = 150
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GLOG_minloglevel": "3",
+}
+
+
+def frames_at_720p(video: Path) -> Image:
+    """A video -> (N, 720, 1280, 3) uint8: each frame in the middle of a 720p one, edges continued."""
+    frames = []
+    with open_source(video) as source:
+        for frame in source:
+            height, width = frame.image.shape[:2]
+            scale = min(1.0, SIZE[1] / height, SIZE[0] / width)
+            image = cv2.resize(frame.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            top, left = (SIZE[1] - image.shape[0]) // 2, (SIZE[0] - image.shape[1]) // 2
+            bottom, right = SIZE[1] - image.shape[0] - top, SIZE[0] - image.shape[1] - left
+            frames.append(cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE))
+    return np.stack(frames)
+
+
+def work(frames_file: Path, models: list[str], detector: str | None) -> None:
+    """The worker: for every number N on the standard input, N frames; answers with one JSON line."""
+    cv2.setNumThreads(1)
+    frames = np.load(frames_file, mmap_mode="r")
+    started = time.perf_counter()
+    with Reconstructor(models, detector=detector, provider="cpu", threads=1) as reconstructor:
+        load_ms = 1000 * (time.perf_counter() - started)
+        pipeline = Pipeline(reconstructor)
+        index = 0
+        for line in sys.stdin:
+            milliseconds, cpu, stages, found = [], [], [], 0
+            for _ in range(int(line)):
+                image = np.array(frames[index % len(frames)])
+                index += 1
+                wall, busy = time.perf_counter(), time.process_time()
+                scene = pipeline.process(Frame(image, "clip", index, still=False))
+                milliseconds.append(1000 * (time.perf_counter() - wall))
+                cpu.append(1000 * (time.process_time() - busy))
+                stages.append(dict(scene.stages_ms))
+                found += bool(scene.faces)
+            reply = {"ms": milliseconds, "cpu_ms": cpu, "stages_ms": stages, "found": found, "load_ms": load_ms}
+            print(json.dumps(reply), flush=True)
+
+
+class Worker:
+    """A process that times frames when told to."""
+
+    def __init__(self, name: str, command: list[str]) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT}
+        )
+        self.replies: list[dict[str, Any]] = []
+
+    def time(self, count: int) -> dict[str, Any]:
+        """Have it do `count` frames."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} ended: see its messages above")
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+    def figures(self) -> dict[str, float]:
+        """Percentiles over all blocks."""
+        ms = np.concatenate([reply["ms"] for reply in self.replies])
+        cpu = np.concatenate([reply["cpu_ms"] for reply in self.replies])
+        named = {f"p{p}": float(np.percentile(ms, p)) for p in (50, 90, 95, 99)}
+        return {
+            **named,
+            "max": float(ms.max()),
+            "variation": float(ms.std() / ms.mean()),
+            "cpu_ms": float(cpu.mean()),
+            "frames": float(len(ms)),
+            "found_percent": 100 * sum(reply["found"] for reply in self.replies) / len(ms),
+            "load_ms": float(self.replies[0]["load_ms"]),
+        }
+
+
+def stage_medians(worker: Worker) -> dict[str, float]:
+    """Median milliseconds per stage."""
+    stages = [stage for reply in worker.replies for stage in reply["stages_ms"]]
+    return {name: float(np.median([stage[name] for stage in stages])) for name in stages[0]} if stages else {}
+
+
+def machine() -> str:
+    """Processor, cores, versions."""
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").open() if "model name" in line), "")
+    packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "numpy", "opencv-python-headless"))
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    return f"{cpu or platform.machine()}, {os.cpu_count()} cores, load {load}; Python {platform.python_version()}, {packages}"
+
+
+def report(workers: list[Worker], options: argparse.Namespace, sha256: str) -> str:
+    """Markdown."""
+    names = list(workers[0].figures())
+    lines = [
+        "# Latency",
+        "",
+        "Single stream, one face at 1280x720 while tracking, one thread, CPU, fp32; ms per frame.",
+        "",
+    ]
+    lines += [machine(), "", f"Model `{sha256}`, {Path(options.video).name}, {BLOCK} frames a block, alternating.", ""]
+    lines += ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for worker in workers:
+        figures = worker.figures()
+        lines.append(f"| {worker.name} | " + " | ".join(f"{figures[name]:.2f}" for name in names) + " |")
+    medians = stage_medians(workers[0])
+    lines += ["", "Ours by stage, median ms: " + ", ".join(f"{k} {v:.2f}" for k, v in medians.items()) + "."]
+    if len(workers) == 2:
+        ours, peer = workers[0].figures(), workers[1].figures()
+        lines += [
+            "",
+            f"Ours over {workers[1].name}: "
+            + ", ".join(f"{n} {ours[n] / peer[n]:.2f}" for n in ("p50", "p90", "cpu_ms")),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Take turns, then report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help="[models/face.onnx]; several make an ensemble")
+    parser.add_argument("--detector", help="[face_detector.onnx beside the model]")
+    parser.add_argument("--video", default="tests/data/talking_head.mp4", help="[%(default)s]")
+    parser.add_argument("--blocks", type=int, default=10, help=f"of {BLOCK} frames each [%(default)s]")
+    parser.add_argument("--mediapipe-python", help="python of an environment with mediapipe==0.10.14")
+    parser.add_argument("--out", type=Path, default=RESULTS / "latency.md", help="[%(default)s]")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    models = options.model or ["models/face.onnx"]
+    if options.worker:
+        work(options.worker, models, options.detector)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        frames_file = Path(folder) / "frames.npy"
+        np.save(frames_file, frames_at_720p(Path(options.video)))
+        ours = [sys.executable, __file__, "--worker", str(frames_file)]
+        for model in models:
+            ours += ["--model", model]
+        ours += ["--detector", options.detector] if options.detector else []
+        workers = [Worker("facerecon-rt", ours)]
+        if options.mediapipe_python:
+            peer = [options.mediapipe_python, str(Path(__file__).with_name("mediapipe_worker.py")), str(frames_file)]
+            workers.append(Worker("MediaPipe 0.10.14 FaceMesh", peer))
+        for worker in workers:
+            worker.time(WARM_UP)
+        for _ in range(options.blocks):
+            for worker in workers:
+                worker.replies.append(worker.time(BLOCK))
+        for worker in workers:
+            worker.process.communicate()
+    with Reconstructor(models, detector=options.detector, provider="cpu") as reconstructor:
+        sha256 = reconstructor.network.sha256[:16]
+    text = report(workers, options, sha256)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text)
+    options.out.with_suffix(".json").write_text(
+        json.dumps({worker.name: worker.figures() for worker in workers}, indent=1) + "\n"
+    )
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The contract survives its JSON, and whatever is not one is refused in one line that says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from facerecon_rt.contract import BLENDSHAPES, CONTRACT_VERSION, OUTPUTS, ModelContract
+from facerecon_rt.errors import ModelRefused
+
+CONTRACT = ModelContract(128, 4032, "ab12", "mobile", "int8", terms="research only", weights_sha256="cd34")
+
+
+def with_value(name: str, value: object) -> str:
+    return json.dumps({**json.loads(CONTRACT.to_json()), name: value})
+
+
+def test_a_contract_survives_its_json() -> None:
+    assert ModelContract.from_json(CONTRACT.to_json()) == CONTRACT
+
+
+def test_fields_of_later_releases_are_left_aside() -> None:
+    assert ModelContract.from_json(with_value("tongue", {"length_mm": 40})) == CONTRACT
+
+
+def test_fields_with_a_default_may_be_missing() -> None:
+    value = {"version": CONTRACT_VERSION, "input_size": 64, "vertex_count": 68, "template_sha256": "a", "backbone": "b"}
+    assert ModelContract.from_json(json.dumps(value)) == ModelContract(64, 68, "a", "b")
+
+
+def test_there_are_53_blendshapes_and_6_outputs() -> None:
+    assert len(set(BLENDSHAPES)) == 53
+    assert len(OUTPUTS) == 6
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ModelContract)])
+@pytest.mark.parametrize("value", [None, True, 1.5, [], {}, [["jawOpen"]], [1], "a\nb", float("nan")], ids=repr)
+def test_a_field_of_the_wrong_type_is_refused_in_one_line(name: str, value: Any) -> None:
+    with pytest.raises(ModelRefused, match=f"{name}|blendshape names|version") as caught:
+        ModelContract.from_json(with_value(name, value))
+    assert "\n" not in str(caught.value)
+    assert "export" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("input_size", 31, "input_size 31"),
+        ("input_size", 1025, "input_size 1025"),
+        ("input_size", "128", "input_size is no integer"),
+        ("vertex_count", 67, "vertex_count 67"),
+        ("precision", "fp8", "'fp8' is not one of fp32, fp16, int8"),
+        ("outputs", list(reversed(OUTPUTS)), "outputs"),
+        ("outputs", [*OUTPUTS, "tongue"], "outputs"),
+        ("blendshapes", "jawOpen", "blendshapes is no list"),
+        ("blendshapes", ["jawOpen", 1], "blendshapes is no text"),
+        ("blendshapes", ["jawOpen", "jawOpen"], "repeated"),
+        ("terms", "free\nfor all", "terms is no text of one line"),
+        ("backbone", "\x1b[31mred", "backbone is no text of one line"),
+        ("version", 2, "contract version is 2, this runtime reads 1"),
+        ("version", "1", "version is no integer"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(name: str, value: object, says: str) -> None:
+    with pytest.raises(ModelRefused, match=says):
+        ModelContract.from_json(with_value(name, value))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("1" * 5000, "is not JSON"),
+        ("null", "has no version"),
+        ("[]", "has no version"),
+        ("{}", "has no version"),
+        ('{"version": 9}', "contract version is 9"),
+        ('{"version": 1, "input_size": 64}', "lacks backbone, template_sha256, vertex_count"),
+    ],
+)
+def test_what_is_no_contract_is_refused(text: str, says: str) -> None:
+    with pytest.raises(ModelRefused, match=says) as caught:
+        ModelContract.from_json(text)
+    assert "export the model again" in str(caught.value)
+
+
+def test_check_refuses_what_was_built_by_hand() -> None:
+    CONTRACT.check()
+    with pytest.raises(ModelRefused, match="blendshapes is no list"):
+        dataclasses.replace(CONTRACT, blendshapes=["jawOpen"]).check()  # type: ignore[arg-type]
+    with pytest.raises(ModelRefused, match="contract version is 2"):
+        dataclasses.replace(CONTRACT, version=2).check()
+
+
+def test_importing_the_package_loads_neither_torch_nor_onnx_nor_onnx_runtime() -> None:
+    heavy = ("torch", "onnx", "onnxruntime", "trimesh", "scipy")
+    program = f"import facerecon_rt, facerecon_rt.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,162 @@
+"""Rotations, Euler angles and fits, against numbers worked out by hand. Frame axes: x right, y down, z away."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from facerecon_rt.pose import (
+    euler_from_camera,
+    fit_camera,
+    mean_rotation,
+    nearest_rotation,
+    rigid_align,
+    rmse_mm,
+    rotation_angle_deg,
+    rotation_from_euler,
+    split_camera,
+)
+from facerecon_rt.template import load_template
+from numpy.typing import ArrayLike
+
+HALF, ROOT = 0.5, math.sqrt(3) / 2  # sine and cosine of 30 degrees
+LEFT, UP, NOSE = np.eye(3)  # of the head
+
+
+def camera_of(rotation: ArrayLike, scale: float = 1.0, at: ArrayLike = (0.0, 0.0, 0.0)) -> np.ndarray:
+    return np.column_stack([scale * np.asarray(rotation), at])
+
+
+def test_a_head_that_faces_the_camera_has_no_angles() -> None:
+    np.testing.assert_array_equal(rotation_from_euler(0, 0, 0), np.diag([1, -1, -1]))
+    assert euler_from_camera(camera_of(np.diag([1, -1, -1]))) == (0, 0, 0)
+
+
+def test_yaw_is_positive_when_the_subject_turns_to_their_left() -> None:
+    """Their left is the right of the picture."""
+    np.testing.assert_allclose(rotation_from_euler(0, 30, 0) @ NOSE, [HALF, 0, -ROOT], atol=1e-12)
+    np.testing.assert_allclose(rotation_from_euler(0, 30, 0) @ UP, [0, -1, 0], atol=1e-12)
+
+
+def test_pitch_is_positive_when_the_subject_looks_up() -> None:
+    np.testing.assert_allclose(rotation_from_euler(30, 0, 0) @ NOSE, [0, -HALF, -ROOT], atol=1e-12)
+    np.testing.assert_allclose(rotation_from_euler(30, 0, 0) @ LEFT, [1, 0, 0], atol=1e-12)
+
+
+def test_roll_is_positive_when_the_head_leans_to_the_subjects_left() -> None:
+    np.testing.assert_allclose(rotation_from_euler(0, 0, 30) @ UP, [HALF, -ROOT, 0], atol=1e-12)
+    np.testing.assert_allclose(rotation_from_euler(0, 0, 30) @ NOSE, [0, 0, -1], atol=1e-12)
+
+
+def test_roll_comes_first_then_pitch_then_yaw() -> None:
+    """Looking 30 degrees up and then turning by 90: the nose points to the left and up."""
+    np.testing.assert_allclose(rotation_from_euler(30, 90, 0) @ NOSE, [ROOT, -HALF, 0], atol=1e-12)
+    # Rolled before all that, the nose stays where it is.
+    np.testing.assert_allclose(rotation_from_euler(30, 90, 77) @ NOSE, [ROOT, -HALF, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("linear", "angles"),
+    [
+        # Columns: where the head's left, up and nose go. The first looks to the right edge of the picture.
+        ([[0, 0, 1], [0, -1, 0], [1, 0, 0]], (0, 90, 0)),
+        ([[0, 0, -1], [0, -1, 0], [-1, 0, 0]], (0, -90, 0)),
+        ([[0, 1, 0], [1, 0, 0], [0, 0, -1]], (0, 0, 90)),
+        ([[-1, 0, 0], [0, 1, 0], [0, 0, -1]], (0, 0, 180)),
+        ([[1, 0, 0], [0, -ROOT, -HALF], [0, HALF, -ROOT]], (30, 0, 0)),
+    ],
+)
+def test_angles_of_a_camera_written_by_hand(linear: ArrayLike, angles: tuple[float, float, float]) -> None:
+    found = euler_from_camera(camera_of(linear, 3.0, (100, 200, 300)))
+    np.testing.assert_allclose(np.abs(found) if 180 in angles else found, angles, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pitch", "yaw", "roll"), list(itertools.product((-89, -40, 0, 15), (-170, -90, 0, 25), (-135, 0, 60)))
+)
+def test_angles_come_back(pitch: float, yaw: float, roll: float) -> None:
+    camera = camera_of(rotation_from_euler(pitch, yaw, roll), 0.7, (5, 6, 7))
+    np.testing.assert_allclose(euler_from_camera(camera), (pitch, yaw, roll), atol=1e-6)
+
+
+@pytest.mark.parametrize("pitch", [90.0, -90.0])
+@pytest.mark.parametrize("yaw", [-120.0, 0.0, 35.0])
+def test_straight_up_and_down_roll_is_zero_and_the_rotation_still_comes_back(pitch: float, yaw: float) -> None:
+    rotation = rotation_from_euler(pitch, yaw, 20)
+    angles = euler_from_camera(camera_of(rotation))
+    assert angles[0] == pytest.approx(pitch, abs=1e-4)
+    assert angles[2] == 0
+    np.testing.assert_allclose(rotation_from_euler(*angles), rotation, atol=1e-6)
+
+
+def test_a_camera_is_split_into_scale_rotation_and_translation() -> None:
+    rotation = rotation_from_euler(10, 20, 30)
+    scale, found, translation = split_camera(camera_of(rotation, 2.5, (1, 2, 3)))
+    assert scale == pytest.approx(2.5)
+    np.testing.assert_allclose(found, rotation, atol=1e-12)
+    np.testing.assert_array_equal(translation, [1, 2, 3])
+
+
+def test_the_nearest_rotation_is_one_and_never_a_mirror() -> None:
+    matrices = np.random.default_rng(0).normal(size=(20, 3, 3))
+    rotations = nearest_rotation(matrices)
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (20, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotations), 1)
+    np.testing.assert_allclose(nearest_rotation(3 * rotations), rotations, atol=1e-12)
+    np.testing.assert_allclose(nearest_rotation(np.diag([3.0, 2.0, -1.0])), np.eye(3), atol=1e-12)
+
+
+def test_the_mean_of_turning_left_and_right_looks_straight_on() -> None:
+    left, right, straight = (rotation_from_euler(0, yaw, 0) for yaw in (40, -40, 0))
+    np.testing.assert_allclose(mean_rotation([left, right]), straight, atol=1e-12)
+
+
+def test_the_mean_rotation_can_be_weighed() -> None:
+    """tan(mean) = 3 sin 60 / (1 + 3 cos 60)."""
+    mean = mean_rotation([rotation_from_euler(0, 0, 0), rotation_from_euler(0, 60, 0)], [1, 3])
+    expected = math.degrees(math.atan2(3 * ROOT, 1 + 3 * HALF))
+    np.testing.assert_allclose(mean, rotation_from_euler(0, expected, 0), atol=1e-12)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-4, 30.0, 90.0, 179.999, 180.0])
+def test_the_angle_between_rotations_is_the_one_they_were_turned_by(angle: float) -> None:
+    start = rotation_from_euler(10, -20, 30)
+    for turn in (rotation_from_euler(0, angle, 0), rotation_from_euler(0, 0, -angle)):
+        turned = start @ rotation_from_euler(0, 0, 0).T @ turn
+        assert rotation_angle_deg(start, turned) == pytest.approx(angle, abs=1e-6)
+
+
+def test_fit_camera_recovers_a_known_camera() -> None:
+    """Up to its depth, which pixels do not tell: it is 0 at the middle of the points."""
+    points = load_template().landmark_positions.astype(np.float64)
+    camera = camera_of(rotation_from_euler(-12, 34, 56), 1.7, (320, 240, 0))
+    seen = points @ camera[:, :3].T + camera[:, 3]
+    found = fit_camera(points, seen[:, :2])
+    np.testing.assert_allclose(found[:, :3], camera[:, :3], atol=1e-5)
+    np.testing.assert_allclose(found[:2, 3], camera[:2, 3], atol=1e-4)
+    assert (points @ found[2, :3] + found[2, 3]).mean() == pytest.approx(0, abs=1e-4)
+
+
+def test_fit_camera_gives_a_scaled_rotation_for_points_that_do_not_fit() -> None:
+    points = load_template().landmark_positions.astype(np.float64)
+    noise = np.random.default_rng(0)
+    camera = fit_camera(points, noise.normal(size=(68, 2)) * 40)
+    scale, rotation, _ = split_camera(camera)
+    np.testing.assert_allclose(camera[:, :3], scale * rotation, atol=1e-5)
+
+
+def test_kabsch_undoes_a_movement_and_never_mirrors() -> None:
+    points = load_template().landmark_positions.astype(np.float64)
+    moved = points @ rotation_from_euler(20, -50, 80).T + [10, 20, 30]
+    np.testing.assert_allclose(rigid_align(moved, points), points, atol=1e-9)
+    lopsided = points + np.where(points[:, :1] > 0, [[0.0, 12.0, 0.0]], 0.0)
+    mirrored = lopsided * [-1, 1, 1]
+    assert rmse_mm(mirrored, lopsided) > 1
+
+
+def test_rmse_is_what_no_movement_takes_away() -> None:
+    cross = np.vstack([np.eye(3), -np.eye(3)])
+    assert rmse_mm(cross @ rotation_from_euler(5, 6, 7).T + 100, cross) == pytest.approx(0, abs=1e-9)
+    assert rmse_mm(3 * cross, cross) == pytest.approx(2)

@@ -1,0 +1,55 @@
+"""Photographs without faces, or random numbers -> what stands behind faces, hides parts of them, and is no face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt.errors import UsageError
+from facerecon_rt.types import Image
+
+INVENTED_SIZE = 192
+
+
+def background_files(folder: Path) -> list[Path]:
+    """Every .jpg of a folder. Raises UsageError when there is none."""
+    files = sorted(folder.glob("*.jpg"))
+    if not files:
+        raise UsageError(f"{folder} holds no .jpg; put photographs without faces there, or prepare with --clean")
+    return files
+
+
+def read_backgrounds(files: Sequence[Path]) -> list[Image]:
+    """Those that are readable images."""
+    images = (cv2.imread(str(file), cv2.IMREAD_COLOR) for file in files)
+    return [np.asarray(image, np.uint8) for image in images if image is not None]
+
+
+def random_patch(images: Sequence[Image], random: np.random.Generator, smallest: float, largest: float) -> Image:
+    """A random square of a random image, its side between two fractions of the image's shorter one.
+
+    Without images, all of an invented one.
+    """
+    if not images:
+        return invented_picture(random)
+    image = images[random.integers(len(images))]
+    side = int(random.uniform(smallest, largest) * min(image.shape[:2]))
+    y, x = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
+    return image[y : y + side, x : x + side]
+
+
+def invented_picture(random: np.random.Generator) -> Image:
+    """(192, 192, 3) uint8 BGR: a colour gradient under smooth coloured noise of several grain sizes.
+
+    Amplitude falls with spatial frequency as in photographs (Field, JOSA A 1987).
+    """
+    whole = (INVENTED_SIZE, INVENTED_SIZE)
+    picture = cv2.resize(random.uniform(0, 255, (2, 2, 3)).astype(np.float32), whole, interpolation=cv2.INTER_LINEAR)
+    strength, colourful = random.uniform(0, 80), random.uniform(0, 1)
+    for octave, cells in enumerate((3, 6, 12, 24, 48)):
+        grain = random.normal(size=(cells, cells, 3)).astype(np.float32)
+        grain = colourful * grain + (1 - colourful) * grain[..., :1]
+        picture += strength / 2**octave * cv2.resize(grain, whole, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(picture.clip(0, 255), np.uint8)
