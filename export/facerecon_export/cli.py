@@ -14,6 +14,8 @@ EPILOG = """\
 examples:
   facerecon-export models/face.safetensors -o models/
       writes models/face.onnx
+  facerecon-export models/face_detector.safetensors
+      a face detector's weights work as well: models/face_detector.onnx
   facerecon-export runs/today/best.safetensors -o models/face.onnx --crops my-photographs/
       verifies on your own photographs
 
@@ -31,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         target = target_path(args.weights, args.output)
-        export_face_model = _exporter()
-        export_face_model(args.weights, target, args.crops, partial(print, flush=True))
+        export_weights = _exporter()
+        export_weights(args.weights, target, args.crops, partial(print, flush=True))
     except FaceReconError as error:
         print(f"facerecon-export: {error}", file=sys.stderr)
         return error.exit_code
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("weights", type=Path, help="FaceModel weights, a .safetensors file from facerecon-train")
+    parser.add_argument("weights", type=Path, help="weights of a FaceModel or detector: a .safetensors file of facerecon-train")
     parser.add_argument(
         "-o",
         "--output",
@@ -79,12 +81,12 @@ def _parser() -> argparse.ArgumentParser:
 def _exporter() -> Callable[[Path, Path, Path | None, Callable[[str], None]], object]:
     """PyTorch and onnx take seconds to load, so they are loaded after the arguments were understood."""
     try:
-        from .to_onnx import export_face_model
+        from .to_onnx import export_weights
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("facerecon"):
             raise
         raise UsageError(f"{error.name} is not installed: pip install 'facerecon-rt[export]'") from error
-    return export_face_model
+    return export_weights
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.session import open_ort_session
 from facerecon_rt.types import Floats, Image
 from facerecon_training.detector import FaceDetectorNet
+from facerecon_training.detector_config import SCORE
 from facerecon_training.detector_train import load_weights
 from torch import Tensor, nn
 
@@ -26,9 +27,6 @@ from .stamp import stamp
 from .to_onnx import VerificationError, export_onnx
 from .wrapper import take_images
 
-DEFAULT_SCORE = 0.45
-"""Chosen on what training kept aside, `detector_train.choose_score`: from 0.35 to 0.6 the same faces are found as they
-are, higher loses faces of 10 pixels, lower sees more faces in backgrounds."""
 TERMS = "research use: trained on annotated photographs under research terms, see the model card"
 TOLERANCE = 1e-3
 """The largest difference of a score (0..1), of a centre (sides) or of a side's logarithm: float32 in another order."""
@@ -48,7 +46,7 @@ class DetectorGraph(nn.Module):
 
 
 def export_detector(
-    weights: Path, target: Path, say: Callable[[str], None], *, score: float = DEFAULT_SCORE, terms: str = TERMS
+    weights: Path, target: Path, say: Callable[[str], None], *, score: float = SCORE, terms: str = TERMS
 ) -> float:
     """`weights` (.safetensors) -> `target` (.onnx), verified -> the largest difference from PyTorch.
 

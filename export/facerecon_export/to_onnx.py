@@ -18,7 +18,9 @@ from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.session import FaceSession
 from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights
+from facerecon_training.detector_config import DETECTOR_MARK
 from facerecon_training.model import FaceModel
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .crops import verification_crops
@@ -32,6 +34,30 @@ OPSET = 20
 
 class VerificationError(FaceReconError):
     """The exported file does not answer as the model does; it was not put in place."""
+
+
+def export_weights(weights: Path, target: Path, crops: Path | None, say: Callable[[str], None]) -> None:
+    """FaceModel or detector weights (the file itself says which) -> a verified ONNX file.
+
+    Raises what `export_face_model` and `detector.export_detector` raise.
+    """
+    if is_detector(weights):
+        from .detector import export_detector
+
+        if crops is not None:
+            raise UsageError("--crops is for FaceModel weights; a detector is verified on whole photographs")
+        export_detector(weights, target, say)
+    else:
+        export_face_model(weights, target, crops, say)
+
+
+def is_detector(weights: Path) -> bool:
+    """Does this .safetensors file hold a face detector? False for anything that cannot be read."""
+    try:
+        with safe_open(weights, "pt") as file:
+            return DETECTOR_MARK in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def export_face_model(weights: Path, target: Path, crops: Path | None, say: Callable[[str], None]) -> list[Row]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,8 +31,13 @@ log = logging.getLogger("facerecon_rt")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Console script; returns the exit code: 0, 2 usage, 3 model refused, 4 provider missing, 5 source, 130 Ctrl-C."""
+    if sys.stderr is None:
+        # Closed by whoever started us: what there is to say, nobody reads.
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     options = build_parser().parse_args(arguments)
     _log_to_stderr(quiet=options.quiet)
+    # So do systemd and Docker stop a program: what is open is finished as on Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.set:
             _run_set(options)
@@ -47,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.warning("interrupted; what was written is whole")
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -65,27 +73,36 @@ examples:
   facerecon-rt --model a.onnx --model b.onnx --input photo.jpg          (an ensemble)
 
 exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 source missing, unreadable or lost,
-130 interrupted (files written so far are valid)""",
+130 interrupted, by Ctrl-C or SIGTERM (files written so far are valid)""",
     )
     parser.add_argument(
-        "--model", action="append", required=True, metavar="FILE", help="FaceModel .onnx; several make an ensemble"
+        "--model",
+        action="append",
+        required=True,
+        type=_name,
+        metavar="FILE",
+        help="FaceModel .onnx; several make an ensemble",
     )
     parser.add_argument(
         "--input",
         action="append",
         required=True,
+        type=_name,
         metavar="X",
         help="cam0, /dev/video0, rtsp://…, http://…, a video, a photograph, a folder or a glob; may be repeated",
     )
     parser.add_argument(
         "--output",
         action="append",
+        type=_name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
         f".obj .ply .glb; a folder takes all of them; may be repeated [{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
-    faces.add_argument("--detector", metavar="FILE", help="ours or a YuNet .onnx [face_detector.onnx beside the model]")
+    faces.add_argument(
+        "--detector", type=_name, metavar="FILE", help="ours or a YuNet .onnx [face_detector.onnx beside the model]"
+    )
     faces.add_argument(
         "--det-every", type=_positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
     )
@@ -123,6 +140,13 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     return parser
 
 
+def _name(text: str) -> str:
+    if not text:
+        # A path to pathlib, the current folder; on a command line, a variable that was never set.
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
@@ -149,7 +173,7 @@ def _run(options: argparse.Namespace) -> None:
         log.info("%s", reconstructor.choice)
         progress = Progress(quiet=options.quiet or "-" in targets)
         try:
-            frames = limited(frames_of(options.input), options.frames)
+            frames = stack.enter_context(closing(limited(frames_of(options.input), options.frames)))
             for scene in pipeline.run(frames, sinks):
                 progress.show(scene)
         finally:
@@ -281,7 +305,7 @@ class Progress:
             spent = sum(ms for stage, ms in scene.stages_ms.items() if stage != "capture")
             rate = self._frames / (self._shown - self._started)
             where = f"{scene.frame.source[-60:]}  frame {scene.frame.index}"
-            line = f"{where}  {len(scene.faces)} faces  {spent:.1f} ms  {rate:.1f} fps"
+            line = f"{where}  {_count(len(scene.faces), 'face')}  {spent:.1f} ms  {rate:.1f} fps"
             print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
@@ -293,7 +317,11 @@ class Progress:
                 log.warning("%s: no face found", source)
         if not self._quiet and self._frames:
             seconds = time.monotonic() - self._started
-            log.info("%d frames, %d faces, %.1f s", self._frames, self._faces, seconds)
+            log.info("%s, %s, %.1f s", _count(self._frames, "frame"), _count(self._faces, "face"), seconds)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _say_where(targets: Sequence[str]) -> None:

@@ -149,7 +149,7 @@ class DetectorContract:
         """Read what `to_json` wrote. Raises ModelRefused on anything else."""
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelRefused(f"its {DETECTOR_KEY} is not JSON ({error}); export the detector again") from error
         if not isinstance(value, dict) or (value.get("version"), value.get("kind")) != (
             DETECTOR_VERSION,

@@ -297,6 +297,8 @@ class Reconstructor:
 
     def detect(self, image: Image) -> list[Square]:
         """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UsageError(f"a picture is {image.dtype} {image.shape}; give uint8 (H, W, 3) BGR, as read_image does")
         detector = self._detector
         if isinstance(detector, (str, Path)):
             large = max(image.shape[:2]) >= LARGE_PIXELS

@@ -94,6 +94,8 @@ class FaceSession:
                     # As half precision does where it overflows. Nothing after this could make sense of it.
                     raise ModelRefused(f"{self.path}: output {name} is not finite; use the fp32 model")
                 arrays[name] = array
+            if (np.linalg.det(arrays["crop_from_head"][..., :3]) <= 0).any():
+                raise ModelRefused(f"{self.path}: output crop_from_head mirrors or flattens; export the model again")
         return RawFaces(**arrays)
 
     def close(self) -> None:

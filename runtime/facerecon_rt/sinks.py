@@ -72,6 +72,8 @@ def open_sink(
         raise UsageError(f"there is no style {style!r}; choose from {', '.join(SINK_STYLES)}")
     paint = painter(style, template)
     if target == "-":
+        if sys.stdout is None:
+            raise UsageError("cannot write to standard output: it is closed; give a file")
         return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
     path = Path(target)
     suffix = path.suffix.lower()
@@ -236,6 +238,10 @@ class FolderSink:
         """Makes the folder. Raises UsageError when it cannot be made or written to."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise UsageError(
+                f"cannot write {folder}: it is no folder; give files a suffix, as in .jsonl, or - for stdout"
+            ) from error
         except OSError as error:
             raise cannot_write(folder, error) from error
         self._folder = folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -59,6 +60,14 @@ class Track:
         if self.missed:
             return self._square
         return replace(self._square, x=self._square.x + self._motion[0], y=self._square.y + self._motion[1])
+
+    def distance(self, square: Square) -> float:
+        """How far a lost face would have come, in crop sides: from its last place, or had it walked on since."""
+        dx, dy = square.x - self._square.x, square.y - self._square.y
+        # `_motion` is half a step.
+        walked_x, walked_y = (2.0 * self.missed * half_step for half_step in self._motion)
+        nearest = min(math.hypot(dx, dy), math.hypot(dx - walked_x, dy - walked_y))
+        return nearest / max(square.side, self._square.side)
 
     def update(self, face: Face) -> Face:
         """The face seen in this frame -> the same face with the track's number and its shape averaged over time.
@@ -130,13 +139,11 @@ class Tracker:
         return faces
 
     def _lost_near(self, face: Face, taken: Sequence[Track]) -> Track | None:
-        """The lost track whose last place is nearest, if it is within a face's width and of like size."""
+        """The lost track that is nearest, if it is within a face's width and of like size."""
         square = square_from_camera(face.frame_from_head)
         near = []
         for track in self.tracks:
-            last = track.next_square()
-            distance = float(np.hypot(square.x - last.x, square.y - last.y)) / max(square.side, last.side)
-            alike = 0.5 < square.side / last.side < 2.0
+            distance, alike = track.distance(square), 0.5 < square.side / track.next_square().side < 2.0
             if track.missed and alike and distance < 0.75 and all(track is not other for other in taken):
                 near.append((distance, track.number, track))
         return min(near)[2] if near else None

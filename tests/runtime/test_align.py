@@ -121,19 +121,6 @@ def test_a_quarter_turn_is_a_piece_turned_pixel_by_pixel() -> None:
     assert np.array_equal(align(image, square, SIZE).image, np.rot90(image[70 : 70 + SIZE, 50 : 50 + SIZE]))
 
 
-@pytest.mark.parametrize("scale", [3, 5, 10])
-def test_a_large_photograph_is_averaged_block_by_block(scale: int) -> None:
-    image = noise(80 * scale, 90 * scale)
-    corner = 8 * scale
-    square = Square(corner + (SIZE * scale - 1) / 2, corner + (SIZE * scale - 1) / 2, SIZE * scale)
-    part = image[corner : corner + SIZE * scale, corner : corner + SIZE * scale].astype(np.float64)
-    blocks = part.reshape(SIZE, scale, SIZE, scale, 3).mean((1, 3))
-    crop = align(image, square, SIZE).image.astype(np.float64)
-    # The frame is reduced with a margin of a pixel, so its blocks lie a fraction of a crop pixel off these.
-    assert np.corrcoef(crop.ravel(), blocks.ravel())[0, 1] > 0.9
-    assert np.abs(crop.mean() - blocks.mean()) < 1
-
-
 @pytest.mark.parametrize("roll", [0.0, 0.5, -2.0])
 @pytest.mark.parametrize("scale", [0.4, 1.0, 1.9, 2.1, 3.7, 11.0])
 def test_a_dot_lies_where_the_mapping_says(scale: float, roll: float) -> None:
@@ -180,8 +167,9 @@ def test_a_frontal_face_fits_into_its_crop() -> None:
 @pytest.mark.parametrize("side", [40.0, 400.0])
 def test_outside_the_frame_the_crop_is_black(side: float) -> None:
     crop = align(np.full((500, 500, 3), 255, np.uint8), Square(0, 250, side), SIZE).image
-    assert (crop[:, : SIZE // 2 - 1] == 0).all()
-    assert (crop[:, SIZE // 2 + 1 :] == 255).all()
+    # Between them lies one pixel of the frame, blended.
+    assert (crop[:, : SIZE // 2 - 2] == 0).all()
+    assert (crop[:, SIZE // 2 + 2 :] == 255).all()
 
 
 @pytest.mark.parametrize("square", [Square(-500, 50, 100), Square(50, 1e6, 3000, 1.0), Square(1e7, -1e7, 20)])

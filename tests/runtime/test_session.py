@@ -216,6 +216,27 @@ def test_a_file_that_computes_another_shape_than_it_declares_is_refused(tiny_mod
         session.run(crops([1, 2]))
 
 
+@pytest.mark.parametrize(
+    ("constant", "value", "says"),
+    [
+        ("most", np.nan, "output confidence is not finite; use the fp32 model"),
+        ("jaw_open", np.inf, "output vertices is not finite"),
+        ("camera", 0.0, "output crop_from_head mirrors or flattens"),
+    ],
+)
+def test_numbers_that_nothing_can_be_made_of_are_refused(
+    tiny_model: Path, tmp_path: Path, constant: str, value: float, says: str
+) -> None:
+    def overflow(model: ModelProto) -> None:
+        tensor = next(tensor for tensor in model.graph.initializer if tensor.name == constant)
+        full = np.full(tuple(tensor.dims), value, np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(full, constant))
+
+    session = FaceSession(edited(tiny_model, tmp_path / "edited.onnx", overflow))
+    with session, pytest.raises(ModelRefused, match=says):
+        session.run(crops([1, 2]))
+
+
 def test_external_data_never_reaches_onnx_runtime(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny_model.with_name("external.onnx")
     onnx.save(onnx.load(tiny_model), path, save_as_external_data=True, location="secrets.bin", size_threshold=0)

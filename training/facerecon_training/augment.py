@@ -61,7 +61,7 @@ def bad_square(random: np.random.Generator) -> Square:
 
 
 def crop_from_canvas(canvas: Image, square: Square, size: int) -> tuple[Image, Floats]:
-    """A canvas and a square -> the crop (size, size, 3) and crop_from_canvas (3, 4), through the runtime's own align."""
+    """A canvas and a square -> the crop (size, size, 3) and crop_from_canvas (3, 4), by the runtime's own align."""
     crop = align(canvas, square, size)
     canvas_from_crop = np.vstack([crop.frame_from_crop.astype(np.float64), [0, 0, 0, 1]])
     return crop.image, np.linalg.inv(canvas_from_crop)[:3].astype(np.float32)

@@ -98,7 +98,8 @@ class FeatureExtractor(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, S, S) float 0..255, BGR -> (N, feature_count). A power-of-two scale folds into the first layer exactly."""
+        """(N, 3, S, S) float 0..255, BGR -> (N, feature_count)."""
+        # A power of two folds into the first layer's weights exactly.
         features: Tensor = self.pool(self.backbone(image * (1.0 / 128.0)))
         return features
 

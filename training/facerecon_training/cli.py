@@ -11,6 +11,8 @@ from pathlib import Path
 
 from facerecon_rt.errors import FaceReconError, UsageError
 
+from . import detector_config
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Console script; returns the exit code."""
@@ -70,8 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a FaceModel; the same command again resumes it",
-        description="Writes checkpoint.pt, face.safetensors (running average of the weights), config.json and curves.png "
-        "to the run folder every few minutes. Ctrl-C saves first; the same command goes on where it stopped.",
+        description="Writes checkpoint.pt, face.safetensors (running average of the weights), config.json and "
+        "curves.png to the run folder every few minutes. Ctrl-C saves first; the same command goes on from there.",
     )
     _add_data(train)
     train.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
@@ -86,8 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=int, default=2, help="of the network on the CPU [%(default)s]")
     train.add_argument(
         "--terms",
-        help="what the weights may be used for; travels with them [research only; any purpose if the data were prepared "
-        "with --clean and the --init weights, if any, are for any purpose]",
+        help="what the weights may be used for; travels with them [research only; any purpose if the data "
+        "were prepared with --clean and the --init weights, if any, are for any purpose]",
     )
     train.set_defaults(run_command=_train)
 
@@ -105,6 +107,15 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
     evaluate.add_argument("--json", type=Path, help="write the figures here too")
     evaluate.set_defaults(run_command=_evaluate)
+
+    detector = commands.add_parser(
+        "detector",
+        help="train the face detector",
+        description="Trains the anchor-free face detector on annotated photographs, Pointing'04 and faces that YuNet "
+        "finds; the same command again resumes it.",
+    )
+    detector_config.add_arguments(detector)
+    detector.set_defaults(run_command=detector_config.run)
 
     clip = commands.add_parser(
         "sample-clip",

@@ -1,4 +1,4 @@
-"""Face model -> a short clip of a moving, talking head, and what is true of every frame: the sample input of this project.
+"""Face model -> a short clip of a moving, talking head, and what is true of every frame: our sample input.
 
 Everything in it is made here, skin and background too: it may be used for anything.
 """

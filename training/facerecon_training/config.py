@@ -10,7 +10,6 @@ from .data import BatchConfig
 from .losses import LossWeights
 from .model import ModelConfig
 
-
 RESEARCH_TERMS = "research only: learnt from research photographs"
 CLEAN_TERMS = "any purpose: learnt from rendered faces alone"
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from .detector import FaceDetectorNet, detector_loss, make_targets
-from .detector_config import DetectorConfig
+from .detector_config import DETECTOR_MARK, SCORE, DetectorConfig
 from .detector_data import DetectorCache, build_cache
 from .detector_measure import (
     Found,
@@ -120,9 +120,9 @@ def schedule(step: int, warmup: int, steps: int) -> float:
 
 
 def save_weights(net: FaceDetectorNet, path: Path) -> None:
-    """The weights alone, as safetensors."""
+    """The weights alone, as safetensors, marked as a detector's."""
     state = {name: value.contiguous() for name, value in net.state_dict().items() if "num_batches" not in name}
-    save_file(state, path)
+    save_file(state, path, {DETECTOR_MARK: "1"})
 
 
 def load_weights(path: Path) -> FaceDetectorNet:
@@ -158,7 +158,7 @@ class NetDetector:
         return [Detection(frame_from_input.box(d.box), d.score) for d in found]
 
 
-def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = 0.45) -> tuple[Found, float]:
+def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = SCORE) -> tuple[Found, float]:
     """On what training kept aside: the annotated faces of photographs, and false positives per background."""
     detector = NetDetector(net.eval(), score)
     return measure_found(detector, held_out_photographs(cache)), false_per_background(detector, cache)

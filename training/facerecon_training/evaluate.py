@@ -132,8 +132,8 @@ def read_teacher(prepared: Path) -> Teacher:
 
 
 def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[str, float]:
-    """Pointing'04 (Gourier et al. 2004) from detected boxes, two looks as the runtime takes: mean error of pan and tilt in
-    degrees within +-60.
+    """Pointing'04 (Gourier et al. 2004) from detected boxes, two looks as the runtime takes: mean error of pan and tilt
+    in degrees within +-60.
 
     The labels are nominal, given by eye on marked walls: their sign and zero are fitted (the better sign, the median).
     """

@@ -16,8 +16,8 @@ PRIOR_PX = 0.8
 def fit_head(head: HeadGeometry, landmarks: Floats, rounds: int = 4) -> tuple[Floats, Floats, Floats]:
     """(68, 2) canvas pixels, NaN where unknown -> identity (100,), expression (53,), image_from_head (3, 4).
 
-    Alternates the camera and a ridge regression of identity and expression (Huber et al., A multiresolution 3D morphable
-    face model, 2016, section 3.3).
+    Alternates the camera and a ridge regression of identity and expression (Huber et al., A multiresolution 3D
+    morphable face model, 2016, section 3.3).
     """
     known = np.flatnonzero(np.isfinite(landmarks[:, 0]))
     vertices = head.landmarks[known]

@@ -29,7 +29,7 @@ class LossWeights:
     unseen_share: float = 0.02
     """Of shifts, turns and growth in the two terms above."""
     expression: float = 5.0
-    rotation: float = 5.0
+    rotation: float = 2.0
     """Per radian, on rendered faces."""
     projection: float = 10.0
     """Per eye distance of projected-vertex error, on rendered faces."""

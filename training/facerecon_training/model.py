@@ -68,8 +68,8 @@ def hidden_layer(inputs: int, outputs: int) -> nn.Sequential:
 class ShapeReconstructor(nn.Module):
     """Features -> face, fully connected.
 
-    Half of the features carry who it is (shape), the other half how it is seen (expression, camera, confidence), so that
-    the features of two photographs of one person can be asked to agree. The decoders are linear maps, learnt.
+    Half of the features carry who it is (shape), the other half how it is seen (expression, camera, confidence), so
+    that the features of two photographs of one person can be asked to agree. The decoders are linear maps, learnt.
     """
 
     def __init__(self, feature_count: int, config: ModelConfig) -> None:

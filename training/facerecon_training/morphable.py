@@ -34,8 +34,8 @@ PARTS = {
     "teeth": (17039, 21451),
     "eyeballs": (21451, 24591),
 }
-"""Vertex ranges of the head that are rendered. What follows, tear film, occlusion shells and lashes, is left out: as opaque
-surfaces they would paint every eye black."""
+"""Vertex ranges of the head that are rendered. What follows, tear film, occlusion shells and lashes, is left out: as
+opaque surfaces they would paint every eye black."""
 IDENTITY_MODES = 100
 WHERE = "`git clone https://github.com/ICT-VGL/ICT-FaceKit` and give its FaceXModel folder with --face-model"
 
@@ -85,8 +85,10 @@ def read_head(path: Path) -> MorphableHead:
 
 
 def _read_npz(path: Path) -> MorphableHead:
+    if not zipfile.is_zipfile(path):
+        raise UsageError(f"{path} is not an .npz file; {WHERE}")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             missing = {"mean", "identity", "expression", "expression_names", "quads", "landmarks68"} - set(arrays)
             if missing:
                 raise UsageError(f"{path} lacks the arrays {sorted(missing)}; it is not a packed ICT-FaceKit")
@@ -99,7 +101,7 @@ def _read_npz(path: Path) -> MorphableHead:
                 _triangles(arrays["quads"]),
                 arrays["landmarks68"].astype(np.int32),
             )
-    except (ValueError, TypeError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} is not a readable packed ICT-FaceKit ({error}); {WHERE}") from error
     _check(path, head)
     return head

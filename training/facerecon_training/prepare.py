@@ -1,4 +1,4 @@
-"""ICT-FaceKit, light, photographs -> what training reads: arrays, packed canvases, rendered people; and contact sheets."""
+"""ICT-FaceKit, light, photographs -> what training reads: arrays, packed canvases, rendered people; contact sheets."""
 
 from __future__ import annotations
 

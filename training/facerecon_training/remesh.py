@@ -52,8 +52,12 @@ def save_template(arrays: dict[str, NDArray[np.generic]], path: Path) -> None:
 
 
 IBUG_MIRROR: Indices = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36]
-    + [41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65],
+    [
+        *(*range(16, -1, -1), *range(26, 16, -1)),  # jaw, brows
+        *(*range(27, 31), *range(35, 30, -1)),  # nose
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
+        *(*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65),  # lips
+    ],
     np.int32,
 )
 """(68,) the landmark that each one becomes when the picture is flipped."""
@@ -62,11 +66,8 @@ IBUG_MIRROR: Indices = np.array(
 def _symmetric_landmarks(landmarks: Indices, mirror: Indices) -> Indices:
     """Where upstream's left and right landmarks are not each other's mirror image, the subject's left decides."""
     symmetric = landmarks.copy()
-    for right, left in enumerate(IBUG_MIRROR):
-        if right < left and right != left and _is_right(right):
-            symmetric[right] = mirror[landmarks[left]]
-        elif _is_right(int(left)):
-            symmetric[left] = mirror[landmarks[right]]
+    for right in filter(_is_right, range(68)):
+        symmetric[right] = mirror[landmarks[IBUG_MIRROR[right]]]
     return symmetric
 
 

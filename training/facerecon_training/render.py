@@ -86,7 +86,7 @@ def rasterise(
     """
     size = len(background)
     points = vertices @ image_from_head[:, :3].T + image_from_head[:, 3]
-    # OpenCV's camera looks along -z with y up; one world unit is one pixel at the distance where the view spans the image.
+    # OpenCV's camera looks along -z with y up; one world unit is one pixel where the view spans the image.
     distance = size / np.tan(FIELD_OF_VIEW / 2)
     centred = np.empty_like(points)
     centred[:, 0] = 2 * (points[:, 0] + 0.5) - size
@@ -130,7 +130,7 @@ def sh_basis(directions: NDArray[np.floating]) -> Doubles:
 
 
 def radiance_from_panorama(panorama: Floats) -> Doubles:
-    """(h, w, 3) equirectangular radiance -> (9, 3) spherical-harmonics coefficients, y up, scaled to mean irradiance 1."""
+    """(h, w, 3) equirectangular radiance -> (9, 3) spherical-harmonics coefficients, y up, of mean radiance 1."""
     height, width = panorama.shape[:2]
     polar = (np.arange(height) + 0.5) / height * np.pi
     azimuth = (np.arange(width) + 0.5) / width * 2 * np.pi
@@ -181,7 +181,7 @@ def viewer_normals(normals: Floats, image_from_head: Floats) -> Floats:
 
 
 def mirrored_expression(expression: Floats) -> Floats:
-    """(..., 53) weights -> those of the mirrored face: names ending _L and _R, and jawLeft and its like, change places."""
+    """(..., 53) weights -> those of the mirrored face: names ending _L and _R, jawLeft and its like, change places."""
     return expression[..., EXPRESSION_MIRROR]
 
 

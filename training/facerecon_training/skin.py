@@ -1,9 +1,10 @@
-"""Random numbers -> the colours of a head: skin, brows, lips, hair, eyes, teeth. And faces' own colours from photographs."""
+"""Random numbers -> the colours of a head: skin, brows, lips, hair, eyes, teeth. And faces' own, from photographs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -12,8 +13,16 @@ from facerecon_rt.types import Floats, Image
 from .render import HeadGeometry, radiance_fit, viewer_normals
 
 SKIN_TONES_BGR = np.array(
-    [[0.60, 0.69, 0.87], [0.50, 0.60, 0.80], [0.42, 0.53, 0.74], [0.33, 0.44, 0.65], [0.24, 0.34, 0.54]]
-    + [[0.17, 0.25, 0.42], [0.11, 0.17, 0.30], [0.08, 0.11, 0.20]],
+    [
+        [0.60, 0.69, 0.87],
+        [0.50, 0.60, 0.80],
+        [0.42, 0.53, 0.74],
+        [0.33, 0.44, 0.65],
+        [0.24, 0.34, 0.54],
+        [0.17, 0.25, 0.42],
+        [0.11, 0.17, 0.30],
+        [0.08, 0.11, 0.20],
+    ],
     np.float32,
 )
 """sRGB, from light to dark, linear between neighbours."""
@@ -86,7 +95,7 @@ def _ramp(value: Floats, start: float, end: float) -> Floats:
 def _near_line(line: Floats, points: Floats, width: float) -> Floats:
     """1 on a polyline (K, 3), falling to 0 at `width` mm."""
     distance = np.full(len(points), np.inf, np.float32)
-    for a, b in zip(line[:-1], line[1:], strict=True):
+    for a, b in pairwise(line):
         t = np.clip(((points - a) @ (b - a)) / ((b - a) @ (b - a)), 0, 1)
         distance = np.minimum(distance, np.linalg.norm(points - a - t[:, None] * (b - a), axis=1))
     return np.asarray(1 - _ramp(distance, 0.5 * width, width), np.float32)
@@ -173,7 +182,7 @@ def hair_volume(head: HeadGeometry, where: SkinMap, random: np.random.Generator)
 def colours_from_photograph(
     head: HeadGeometry, vertices: Floats, image: Image, image_from_head: Floats
 ) -> tuple[Floats, Floats]:
-    """A photograph and a fitted head in it -> (F, 3) BGR albedo of the face part's vertices, and (F,) how well seen 0..1.
+    """A photograph and a fitted head in it -> (F, 3) BGR albedo of the face part's vertices, (F,) how well seen 0..1.
 
     Unseen vertices take their mirror image's colour where that is seen. Light is divided out by fitting 9 spherical
     harmonics to the brightness over the normals (Basri and Jacobs, PAMI 2003).

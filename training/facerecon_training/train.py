@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import FaceReconError, UsageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -59,7 +59,8 @@ def train(config: TrainConfig) -> Path:
     """Run or resume a training -> the path of the averaged weights.
 
     A resumed run gives the weights of an uninterrupted one. Ctrl-C saves a checkpoint first, then raises
-    KeyboardInterrupt. Raises UsageError when data are missing, ModelRefused for weights or a checkpoint that do not fit.
+    KeyboardInterrupt. Raises UsageError when data are missing, ModelRefused for unfit weights or checkpoints,
+    FaceReconError when the loss is no longer a number.
     """
     device = choose_device(config.device)
     torch.set_num_threads(config.threads)
@@ -123,7 +124,7 @@ def train(config: TrainConfig) -> Path:
             output, codes = model.with_codes(image)
             loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss)
             if not torch.isfinite(loss):
-                raise FloatingPointError(
+                raise FaceReconError(
                     f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate"
                 )
             optimizer.zero_grad(set_to_none=True)

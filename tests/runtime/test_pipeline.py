@@ -1,0 +1,203 @@
+"""Frames in, scenes out: a detector is asked only when it must be, and people keep their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from facerecon_rt.pipeline import MOST_SOURCES, Pipeline
+from facerecon_rt.reconstruct import Network, Reconstructor
+from facerecon_rt.session import RawFaces
+from facerecon_rt.types import Detection, Floats, Frame, Image, Scene
+
+Box = tuple[int, int, int, int]
+
+LEFT: Box = (20, 40, 120, 140)
+RIGHT: Box = (220, 30, 340, 150)
+
+
+class Lamps:
+    """A detector that finds those of its boxes in whose middle the picture is bright, and counts how often it looks."""
+
+    def __init__(self, *boxes: Box) -> None:
+        self.boxes: list[Floats] = [np.array(box, np.float32) for box in boxes]
+        self.calls = 0
+
+    def detect(self, image: Image) -> list[Detection]:
+        self.calls += 1
+        middles = [((box[:2] + box[2:]) / 2).astype(int) for box in self.boxes]
+        return [Detection(box, 0.9) for box, (x, y) in zip(self.boxes, middles, strict=True) if image[y, x, 0] > 100]
+
+
+class Script:
+    """A detector that finds what is written down for each of its calls."""
+
+    def __init__(self, *calls: Sequence[Box]) -> None:
+        self.calls = list(calls)
+
+    def detect(self, image: Image) -> list[Detection]:
+        return [Detection(np.array(box, np.float32), 0.9) for box in self.calls.pop(0)]
+
+
+class Counting:
+    """A network that writes down how many crops each of its runs had."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.contract, self.provider, self.sha256 = network.contract, network.provider, network.sha256
+        self.sizes: list[int] = []
+
+    def run(self, images: Image) -> RawFaces:
+        self.sizes.append(len(images))
+        return self.network.run(images)
+
+    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
+        return self.network.disagreement()
+
+
+def picture(*boxes: Box) -> Image:
+    """Black, and bright where the boxes are."""
+    image = np.zeros((200, 400, 3), np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        image[y1:y2, x1:x2] = 200
+    return image
+
+
+def video(pictures: Sequence[Image], source: str = "talk.mp4") -> list[Frame]:
+    return [Frame(image, source, index=i, still=False, fps=25, capture_ms=3) for i, image in enumerate(pictures)]
+
+
+def tracks(scene: Scene) -> list[int | None]:
+    return [face.track for face in scene.faces]
+
+
+@pytest.fixture
+def lamps() -> Lamps:
+    return Lamps(LEFT, RIGHT)
+
+
+@pytest.fixture
+def reconstructor(model: Path, lamps: Lamps) -> Iterator[Reconstructor]:
+    with Reconstructor(model, detector=lamps) as opened:
+        yield opened
+
+
+def test_photographs_are_not_tracked(reconstructor: Reconstructor, lamps: Lamps) -> None:
+    frames = [Frame(picture(LEFT, RIGHT), f"{i}.jpg") for i in range(3)]
+    scenes = list(Pipeline(reconstructor).run(frames))
+    assert [tracks(scene) for scene in scenes] == [[None, None]] * 3
+    assert lamps.calls == 3
+
+
+def test_a_tracked_face_is_detected_only_every_so_often(reconstructor: Reconstructor, lamps: Lamps) -> None:
+    pipeline = Pipeline(reconstructor, detect_every=5)
+    calls = []
+    for frame in video([picture(LEFT)] * 11):
+        scene = pipeline.process(frame)
+        assert tracks(scene) == [1]
+        calls.append(lamps.calls)
+    assert calls == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]
+
+
+def test_an_empty_frame_is_always_searched(reconstructor: Reconstructor, lamps: Lamps) -> None:
+    scenes = list(Pipeline(reconstructor, detect_every=100).run(video([picture()] * 4)))
+    assert [scene.faces for scene in scenes] == [()] * 4
+    assert lamps.calls == 4
+
+
+def test_a_newcomer_is_seen_at_the_next_look(reconstructor: Reconstructor) -> None:
+    pictures = [picture(LEFT)] * 3 + [picture(LEFT, RIGHT)] * 4
+    scenes = list(Pipeline(reconstructor, detect_every=5).run(video(pictures)))
+    assert [tracks(scene) for scene in scenes] == [[1]] * 5 + [[1, 2]] * 2
+
+
+def test_a_lost_face_is_searched_at_once_and_found_again(reconstructor: Reconstructor, lamps: Lamps) -> None:
+    pictures = [picture(LEFT)] * 3 + [picture()] * 2 + [picture(LEFT)] * 3
+    scenes = list(Pipeline(reconstructor, detect_every=100).run(video(pictures)))
+    assert [tracks(scene) for scene in scenes] == [[1]] * 3 + [[]] * 2 + [[1]] * 3
+    # The first frame, the two dark ones, and the one in which it is back.
+    assert lamps.calls == 4
+
+
+def test_a_face_that_jumped_away_from_its_track_is_found_in_the_same_frame(model: Path) -> None:
+    """So far that the track's crop is black, so near that the detection overlaps the track's last box."""
+    before, after = (70, 20, 170, 120), (118, 20, 218, 120)
+    frames = video([picture(before), picture(before), picture((190, 40, 218, 100))])
+    script = Script([before], [after])
+    with Reconstructor(model, detector=script) as reconstructor:
+        scenes = list(Pipeline(reconstructor, detect_every=100).run(frames))
+    assert [tracks(scene) for scene in scenes] == [[1], [1], [1]]
+    np.testing.assert_allclose(scenes[-1].faces[0].box, after, atol=0.1)
+
+
+def test_a_new_face_is_looked_at_twice_and_a_tracked_one_once(reconstructor: Reconstructor) -> None:
+    counting = Counting(reconstructor.network)
+    reconstructor.network = counting
+    list(Pipeline(reconstructor, detect_every=2).run(video([picture(LEFT, RIGHT)] * 4)))
+    assert counting.sizes == [2, 2, 2, 2, 2]
+
+
+def test_the_largest_faces_are_kept_in_their_order(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor, max_faces=1)
+    for still in (True, False):
+        (face,) = pipeline.process(Frame(picture(LEFT, RIGHT), "x", still=still)).faces
+        np.testing.assert_allclose(face.box, RIGHT, atol=0.1)
+    both = Pipeline(reconstructor, max_faces=2).process(Frame(picture(LEFT, RIGHT), "x"))
+    assert len(both.faces) == 2
+
+
+def test_sinks_have_a_scene_before_the_caller_has(reconstructor: Reconstructor) -> None:
+    class Memory:
+        def __init__(self) -> None:
+            self.scenes: list[Scene] = []
+
+        def write(self, scene: Scene) -> None:
+            self.scenes.append(scene)
+
+    one, two = Memory(), Memory()
+    for scene in Pipeline(reconstructor).run(video([picture(LEFT)] * 2), [one, two]):
+        assert one.scenes[-1] is two.scenes[-1] is scene
+    assert len(one.scenes) == 2
+
+
+def test_every_source_has_its_own_people(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor)
+    here, there = video([picture(LEFT)] * 3, "cam0"), video([picture(RIGHT)] * 3, "cam1")
+    for one, two in zip(here, there, strict=True):
+        assert tracks(pipeline.process(one)) == [1]
+        assert tracks(pipeline.process(two)) == [1]
+
+
+def test_the_tracks_of_many_videos_are_not_all_kept(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor)
+    live = video([picture(LEFT)] * 40, "cam0")
+    for number in range(40):
+        pipeline.process(video([picture(LEFT)], f"{number}.mp4")[0])
+        # A source that keeps coming is not the one that is forgotten.
+        (face,) = pipeline.process(live[number]).faces
+        assert face.track == 1
+    assert len(pipeline._trackers) == MOST_SOURCES
+    assert pipeline._trackers["cam0"][0].tracks[0].seen == 40
+
+
+def test_a_scene_says_how_it_was_made_and_where_the_time_went(reconstructor: Reconstructor) -> None:
+    (frame,) = video([picture(LEFT)])
+    scene = Pipeline(reconstructor).process(frame)
+    assert scene.frame is frame
+    assert (scene.provider, scene.precision, scene.model) == ("cpu", "fp32", reconstructor.network.sha256)
+    assert list(scene.stages_ms) == ["capture", "detect", "align", "infer", "post"]
+    assert scene.stages_ms["capture"] == 3
+    assert all(milliseconds > 0 for milliseconds in scene.stages_ms.values())
+
+
+def test_the_identity_settles_over_a_video(reconstructor: Reconstructor) -> None:
+    """The tiny model's face grows with the brightness: the averaged one grows half as much over two frames."""
+    dark, bright = picture(LEFT), picture(LEFT)
+    bright[bright > 0] = 255
+    scenes = list(Pipeline(reconstructor).run(video([dark, bright])))
+    (first,), (second,) = (scene.faces for scene in scenes)
+    (alone,) = reconstructor.faces(bright)
+    np.testing.assert_allclose(second.shape, (first.shape + alone.shape) / 2, atol=1e-3)
+    np.testing.assert_allclose(second.landmarks, alone.landmarks, atol=1e-2)

@@ -1,0 +1,479 @@
+"""One image, one person's image set, several networks: real models of a few kilobytes, and hand-worked numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square, frame_from_crop
+from facerecon_rt.contract import BLENDSHAPES, ModelContract
+from facerecon_rt.errors import ModelRefused, SourceError, UsageError
+from facerecon_rt.image_set import reconstruct_set_from_sources
+from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
+from facerecon_rt.reconstruct import (
+    Ensemble,
+    Reconstructor,
+    Single,
+    average_raw,
+    average_shapes,
+    box_overlap,
+    disagreement_of,
+    distinct,
+    faces_from_crops,
+    largest,
+    reconstruct,
+    reconstruct_set,
+    set_from_faces,
+)
+from facerecon_rt.session import FaceSession, RawFaces
+from facerecon_rt.template import load_template
+from facerecon_rt.types import Crop, Detection, Face, Frame, Image
+from numpy.typing import ArrayLike
+
+PaintSpots = Callable[..., Image]
+MakeTinyModel = Callable[..., Path]
+
+BOX = np.array([60, 40, 160, 140], np.float32)
+
+
+class Finds:
+    """A detector that finds the same boxes in every picture."""
+
+    def __init__(self, *boxes: ArrayLike) -> None:
+        self.boxes = [np.asarray(box, np.float32) for box in boxes]
+
+    def detect(self, image: Image) -> list[Detection]:
+        return [Detection(box, 0.9) for box in self.boxes]
+
+
+def grey(level: int, width: int = 220, height: int = 180) -> Image:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def face_of(shape: ArrayLike, *, confidence: float = 0.9, box: ArrayLike = BOX, smile: float = 0.0) -> Face:
+    """A face of few vertices; all of them `smile` mm below the neutral shape."""
+    neutral = np.asarray(shape, np.float32)
+    camera = np.column_stack([2 * rotation_from_euler(0, 0, 0), [10, 20, 0]]).astype(np.float32)
+    return Face(
+        shape=neutral,
+        vertices=neutral - np.array([0, smile, 0], np.float32),
+        expression=np.zeros(53, np.float32),
+        frame_from_head=camera,
+        landmarks=np.zeros((68, 3), np.float32),
+        confidence=confidence,
+        box=np.asarray(box, np.float32),
+    )
+
+
+def raw_of(*, yaw: float = 0.0, scale: float = 1.0, at: float = 0.0, level: float = 0.0) -> RawFaces:
+    """One crop whose every number is `level`, and a camera."""
+    camera = np.column_stack([scale * rotation_from_euler(0, yaw, 0), [at, at, 0]])
+    return RawFaces(
+        shape=np.full((1, 5, 3), level, np.float32),
+        vertices=np.full((1, 5, 3), 2 * level, np.float32),
+        expression=np.full((1, 53), level / 10, np.float32),
+        crop_from_head=camera[None].astype(np.float32),
+        landmarks=np.full((1, 68, 3), 3 * level, np.float32),
+        confidence=np.array([level / 10], np.float32),
+    )
+
+
+class OffCentre:
+    """A network that sees every face a tenth of the crop to the right of its middle."""
+
+    provider, sha256 = "cpu", "off"
+
+    def __init__(self, contract: ModelContract) -> None:
+        self.contract = contract
+        self.runs = 0
+
+    def run(self, images: Image) -> RawFaces:
+        self.runs += 1
+        size = self.contract.input_size
+        scale = size / CROP_SIDE_MM
+        linear = np.diag([scale, -scale, -scale])
+        seen = np.array([(size - 1) / 2 + size / 10, (size - 1) / 2, 0])
+        camera = np.column_stack([linear, seen - linear @ CROP_CENTRE_MM])
+        return dataclasses.replace(raw_of(level=9), crop_from_head=camera[None].astype(np.float32))
+
+    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def reconstructor(model: Path) -> Iterator[Reconstructor]:
+    """It finds one face in every picture."""
+    with Reconstructor(model, detector=Finds(BOX)) as opened:
+        yield opened
+
+
+# One image
+
+
+def test_a_face_lies_where_it_was_detected(reconstructor: Reconstructor) -> None:
+    ((face,),) = reconstructor.reconstruct([grey(128)])
+    np.testing.assert_allclose(face.box, BOX, atol=0.01)
+    np.testing.assert_allclose(euler_from_camera(face.frame_from_head), (0, 0, 0), atol=1e-3)
+    scale, _, _ = split_camera(face.frame_from_head)
+    assert scale == pytest.approx(100 / BOX_SIDE_MM, rel=1e-4)
+    assert (face.track, face.spread_mm, face.disagreement) == (None, None, None)
+    assert face.confidence == pytest.approx(0.95)
+    assert face.expression[BLENDSHAPES.index("jawOpen")] == pytest.approx(128 / 255, abs=1e-3)
+
+
+def test_landmarks_are_vertices_in_the_frame(reconstructor: Reconstructor) -> None:
+    ((face,),) = reconstructor.reconstruct([grey(200)])
+    points = face.vertices[load_template().landmarks] @ face.frame_from_head[:, :3].T + face.frame_from_head[:, 3]
+    np.testing.assert_allclose(face.landmarks, points, atol=0.01)
+    assert face.landmarks[36, 0] < face.landmarks[45, 0]
+    assert face.landmarks[36, 1] < face.landmarks[8, 1]
+
+
+def test_each_photograph_gets_its_own_faces_in_order(reconstructor: Reconstructor) -> None:
+    results = reconstructor.reconstruct(grey(level) for level in (0, 100, 0, 200))
+    assert [len(faces) for faces in results] == [0, 1, 0, 1]
+    assert reconstructor.reconstruct([]) == []
+
+
+def test_the_least_confidence_is_the_callers_choice(model: Path) -> None:
+    faint = grey(5)  # confidence 20 * 5 / 255 = 0.39
+    with (
+        Reconstructor(model, detector=Finds(BOX)) as strict,
+        Reconstructor(model, detector=Finds(BOX), min_confidence=0.3) as lenient,
+    ):
+        assert strict.faces(faint) == ()
+        assert len(lenient.faces(faint)) == 1
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((20, 30), np.uint8), np.zeros((20, 30, 4), np.uint8), np.zeros((20, 30, 3), np.float32)]
+)
+def test_what_is_no_picture_is_refused_with_the_fix(reconstructor: Reconstructor, image: Image) -> None:
+    with pytest.raises(UsageError, match=r"a picture is .* give uint8 \(H, W, 3\) BGR, as read_image does"):
+        reconstructor.faces(image)
+
+
+def test_the_most_confident_face_comes_first_and_each_face_once(model: Path) -> None:
+    image = grey(0, 400)
+    image[:, 200:] = 255
+    image[:, :200] = 7
+    boxes = [[10, 40, 110, 140], [250, 40, 350, 140], [255, 45, 355, 145]]
+    with Reconstructor(model, detector=Finds(*boxes)) as reconstructor:
+        faces = reconstructor.faces(image)
+    assert len(faces) == 2
+    assert faces[0].confidence > faces[1].confidence
+    np.testing.assert_allclose(faces[1].box, boxes[0], atol=0.01)
+
+
+def test_a_second_look_is_taken_where_the_first_saw_the_head(model: Path) -> None:
+    with Reconstructor(model, detector=Finds(BOX)) as reconstructor:
+        network = OffCentre(reconstructor.contract)
+        reconstructor.network = network
+        (face,) = reconstructor.faces(grey(100))
+    assert network.runs == 2
+    # Each look moves the face by a tenth of the crop's side to the right.
+    assert face.box[0] - BOX[0] == pytest.approx(0.2 * 100 * CROP_SIDE_MM / BOX_SIDE_MM, abs=0.1)
+
+
+def test_faces_below_one_another_are_told_apart_and_copies_are_left_out() -> None:
+    faces = [face_of([[0, 0, 0]], box=box) for box in ([0, 0, 10, 10], [1, 1, 11, 11], [8, 0, 18, 10], [0, 0, 10, 10])]
+    assert distinct(faces) == [faces[0], faces[2]]
+    assert distinct([]) == []
+
+
+def test_overlap_is_what_two_boxes_share_of_what_they_cover() -> None:
+    a, b, c = (np.array(box, np.float32) for box in ([0, 0, 2, 2], [1, 0, 3, 2], [2, 0, 4, 2]))
+    assert box_overlap(a, b) == pytest.approx(2 / 6)
+    assert (box_overlap(a, a), box_overlap(a, c)) == (1, 0)
+
+
+def test_the_largest_face_is_that_of_the_widest_box() -> None:
+    small, large_one = face_of([[0, 0, 0]], box=[0, 0, 5, 5]), face_of([[0, 0, 0]], box=[0, 0, 9, 9])
+    assert largest([small, large_one]) is large_one
+    assert largest([]) is None
+
+
+# Opening and closing
+
+
+def test_the_detector_beside_the_model_is_taken(model: Path, spots: PaintSpots) -> None:
+    with Reconstructor(str(model)) as reconstructor:
+        (face,) = reconstructor.faces(spots(256, 192, [(0.5, 0.5)]))
+    middle = (face.box[:2] + face.box[2:]) / 2
+    np.testing.assert_allclose(middle, [131.5, 99.5], atol=0.1)
+    assert face.box[2] - face.box[0] == pytest.approx(32, abs=0.1)
+
+
+def test_large_pictures_are_searched_for_smaller_faces(model: Path, spots: PaintSpots) -> None:
+    large_one = spots(2560, 1920, [(0.5, 0.5)])
+    with Reconstructor(model) as reconstructor:
+        (face,) = reconstructor.faces(large_one)
+    assert face.box[2] - face.box[0] == pytest.approx(32 * 4, abs=0.5)
+    with Reconstructor(model, detector_size=256) as reconstructor:
+        assert reconstructor.faces(large_one) == ()
+
+
+def test_a_missing_detector_is_named_with_the_fix(tiny_model: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"no face detector at .*face_detector\.onnx; put it there, or name another"):
+        Reconstructor(tiny_model)
+
+
+def test_a_detector_that_is_none_is_found_out_when_it_is_opened(tiny_model: Path) -> None:
+    with pytest.raises(ModelRefused, match="neither our face detector"):
+        Reconstructor(tiny_model, detector=tiny_model)
+
+
+def test_no_model_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="at least one model"):
+        Reconstructor([])
+
+
+def test_what_was_opened_is_closed_when_the_rest_cannot_be(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Path] = []
+    monkeypatch.setattr(FaceSession, "close", lambda session: closed.append(session.path))
+    with pytest.raises(ModelRefused, match="no such file"):
+        Reconstructor([model, tmp_path / "missing.onnx"])
+    with pytest.raises(ModelRefused, match="no such file"):
+        Reconstructor(model, detector=tmp_path / "missing.onnx")
+    assert closed == [model, model]
+
+
+def test_a_closed_reconstructor_says_so(model: Path) -> None:
+    reconstructor = Reconstructor(model, detector=Finds(BOX))
+    reconstructor.close()
+    reconstructor.close()
+    with pytest.raises(UsageError, match="closed"):
+        reconstructor.faces(grey(100))
+
+
+def test_one_call_does_it_all(model: Path) -> None:
+    images = [grey(100), grey(150)]
+    assert [len(faces) for faces in reconstruct(images, model, detector=Finds(BOX))] == [1, 1]
+    assert len(reconstruct_set(images, model, "mean", detector=Finds(BOX)).faces) == 2
+
+
+# Image sets
+
+
+def test_a_set_shares_one_shape(reconstructor: Reconstructor) -> None:
+    levels = (60, 120, 0, 180)
+    image_set = reconstructor.reconstruct_set(grey(level) for level in levels)
+    alone = [reconstructor.faces(grey(level)) for level in levels]
+    assert image_set.faces[2] is None
+    assert image_set.weights[2] == 0
+    assert image_set.weights.sum() == pytest.approx(1)
+    for face, own in zip(image_set.faces, alone, strict=True):
+        if face is None:
+            continue
+        assert face.shape is image_set.shape
+        assert face.spread_mm is image_set.spread_mm
+        # Expression and pose stay the photograph's own; the landmarks follow the common shape.
+        np.testing.assert_allclose(face.vertices - face.shape, own[0].vertices - own[0].shape, atol=1e-4)
+        np.testing.assert_array_equal(face.frame_from_head, own[0].frame_from_head)
+        np.testing.assert_array_equal(face.expression, own[0].expression)
+        points = face.vertices[load_template().landmarks] @ face.frame_from_head[:, :3].T + face.frame_from_head[:, 3]
+        np.testing.assert_allclose(face.landmarks, points, atol=1e-3)
+    assert image_set.spread_mm.max() > 0.1
+
+
+def test_in_a_set_the_largest_face_counts(model: Path) -> None:
+    with Reconstructor(model, detector=Finds([0, 0, 40, 40], BOX)) as reconstructor:
+        (face,) = reconstructor.reconstruct_set([grey(100)]).faces
+    assert face is not None
+    np.testing.assert_allclose(face.box, BOX, atol=0.01)
+
+
+def test_a_set_without_a_face_is_a_usage_error(reconstructor: Reconstructor) -> None:
+    with pytest.raises(UsageError, match="no face was found in any photograph"):
+        reconstructor.reconstruct_set([grey(0), grey(0)])
+    with pytest.raises(UsageError, match="no face was found"):
+        set_from_faces([])
+
+
+def test_the_plain_mean_counts_every_photograph_alike() -> None:
+    """Two shapes of one vertex, 2 mm apart."""
+    shapes = np.array([[[0, 0, 0]], [[0, 2, 0]]], np.float32)
+    mean, spread, weights = average_shapes(shapes, np.array([0.9, 0.3], np.float32), "mean")
+    np.testing.assert_allclose(mean, [[0, 1, 0]])
+    np.testing.assert_allclose(spread, [1])
+    np.testing.assert_allclose(weights, [0.5, 0.5])
+
+
+def test_two_photographs_are_weighed_by_confidence() -> None:
+    """Mean 0.25 * 2 = 0.5; spread sqrt(0.75 * 0.5^2 + 0.25 * 1.5^2) = sqrt(0.75)."""
+    shapes = np.array([[[0, 0, 0]], [[0, 2, 0]]], np.float32)
+    mean, spread, weights = average_shapes(shapes, np.array([0.9, 0.3], np.float32))
+    np.testing.assert_allclose(mean, [[0, 0.5, 0]], atol=1e-6)
+    np.testing.assert_allclose(spread, [np.sqrt(0.75)], rtol=1e-6)
+    np.testing.assert_allclose(weights, [0.75, 0.25], atol=1e-6)
+
+
+def test_the_robust_mean_resists_an_outlier() -> None:
+    shapes = np.random.default_rng(0).normal(size=(9, 50, 3)).astype(np.float32) * 0.2
+    truth = shapes[:8].mean(0)
+    shapes[8] += 40
+    confidences = np.full(9, 0.9, np.float32)
+    robust, _, weights = average_shapes(shapes, confidences)
+    plain, _, _ = average_shapes(shapes, confidences, "mean")
+    assert np.abs(robust - truth).max() < 0.2
+    assert np.abs(plain - truth).max() > 4
+    assert weights[8] < 0.01
+    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3, 5])
+def test_copies_of_one_photograph_average_to_it(copies: int) -> None:
+    shape = np.random.default_rng(0).normal(size=(1, 20, 3)).astype(np.float32)
+    mean, spread, weights = average_shapes(np.repeat(shape, copies, 0), np.full(copies, 0.75, np.float32))
+    np.testing.assert_allclose(mean, shape[0], atol=1e-6)
+    np.testing.assert_allclose(spread, 0, atol=1e-6)
+    np.testing.assert_allclose(weights, 1 / copies, atol=1e-6)
+
+
+def test_faces_without_any_confidence_still_average() -> None:
+    mean, _, _ = average_shapes(np.array([[[0, 0, 0]], [[2, 0, 0]]], np.float32), np.zeros(2, np.float32))
+    np.testing.assert_allclose(mean, [[1, 0, 0]])
+
+
+def test_no_shapes_have_no_average() -> None:
+    with pytest.raises(UsageError, match="no shapes"):
+        average_shapes(np.zeros((0, 5, 3), np.float32), np.zeros(0, np.float32))
+
+
+def test_scenes_of_a_set_are_read_again_and_share_its_shape(reconstructor: Reconstructor) -> None:
+    reads = 0
+
+    def frames() -> Iterator[Frame]:
+        nonlocal reads
+        reads += 1
+        for number, level in enumerate((80, 0, 160)):
+            yield Frame(grey(level), f"{number}.jpg")
+
+    shown: list[int] = []
+    image_set, scenes = reconstruct_set_from_sources(
+        reconstructor, frames, show=lambda scene: shown.append(len(scene.faces))
+    )
+    assert (reads, shown) == (1, [1, 0, 1])
+    found = list(scenes)
+    assert reads == 2
+    assert [(scene.frame.source, len(scene.faces)) for scene in found] == [("0.jpg", 1), ("1.jpg", 0), ("2.jpg", 1)]
+    assert found[0].faces[0].shape is found[2].faces[0].shape is image_set.shape
+    assert found[0].model == reconstructor.network.sha256
+
+
+def test_pictures_that_changed_between_the_two_readings_are_noticed(reconstructor: Reconstructor) -> None:
+    albums = [["a.jpg", "b.jpg"], ["b.jpg", "c.jpg"]]
+
+    def frames() -> Iterator[Frame]:
+        for name in albums.pop(0):
+            yield Frame(grey(90), name)
+
+    _, scenes = reconstruct_set_from_sources(reconstructor, frames)
+    with pytest.raises(SourceError, match=r"a\.jpg could not be read a second time"):
+        next(scenes)
+
+
+# Ensembles
+
+
+def test_an_ensemble_averages_what_its_members_say() -> None:
+    mean = average_raw([raw_of(level=2, at=10), raw_of(level=4, at=30)])
+    assert (mean.shape == 3).all()
+    assert (mean.vertices == 6).all()
+    assert (mean.landmarks == 9).all()
+    np.testing.assert_allclose(mean.expression, 0.3, rtol=1e-6)
+    np.testing.assert_allclose(mean.confidence, 0.3, rtol=1e-6)
+    np.testing.assert_allclose(mean.crop_from_head[0, :, 3], [20, 20, 0])
+    assert all(getattr(mean, field.name).dtype == np.float32 for field in dataclasses.fields(mean))
+
+
+def test_rotations_are_averaged_on_so3_and_scales_geometrically() -> None:
+    mean = average_raw([raw_of(yaw=-50, scale=1), raw_of(yaw=70, scale=4)])
+    scale, rotation, _ = split_camera(mean.crop_from_head[0])
+    assert scale == pytest.approx(2)
+    np.testing.assert_allclose(rotation, rotation_from_euler(0, 10, 0), atol=1e-6)
+    np.testing.assert_allclose(mean.crop_from_head[0, :, :3], scale * rotation, atol=1e-6)
+
+
+def test_disagreement_is_the_mean_distance_to_the_average() -> None:
+    """Members 2 apart in each of three coordinates: each is sqrt(3) from the mean."""
+    runs = [raw_of(level=2, yaw=10), raw_of(level=4, yaw=-10)]
+    found = disagreement_of(runs, average_raw(runs), 0)
+    assert found == pytest.approx(
+        {
+            "shape_mm": np.sqrt(3),
+            "vertices_mm": 2 * np.sqrt(3),
+            "landmarks_px": 3 * np.sqrt(3),
+            "rotation_deg": 10,
+        },
+        rel=1e-5,
+    )
+
+
+class Quarrel(OffCentre):
+    """A network whose members are a crop pixel apart."""
+
+    def disagreement(self) -> Sequence[Mapping[str, float]]:
+        return [{"shape_mm": 1.0, "vertices_mm": 1.0, "landmarks_px": 1.0, "rotation_deg": 1.0}]
+
+
+def test_disagreement_about_landmarks_is_in_pixels_of_the_frame(reconstructor: Reconstructor) -> None:
+    crop = Crop(np.zeros((64, 64, 3), np.uint8), frame_from_crop(Square(100, 100, 4 * 64, 0.3), 64))
+    (face,) = faces_from_crops(Quarrel(reconstructor.contract), [crop])
+    assert face.disagreement is not None
+    assert face.disagreement["landmarks_px"] == pytest.approx(4)
+    assert face.disagreement["shape_mm"] == 1
+
+
+def test_twins_agree_with_each_other_and_with_themselves_alone(model: Path) -> None:
+    with Reconstructor(model, detector=Finds(BOX)) as one, Reconstructor([model, model], detector=Finds(BOX)) as two:
+        (alone,), (together,) = one.faces(grey(77)), two.faces(grey(77))
+        assert one.network.sha256 != two.network.sha256
+        assert isinstance(two.network, Ensemble)
+        assert isinstance(one.network, Single)
+    np.testing.assert_allclose(together.vertices, alone.vertices, atol=1e-4)
+    np.testing.assert_allclose(together.frame_from_head, alone.frame_from_head, atol=1e-4)
+    assert alone.disagreement is None
+    assert together.disagreement is not None
+    assert max(together.disagreement.values()) < 1e-2
+
+
+def test_members_with_other_blendshapes_are_refused(
+    model: Path, make_tiny_model: MakeTinyModel, tmp_path: Path
+) -> None:
+    other = make_tiny_model(tmp_path / "other.onnx", blendshapes=tuple(reversed(BLENDSHAPES)))
+    with pytest.raises(ModelRefused, match=r"other\.onnx: its contract differs from that of .*face\.onnx; an ensemble"):
+        Reconstructor([model, other])
+
+
+def test_members_may_differ_in_backbone_precision_and_weights(
+    model: Path, make_tiny_model: MakeTinyModel, tmp_path: Path
+) -> None:
+    other = make_tiny_model(
+        tmp_path / "other.onnx", backbone="other", precision="fp16", terms="other", weights_sha256="ff"
+    )
+    with Reconstructor([model, other]) as reconstructor:
+        assert reconstructor.contract.backbone == "constant"
+
+
+def test_one_model_is_no_ensemble(model: Path) -> None:
+    with FaceSession(model) as session, pytest.raises(UsageError, match="two models or more"):
+        Ensemble([session])
+
+
+def test_no_crops_are_no_faces(model: Path) -> None:
+    with FaceSession(model) as one, FaceSession(model) as two:
+        ensemble = Ensemble([one, two])
+        assert faces_from_crops(ensemble, []) == []
+        assert len(ensemble.run(np.zeros((0, 64, 64, 3), np.uint8)).shape) == 0
+
+
+def test_members_that_turn_the_head_differently_meet_halfway() -> None:
+    runs = [raw_of(yaw=yaw) for yaw in (0, 20, 40)]
+    rotation = split_camera(average_raw(runs).crop_from_head[0])[1]
+    assert rotation_angle_deg(rotation, rotation_from_euler(0, 20, 0)) == pytest.approx(0, abs=1e-4)

@@ -1,0 +1,237 @@
+"""Who is who from frame to frame: faces are balls that move, as a network would see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from facerecon_rt.align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
+from facerecon_rt.track import MEMORY, ShapeAverage, Track, Tracker, unknown
+from facerecon_rt.types import Face
+
+MakeFace = Callable[..., Face]
+SCALE = 0.5
+SIDE = SCALE * CROP_SIDE_MM
+
+
+def look(tracker: Tracker, people: Sequence[Face]) -> tuple[Face, ...]:
+    """One frame: each visible track sees whoever is nearest to its place, and detection finds the others."""
+    seen = []
+    for track in tracker.visible:
+        place = track.next_square()
+        nearest = min(people, key=lambda face: distance(square_of(face), place), default=None)
+        if nearest is None or distance(square_of(nearest), place) > 0.4 * place.side:
+            seen.append((track, replace(nobody(), box=box_from_square(place))))
+        else:
+            seen.append((track, nearest))
+    new = unknown([square_of(face) for face in people], [face for _, face in seen if face.confidence >= 0.5])
+    return tracker.update(seen, [face for face in people if square_of(face) in new], 0.5)
+
+
+def square_of(face: Face) -> Square:
+    return square_from_camera(face.frame_from_head)
+
+
+def distance(a: Square, b: Square) -> float:
+    return float(np.hypot(a.x - b.x, a.y - b.y))
+
+
+def nobody() -> Face:
+    """What the network says of a crop without a face."""
+    empty = np.zeros((1, 3), np.float32)
+    return Face(empty, empty, np.zeros(53, np.float32), np.eye(3, 4, dtype=np.float32), empty, 0.0, np.zeros(4, "f4"))
+
+
+def numbers(faces: Sequence[Face]) -> list[int | None]:
+    return [face.track for face in faces]
+
+
+# Numbers
+
+
+def test_a_face_keeps_its_number_while_it_moves(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    for step in range(30):
+        assert numbers(look(tracker, [ball_face(100 + 12 * step, 200)])) == [1]
+
+
+def test_each_new_face_gets_the_next_number(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    people = [ball_face(100 + 300 * place, 200) for place in range(3)]
+    assert numbers(look(tracker, people[:1])) == [1]
+    assert numbers(look(tracker, people[:2])) == [1, 2]
+    assert numbers(look(tracker, people)) == [1, 2, 3]
+
+
+def test_a_number_survives_a_short_occlusion(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    for _ in range(3):
+        look(tracker, [ball_face(100, 200)])
+    for _ in range(25):
+        assert look(tracker, []) == ()
+    assert numbers(look(tracker, [ball_face(130, 190)])) == [1]
+
+
+def test_after_a_long_absence_a_face_is_someone_new_and_no_number_is_used_twice(ball_face: MakeFace) -> None:
+    tracker = Tracker(forget_after=5)
+    look(tracker, [ball_face(100, 200)])
+    for _ in range(6):
+        look(tracker, [])
+    assert tracker.tracks == []
+    assert numbers(look(tracker, [ball_face(100, 200)])) == [2]
+
+
+def test_a_face_far_from_where_one_was_lost_is_someone_new(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    look(tracker, [ball_face(100, 200)])
+    look(tracker, [])
+    assert numbers(look(tracker, [ball_face(100 + SIDE, 200)])) == [2]
+
+
+def test_a_face_of_quite_another_size_is_someone_new(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    look(tracker, [ball_face(100, 200)])
+    look(tracker, [])
+    assert numbers(look(tracker, [ball_face(100, 200, scale=2.5 * SCALE)])) == [2]
+
+
+def test_two_lost_faces_go_back_to_their_own_numbers(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    people = [ball_face(100, 200), ball_face(180, 200)]
+    look(tracker, people)
+    look(tracker, [])
+    assert numbers(look(tracker, people[::-1])) == [2, 1]
+
+
+@pytest.mark.parametrize("speed", [4, 8, 14])
+def test_two_faces_that_cross_keep_their_numbers(ball_face: MakeFace, speed: int) -> None:
+    """One walks to the right behind one who stays; the walker is hidden while they overlap."""
+    tracker = Tracker()
+    standing = ball_face(300, 200)
+    for x in range(60, 540, speed):
+        walking = ball_face(x, 200)
+        faces = look(tracker, [standing] if abs(x - 300) < 0.5 * SIDE else [standing, walking])
+        assert numbers(faces)[0] == 1
+        assert set(numbers(faces)) <= {1, 2}
+    assert numbers(faces) == [1, 2]
+    assert distance(square_of(faces[1]), square_of(walking)) < 1
+
+
+def test_two_tracks_on_one_face_become_one(ball_face: MakeFace) -> None:
+    """The younger slides onto the older one's face, and is not shown twice."""
+    tracker = Tracker()
+    look(tracker, [ball_face(100, 200), ball_face(300, 200)])
+    older, younger = tracker.tracks
+    face = ball_face(200, 200)
+    assert numbers(tracker.update([(older, face), (younger, face)], [], 0.5)) == [1]
+    assert tracker.visible == [older]
+
+
+def test_one_face_found_by_two_detections_is_one_track(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    assert numbers(tracker.update([], [ball_face(100, 200), ball_face(103, 200)], 0.5)) == [1]
+
+
+def test_a_doubtful_face_is_not_shown(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    doubtful = replace(ball_face(100, 200), confidence=0.49)
+    assert tracker.update([], [doubtful], 0.5) == ()
+    look(tracker, [ball_face(100, 200)])
+    (track,) = tracker.visible
+    assert tracker.update([(track, doubtful)], [], 0.5) == ()
+    assert (tracker.visible, track.missed) == ([], 1)
+
+
+def test_only_detections_beside_the_faces_already_seen_are_unknown(ball_face: MakeFace) -> None:
+    face = ball_face(100, 200)
+    same, near, other = square_of(face), square_of(ball_face(110, 200)), square_of(ball_face(160, 200))
+    assert unknown([same, near, other], [face]) == [other]
+    assert unknown([same, other], []) == [same, other]
+
+
+# Where to look
+
+
+def test_a_track_looks_ahead_by_half_a_step(ball_face: MakeFace) -> None:
+    track = Track(1, ball_face(100, 200))
+    for x in (100, 110, 120):
+        track.update(ball_face(x, 200))
+    assert track.next_square().x == pytest.approx(125)
+    assert track.next_square().side == pytest.approx(SIDE)
+
+
+def test_a_lost_face_is_looked_for_where_it_was_last(ball_face: MakeFace) -> None:
+    track = Track(1, ball_face(100, 200))
+    for x in (100, 110):
+        track.update(ball_face(x, 200))
+    track.missed = 3
+    assert track.next_square().x == pytest.approx(110)
+    track.update(ball_face(160, 200))
+    # A jump across frames that nobody saw is no speed.
+    assert track.next_square().x == pytest.approx(160)
+
+
+# The averaged shape
+
+
+def test_the_shape_is_the_weighted_mean_of_its_frames() -> None:
+    """Weights 1 and 3: mean 0.25 * 0 + 0.75 * 4 = 3; spread sqrt(0.25 * 9 + 0.75 * 1) = sqrt(3)."""
+    average = ShapeAverage()
+    mean, spread = average.add(np.zeros((1, 3), np.float32), 1)
+    np.testing.assert_array_equal(mean, [[0, 0, 0]])
+    np.testing.assert_array_equal(spread, [0])
+    mean, spread = average.add(np.array([[0, 4, 0]], np.float32), 3)
+    np.testing.assert_allclose(mean, [[0, 3, 0]])
+    np.testing.assert_allclose(spread, [np.sqrt(3)], rtol=1e-6)
+
+
+def test_many_frames_average_as_all_at_once() -> None:
+    random = np.random.default_rng(0)
+    shapes = random.normal(size=(40, 10, 3)).astype(np.float32)
+    weights = random.uniform(0.5, 1, 40)
+    average = ShapeAverage()
+    for shape, weight in zip(shapes, weights, strict=True):
+        mean, spread = average.add(shape, float(weight))
+    expected = np.average(shapes, axis=0, weights=weights)
+    np.testing.assert_allclose(mean, expected, atol=1e-5)
+    variance = np.average(((shapes - expected) ** 2).sum(2), axis=0, weights=weights)
+    np.testing.assert_allclose(spread, np.sqrt(variance), atol=1e-5)
+
+
+def test_what_was_given_out_before_does_not_change() -> None:
+    average = ShapeAverage()
+    first, _ = average.add(np.zeros((1, 3), np.float32), 1)
+    average.add(np.ones((1, 3), np.float32), 1)
+    assert not first.any()
+
+
+def test_old_frames_are_forgotten_in_the_end() -> None:
+    average = ShapeAverage()
+    for value in (0.0, 1.0):
+        for _ in range(int(3 * MEMORY)):
+            mean, _ = average.add(np.full((1, 3), value, np.float32), 1)
+    assert mean.min() > 0.9
+
+
+def test_frames_of_no_confidence_still_have_a_mean() -> None:
+    average = ShapeAverage()
+    average.add(np.zeros((1, 3), np.float32), 0)
+    mean, _ = average.add(np.full((1, 3), 2, np.float32), 0)
+    np.testing.assert_allclose(mean, [[1, 1, 1]])
+
+
+def test_on_a_track_only_the_identity_is_averaged(ball_face: MakeFace) -> None:
+    first, second = ball_face(100, 200), ball_face(110, 200, yaw=20)
+    smile = np.array([0, -2, 0], np.float32)
+    second = replace(second, shape=second.shape * 1.1, vertices=second.shape * 1.1 + smile)
+    tracker = Tracker()
+    look(tracker, [first])
+    (face,) = look(tracker, [second])
+    np.testing.assert_allclose(face.shape, (first.shape + second.shape) / 2, atol=1e-3)
+    np.testing.assert_allclose(face.vertices, face.shape + smile, atol=1e-3)
+    assert face.frame_from_head is second.frame_from_head
+    assert face.landmarks is second.landmarks
+    assert face.spread_mm is not None
+    np.testing.assert_allclose(face.spread_mm, np.linalg.norm(second.shape - first.shape, axis=1) / 2, atol=1e-3)

@@ -1,0 +1,108 @@
+"""Canvases to careless crops: labels follow, and one seed gives one crop."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+from facerecon_rt.align import Square
+from facerecon_training.augment import (
+    AugmentConfig,
+    bad_square,
+    crop_from_canvas,
+    degrade,
+    flipped,
+    ideal_square,
+    jittered_square,
+)
+from facerecon_training.photographs import CANVAS_MARGIN, CANVAS_SIZE
+
+ALWAYS = AugmentConfig(grey=1, blur=1, low_resolution=1, noise=1, jpeg=1, occluder=1)
+
+
+def canvas() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (CANVAS_SIZE, CANVAS_SIZE, 3), dtype=np.uint8)
+
+
+def test_a_flip_moves_pixels_and_swaps_left_and_right_points() -> None:
+    landmarks = np.full((68, 2), np.nan, np.float32)
+    landmarks[36] = (50, 60)
+    image = canvas()
+    mirrored, points = flipped(image, landmarks)
+    assert points[45].tolist() == [CANVAS_SIZE - 1 - 50, 60]
+    assert np.isnan(points[36]).all()
+    assert (mirrored[60, CANVAS_SIZE - 1 - 50] == image[60, 50]).all()
+    back, again = flipped(mirrored, points)
+    np.testing.assert_array_equal(back, image)
+    np.testing.assert_array_equal(again, landmarks)
+
+
+def test_the_ideal_square_is_a_crop_in_the_middle() -> None:
+    square = ideal_square()
+    assert (square.x, square.y, square.roll) == ((CANVAS_SIZE - 1) / 2, (CANVAS_SIZE - 1) / 2, 0)
+    assert square.side == pytest.approx(CANVAS_SIZE / CANVAS_MARGIN)
+
+
+def test_a_crop_and_its_matrix_agree() -> None:
+    image = np.zeros((CANVAS_SIZE, CANVAS_SIZE, 3), np.uint8)
+    cv2.circle(image, (120, 80), 3, (255, 255, 255), -1)
+    crop, matrix = crop_from_canvas(image, Square(110, 90, 100, 0.4), 128)
+    assert crop.shape == (128, 128, 3)
+    expected = matrix[:2, :2] @ [120, 80] + matrix[:2, 3]
+    y, x = np.mgrid[:128, :128]
+    weight = crop[..., 0].astype(float)
+    found = [(x * weight).sum() / weight.sum(), (y * weight).sum() / weight.sum()]
+    np.testing.assert_allclose(found, expected, atol=0.1)
+    np.testing.assert_allclose(np.linalg.det(matrix[:, :3]), (128 / 100) ** 3, rtol=1e-5)
+
+
+def test_the_squares_middle_is_the_crops_middle() -> None:
+    _, matrix = crop_from_canvas(canvas(), Square(70, 100, 120, -0.3), 64)
+    np.testing.assert_allclose(matrix[:2, :2] @ [70, 100] + matrix[:2, 3], [31.5, 31.5], atol=1e-4)
+
+
+def test_jitter_stays_within_its_limits() -> None:
+    config, ideal = AugmentConfig(), ideal_square()
+    squares = [jittered_square(config, np.random.default_rng(i)) for i in range(300)]
+    for square in squares:
+        assert abs(square.x - ideal.x) <= 2.5 * config.shift * ideal.side + 1e-6
+        assert abs(math.log(square.side / ideal.side)) <= 2.5 * config.log_scale + 1e-6
+        assert abs(square.roll) <= math.pi / 4
+    assert np.std([math.degrees(square.roll) for square in squares]) == pytest.approx(config.roll_deg, rel=0.15)
+
+
+def test_a_bad_square_misses_the_face_or_shows_a_fraction() -> None:
+    ideal = ideal_square()
+    for seed in range(200):
+        square = bad_square(np.random.default_rng(seed))
+        away = math.hypot(square.x - ideal.x, square.y - ideal.y) / ideal.side
+        assert away > 0.5 or square.side < 0.41 * ideal.side
+
+
+@pytest.mark.parametrize("config", [AugmentConfig(), ALWAYS])
+def test_degrading_keeps_shape_and_type_and_repeats(config: AugmentConfig) -> None:
+    crop, patch = canvas()[:128, :128], canvas()[:40, :30]
+    for seed in range(12):
+        results = []
+        for _ in range(2):
+            cv2.setRNGSeed(seed)
+            results.append(degrade(crop, config, patch, np.random.default_rng(seed)))
+        assert results[0].shape == (128, 128, 3)
+        assert results[0].dtype == np.uint8
+        np.testing.assert_array_equal(results[0], results[1])
+        assert (results[0] != crop).any()
+
+
+def test_a_grey_crop_has_equal_channels() -> None:
+    config = AugmentConfig(grey=1, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0)
+    grey = degrade(canvas()[:64, :64], config, canvas(), np.random.default_rng(0))
+    np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
+
+
+def test_the_crop_that_is_degraded_stays_as_it_was() -> None:
+    crop = canvas()[:64, :64]
+    before = crop.copy()
+    degrade(crop, ALWAYS, canvas(), np.random.default_rng(0))
+    np.testing.assert_array_equal(crop, before)

@@ -1,0 +1,166 @@
+"""Random people: the same for one seed, labels that say where the face is, and nothing of a photograph in clean ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import UsageError
+from facerecon_training.backgrounds import background_files, invented_picture, random_patch, read_backgrounds
+from facerecon_training.fit import fit_head
+from facerecon_training.morphable import MorphableHead, read_head
+from facerecon_training.people import (
+    PeopleRenderer,
+    pack_people,
+    random_angles,
+    random_expression,
+    random_identity,
+    read_panoramas,
+)
+from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.prepare import face_colours
+from facerecon_training.render import EXPRESSION_MIRROR, HeadGeometry, camera_for_crop
+
+LIGHT = np.vstack([np.full((1, 3), 1 / 0.282095), np.zeros((8, 3))])
+INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
+
+
+@pytest.fixture(scope="module")
+def renderer(ball_geometry: HeadGeometry) -> PeopleRenderer:
+    return PeopleRenderer(ball_geometry, [LIGHT], [])
+
+
+def test_identities_are_standard_normal_and_bounded() -> None:
+    random = np.random.default_rng(0)
+    many = np.stack([random_identity(random) for _ in range(300)])
+    assert np.abs(many).max() <= 2.5
+    assert many.mean() == pytest.approx(0, abs=0.02)
+    assert many.std() == pytest.approx(1.05, abs=0.1)
+
+
+def test_expressions_are_possible_ones() -> None:
+    random = np.random.default_rng(0)
+    many = np.stack([random_expression(random) for _ in range(500)])
+    assert many.min() >= 0
+    assert many.max() <= 1
+    assert (many[:, INDEX["mouthClose"]] <= many[:, INDEX["jawOpen"]]).all()
+    for one, other in (("eyeLookUp_L", "eyeLookDown_L"), ("eyeLookIn_R", "eyeLookOut_R")):
+        assert not (many[:, INDEX[one]] * many[:, INDEX[other]]).any()
+    symmetric = (many == many[:, EXPRESSION_MIRROR]).all(1).mean()
+    assert 0.5 < symmetric < 1
+    assert (many > 0).any(0).all()
+
+
+def test_angles_cover_profiles_both_ways() -> None:
+    random = np.random.default_rng(0)
+    pitch, yaw, roll = np.array([random_angles(random) for _ in range(500)]).T
+    assert np.abs(pitch).max() <= 50
+    assert yaw.min() < -70
+    assert 70 < yaw.max() <= 90
+    assert np.abs(roll).max() < 40
+
+
+def test_one_seed_gives_one_person(renderer: PeopleRenderer) -> None:
+    first, again, other = (renderer.person(np.random.default_rng(seed), views=2) for seed in (5, 5, 6))
+    for view, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(view.image, same.image)
+        np.testing.assert_array_equal(view.image_from_head, same.image_from_head)
+    assert (first[0].identity == first[1].identity).all()
+    assert (first[0].image_from_head != first[1].image_from_head).any()
+    assert (first[0].identity != other[0].identity).any()
+
+
+def test_labels_lead_back_into_the_picture(renderer: PeopleRenderer) -> None:
+    head = renderer.head
+    for seed in range(3):
+        for view in renderer.person(np.random.default_rng(seed), views=2):
+            vertices = head.expressed(head.neutral(view.identity), view.expression)[head.landmarks]
+            points = vertices @ view.image_from_head[:, :3].T + view.image_from_head[:, 3]
+            assert view.image.shape == (CANVAS_SIZE, CANVAS_SIZE, 3)
+            assert view.image.dtype == np.uint8
+            assert points[:, :2].min() > 0
+            assert points[:, :2].max() < CANVAS_SIZE - 1
+
+
+def test_packed_people_are_rendered_ones(tmp_path: Path, renderer: PeopleRenderer) -> None:
+    pack_people(renderer, 2, 7, tmp_path / "people")
+    images = np.load(tmp_path / "people" / "images.npy")
+    with np.load(tmp_path / "people" / "labels.npz", allow_pickle=False) as labels:
+        assert labels["person"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+        view = renderer.person(np.random.default_rng((7, 1)))[2]
+        np.testing.assert_array_equal(images[6], view.image)
+        np.testing.assert_array_equal(labels["canvas_from_head"][6], view.image_from_head)
+        np.testing.assert_array_equal(labels["expression"][6], view.expression)
+
+
+def test_without_panoramas_the_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"lighting holds no \.hdr panorama"):
+        read_panoramas(tmp_path / "lighting")
+
+
+def test_a_panorama_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dusk.hdr").write_bytes(b"no light")
+    with pytest.raises(UsageError, match=r"dusk\.hdr is not a readable Radiance"):
+        read_panoramas(tmp_path)
+
+
+def test_without_backgrounds_the_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"backgrounds holds no \.jpg; .*--clean"):
+        background_files(tmp_path / "backgrounds")
+
+
+def test_backgrounds_are_squares_of_the_photographs(tmp_path: Path) -> None:
+    image = np.zeros((60, 90, 3), np.uint8)
+    image[:, 45:] = 250
+    cv2.imwrite(str(tmp_path / "half.jpg"), image)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    images = read_backgrounds(background_files(tmp_path))
+    assert len(images) == 1
+    sides = [random_patch(images, np.random.default_rng(i), 0.5, 1.0).shape for i in range(20)]
+    assert all(height == width and 30 <= height <= 60 for height, width, _ in sides)
+
+
+def test_invented_pictures_are_smooth_varied_and_repeatable() -> None:
+    pictures = [invented_picture(np.random.default_rng(i)) for i in range(12)]
+    np.testing.assert_array_equal(pictures[3], invented_picture(np.random.default_rng(3)))
+    assert all(p.shape == (192, 192, 3) and p.dtype == np.uint8 for p in pictures)
+    means = np.array([p.mean((0, 1)) for p in pictures])
+    assert means.std(0).min() > 15
+    assert max(p.std() for p in pictures) > 40
+    for picture in pictures:
+        steps = np.abs(np.diff(picture.astype(np.float32), axis=1)).mean()
+        assert steps < 0.25 * picture.std() + 1
+
+
+def test_landmarks_are_explained_by_the_head_that_made_them(ball_geometry: HeadGeometry) -> None:
+    identity, expression = np.zeros(100, np.float32), np.zeros(53, np.float32)
+    expression[INDEX["jawOpen"]] = 0.8
+    camera = camera_for_crop(5, 15, 0, CANVAS_SIZE, 140)
+    vertices = ball_geometry.expressed(ball_geometry.neutral(identity), expression)[ball_geometry.landmarks]
+    points = (vertices @ camera[:, :3].T + camera[:, 3])[:, :2].astype(np.float32)
+    fitted_identity, fitted_expression, fitted_camera = fit_head(ball_geometry, points)
+    assert fitted_expression[INDEX["jawOpen"]] == pytest.approx(0.8, abs=0.15)
+    refitted = ball_geometry.expressed(ball_geometry.neutral(fitted_identity), fitted_expression)
+    seen = refitted[ball_geometry.landmarks] @ fitted_camera[:, :3].T + fitted_camera[:, 3]
+    assert np.linalg.norm(seen[:, :2] - points, axis=1).mean() < 1
+
+
+def test_people_of_the_real_head_wear_photographed_skin(data_folder: Path, tmp_path: Path) -> None:
+    head: MorphableHead = read_head(data_folder / "face_model" / "ict_facekit.npz")
+    geometry = HeadGeometry(head)
+    source = data_folder / "faces" / "helen-train"
+    for points in sorted(source.glob("*.pts"))[:6]:
+        (tmp_path / points.name).symlink_to(points)
+        (tmp_path / points.with_suffix(".jpg").name).symlink_to(points.with_suffix(".jpg"))
+    colours = face_colours(geometry, head, [tmp_path])
+    assert 1 <= len(colours) <= 6
+    assert colours.shape[1:] == (len(geometry.parts["face"]), 3)
+    renderer = PeopleRenderer(geometry, read_panoramas(data_folder / "lighting"), [], colours)
+    (view,) = renderer.person(np.random.default_rng(1), views=1)
+    points_head = geometry.expressed(geometry.neutral(view.identity), view.expression)[geometry.landmarks]
+    points = points_head @ view.image_from_head[:, :3].T + view.image_from_head[:, 3]
+    assert points[:, :2].min() > 0
+    assert points[:, :2].max() < CANVAS_SIZE
