@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("weights", type=Path, help="weights of a FaceModel or detector: a .safetensors file of facerecon-train")
+    parser.add_argument("weights", type=Path, help="a FaceModel's or detector's .safetensors file")
     parser.add_argument(
         "-o",
         "--output",

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("interrupted; what was written is whole")
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
     return 0
 
 

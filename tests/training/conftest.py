@@ -50,7 +50,7 @@ def data_folder() -> Path:
 def ball_head() -> MorphableHead:
     """The front half of an ellipsoid as face, landmarks where ours lie, balls for eyes, nothing else worth a triangle.
 
-    Identity mode 0 is one per cent of growth, jawOpen moves what lies below -40 mm down by 15 mm, the rest is 0.
+    Identity mode 0 makes it one per cent wider, jawOpen moves what lies below -40 mm down by 15 mm, the rest is 0.
     """
     mean = np.zeros((HEAD_VERTICES, 3), np.float32)
     x, y = np.meshgrid(np.linspace(-1, 1, GRID), np.linspace(1, -1, GRID))
@@ -72,7 +72,7 @@ def ball_head() -> MorphableHead:
     positions = load_template().landmark_positions
     landmarks = np.linalg.norm(face[:, None, :2] - positions[:, :2], axis=2).argmin(0).astype(np.int32)
     identity = np.zeros((IDENTITY_MODES, HEAD_VERTICES, 3), np.float32)
-    identity[0] = 0.01 * mean
+    identity[0, :, 0] = 0.01 * mean[:, 0]
     expression = np.zeros((len(BLENDSHAPES), HEAD_VERTICES, 3), np.float32)
     expression[BLENDSHAPES.index("jawOpen"), :, 1] = np.where(mean[:, 1] < -40, -15.0, 0.0)
     return MorphableHead(mean, identity, expression, triangles, landmarks)

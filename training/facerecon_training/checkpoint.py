@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises ModelRefused when the file is not one.
     """
+    if not zipfile.is_zipfile(path):  # the only form that torch.save writes
+        raise ModelRefused(f"{path} is not a readable checkpoint; delete it to start anew")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        first = str(error).splitlines()[0] if str(error) else "empty"
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0]
         raise ModelRefused(f"{path} is not a readable checkpoint ({first}); delete it to start anew") from error
     return state

@@ -29,6 +29,8 @@ class TrainConfig:
     pictures: int = 400_000
     """How many crops to train on in all; the learning rate follows."""
     learning_rate: float = 2e-3
+    output_rate: float = 0.1
+    """Of the learning rate, for the reconstructor's output layers."""
     decoder_rate: float = 0.01
     """Of the learning rate, for the linear decoders, which start at a fit of random faces."""
     weight_decay: float = 0.02

@@ -201,7 +201,8 @@ class Teacher:
         """(N, 100), (N, 53) -> shape and vertices, (N, V, 3) mm each."""
         shape = self.mean + identity @ self.identity
         vertices = shape + expression @ self.expression
-        return shape.reshape(len(identity), -1, 3), vertices.reshape(len(identity), -1, 3)
+        size = (len(identity), len(self.mean) // 3, 3)
+        return shape.reshape(size), vertices.reshape(size)
 
 
 def face_loss(

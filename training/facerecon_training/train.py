@@ -213,13 +213,18 @@ def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Genera
 
 
 def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weights decay, biases and normalisation do not; the decoders learn slowly and do not decay."""
+    """Weights decay, biases and normalisation do not. The output layers learn slowly: one step of Adam moves a camera by
+    its rate times all hidden units at once. The decoders learn more slowly still and do not decay."""
     reconstructor = model.reconstructor
     decoder = [reconstructor.mean, reconstructor.shape_basis, reconstructor.expression_basis]
-    others = [p for p in model.parameters() if not any(p is d for d in decoder)]
+    layers = (reconstructor.identity[-1], reconstructor.expression, reconstructor.camera, reconstructor.confidence)
+    outputs = [parameter for layer in layers for parameter in layer.parameters()]
+    apart = {id(parameter) for parameter in (*decoder, *outputs)}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     return [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay, "scale": 1.0},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "scale": 1.0},
+        {"params": outputs, "weight_decay": 0.0, "scale": config.output_rate},
         {"params": decoder, "weight_decay": 0.0, "scale": config.decoder_rate},
     ]
 

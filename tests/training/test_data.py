@@ -1,0 +1,136 @@
+"""Prepared folders to batches: the i-th is always the same, its labels lie on its pictures, and nothing need be there
+but rendered people."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from facerecon_rt.errors import UsageError
+from facerecon_training.augment import AugmentConfig
+from facerecon_training.data import Batch, BatchConfig, Batches, folders_in
+
+SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2)
+PLAIN = AugmentConfig(grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, flip=0)
+
+Take = Callable[..., Batch]
+
+
+@pytest.fixture
+def take(prepared: Path) -> Take:
+    """The i-th batch of the prepared folder, or of another one."""
+
+    def batch(index: int = 0, folder: Path = prepared, backgrounds: Path | None = None, start: int = 0) -> Batch:
+        batches = iter(Batches(folder, backgrounds, SMALL, PLAIN, 64, 3, start))
+        for _ in range(index):
+            next(batches)
+        return next(batches)
+
+    return batch
+
+
+def without_photographs(prepared: Path, target: Path) -> Path:
+    target.mkdir()
+    (target / "people").symlink_to(prepared / "people")
+    return target
+
+
+def assert_equal(a: Batch, b: Batch) -> None:
+    for one, other in zip(a, b, strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+
+
+def test_a_batch_has_pairs_first_then_photographs_then_backgrounds(take: Take) -> None:
+    batch = take()
+    assert SMALL.pairs == 4
+    assert SMALL.size == len(batch.image) == 12
+    assert batch.image.shape == (12, 3, 64, 64)
+    assert batch.image.dtype == torch.uint8
+    assert batch.rendered.tolist() == [True] * 4 + [False] * 8
+    assert batch.is_face.tolist() == [1.0] * 10 + [0.0] * 2
+    assert (batch.landmark_weights[4:10] > 0).all()
+    assert not batch.landmark_weights[[0, 1, 2, 3, 10, 11]].any()
+
+
+def test_the_two_of_a_rendered_pair_are_one_person_seen_twice(take: Take) -> None:
+    batch = take()
+    for first, second in ((0, 1), (2, 3)):
+        assert (batch.identity[first] == batch.identity[second]).all()
+        assert (batch.crop_from_head[first] != batch.crop_from_head[second]).any()
+
+
+def test_a_batch_depends_on_its_number_alone(take: Take) -> None:
+    assert_equal(take(2), take(0, start=2))
+    assert (take(0).image != take(1).image).any()
+
+
+def test_a_rendered_crops_camera_lies_on_its_face(take: Take) -> None:
+    """The drawn face is brighter than its surroundings."""
+    batch = take()
+    for row in range(4):
+        nose = batch.crop_from_head[row] @ torch.tensor([0.0, -30.0, 20.0, 1.0])
+        x, y = (int(v) for v in nose[:2])
+        image = batch.image[row].float().mean(0)
+        assert image[y - 2 : y + 3, x - 2 : x + 3].mean() > image[[0, 0, -1, -1], [0, -1, 0, -1]].mean() + 10
+
+
+def test_photographed_landmarks_lie_on_their_face(take: Take) -> None:
+    batch = take()
+    for row in range(4, 10):
+        points = batch.landmarks[row, 27:36].round().long()
+        image = batch.image[row].float().mean(0)
+        assert image[points[:, 1], points[:, 0]].mean() > image[[0, 0, -1, -1], [0, -1, 0, -1]].mean() + 10
+
+
+def test_without_photographs_every_face_is_rendered_and_the_layout_stays(
+    take: Take, prepared: Path, tmp_path: Path
+) -> None:
+    batch = take(folder=without_photographs(prepared, tmp_path / "clean"))
+    assert batch.rendered.tolist() == [True] * 10 + [False] * 2
+    for pair in range(SMALL.pairs):
+        assert (batch.identity[2 * pair] == batch.identity[2 * pair + 1]).all()
+    assert not batch.landmark_weights.any()
+
+
+def test_without_image_sets_their_pairs_are_two_crops_of_one_photograph(
+    take: Take, prepared: Path, tmp_path: Path
+) -> None:
+    folder = without_photographs(prepared, tmp_path / "own")
+    target = folder / "photographs" / "mine"
+    shutil.copytree(prepared / "photographs" / "afw", target)
+    assert [(f.name, f.sets) for f in folders_in(folder / "photographs")] == [("mine", False)]
+    batch = take(folder=folder)
+    assert batch.rendered.tolist() == [True] * 4 + [False] * 8
+    with np.load(target / "labels.npz") as labels:
+        shapes = labels["landmarks"] - labels["landmarks"].mean(1, keepdims=True)
+    singular = np.linalg.svd(shapes, compute_uv=False)
+    for first in (4, 6):
+        two = (batch.landmarks[first : first + 2] - batch.landmarks[first : first + 2].mean(1, keepdim=True)).numpy()
+        ratios = np.linalg.svd(two, compute_uv=False)
+        # Crops are similarities of the canvas: both come from the photograph with their ratio of singular values.
+        np.testing.assert_allclose(ratios[0, 1] / ratios[0, 0], ratios[1, 1] / ratios[1, 0], rtol=1e-3)
+        assert np.isclose(singular[:, 1] / singular[:, 0], ratios[0, 1] / ratios[0, 0], rtol=1e-3).any()
+
+
+def test_a_folder_of_image_sets_says_so_in_its_name(prepared: Path, tmp_path: Path) -> None:
+    for name in ("family-sets", "afw"):
+        shutil.copytree(prepared / "photographs" / "afw", tmp_path / name)
+    (tmp_path / "unfinished").mkdir()
+    assert [(f.name, f.sets) for f in folders_in(tmp_path)][0][0] == "afw"
+    assert [(f.name, f.sets) for f in folders_in(tmp_path)][1:] == [("family-sets", True)]
+
+
+def test_backgrounds_are_photographs_if_there_are_any(take: Take, data: Path) -> None:
+    invented, empty = take(), take(backgrounds=data / "faces")
+    assert_equal(invented, empty)
+    photographed = take(backgrounds=data / "backgrounds")
+    assert (photographed.image[10:] != invented.image[10:]).any()
+
+
+def test_a_folder_that_was_not_prepared_is_named(take: Take, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"people/train holds no packed pictures; run `facerecon-train prepare`"):
+        take(folder=tmp_path)

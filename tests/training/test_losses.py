@@ -1,0 +1,262 @@
+"""Each loss on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from facerecon_rt.align import CROP_SIDE_MM
+from facerecon_rt.pose import rotation_from_euler
+from facerecon_rt.template import load_template
+from facerecon_training.data import Batch
+from facerecon_training.losses import (
+    LossWeights,
+    Teacher,
+    consistency_loss,
+    contour_points,
+    expression_loss,
+    face_loss,
+    landmark_loss,
+    mean_or_zero,
+    point_loss,
+    projection_loss,
+    reconstruction_loss,
+    rotation_loss,
+    shape_loss,
+    unseen_directions,
+)
+from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
+from facerecon_training.morphable import MorphableFace
+from facerecon_training.render import camera_for_crop
+from torch import Tensor
+
+EYE = 10.0
+RENDERED_TERMS = {"vertices", "expression", "rotation", "projection"}
+
+
+def charbonnier(distance: float) -> float:
+    """Of a distance in eye distances."""
+    return math.sqrt(distance**2 + 1e-6) - 1e-3
+
+
+def no_unseen(vertices: int) -> Tensor:
+    return torch.zeros(1, vertices * 3)
+
+
+def camera(pitch: float = 0, yaw: float = 0, roll: float = 0, side: float = 128.0) -> Tensor:
+    return torch.from_numpy(camera_for_crop(pitch, yaw, roll, 128, side))[None]
+
+
+def output_of(vertices: Tensor, view: Tensor) -> FaceOutput:
+    landmarks = project(view, vertices[:, torch.from_numpy(load_template().landmarks).long()])
+    return FaceOutput(vertices, vertices, torch.zeros(1, 53), view, landmarks, torch.ones(1))
+
+
+@pytest.fixture
+def mean_face(ball_face: MorphableFace) -> Tensor:
+    return torch.from_numpy(ball_face.mean)[None]
+
+
+def test_shape_loss_is_the_mean_squared_vertex_distance() -> None:
+    true = torch.zeros(2, 2, 3)
+    shape = true.clone()
+    shape[0, 0] = torch.tensor([3.0, 4.0, 0.0])
+    torch.testing.assert_close(shape_loss(shape, true, no_unseen(2), 0.02), torch.tensor([12.5, 0.0]))
+
+
+def test_shape_loss_takes_a_share_of_what_is_unseen() -> None:
+    along_x = torch.tensor([[1.0, 0, 0, 1, 0, 0]]) / math.sqrt(2)
+    shift = torch.tensor([[[2.0, 0, 0], [2.0, 0, 0]]])
+    torch.testing.assert_close(shape_loss(shift, torch.zeros(1, 2, 3), along_x, 0.02), torch.tensor([0.02 * 4]))
+    # Half of it unseen: the two vertices move apart as well.
+    apart = torch.tensor([[[2.0, 0, 0], [0.0, 0, 0]]])
+    torch.testing.assert_close(shape_loss(apart, torch.zeros(1, 2, 3), along_x, 0.02), torch.tensor([1 + 0.02]))
+
+
+def test_unseen_are_shifts_turns_and_growth(mean_face: Tensor) -> None:
+    unseen = unseen_directions(mean_face.flatten())
+    torch.testing.assert_close(unseen @ unseen.T, torch.eye(7), atol=1e-4, rtol=0)
+    turn = torch.from_numpy(rotation_from_euler(0.5, -0.5, 0.3) @ np.diag([1.0, -1.0, -1.0])).float()
+    moved = 1.01 * mean_face @ turn.T + torch.tensor([1.0, -2.0, 3.0])
+    plain = shape_loss(moved, mean_face, torch.zeros_like(unseen), 0.02)
+    assert shape_loss(moved, mean_face, unseen, 0.02) < 0.025 * plain
+
+
+def test_consistency_loss_is_one_minus_the_cosine() -> None:
+    features = torch.tensor([[2.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    reference = torch.tensor([[5.0, 0.0], [0.0, 3.0], [-1.0, -1.0]])
+    torch.testing.assert_close(consistency_loss(features, reference), torch.tensor([0.0, 1.0, 2.0]))
+
+
+def test_reconstruction_loss_is_shape_consistency_and_prior() -> None:
+    weights = LossWeights(shape=2, consistency=3, code_prior=5, unseen_share=0.02)
+    shape, true = torch.zeros(1, 2, 3), torch.zeros(1, 2, 3)
+    shape[0, 0, 0] = 2.0  # 4 / 2 mm^2
+    features, reference = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])  # 1
+    code = torch.tensor([[1.0, 3.0]])  # (1 + 9) / 2
+    loss = reconstruction_loss(shape, true, features, reference, code, no_unseen(2), weights)
+    assert loss.item() == pytest.approx(2 * 2 + 3 * 1 + 5 * 5)
+
+
+def test_point_loss_is_the_distance_in_eye_distances() -> None:
+    points = torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])
+    loss = point_loss(points, torch.zeros(1, 2, 2), EYE)
+    torch.testing.assert_close(loss, torch.tensor([[charbonnier(0.5), 0.0]]), atol=1e-6, rtol=0)
+
+
+def test_expression_loss_vanishes_where_they_agree_and_only_there() -> None:
+    truth = torch.tensor([[0.5, 0.0], [0.0, 0.0]])
+    logit = torch.tensor([[0.0, -100.0], [0.0, -100.0]])
+    expected = torch.tensor([0.0, math.log(2) / 2])
+    torch.testing.assert_close(expression_loss(logit, truth), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("angles", [(10, 0, 0), (0, 10, 0), (0, 0, 10)])
+def test_rotation_loss_is_the_angle_whatever_the_scale(angles: tuple[float, float, float]) -> None:
+    loss = rotation_loss(camera(*angles, side=70), camera(side=128))
+    assert loss.item() == pytest.approx(charbonnier(2 * math.sin(math.radians(5))), abs=1e-5)
+
+
+def test_projection_loss_leaves_size_against_distance_free(mean_face: Tensor) -> None:
+    view = torch.tensor([[[1.0, 0, 0, 5], [0, -1.0, 0, 7], [0, 0, -1.0, 0]]])
+    half = torch.cat([0.5 * view[:, :, :3], view[:, :, 3:]], 2)
+    assert projection_loss(half, 2 * mean_face, view, mean_face, EYE).item() == pytest.approx(0, abs=1e-6)
+    moved = view.clone()
+    moved[0, 0, 3] += 5
+    loss = projection_loss(moved, mean_face, view, mean_face, EYE)
+    assert loss.item() == pytest.approx(charbonnier(0.5), abs=1e-5)
+
+
+def test_the_contour_is_the_outermost_candidate(mean_face: Tensor) -> None:
+    candidates = load_template().jaw_candidates
+    vertices = mean_face.clone()
+    # Straight out to the subject's left at the height of landmark 14: the picture's right.
+    chosen = int(candidates[14, 3])
+    vertices[0, chosen] = torch.tensor([300.0, float(vertices[0, candidates[14, -1], 1]), 0.0])
+    points, normals = contour_points(vertices, camera())
+    torch.testing.assert_close(points[0, 14], project(camera(), vertices)[0, chosen, :2])
+    torch.testing.assert_close(normals.norm(dim=2), torch.ones(1, 17))
+    assert normals[0, 0, 0] < -0.5  # landmark 0 is on the subject's right, the picture's left
+    assert normals[0, 16, 0] > 0.5
+    assert normals[0, 8, 1] > 0.9  # and the chin below
+
+
+def test_outward_turns_with_the_heads_roll(mean_face: Tensor) -> None:
+    _, upright = contour_points(mean_face, camera())
+    _, leaning = contour_points(mean_face, camera(roll=90))
+    # Leaning to the subject's left by 90 degrees, the chin points to the picture's left.
+    assert upright[0, 8, 1] > 0.9
+    assert leaning[0, 8, 0] < -0.9
+
+
+@pytest.mark.parametrize(("along", "price"), [(False, 1.0), (True, 0.3)])
+def test_a_jaw_error_along_the_contour_costs_its_share(mean_face: Tensor, along: bool, price: float) -> None:
+    output = output_of(mean_face, camera())
+    contour, normals = contour_points(mean_face, camera())
+    direction = torch.stack([-normals[..., 1], normals[..., 0]], 2) if along else normals
+    true = output.landmarks[:, :, :2].clone()
+    true[:, :17] = contour + 5 * direction
+    weights = torch.zeros(1, 68)
+    weights[:, :17] = 1.0
+    loss = landmark_loss(output, true, weights, jaw=0.5, jaw_tangent=0.3, eye=EYE)
+    assert loss.item() == pytest.approx(charbonnier(0.5 * price), abs=1e-5)
+
+
+def test_inner_landmarks_and_the_jaw_are_averaged_by_weight(mean_face: Tensor) -> None:
+    output = output_of(mean_face, camera())
+    true = output.landmarks[:, :, :2].clone()
+    true[:, :17] = contour_points(mean_face, camera())[0]
+    true[:, 17:] += torch.tensor([5.0, 0.0])
+    loss = landmark_loss(output, true, torch.ones(1, 68), jaw=0.5, jaw_tangent=0.3, eye=EYE)
+    assert loss.item() == pytest.approx(51 * charbonnier(0.5) / (0.5 * 17 + 51), abs=1e-5)
+    # A folder that is trusted less counts less as a whole, not against itself.
+    less = landmark_loss(output, true, torch.full((1, 68), 0.4), jaw=0.5, jaw_tangent=0.3, eye=EYE)
+    assert less.item() == pytest.approx(0.4 * loss.item(), rel=1e-4)
+
+
+def test_landmarks_without_weight_do_not_count(mean_face: Tensor) -> None:
+    output = output_of(mean_face, camera())
+    nothing = landmark_loss(output, torch.zeros(1, 68, 2), torch.zeros(1, 68), 0.5, 0.3, EYE)
+    assert nothing.tolist() == [0.0]
+
+
+def test_the_mean_of_nothing_is_zero() -> None:
+    assert mean_or_zero(torch.zeros(0)).item() == 0
+    assert mean_or_zero(torch.tensor([1.0, 3.0])).item() == 2
+
+
+def test_a_teacher_adds_modes_and_blendshapes(ball_face: MorphableFace) -> None:
+    teacher = Teacher.from_face(ball_face)
+    identity, expression = torch.zeros(2, 100), torch.zeros(2, 53)
+    identity[1, 3], expression[1, 26] = 2.0, 0.5
+    shape, vertices = teacher.true_geometry(identity, expression)
+    np.testing.assert_allclose(shape[0].numpy(), ball_face.mean, atol=1e-5)
+    np.testing.assert_allclose(shape[1].numpy(), ball_face.mean + 2 * ball_face.identity[3], atol=1e-4)
+    np.testing.assert_allclose(
+        (vertices - shape)[1].numpy(), 0.5 * ball_face.expression[26], atol=1e-4
+    )
+
+
+def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
+    n = len(rendered)
+    generator = torch.Generator().manual_seed(0)
+    return Batch(
+        torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=generator),
+        torch.rand(n, 68, 2, generator=generator) * 64,
+        torch.ones(n, 68),
+        torch.tensor(rendered),
+        torch.randn(n, 100, generator=generator),
+        torch.rand(n, 53, generator=generator),
+        torch.from_numpy(camera_for_crop(0, 20, 5, 64, 60)).repeat(n, 1, 1),
+        torch.tensor(is_face),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rendered", "is_face", "silent"),
+    [
+        ([True, True, True, True], [1.0, 1, 1, 1], {"landmarks", "expression_prior"}),
+        ([False, False, False, False], [1.0, 1, 1, 1], RENDERED_TERMS),
+        ([False, False, False, False], [0.0, 0, 0, 0], RENDERED_TERMS | {"landmarks", "expression_prior"}),
+    ],
+)
+def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
+    ball_face: MorphableFace, rendered: list[bool], is_face: list[float], silent: set[str]
+) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).train()
+    with torch.no_grad():
+        model.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
+    batch = batch_of(rendered, is_face)
+    output, codes = model.with_codes(batch.image.float())
+    loss, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
+    assert {name for name, term in terms.items() if term == 0} == silent
+    assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_weights_scale_their_terms(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([True, True, False, False], [1.0, 1, 1, 0])
+    output, codes = model.with_codes(batch.image.float())
+    teacher, weights = Teacher.from_face(ball_face), LossWeights()
+    _, terms = face_loss(output, codes, batch, 1, teacher, weights)
+    doubled = replace(weights, landmarks=2 * weights.landmarks, rotation=0)
+    _, changed = face_loss(output, codes, batch, 1, teacher, doubled)
+    torch.testing.assert_close(changed["landmarks"], 2 * terms["landmarks"])
+    assert changed["rotation"] == 0
+    torch.testing.assert_close(changed["projection"], terms["projection"])
+
+
+def test_eye_distance_is_in_pixels_of_the_crop(ball_face: MorphableFace) -> None:
+    template = load_template()
+    corners = np.linalg.norm(template.landmark_positions[36] - template.landmark_positions[45])
+    assert corners == pytest.approx(90, abs=6)
+    assert CROP_SIDE_MM > corners

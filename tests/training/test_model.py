@@ -1,0 +1,153 @@
+"""The network's outputs are one face: shape, expression, camera and landmarks that agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
+from facerecon_rt.template import load_template
+from facerecon_training.backbones import BACKBONES, FeatureExtractor, conv, multiply_adds
+from facerecon_training.model import FaceModel, ModelConfig, camera_from_parameters, project
+
+
+@pytest.fixture
+def model() -> FaceModel:
+    """Tiny, its decoders filled with something."""
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    reconstructor = model.reconstructor
+    with torch.no_grad():
+        for parameter in (reconstructor.mean, reconstructor.shape_basis, reconstructor.expression_basis):
+            parameter.normal_(std=10)
+    return model
+
+
+def images(count: int, size: int = 64) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1)) * 255
+
+
+def test_a_camera_is_a_scale_times_a_rotation() -> None:
+    parameters = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    linear = camera_from_parameters(parameters, 128)[:, :, :3]
+    scale = 128 / CROP_SIDE_MM * torch.exp(parameters[:, 6])
+    rotation = linear / scale[:, None, None]
+    torch.testing.assert_close(rotation @ rotation.transpose(1, 2), torch.eye(3).repeat(50, 1, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(50), atol=1e-5, rtol=0)
+
+
+def test_the_cameras_last_parameters_place_the_crop_centre() -> None:
+    parameters = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
+    centre = project(camera_from_parameters(parameters, 128), torch.tensor(CROP_CENTRE_MM).expand(5, 1, 3))[:, 0]
+    torch.testing.assert_close(centre[:, :2], 128 * (0.5 + 0.5 * parameters[:, 7:]) - 0.5, atol=1e-4, rtol=0)
+    torch.testing.assert_close(centre[:, 2], torch.zeros(5), atol=1e-4, rtol=0)
+
+
+def test_an_untrained_model_sees_an_upright_frontal_head_in_the_middle() -> None:
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    camera = model(images(1)).crop_from_head[0].detach()
+    scale = 64 / CROP_SIDE_MM
+    torch.testing.assert_close(camera[:, :3], torch.diag(torch.tensor([scale, -scale, -scale])))
+    centre = camera[:, :3] @ torch.tensor(CROP_CENTRE_MM) + camera[:, 3]
+    torch.testing.assert_close(centre, torch.tensor([31.5, 31.5, 0.0]))
+
+
+def test_projecting_is_the_affine_map_of_each_row() -> None:
+    camera = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    points = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1))
+    homogeneous = torch.cat([points, torch.ones(2, 5, 1)], 2)
+    torch.testing.assert_close(project(camera, points), torch.einsum("nij,nkj->nki", camera, homogeneous))
+
+
+def test_outputs_have_the_contracts_shapes_and_ranges(model: FaceModel) -> None:
+    vertices = load_template().vertex_count
+    output = model(images(3))
+    assert [tuple(tensor.shape) for tensor in output] == [
+        (3, vertices, 3),
+        (3, vertices, 3),
+        (3, 53),
+        (3, 3, 4),
+        (3, 68, 3),
+        (3,),
+    ]
+    for weights in (output.expression, output.confidence):
+        assert (weights >= 0).all()
+        assert (weights <= 1).all()
+
+
+def test_landmarks_are_the_projected_vertices(model: FaceModel) -> None:
+    output = model(images(3))
+    rows = torch.from_numpy(load_template().landmarks).long()
+    expected = project(output.crop_from_head, output.vertices[:, rows])
+    torch.testing.assert_close(output.landmarks, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_vertices_are_shape_plus_expression(model: FaceModel) -> None:
+    output = model(images(2))
+    offsets = (output.expression @ model.reconstructor.expression_basis).reshape(output.shape.shape)
+    torch.testing.assert_close(output.vertices, output.shape + offsets, atol=1e-3, rtol=1e-4)
+
+
+def test_shape_does_not_depend_on_the_features_of_motion(model: FaceModel) -> None:
+    features = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    other = features.clone()
+    other[:, 8:] += 3
+    (before, codes), (after, _) = model.reconstructor(features), model.reconstructor(other)
+    torch.testing.assert_close(before.shape, after.shape, atol=0, rtol=0)
+    assert (before.expression != after.expression).any()
+    assert (before.confidence != after.confidence).any()
+    torch.testing.assert_close(codes.features, features[:, :8])
+
+
+def test_codes_belong_to_the_outputs(model: FaceModel) -> None:
+    output, codes = model.with_codes(images(2))
+    torch.testing.assert_close(torch.sigmoid(codes.confidence_logit), output.confidence)
+    torch.testing.assert_close(torch.sigmoid(codes.expression_logit), output.expression)
+    shape = model.reconstructor.mean + codes.shape_code @ model.reconstructor.shape_basis
+    torch.testing.assert_close(shape.reshape(output.shape.shape), output.shape, atol=1e-3, rtol=1e-4)
+
+
+def test_a_faces_result_does_not_depend_on_its_batch(model: FaceModel) -> None:
+    together = model(images(3))
+    for i in range(3):
+        alone = model(images(3)[i : i + 1])
+        torch.testing.assert_close(alone.vertices[0], together.vertices[i], atol=1e-2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_backbone_has_stride_32(name: str, size: int) -> None:
+    backbone = BACKBONES[name]().eval()
+    with torch.no_grad():
+        assert backbone(images(1, size)).shape == (1, backbone.channels, size // 32, size // 32)
+
+
+def test_features_are_one_vector_per_crop() -> None:
+    extractor = FeatureExtractor("mobile", 96).eval()
+    with torch.no_grad():
+        assert extractor(images(2, 96)).shape == (2, extractor.feature_count)
+
+
+def test_a_layers_multiply_adds_are_counted_as_by_hand() -> None:
+    # 8 x 8 places, 4 outputs, 3 inputs, 3 x 3 each; depthwise: 8 x 8 x 4 x 9; linear: 5 x 7.
+    dense = 8 * 8 * 4 * 3 * 9
+    assert multiply_adds(conv(3, 4, 3, 2), torch.zeros(1, 3, 16, 16)) == dense
+    assert multiply_adds(conv(4, 4, 3, groups=4), torch.zeros(1, 4, 8, 8)) == 8 * 8 * 4 * 9
+    assert multiply_adds(torch.nn.Linear(5, 7), torch.zeros(1, 5)) == 35
+
+
+def test_the_default_network_fits_a_small_computer() -> None:
+    model = FaceModel(ModelConfig()).eval()
+    assert 40e6 < multiply_adds(model.extractor, images(1, 128)) < 120e6
+
+
+def test_the_brightness_scale_is_a_power_of_two() -> None:
+    """So that it folds into the first layer without rounding."""
+    extractor = FeatureExtractor("tiny", 64).eval()
+    image = images(1)
+    folded = FeatureExtractor("tiny", 64).eval()
+    folded.load_state_dict(extractor.state_dict())
+    with torch.no_grad():
+        folded.backbone[0][0].weight.mul_(1 / 128)
+        expected = folded.pool(folded.backbone(image))
+        np.testing.assert_array_equal(extractor(image).numpy(), expected.numpy())

@@ -1,0 +1,249 @@
+"""The training loop on a dozen drawn faces: the loss falls, and a stopped run ends like one that never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_training.augment import AugmentConfig
+from facerecon_training.checkpoint import load_checkpoint, load_weights
+from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
+from facerecon_training.data import BatchConfig
+from facerecon_training.model import FaceModel, ModelConfig
+from facerecon_training.morphable import MorphableFace
+from facerecon_training.train import (
+    choose_device,
+    default_terms,
+    fit_decoders,
+    learning_rate,
+    parameter_groups,
+    train,
+    update_average,
+)
+
+STEPS = 100
+
+
+@pytest.fixture
+def config(prepared: Path, data: Path, tmp_path: Path) -> TrainConfig:
+    return tiny_config(prepared, data, tmp_path / "run")
+
+
+def tiny_config(prepared: Path, data: Path, run: Path, checkpoint_minutes: float = 60) -> TrainConfig:
+    batch = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=0, photographs=1, backgrounds=1)
+    return TrainConfig(
+        prepared=prepared,
+        data=data,
+        run=run,
+        pictures=STEPS * batch.size,
+        threads=1,
+        device="cpu",
+        checkpoint_minutes=checkpoint_minutes,
+        evaluate_minutes=60,
+        model=ModelConfig("tiny", 64, shape_code=8, hidden=16, terms="for tests"),
+        batch=batch,
+        augment=AugmentConfig(roll_deg=3, grey=0, blur=0, low_resolution=0, jpeg=0),
+    )
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    one, other = load_weights(a).state_dict(), load_weights(b).state_dict()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], atol=0, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def finished(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "data").mkdir()
+    config = tiny_config(prepared, backgrounds(folder / "data"), folder / "run")
+    torch.set_num_threads(1)
+    assert train(config) == folder / "run" / "face.safetensors"
+    return folder / "run"
+
+
+def backgrounds(data: Path) -> Path:
+    """A data folder that holds one background and nothing else."""
+    import cv2
+
+    (data / "backgrounds").mkdir(parents=True)
+    picture = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+    cv2.imwrite(str(data / "backgrounds" / "noise.jpg"), picture)
+    return data
+
+
+def test_the_loss_falls(finished: Path) -> None:
+    entries = load_checkpoint(finished / "checkpoint.pt")["log"]
+    losses = [entry for entry in entries if "loss" in entry]
+    assert [entry["step"] for entry in losses] == [50, 100]
+    for term in ("loss", "projection", "confidence"):
+        assert losses[1][term] < 0.9 * losses[0][term]
+
+
+def test_a_run_leaves_weights_configuration_curves_and_figures(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {"checkpoint.pt", "config.json", "curves.png", "face.safetensors"}
+    config = json.loads((finished / "config.json").read_text())
+    assert config["model"]["backbone"] == "tiny"
+    assert config["loss"]["landmarks"] > 0
+    assert load_weights(finished / "face.safetensors").config.terms == "for tests"
+    figures = load_checkpoint(finished / "checkpoint.pt")["log"][-1]
+    assert figures["step"] == STEPS
+    assert figures["shape_mm"] > 0
+    assert (finished / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def run_apart(config: TrainConfig) -> subprocess.Popen[bytes]:
+    """The same run in a process group of its own, that saves after every step."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from test_train import tiny_config\n"
+        "from facerecon_training.train import train\n"
+        "train(tiny_config(*map(Path, sys.argv[2:5]), checkpoint_minutes=0))\n"
+    )
+    arguments = [str(Path(__file__).parent), str(config.prepared), str(config.data), str(config.run)]
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], start_new_session=True, stderr=subprocess.DEVNULL)
+
+
+def wait_for_steps(run: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until a checkpoint of a few steps is there."""
+    while not (run / "checkpoint.pt").is_file() or load_checkpoint(run / "checkpoint.pt")["step"] < 3:
+        assert process.poll() is None, "the run ended before it could be stopped"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
+    finished: Path, prepared: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    config = tiny_config(prepared, backgrounds(tmp_path / "data"), tmp_path / "run")
+    process = run_apart(config)
+    try:
+        wait_for_steps(config.run, process)
+    finally:
+        os.killpg(process.pid, number)  # Ctrl-C reaches the loader's process as well
+        process.wait()
+    assert process.returncode != 0
+    stopped = load_checkpoint(config.run / "checkpoint.pt")
+    assert 3 <= stopped["step"] < STEPS
+    assert not list(config.run.glob("*.part")) or number == signal.SIGKILL
+    train(config)
+    assert_same_weights(config.run / "face.safetensors", finished / "face.safetensors")
+    resumed, whole = (load_checkpoint(run / "checkpoint.pt")["log"] for run in (config.run, finished))
+    assert resumed == whole
+
+
+def test_a_finished_run_stays_as_it_is(finished: Path, prepared: Path, tmp_path: Path) -> None:
+    config = tiny_config(prepared, backgrounds(tmp_path / "data"), finished)
+    before = (finished / "face.safetensors").read_bytes()
+    train(config)
+    assert (finished / "face.safetensors").read_bytes() == before
+
+
+def test_a_run_starts_from_other_weights(finished: Path, config: TrainConfig) -> None:
+    init = finished / "face.safetensors"
+    train(replace(config, init=init, pictures=0))
+    assert_same_weights(config.run / "face.safetensors", init)
+
+
+def test_weights_of_another_configuration_are_no_start(finished: Path, config: TrainConfig) -> None:
+    other = replace(config, init=finished / "face.safetensors", model=replace(config.model, hidden=32))
+    with pytest.raises(UsageError, match=r"face\.safetensors has the configuration .*hidden=16.* asks for .*hidden=32"):
+        train(other)
+
+
+def test_a_run_of_another_network_is_not_resumed(finished: Path, config: TrainConfig) -> None:
+    other = replace(config, run=finished, model=replace(config.model, hidden=32))
+    with pytest.raises(UsageError, match=r"checkpoint\.pt is of another network"):
+        train(other)
+
+
+def test_without_backgrounds_the_run_says_so_before_it_starts(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere/backgrounds holds no \.jpg"):
+        train(replace(config, data=tmp_path / "nowhere"))
+    assert not config.run.exists()
+
+
+def test_a_folder_that_was_not_prepared_is_named(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no prepared data; run `facerecon-train prepare --out"):
+        train(replace(config, prepared=tmp_path / "nowhere"))
+    assert not config.run.exists()
+
+
+def test_weights_are_for_any_purpose_only_if_everything_was_clean(finished: Path, tmp_path: Path) -> None:
+    clean, photographed = tmp_path / "clean", tmp_path / "photographed"
+    for folder in (clean, photographed):
+        folder.mkdir()
+        (folder / "prepare.json").write_text(json.dumps({"clean": folder == clean}))
+    assert default_terms(clean, None) == CLEAN_TERMS
+    assert default_terms(photographed, None) == RESEARCH_TERMS
+    assert default_terms(tmp_path, None) == RESEARCH_TERMS
+    assert default_terms(clean, finished / "face.safetensors") == RESEARCH_TERMS
+    with pytest.raises(ModelRefused, match="no weights at"):
+        default_terms(clean, tmp_path / "missing.safetensors")
+
+
+def test_decoders_start_as_the_morphable_face(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64, shape_code=20))
+    fit_decoders(model, ball_face, np.random.default_rng(0), count=500)
+    reconstructor = model.reconstructor
+    apart = (reconstructor.mean.detach().numpy() - ball_face.mean.ravel()).reshape(-1, 3)
+    assert np.abs(apart).max() < 1
+    np.testing.assert_allclose(
+        reconstructor.expression_basis.detach().numpy(), ball_face.expression.reshape(53, -1), atol=1e-3
+    )
+    # Twenty components span the twenty modes.
+    modes, basis = ball_face.identity[:20].reshape(20, -1), reconstructor.shape_basis.detach().numpy()
+    explained = np.linalg.lstsq(basis.T, modes.T, rcond=None)[0]
+    np.testing.assert_allclose(basis.T @ explained, modes.T, atol=1e-2)
+
+
+def test_the_learning_rate_rises_then_falls_to_a_hundredth(config: TrainConfig) -> None:
+    rate = config.learning_rate
+    assert learning_rate(config, 0) == 0
+    assert learning_rate(config, config.warmup / 2) == pytest.approx(rate / 2)
+    assert learning_rate(config, config.warmup) == pytest.approx(rate)
+    assert learning_rate(config, (1 + config.warmup) / 2) == pytest.approx(rate * (0.01 + 0.99 / 2))
+    assert learning_rate(config, 1) == pytest.approx(rate / 100)
+
+
+def test_every_weight_is_in_one_group_and_only_matrices_decay(config: TrainConfig) -> None:
+    model = FaceModel(config.model)
+    groups = parameter_groups(model, config)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    decaying, plain, decoder = groups
+    assert all(p.ndim > 1 for p in decaying["params"])
+    assert all(p.ndim == 1 for p in plain["params"])
+    assert [group["weight_decay"] for group in groups] == [config.weight_decay, 0.0, 0.0]
+    assert decoder["scale"] == config.decoder_rate
+    assert any(p is model.reconstructor.mean for p in decoder["params"])
+
+
+def test_the_average_moves_by_one_minus_the_decay(config: TrainConfig) -> None:
+    average, model = FaceModel(config.model), FaceModel(config.model)
+    with torch.no_grad():
+        average.reconstructor.mean.fill_(1.0)
+        model.reconstructor.mean.fill_(3.0)
+    model.extractor.pool[1].num_batches_tracked.fill_(7)
+    update_average(average, model, 0.75)
+    torch.testing.assert_close(average.reconstructor.mean, torch.full_like(average.reconstructor.mean, 1.5))
+    assert average.extractor.pool[1].num_batches_tracked == 7
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named() -> None:
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(UsageError, match="--device cuda: PyTorch sees no GPU; use --device cpu"):
+        choose_device("cuda")
