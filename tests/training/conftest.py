@@ -80,7 +80,8 @@ def ball_head() -> MorphableHead:
 
 def _ball(count: int, centre: list[float]) -> np.ndarray:
     turn = np.random.default_rng(0).normal(size=(count, 3))
-    return (12 * turn / np.linalg.norm(turn, axis=1, keepdims=True) + centre).astype(np.float32)
+    points: np.ndarray = (12 * turn / np.linalg.norm(turn, axis=1, keepdims=True) + centre).astype(np.float32)
+    return points
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +133,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, ball_face: MorphableFace)
             person=np.repeat(np.arange(people, dtype=np.int32), 2),
         )
     photographs = [draw_face(ball_face, random, 100 + i) for i in range(6)]
-    target = folder / "photographs" / "afw"
+    target = folder / "photographs" / "youtube-train"
     target.mkdir(parents=True)
     np.save(target / "images.npy", np.stack([face["image"] for face in photographs]))
     landmarks = np.stack([face["landmarks"] for face in photographs])
@@ -145,7 +146,8 @@ def draw_face(face: MorphableFace, random: np.random.Generator, person: int) -> 
     identity = np.random.default_rng(person).normal(size=IDENTITY_MODES).astype(np.float32)
     expression = np.zeros(len(BLENDSHAPES), np.float32)
     expression[BLENDSHAPES.index("jawOpen")] = random.uniform()
-    camera = camera_for_crop(*random.normal(0, 8, 3), CANVAS_SIZE, CANVAS_SIZE / 1.4)
+    pitch, yaw, roll = random.normal(0, 8, 3)
+    camera = camera_for_crop(pitch, yaw, roll, CANVAS_SIZE, CANVAS_SIZE / 1.4)
     vertices = face.mean + np.tensordot(identity, face.identity, 1) + np.tensordot(expression, face.expression, 1)
     points = vertices @ camera[:, :3].T + camera[:, 3]
     image = np.full((CANVAS_SIZE, CANVAS_SIZE, 3), random.integers(0, 60, 3), np.uint8)

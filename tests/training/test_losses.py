@@ -195,9 +195,7 @@ def test_a_teacher_adds_modes_and_blendshapes(ball_face: MorphableFace) -> None:
     shape, vertices = teacher.true_geometry(identity, expression)
     np.testing.assert_allclose(shape[0].numpy(), ball_face.mean, atol=1e-5)
     np.testing.assert_allclose(shape[1].numpy(), ball_face.mean + 2 * ball_face.identity[3], atol=1e-4)
-    np.testing.assert_allclose(
-        (vertices - shape)[1].numpy(), 0.5 * ball_face.expression[26], atol=1e-4
-    )
+    np.testing.assert_allclose((vertices - shape)[1].numpy(), 0.5 * ball_face.expression[26], atol=1e-4)
 
 
 def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
@@ -235,7 +233,7 @@ def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
     loss, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
     assert {name for name, term in terms.items() if term == 0} == silent
     assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
@@ -259,4 +257,4 @@ def test_eye_distance_is_in_pixels_of_the_crop(ball_face: MorphableFace) -> None
     template = load_template()
     corners = np.linalg.norm(template.landmark_positions[36] - template.landmark_positions[45])
     assert corners == pytest.approx(90, abs=6)
-    assert CROP_SIDE_MM > corners
+    assert corners < CROP_SIDE_MM

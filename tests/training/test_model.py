@@ -148,6 +148,6 @@ def test_the_brightness_scale_is_a_power_of_two() -> None:
     folded = FeatureExtractor("tiny", 64).eval()
     folded.load_state_dict(extractor.state_dict())
     with torch.no_grad():
-        folded.backbone[0][0].weight.mul_(1 / 128)
+        next(folded.backbone.parameters()).mul_(1 / 128)
         expected = folded.pool(folded.backbone(image))
         np.testing.assert_array_equal(extractor(image).numpy(), expected.numpy())

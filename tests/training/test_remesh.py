@@ -1,9 +1,10 @@
-"""The template's making, on a half ball instead of the head: symmetric, no triangle turned over, every landmark kept."""
+"""The template's making, on a bent sheet instead of the head: symmetric, nothing turned over, every landmark kept."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from facerecon_training.remesh import (
 )
 from numpy.typing import NDArray
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 
 def grid(columns: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:

@@ -47,7 +47,7 @@ def test_a_triangle_lands_on_its_pixels() -> None:
 def test_what_is_near_hides_what_is_far() -> None:
     camera = camera_for_crop(0, 0, 0, 32, 32)
     square = np.array([[-60, 30, 0], [-60, -90, 0], [60, -90, 0], [60, 30, 0]], np.float32)
-    vertices = np.vstack([square + [0, 0, 20], square]).astype(np.float32)
+    vertices = np.vstack([square + np.array([0, 0, 20]), square]).astype(np.float32)
     colours = np.repeat(np.array([[1, 0, 0], [0, 1, 0]], np.float32), 4, 0)
     triangles = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]], np.int32)
     background = np.zeros((32, 32, 3), np.float32)

@@ -36,11 +36,11 @@ class Folder:
 
 
 # Only youtube-train holds image sets: in helen-train and afw the number after the underscore counts the faces of one
-# photograph, lfpw-train is image_0001 and so on. They stand as sets=True because the run under way began so.
+# photograph, lfpw-train is image_0001 and so on.
 FOLDERS: tuple[Folder, ...] = (
-    Folder("helen-train", 0.25, 1.0, sets=True),
-    Folder("afw", 0.12, 1.0, sets=True),
-    Folder("lfpw-train", 0.25, 1.0, sets=True),
+    Folder("helen-train", 0.25, 1.0),
+    Folder("afw", 0.12, 1.0),
+    Folder("lfpw-train", 0.25, 1.0),
     Folder("aaf-train", 0.25, 0.7),
     Folder("youtube-train", 0.13, 0.4, sets=True),
 )
@@ -62,14 +62,14 @@ def folders_in(packed: Path) -> list[Folder]:
 class BatchConfig:
     """What a batch is made of. The pairs come first, the two of a pair next to each other."""
 
-    rendered_pairs: int = 10
+    rendered_pairs: int = 5
     """Two views of one rendered person."""
-    person_pairs: int = 4
+    person_pairs: int = 2
     """Two photographs of one person, from folders that have them."""
-    photograph_pairs: int = 4
+    photograph_pairs: int = 2
     """One photograph, two augmentations."""
-    photographs: int = 24
-    backgrounds: int = 4
+    photographs: int = 12
+    backgrounds: int = 2
     """Crops without a face, or that miss it."""
 
     @property

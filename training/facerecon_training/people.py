@@ -84,9 +84,10 @@ def random_expression(random: np.random.Generator) -> Floats:
 
 
 def random_angles(random: np.random.Generator) -> tuple[float, float, float]:
-    """(pitch, yaw, roll) degrees: mostly towards the camera, yaw to +-90."""
+    """(pitch, yaw, roll) degrees: mostly towards the camera, yaw to +-90, pitch to +-65."""
     yaw = random.normal(0, 28) if random.random() < 0.6 else random.uniform(-90, 90)
-    return float(np.clip(random.normal(0, 14), -50, 50)), float(np.clip(yaw, -90, 90)), float(random.normal(0, 6))
+    pitch = random.normal(0, 14) if random.random() < 0.6 else random.uniform(-65, 65)
+    return float(np.clip(pitch, -65, 65)), float(np.clip(yaw, -90, 90)), float(random.normal(0, 6))
 
 
 class PeopleRenderer:

@@ -76,7 +76,8 @@ def prepare(config: PrepareConfig) -> None:
         template_sha256=load_template().sha256,
     )
     geometry = HeadGeometry(head)
-    cv2.imwrite(str(config.out / "contact_sheet.png"), contact_sheet(face, load_template()))
+    if config.rebuild_template or not (config.out / "contact_sheet.png").is_file():
+        cv2.imwrite(str(config.out / "contact_sheet.png"), contact_sheet(face, load_template()))
 
     for folder in folders:
         target = config.out / "photographs" / folder.name
@@ -92,7 +93,8 @@ def prepare(config: PrepareConfig) -> None:
         colours = np.load(colours_path)
         print(f"skin colours of {len(colours)} photographed faces")
     renderer = PeopleRenderer(geometry, panoramas, backgrounds, colours)
-    cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
+    if not (config.out / "people_sheet.png").is_file():
+        cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
     for name, count, seed in (("held-out", config.held_out_people, 1), ("train", config.people, 2)):
         if not (config.out / "people" / name / "labels.npz").is_file():
             pack_people(renderer, count, config.seed * 1000 + seed, config.out / "people" / name)
@@ -120,7 +122,7 @@ def write_settings(config: PrepareConfig) -> None:
     path = config.out / "prepare.json"
     settings = json.loads(json.dumps(asdict(config), default=str))
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = {"clean": False, **json.loads(path.read_text())}
         for key in ("clean", "photographs", "people", "held_out_people", "seed"):
             then, now = before.get(key, settings[key]), settings[key]
             if then != now and not (key == "photographs" and sorted(then) == sorted(now)):
@@ -224,7 +226,9 @@ def contact_sheet(face: MorphableFace, template: FaceTemplate) -> Image:
     return np.vstack([np.hstack(cells[i : i + 10]) for i in range(0, len(cells), 10)])
 
 
-def people_sheet(renderer: PeopleRenderer, seed: int) -> Image:
-    """Sixteen rendered people, four views each."""
-    rows = [np.hstack([view.image for view in renderer.person(np.random.default_rng((seed, i)))]) for i in range(16)]
-    return np.vstack([np.hstack(rows[i : i + 2]) for i in range(0, 16, 2)])
+def people_sheet(renderer: PeopleRenderer, seed: int, people: int = 16) -> Image:
+    """An even number of rendered people, two a row, four views each."""
+    rows = [
+        np.hstack([view.image for view in renderer.person(np.random.default_rng((seed, i)))]) for i in range(people)
+    ]
+    return np.vstack([np.hstack(rows[i : i + 2]) for i in range(0, people, 2)])

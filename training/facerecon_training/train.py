@@ -73,13 +73,15 @@ def train(config: TrainConfig) -> Path:
     checkpoint_path, weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
     teacher = Teacher.from_face(face, device)
 
-    model = start_model(config, face).to(device, memory_format=torch.channels_last)
+    resumed = checkpoint_path.is_file()
+    model = FaceModel(config.model) if resumed else start_model(config, face)
+    model = model.to(device, memory_format=torch.channels_last)
     average = deepcopy(model).eval()
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.99))
     steps = config.pictures // config.batch.size
     step, log = 0, []
     running: dict[str, float] = {}
-    if checkpoint_path.is_file():
+    if resumed:
         state = load_checkpoint(checkpoint_path)
         try:
             model.load_state_dict(state["model"])
@@ -124,9 +126,7 @@ def train(config: TrainConfig) -> Path:
             output, codes = model.with_codes(image)
             loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss)
             if not torch.isfinite(loss):
-                raise FaceReconError(
-                    f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate"
-                )
+                raise FaceReconError(f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -213,8 +213,8 @@ def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Genera
 
 
 def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weights decay, biases and normalisation do not. The output layers learn slowly: one step of Adam moves a camera by
-    its rate times all hidden units at once. The decoders learn more slowly still and do not decay."""
+    """Weights decay, biases and normalisation do not. The output layers learn slowly: one step of Adam moves a camera
+    by its rate times all hidden units at once. The decoders learn more slowly still and do not decay."""
     reconstructor = model.reconstructor
     decoder = [reconstructor.mean, reconstructor.shape_basis, reconstructor.expression_basis]
     layers = (reconstructor.identity[-1], reconstructor.expression, reconstructor.camera, reconstructor.confidence)

@@ -1,0 +1,108 @@
+"""What models/ holds, run as a user would: end to end, nothing replaced."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from facerecon_rt import FaceSession, Pipeline, Reconstructor, euler_from_camera, open_source
+from facerecon_rt.cli import main
+
+ROOT = Path(__file__).parents[1]
+MODELS = ROOT / "models"
+MODEL = MODELS / "face.onnx"
+CLIP = ROOT / "tests" / "data" / "talking_head.mp4"
+
+
+def data_folder(name: str) -> Path:
+    """A folder of $FACERECON_DATA; skips the test where it is not there."""
+    folder = Path(os.environ.get("FACERECON_DATA", "")) / name
+    if "FACERECON_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip(f"$FACERECON_DATA/{name} is not there")
+    return folder
+
+
+def test_every_shipped_file_has_its_checksum() -> None:
+    sums = dict(reversed(line.split()) for line in (MODELS / "SHA256SUMS").read_text().splitlines())
+    shipped = {path.name for path in MODELS.iterdir() if path.suffix in (".onnx", ".safetensors")}
+    assert set(sums) == shipped
+    for name, expected in sums.items():
+        assert hashlib.sha256((MODELS / name).read_bytes()).hexdigest() == expected, name
+
+
+def test_the_model_was_exported_from_the_weights_beside_it() -> None:
+    with FaceSession(MODEL, provider="cpu") as session:
+        weights = hashlib.sha256((MODELS / "face.safetensors").read_bytes()).hexdigest()
+        assert session.contract.weights_sha256 == weights
+        assert "research" in session.contract.terms
+
+
+def test_the_sample_clip_is_reconstructed_as_it_was_rendered() -> None:
+    truth = json.loads(CLIP.with_suffix(".json").read_text())["frames"]
+    errors, angles, jaw, tracks = [], [], [], set()
+    with Reconstructor(MODEL, provider="cpu") as reconstructor, open_source(CLIP) as source:
+        jaw_open = reconstructor.contract.blendshapes.index("jawOpen")
+        for scene, true in zip(Pipeline(reconstructor).run(source), truth, strict=True):
+            (face,) = scene.faces
+            points = np.array(true["landmarks"])
+            error = np.linalg.norm(face.landmarks[:, :2] - points, axis=1).mean()
+            errors.append(error / np.linalg.norm(points[36] - points[45]))
+            angles.append(
+                np.subtract(euler_from_camera(face.frame_from_head), euler_from_camera(true["frame_from_head"]))
+            )
+            jaw.append((face.expression[jaw_open], true["expression"].get("jawOpen", 0.0)))
+            tracks.add(face.track)
+    assert tracks == {1}
+    assert np.mean(errors) < 0.05
+    assert np.abs(angles).mean() < 4.0
+    assert np.corrcoef(np.array(jaw).T)[0, 1] > 0.8
+
+
+def test_annotated_faces_are_found_and_their_landmarks_are_near(tmp_path: Path) -> None:
+    from facerecon_training.photographs import annotated_photographs
+
+    folder = data_folder("faces/lfpw-test")
+    records = tmp_path / "records.jsonl"
+    arguments = ["--model", str(MODEL), "--input", str(folder), "--output", str(records), "--quiet"]
+    assert main([*arguments, "--provider", "cpu"]) == 0
+    faces = {Path(r["source"]).stem: r["faces"] for r in map(json.loads, records.read_text().splitlines())}
+    errors = []
+    for photograph in annotated_photographs(folder):
+        true = photograph.landmarks
+        ocular = np.linalg.norm(true[36] - true[45])
+        candidates = [np.array(face["landmarks"])[:, :2] for face in faces[photograph.path.stem]]
+        error = min((np.linalg.norm(c - true, axis=1)[17:].mean() / ocular for c in candidates), default=np.inf)
+        errors.append(error)
+    near = np.array(errors) < 0.5
+    assert near.mean() >= 0.98
+    assert np.mean(np.array(errors)[near]) <= 0.048
+
+
+def test_photographs_of_one_person_agree_more_than_those_of_two() -> None:
+    from facerecon_rt import read_image
+    from facerecon_rt.pose import rmse_mm
+
+    folder = data_folder("identities")
+    with Reconstructor(MODEL, provider="cpu") as reconstructor:
+        halves = []
+        for person in sorted(p for p in folder.iterdir() if p.is_dir()):
+            images = [read_image(path) for path in sorted(person.glob("*.jpg"))]
+            halves.append(
+                [reconstructor.reconstruct_set(images[:5]).shape, reconstructor.reconstruct_set(images[5:]).shape]
+            )
+    same = np.mean([rmse_mm(first, second) for first, second in halves])
+    other = np.mean([rmse_mm(a[0], b[1]) for a in halves for b in halves if a is not b])
+    assert same < other
+
+
+def test_a_talking_head_keeps_one_track() -> None:
+    folder = data_folder("videos")
+    with Reconstructor(MODEL, provider="cpu") as reconstructor:
+        for path in sorted(folder.glob("head_*.mp4")):
+            with open_source(path) as source:
+                tracks = [[face.track for face in scene.faces] for scene in Pipeline(reconstructor).run(source)]
+            assert all(tracks_of_frame == [1] for tracks_of_frame in tracks), path.name

@@ -1,0 +1,110 @@
+"""facerecon-train: help at once, one line for what is wrong, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from facerecon_training.cli import build_parser, main
+
+
+def commands() -> list[str]:
+    (choices,) = (action.choices for action in build_parser()._actions if isinstance(action.choices, dict))
+    return list(choices)
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FACERECON_DATA", raising=False)
+
+
+def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code and what was said on stderr, which must be one line."""
+    code = main(arguments)
+    text = capsys.readouterr().err
+    assert text.startswith("facerecon-train: ")
+    assert text.count("\n") == 1
+    return code, text
+
+
+@pytest.mark.parametrize("command", ["", *commands()])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: facerecon-train {command}".rstrip() in text
+
+
+def test_the_commands_are_those_of_the_readme() -> None:
+    assert {"prepare", "train", "evaluate", "sample-clip"} <= set(commands())
+
+
+def test_help_loads_neither_torch_nor_the_face_model() -> None:
+    code = (
+        "import sys; from facerecon_training.cli import build_parser; build_parser().format_help(); "
+        "sys.exit(bool({'torch', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_command_or_an_unknown_one_is_exit_code_2() -> None:
+    for arguments in ([], ["paint"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("command", ["prepare", "train"])
+def test_without_a_data_folder_the_option_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = complaint([command], capsys)
+    assert code == 2
+    assert "no data folder: give --data, or set FACERECON_DATA" in text
+
+
+@pytest.mark.parametrize("command", ["prepare", "train"])
+def test_a_data_folder_that_is_not_there_is_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = complaint([command, "--data", str(tmp_path / "nowhere")], capsys)
+    assert code == 2
+    assert f"--data {tmp_path / 'nowhere'} is not a folder" in text
+
+
+def test_the_data_folder_may_come_from_the_environment(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FACERECON_DATA", str(data))
+    code, text = complaint(["prepare", "--clean", "--out", str(tmp_path / "out")], capsys)
+    assert code == 2
+    assert f"no face model at {data / 'face_model' / 'ict_facekit.npz'}; `git clone" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["prepare"], 2, "faces holds no folder of annotated photographs"),
+        (["prepare", "--photographs", "mine"], 5, "faces/mine is not a folder of photographs"),
+        (["prepare", "--clean", "--people", "0"], 2, "--people 0: at least 1"),
+        (["train", "--backbone", "huge"], 2, "--backbone huge: choose one of mobile, tiny"),
+        (["train", "--size", "100"], 2, "--size 100: a multiple of 32, at least 64"),
+        (["train", "--size", "32"], 2, "--size 32: a multiple of 32, at least 64"),
+        (["train", "--prepared", "nowhere"], 2, "nowhere holds no prepared data; run `facerecon-train prepare"),
+        (["train", "--init", "missing.safetensors"], 3, "no weights at missing.safetensors"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_one_line(
+    arguments: list[str], code: int, text: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, said = complaint([*arguments, "--data", str(data)], capsys)
+    assert found == code
+    assert text in said
+
+
+def test_clean_and_photographs_exclude_each_other(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["prepare", "--data", str(data), "--clean", "--photographs", "mine"])
+    assert stopped.value.code == 2
+    assert "not allowed with argument" in capsys.readouterr().err

@@ -1,0 +1,186 @@
+"""Face model, light and photographs to a prepared folder; everything that is missing is named before any long work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import SourceError, UsageError
+from facerecon_rt.template import load_template
+from facerecon_training.augment import AugmentConfig
+from facerecon_training.data import BatchConfig, Batches
+from facerecon_training.morphable import MorphableFace, MorphableHead, read_head
+from facerecon_training.people import PeopleRenderer, pack_people, read_panoramas
+from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.prepare import (
+    PrepareConfig,
+    is_clean,
+    people_sheet,
+    photograph_folders,
+    prepare,
+    read_face,
+    write_settings,
+)
+from facerecon_training.render import HeadGeometry, camera_for_crop, rasterise
+
+
+@pytest.fixture(scope="module")
+def face_model(tmp_path_factory: pytest.TempPathFactory, ball_head: MorphableHead) -> Path:
+    """The ball-headed face model, packed."""
+    path = tmp_path_factory.mktemp("face_model") / "ball.npz"
+    np.savez(
+        path,
+        mean=ball_head.mean,
+        identity=ball_head.identity.astype(np.float16),
+        expression=ball_head.expression.astype(np.float16),
+        expression_names=np.array(BLENDSHAPES),
+        quads=np.hstack([ball_head.triangles, np.full((len(ball_head.triangles), 1), -1, np.int32)]),
+        landmarks68=ball_head.landmarks,
+    )
+    return path
+
+
+@pytest.fixture
+def config(data: Path, face_model: Path, tmp_path: Path) -> PrepareConfig:
+    return PrepareConfig(data, face_model, tmp_path / "out", people=1, held_out_people=1)
+
+
+def add_photographs(folder: Path, head: HeadGeometry, count: int = 2) -> None:
+    """Photographs of the ball head in plain skin, with their points."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        camera = camera_for_crop(3, 8 * i, 0, 240, 180)
+        skin = np.full((len(head.mean), 3), 0.3, np.float32) + 0.2 * head.normals(head.mean)[:, 2:]
+        picture = rasterise(head.mean, head.triangles, np.clip(skin, 0, 1), camera, np.zeros((240, 240, 3), np.float32))
+        cv2.imwrite(str(folder / f"{i}.png"), (255 * picture).astype(np.uint8))
+        points = (head.mean[head.landmarks] @ camera[:, :3].T + camera[:, 3])[:, :2] + 1
+        text = "\n".join(f"{x} {y}" for x, y in points)
+        (folder / f"{i}.pts").write_text(f"version: 1\nn_points: 68\n{{\n{text}\n}}\n")
+
+
+def test_clean_data_hold_nothing_of_any_photograph(
+    config: PrepareConfig, ball_geometry: HeadGeometry, tmp_path: Path
+) -> None:
+    add_photographs(config.data / "faces" / "family", ball_geometry)
+    out = config.out
+    out.mkdir()
+    (out / "people_sheet.png").touch()  # what is there is not drawn anew, and nobody looks at it here
+    prepare(replace(config, clean=True))
+    assert not (out / "photographs").exists()
+    assert not (out / "face_colours.npy").exists()
+    assert is_clean(out)
+    # Byte for byte what a renderer draws that was given no photograph.
+    geometry = HeadGeometry(read_head(config.face_model))
+    alone = PeopleRenderer(geometry, read_panoramas(config.data / "lighting"), [])
+    pack_people(alone, 1, 2, tmp_path / "alone")
+    images = (out / "people" / "train" / "images.npy").read_bytes()
+    assert images == (tmp_path / "alone" / "images.npy").read_bytes()
+    batch, layout = next(iter(Batches(out, None, BatchConfig(), AugmentConfig(), 64, 0, 0))), BatchConfig()
+    assert batch.rendered.sum() == layout.size - layout.backgrounds
+
+
+def test_photographs_are_packed_and_lend_their_skin(config: PrepareConfig, ball_geometry: HeadGeometry) -> None:
+    add_photographs(config.data / "faces" / "family", ball_geometry)
+    add_photographs(config.data / "faces" / "family-test", ball_geometry)
+    out = config.out
+    out.mkdir()
+    (out / "people_sheet.png").touch()
+    prepare(config)
+    assert [path.name for path in (out / "photographs").iterdir()] == ["family"]
+    assert np.load(out / "photographs" / "family" / "images.npy").shape == (2, 192, 192, 3)
+    assert len(np.load(out / "face_colours.npy")) >= 1
+    assert not is_clean(out)
+    assert cv2.imread(str(out / "contact_sheet.png")) is not None
+    face = read_face(out)
+    assert face.mean.shape == (load_template().vertex_count, 3)
+    assert face.identity.shape == (100, *face.mean.shape)
+    # Again: nothing is made anew, and other settings are refused before they are mixed in.
+    before = (out / "people" / "train" / "images.npy").stat().st_mtime_ns
+    prepare(config)
+    assert (out / "people" / "train" / "images.npy").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match=r"prepare\.json: prepared with clean = False, not True; give another --out"):
+        prepare(replace(config, clean=True))
+
+
+def test_a_sheet_shows_two_people_a_row_in_four_views(ball_geometry: HeadGeometry, data: Path) -> None:
+    renderer = PeopleRenderer(ball_geometry, read_panoramas(data / "lighting"), [])
+    sheet = people_sheet(renderer, 0, people=2)
+    assert sheet.shape == (CANVAS_SIZE, 8 * CANVAS_SIZE, 3)
+    first = renderer.person(np.random.default_rng((0, 0)))[0]
+    np.testing.assert_array_equal(sheet[:, :CANVAS_SIZE], first.image)
+
+
+def test_what_was_prepared_before_there_were_clean_data_is_not_clean(config: PrepareConfig) -> None:
+    config.out.mkdir()
+    old = {"photographs": ["b", "a"], "people": 1, "held_out_people": 1, "face_colours": True, "seed": 0}
+    (config.out / "prepare.json").write_text(json.dumps(old))
+    assert not is_clean(config.out)
+    with pytest.raises(UsageError, match="prepared with clean = False, not True"):
+        write_settings(replace(config, clean=True))
+    with pytest.raises(UsageError, match="prepared with photographs"):
+        write_settings(replace(config, photographs=("a", "c")))
+    write_settings(replace(config, photographs=("a", "b")))
+    with pytest.raises(UsageError, match="prepared with people = 1, not 2"):
+        write_settings(replace(config, photographs=("a", "b"), people=2))
+
+
+def test_all_folders_are_trained_on_but_test_ones(config: PrepareConfig, ball_geometry: HeadGeometry) -> None:
+    for name in ("b", "a", "a-test"):
+        add_photographs(config.data / "faces" / name, ball_geometry, 1)
+    (config.data / "faces" / "notes.txt").touch()
+    assert [folder.name for folder in photograph_folders(config)] == ["a", "b"]
+    assert [folder.name for folder in photograph_folders(replace(config, photographs=("b",)))] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "complaint"),
+    [
+        ("faces", UsageError, r"faces holds no folder of annotated photographs: .*--clean"),
+        ("lighting", UsageError, r"lighting holds no \.hdr panorama"),
+        ("backgrounds", UsageError, r"backgrounds holds no \.jpg; .*--clean"),
+    ],
+)
+def test_a_missing_folder_of_data_is_named_before_anything_is_written(
+    config: PrepareConfig, ball_geometry: HeadGeometry, name: str, error: type[Exception], complaint: str
+) -> None:
+    add_photographs(config.data / "faces" / "family", ball_geometry, 1)
+    shutil.rmtree(config.data / name)
+    with pytest.raises(error, match=complaint):
+        prepare(config)
+    assert not config.out.exists()
+
+
+def test_a_folder_of_photographs_that_is_not_there_or_has_no_points_is_named(
+    config: PrepareConfig, ball_geometry: HeadGeometry
+) -> None:
+    add_photographs(config.data / "faces" / "family", ball_geometry, 1)
+    (config.data / "faces" / "empty").mkdir()
+    for names, complaint in (
+        (("family", "friends"), r"faces/friends is not a folder of photographs"),
+        ((), r"faces/empty holds no photograph with a \.pts file"),
+    ):
+        with pytest.raises(SourceError, match=complaint):
+            prepare(replace(config, photographs=names))
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_wrong_face_model_is_named_before_anything_is_written(
+    config: PrepareConfig, ball_geometry: HeadGeometry, clean: bool
+) -> None:
+    add_photographs(config.data / "faces" / "family", ball_geometry, 1)
+    with pytest.raises(UsageError, match=r"lighting lacks vertex_indices\.json and 154 more; .*--face-model"):
+        prepare(replace(config, clean=clean, face_model=config.data / "lighting"))
+    assert not config.out.exists()
+
+
+def test_a_prepared_folder_of_another_template_is_refused(tmp_path: Path, ball_face: MorphableFace) -> None:
+    np.savez(tmp_path / "face.npz", mean=ball_face.mean, template_sha256="another")
+    with pytest.raises(UsageError, match=r"face\.npz was prepared for another face template"):
+        read_face(tmp_path)
