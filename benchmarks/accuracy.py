@@ -30,7 +30,7 @@ Figures = dict[str, float]
 
 
 def landmarks(reconstructor: Reconstructor, folder: Path) -> tuple[Figures, list[Face]]:
-    """300-W style errors of the face nearest to the annotated one; a photograph where none is near counts as not found."""
+    """300-W style errors of the face nearest to the annotated one; where none is near, it counts as not found."""
     predicted, truth, faces = [], [], []
     photographs = list(annotated_photographs(folder))
     for photograph in tqdm(photographs, desc=folder.name):
@@ -48,7 +48,7 @@ def landmarks(reconstructor: Reconstructor, folder: Path) -> tuple[Figures, list
 
 
 def head_pose(reconstructor: Reconstructor, folder: Path) -> Figures:
-    """Pointing'04 within +-60 degrees: mean absolute error of pan and tilt after the better sign and the median offset."""
+    """Pointing'04 within +-60 degrees: mean absolute error of pan and tilt; better sign, less the median offset."""
     wanted = [(path, pointing_04_angles(path)) for path in sorted(folder.glob("person*.jpg"))]
     nominal, measured, count = [], [], 0
     for path, angles in tqdm(wanted, desc=folder.name):
@@ -70,8 +70,8 @@ def head_pose(reconstructor: Reconstructor, folder: Path) -> Figures:
 
 
 def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
-    """Ten photographs each of several people: shape from 1-5 against shape from 6-10, of one person and of two; RMSE in mm
-    after rigid alignment."""
+    """Ten photographs each of several people: shape from 1-5 against shape from 6-10, of one person and of two; RMSE in
+    mm after rigid alignment."""
     halves: list[tuple[Floats, Floats]] = []
     spreads = []
     for person in tqdm(sorted(p for p in folder.iterdir() if p.is_dir()), desc=folder.name):
@@ -113,7 +113,7 @@ def videos(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
 
 
 def sample_clip(reconstructor: Reconstructor, clip: Path) -> Figures:
-    """The repository's rendered clip, whose geometry is known: landmark error in pixels and in eye distances, degrees."""
+    """The repository's rendered clip, whose geometry is known: landmark error in pixels and eye distances, degrees."""
     truth = json.loads(clip.with_suffix(".json").read_text())["frames"]
     pixels, eyes, degrees = [], [], []
     with open_source(clip) as source:

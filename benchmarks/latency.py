@@ -4,9 +4,9 @@
     python benchmarks/latency.py --mediapipe-python mp-venv/bin/python    # and MediaPipe 0.10.14, alternating blocks
 
 Scenario: single stream, one face at 720p while tracking, one thread, CPU. Load and warm-up are apart from the figures.
-MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its dependencies
-clash with ours; both workers read the same frames from one file and take turns, block by block, so that whatever else the
-machine does hits both.
+MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its
+dependencies clash with ours; both workers read the same frames from one file and take turns, block by block, so that
+whatever else the machine does hits both.
 """
 
 from __future__ import annotations
@@ -123,10 +123,11 @@ def stage_medians(worker: Worker) -> dict[str, float]:
 
 def machine() -> str:
     """Processor, cores, versions."""
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").open() if "model name" in line), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
     packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "numpy", "opencv-python-headless"))
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
-    return f"{cpu or platform.machine()}, {os.cpu_count()} cores, load {load}; Python {platform.python_version()}, {packages}"
+    return f"{cpu}, {os.cpu_count()} cores, load {load}; Python {platform.python_version()}, {packages}"
 
 
 def report(workers: list[Worker], options: argparse.Namespace, sha256: str) -> str:

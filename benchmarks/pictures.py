@@ -1,6 +1,6 @@
 """Sample clip -> the README's pictures: what a result looks like, and what the Euler angles mean.
 
-    python benchmarks/pictures.py
+python benchmarks/pictures.py
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ def turned(face: Face, pitch: float, yaw: float, roll: float, size: int) -> Imag
 def euler_picture(face: Face, size: int = 300) -> Image:
     """Neutral, yaw +30, pitch +30, roll +30, side by side."""
     cells = []
-    for label, angles in (("0", (0, 0, 0)), ("yaw +30", (0, 30, 0)), ("pitch +30", (30, 0, 0)), ("roll +30", (0, 0, 30))):
+    for label, angles in (
+        ("0", (0, 0, 0)),
+        ("yaw +30", (0, 30, 0)),
+        ("pitch +30", (30, 0, 0)),
+        ("roll +30", (0, 0, 30)),
+    ):
         cell = turned(face, *angles, size)
         cv2.putText(cell, label, (12, size - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (90, 60, 30), 1, cv2.LINE_AA)
         cells.append(cell)

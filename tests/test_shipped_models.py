@@ -27,7 +27,8 @@ def data_folder(name: str) -> Path:
 
 
 def test_every_shipped_file_has_its_checksum() -> None:
-    sums = dict(reversed(line.split()) for line in (MODELS / "SHA256SUMS").read_text().splitlines())
+    lines = [line.split() for line in (MODELS / "SHA256SUMS").read_text().splitlines()]
+    sums = {name: sha256 for sha256, name in lines}
     shipped = {path.name for path in MODELS.iterdir() if path.suffix in (".onnx", ".safetensors")}
     assert set(sums) == shipped
     for name, expected in sums.items():
