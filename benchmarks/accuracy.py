@@ -20,7 +20,7 @@ from facerecon_rt import Face, Pipeline, Reconstructor, euler_from_camera, load_
 from facerecon_rt.pose import rmse_mm
 from facerecon_rt.reconstruct import largest, set_from_faces
 from facerecon_rt.types import Floats, Image
-from facerecon_training.evaluate import landmark_figures, pointing_04_angles
+from facerecon_training.evaluate import landmark_figures, pointing_04_angles, pose_figures
 from facerecon_training.photographs import annotated_photographs
 from facerecon_training.prepare import draw_clay
 from tqdm import tqdm
@@ -48,7 +48,7 @@ def landmarks(reconstructor: Reconstructor, folder: Path) -> tuple[Figures, list
 
 
 def head_pose(reconstructor: Reconstructor, folder: Path) -> Figures:
-    """Pointing'04 within +-60 degrees: mean absolute error of pan and tilt; better sign, less the median offset."""
+    """Pointing'04 within +-60 degrees: errors of pan and tilt as in `pose_figures`."""
     wanted = [(path, pointing_04_angles(path)) for path in sorted(folder.glob("person*.jpg"))]
     nominal, measured, count = [], [], 0
     for path, angles in tqdm(wanted, desc=folder.name):
@@ -60,13 +60,12 @@ def head_pose(reconstructor: Reconstructor, folder: Path) -> Figures:
             pitch, yaw, _ = euler_from_camera(found[0].frame_from_head)
             nominal.append(angles)
             measured.append((pitch, yaw))
-    true, seen = np.array(nominal, float), np.array(measured)
-
-    def error(axis: int) -> float:
-        differences = [sign * seen[:, axis] - true[:, axis] for sign in (1, -1)]
-        return float(min(np.abs(d - np.median(d)).mean() for d in differences))
-
-    return {"photographs": count, "found_percent": 100 * len(seen) / count, "pan_deg": error(1), "tilt_deg": error(0)}
+    found_percent = 100 * len(measured) / count
+    return {
+        "photographs": count,
+        "found_percent": found_percent,
+        **pose_figures(np.array(measured), np.array(nominal, float)),
+    }
 
 
 def identities(reconstructor: Reconstructor, folder: Path) -> Figures:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from facerecon_rt.errors import ModelRefused
 from facerecon_rt.template import load_template
-from facerecon_training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from facerecon_training.checkpoint import KEY, load_checkpoint, load_weights, save_checkpoint, save_weights
 from facerecon_training.model import FaceModel, ModelConfig
 from safetensors.torch import save_file
 
@@ -24,8 +24,8 @@ def model() -> FaceModel:
     return FaceModel(CONFIG)
 
 
-def metadata(**changes: str) -> dict[str, str]:
-    return {"facerecon.config": json.dumps(asdict(CONFIG)), "template_sha256": load_template().sha256} | changes
+def metadata(**changes: object) -> dict[str, str]:
+    return {KEY: json.dumps({"template_sha256": load_template().sha256, **asdict(CONFIG), **changes})}
 
 
 def test_weights_come_back_with_their_configuration(tmp_path: Path, model: FaceModel) -> None:
@@ -36,6 +36,12 @@ def test_weights_come_back_with_their_configuration(tmp_path: Path, model: FaceM
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=0, rtol=0)
     assert [path.name for path in tmp_path.iterdir()] == ["face.safetensors"]
+
+
+def test_equal_weights_have_equal_checksums(tmp_path: Path, model: FaceModel) -> None:
+    for name in ("a", "b"):
+        save_weights(model, tmp_path / f"{name}.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -55,10 +61,11 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
     [
         ({}, "holds no FaceModel configuration"),
         (metadata(template_sha256="another"), "was trained for another face template"),
-        (metadata(**{"facerecon.config": json.dumps(asdict(CONFIG) | {"backbone": "huge"})}), "does not fit its own"),
-        (metadata(**{"facerecon.config": '{"depth": 3}'}), "does not fit its own configuration"),
-        (metadata(**{"facerecon.config": "{"}), "does not fit its own configuration"),
-        (metadata(**{"facerecon.config": json.dumps(asdict(CONFIG) | {"hidden": 17})}), "does not fit its own"),
+        (metadata(backbone="huge"), "does not fit its own"),
+        (metadata(depth=3), "does not fit its own configuration"),
+        ({KEY: "{"}, "is not JSON"),
+        ({KEY: "3"}, "is not JSON"),
+        (metadata(hidden=17), "does not fit its own"),
     ],
 )
 def test_weights_of_something_else_are_refused(

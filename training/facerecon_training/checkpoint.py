@@ -17,11 +17,15 @@ from safetensors.torch import save_file
 
 from .model import FaceModel, ModelConfig
 
+KEY = "facerecon.config"
+"""In the metadata of a .safetensors file: the model's configuration and the template it belongs to, as JSON."""
+
 
 def save_weights(model: FaceModel, path: Path) -> None:
     """Write a .safetensors file with the model's configuration in its metadata; whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"facerecon.config": json.dumps(asdict(model.config)), "template_sha256": load_template().sha256}
+    # One key: safetensors writes several in random order, and equal weights should have equal checksums.
+    metadata = {KEY: json.dumps({"template_sha256": load_template().sha256, **asdict(model.config)})}
     partial = path.with_name(path.name + ".part")
     save_file(tensors, partial, metadata)
     partial.replace(path)
@@ -40,12 +44,16 @@ def load_weights(path: Path) -> FaceModel:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ModelRefused(f"{path} is not a .safetensors file ({error})") from error
-    if "facerecon.config" not in metadata:
+    if KEY not in metadata:
         raise ModelRefused(f"{path} holds no FaceModel configuration; it was not written by `facerecon-train`")
-    if metadata.get("template_sha256") != load_template().sha256:
+    try:
+        config = dict(json.loads(metadata[KEY]))
+    except (TypeError, ValueError) as error:
+        raise ModelRefused(f"{path}: its configuration is not JSON ({error}); it was damaged") from error
+    if config.pop("template_sha256", None) != load_template().sha256:
         raise ModelRefused(f"{path} was trained for another face template; train it again with this release")
     try:
-        model = FaceModel(ModelConfig(**json.loads(metadata["facerecon.config"])))
+        model = FaceModel(ModelConfig(**config))
         model.load_state_dict(tensors)
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
         raise ModelRefused(f"{path} does not fit its own configuration: {str(error).splitlines()[0]}") from error

@@ -159,19 +159,26 @@ def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[st
             for crop, camera in zip(crops, output.crop_from_head.numpy(), strict=True)
         ]
         squares = [square_from_camera(camera) for camera in cameras]
-    euler = np.array([euler_from_camera(camera) for camera in cameras])
-    label = np.array(labels, float)
-
-    def error(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> float:
-        errors = [sign * predicted - true for sign in (1, -1)]
-        return float(min(np.abs(e - np.median(e)).mean() for e in errors))
-
+    measured = np.array([euler_from_camera(camera)[:2] for camera in cameras])
     return {
         "photographs": float(len(wanted)),
         "found_percent": 100 * len(images) / max(1, len(wanted)),
-        "pan_deg": error(euler[:, 1], label[:, 1]),
-        "tilt_deg": error(euler[:, 0], label[:, 0]),
+        **pose_figures(measured, np.array(labels, float)),
     }
+
+
+def pose_figures(measured: NDArray[np.float64], nominal: NDArray[np.float64]) -> dict[str, float]:
+    """(P, 2) pitch and yaw, (P, 2) nominal tilt and pan, degrees -> mean absolute errors.
+
+    Pointing'04's labels are nominal, where people were told to look: sign and zero are fitted (the better sign, the
+    median).
+    """
+
+    def error(axis: int) -> float:
+        differences = [sign * measured[:, axis] - nominal[:, axis] for sign in (1, -1)]
+        return float(min(np.abs(d - np.median(d)).mean() for d in differences))
+
+    return {"pan_deg": error(1), "tilt_deg": error(0)}
 
 
 def pointing_04_angles(path: Path) -> tuple[int, int] | None:
