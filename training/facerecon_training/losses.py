@@ -28,7 +28,7 @@ class LossWeights:
     """The same with expression."""
     unseen_share: float = 0.02
     """Of shifts, turns and growth in the two terms above."""
-    expression: float = 5.0
+    expression: float = 30.0
     rotation: float = 2.0
     """Per radian, on rendered faces."""
     projection: float = 10.0
