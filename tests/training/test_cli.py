@@ -103,6 +103,13 @@ def test_what_makes_no_sense_is_said_in_one_line(
     assert text in said
 
 
+@pytest.mark.parametrize("text", ["mine", "mine=", "mine=much", "mine=-1", "mine=1,-2", "mine=nan"])
+def test_a_folder_is_a_name_a_share_and_a_weight(text: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = complaint(["train", "--data", str(data), "--folder", text], capsys)
+    assert code == 2
+    assert f"--folder {text}: " in said
+
+
 def test_clean_and_photographs_exclude_each_other(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["prepare", "--data", str(data), "--clean", "--photographs", "mine"])

@@ -13,7 +13,7 @@ import torch
 from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats
 from facerecon_training.augment import AugmentConfig
-from facerecon_training.data import Batch, BatchConfig, Batches, folders_in
+from facerecon_training.data import Batch, BatchConfig, Batches, Folder, folders_in
 
 SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2)
 PLAIN = AugmentConfig(grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, flip=0)
@@ -148,3 +148,14 @@ def test_backgrounds_are_photographs_if_there_are_any(take: Take, data: Path) ->
 def test_a_folder_that_was_not_prepared_is_named(take: Take, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"people/train holds no packed pictures; run `facerecon-train prepare`"):
         take(folder=tmp_path)
+
+
+def test_shares_and_weights_of_folders_can_be_chosen(prepared: Path, tmp_path: Path) -> None:
+    for name in ("mine", "afw", "helen-train"):
+        shutil.copytree(prepared / "photographs" / "youtube-train", tmp_path / name)
+    chosen = (Folder("mine", 0.6, 0.5), Folder("afw", 0.0, 1.0))
+    helen, mine = folders_in(tmp_path, chosen)
+    assert (helen.name, helen.share, helen.weight) == ("helen-train", 0.25, 1.0)
+    assert (mine.name, mine.share, mine.weight) == ("mine", 0.6, 0.5)
+    with pytest.raises(UsageError, match=r"--folder other: no such .* there are helen-train, afw, mine"):
+        folders_in(tmp_path, (Folder("other", 1.0, 1.0),))

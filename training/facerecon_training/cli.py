@@ -8,10 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facerecon_rt.errors import FaceReconError, UsageError
 
 from . import detector_config
+
+if TYPE_CHECKING:
+    from .data import Folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +85,14 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--init", type=Path, help="go on from these .safetensors weights, e.g. models/face.safetensors")
     train.add_argument("--backbone", default="mobile", help="a name in backbones.py [%(default)s]")
     train.add_argument("--size", type=int, default=128, help="crop side in pixels, a multiple of 32 [%(default)s]")
+    train.add_argument(
+        "--folder",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE[,WEIGHT]",
+        help="share of a folder of photographs in the batches (0 leaves it out), and the weight of its landmarks in "
+        "the loss; may be repeated [0.25,1, and data.py's for the folders it names]",
+    )
     train.add_argument("--pictures", type=int, default=400_000, help="crops to train on in all [%(default)s]")
     train.add_argument("--learning-rate", type=float, default=2e-3, help="[%(default)s]")
     train.add_argument("--seed", type=int, default=0)
@@ -189,10 +201,26 @@ def _train(options: argparse.Namespace) -> None:
         seed=options.seed,
         device=options.device,
         threads=options.threads,
+        folders=tuple(_folder(text) for text in options.folder),
         model=ModelConfig(backbone=options.backbone, input_size=options.size, terms=terms),
     )
     weights = train(config)
     print(f"{weights}: facerecon-train evaluate {weights}; facerecon-export {weights}")
+
+
+def _folder(text: str) -> Folder:
+    """NAME=SHARE[,WEIGHT] -> its Folder. Raises UsageError for anything else."""
+    from .data import Folder
+
+    name, _, numbers = text.partition("=")
+    share, _, weight = numbers.partition(",")
+    try:
+        folder = Folder(name, float(share), float(weight or 1.0))
+    except ValueError as error:
+        raise UsageError(f"--folder {text}: write NAME=SHARE or NAME=SHARE,WEIGHT, e.g. mine=0.3,0.5") from error
+    if not (0 <= folder.share < float("inf") and 0 <= folder.weight < float("inf")):
+        raise UsageError(f"--folder {text}: share and weight are 0 or more")
+    return folder
 
 
 def _evaluate(options: argparse.Namespace) -> None:

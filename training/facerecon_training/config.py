@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .augment import AugmentConfig
-from .data import BatchConfig
+from .data import BatchConfig, Folder
 from .losses import LossWeights
 from .model import ModelConfig
 
@@ -45,6 +45,8 @@ class TrainConfig:
     """Of the network on the CPU; one more process loads data."""
     checkpoint_minutes: float = 3.0
     evaluate_minutes: float = 10.0
+    folders: tuple[Folder, ...] = ()
+    """Shares and weights of folders of photographs, in place of those in data.FOLDERS."""
     development: str = "lfpw-test"
     """Folder under data/faces that is evaluated on the way; never trained on."""
     model: ModelConfig = field(default_factory=ModelConfig)

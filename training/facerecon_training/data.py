@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -50,12 +50,21 @@ OTHER_FOLDER = Folder("", 0.25, 1.0)
 """Any other folder: photographs annotated with care. One whose name ends in -sets holds image sets."""
 
 
-def folders_in(packed: Path) -> list[Folder]:
-    """The packed folders of photographs that are there: those named in FOLDERS first, others in name order."""
-    known = {folder.name for folder in FOLDERS}
-    names = [path.name for path in sorted(packed.glob("*")) if path.name not in known]
-    others = [replace(OTHER_FOLDER, name=name, sets=name.endswith("-sets")) for name in names]
-    return [folder for folder in (*FOLDERS, *others) if (packed / folder.name / "labels.npz").is_file()]
+def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
+    """The packed folders of photographs that are there: those named in FOLDERS first, others in name order.
+
+    `chosen` replaces the shares and weights of folders by name. Raises UsageError where one of them is not there.
+    """
+    by_name = {folder.name: folder for folder in FOLDERS}
+    for path in sorted(packed.glob("*")):
+        by_name.setdefault(path.name, replace(OTHER_FOLDER, name=path.name, sets=path.name.endswith("-sets")))
+    there = {name: folder for name, folder in by_name.items() if (packed / name / "labels.npz").is_file()}
+    for folder in chosen:
+        if folder.name not in there:
+            names = ", ".join(there) or "none"
+            raise UsageError(f"--folder {folder.name}: no such packed photographs in {packed}; there are {names}")
+        there[folder.name] = replace(there[folder.name], share=folder.share, weight=folder.weight)
+    return [folder for folder in there.values() if folder.share > 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +151,13 @@ class Batches(IterableDataset[Batch]):
         size: int,
         seed: int,
         start: int,
+        folders: Sequence[Folder] = (),
     ) -> None:
+        """`folders`: as `chosen` of `folders_in`."""
         super().__init__()
         self.batch, self.augment, self.size, self.seed, self.start = batch, augment, size, seed, start
         self.people = Packed.read(prepared / "people" / "train")
-        self.folders = folders_in(prepared / "photographs")
+        self.folders = folders_in(prepared / "photographs", folders)
         self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
         shares = np.array([folder.share for folder in self.folders])
         self.shares = shares / shares.sum() if len(shares) else shares

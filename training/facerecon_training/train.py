@@ -101,6 +101,7 @@ def train(config: TrainConfig) -> Path:
         config.model.input_size,
         config.seed,
         step,
+        config.folders,
     )
     loader = iter(
         DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6, worker_init_fn=leave_interrupts)
