@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from .errors import SourceError
 from .pipeline import scene_of
 from .reconstruct import Average, ImageSet, Reconstructor, largest, set_from_faces
+from .stages import Stages
 from .types import Face, Frame, Scene
 
 
@@ -24,18 +25,22 @@ def reconstruct_set_from_sources(
     """
     faces: list[Face | None] = []
     origins: list[tuple[str, int]] = []
+    times: list[Stages] = []
     for frame in frames():
-        face = largest(reconstructor.faces(frame.image))
+        stages = Stages()
+        stages.milliseconds["capture"] = frame.capture_ms
+        face = largest(reconstructor.faces(frame.image, stages))
         faces.append(face)
         origins.append((frame.source, frame.index))
+        times.append(stages)
         if show is not None:
-            show(scene_of(reconstructor, frame, () if face is None else (face,)))
+            show(scene_of(reconstructor, frame, () if face is None else (face,), stages))
     image_set = set_from_faces(faces, average)
 
     def scenes() -> Iterator[Scene]:
-        for frame, face, origin in zip(frames(), image_set.faces, origins, strict=False):
+        for frame, face, origin, stages in zip(frames(), image_set.faces, origins, times, strict=False):
             if (frame.source, frame.index) != origin:
                 raise SourceError(f"{origin[0]} could not be read a second time; do not change inputs during a run")
-            yield scene_of(reconstructor, frame, () if face is None else (face,))
+            yield scene_of(reconstructor, frame, () if face is None else (face,), stages)
 
     return image_set, scenes()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from .align import Square
 from .reconstruct import Reconstructor
 from .stages import Stages
-from .track import Tracker, unknown
+from .track import Tracker, drifted, unknown
 from .types import Face, Frame, Scene
 
 MOST_SOURCES = 16
@@ -57,11 +58,15 @@ class Pipeline:
         confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
         new: list[Face] = []
         since_detection += 1
-        if since_detection >= self.detect_every or not confident or len(confident) < len(tracker.tracks):
+        lost = not confident or len(confident) < len(tracker.tracks)
+        jumped = any(track.jumped(face) for track, face in zip(visible, seen, strict=True))
+        if since_detection >= self.detect_every or lost or jumped:
             since_detection = 0
             with stages.measure("detect"):
-                squares = unknown(self.reconstructor.detect(frame.image), confident)
-            new = self.reconstructor.first_look(frame.image, squares, stages)
+                squares = self.reconstructor.detect(frame.image)
+            seen = self._corrected(frame, seen, squares, stages)
+            confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
+            new = self.reconstructor.first_look(frame.image, unknown(squares, confident), stages)
         with stages.measure("post"):
             pairs = list(zip(visible, seen, strict=True))
             faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
@@ -70,6 +75,16 @@ class Pipeline:
         if len(self._trackers) > MOST_SOURCES:
             del self._trackers[next(iter(self._trackers))]
         return faces
+
+    def _corrected(self, frame: Frame, seen: list[Face], squares: list[Square], stages: Stages) -> list[Face]:
+        """Tracked faces, one for one; where the detector sees a face a little elsewhere, the more confident of both."""
+        corrected = list(seen)
+        off = drifted(squares, seen)
+        looks = self.reconstructor.first_look(frame.image, [square for _, square in off], stages)
+        for (index, _), look in zip(off, looks, strict=True):
+            if look.confidence > corrected[index].confidence:
+                corrected[index] = look
+        return corrected
 
 
 def scene_of(

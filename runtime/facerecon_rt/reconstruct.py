@@ -297,6 +297,8 @@ class Reconstructor:
 
     def detect(self, image: Image) -> list[Square]:
         """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first."""
+        if not isinstance(image, np.ndarray):
+            raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UsageError(f"a picture is {image.dtype} {image.shape}; give uint8 (H, W, 3) BGR, as read_image does")
         detector = self._detector

@@ -109,10 +109,12 @@ class JsonLinesSink:
         self._blendshapes = blendshapes
         self._arkit = arkit
         self._path = target if isinstance(target, Path) else None
+        self._started = False
         if isinstance(target, Path):
             check_place(target)
             try:
-                self._stream: IO[str] = target.open("w", encoding="utf-8")
+                # Opened for appending: what an earlier run wrote is only given up when there is something to write.
+                self._stream: IO[str] = target.open("a", encoding="utf-8")
             except OSError as error:
                 raise cannot_write(target, error) from error
         else:
@@ -129,6 +131,9 @@ class JsonLinesSink:
         record = record_from_scene(scene, self._blendshapes, arkit=self._arkit)
         line = json.dumps(record, allow_nan=False, separators=(",", ":"))
         try:
+            if self._path is not None and not self._started and self._stream.seekable():
+                self._stream.truncate(0)
+            self._started = True
             self._stream.write(line + "\n")
             self._stream.flush()
         except BrokenPipeError:

@@ -9,13 +9,19 @@ from dataclasses import replace
 import numpy as np
 
 from .align import Square, box_from_square, square_from_camera
+from .pose import rotation_angle_deg, split_camera
 from .reconstruct import LEAST_WEIGHT, box_overlap
 from .types import Face, Floats
 
 SAME_FACE = 0.3
 """Overlap of boxes (intersection over union) from which a detection is a face that is already tracked."""
+AGREES = 0.6
+"""Overlap of a detection and a tracked face from which the two say the same."""
 MERGED = 0.5
 """Overlap from which two tracks lie on one face. More than SAME_FACE: people pass in front of each other."""
+JUMP_SIDES = 0.25
+JUMP_DEG = 25.0
+"""A face that moves this far (crop sides) or turns this much between two frames may be something else: look again."""
 MEMORY = 300.0
 """Frames' worth of weight after which old frames are forgotten."""
 
@@ -53,7 +59,15 @@ class Track:
         self.seen = 0
         self._shape = ShapeAverage()
         self._square = square_from_camera(face.frame_from_head)
+        self._rotation = split_camera(face.frame_from_head)[1]
         self._motion = (0.0, 0.0)
+
+    def jumped(self, face: Face) -> bool:
+        """Is the face found at this track's place further away, or turned further, than a head moves in one frame?"""
+        square, expected = square_from_camera(face.frame_from_head), self.next_square()
+        way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
+        turn = rotation_angle_deg(split_camera(face.frame_from_head)[1], self._rotation)
+        return way > JUMP_SIDES or turn > JUMP_DEG
 
     def next_square(self) -> Square:
         """Where the face should be in the next frame: it moves on as it did."""
@@ -81,11 +95,23 @@ class Track:
         else:
             self._motion = (0.0, 0.0)
         self._square = square
+        self._rotation = split_camera(face.frame_from_head)[1]
         self.missed = 0
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)
         vertices = shape + (face.vertices - face.shape)
         return replace(face, track=self.number, shape=shape, vertices=vertices, spread_mm=spread)
+
+
+def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int, Square]]:
+    """Faces that a detection touches without agreeing with -> their indices and the squares where to look again."""
+    found = []
+    for index, face in enumerate(faces):
+        overlaps = [(box_overlap(box_from_square(square), face.box), square) for square in squares]
+        best, square = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
+        if square is not None and SAME_FACE <= best < AGREES:
+            found.append((index, square))
+    return found
 
 
 def unknown(squares: Sequence[Square], faces: Sequence[Face]) -> list[Square]:

@@ -132,6 +132,19 @@ def test_a_face_that_jumped_away_from_its_track_is_found_in_the_same_frame(model
     np.testing.assert_allclose(scenes[-1].faces[0].box, after, atol=0.1)
 
 
+def test_a_track_that_drifted_off_its_face_is_put_back_by_the_detector(model: Path) -> None:
+    """The track's crop shows a third of what the detector's shows all of: the model is surer of the latter."""
+    before, after = (70, 20, 170, 120), (110, 20, 210, 120)
+    edge = picture((140, 0, 260, 160)) // 8
+    script = Script([before], [after])
+    with Reconstructor(model, detector=script) as reconstructor:
+        pictures = [picture(before), edge, edge]
+        scenes = list(Pipeline(reconstructor, detect_every=2).run(video(pictures)))
+    assert [tracks(scene) for scene in scenes] == [[1], [1], [1]]
+    np.testing.assert_allclose(scenes[1].faces[0].box, before, atol=1.5)
+    np.testing.assert_allclose(scenes[2].faces[0].box, after, atol=1.5)
+
+
 def test_a_new_face_is_looked_at_twice_and_a_tracked_one_once(reconstructor: Reconstructor) -> None:
     counting = Counting(reconstructor.network)
     reconstructor.network = counting

@@ -78,6 +78,18 @@ def test_json_lines_hold_one_record_per_scene(tmp_path: Path, sink_to: OpenSink,
     assert "eyeBlink_L" in records[0]["faces"][0]["blendshapes"]
 
 
+def test_earlier_records_are_kept_until_there_are_new_ones(tmp_path: Path, sink_to: OpenSink) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("an earlier run\n")
+    with sink_to(path):
+        pass
+    assert path.read_text() == "an earlier run\n"
+    with sink_to(path) as sink:
+        sink.write(photograph("a.jpg"))
+        sink.write(photograph("b.jpg"))
+    assert [json.loads(line)["source"] for line in path.read_text().splitlines()] == ["a.jpg", "b.jpg"]
+
+
 def test_each_line_is_there_before_the_sink_is_closed(tmp_path: Path, sink_to: OpenSink) -> None:
     sink = sink_to(tmp_path / "out.jsonl")
     sink.write(photograph("a.jpg"))

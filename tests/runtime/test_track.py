@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
-from facerecon_rt.track import MEMORY, ShapeAverage, Track, Tracker, unknown
+from facerecon_rt.track import MEMORY, ShapeAverage, Track, Tracker, drifted, unknown
 from facerecon_rt.types import Face
 
 MakeFace = Callable[..., Face]
@@ -235,3 +235,23 @@ def test_on_a_track_only_the_identity_is_averaged(ball_face: MakeFace) -> None:
     assert face.landmarks is second.landmarks
     assert face.spread_mm is not None
     np.testing.assert_allclose(face.spread_mm, np.linalg.norm(second.shape - first.shape, axis=1) / 2, atol=1e-3)
+
+
+# Looking again
+
+
+def test_a_leap_or_a_sudden_turn_is_doubted(ball_face: MakeFace) -> None:
+    track = Track(1, ball_face(100, 100))
+    track.update(ball_face(100, 100))
+    assert not track.jumped(ball_face(100 + 0.2 * SIDE, 100, yaw=20))
+    assert track.jumped(ball_face(100 + 0.3 * SIDE, 100))
+    assert track.jumped(ball_face(100, 100, yaw=30))
+
+
+def test_a_detection_that_touches_a_face_without_agreeing_says_where_to_look_again(ball_face: MakeFace) -> None:
+    faces = [ball_face(100, 100), ball_face(300, 100)]
+    agreeing, beside, elsewhere = (square_of(ball_face(x, 100)) for x in (104, 125, 500))
+    assert drifted([agreeing, elsewhere], faces) == []
+    assert drifted([elsewhere, beside], faces) == [(0, beside)]
+    assert drifted([agreeing, beside], faces) == []
+    assert drifted([], faces) == []
