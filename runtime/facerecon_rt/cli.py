@@ -208,16 +208,20 @@ def _run_set(options: argparse.Namespace) -> None:
             image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, progress.show)
         finally:
             progress.finish()
-        for mesh in meshes:
-            write_mesh(mesh, image_set.shape, load_template())
+        if image_set is not None:
+            for mesh in meshes:
+                write_mesh(mesh, image_set.shape, load_template())
         for scene in scenes if sinks else ():
             for sink in sinks:
                 sink.write(scene)
-    used = sum(face is not None for face in image_set.faces)
-    log.info(
-        "%d of %d photographs, spread %.2f mm on average, %.2f mm at most",
-        used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(),
-    )  # fmt: skip
+    if image_set is not None:
+        used = sum(face is not None for face in image_set.faces)
+        log.info(
+            "%d of %d photographs, spread %.2f mm on average, %.2f mm at most",
+            used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(),
+        )  # fmt: skip
+    elif meshes:
+        log.warning("no face in the whole set, so no shape: no mesh was written")
     _say_where(targets)
 
 

@@ -16,12 +16,12 @@ def reconstruct_set_from_sources(
     frames: Callable[[], Iterator[Frame]],
     average: Average = "robust",
     show: Callable[[Scene], None] | None = None,
-) -> tuple[ImageSet, Iterator[Scene]]:
-    """Frames of one person -> the image set, and an iterator over their scenes with the common shape.
+) -> tuple[ImageSet | None, Iterator[Scene]]:
+    """Frames of one person -> the image set, None without any face, and an iterator over their scenes with its shape.
 
     `frames` is called once to reconstruct and, if the scenes are asked for, once more to read the pictures again: not
-    for cameras. The largest face of each frame counts. `show` sees each scene as it was first reconstructed. Raises
-    UsageError when no face is found at all, and the iterator SourceError when it reads other pictures than before.
+    for cameras. The largest face of each frame counts. `show` sees each scene as it was first reconstructed. The
+    iterator raises SourceError when it reads other pictures than before.
     """
     faces: list[Face | None] = []
     origins: list[tuple[str, int]] = []
@@ -35,10 +35,11 @@ def reconstruct_set_from_sources(
         times.append(stages)
         if show is not None:
             show(scene_of(reconstructor, frame, () if face is None else (face,), stages))
-    image_set = set_from_faces(faces, average)
+    image_set = set_from_faces(faces, average) if any(face is not None for face in faces) else None
+    shared = tuple(faces) if image_set is None else image_set.faces
 
     def scenes() -> Iterator[Scene]:
-        for frame, face, origin, stages in zip(frames(), image_set.faces, origins, times, strict=False):
+        for frame, face, origin, stages in zip(frames(), shared, origins, times, strict=False):
             if (frame.source, frame.index) != origin:
                 raise SourceError(f"{origin[0]} could not be read a second time; do not change inputs during a run")
             yield scene_of(reconstructor, frame, () if face is None else (face,), stages)

@@ -200,10 +200,12 @@ def test_a_set_is_one_mesh_and_one_shape(run: Run, tmp_path: Path, spots: PaintS
 
 def test_a_set_without_a_face_is_said_in_one_line(run: Run, tmp_path: Path, spots: PaintSpots) -> None:
     photo = write(tmp_path / "empty.png", spots(256, 192, []))
-    done = run("--set", "--input", photo, "--output", "set.obj")
-    assert done.code == 2
-    assert "facerecon-rt: no face was found in any photograph of the set" in done.err
+    done = run("--set", "--input", photo, "--output", "set.obj", "--output", "set.jsonl")
+    assert done.code == 0
+    assert done.err.count("no face in the whole set, so no shape: no mesh was written") == 1
     assert not (tmp_path / "set.obj").exists()
+    (record,) = map(json.loads, (tmp_path / "set.jsonl").read_text().splitlines())
+    assert record["faces"] == []
 
 
 def test_what_is_wrong_with_a_sets_input_is_said_once(run: Run, photo: Path) -> None:

@@ -361,6 +361,7 @@ def test_scenes_of_a_set_are_read_again_and_share_its_shape(reconstructor: Recon
     assert (reads, shown) == (1, [1, 0, 1])
     found = list(scenes)
     assert reads == 2
+    assert image_set is not None
     assert [(scene.frame.source, len(scene.faces)) for scene in found] == [("0.jpg", 1), ("1.jpg", 0), ("2.jpg", 1)]
     assert found[0].faces[0].shape is found[2].faces[0].shape is image_set.shape
     assert found[0].model == reconstructor.network.sha256
