@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from facerecon_rt import Face, Pipeline, Reconstructor, euler_from_camera, load_template, open_source, read_image
+from facerecon_rt import Face, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
 from facerecon_rt.pose import rmse_mm
 from facerecon_rt.reconstruct import largest, set_from_faces
 from facerecon_rt.types import Floats, Image
@@ -137,9 +137,8 @@ def sample_clip(reconstructor: Reconstructor, clip: Path) -> Figures:
 
 def shape_sheet(faces: list[Face], count: int = 40, size: int = 140) -> Image:
     """Neutral shapes of `count` photographs, each from the front and from the side."""
-    triangles = load_template().triangles
     cells = [
-        np.hstack([draw_clay(face.shape, triangles, yaw, size) for yaw in (0.0, 55.0)])
+        np.hstack([draw_clay(face.shape, size, yaw=yaw) for yaw in (0.0, 55.0)])
         for face in faces[:: max(1, len(faces) // count)][:count]
     ]
     return np.vstack([np.hstack(cells[i : i + 5]) for i in range(0, len(cells) - len(cells) % 5, 5)])

@@ -22,7 +22,7 @@ def nearest_rotation(matrix: ArrayLike) -> Doubles:
 
 
 def mean_rotation(rotations: ArrayLike, weights: ArrayLike | None = None) -> Doubles:
-    """(N, 3, 3) -> (3, 3): the chordal L2 mean (Hartley et al., Rotation Averaging, IJCV 2013)."""
+    """(N, ..., 3, 3) -> (..., 3, 3): the chordal L2 mean (Hartley et al., Rotation Averaging, IJCV 2013)."""
     counts = None if weights is None else np.asarray(weights, np.float64)
     return nearest_rotation(np.average(np.asarray(rotations, np.float64), axis=0, weights=counts))
 

@@ -17,7 +17,7 @@ from .align import Square, align, box_from_square, compose, square_from_box, squ
 from .contract import ModelContract
 from .detect import Detector, open_detector
 from .errors import ModelRefused, UsageError
-from .pose import nearest_rotation, rotation_angle_deg, split_camera
+from .pose import mean_rotation, rotation_angle_deg, split_camera
 from .session import FaceSession, Provider, RawFaces
 from .stages import Stages
 from .template import load_template
@@ -121,7 +121,7 @@ def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
     if not cameras.shape[1]:
         return runs[0]
     scales = np.cbrt(np.linalg.det(cameras[..., :3].astype(np.float64)))
-    rotation = nearest_rotation((cameras[..., :3] / scales[..., None, None]).mean(0))
+    rotation = mean_rotation(cameras[..., :3] / scales[..., None, None])
     scale = np.exp(np.log(scales).mean(0))
     translation = cameras[..., 3].mean(0)
     camera = np.concatenate([scale[:, None, None] * rotation, translation[:, :, None]], 2).astype(np.float32)

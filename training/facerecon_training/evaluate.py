@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from facerecon_rt.align import align, compose, square_from_box, square_from_camera
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
 from facerecon_rt.pose import euler_from_camera, rigid_align, rotation_angle_deg, split_camera
@@ -23,6 +24,8 @@ from .losses import Teacher
 from .model import FaceModel, FaceOutput
 from .photographs import Annotated, annotated_photographs, camera_from_landmarks
 
+WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucker")
+"""Blendshapes whose correlation with the truth is shown, from easy to hard."""
 INNER_51 = list(range(17, 68))
 
 
@@ -106,10 +109,16 @@ def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) ->
         "shape_mm_aligned_of_mean_face": _aligned_distance(mean.expand_as(shape), shape),
         "vertices_mm": _distance(output.vertices, vertices),
         "rotation_deg": float(np.mean(angles)),
+        **{f"correlation_{name}": _correlation(output.expression, expression, name) for name in WATCHED},
         "expression_mae": float((output.expression - expression).abs().mean()),
         "shape_spread_ratio": float(output.shape.std(0).norm(dim=1).mean() / shape.std(0).norm(dim=1).mean()),
         "confidence": float(output.confidence.mean()),
     }
+
+
+def _correlation(predicted: Tensor, true: Tensor, name: str) -> float:
+    column = BLENDSHAPES.index(name)
+    return float(torch.corrcoef(torch.stack([predicted[:, column], true[:, column]]))[0, 1])
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

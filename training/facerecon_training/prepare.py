@@ -12,6 +12,7 @@ import numpy as np
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.pose import euler_from_camera
+from facerecon_rt.shade import render_mesh
 from facerecon_rt.template import FaceTemplate, load_template
 from facerecon_rt.types import Floats, Image
 from scipy.spatial import cKDTree
@@ -23,7 +24,7 @@ from .morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_he
 from .people import PeopleRenderer, pack_people, random_expression, random_identity, read_panoramas
 from .photographs import annotated_photographs, canvas_from_photograph, pack_photographs
 from .remesh import build_template, save_template
-from .render import HeadGeometry, camera_for_crop, rasterise
+from .render import HeadGeometry, camera_for_crop
 from .skin import colours_from_photograph, symmetrised
 
 TEMPLATE_PATH = Path(facerecon_rt.__file__).with_name("template.npz")
@@ -179,21 +180,13 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
     return np.stack(kept) if kept else np.zeros((0, len(face), 3), np.float16)
 
 
-def draw_clay(face_vertices: Floats, triangles: np.ndarray, yaw: float, size: int, margin: float = 1.0) -> Image:
-    """(V, 3) mm -> (size, size, 3) uint8: the mesh in grey clay, turned by `yaw` degrees."""
-    camera = camera_for_crop(0, yaw, 0, size, size * margin)
-    a, b, c = (face_vertices[triangles[:, k]] for k in range(3))
-    normals = np.zeros_like(face_vertices)
-    for corner in range(3):
-        np.add.at(normals, triangles[:, corner], np.cross(b - a, c - a))
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    turn = np.radians(yaw)
-    towards = np.array([-np.sin(turn), 0.0, np.cos(turn)], np.float32)
-    above = np.array([0.0, 1.0, 0.0], np.float32)
-    light = 0.12 + 0.6 * np.clip(normals @ towards, 0, 1) ** 1.5 + 0.28 * np.clip(normals @ above, 0, 1)
-    colours = np.repeat(light[:, None], 3, 1).astype(np.float32)
-    picture = rasterise(face_vertices, triangles, np.clip(colours, 0, 1), camera, np.ones((size, size, 3), np.float32))
-    return np.asarray(255 * np.clip(picture, 0, 1), np.uint8)
+def draw_clay(face_vertices: Floats, size: int, *, pitch: float = 0.0, yaw: float = 0.0, roll: float = 0.0) -> Image:
+    """(V, 3) mm -> (size, size, 3) uint8: the mesh in clay on white, at the angles of pose.euler_from_camera."""
+    camera = camera_for_crop(pitch, yaw, roll, size, 0.95 * size)
+    points = face_vertices @ camera[:, :3].T + camera[:, 3]
+    picture, coverage = render_mesh(points, load_template().triangles, (size, size))
+    alpha = coverage[..., None] / np.float32(255)
+    return np.asarray(alpha * picture + (1 - alpha) * 255, np.uint8)
 
 
 def contact_sheet(face: MorphableFace, template: FaceTemplate) -> Image:
@@ -201,13 +194,13 @@ def contact_sheet(face: MorphableFace, template: FaceTemplate) -> Image:
     size = 150
 
     def cell(vertices: Floats, label: str, yaw: float = 0.0) -> Image:
-        image = draw_clay(vertices, template.triangles, yaw, size).copy()
+        image = draw_clay(vertices, size, yaw=yaw)
         cv2.putText(image, label, (4, size - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (160, 60, 20), 1, cv2.LINE_AA)
         return image
 
     def marked(yaw: float) -> Image:
         image = cell(face.mean, "68 landmarks", yaw)
-        camera = camera_for_crop(0, yaw, 0, size, size)
+        camera = camera_for_crop(0, yaw, 0, size, 0.95 * size)
         points = template.landmark_positions @ camera[:, :3].T + camera[:, 3]
         for x, y, _ in points:
             cv2.circle(image, (round(float(x)), round(float(y))), 1, (40, 40, 230), -1, cv2.LINE_AA)

@@ -180,11 +180,6 @@ def viewer_normals(normals: Floats, image_from_head: Floats) -> Floats:
     return np.asarray(normals @ rotation.T, np.float32)
 
 
-def mirrored_expression(expression: Floats) -> Floats:
-    """(..., 53) weights -> those of the mirrored face: names ending _L and _R, jawLeft and its like, change places."""
-    return expression[..., EXPRESSION_MIRROR]
-
-
 def _expression_mirror() -> NDArray[np.int64]:
     swap = {name: name[:-2] + {"_L": "_R", "_R": "_L"}[name[-2:]] for name in BLENDSHAPES if name[-2:] in ("_L", "_R")}
     swap |= {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
