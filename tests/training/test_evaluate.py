@@ -7,8 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.types import Floats
-from facerecon_training.evaluate import INNER_51, _aligned_distance, landmark_figures, pointing_04_angles, pose_figures
+from facerecon_training.evaluate import (
+    INNER_51,
+    _aligned_distance,
+    _correlation,
+    landmark_figures,
+    pointing_04_angles,
+    pose_figures,
+)
 from facerecon_training.photographs import INNER_49
 
 
@@ -71,3 +79,13 @@ def test_nominal_poses_have_neither_sign_nor_zero() -> None:
     figures = pose_figures(measured, nominal)
     assert figures["tilt_deg"] == pytest.approx(0.0)
     assert figures["pan_deg"] == pytest.approx(2.0)
+
+
+def test_a_blendshape_that_never_moves_explains_nothing() -> None:
+    jaw = BLENDSHAPES.index("jawOpen")
+    true = torch.zeros(3, len(BLENDSHAPES))
+    predicted = torch.full_like(true, 0.2)
+    assert _correlation(predicted, true, "jawOpen") == 0.0
+    true[:, jaw] = torch.tensor([0.0, 0.5, 1.0])
+    predicted[:, jaw] = torch.tensor([0.1, 0.2, 0.3])
+    assert _correlation(predicted, true, "jawOpen") == pytest.approx(1.0)

@@ -117,8 +117,10 @@ def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) ->
 
 
 def _correlation(predicted: Tensor, true: Tensor, name: str) -> float:
+    """(N, 53) twice -> Pearson's correlation of one blendshape; 0 where it does not vary, which explains nothing."""
     column = BLENDSHAPES.index(name)
-    return float(torch.corrcoef(torch.stack([predicted[:, column], true[:, column]]))[0, 1])
+    pair = torch.stack([predicted[:, column], true[:, column]])
+    return float(torch.corrcoef(pair)[0, 1]) if (pair.std(1) > 0).all() else 0.0
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
