@@ -221,8 +221,8 @@ def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robus
 def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
     """The face with its identity replaced: expression and pose stay, vertices and landmarks follow."""
     vertices = shape + (face.vertices - face.shape)
-    points = vertices[load_template().landmarks]
-    landmarks = points @ face.frame_from_head[:, :3].T + face.frame_from_head[:, 3]
+    moved = (shape - face.shape)[load_template().landmarks]
+    landmarks = face.landmarks + moved @ face.frame_from_head[:, :3].T
     return replace(
         face, shape=shape, vertices=vertices, landmarks=np.asarray(landmarks, np.float32), spread_mm=spread_mm
     )

@@ -13,19 +13,28 @@ from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.template import load_template
 from facerecon_training.data import Batch
 from facerecon_training.losses import (
+    HALF_TRUST_ERROR,
+    LID_PAIRS,
+    LIP_PAIRS,
     LossWeights,
     Teacher,
+    confidence_target,
     consistency_loss,
     contour_points,
+    error_of_confidence,
     expression_loss,
     face_loss,
+    geometry_loss,
     landmark_loss,
     mean_or_zero,
+    opening_loss,
     point_loss,
     projection_loss,
     reconstruction_loss,
     rotation_loss,
     shape_loss,
+    shared_shapes,
+    symmetry_loss,
     unseen_directions,
 )
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
@@ -34,7 +43,8 @@ from facerecon_training.render import camera_for_crop
 from torch import Tensor
 
 EYE = 10.0
-RENDERED_TERMS = {"vertices", "expression", "rotation", "projection"}
+RENDERED_TERMS = {"vertices", "expression", "rotation", "projection", "rendered_landmarks"}
+PHOTOGRAPH_TERMS = {"landmarks", "geometry", "image_set", "openings", "symmetry", "expression_prior"}
 
 
 def charbonnier(distance: float) -> float:
@@ -53,6 +63,10 @@ def camera(pitch: float = 0, yaw: float = 0, roll: float = 0, side: float = 128.
 def output_of(vertices: Tensor, view: Tensor) -> FaceOutput:
     landmarks = project(view, vertices[:, torch.from_numpy(load_template().landmarks).long()])
     return FaceOutput(vertices, vertices, torch.zeros(1, 53), view, landmarks, torch.ones(1))
+
+
+def geometry_of(output: FaceOutput, true: Tensor, weights: Tensor) -> Tensor:
+    return geometry_loss(output.vertices, output.crop_from_head, true, weights, jaw=0.5, jaw_tangent=0.3, eye=EYE)
 
 
 @pytest.fixture
@@ -161,7 +175,7 @@ def test_a_jaw_error_along_the_contour_costs_its_share(mean_face: Tensor, along:
     true[:, :17] = contour + 5 * direction
     weights = torch.zeros(1, 68)
     weights[:, :17] = 1.0
-    loss = landmark_loss(output, true, weights, jaw=0.5, jaw_tangent=0.3, eye=EYE)
+    loss = geometry_of(output, true, weights)
     assert loss.item() == pytest.approx(charbonnier(0.5 * price), abs=1e-5)
 
 
@@ -170,17 +184,64 @@ def test_inner_landmarks_and_the_jaw_are_averaged_by_weight(mean_face: Tensor) -
     true = output.landmarks[:, :, :2].clone()
     true[:, :17] = contour_points(mean_face, camera())[0]
     true[:, 17:] += torch.tensor([5.0, 0.0])
-    loss = landmark_loss(output, true, torch.ones(1, 68), jaw=0.5, jaw_tangent=0.3, eye=EYE)
+    loss = geometry_of(output, true, torch.ones(1, 68))
     assert loss.item() == pytest.approx(51 * charbonnier(0.5) / (0.5 * 17 + 51), abs=1e-5)
     # A folder that is trusted less counts less as a whole, not against itself.
-    less = landmark_loss(output, true, torch.full((1, 68), 0.4), jaw=0.5, jaw_tangent=0.3, eye=EYE)
+    less = geometry_of(output, true, torch.full((1, 68), 0.4))
     assert less.item() == pytest.approx(0.4 * loss.item(), rel=1e-4)
 
 
 def test_landmarks_without_weight_do_not_count(mean_face: Tensor) -> None:
     output = output_of(mean_face, camera())
-    nothing = landmark_loss(output, torch.zeros(1, 68, 2), torch.zeros(1, 68), 0.5, 0.3, EYE)
-    assert nothing.tolist() == [0.0]
+    assert geometry_of(output, torch.zeros(1, 68, 2), torch.zeros(1, 68)).tolist() == [0.0]
+    assert landmark_loss(output.landmarks, torch.zeros(1, 68, 2), torch.zeros(1, 68), 0.5, EYE).tolist() == [0.0]
+
+
+def test_landmark_loss_prices_the_jaw_by_its_weight() -> None:
+    true = torch.zeros(1, 68, 2)
+    off = true.clone()
+    off[:, 3] = torch.tensor([3.0, 4.0])
+    off[:, 30] = torch.tensor([0.0, 5.0])
+    loss = landmark_loss(off, true, torch.ones(1, 68), 0.5, EYE)
+    assert loss.item() == pytest.approx(1.5 * charbonnier(0.5) / (0.5 * 17 + 51), abs=1e-5)
+
+
+def test_openings_count_wherever_the_eye_is() -> None:
+    true = torch.zeros(1, 68, 2)
+    moved = true + torch.tensor([7.0, -3.0])
+    assert opening_loss(moved, true, torch.ones(1, 68), EYE).item() == pytest.approx(0, abs=1e-6)
+    moved[:, 37, 1] += 5
+    pairs = len(LID_PAIRS) + len(LIP_PAIRS)
+    loss = opening_loss(moved, true, torch.ones(1, 68), EYE)
+    assert loss.item() == pytest.approx(charbonnier(0.5) / pairs, abs=1e-5)
+    # A lid that is not annotated leaves the other six.
+    weights = torch.ones(1, 68)
+    weights[:, 41] = 0
+    assert opening_loss(moved, true, weights, EYE).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_symmetric_face_has_no_symmetry_loss(mean_face: Tensor) -> None:
+    template = load_template()
+    symmetric = torch.from_numpy(template.landmark_positions).new_zeros(1, template.vertex_count, 3)
+    assert symmetry_loss(symmetric).item() == 0
+    # One vertex off its mirror image by 2 mm: seen from both sides.
+    vertex = int(np.flatnonzero(template.symmetry != np.arange(template.vertex_count))[0])
+    symmetric[0, vertex, 1] = 2.0
+    assert symmetry_loss(symmetric).item() == pytest.approx(2 * 4 / template.vertex_count, rel=1e-5)
+
+
+def test_pairs_share_their_mean_shape_and_keep_their_expressions() -> None:
+    shape = torch.tensor([[[0.0, 0, 0]], [[4.0, 0, 0]], [[1.0, 1, 1]], [[1.0, 1, 1]]])
+    expression = torch.tensor([[[0.0, 1, 0]], [[0.0, 0, 2]], [[0.0, 0, 0]], [[5.0, 0, 0]]])
+    shared = shared_shapes(shape, shape + expression)
+    torch.testing.assert_close(shared, torch.tensor([[[2.0, 1, 0]], [[2.0, 0, 2]], [[1.0, 1, 1]], [[6.0, 1, 1]]]))
+
+
+def test_confidence_stands_for_an_error_and_back() -> None:
+    error = torch.tensor([0.0, HALF_TRUST_ERROR, 3 * HALF_TRUST_ERROR])
+    confidence = confidence_target(error)
+    torch.testing.assert_close(confidence, torch.tensor([1.0, 0.5, 0.1]))
+    torch.testing.assert_close(error_of_confidence(confidence), error, atol=1e-3, rtol=1e-3)
 
 
 def test_the_mean_of_nothing_is_zero() -> None:
@@ -216,9 +277,9 @@ def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
 @pytest.mark.parametrize(
     ("rendered", "is_face", "silent"),
     [
-        ([True, True, True, True], [1.0, 1, 1, 1], {"landmarks", "expression_prior"}),
+        ([True, True, True, True], [1.0, 1, 1, 1], PHOTOGRAPH_TERMS),
         ([False, False, False, False], [1.0, 1, 1, 1], RENDERED_TERMS),
-        ([False, False, False, False], [0.0, 0, 0, 0], RENDERED_TERMS | {"landmarks", "expression_prior"}),
+        ([False, False, False, False], [0.0, 0, 0, 0], RENDERED_TERMS | PHOTOGRAPH_TERMS),
     ],
 )
 def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(

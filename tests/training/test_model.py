@@ -8,7 +8,7 @@ import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.template import load_template
 from facerecon_training.backbones import BACKBONES, FeatureExtractor, conv, multiply_adds
-from facerecon_training.model import FaceModel, ModelConfig, camera_from_parameters, project
+from facerecon_training.model import EYE_DISTANCE_MM, FaceModel, ModelConfig, camera_from_parameters, project
 
 
 @pytest.fixture
@@ -76,10 +76,21 @@ def test_outputs_have_the_contracts_shapes_and_ranges(model: FaceModel) -> None:
 
 
 def test_landmarks_are_the_projected_vertices(model: FaceModel) -> None:
-    output = model(images(3))
+    output, codes = model.with_codes(images(3))
     rows = torch.from_numpy(load_template().landmarks).long()
     expected = project(output.crop_from_head, output.vertices[:, rows])
+    torch.testing.assert_close(codes.vertex_landmarks, expected, atol=1e-3, rtol=1e-4)
+    # Untrained, nothing is known of annotators.
     torch.testing.assert_close(output.landmarks, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_annotation_offsets_move_landmarks_in_the_picture_alone(model: FaceModel) -> None:
+    with torch.no_grad():
+        model.reconstructor.annotation.bias[2 * 30] = 0.1
+    output, codes = model.with_codes(images(3))
+    offset = torch.zeros(3, 68, 3)
+    offset[:, 30, 0] = 0.1 * EYE_DISTANCE_MM / CROP_SIDE_MM * 64
+    torch.testing.assert_close(output.landmarks - codes.vertex_landmarks, offset, atol=1e-3, rtol=1e-4)
 
 
 def test_vertices_are_shape_plus_expression(model: FaceModel) -> None:

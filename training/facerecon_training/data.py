@@ -71,14 +71,14 @@ def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
 class BatchConfig:
     """What a batch is made of. The pairs come first, the two of a pair next to each other."""
 
-    rendered_pairs: int = 5
+    rendered_pairs: int = 8
     """Two views of one rendered person."""
-    person_pairs: int = 2
+    person_pairs: int = 4
     """Two photographs of one person, from folders that have them."""
     photograph_pairs: int = 2
     """One photograph, two augmentations."""
-    photographs: int = 12
-    backgrounds: int = 2
+    photographs: int = 32
+    backgrounds: int = 4
     """Crops without a face, or that miss it."""
 
     @property

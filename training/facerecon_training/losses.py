@@ -11,40 +11,53 @@ from torch import Tensor
 from torch.nn import functional
 
 from .data import Batch
-from .model import FaceCodes, FaceOutput, project
+from .model import EYE_DISTANCE_MM, FaceCodes, FaceOutput, project
 from .morphable import MorphableFace
-
-EYE_DISTANCE_MM = 90.0
-"""Between the outer eye corners of the mean face: the unit of landmark errors, at the crop's own scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
     """Factors of the terms of `face_loss`."""
 
-    shape: float = 0.2
+    shape: float = 0.1
     """Per mm^2 of squared vertex distance, neutral, on rendered faces."""
-    vertices: float = 0.1
+    vertices: float = 0.05
     """The same with expression."""
     unseen_share: float = 0.02
     """Of shifts, turns and growth in the two terms above."""
-    expression: float = 30.0
-    rotation: float = 2.0
+    expression: float = 20.0
+    rotation: float = 4.0
     """Per radian, on rendered faces."""
     projection: float = 10.0
     """Per eye distance of projected-vertex error, on rendered faces."""
-    landmarks: float = 10.0
+    landmarks: float = 30.0
     """Per eye distance of landmark error, on photographs."""
-    jaw: float = 0.5
+    rendered_landmarks: float = 3.0
+    """The same on rendered faces, whose jaw points lie on the true visible contour."""
+    geometry: float = 10.0
+    """Per eye distance of the error of landmark vertices and of the jaw's visible contour, on photographs."""
+    image_set: float = 3.0
+    """Per eye distance of the error of landmark vertices when two photographs of one person share a shape."""
+    jaw: float = 0.7
     """Of a jaw point against an inner one."""
     jaw_tangent: float = 0.3
-    """Of the error along the contour against that across it."""
+    """Of the error along the contour against that across it, in the geometry terms."""
+    openings: float = 5.0
+    """Per eye distance of the error of eye and lip openings, on photographs."""
+    symmetry: float = 0.02
+    """Per mm^2 of mean squared asymmetry of the neutral face, on photographs."""
     consistency: float = 0.3
     confidence: float = 0.5
     code_prior: float = 0.04
     """Mean square of the shape code, on photographs."""
     expression_prior: float = 0.06
     """Mean blendshape weight, on photographs."""
+
+
+LID_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46))
+LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
+HALF_TRUST_ERROR = 0.12
+"""Mean landmark error, in eye distances, at which the confidence of a face is a half."""
 
 
 def shape_loss(shape: Tensor, true_shape: Tensor, unseen: Tensor, unseen_share: float) -> Tensor:
@@ -153,15 +166,31 @@ def contour_points(vertices: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
     return chosen, normals
 
 
-def landmark_loss(
-    output: FaceOutput, true: Tensor, weights: Tensor, jaw: float, jaw_tangent: float, eye: float
-) -> Tensor:
-    """True landmarks (N, 68, 2) pixels and weights (N, 68) -> (N,) weighted mean error in eye distances.
+def landmark_loss(landmarks: Tensor, true: Tensor, weights: Tensor, jaw: float, eye: float) -> Tensor:
+    """(N, 68, 2+) pixels, the truth (N, 68, 2) and weights (N, 68) -> (N,) weighted mean error in eye distances."""
+    price = torch.ones(68).to(weights)
+    price[:17] = jaw
+    errors = point_loss(landmarks[:, :, :2], true, eye)
+    return (errors * weights * price).sum(1) / ((weights > 0) * price).sum(1).clamp(min=1)
 
-    Inner points go to their places; jaw points to the visible contour, along which they may slide at a reduced price.
+
+def geometry_loss(
+    vertices: Tensor,
+    camera: Tensor,
+    true: Tensor,
+    weights: Tensor,
+    jaw: float,
+    jaw_tangent: float,
+    eye: float,
+) -> Tensor:
+    """(N, V, 3) mm and (N, 3, 4), the truth (N, 68, 2) pixels and weights (N, 68) -> (N,) mean error in eye distances.
+
+    Landmark vertices go to their places; jaw points to the visible contour, along which they may slide at a reduced
+    price (Zhu et al., CVPR 2015).
     """
-    inner = point_loss(output.landmarks[:, 17:, :2], true[:, 17:], eye)
-    contour, normals = contour_points(output.vertices, output.crop_from_head)
+    chosen = torch.from_numpy(load_template().landmarks[17:]).long().to(vertices.device)
+    inner = point_loss(project(camera, vertices[:, chosen])[:, :, :2], true[:, 17:], eye)
+    contour, normals = contour_points(vertices, camera)
     off = contour - true[:, :17]
     across = (off * normals).sum(2, keepdim=True) * normals
     along = (off - across) * jaw_tangent
@@ -169,6 +198,45 @@ def landmark_loss(
     total = (outer * weights[:, :17]).sum(1) * jaw + (inner * weights[:, 17:]).sum(1)
     count = jaw * (weights[:, :17] > 0).sum(1) + (weights[:, 17:] > 0).sum(1)
     return total / count.clamp(min=1)
+
+
+def opening_loss(landmarks: Tensor, true: Tensor, weights: Tensor, eye: float) -> Tensor:
+    """(N, 68, 2+) pixels, the truth (N, 68, 2) and weights (N, 68) -> (N,) mean error of seven openings, in eye
+    distances: upper lid from lower lid (eye-closure loss of DECA, Feng et al., SIGGRAPH 2021) and lip from lip (EMOCA,
+    Danecek et al., CVPR 2022). Lids that close do so wherever the eye is seen to be.
+    """
+    upper, lower = torch.tensor(LID_PAIRS + LIP_PAIRS).to(landmarks.device).T
+    weight = torch.minimum(weights[:, upper], weights[:, lower])
+    opening = landmarks[:, upper, :2] - landmarks[:, lower, :2]
+    errors = point_loss(opening, true[:, upper] - true[:, lower], eye)
+    return (errors * weight).sum(1) / (weight > 0).sum(1).clamp(min=1)
+
+
+def symmetry_loss(shape: Tensor) -> Tensor:
+    """(N, V, 3) mm -> (N,) mean squared distance from the mirrored face, mm^2 (bilateral symmetry as a soft prior on
+    what is not seen: Wu, Rupprecht and Vedaldi, CVPR 2020)."""
+    mirrored = shape[:, torch.from_numpy(load_template().symmetry).long().to(shape.device)]
+    across = torch.tensor([-1.0, 1.0, 1.0]).to(shape)
+    return ((shape - mirrored * across) ** 2).sum(2).mean(1)
+
+
+def shared_shapes(shape: Tensor, vertices: Tensor) -> Tensor:
+    """(2 P, V, 3) mm neutral and expressed faces, pairs of one person next to each other -> (2 P, V, 3) expressed
+    faces on the shape that the two share: what an image set makes of them."""
+    pairs = shape.reshape(-1, 2, *shape.shape[1:])
+    mean = pairs.mean(1, keepdim=True).expand_as(pairs).reshape(shape.shape)
+    return mean + (vertices - shape)
+
+
+def confidence_target(error: Tensor) -> Tensor:
+    """(N,) mean landmark error in eye distances -> (N,) what the confidence of this face should be: 1 without error, a
+    half at HALF_TRUST_ERROR. `error_of_confidence` is its inverse."""
+    return 1.0 / (1.0 + (error.detach() / HALF_TRUST_ERROR) ** 2)
+
+
+def error_of_confidence(confidence: Tensor) -> Tensor:
+    """(N,) 0..1 -> (N,) the landmark error, in eye distances, that it stands for."""
+    return HALF_TRUST_ERROR * torch.sqrt(1.0 / confidence.clamp(1e-4, 1 - 1e-6) - 1.0)
 
 
 def mean_or_zero(values: Tensor) -> Tensor:
@@ -216,14 +284,31 @@ def face_loss(
     camera, true_camera = output.crop_from_head[rendered], batch.crop_from_head[rendered]
     vertices = output.vertices[rendered]
     photographs = FaceOutput(*(tensor[photograph] for tensor in output))
-    landmark = landmark_loss(
-        photographs,
-        batch.landmarks[photograph],
-        batch.landmark_weights[photograph],
+    true, trust = batch.landmarks[photograph], batch.landmark_weights[photograph]
+    contour, _ = contour_points(true_vertices, true_camera)
+    chosen = torch.from_numpy(load_template().landmarks[17:]).long().to(true_vertices.device)
+    rendered_true = torch.cat([contour, project(true_camera, true_vertices[:, chosen])[:, :, :2]], 1)
+    landmark = landmark_loss(photographs.landmarks, true, trust, weights.jaw, eye)
+    rendered_landmark = landmark_loss(
+        output.landmarks[rendered], rendered_true, torch.ones_like(rendered_true[:, :, 0]), weights.jaw, eye
+    )
+    geometry = geometry_loss(
+        photographs.vertices, photographs.crop_from_head, true, trust, weights.jaw, weights.jaw_tangent, eye
+    )
+    paired = torch.zeros_like(photograph)
+    paired[: 2 * pairs] = photograph[: 2 * pairs]
+    of_sets = geometry_loss(
+        shared_shapes(output.shape[paired], output.vertices[paired]),
+        output.crop_from_head[paired],
+        batch.landmarks[paired],
+        batch.landmark_weights[paired],
         weights.jaw,
         weights.jaw_tangent,
         eye,
     )
+    trusted = batch.is_face.clone()
+    trusted[photograph] = confidence_target(landmark_loss(photographs.landmarks, true, (trust > 0).to(trust), 0.0, eye))
+    trusted[rendered] = confidence_target(rendered_landmark)
     terms = {
         "reconstruction": reconstruction_loss(
             output.shape[rendered],
@@ -242,8 +327,12 @@ def face_loss(
         "projection": weights.projection
         * mean_or_zero(projection_loss(camera, vertices[:, ::20], true_camera, true_vertices[:, ::20], eye)),
         "landmarks": weights.landmarks * mean_or_zero(landmark),
+        "rendered_landmarks": weights.rendered_landmarks * mean_or_zero(rendered_landmark),
+        "geometry": weights.geometry * mean_or_zero(geometry),
+        "image_set": weights.image_set * mean_or_zero(of_sets),
+        "openings": weights.openings * mean_or_zero(opening_loss(codes.vertex_landmarks[photograph], true, trust, eye)),
+        "symmetry": weights.symmetry * mean_or_zero(symmetry_loss(photographs.shape)),
         "expression_prior": weights.expression_prior * mean_or_zero(photographs.expression),
-        "confidence": weights.confidence
-        * functional.binary_cross_entropy_with_logits(codes.confidence_logit, batch.is_face),
+        "confidence": weights.confidence * functional.binary_cross_entropy_with_logits(codes.confidence_logit, trusted),
     }
     return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}

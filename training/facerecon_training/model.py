@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from .backbones import FeatureExtractor
 
+EYE_DISTANCE_MM = 90.0
+"""Between the outer eye corners of the mean face: the unit of landmark errors, at the crop's own scale."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -42,7 +45,7 @@ class FaceOutput(NamedTuple):
     crop_from_head: Tensor
     """(N, 3, 4): scaled-orthographic camera, crop pixels and relative depth."""
     landmarks: Tensor
-    """(N, 68, 3) crop pixels and relative depth."""
+    """(N, 68, 3) crop pixels and relative depth: where an annotator would put them."""
     confidence: Tensor
     """(N,) 0..1."""
 
@@ -58,6 +61,8 @@ class FaceCodes(NamedTuple):
     """(N, 53)"""
     confidence_logit: Tensor
     """(N,)"""
+    vertex_landmarks: Tensor
+    """(N, 68, 3) crop pixels and relative depth: the landmark vertices, projected."""
 
 
 def hidden_layer(inputs: int, outputs: int) -> nn.Sequential:
@@ -70,6 +75,10 @@ class ShapeReconstructor(nn.Module):
 
     Half of the features carry who it is (shape), the other half how it is seen (expression, camera, confidence), so
     that the features of two photographs of one person can be asked to agree. The decoders are linear maps, learnt.
+
+    Landmarks are those of the vertices, projected, and moved in the picture by what annotators do differently: points
+    on the visible contour of the jaw, which belong to no fixed place on the skull, and habits such as where an inner
+    lip ends. Without the offset, geometry would bend to follow conventions.
     """
 
     def __init__(self, feature_count: int, config: ModelConfig) -> None:
@@ -82,6 +91,7 @@ class ShapeReconstructor(nn.Module):
         self.expression = nn.Linear(config.hidden, len(BLENDSHAPES))
         self.camera = nn.Linear(config.hidden, 9)
         self.confidence = nn.Linear(config.hidden, 1)
+        self.annotation = nn.Linear(config.hidden, 68 * 2)
         self.mean = nn.Parameter(torch.zeros(vertex_count * 3))
         self.shape_basis = nn.Parameter(torch.zeros(config.shape_code, vertex_count * 3))
         self.expression_basis = nn.Parameter(torch.zeros(len(BLENDSHAPES), vertex_count * 3))
@@ -89,6 +99,8 @@ class ShapeReconstructor(nn.Module):
         self.register_buffer("landmark_rows", landmark_rows.reshape(-1), persistent=False)
         self.landmark_rows: Tensor
         nn.init.constant_(self.expression.bias, -2.5)
+        nn.init.zeros_(self.annotation.weight)
+        nn.init.zeros_(self.annotation.bias)
         nn.init.zeros_(self.camera.weight)
         # An upright frontal head that fills the crop as align places it.
         self.camera.bias.data = torch.tensor([1.0, 0, 0, 0, -1.0, 0, 0, 0, 0])
@@ -107,7 +119,9 @@ class ShapeReconstructor(nn.Module):
         rows = self.landmark_rows
         points = self.mean[rows] + code @ self.shape_basis[:, rows] + expression @ self.expression_basis[:, rows]
         camera = camera_from_parameters(self.camera(motion), self.input_size)
-        landmarks = project(camera, points.reshape(-1, 68, 3))
+        vertex_landmarks = project(camera, points.reshape(-1, 68, 3))
+        offset = self.input_size * EYE_DISTANCE_MM / CROP_SIDE_MM * self.annotation(motion).reshape(-1, 68, 2)
+        landmarks = vertex_landmarks + nn.functional.pad(offset, (0, 1))
         output = FaceOutput(
             shape.reshape(len(features), -1, 3),
             vertices.reshape(len(features), -1, 3),
@@ -116,7 +130,7 @@ class ShapeReconstructor(nn.Module):
             landmarks,
             torch.sigmoid(logit),
         )
-        return output, FaceCodes(identity_features, code, expression_logit, logit)
+        return output, FaceCodes(identity_features, code, expression_logit, logit, vertex_landmarks)
 
 
 class FaceModel(nn.Module):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -12,6 +16,7 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm
 
+from .accessories import add_accessories
 from .backgrounds import random_patch, read_backgrounds
 from .photographs import CANVAS_MARGIN, CANVAS_SIZE
 from .render import (
@@ -59,11 +64,16 @@ def random_expression(random: np.random.Generator) -> Floats:
     """(53,) 0..1: a few random blendshapes, mostly the same on both sides, and the common ones (jaw, blink, smile,
     gaze) on top."""
     weights = np.zeros(len(BLENDSHAPES), np.float32)
-    if random.random() < 0.1:
+    kind = random.random()
+    if kind < 0.1:
         return weights
-    count = random.integers(1, 7)
-    chosen = random.choice(len(weights), count, replace=False)
-    weights[chosen] = random.beta(1.0, 1.8, count)
+    if kind < 0.55:  # a few, strong
+        count = random.integers(1, 8)
+        chosen = random.choice(len(weights), count, replace=False)
+        weights[chosen] = random.beta(1.0, 1.5, count)
+    else:  # many, mild
+        chosen = random.random(len(weights)) < random.uniform(0.1, 0.4)
+        weights[chosen] = random.beta(1.0, 3.0, int(chosen.sum()))
     if random.random() < 0.45:
         weights[_INDEX["jawOpen"]] = random.beta(1.0, 2.2)
     if random.random() < 0.25:
@@ -154,6 +164,7 @@ class PeopleRenderer:
         background = (self._background(random) / np.float32(255)) ** 2.2
         picture = rasterise(shell, self.head.triangles, np.clip(colour, 0, 1), camera, background)
         image = (255.0 * np.clip(picture, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+        image = add_accessories(image, camera, vertices[self.head.landmarks], random)
         return RenderedFace(image, identity, expression, camera)
 
     def _light(self, random: np.random.Generator) -> np.ndarray:
@@ -177,6 +188,11 @@ class PeopleRenderer:
         return np.asarray(cv2.GaussianBlur(patch, (0, 0), random.uniform(0.3, 3.0)), np.uint8)
 
 
+def _drawn_person(renderer: PeopleRenderer, seed: int, person: int) -> list[RenderedFace]:
+    cv2.setNumThreads(1)
+    return renderer.person(np.random.default_rng((seed, person)))
+
+
 def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path) -> None:
     """Write `count` rendered people with VIEWS_PER_PERSON views each: `target/images.npy` (N, 192, 192, 3) uint8 and
     `target/labels.npz` with identity, expression, canvas_from_head and person per picture."""
@@ -184,10 +200,13 @@ def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path) -
     total = count * VIEWS_PER_PERSON
     images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (total, CANVAS_SIZE, CANVAS_SIZE, 3))
     faces: list[RenderedFace] = []
-    for person in tqdm(range(count), desc="rendering people", unit="person"):
-        for view in renderer.person(np.random.default_rng((seed, person))):
-            images[len(faces)] = view.image
-            faces.append(RenderedFace(images[len(faces)], view.identity, view.expression, view.image_from_head))
+    # Each person depends on its own seed alone, whichever process draws it.
+    with get_context("fork").Pool(os.cpu_count()) as pool:
+        drawn = pool.imap(partial(_drawn_person, renderer, seed), range(count), chunksize=4)
+        for views in tqdm(drawn, total=count, desc="rendering people", unit="person"):
+            for view in views:
+                images[len(faces)] = view.image
+                faces.append(replace(view, image=images[len(faces)]))
     images.flush()
     np.savez(
         target / "labels.npz",

@@ -77,7 +77,7 @@ def train(config: TrainConfig) -> Path:
     model = FaceModel(config.model) if resumed else start_model(config, face)
     model = model.to(device, memory_format=torch.channels_last)
     average = deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.99), fused=True)
     steps = config.pictures // config.batch.size
     step, log = 0, []
     running: dict[str, float] = {}
@@ -218,7 +218,13 @@ def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, An
     by its rate times all hidden units at once. The decoders learn more slowly still and do not decay."""
     reconstructor = model.reconstructor
     decoder = [reconstructor.mean, reconstructor.shape_basis, reconstructor.expression_basis]
-    layers = (reconstructor.identity[-1], reconstructor.expression, reconstructor.camera, reconstructor.confidence)
+    layers = (
+        reconstructor.identity[-1],
+        reconstructor.expression,
+        reconstructor.camera,
+        reconstructor.confidence,
+        reconstructor.annotation,
+    )
     outputs = [parameter for layer in layers for parameter in layer.parameters()]
     apart = {id(parameter) for parameter in (*decoder, *outputs)}
     others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
