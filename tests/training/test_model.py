@@ -133,6 +133,14 @@ def test_a_backbone_has_stride_32(name: str, size: int) -> None:
         assert backbone(images(1, size)).shape == (1, backbone.channels, size // 32, size // 32)
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet18", 11_176_512), ("resnet50", 23_508_032), ("densenet121", 6_953_856)]
+)
+def test_a_published_backbone_has_its_published_size(name: str, parameters: int) -> None:
+    # Those of the papers' networks without their classifiers.
+    assert sum(parameter.numel() for parameter in BACKBONES[name]().parameters()) == parameters
+
+
 def test_features_are_one_vector_per_crop() -> None:
     extractor = FeatureExtractor("mobile", 96).eval()
     with torch.no_grad():

@@ -154,7 +154,7 @@ def _hand(image: Image, camera: Floats, random: np.random.Generator) -> Image:
         segment = _project(camera, np.array([start, tip]))
         cv2.polylines(shadow, [segment], False, 255, max(1, round(19 * scale)), cv2.LINE_AA, SUBPIXEL_BITS)
         cv2.polylines(mask, [segment], False, 255, max(1, round(15 * scale)), cv2.LINE_AA, SUBPIXEL_BITS)
-    palm = _project(camera, (place + [0, -45, 0])[None])[0] / (1 << SUBPIXEL_BITS)
+    palm = _project(camera, (place - np.array([0, 45, 0]))[None])[0] / (1 << SUBPIXEL_BITS)
     cv2.circle(mask, (round(palm[0]), round(palm[1])), round(36 * scale), 255, -1, cv2.LINE_AA)
     image = _blend(image, (image * 0.6).astype(np.uint8), shadow)
     return _blend(image, _shaded(colour, image.shape, random), mask)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +51,13 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-class Mobile(nn.Sequential):
+class Backbone(nn.Sequential):
+    """(N, 3, S, S) in, (N, channels, S / 32, S / 32) out."""
+
+    channels: int
+
+
+class Mobile(Backbone):
     """The default: dense 3x3 convolutions early, inverted residuals late, stride 32. 63 MMACs at 128 px."""
 
     channels = 512
@@ -70,7 +78,7 @@ class Mobile(nn.Sequential):
         )
 
 
-class Tiny(nn.Sequential):
+class Tiny(Backbone):
     """A few thousand weights, for tests of everything around the network."""
 
     channels = 16
@@ -79,8 +87,120 @@ class Tiny(nn.Sequential):
         super().__init__(conv(3, 8, 3, 4), conv(8, 8, 3, 4), conv(8, self.channels, 3, 2))
 
 
-BACKBONES: dict[str, type[Mobile] | type[Tiny]] = {"mobile": Mobile, "tiny": Tiny}
-"""Name in the configuration -> class. Each takes (N, 3, S, S) and gives (N, channels, S/32, S/32)."""
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al., CVPR 2016)."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(conv(inputs, width, 3, stride), conv(width, width, 3, relu=False))
+        self.shortcut = shortcut(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, width, H / stride, W / stride)."""
+        y: Tensor = self.layers(x) + self.shortcut(x)
+        return torch.relu(y)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 and a shortcut (He et al., CVPR 2016; the stride is the 3x3's, as in every library)."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.layers = nn.Sequential(
+            conv(inputs, width, 1), conv(width, width, 3, stride), conv(width, outputs, 1, relu=False)
+        )
+        self.shortcut = shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 4 * width, H / stride, W / stride)."""
+        y: Tensor = self.layers(x) + self.shortcut(x)
+        return torch.relu(y)
+
+
+def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """The identity, or a 1x1 convolution where the shape changes."""
+    return nn.Identity() if stride == 1 and inputs == outputs else conv(inputs, outputs, 1, stride, relu=False)
+
+
+def resnet_stages(block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, ...]) -> list[nn.Module]:
+    """Stem and four stages of a residual network."""
+    layers: list[nn.Module] = [conv(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1)]
+    inputs = 64
+    for stage, depth in enumerate(depths):
+        width = 64 << stage
+        for index in range(depth):
+            layers.append(block(inputs, width, 2 if index == 0 and stage else 1))
+            inputs = width * block.expansion
+    return layers
+
+
+class ResNet18(Backbone):
+    """He et al., Deep residual learning, CVPR 2016. 0.6 GMACs at 128 px."""
+
+    channels = 512
+
+    def __init__(self) -> None:
+        super().__init__(*resnet_stages(BasicBlock, (2, 2, 2, 2)))
+
+
+class ResNet50(Backbone):
+    """He et al., Deep residual learning, CVPR 2016. 1.3 GMACs at 128 px."""
+
+    channels = 2048
+
+    def __init__(self) -> None:
+        super().__init__(*resnet_stages(Bottleneck, (3, 4, 6, 3)))
+
+
+class DenseLayer(nn.Module):
+    """BatchNorm, ReLU, 1x1, BatchNorm, ReLU, 3x3; the result is put beside what came in."""
+
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(inplace=True),
+            conv(inputs, 4 * growth, 1),
+            nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C + growth, H, W)."""
+        return torch.cat([x, self.layers(x)], 1)
+
+
+class DenseNet121(Backbone):
+    """Huang et al., Densely connected convolutional networks, CVPR 2017. 0.9 GMACs at 128 px."""
+
+    channels = 1024
+
+    def __init__(self) -> None:
+        growth, count = 32, 64
+        layers: list[nn.Module] = [conv(3, count, 7, 2), nn.MaxPool2d(3, 2, 1)]
+        for stage, depth in enumerate((6, 12, 24, 16)):
+            if stage:  # half the channels, half the size
+                layers += [nn.BatchNorm2d(count), nn.ReLU(inplace=True)]
+                layers += [nn.Conv2d(count, count // 2, 1, bias=False), nn.AvgPool2d(2)]
+                count //= 2
+            for _ in range(depth):
+                layers.append(DenseLayer(count, growth))
+                count += growth
+        super().__init__(*layers, nn.BatchNorm2d(count), nn.ReLU(inplace=True))
+
+
+BACKBONES: dict[str, Callable[[], Backbone]] = {
+    "mobile": Mobile,
+    "resnet18": ResNet18,
+    "resnet50": ResNet50,
+    "densenet121": DenseNet121,
+    "tiny": Tiny,
+}
+"""Name in the configuration -> class."""
 
 
 class FeatureExtractor(nn.Module):
