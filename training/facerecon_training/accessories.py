@@ -90,9 +90,9 @@ def _glasses(image: Image, camera: Floats, landmarks: Floats, random: np.random.
     inner = np.array([width, height * 0.2, 0])
     bridge = [centres[0] + inner, centres[1] + inner * [-1, 1, 1]]
     cv2.polylines(frame, [_project(camera, np.array(bridge))], False, 255, line, cv2.LINE_AA, SUBPIXEL_BITS)
-    # +x is the subject's left, which the camera shows where its x grows; a head turned so shows that temple.
     for centre, side in zip(centres, (-1, 1), strict=True):
-        if side * camera[2, 0] * np.sign(camera[2, 2]) > -0.05 * _scale(camera):
+        # The third row is depth away from the viewer: the temple on the near side of the head is seen.
+        if side * camera[2, 0] < 0.05 * _scale(camera):
             hinge = centre + np.array([side * width, height * 0.4, 0])
             ear = np.array([side * 76.0, hinge[1] - 2, -85.0])
             temple = _project(camera, np.array([hinge, ear]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -117,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
     evaluate.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
-    evaluate.add_argument("--json", type=Path, help="write the figures here too")
+    evaluate.add_argument("--out", type=Path, help="folder of the report [the weights' folder, report/]")
     evaluate.set_defaults(run_command=_evaluate)
 
     detector = commands.add_parser(
@@ -225,15 +224,15 @@ def _folder(text: str) -> Folder:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from .checkpoint import load_weights
-    from .evaluate import evaluate
+    from .report import write_report
 
-    figures = evaluate(load_weights(options.weights), _data(options), options.prepared, options.detector)
-    for name, rows in figures.items():
-        print(f"\n{name}")
-        for key, value in rows.items():
-            print(f"  {key:28s} {value:10.3f}")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    out = options.out or options.weights.parent / "report"
+    report = write_report(load_weights(options.weights), _data(options), options.prepared, options.detector, out)
+    for title, rows in report.items():
+        print(f"\n{title}")
+        for name, row in rows.items():
+            print(f"  {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    print(f"\n{out / 'report.md'}: tables and pictures")
 
 
 def _clip(options: argparse.Namespace) -> None:

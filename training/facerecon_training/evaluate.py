@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from facerecon_rt.align import align, compose, square_from_box, square_from_camera
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.detect import Detector, open_detector
-from facerecon_rt.errors import UsageError
+from facerecon_rt.detect import Detector
 from facerecon_rt.pose import euler_from_camera, rigid_align, rotation_angle_deg, split_camera
 from facerecon_rt.sources import read_image
 from facerecon_rt.types import Floats, Image
@@ -64,18 +64,50 @@ def landmark_figures(predicted: Floats, true: Floats) -> dict[str, float]:
     return figures
 
 
-def evaluate_landmarks(model: FaceModel, photographs: Iterable[Annotated]) -> dict[str, float]:
-    """NME from the true box: the crop is where the annotated landmarks say."""
-    crops, matrices, truth = [], [], []
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Annotated photographs and what a model sees in them. P photographs."""
+
+    crops: list[Image]
+    matrices: Floats
+    """(P, 3, 4) frame_from_crop."""
+    output: FaceOutput
+    truth: Floats
+    """(P, 68, 2) frame pixels, NaN where not annotated."""
+    names: list[str]
+
+    @property
+    def landmarks(self) -> Floats:
+        """(P, 68, 2) predicted, frame pixels."""
+        points = self.output.landmarks.numpy()
+        linear, shift = self.matrices[:, :, :3], self.matrices[:, None, :, 3]
+        return np.asarray((points @ linear.transpose(0, 2, 1) + shift)[:, :, :2], np.float32)
+
+    @property
+    def errors(self) -> Floats:
+        """(P,) mean error of the inner 51, in distances of the outer eye corners."""
+        error = np.linalg.norm(self.landmarks - self.truth, axis=2)[:, INNER_51]
+        eyes = np.linalg.norm(self.truth[:, 36] - self.truth[:, 45], axis=1)
+        return np.asarray(np.nanmean(error, axis=1) / eyes, np.float32)
+
+
+def look_at(model: FaceModel, photographs: Iterable[Annotated]) -> Seen:
+    """Photographs -> predictions from the true box: the crop is where the annotated landmarks say."""
+    crops, matrices, truth, names = [], [], [], []
     for photograph in photographs:
         image = read_image(photograph.path)
         crop = align(image, square_from_camera(camera_from_landmarks(photograph.landmarks)), model.config.input_size)
         crops.append(crop.image)
         matrices.append(crop.frame_from_crop)
         truth.append(photograph.landmarks)
-    predicted = predict(model, crops).landmarks.numpy()
-    frame = np.stack([p @ m[:, :3].T + m[:, 3] for p, m in zip(predicted, matrices, strict=True)])
-    return {"photographs": float(len(crops)), **landmark_figures(frame[:, :, :2], np.stack(truth))}
+        names.append(photograph.path.stem)
+    return Seen(crops, np.stack(matrices), predict(model, crops), np.stack(truth), names)
+
+
+def evaluate_landmarks(model: FaceModel, photographs: Iterable[Annotated]) -> dict[str, float]:
+    """NME from the true box."""
+    seen = look_at(model, photographs)
+    return {"photographs": float(len(seen.crops)), **landmark_figures(seen.landmarks, seen.truth)}
 
 
 def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) -> dict[str, float]:
@@ -196,18 +228,3 @@ def pointing_04_angles(path: Path) -> tuple[int, int] | None:
     """personNNS<II><tilt><pan>.jpg -> (tilt, pan) in degrees, None for another name."""
     match = re.search(r"person\d{5}([+-]\d+)([+-]\d+)$", path.stem)
     return (int(match[1]), int(match[2])) if match else None
-
-
-def evaluate(model: FaceModel, data: Path, prepared: Path, detector: Path) -> dict[str, dict[str, float]]:
-    """Everything there is data for -> figures by benchmark. Raises UsageError when there is none at all."""
-    figures: dict[str, dict[str, float]] = {}
-    for folder in sorted((data / "faces").glob("*-test")):
-        photographs = list(annotated_photographs(folder))
-        figures[f"faces/{folder.name}, true box"] = evaluate_landmarks(model, photographs)
-    if (data / "head_pose").is_dir() and detector.is_file():
-        figures["head_pose, detected box"] = evaluate_pose(model, data / "head_pose", open_detector(detector))
-    if (prepared / "people" / "held-out" / "labels.npz").is_file():
-        figures["held-out rendered people"] = evaluate_people(model, prepared / "people" / "held-out")
-    if not figures:
-        raise UsageError(f"nothing to evaluate on: {data} has no faces/*-test and {prepared} no held-out people")
-    return figures

@@ -34,6 +34,8 @@ from .render import (
 from .skin import SkinMap, add_hair_and_eyes, hair_volume, random_skin, skin_map
 
 VIEWS_PER_PERSON = 4
+HELD_OUT_VIEWS = 10
+"""Of people not trained on: enough for sets of ten."""
 _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
 
 
@@ -188,23 +190,23 @@ class PeopleRenderer:
         return np.asarray(cv2.GaussianBlur(patch, (0, 0), random.uniform(0.3, 3.0)), np.uint8)
 
 
-def _drawn_person(renderer: PeopleRenderer, seed: int, person: int) -> list[RenderedFace]:
+def _drawn_person(renderer: PeopleRenderer, seed: int, views: int, person: int) -> list[RenderedFace]:
     cv2.setNumThreads(1)
-    return renderer.person(np.random.default_rng((seed, person)))
+    return renderer.person(np.random.default_rng((seed, person)), views)
 
 
-def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path) -> None:
-    """Write `count` rendered people with VIEWS_PER_PERSON views each: `target/images.npy` (N, 192, 192, 3) uint8 and
+def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, views: int = VIEWS_PER_PERSON) -> None:
+    """Write `count` rendered people with several views each: `target/images.npy` (N, 192, 192, 3) uint8 and
     `target/labels.npz` with identity, expression, canvas_from_head and person per picture."""
     target.mkdir(parents=True, exist_ok=True)
-    total = count * VIEWS_PER_PERSON
+    total = count * views
     images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (total, CANVAS_SIZE, CANVAS_SIZE, 3))
     faces: list[RenderedFace] = []
     # Each person depends on its own seed alone, whichever process draws it.
     with get_context("fork").Pool(os.cpu_count()) as pool:
-        drawn = pool.imap(partial(_drawn_person, renderer, seed), range(count), chunksize=4)
-        for views in tqdm(drawn, total=count, desc="rendering people", unit="person"):
-            for view in views:
+        drawn = pool.imap(partial(_drawn_person, renderer, seed, views), range(count), chunksize=4)
+        for person in tqdm(drawn, total=count, desc="rendering people", unit="person"):
+            for view in person:
                 images[len(faces)] = view.image
                 faces.append(replace(view, image=images[len(faces)]))
     images.flush()
@@ -213,5 +215,5 @@ def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path) -
         identity=np.stack([face.identity for face in faces]),
         expression=np.stack([face.expression for face in faces]),
         canvas_from_head=np.stack([face.image_from_head for face in faces]),
-        person=np.repeat(np.arange(count, dtype=np.int32), VIEWS_PER_PERSON),
+        person=np.repeat(np.arange(count, dtype=np.int32), views),
     )

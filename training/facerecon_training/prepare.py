@@ -21,7 +21,15 @@ from tqdm import tqdm
 from .backgrounds import background_files
 from .fit import fit_head
 from .morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_head, read_head
-from .people import PeopleRenderer, pack_people, random_expression, random_identity, read_panoramas
+from .people import (
+    HELD_OUT_VIEWS,
+    VIEWS_PER_PERSON,
+    PeopleRenderer,
+    pack_people,
+    random_expression,
+    random_identity,
+    read_panoramas,
+)
 from .photographs import annotated_photographs, canvas_from_photograph, pack_photographs
 from .remesh import build_template, save_template
 from .render import HeadGeometry, camera_for_crop
@@ -47,7 +55,8 @@ class PrepareConfig:
     """Folders under data/faces to train on; none named: all but those whose names end in -test."""
     people: int = 4000
     """Rendered people, four views each."""
-    held_out_people: int = 200
+    held_out_people: int = 100
+    """Ten views each."""
     clean: bool = False
     """Read no photograph at all: skin and backgrounds are wholly invented."""
     rebuild_template: bool = False
@@ -96,9 +105,13 @@ def prepare(config: PrepareConfig) -> None:
     renderer = PeopleRenderer(geometry, panoramas, backgrounds, colours)
     if not (config.out / "people_sheet.png").is_file():
         cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
-    for name, count, seed in (("held-out", config.held_out_people, 1), ("train", config.people, 2)):
+    kinds = (
+        ("held-out", config.held_out_people, 1, HELD_OUT_VIEWS),
+        ("train", config.people, 2, VIEWS_PER_PERSON),
+    )
+    for name, count, seed, views in kinds:
         if not (config.out / "people" / name / "labels.npz").is_file():
-            pack_people(renderer, count, config.seed * 1000 + seed, config.out / "people" / name)
+            pack_people(renderer, count, config.seed * 1000 + seed, config.out / "people" / name, views)
 
 
 def photograph_folders(config: PrepareConfig) -> list[Path]:

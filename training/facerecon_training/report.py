@@ -1,0 +1,248 @@
+"""Weights and data -> report.md, report.json and pictures: everything there is to say about a model, in one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from facerecon_rt.align import align, square_from_box, square_from_camera
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.detect import Detector, open_detector
+from facerecon_rt.errors import UsageError
+from facerecon_rt.pose import euler_from_camera, rmse_mm, rotation_angle_deg, split_camera
+from facerecon_rt.sources import read_image
+from facerecon_rt.types import Floats
+from numpy.typing import NDArray
+
+from .augment import bad_square, crop_from_canvas, ideal_square
+from .backgrounds import background_files, random_patch, read_backgrounds
+from .consistency import auc, pair_figures, set_figures
+from .data import Packed
+from .evaluate import (
+    Seen,
+    evaluate_people,
+    evaluate_pose,
+    landmark_figures,
+    look_at,
+    pointing_04_angles,
+    predict,
+    read_teacher,
+)
+from .losses import error_of_confidence
+from .model import FaceModel, FaceOutput
+from .photographs import annotated_photographs
+from .plots import draw_error_curves, draw_reliability, draw_yaw_bins, mesh_sheet, worst_sheet
+
+Rows = dict[str, dict[str, float]]
+YAW_BINS = (0, 15, 30, 45, 60, 75, 90)
+AT_REST = [i for i, name in enumerate(BLENDSHAPES) if not name.startswith("eye")]
+
+
+def write_report(model: FaceModel, data: Path, prepared: Path, detector: Path, out: Path) -> dict[str, Rows]:
+    """Measure everything there is data for -> figures by section, row and name; written to `out` with their pictures.
+
+    Raises UsageError when there is nothing to measure on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    finder = open_detector(detector) if detector.is_file() else None
+    seen = {
+        folder.name: look_at(model, annotated_photographs(folder)) for folder in sorted((data / "faces").glob("*-test"))
+    }
+    report: dict[str, Rows] = {}
+    if seen:
+        report["Landmarks, true box"] = {
+            name: {"photographs": float(len(one.crops)), **landmark_figures(one.landmarks, one.truth)}
+            for name, one in seen.items()
+        }
+        draw_error_curves({name: one.errors for name, one in seen.items()}, out / "error_curves.png")
+        first = next(iter(seen.values()))
+        cv2.imwrite(str(out / "worst.jpg"), worst_sheet(first))
+        cv2.imwrite(str(out / "meshes.jpg"), mesh_sheet(first))
+        bins = reliability(first)
+        draw_reliability(bins, out / "reliability.png")
+        report["Confidence: error it stands for, error there is"] = {str(i + 1): one for i, one in enumerate(bins)}
+        report["Confidence: faces from others (AUC)"] = {name: face_auc(model, one, data) for name, one in seen.items()}
+    packed = prepared / "people" / "held-out"
+    if (packed / "labels.npz").is_file():
+        report["Rendered people not trained on"] = {"all": evaluate_people(model, packed)}
+        report["Rendered people, by yaw"], report["Rendered people, by photographs in a set"] = rendered_rows(
+            model, packed
+        )
+        draw_yaw_bins(report["Rendered people, by yaw"], out / "yaw.png")
+        report["Plausible faces"] = {
+            name: {"coefficient_spread": coefficient_spread(one, prepared)} for name, one in seen.items()
+        }
+    if (data / "head_pose").is_dir() and finder:
+        report["Head pose (Pointing'04, within 60 degrees, detected box)"] = {
+            "all": evaluate_pose(model, data / "head_pose", finder)
+        }
+        report["Expression at rest (Pointing'04, within 15 degrees)"] = {"all": at_rest(model, data, finder)}
+    report |= people_apart(model, seen, data, finder)
+    if not report:
+        raise UsageError(f"nothing to evaluate on: {data} has no faces/*-test and {prepared} no held-out people")
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    (out / "report.md").write_text(markdown(report, sorted(path.name for path in out.glob("*.[jp][pn]g"))))
+    return report
+
+
+def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
+    """Photographs by falling confidence, in equal parts -> mean confidence, the error it stands for, the error."""
+    order = np.argsort(-seen.output.confidence.numpy())
+    rows = []
+    for part in np.array_split(order, bins):
+        confidence = seen.output.confidence[torch.from_numpy(part)]
+        rows.append(
+            {
+                "confidence": float(confidence.mean()),
+                "predicted_error": float(error_of_confidence(confidence).mean()),
+                "error": float(seen.errors[part].mean()),
+            }
+        )
+    return rows
+
+
+def face_auc(model: FaceModel, seen: Seen, data: Path, count: int = 300) -> dict[str, float]:
+    """How surely confidence tells faces from pictures without one, and from crops that miss it."""
+    random = np.random.default_rng(0)
+    size = model.config.input_size
+    faces = seen.output.confidence.numpy()
+    figures = {}
+    if (data / "backgrounds").is_dir():
+        pictures = read_backgrounds(background_files(data / "backgrounds"))
+        patches = [cv2.resize(random_patch(pictures, random, 0.15, 0.9), (size, size)) for _ in range(count)]
+        figures["backgrounds"] = auc(faces, predict(model, patches).confidence.numpy())
+    beside = []
+    for _ in range(count):
+        crop = seen.crops[random.integers(len(seen.crops))]
+        # A canvas holds the crop with its margin; here the crop alone is the canvas, so misses show its own border.
+        canvas = cv2.resize(crop, (192, 192))
+        beside.append(crop_from_canvas(canvas, bad_square(random), size)[0])
+    figures["shifted_crops"] = auc(faces, predict(model, beside).confidence.numpy())
+    return figures
+
+
+def rendered_rows(model: FaceModel, packed: Path) -> tuple[Rows, Rows]:
+    """Held-out rendered people -> figures by yaw, and by the number of photographs in a set."""
+    people = Packed.read(packed)
+    looks = [
+        crop_from_canvas(np.ascontiguousarray(canvas), ideal_square(), model.config.input_size)
+        for canvas in people.images
+    ]
+    output = predict(model, [crop for crop, _ in looks])
+    teacher = read_teacher(packed.parent.parent)
+    identity, expression = (torch.from_numpy(people.labels[name]) for name in ("identity", "expression"))
+    truth = teacher.true_geometry(identity, expression)[0].numpy()
+    shapes = output.shape.numpy()
+    true_yaw = np.array([abs(euler_from_camera(c)[1]) for c in people.labels["canvas_from_head"]])
+    errors = np.array([rmse_mm(a, b) for a, b in zip(shapes, truth, strict=True)])
+    angles = rotation_errors(output, people.labels["canvas_from_head"])
+    depth = np.sqrt(((shapes[:, :, 2] - truth[:, :, 2]) ** 2).mean(1))
+    rows = {}
+    for low, high in zip(YAW_BINS[:-1], YAW_BINS[1:], strict=True):
+        inside = (true_yaw >= low) & (true_yaw < high + (high == 90))
+        if inside.any():
+            rows[f"{low}-{high}"] = {
+                "pictures": float(inside.sum()),
+                "rotation_deg": float(angles[inside].mean()),
+                "rmse_mm": float(errors[inside].mean()),
+                "depth_rms_mm": float(depth[inside].mean()),
+            }
+    return rows, set_figures(shapes, output.confidence.numpy(), people.labels["person"].astype(np.int64), truth)
+
+
+def rotation_errors(output: FaceOutput, cameras: Floats) -> NDArray[np.float64]:
+    """Predicted and true cameras (P, 3, 4) -> (P,) angle between their rotations, degrees."""
+    return np.array(
+        [
+            rotation_angle_deg(split_camera(p)[1], split_camera(t)[1])
+            for p, t in zip(output.crop_from_head.numpy(), cameras, strict=True)
+        ]
+    )
+
+
+def coefficient_spread(seen: Seen, prepared: Path) -> float:
+    """Standard deviation over photographs of the shapes' first twenty identity coefficients, against 1 of the
+    morphable model's prior."""
+    teacher = read_teacher(prepared)
+    difference = (seen.output.shape.flatten(1) - teacher.mean).double()
+    solution = torch.linalg.lstsq(teacher.identity.T.double(), difference.T).solution
+    return float(solution[:20].std(1).mean())
+
+
+def at_rest(model: FaceModel, data: Path, detector: Detector) -> dict[str, float]:
+    """Mean and largest blendshape weight, gaze and lids apart, of people who were asked to look at a mark."""
+    crops = []
+    for path in sorted((data / "head_pose").glob("person*.jpg")):
+        angles = pointing_04_angles(path)
+        if angles is None or max(map(abs, angles)) > 15:
+            continue
+        image = read_image(path)
+        found = detector.detect(image)
+        if found:
+            crops.append(align(image, square_from_box(found[0].box), model.config.input_size).image)
+    if not crops:
+        return {"photographs": 0.0}
+    weights = predict(model, crops).expression[:, AT_REST].numpy()
+    return {
+        "photographs": float(len(crops)),
+        "mean_weight": float(weights.mean()),
+        "mean_of_largest": float(weights.max(1).mean()),
+    }
+
+
+def people_apart(model: FaceModel, seen: dict[str, Seen], data: Path, detector: Detector | None) -> dict[str, Rows]:
+    """Same person or not, from the neutral shape alone; and the shapes of sets of photographs."""
+    sources: dict[str, tuple[Floats, Floats, NDArray[np.int64]]] = {}
+    if (data / "identities").is_dir() and detector:
+        crops, who = [], []
+        for number, folder in enumerate(sorted(path for path in (data / "identities").iterdir() if path.is_dir())):
+            for path in sorted(folder.glob("*.jpg")):
+                image = read_image(path)
+                found = detector.detect(image)
+                if found:
+                    # The largest face is the person's; a second look from where the first one saw the head.
+                    box = max((one.box for one in found), key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+                    first = align(image, square_from_box(box), model.config.input_size)
+                    camera = predict(model, [first.image]).crop_from_head[0].numpy()
+                    moved = np.vstack([first.frame_from_crop, [0, 0, 0, 1]]) @ np.vstack([camera, [0, 0, 0, 1]])
+                    square = square_from_camera(moved[:3].astype(np.float32))
+                    crops.append(align(image, square, model.config.input_size).image)
+                    who.append(number)
+        output = predict(model, crops)
+        sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(who))
+    for name, one in seen.items():
+        names = [stem.rpartition("_")[0] for stem in one.names]
+        _, who_ = np.unique(names, return_inverse=True)
+        if name.startswith("youtube"):
+            sources[name] = (one.output.shape.numpy(), one.output.confidence.numpy(), who_)
+    report: dict[str, Rows] = {}
+    if sources:
+        report["Same person or not, from neutral shapes"] = {
+            name: pair_figures(shapes, who) for name, (shapes, _, who) in sources.items()
+        }
+    for name, (shapes, confidences, who) in sources.items():
+        report[f"Shapes of sets, {name}"] = set_figures(shapes, confidences, who)
+    return report
+
+
+def markdown(report: dict[str, Rows], pictures: list[str]) -> str:
+    """Sections as tables, then the pictures."""
+    lines = ["# Evaluation", ""]
+    for title, rows in report.items():
+        columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+        if len(columns) > 8:  # many figures of few rows read better downwards
+            lines += [f"## {title}", "", "| | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
+            lines += [f"| {c} | " + " | ".join(_cell(row, c) for row in rows.values()) + " |" for c in columns]
+        else:
+            lines += [f"## {title}", "", "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+            lines += [f"| {name} | " + " | ".join(_cell(row, c) for c in columns) + " |" for name, row in rows.items()]
+        lines.append("")
+    lines += [f"![{name}]({name})" for name in pictures]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[str, float], column: str) -> str:
+    return f"{row[column]:.3f}" if column in row else ""
