@@ -16,10 +16,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from facerecon_rt import Face, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
+from facerecon_rt import Face, Frame, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.pose import rmse_mm
 from facerecon_rt.reconstruct import largest, set_from_faces
 from facerecon_rt.types import Floats, Image
+from facerecon_training.consistency import auc, pair_figures
 from facerecon_training.evaluate import landmark_figures, pointing_04_angles, pose_figures
 from facerecon_training.photographs import annotated_photographs
 from facerecon_training.prepare import draw_clay
@@ -72,19 +74,68 @@ def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
     """Ten photographs each of several people: shape from 1-5 against shape from 6-10, of one person and of two; RMSE in
     mm after rigid alignment."""
     halves: list[tuple[Floats, Floats]] = []
-    spreads = []
-    for person in tqdm(sorted(p for p in folder.iterdir() if p.is_dir()), desc=folder.name):
+    spreads, shapes, people = [], [], []
+    for number, person in enumerate(tqdm(sorted(p for p in folder.iterdir() if p.is_dir()), desc=folder.name)):
         faces = [largest(reconstructor.faces(read_image(path))) for path in sorted(person.glob("*.jpg"))]
+        shapes += [face.shape for face in faces if face is not None]
+        people += [number for face in faces if face is not None]
         halves.append((set_from_faces(faces[:5]).shape, set_from_faces(faces[5:]).shape))
         spreads.append(float(set_from_faces(faces).spread_mm.mean()))
     same = [rmse_mm(first, second) for first, second in halves]
     other = [rmse_mm(a[i], b[j]) for a, b in combinations(halves, 2) for i in (0, 1) for j in (0, 1)]
+    pairs = pair_figures(np.stack(shapes), np.array(people))
     return {
         "people": len(halves),
+        "auc_of_pairs": pairs["auc"],
+        "auc_of_pairs_whitened": pairs["auc_whitened"],
         "same_person_mm": float(np.mean(same)),
         "two_people_mm": float(np.mean(other)),
         "ratio": float(np.mean(other) / np.mean(same)),
         "spread_mm": float(np.mean(spreads)),
+    }
+
+
+def blink(reconstructor: Reconstructor, faces: Path) -> Figures:
+    """Photographs labelled by hand, eyes closed or open -> how surely the mean eyeBlink weight tells them apart."""
+    labels = json.loads(Path(__file__).with_name("blink_labels.json").read_text())
+    lids = [BLENDSHAPES.index(name) for name in ("eyeBlink_L", "eyeBlink_R")]
+    weights: dict[str, list[float]] = {"closed": [], "open": []}
+    for kind, found in weights.items():
+        for name in tqdm(labels[kind], desc=f"eyes {kind}"):
+            face = largest(reconstructor.faces(read_image(faces / f"{name}.jpg")))
+            if face is not None:
+                found.append(float(face.expression[lids].mean()))
+    closed, wide = (np.array(values) for values in weights.values())
+    return {
+        "closed": len(closed),
+        "open": len(wide),
+        "mean_weight_closed": float(closed.mean()),
+        "mean_weight_open": float(wide.mean()),
+        "auc": auc(closed, wide),
+    }
+
+
+def jitter(reconstructor: Reconstructor, folder: Path, photographs: int = 20, frames: int = 30) -> Figures:
+    """Stills shown as video under sensor noise (normal, 4 of 255 levels), tracked: standard deviation of landmarks over
+    time, in percent of the eye distance, no smoothing."""
+    random = np.random.default_rng(0)
+    spreads = []
+    for photograph in tqdm(list(annotated_photographs(folder))[:photographs], desc="jitter"):
+        image = read_image(photograph.path)
+        eyes = float(np.linalg.norm(photograph.landmarks[36] - photograph.landmarks[45]))
+        pipeline, points = Pipeline(reconstructor), []
+        for index in range(frames + 5):
+            noisy = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+            faces = pipeline.process(Frame(noisy, photograph.path.name, index, index / 30, still=False, fps=30)).faces
+            # The first frames settle the crop.
+            if index >= 5 and faces:
+                points.append(faces[0].landmarks[:, :2])
+        spreads.append(100 * float(np.std(points, axis=0).mean()) / eyes)
+    return {
+        "photographs": len(spreads),
+        "frames": frames,
+        "jitter_percent": float(np.mean(spreads)),
+        "jitter_percent_median": float(np.median(spreads)),
     }
 
 
@@ -179,6 +230,11 @@ def main() -> None:
             rows, faces = landmarks(reconstructor, benchmark)
             figures["Landmarks from detected boxes"] = {benchmark.name: rows}
             cv2.imwrite(str(options.out / "shapes.jpg"), shape_sheet(faces))
+            figures["Jitter of still photographs under sensor noise"] = {
+                benchmark.name: jitter(reconstructor, benchmark)
+            }
+            if (options.data / "faces" / "youtube-test").is_dir():
+                figures["Blink"] = {"photographs labelled by hand": blink(reconstructor, options.data / "faces")}
         if (options.data / "head_pose").is_dir():
             figures["Head pose (Pointing'04, within 60 degrees)"] = {
                 "all": head_pose(reconstructor, options.data / "head_pose")
