@@ -13,6 +13,7 @@ from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.template import load_template
 from facerecon_training.data import Batch
 from facerecon_training.losses import (
+    AGREEMENT,
     HALF_TRUST_ERROR,
     LID_PAIRS,
     LIP_PAIRS,
@@ -35,10 +36,12 @@ from facerecon_training.losses import (
     shape_loss,
     shared_shapes,
     symmetry_loss,
+    teacher_trust,
     unseen_directions,
 )
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
 from facerecon_training.morphable import MorphableFace
+from facerecon_training.photometric import SKIN_CODE, SkinModel
 from facerecon_training.render import camera_for_crop
 from torch import Tensor
 
@@ -271,6 +274,7 @@ def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
         torch.rand(n, 53, generator=generator),
         torch.from_numpy(camera_for_crop(0, 20, 5, 64, 60)).repeat(n, 1, 1),
         torch.tensor(is_face),
+        torch.zeros(n, dtype=torch.bool),
     )
 
 
@@ -298,6 +302,37 @@ def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_a_machine_is_trusted_where_the_running_average_agrees() -> None:
+    true, weights = torch.zeros(1, 68, 2), torch.full((1, 68), 0.4)
+    pseudo = true.clone()
+    pseudo[0, 5, 0] = AGREEMENT * EYE
+    trust = teacher_trust(pseudo, true, weights, EYE)
+    assert trust[0, 5].item() == pytest.approx(0.2)
+    assert trust[0, 6].item() == pytest.approx(0.4)
+
+
+def test_skin_and_the_running_average_add_their_terms(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([True, True, False, False], [1.0, 1, 1, 1])._replace(
+        machine_made=torch.tensor([False] * 3 + [True])
+    )
+    output, codes = model.with_codes(batch.image.float())
+    vertices = 3 * len(ball_face.mean)
+    skin = SkinModel(torch.ones(vertices), torch.zeros(SKIN_CODE, vertices))
+    teacher, weights = Teacher.from_face(ball_face, skin=skin), LossWeights(photometric=2, skin_prior=0.5, teacher=3)
+    code = torch.full((4, SKIN_CODE), 2.0)
+    _, plain = face_loss(output, codes, batch, 1, teacher, weights)
+    agreeing = output.landmarks[:, :, :2].detach()
+    _, terms = face_loss(output, codes, batch, 1, teacher, weights, code, agreeing)
+    assert set(terms) - set(plain) == {"photometric", "skin_prior", "teacher"}
+    assert terms["skin_prior"].item() == pytest.approx(0.5 * 4)
+    assert terms["teacher"].item() == pytest.approx(0, abs=1e-5)
+    assert terms["photometric"].item() > 0
+    # The machine's landmarks, far from what the average sees, lose their weight; the hand-checked ones keep theirs.
+    assert terms["landmarks"] < plain["landmarks"]
 
 
 def test_weights_scale_their_terms(ball_face: MorphableFace) -> None:

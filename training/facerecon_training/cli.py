@@ -15,6 +15,7 @@ from . import detector_config
 
 if TYPE_CHECKING:
     from .data import Folder
+    from .losses import LossWeights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,6 +95,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--pictures", type=int, default=400_000, help="crops to train on in all [%(default)s]")
     train.add_argument("--learning-rate", type=float, default=2e-3, help="[%(default)s]")
+    train.add_argument(
+        "--loss",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another weight of a loss term, e.g. photometric=1; may be repeated [those of losses.LossWeights]",
+    )
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
     train.add_argument("--threads", type=int, default=2, help="of the network on the CPU [%(default)s]")
@@ -197,6 +205,7 @@ def _train(options: argparse.Namespace) -> None:
         init=options.init,
         pictures=options.pictures,
         learning_rate=options.learning_rate,
+        loss=_loss(options.loss),
         seed=options.seed,
         device=options.device,
         threads=options.threads,
@@ -205,6 +214,27 @@ def _train(options: argparse.Namespace) -> None:
     )
     weights = train(config)
     print(f"{weights}: facerecon-train evaluate {weights}; facerecon-export {weights}")
+
+
+def _loss(texts: list[str]) -> LossWeights:
+    """NAME=VALUE each -> loss weights. Raises UsageError for another name or no number."""
+    from dataclasses import fields
+
+    from .losses import LossWeights
+
+    names = [field.name for field in fields(LossWeights)]
+    values = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in names:
+            raise UsageError(f"--loss {text}: no such weight; there are {', '.join(names)}")
+        try:
+            values[name] = float(value)
+        except ValueError as error:
+            raise UsageError(f"--loss {text}: write NAME=VALUE, e.g. photometric=1") from error
+        if not 0 <= values[name] < float("inf"):
+            raise UsageError(f"--loss {text}: a weight is 0 or more")
+    return LossWeights(**values)
 
 
 def _folder(text: str) -> Folder:

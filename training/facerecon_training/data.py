@@ -33,6 +33,9 @@ class Folder:
     sets: bool = False
     """Are photographs whose file names agree up to the last underscore of one person? Pairs of them must agree in their
     features."""
+    machine_made: bool = False
+    """Its landmarks are a machine's: where training looks at the running average of its weights, those that it does not
+    agree with lose their weight."""
 
 
 # Only youtube-train holds image sets: in helen-train and afw the number after the underscore counts the faces of one
@@ -41,8 +44,8 @@ FOLDERS: tuple[Folder, ...] = (
     Folder("helen-train", 0.25, 1.0),
     Folder("afw", 0.12, 1.0),
     Folder("lfpw-train", 0.25, 1.0),
-    Folder("aaf-train", 0.25, 0.7),
-    Folder("youtube-train", 0.13, 0.4, sets=True),
+    Folder("aaf-train", 0.25, 0.7, machine_made=True),
+    Folder("youtube-train", 0.13, 0.4, sets=True, machine_made=True),
 )
 
 
@@ -111,6 +114,8 @@ class Batch(NamedTuple):
     """(N, 3, 4)"""
     is_face: Tensor
     """(N,) 1 or 0."""
+    machine_made: Tensor
+    """(N,) bool: the landmarks are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,6 +190,7 @@ class Batches(IterableDataset[Batch]):
             torch.zeros(n, 53),
             torch.zeros(n, 3, 4),
             torch.ones(n),
+            torch.zeros(n, dtype=torch.bool),
         )
         rendered_pairs, person_pairs, photograph_pairs = self._pairs()
         row = 0
@@ -244,6 +250,7 @@ class Batches(IterableDataset[Batch]):
         moved = landmarks @ matrix[:2, :2].T + matrix[:2, 3]
         known = np.isfinite(moved[:, 0])
         out.landmarks[row] = torch.from_numpy(np.where(known[:, None], moved, 0).astype(np.float32))
+        out.machine_made[row] = self.folders[which].machine_made
         out.landmark_weights[row] = torch.from_numpy(known.astype(np.float32) * self.folders[which].weight)
 
     def _background(self, out: Batch, row: int, random: np.random.Generator) -> None:

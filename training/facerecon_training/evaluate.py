@@ -22,7 +22,7 @@ from .augment import crop_from_canvas, ideal_square
 from .data import Packed
 from .losses import Teacher
 from .model import FaceModel, FaceOutput
-from .photographs import Annotated, annotated_photographs, camera_from_landmarks
+from .photographs import Annotated, camera_from_landmarks
 
 WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucker")
 """Blendshapes whose correlation with the truth is shown, from easy to hard."""

@@ -13,6 +13,7 @@ from torch.nn import functional
 from .data import Batch
 from .model import EYE_DISTANCE_MM, FaceCodes, FaceOutput, project
 from .morphable import MorphableFace
+from .photometric import SkinModel, photometric_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,13 @@ class LossWeights:
     """Of the error along the contour against that across it, in the geometry terms."""
     openings: float = 5.0
     """Per eye distance of the error of eye and lip openings, on photographs."""
+    photometric: float = 0.0
+    """Per squared mean brightness of colour error, on photographs; 0 leaves the term out, and its time."""
+    skin_prior: float = 0.01
+    """Mean square of the skin code, on photographs, when there is a photometric term."""
+    teacher: float = 0.0
+    """Per eye distance between a photograph's landmarks and the running average's, seen in a mirror; 0 leaves the
+    average's look out, and its time."""
     symmetry: float = 0.02
     """Per mm^2 of mean squared asymmetry of the neutral face, on photographs."""
     consistency: float = 0.3
@@ -56,6 +64,8 @@ class LossWeights:
 
 LID_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46))
 LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
+AGREEMENT = 0.06
+"""Eye distances between a machine's landmark and the running average's at which its weight is halved."""
 HALF_TRUST_ERROR = 0.12
 """Mean landmark error, in eye distances, at which the confidence of a face is a half."""
 
@@ -256,14 +266,18 @@ class Teacher:
     """(53, V * 3)"""
     unseen: Tensor
     """(7, V * 3) orthonormal, of `unseen_directions`."""
+    skin: SkinModel | None = None
+    """For the photometric term."""
 
     @classmethod
-    def from_face(cls, face: MorphableFace, device: torch.device | str = "cpu") -> Teacher:
+    def from_face(
+        cls, face: MorphableFace, device: torch.device | str = "cpu", skin: SkinModel | None = None
+    ) -> Teacher:
         """The morphable face on a device."""
         mean, identity, expression = (
             torch.from_numpy(array).to(device) for array in (face.mean, face.identity, face.expression)
         )
-        return cls(mean.flatten(), identity.flatten(1), expression.flatten(1), unseen_directions(mean.flatten()))
+        return cls(mean.flatten(), identity.flatten(1), expression.flatten(1), unseen_directions(mean.flatten()), skin)
 
     def true_geometry(self, identity: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 100), (N, 53) -> shape and vertices, (N, V, 3) mm each."""
@@ -273,10 +287,28 @@ class Teacher:
         return shape.reshape(size), vertices.reshape(size)
 
 
+def teacher_trust(pseudo: Tensor, true: Tensor, weights: Tensor, eye: float) -> Tensor:
+    """Landmarks as the running average sees them (N, 68, 2), as a machine annotated them, and weights (N, 68) ->
+    weights that fall where the two disagree: halved at AGREEMENT (Cauchy's weight)."""
+    distance = (pseudo - true).norm(dim=2) / eye
+    return weights / (1 + (distance / AGREEMENT) ** 2)
+
+
 def face_loss(
-    output: FaceOutput, codes: FaceCodes, batch: Batch, pairs: int, teacher: Teacher, weights: LossWeights
+    output: FaceOutput,
+    codes: FaceCodes,
+    batch: Batch,
+    pairs: int,
+    teacher: Teacher,
+    weights: LossWeights,
+    skin_code: Tensor | None = None,
+    pseudo: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Everything a batch teaches -> the loss and its terms (weighted, detached), by name."""
+    """Everything a batch teaches -> the loss and its terms (weighted, detached), by name.
+
+    `skin_code` (N, SKIN_CODE) is for the photometric term, `pseudo` (N, 68, 2) the landmarks that the running average
+    of the weights sees: labels for photographs whose own are machine-made or missing.
+    """
     eye = EYE_DISTANCE_MM * batch.image.shape[-1] / CROP_SIDE_MM
     rendered, face = batch.rendered, batch.is_face > 0
     photograph = face & ~rendered
@@ -285,6 +317,23 @@ def face_loss(
     vertices = output.vertices[rendered]
     photographs = FaceOutput(*(tensor[photograph] for tensor in output))
     true, trust = batch.landmarks[photograph], batch.landmark_weights[photograph]
+    extra: dict[str, Tensor] = {}
+    if pseudo is not None:
+        machine = batch.machine_made[photograph]
+        trust = torch.where(machine[:, None], teacher_trust(pseudo[photograph], true, trust, eye), trust)
+        everywhere = torch.ones_like(trust)
+        extra["teacher"] = weights.teacher * mean_or_zero(
+            landmark_loss(photographs.landmarks, pseudo[photograph], everywhere, weights.jaw, eye)
+        )
+    if skin_code is not None and teacher.skin is not None:
+        error = photometric_loss(
+            batch.image[photograph].float(),
+            photographs.vertices,
+            photographs.crop_from_head,
+            teacher.skin.albedo(skin_code[photograph]),
+        )
+        extra["photometric"] = weights.photometric * mean_or_zero(error)
+        extra["skin_prior"] = weights.skin_prior * mean_or_zero((skin_code[photograph] ** 2).mean(1))
     contour, _ = contour_points(true_vertices, true_camera)
     chosen = torch.from_numpy(load_template().landmarks[17:]).long().to(true_vertices.device)
     rendered_true = torch.cat([contour, project(true_camera, true_vertices[:, chosen])[:, :, :2]], 1)
@@ -334,5 +383,6 @@ def face_loss(
         "symmetry": weights.symmetry * mean_or_zero(symmetry_loss(photographs.shape)),
         "expression_prior": weights.expression_prior * mean_or_zero(photographs.expression),
         "confidence": weights.confidence * functional.binary_cross_entropy_with_logits(codes.confidence_logit, trusted),
+        **extra,
     }
     return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}

@@ -63,6 +63,8 @@ class FaceCodes(NamedTuple):
     """(N,)"""
     vertex_landmarks: Tensor
     """(N, 68, 3) crop pixels and relative depth: the landmark vertices, projected."""
+    motion: Tensor
+    """(N, hidden) what expression, camera and confidence are read from; heads that only training has read it too."""
 
 
 def hidden_layer(inputs: int, outputs: int) -> nn.Sequential:
@@ -130,7 +132,7 @@ class ShapeReconstructor(nn.Module):
             landmarks,
             torch.sigmoid(logit),
         )
-        return output, FaceCodes(identity_features, code, expression_logit, logit, vertex_landmarks)
+        return output, FaceCodes(identity_features, code, expression_logit, logit, vertex_landmarks, motion)
 
 
 class FaceModel(nn.Module):

@@ -15,6 +15,7 @@ from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.shade import render_mesh
 from facerecon_rt.template import FaceTemplate, load_template
 from facerecon_rt.types import Floats, Image
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
@@ -31,9 +32,10 @@ from .people import (
     read_panoramas,
 )
 from .photographs import annotated_photographs, canvas_from_photograph, pack_photographs
+from .photometric import fit_skin
 from .remesh import build_template, save_template
 from .render import HeadGeometry, camera_for_crop
-from .skin import colours_from_photograph, symmetrised
+from .skin import colours_from_photograph, random_skin, symmetrised
 
 TEMPLATE_PATH = Path(facerecon_rt.__file__).with_name("template.npz")
 COLOUR_FOLDERS = ("helen-train", "lfpw-train")
@@ -103,6 +105,8 @@ def prepare(config: PrepareConfig) -> None:
         colours = np.load(colours_path)
         print(f"skin colours of {len(colours)} photographed faces")
     renderer = PeopleRenderer(geometry, panoramas, backgrounds, colours)
+    if not (config.out / "skin.npz").is_file():
+        np.savez(config.out / "skin.npz", **skin_statistics(renderer, config.seed))
     if not (config.out / "people_sheet.png").is_file():
         cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
     kinds = (
@@ -191,6 +195,18 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
             tone = np.median(albedo[narrow], axis=0)
             kept.append((albedo * seen[:, None] + tone * (1 - seen[:, None])).astype(np.float16))
     return np.stack(kept) if kept else np.zeros((0, len(face), 3), np.float16)
+
+
+def skin_statistics(renderer: PeopleRenderer, seed: int, invented: int = 400) -> dict[str, NDArray[np.floating]]:
+    """Mean and principal components of skin on the template: of photographed faces, or of invented skin."""
+    colours = renderer.face_colours
+    if colours is None or len(colours) < invented:
+        random = np.random.default_rng((seed, 77))
+        face = renderer.head.parts["face"]
+        colours = np.stack([random_skin(renderer.head, renderer.where, random)[face] for _ in range(invented)])
+    with np.load(TEMPLATE_PATH, allow_pickle=False) as template:
+        mean, basis = fit_skin(colours, template["source_vertices"], template["source_weights"])
+    return {"mean": mean, "basis": basis}
 
 
 def draw_clay(face_vertices: Floats, size: int, *, pitch: float = 0.0, yaw: float = 0.0, roll: float = 0.0) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -141,7 +142,7 @@ def rendered_rows(model: FaceModel, packed: Path) -> tuple[Rows, Rows]:
     angles = rotation_errors(output, people.labels["canvas_from_head"])
     depth = np.sqrt(((shapes[:, :, 2] - truth[:, :, 2]) ** 2).mean(1))
     rows = {}
-    for low, high in zip(YAW_BINS[:-1], YAW_BINS[1:], strict=True):
+    for low, high in pairwise(YAW_BINS):
         inside = (true_yaw >= low) & (true_yaw < high + (high == 90))
         if inside.any():
             rows[f"{low}-{high}"] = {

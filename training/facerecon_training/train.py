@@ -29,7 +29,9 @@ from .losses import Teacher, face_loss
 from .model import FaceModel
 from .morphable import MorphableFace
 from .photographs import annotated_photographs
+from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
+from .remesh import IBUG_MIRROR
 
 
 class Interrupt:
@@ -71,13 +73,17 @@ def train(config: TrainConfig) -> Path:
         background_files(backgrounds)
     config.run.mkdir(parents=True, exist_ok=True)
     checkpoint_path, weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
-    teacher = Teacher.from_face(face, device)
+    skin = SkinModel.read(config.prepared / "skin.npz", device) if config.loss.photometric else None
+    teacher = Teacher.from_face(face, device, skin)
 
     resumed = checkpoint_path.is_file()
     model = FaceModel(config.model) if resumed else start_model(config, face)
     model = model.to(device, memory_format=torch.channels_last)
     average = deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.99), fused=True)
+    skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
+    torch.nn.init.zeros_(skin_head.weight)
+    groups = [*parameter_groups(model, config), {"params": list(skin_head.parameters()), "scale": config.output_rate}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
     steps = config.pictures // config.batch.size
     step, log = 0, []
     running: dict[str, float] = {}
@@ -88,6 +94,7 @@ def train(config: TrainConfig) -> Path:
         except RuntimeError as error:
             raise UsageError(f"{checkpoint_path} is of another network; give its options, or another --run") from error
         average.load_state_dict(state["average"])
+        skin_head.load_state_dict(state["skin_head"])
         optimizer.load_state_dict(state["optimizer"])
         step, log, running = state["step"], state["log"], state.get("running", {})
         print(f"resuming {config.run} at {step * config.batch.size} of {config.pictures} pictures")
@@ -113,6 +120,7 @@ def train(config: TrainConfig) -> Path:
 
     def checkpoint() -> None:
         state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+        state |= {"skin_head": skin_head.state_dict()}
         save_checkpoint(checkpoint_path, {**state, "step": step, "log": log, "running": running})
         save_weights(average, weights_path)
         draw_curves(log, config.run / "curves.png")
@@ -125,7 +133,9 @@ def train(config: TrainConfig) -> Path:
             model.train()
             image = batch.image.float().contiguous(memory_format=torch.channels_last)
             output, codes = model.with_codes(image)
-            loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss)
+            skin_code = skin_head(codes.motion) if skin is not None else None
+            pseudo = mirrored_landmarks(average, image) if config.loss.teacher else None
+            loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, pseudo)
             if not torch.isfinite(loss):
                 raise FaceReconError(f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate")
             optimizer.zero_grad(set_to_none=True)
@@ -157,6 +167,15 @@ def train(config: TrainConfig) -> Path:
     print(json.dumps(log[-1]))
     checkpoint()
     return weights_path
+
+
+@torch.no_grad()
+def mirrored_landmarks(model: FaceModel, image: Tensor) -> Tensor:
+    """(N, 3, S, S) -> (N, 68, 2) landmarks, crop pixels, of the pictures seen in a mirror and turned back: what a mean
+    teacher says (Tarvainen and Valpola, NeurIPS 2017), made independent by the flip."""
+    points = model(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks[:, IBUG_MIRROR, :2]
+    points[:, :, 0] = image.shape[3] - 1 - points[:, :, 0]
+    return points
 
 
 def leave_interrupts(worker: int) -> None:
