@@ -22,7 +22,8 @@ from facerecon_rt.pose import rmse_mm
 from facerecon_rt.reconstruct import largest, set_from_faces
 from facerecon_rt.types import Floats, Image
 from facerecon_training.consistency import auc, pair_figures
-from facerecon_training.evaluate import landmark_figures, pointing_04_angles, pose_figures
+from facerecon_training.evaluate import landmark_figures
+from facerecon_training.head_pose import pointing_photographs, pose_figures
 from facerecon_training.photographs import annotated_photographs
 from facerecon_training.prepare import draw_clay
 from tqdm import tqdm
@@ -49,24 +50,27 @@ def landmarks(reconstructor: Reconstructor, folder: Path) -> tuple[Figures, list
     return {"photographs": len(photographs), "found_percent": 100 * len(faces) / len(photographs), **figures}, faces
 
 
-def head_pose(reconstructor: Reconstructor, folder: Path) -> Figures:
-    """Pointing'04 within +-60 degrees: errors of pan and tilt as in `pose_figures`."""
-    wanted = [(path, pointing_04_angles(path)) for path in sorted(folder.glob("person*.jpg"))]
-    nominal, measured, count = [], [], 0
-    for path, angles in tqdm(wanted, desc=folder.name):
-        if angles is None or max(map(abs, angles)) > 60:
-            continue
-        count += 1
-        found = reconstructor.faces(read_image(path))
+def head_pose(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
+    """Pointing'04 within +-60 degrees: errors of pan and tilt as in `pose_figures`, of all people and of those whose
+    photographs no training may read."""
+    wanted = [p for p in pointing_photographs(folder) if max(abs(p.tilt), abs(p.pan)) <= 60]
+    looked: dict[str, list[tuple[int, int, float, float]]] = {"all": [], "people not trained on": []}
+    for photograph in tqdm(wanted, desc=folder.name):
+        found = reconstructor.faces(read_image(photograph.path))
         if found:
             pitch, yaw, _ = euler_from_camera(found[0].frame_from_head)
-            nominal.append(angles)
-            measured.append((pitch, yaw))
-    found_percent = 100 * len(measured) / count
+            for name, rows in looked.items():
+                if name == "all" or not photograph.for_training:
+                    rows.append((photograph.tilt, photograph.pan, pitch, yaw))
+    counts = {"all": len(wanted), "people not trained on": sum(not p.for_training for p in wanted)}
     return {
-        "photographs": count,
-        "found_percent": found_percent,
-        **pose_figures(np.array(measured), np.array(nominal, float)),
+        name: {
+            "photographs": counts[name],
+            "found_percent": 100 * len(rows) / counts[name],
+            **pose_figures(np.array(rows)[:, 2:], np.array(rows)[:, :2]),
+        }
+        for name, rows in looked.items()
+        if rows
     }
 
 
@@ -236,9 +240,7 @@ def main() -> None:
             if (options.data / "faces" / "youtube-test").is_dir():
                 figures["Blink"] = {"photographs labelled by hand": blink(reconstructor, options.data / "faces")}
         if (options.data / "head_pose").is_dir():
-            figures["Head pose (Pointing'04, within 60 degrees)"] = {
-                "all": head_pose(reconstructor, options.data / "head_pose")
-            }
+            figures["Head pose (Pointing'04, within 60 degrees)"] = head_pose(reconstructor, options.data / "head_pose")
         if (options.data / "identities").is_dir():
             figures["Image sets"] = {"identities": identities(reconstructor, options.data / "identities")}
         if (options.data / "videos").is_dir():

@@ -31,8 +31,9 @@ class ModelContract:
 
     Input `image`: (N, S, S, 3) uint8 BGR, N dynamic; normalisation is inside the graph. Outputs, float32, in the order
     of `OUTPUTS`: shape (N, V, 3) mm; vertices (N, V, 3) mm; expression (N, 53) 0..1; crop_from_head (N, 3, 4), crop
-    pixels and relative depth; landmarks (N, 68, 3) crop pixels; confidence (N,) 0..1. Head frame: +x the subject's
-    left, +y up, +z out of the face, origin midway between the eyeballs of the mean face.
+    pixels and relative depth; landmarks (N, 68, 3) crop pixels, where annotators put them: jaw points on the visible
+    contour; confidence (N,) 0..1. Head frame: +x the subject's left, +y up, +z out of the face, origin midway between
+    the eyeballs of the mean face.
     """
 
     input_size: int

@@ -74,8 +74,8 @@ class Face:
     """(3, 4): scaled-orthographic camera; rows are frame x, frame y (pixels) and relative depth (pixels, away from the
     camera); the left 3x3 is scale (pixels per mm) times a rotation."""
     landmarks: Floats
-    """(68, 3) iBUG order, frame pixels and relative depth. Those of this frame alone: on a track, `vertices` carry the
-    shape averaged over time, so that the two differ by what the frame says about the shape."""
+    """(68, 3) iBUG order, frame pixels and relative depth. As annotated: jaw points on the visible contour,
+    not on fixed vertices. Those of this frame alone: on a track, `vertices` carry the shape averaged over time."""
     confidence: float
     """0..1: is this a face, seen well enough."""
     box: Floats

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from facerecon_rt.types import Floats
 from facerecon_training.augment import AugmentConfig
 from facerecon_training.data import Batch, BatchConfig, Batches, Folder, folders_in
 
-SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2)
+SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2, head_poses=0)
 PLAIN = AugmentConfig(grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, flip=0)
 
 Take = Callable[..., Batch]
@@ -100,6 +101,29 @@ def proportions(landmarks: Floats) -> Floats:
     """(P, 68, 2) -> (P,) a number that similarities leave as it is, and that tells photographs apart."""
     values = np.linalg.svd(landmarks - landmarks.mean(1, keepdims=True), compute_uv=False)
     return np.asarray(values[:, 1] / values[:, 0], np.float32)
+
+
+@pytest.mark.parametrize("roll", [0.0, 30.0])
+def test_a_heads_direction_turns_with_its_crop(prepared: Path, tmp_path: Path, roll: float) -> None:
+    for name in ("people", "photographs"):
+        (tmp_path / name).symlink_to(prepared / name)
+    (tmp_path / "head_pose").mkdir()
+    direction = np.array([0.6, 0.0, -0.8], np.float32)
+    np.save(tmp_path / "head_pose" / "images.npy", np.full((1, 192, 192, 3), 90, np.uint8))
+    np.savez(tmp_path / "head_pose" / "labels.npz", direction=direction[None], person=np.array([1]))
+    batch = replace(SMALL, head_poses=3)
+    augment = replace(PLAIN, roll_deg=roll)
+    made = next(iter(Batches(tmp_path, None, batch, augment, 64, 3, 0)))
+    rows = made.direction[10:13]
+    assert not made.direction[[*range(10), 13, 14]].any()
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(rows[:, 2], torch.full((3,), -0.8))
+    if roll:
+        assert rows[:, 1].abs().max() > 0.02
+    else:
+        torch.testing.assert_close(rows, torch.from_numpy(direction).expand(3, 3))
+    assert (made.is_face[10:13] == 1).all()
+    assert not made.landmark_weights[10:13].any()
 
 
 def test_without_photographs_every_face_is_rendered_and_the_layout_stays(

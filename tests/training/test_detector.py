@@ -23,7 +23,6 @@ from facerecon_training.detector_data import (
     box_from_landmarks,
     build_cache,
     label_photograph,
-    pointing_angles,
 )
 from facerecon_training.detector_scenes import SceneMaker, move_labels, share_covered, similarity, warp
 from facerecon_training.detector_train import (
@@ -185,11 +184,6 @@ def test_a_machine_made_annotation_that_yunet_contradicts_is_left_out() -> None:
     image = np.zeros((1, 1, 3), np.uint8)
     assert label_photograph(image, own, contradiction, noisy=True) is None
     assert label_photograph(image, own, contradiction, noisy=False) == [own]
-
-
-def test_pointing_names_hold_the_angles() -> None:
-    assert pointing_angles(Path("person01123-30+45.jpg")) == ("01", -30, 45)
-    assert pointing_angles(Path("person09145+0-90.jpg")) == ("09", 0, -90)
 
 
 # Scenes

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,8 +12,6 @@ from facerecon_training.evaluate import (
     _aligned_distance,
     _correlation,
     landmark_figures,
-    pointing_04_angles,
-    pose_figures,
 )
 from facerecon_training.photographs import INNER_49
 
@@ -64,21 +60,6 @@ def test_size_place_and_attitude_do_not_count_after_alignment() -> None:
     dented = shape.clone()
     dented[0, 0] += 10
     assert _aligned_distance(dented, shape) > 0.1
-
-
-def test_pointing_04_names_hold_tilt_and_pan() -> None:
-    assert pointing_04_angles(Path("person01123-30+45.jpg")) == (-30, 45)
-    assert pointing_04_angles(Path("person01100-90+0.jpg")) == (-90, 0)
-    assert pointing_04_angles(Path("holiday.jpg")) is None
-
-
-def test_nominal_poses_have_neither_sign_nor_zero() -> None:
-    nominal = np.array([[-30.0, 15.0], [0.0, 30.0], [30.0, 45.0], [0.0, 0.0]])
-    measured = nominal * [1, -1] + [5.0, -3.0]
-    measured[3, 1] += 8.0
-    figures = pose_figures(measured, nominal)
-    assert figures["tilt_deg"] == pytest.approx(0.0)
-    assert figures["pan_deg"] == pytest.approx(2.0)
 
 
 def test_a_blendshape_that_never_moves_explains_nothing() -> None:

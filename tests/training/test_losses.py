@@ -22,6 +22,7 @@ from facerecon_training.losses import (
     confidence_target,
     consistency_loss,
     contour_points,
+    direction_loss,
     error_of_confidence,
     expression_loss,
     face_loss,
@@ -47,6 +48,7 @@ from torch import Tensor
 
 EYE = 10.0
 RENDERED_TERMS = {"vertices", "expression", "rotation", "projection", "rendered_landmarks"}
+DIRECTION_TERMS = {"direction"}
 PHOTOGRAPH_TERMS = {"landmarks", "geometry", "image_set", "openings", "symmetry", "expression_prior"}
 
 
@@ -135,6 +137,23 @@ def test_expression_loss_vanishes_where_they_agree_and_only_there() -> None:
 def test_rotation_loss_is_the_angle_whatever_the_scale(angles: tuple[float, float, float]) -> None:
     loss = rotation_loss(camera(*angles, side=70), camera(side=128))
     assert loss.item() == pytest.approx(charbonnier(2 * math.sin(math.radians(5))), abs=1e-5)
+
+
+@pytest.mark.parametrize("roll", [0, 40])
+def test_direction_loss_is_the_angle_whatever_the_roll(roll: float) -> None:
+    ahead = torch.tensor([[0.0, 0.0, -1.0]])
+    assert direction_loss(camera(0, 0, roll), ahead).item() == pytest.approx(0, abs=1e-5)
+    loss = direction_loss(camera(0, 10, 0), ahead)
+    assert loss.item() == pytest.approx(charbonnier(2 * math.sin(math.radians(5))), abs=1e-5)
+
+
+def test_a_face_of_known_direction_teaches_that_alone(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([False] * 4, [1.0] * 4)._replace(direction=torch.tensor([[0.0, 0.6, -0.8]]).repeat(4, 1))
+    output, codes = model.with_codes(batch.image.float())
+    _, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
+    assert {name for name, term in terms.items() if term > 0} == {"direction", "reconstruction"}
 
 
 def test_projection_loss_leaves_size_against_distance_free(mean_face: Tensor) -> None:
@@ -275,6 +294,7 @@ def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
         torch.from_numpy(camera_for_crop(0, 20, 5, 64, 60)).repeat(n, 1, 1),
         torch.tensor(is_face),
         torch.zeros(n, dtype=torch.bool),
+        torch.zeros(n, 3),
     )
 
 
@@ -296,7 +316,7 @@ def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
     batch = batch_of(rendered, is_face)
     output, codes = model.with_codes(batch.image.float())
     loss, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
-    assert {name for name, term in terms.items() if term == 0} == silent
+    assert {name for name, term in terms.items() if term == 0} == silent | DIRECTION_TERMS
     assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
     loss.backward()  # type: ignore[no-untyped-call]
     for name, parameter in model.named_parameters():
@@ -316,6 +336,8 @@ def test_a_machine_is_trusted_where_the_running_average_agrees() -> None:
 def test_skin_and_the_running_average_add_their_terms(ball_face: MorphableFace) -> None:
     torch.manual_seed(0)
     model = FaceModel(ModelConfig("tiny", 64)).eval()
+    with torch.no_grad():
+        model.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
     batch = batch_of([True, True, False, False], [1.0, 1, 1, 1])._replace(
         machine_made=torch.tensor([False] * 3 + [True])
     )

@@ -43,7 +43,7 @@ def config(prepared: Path, data: Path, tmp_path: Path) -> TrainConfig:
 
 
 def tiny_config(prepared: Path, data: Path, run: Path) -> TrainConfig:
-    batch = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=0, photographs=1, backgrounds=1)
+    batch = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=0, photographs=1, backgrounds=1, head_poses=0)
     return TrainConfig(
         prepared=prepared,
         data=data,

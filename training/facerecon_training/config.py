@@ -11,7 +11,7 @@ from .losses import LossWeights
 from .model import ModelConfig
 
 RESEARCH_TERMS = "research only: learnt from research photographs"
-CLEAN_TERMS = "any purpose: learnt from rendered faces alone"
+CLEAN_TERMS = "any purpose: learnt from rendered faces and Pointing'04 (cite Gourier et al. 2004) alone"
 
 
 @dataclass(frozen=True, slots=True)

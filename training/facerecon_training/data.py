@@ -80,7 +80,9 @@ class BatchConfig:
     """Two photographs of one person, from folders that have them."""
     photograph_pairs: int = 2
     """One photograph, two augmentations."""
-    photographs: int = 32
+    photographs: int = 28
+    head_poses: int = 4
+    """Photographs whose head direction is nominally known; without any, others take their place."""
     backgrounds: int = 4
     """Crops without a face, or that miss it."""
 
@@ -92,7 +94,7 @@ class BatchConfig:
     @property
     def size(self) -> int:
         """Pictures in a batch."""
-        return 2 * self.pairs + self.photographs + self.backgrounds
+        return 2 * self.pairs + self.photographs + self.head_poses + self.backgrounds
 
 
 class Batch(NamedTuple):
@@ -116,6 +118,8 @@ class Batch(NamedTuple):
     """(N,) 1 or 0."""
     machine_made: Tensor
     """(N,) bool: the landmarks are."""
+    direction: Tensor
+    """(N, 3) out of the face: crop x, y and depth away from the viewer; 0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,6 +171,8 @@ class Batches(IterableDataset[Batch]):
         shares = np.array([folder.share for folder in self.folders])
         self.shares = shares / shares.sum() if len(shares) else shares
         self.with_people = [i for i, f in enumerate(self.folders) if f.sets and self.photographs[i].people]
+        directed = prepared / "head_pose"
+        self.head_poses = Packed.read(directed) if (directed / "labels.npz").is_file() else None
         self.backgrounds = read_backgrounds(sorted(backgrounds.glob("*.jpg")) if backgrounds else [])
 
     def __iter__(self) -> Iterator[Batch]:
@@ -191,6 +197,7 @@ class Batches(IterableDataset[Batch]):
             torch.zeros(n, 3, 4),
             torch.ones(n),
             torch.zeros(n, dtype=torch.bool),
+            torch.zeros(n, 3),
         )
         rendered_pairs, person_pairs, photograph_pairs = self._pairs()
         row = 0
@@ -205,14 +212,19 @@ class Batches(IterableDataset[Batch]):
             for index in random.choice(group, 2, replace=False):
                 self._photograph(out, row, which, int(index), random)
                 row += 1
-        photographs = config.photographs if self.folders else 0
+        head_poses = config.head_poses if self.head_poses is not None else 0
+        singles = config.photographs + config.head_poses - head_poses
+        photographs = singles if self.folders else 0
         for copies in [2] * photograph_pairs + [1] * photographs:
             which = int(random.choice(len(self.folders), p=self.shares))
             index = int(random.integers(len(self.photographs[which].images)))
             for _ in range(copies):
                 self._photograph(out, row, which, index, random)
                 row += 1
-        for _ in range(config.photographs - photographs):
+        for _ in range(head_poses):
+            self._head_pose(out, row, random)
+            row += 1
+        for _ in range(singles - photographs):
             self._rendered(out, row, int(random.integers(len(self.people.images))), random)
             row += 1
         for _ in range(config.backgrounds):
@@ -252,6 +264,18 @@ class Batches(IterableDataset[Batch]):
         out.landmarks[row] = torch.from_numpy(np.where(known[:, None], moved, 0).astype(np.float32))
         out.machine_made[row] = self.folders[which].machine_made
         out.landmark_weights[row] = torch.from_numpy(known.astype(np.float32) * self.folders[which].weight)
+
+    def _head_pose(self, out: Batch, row: int, random: np.random.Generator) -> None:
+        assert self.head_poses is not None
+        index = int(random.integers(len(self.head_poses.images)))
+        canvas = np.ascontiguousarray(self.head_poses.images[index])
+        direction: Floats = self.head_poses.labels["direction"][index].astype(np.float32)
+        if random.random() < self.augment.flip:
+            canvas, direction = np.ascontiguousarray(canvas[:, ::-1]), direction * np.array([-1, 1, 1], np.float32)
+        crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
+        out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
+        turned = matrix[:2, :2] @ direction[:2] / np.sqrt(np.linalg.det(matrix[:2, :2]))
+        out.direction[row] = torch.from_numpy(np.append(turned, direction[2]).astype(np.float32))
 
     def _background(self, out: Batch, row: int, random: np.random.Generator) -> None:
         """Half the time no face at all, half the time a crop that misses one."""

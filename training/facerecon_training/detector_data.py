@@ -17,14 +17,13 @@ from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from .head_pose import pointing_photographs
 from .photographs import annotated_photographs, camera_from_landmarks
 
 CACHE_VERSION = 1
 ANNOTATED = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")
 TIGHT = ("aaf-train", "youtube-train")
 """Sets whose photographs end close to the face."""
-POINTING_PEOPLE = ("01", "02", "03", "04", "05", "06")
-"""Of Pointing'04, for training; the others are for evaluation."""
 YUNET = "detector/face_detection_yunet_2023mar.onnx"
 
 CERTAIN, DOUBTFUL = 0.8, 0.3
@@ -116,20 +115,12 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
         number += 1
 
 
-def pointing_angles(path: Path) -> tuple[str, int, int]:
-    """personNNS<II><tilt><pan>.jpg -> person, tilt and pan in degrees."""
-    name = path.stem.removeprefix("person")
-    signs = [i for i, c in enumerate(name) if c in "+-"]
-    return name[:2], int(name[signs[0] : signs[1]]), int(name[signs[1] :])
-
-
 def label_pointing(folder: Path, yunet: YunetDetector) -> Iterator[LabelledImage]:
     """Pointing'04: YuNet's face where it is certain. Looked at: right up to pan +-90; not where only hair is seen."""
-    for path in sorted(folder.glob("person*.jpg")):
-        person, _, _ = pointing_angles(path)
-        if person not in POINTING_PEOPLE:
+    for photograph in pointing_photographs(folder):
+        if not photograph.for_training:
             continue
-        image = read_image(path)
+        image = read_image(photograph.path)
         found = yunet.detect(image)
         if found and found[0].score >= CERTAIN:
             labels = [label_from_box(found[0].box, True)]

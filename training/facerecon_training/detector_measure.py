@@ -13,13 +13,12 @@ from facerecon_rt.detect import Detector, YunetDetector, open_detector
 from facerecon_rt.errors import SourceError
 from facerecon_rt.types import Detection, Floats, Image
 
-from .detector_data import YUNET, DetectorCache, box_from_landmarks, label_from_box, pointing_angles, read_image
+from .detector_data import YUNET, DetectorCache, box_from_landmarks, label_from_box, read_image
+from .head_pose import pointing_photographs
 from .photographs import annotated_photographs
 
 HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
 """A face counts as found when a box's centre is within so many sides of its own, and the sides within this factor."""
-EVALUATION_PEOPLE = ("07", "08", "09")
-"""Of Pointing'04; the others are for training."""
 
 
 def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
@@ -170,12 +169,11 @@ def found_by_pan(detector: Detector, reference: Detector, folder: Path) -> dict[
     """Pointing'04's evaluation people: |pan| -> pictures with a face that agrees with the reference's box, pictures
     with one anywhere, and all pictures. Without tilts of 90 degrees, where only hair is seen."""
     counts: dict[int, tuple[int, int, int]] = {}
-    for path in sorted(folder.glob("person*.jpg")):
-        person, tilt, pan = pointing_angles(path)
-        if person not in EVALUATION_PEOPLE or abs(tilt) == 90:
+    for photograph in pointing_photographs(folder):
+        if photograph.for_training or abs(photograph.tilt) == 90:
             continue
-        image = read_image(path)
+        image = read_image(photograph.path)
         found, wanted = detector.detect(image), reference.detect(image)[:1]
-        agreed, some, total = counts.get(abs(pan), (0, 0, 0))
-        counts[abs(pan)] = (agreed + (agreement(found, wanted) > 0), some + bool(found), total + 1)
+        agreed, some, total = counts.get(abs(photograph.pan), (0, 0, 0))
+        counts[abs(photograph.pan)] = (agreed + (agreement(found, wanted) > 0), some + bool(found), total + 1)
     return dict(sorted(counts.items()))

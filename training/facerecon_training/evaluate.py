@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from facerecon_rt.detect import Detector
 from facerecon_rt.pose import euler_from_camera, rigid_align, rotation_angle_deg, split_camera
 from facerecon_rt.sources import read_image
 from facerecon_rt.types import Floats, Image
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .augment import crop_from_canvas, ideal_square
 from .data import Packed
+from .head_pose import pointing_photographs, pose_figures
 from .losses import Teacher
 from .model import FaceModel, FaceOutput
 from .photographs import Annotated, camera_from_landmarks
@@ -178,22 +177,18 @@ def read_teacher(prepared: Path) -> Teacher:
     return Teacher.from_face(read_face(prepared))
 
 
-def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[str, float]:
-    """Pointing'04 (Gourier et al. 2004) from detected boxes, two looks as the runtime takes: mean error of pan and tilt
-    in degrees within +-60.
-
-    The labels are nominal, given by eye on marked walls: their sign and zero are fitted (the better sign, the median).
-    """
-    photographs = [(path, pointing_04_angles(path)) for path in sorted(folder.glob("person*.jpg"))]
-    images, squares, labels = [], [], []
-    wanted = [(path, angles) for path, angles in photographs if angles and max(map(abs, angles)) <= 60]
-    for path, angles in wanted:
-        image = read_image(path)
+def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:
+    """Pointing'04 from detected boxes, two looks as the runtime takes: mean error of pan and tilt in degrees within
+    +-60; of all people, and of those never trained on."""
+    wanted = [p for p in pointing_photographs(folder) if max(abs(p.tilt), abs(p.pan)) <= 60]
+    images, squares, seen = [], [], []
+    for photograph in wanted:
+        image = read_image(photograph.path)
         found = detector.detect(image)
         if found:
             images.append(image)
             squares.append(square_from_box(found[0].box))
-            labels.append(angles)
+            seen.append(photograph)
     for _ in range(2):
         crops = [align(image, square, model.config.input_size) for image, square in zip(images, squares, strict=True)]
         output = predict(model, [crop.image for crop in crops])
@@ -203,28 +198,11 @@ def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[st
         ]
         squares = [square_from_camera(camera) for camera in cameras]
     measured = np.array([euler_from_camera(camera)[:2] for camera in cameras])
+    nominal = np.array([(photograph.tilt, photograph.pan) for photograph in seen], float)
+    apart = np.array([not photograph.for_training for photograph in seen])
+    rows = {"all": np.full(len(seen), True), "people not trained on": apart}
     return {
-        "photographs": float(len(wanted)),
-        "found_percent": 100 * len(images) / max(1, len(wanted)),
-        **pose_figures(measured, np.array(labels, float)),
-    }
-
-
-def pose_figures(measured: NDArray[np.float64], nominal: NDArray[np.float64]) -> dict[str, float]:
-    """(P, 2) pitch and yaw, (P, 2) nominal tilt and pan, degrees -> mean absolute errors.
-
-    Pointing'04's labels are nominal, where people were told to look: sign and zero are fitted (the better sign, the
-    median).
-    """
-
-    def error(axis: int) -> float:
-        differences = [sign * measured[:, axis] - nominal[:, axis] for sign in (1, -1)]
-        return float(min(np.abs(d - np.median(d)).mean() for d in differences))
-
-    return {"pan_deg": error(1), "tilt_deg": error(0)}
-
-
-def pointing_04_angles(path: Path) -> tuple[int, int] | None:
-    """personNNS<II><tilt><pan>.jpg -> (tilt, pan) in degrees, None for another name."""
-    match = re.search(r"person\d{5}([+-]\d+)([+-]\d+)$", path.stem)
-    return (int(match[1]), int(match[2])) if match else None
+        name: {"photographs": float(chosen.sum()), **pose_figures(measured[chosen], nominal[chosen])}
+        for name, chosen in rows.items()
+        if chosen.any()
+    } | {"found": {"percent": 100 * len(seen) / max(1, len(wanted))}}

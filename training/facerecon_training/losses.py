@@ -29,6 +29,8 @@ class LossWeights:
     expression: float = 20.0
     rotation: float = 4.0
     """Per radian, on rendered faces."""
+    direction: float = 2.0
+    """Per radian, on photographs whose head direction is nominally known."""
     projection: float = 10.0
     """Per eye distance of projected-vertex error, on rendered faces."""
     landmarks: float = 30.0
@@ -144,6 +146,12 @@ def rotation_loss(camera: Tensor, true_camera: Tensor) -> Tensor:
     true_scale = torch.linalg.det(true_camera[:, :, :3]) ** (1 / 3)
     difference = camera[:, :, :3] / scale[:, None, None] - true_camera[:, :, :3] / true_scale[:, None, None]
     return torch.sqrt(0.5 * (difference**2).sum((1, 2)) + 1e-6) - 1e-3
+
+
+def direction_loss(camera: Tensor, direction: Tensor) -> Tensor:
+    """(N, 3, 4) and unit vectors (N, 3) out of the face -> (N,) angle between them, radians for small ones (chord)."""
+    out_of_face = functional.normalize(camera[:, :, 2], dim=1)
+    return torch.sqrt(((out_of_face - direction) ** 2).sum(1) + 1e-6) - 1e-3
 
 
 def projection_loss(camera: Tensor, vertices: Tensor, true_camera: Tensor, true_vertices: Tensor, eye: float) -> Tensor:
@@ -311,7 +319,8 @@ def face_loss(
     """
     eye = EYE_DISTANCE_MM * batch.image.shape[-1] / CROP_SIDE_MM
     rendered, face = batch.rendered, batch.is_face > 0
-    photograph = face & ~rendered
+    directed = batch.direction.abs().sum(1) > 0
+    photograph = face & ~rendered & ~directed
     true_shape, true_vertices = teacher.true_geometry(batch.identity[rendered], batch.expression[rendered])
     camera, true_camera = output.crop_from_head[rendered], batch.crop_from_head[rendered]
     vertices = output.vertices[rendered]
@@ -373,6 +382,8 @@ def face_loss(
         "expression": weights.expression
         * mean_or_zero(expression_loss(codes.expression_logit[rendered], batch.expression[rendered])),
         "rotation": weights.rotation * mean_or_zero(rotation_loss(camera, true_camera)),
+        "direction": weights.direction
+        * mean_or_zero(direction_loss(output.crop_from_head[directed], batch.direction[directed])),
         "projection": weights.projection
         * mean_or_zero(projection_loss(camera, vertices[:, ::20], true_camera, true_vertices[:, ::20], eye)),
         "landmarks": weights.landmarks * mean_or_zero(landmark),
@@ -382,7 +393,8 @@ def face_loss(
         "openings": weights.openings * mean_or_zero(opening_loss(codes.vertex_landmarks[photograph], true, trust, eye)),
         "symmetry": weights.symmetry * mean_or_zero(symmetry_loss(photographs.shape)),
         "expression_prior": weights.expression_prior * mean_or_zero(photographs.expression),
-        "confidence": weights.confidence * functional.binary_cross_entropy_with_logits(codes.confidence_logit, trusted),
+        "confidence": weights.confidence
+        * functional.binary_cross_entropy_with_logits(codes.confidence_logit[~directed], trusted[~directed]),
         **extra,
     }
     return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}

@@ -10,6 +10,7 @@ import cv2
 import facerecon_rt
 import numpy as np
 from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
 from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.shade import render_mesh
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from .backgrounds import background_files
 from .fit import fit_head
+from .head_pose import pack_head_poses
 from .morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_head, read_head
 from .people import (
     HELD_OUT_VIEWS,
@@ -104,6 +106,11 @@ def prepare(config: PrepareConfig) -> None:
             np.save(colours_path, face_colours(geometry, head, sources))
         colours = np.load(colours_path)
         print(f"skin colours of {len(colours)} photographed faces")
+    if (config.data / "head_pose").is_dir() and not (config.out / "head_pose" / "labels.npz").is_file():
+        detector = head_detector(config)
+        if detector is not None:
+            count = pack_head_poses(config.data / "head_pose", detector, config.out / "head_pose")
+            print(f"head_pose: {count} photographs of known direction")
     renderer = PeopleRenderer(geometry, panoramas, backgrounds, colours)
     if not (config.out / "skin.npz").is_file():
         np.savez(config.out / "skin.npz", **skin_statistics(renderer, config.seed))
@@ -195,6 +202,15 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
             tone = np.median(albedo[narrow], axis=0)
             kept.append((albedo * seen[:, None] + tone * (1 - seen[:, None])).astype(np.float16))
     return np.stack(kept) if kept else np.zeros((0, len(face), 3), np.float16)
+
+
+def head_detector(config: PrepareConfig) -> Detector | None:
+    """The detector that says where Pointing'04's heads are; None, with a word, where there is none."""
+    for path in (config.data / "detector" / "face_detection_yunet_2023mar.onnx", Path("models/face_detector.onnx")):
+        if path.is_file():
+            return open_detector(path)
+    print("no face detector: head_pose is left out of the training data")
+    return None
 
 
 def skin_statistics(renderer: PeopleRenderer, seed: int, invented: int = 400) -> dict[str, NDArray[np.floating]]:

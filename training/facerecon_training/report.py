@@ -28,10 +28,10 @@ from .evaluate import (
     evaluate_pose,
     landmark_figures,
     look_at,
-    pointing_04_angles,
     predict,
     read_teacher,
 )
+from .head_pose import pointing_photographs
 from .losses import error_of_confidence
 from .model import FaceModel, FaceOutput
 from .photographs import annotated_photographs
@@ -77,9 +77,9 @@ def write_report(model: FaceModel, data: Path, prepared: Path, detector: Path, o
             name: {"coefficient_spread": coefficient_spread(one, prepared)} for name, one in seen.items()
         }
     if (data / "head_pose").is_dir() and finder:
-        report["Head pose (Pointing'04, within 60 degrees, detected box)"] = {
-            "all": evaluate_pose(model, data / "head_pose", finder)
-        }
+        report["Head pose (Pointing'04, within 60 degrees, detected box)"] = evaluate_pose(
+            model, data / "head_pose", finder
+        )
         report["Expression at rest (Pointing'04, within 15 degrees)"] = {"all": at_rest(model, data, finder)}
     report |= people_apart(model, seen, data, finder)
     if not report:
@@ -176,11 +176,10 @@ def coefficient_spread(seen: Seen, prepared: Path) -> float:
 def at_rest(model: FaceModel, data: Path, detector: Detector) -> dict[str, float]:
     """Mean and largest blendshape weight, gaze and lids apart, of people who were asked to look at a mark."""
     crops = []
-    for path in sorted((data / "head_pose").glob("person*.jpg")):
-        angles = pointing_04_angles(path)
-        if angles is None or max(map(abs, angles)) > 15:
+    for photograph in pointing_photographs(data / "head_pose"):
+        if max(abs(photograph.tilt), abs(photograph.pan)) > 15:
             continue
-        image = read_image(path)
+        image = read_image(photograph.path)
         found = detector.detect(image)
         if found:
             crops.append(align(image, square_from_box(found[0].box), model.config.input_size).image)
