@@ -50,7 +50,8 @@ def test_the_sample_clip_is_reconstructed_as_it_was_rendered() -> None:
         for scene, true in zip(Pipeline(reconstructor).run(source), truth, strict=True):
             (face,) = scene.faces
             points = np.array(true["landmarks"])
-            error = np.linalg.norm(face.landmarks[:, :2] - points, axis=1).mean()
+            # The truth of the jaw is fixed vertices, the landmarks follow its visible contour: the inner 51 compare.
+            error = np.linalg.norm(face.landmarks[17:, :2] - points[17:], axis=1).mean()
             errors.append(error / np.linalg.norm(points[36] - points[45]))
             angles.append(
                 np.subtract(euler_from_camera(face.frame_from_head), euler_from_camera(true["frame_from_head"]))
@@ -80,7 +81,7 @@ def test_annotated_faces_are_found_and_their_landmarks_are_near(tmp_path: Path) 
         errors.append(error)
     near = np.array(errors) < 0.5
     assert near.mean() >= 0.98
-    assert np.mean(np.array(errors)[near]) <= 0.048
+    assert np.mean(np.array(errors)[near]) <= 0.040
 
 
 def test_photographs_of_one_person_agree_more_than_those_of_two() -> None:

@@ -88,7 +88,11 @@ def test_the_data_folder_may_come_from_the_environment(
         (["prepare"], 2, "faces holds no folder of annotated photographs"),
         (["prepare", "--photographs", "mine"], 5, "faces/mine is not a folder of photographs"),
         (["prepare", "--clean", "--people", "0"], 2, "--people 0: at least 1"),
-        (["train", "--backbone", "huge"], 2, "--backbone huge: choose one of mobile, resnet18, resnet50, densenet121, tiny"),
+        (
+            ["train", "--backbone", "huge"],
+            2,
+            "--backbone huge: choose one of mobile, resnet18, resnet50, densenet121, tiny",
+        ),
         (["train", "--size", "100"], 2, "--size 100: a multiple of 32, at least 64"),
         (["train", "--size", "32"], 2, "--size 32: a multiple of 32, at least 64"),
         (["train", "--prepared", "nowhere"], 2, "nowhere holds no prepared data; run `facerecon-train prepare"),
