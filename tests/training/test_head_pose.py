@@ -42,7 +42,8 @@ def test_a_head_points_up_and_to_the_pictures_left() -> None:
     assert y < 0
     assert z < 0
     pitch, yaw, _ = euler_from_camera(np.column_stack([rotation_from_euler(20, -40, 0), np.zeros(3)]))
-    assert (pitch, yaw) == (pytest.approx(20), pytest.approx(-40))
+    assert pitch == pytest.approx(20)
+    assert yaw == pytest.approx(-40)
 
 
 def test_people_to_learn_from_are_packed_and_no_others(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     photographs.add_argument(
         "--clean",
         action="store_true",
-        help="read no photograph at all, invent skin and backgrounds: weights for any purpose",
+        help="of photographs read Pointing'04 alone, invent skin and backgrounds: weights for any purpose",
     )
     prepare.add_argument(
         "--rebuild-template",
