@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from facerecon_rt.align import align, compose, square_from_box, square_from_camera
+from facerecon_rt.align import Square, align, compose, square_from_box, square_from_camera
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector
 from facerecon_rt.pose import euler_from_camera, rigid_align, rotation_angle_deg, split_camera
 from facerecon_rt.sources import read_image
 from facerecon_rt.types import Floats, Image
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .augment import crop_from_canvas, ideal_square
@@ -129,10 +130,7 @@ def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) ->
     expression = torch.from_numpy(people.labels["expression"][chosen])
     shape, vertices = teacher.true_geometry(identity, expression)
     mean = teacher.mean.reshape(1, -1, 3)
-    angles = [
-        rotation_angle_deg(split_camera(p)[1], split_camera(t)[1])
-        for p, t in zip(output.crop_from_head.numpy(), cameras, strict=True)
-    ]
+    angles = rotation_errors(output, cameras)
     return {
         "shape_mm": _distance(output.shape, shape),
         "shape_mm_of_mean_face": _distance(mean.expand_as(shape), shape),
@@ -145,6 +143,16 @@ def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) ->
         "shape_spread_ratio": float(output.shape.std(0).norm(dim=1).mean() / shape.std(0).norm(dim=1).mean()),
         "confidence": float(output.confidence.mean()),
     }
+
+
+def rotation_errors(output: FaceOutput, cameras: Iterable[Floats]) -> NDArray[np.float64]:
+    """Predicted and true cameras (P, 3, 4) -> (P,) angle between their rotations, degrees."""
+    return np.array(
+        [
+            rotation_angle_deg(split_camera(p)[1], split_camera(t)[1])
+            for p, t in zip(output.crop_from_head.numpy(), cameras, strict=True)
+        ]
+    )
 
 
 def _correlation(predicted: Tensor, true: Tensor, name: str) -> float:
@@ -177,6 +185,20 @@ def read_teacher(prepared: Path) -> Teacher:
     return Teacher.from_face(read_face(prepared))
 
 
+def look_twice(model: FaceModel, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
+    """Images and where their heads are -> outputs and cameras (frame_from_head), after a second look from where the
+    first one saw the head, as the runtime takes it."""
+    for _ in range(2):
+        crops = [align(image, square, model.config.input_size) for image, square in zip(images, squares, strict=True)]
+        output = predict(model, [crop.image for crop in crops])
+        cameras = [
+            compose(crop.frame_from_crop, camera)
+            for crop, camera in zip(crops, output.crop_from_head.numpy(), strict=True)
+        ]
+        squares = [square_from_camera(camera) for camera in cameras]
+    return output, cameras
+
+
 def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:
     """Pointing'04 from detected boxes, two looks as the runtime takes: mean error of pan and tilt in degrees within
     +-60; of all people, and of those never trained on."""
@@ -189,14 +211,7 @@ def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[st
             images.append(image)
             squares.append(square_from_box(found[0].box))
             seen.append(photograph)
-    for _ in range(2):
-        crops = [align(image, square, model.config.input_size) for image, square in zip(images, squares, strict=True)]
-        output = predict(model, [crop.image for crop in crops])
-        cameras = [
-            compose(crop.frame_from_crop, camera)
-            for crop, camera in zip(crops, output.crop_from_head.numpy(), strict=True)
-        ]
-        squares = [square_from_camera(camera) for camera in cameras]
+    _, cameras = look_twice(model, images, squares)
     measured = np.array([euler_from_camera(camera)[:2] for camera in cameras])
     nominal = np.array([(photograph.tilt, photograph.pan) for photograph in seen], float)
     apart = np.array([not photograph.for_training for photograph in seen])

@@ -84,8 +84,8 @@ def random_expression(random: np.random.Generator) -> Floats:
         weights[[_INDEX["mouthSmile_L"], _INDEX["mouthSmile_R"]]] = random.uniform(0, 1)
     if random.random() < 0.75:
         weights = np.maximum(weights, weights[EXPRESSION_MIRROR])
-        for left in ("jawLeft", "mouthLeft"):  # a face cannot go both ways
-            weights[_INDEX[left]] = 0.0
+        for sideways in ("jawLeft", "jawRight", "mouthLeft", "mouthRight"):  # mirrored, a face would go both ways
+            weights[_INDEX[sideways]] = 0.0
     for gaze, opposite in (("eyeLookUp", "eyeLookDown"), ("eyeLookIn", "eyeLookOut")):
         for side in ("_L", "_R"):
             if weights[_INDEX[gaze + side]] > 0:

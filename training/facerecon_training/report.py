@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from facerecon_rt.align import align, square_from_box, square_from_camera
+from facerecon_rt.align import align, square_from_box
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
-from facerecon_rt.pose import euler_from_camera, rmse_mm, rotation_angle_deg, split_camera
+from facerecon_rt.pose import euler_from_camera, rmse_mm
 from facerecon_rt.sources import read_image
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
@@ -28,13 +28,15 @@ from .evaluate import (
     evaluate_pose,
     landmark_figures,
     look_at,
+    look_twice,
     predict,
     read_teacher,
+    rotation_errors,
 )
 from .head_pose import pointing_photographs
 from .losses import error_of_confidence
-from .model import FaceModel, FaceOutput
-from .photographs import annotated_photographs
+from .model import FaceModel
+from .photographs import CANVAS_SIZE, annotated_photographs
 from .plots import draw_error_curves, draw_reliability, draw_yaw_bins, mesh_sheet, worst_sheet
 
 Rows = dict[str, dict[str, float]]
@@ -119,7 +121,7 @@ def face_auc(model: FaceModel, seen: Seen, data: Path, count: int = 300) -> dict
     for _ in range(count):
         crop = seen.crops[random.integers(len(seen.crops))]
         # A canvas holds the crop with its margin; here the crop alone is the canvas, so misses show its own border.
-        canvas = cv2.resize(crop, (192, 192))
+        canvas = cv2.resize(crop, (CANVAS_SIZE, CANVAS_SIZE))
         beside.append(crop_from_canvas(canvas, bad_square(random), size)[0])
     figures["shifted_crops"] = auc(faces, predict(model, beside).confidence.numpy())
     return figures
@@ -152,16 +154,6 @@ def rendered_rows(model: FaceModel, packed: Path) -> tuple[Rows, Rows]:
                 "depth_rms_mm": float(depth[inside].mean()),
             }
     return rows, set_figures(shapes, output.confidence.numpy(), people.labels["person"].astype(np.int64), truth)
-
-
-def rotation_errors(output: FaceOutput, cameras: Floats) -> NDArray[np.float64]:
-    """Predicted and true cameras (P, 3, 4) -> (P,) angle between their rotations, degrees."""
-    return np.array(
-        [
-            rotation_angle_deg(split_camera(p)[1], split_camera(t)[1])
-            for p, t in zip(output.crop_from_head.numpy(), cameras, strict=True)
-        ]
-    )
 
 
 def coefficient_spread(seen: Seen, prepared: Path) -> float:
@@ -197,21 +189,18 @@ def people_apart(model: FaceModel, seen: dict[str, Seen], data: Path, detector: 
     """Same person or not, from the neutral shape alone; and the shapes of sets of photographs."""
     sources: dict[str, tuple[Floats, Floats, NDArray[np.int64]]] = {}
     if (data / "identities").is_dir() and detector:
-        crops, who = [], []
+        images, squares, who = [], [], []
         for number, folder in enumerate(sorted(path for path in (data / "identities").iterdir() if path.is_dir())):
             for path in sorted(folder.glob("*.jpg")):
                 image = read_image(path)
                 found = detector.detect(image)
                 if found:
-                    # The largest face is the person's; a second look from where the first one saw the head.
+                    # The largest face is the person's.
                     box = max((one.box for one in found), key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
-                    first = align(image, square_from_box(box), model.config.input_size)
-                    camera = predict(model, [first.image]).crop_from_head[0].numpy()
-                    moved = np.vstack([first.frame_from_crop, [0, 0, 0, 1]]) @ np.vstack([camera, [0, 0, 0, 1]])
-                    square = square_from_camera(moved[:3].astype(np.float32))
-                    crops.append(align(image, square, model.config.input_size).image)
+                    images.append(image)
+                    squares.append(square_from_box(box))
                     who.append(number)
-        output = predict(model, crops)
+        output, _ = look_twice(model, images, squares)
         sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(who))
     for name, one in seen.items():
         names = [stem.rpartition("_")[0] for stem in one.names]
