@@ -17,7 +17,7 @@ from facerecon_training.augment import AugmentConfig
 from facerecon_training.data import Batch, BatchConfig, Batches, Folder, folders_in
 
 SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2, head_poses=0)
-PLAIN = AugmentConfig(grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, flip=0)
+PLAIN = AugmentConfig(grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, flip=0, closed_eyes=0)
 
 Take = Callable[..., Batch]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,25 +10,24 @@ import torch
 from facerecon_rt.align import CROP_SIDE_MM
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.template import load_template
-from facerecon_training.data import Batch
 from facerecon_training.losses import (
     AGREEMENT,
     HALF_TRUST_ERROR,
     LID_PAIRS,
     LIP_PAIRS,
+    SAME_PERSON_MM,
     LossWeights,
-    Teacher,
     confidence_target,
     consistency_loss,
     contour_points,
     direction_loss,
     error_of_confidence,
     expression_loss,
-    face_loss,
     geometry_loss,
     landmark_loss,
     mean_or_zero,
     opening_loss,
+    person_loss,
     point_loss,
     projection_loss,
     reconstruction_loss,
@@ -40,16 +38,12 @@ from facerecon_training.losses import (
     teacher_trust,
     unseen_directions,
 )
-from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
+from facerecon_training.model import FaceOutput, project
 from facerecon_training.morphable import MorphableFace
-from facerecon_training.photometric import SKIN_CODE, SkinModel
 from facerecon_training.render import camera_for_crop
 from torch import Tensor
 
 EYE = 10.0
-RENDERED_TERMS = {"vertices", "expression", "rotation", "projection", "rendered_landmarks"}
-DIRECTION_TERMS = {"direction"}
-PHOTOGRAPH_TERMS = {"landmarks", "geometry", "image_set", "openings", "symmetry", "expression_prior"}
 
 
 def charbonnier(distance: float) -> float:
@@ -145,15 +139,6 @@ def test_direction_loss_is_the_angle_whatever_the_roll(roll: float) -> None:
     assert direction_loss(camera(0, 0, roll), ahead).item() == pytest.approx(0, abs=1e-5)
     loss = direction_loss(camera(0, 10, 0), ahead)
     assert loss.item() == pytest.approx(charbonnier(2 * math.sin(math.radians(5))), abs=1e-5)
-
-
-def test_a_face_of_known_direction_teaches_that_alone(ball_face: MorphableFace) -> None:
-    torch.manual_seed(0)
-    model = FaceModel(ModelConfig("tiny", 64)).eval()
-    batch = batch_of([False] * 4, [1.0] * 4)._replace(direction=torch.tensor([[0.0, 0.6, -0.8]]).repeat(4, 1))
-    output, codes = model.with_codes(batch.image.float())
-    _, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
-    assert {name for name, term in terms.items() if term > 0} == {"direction", "reconstruction"}
 
 
 def test_projection_loss_leaves_size_against_distance_free(mean_face: Tensor) -> None:
@@ -271,57 +256,17 @@ def test_the_mean_of_nothing_is_zero() -> None:
     assert mean_or_zero(torch.tensor([1.0, 3.0])).item() == 2
 
 
-def test_a_teacher_adds_modes_and_blendshapes(ball_face: MorphableFace) -> None:
-    teacher = Teacher.from_face(ball_face)
-    identity, expression = torch.zeros(2, 100), torch.zeros(2, 53)
-    identity[1, 3], expression[1, 26] = 2.0, 0.5
-    shape, vertices = teacher.true_geometry(identity, expression)
-    np.testing.assert_allclose(shape[0].numpy(), ball_face.mean, atol=1e-5)
-    np.testing.assert_allclose(shape[1].numpy(), ball_face.mean + 2 * ball_face.identity[3], atol=1e-4)
-    np.testing.assert_allclose((vertices - shape)[1].numpy(), 0.5 * ball_face.expression[26], atol=1e-4)
-
-
-def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
-    n = len(rendered)
-    generator = torch.Generator().manual_seed(0)
-    return Batch(
-        torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=generator),
-        torch.rand(n, 68, 2, generator=generator) * 64,
-        torch.ones(n, 68),
-        torch.tensor(rendered),
-        torch.randn(n, 100, generator=generator),
-        torch.rand(n, 53, generator=generator),
-        torch.from_numpy(camera_for_crop(0, 20, 5, 64, 60)).repeat(n, 1, 1),
-        torch.tensor(is_face),
-        torch.zeros(n, dtype=torch.bool),
-        torch.zeros(n, 3),
-    )
-
-
-@pytest.mark.parametrize(
-    ("rendered", "is_face", "silent"),
-    [
-        ([True, True, True, True], [1.0, 1, 1, 1], PHOTOGRAPH_TERMS),
-        ([False, False, False, False], [1.0, 1, 1, 1], RENDERED_TERMS),
-        ([False, False, False, False], [0.0, 0, 0, 0], RENDERED_TERMS | PHOTOGRAPH_TERMS),
-    ],
-)
-def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
-    ball_face: MorphableFace, rendered: list[bool], is_face: list[float], silent: set[str]
-) -> None:
-    torch.manual_seed(0)
-    model = FaceModel(ModelConfig("tiny", 64)).train()
-    with torch.no_grad():
-        model.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
-    batch = batch_of(rendered, is_face)
-    output, codes = model.with_codes(batch.image.float())
-    loss, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
-    assert {name for name, term in terms.items() if term == 0} == silent | DIRECTION_TERMS
-    assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
-    loss.backward()  # type: ignore[no-untyped-call]
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            assert torch.isfinite(parameter.grad).all(), name
+def test_people_are_told_apart_by_their_shapes() -> None:
+    apart = torch.zeros(4, 10, 3)
+    apart[2:] = 100 * SAME_PERSON_MM  # two people of equal shapes each, far from each other
+    torch.testing.assert_close(person_loss(apart), torch.zeros(4))
+    # All alike: any of the three others may be the pair.
+    torch.testing.assert_close(person_loss(torch.zeros(4, 10, 3)), torch.full((4,), math.log(3)))
+    # Twice SAME_PERSON_MM from everybody else, whose pairs have the same shape.
+    near = torch.zeros(4, 10, 3)
+    near[2:, :, 0] = 2 * SAME_PERSON_MM
+    torch.testing.assert_close(person_loss(near), torch.full((4,), math.log(1 + 2 * math.exp(-2))))
+    assert person_loss(torch.zeros(2, 10, 3)).numel() == 0
 
 
 def test_a_machine_is_trusted_where_the_running_average_agrees() -> None:
@@ -331,44 +276,6 @@ def test_a_machine_is_trusted_where_the_running_average_agrees() -> None:
     trust = teacher_trust(pseudo, true, weights, EYE)
     assert trust[0, 5].item() == pytest.approx(0.2)
     assert trust[0, 6].item() == pytest.approx(0.4)
-
-
-def test_skin_and_the_running_average_add_their_terms(ball_face: MorphableFace) -> None:
-    torch.manual_seed(0)
-    model = FaceModel(ModelConfig("tiny", 64)).eval()
-    with torch.no_grad():
-        model.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
-    batch = batch_of([True, True, False, False], [1.0, 1, 1, 1])._replace(
-        machine_made=torch.tensor([False] * 3 + [True])
-    )
-    output, codes = model.with_codes(batch.image.float())
-    vertices = 3 * len(ball_face.mean)
-    skin = SkinModel(torch.ones(vertices), torch.zeros(SKIN_CODE, vertices))
-    teacher, weights = Teacher.from_face(ball_face, skin=skin), LossWeights(photometric=2, skin_prior=0.5, teacher=3)
-    code = torch.full((4, SKIN_CODE), 2.0)
-    _, plain = face_loss(output, codes, batch, 1, teacher, weights)
-    agreeing = output.landmarks[:, :, :2].detach()
-    _, terms = face_loss(output, codes, batch, 1, teacher, weights, code, agreeing)
-    assert set(terms) - set(plain) == {"photometric", "skin_prior", "teacher"}
-    assert terms["skin_prior"].item() == pytest.approx(0.5 * 4)
-    assert terms["teacher"].item() == pytest.approx(0, abs=1e-5)
-    assert terms["photometric"].item() > 0
-    # The machine's landmarks, far from what the average sees, lose their weight; the hand-checked ones keep theirs.
-    assert terms["landmarks"] < plain["landmarks"]
-
-
-def test_weights_scale_their_terms(ball_face: MorphableFace) -> None:
-    torch.manual_seed(0)
-    model = FaceModel(ModelConfig("tiny", 64)).eval()
-    batch = batch_of([True, True, False, False], [1.0, 1, 1, 0])
-    output, codes = model.with_codes(batch.image.float())
-    teacher, weights = Teacher.from_face(ball_face), LossWeights()
-    _, terms = face_loss(output, codes, batch, 1, teacher, weights)
-    doubled = replace(weights, landmarks=2 * weights.landmarks, rotation=0)
-    _, changed = face_loss(output, codes, batch, 1, teacher, doubled)
-    torch.testing.assert_close(changed["landmarks"], 2 * terms["landmarks"])
-    assert changed["rotation"] == 0
-    torch.testing.assert_close(changed["projection"], terms["projection"])
 
 
 def test_eye_distance_is_in_pixels_of_the_crop(ball_face: MorphableFace) -> None:

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 from facerecon_rt.align import Square, align
 from facerecon_rt.types import Floats, Image
+from numpy.typing import NDArray
 
+from .eyes import blink_labels, draw_lids
 from .photographs import CANVAS_MARGIN, CANVAS_SIZE
 from .remesh import IBUG_MIRROR
 
@@ -27,9 +29,11 @@ class AugmentConfig:
     grey: float = 0.1
     blur: float = 0.25
     low_resolution: float = 0.2
-    noise: float = 0.2
+    noise: float = 0.35
     jpeg: float = 0.25
     occluder: float = 0.3
+    closed_eyes: float = 0.15
+    """Photographs whose eyes are open get their lids drawn down."""
 
 
 def ideal_square() -> Square:
@@ -72,6 +76,20 @@ def flipped(canvas: Image, landmarks: Floats) -> tuple[Image, Floats]:
     mirrored = landmarks[IBUG_MIRROR].copy()
     mirrored[:, 0] = canvas.shape[1] - 1 - mirrored[:, 0]
     return np.ascontiguousarray(canvas[:, ::-1]), mirrored
+
+
+def blinked(
+    canvas: Image, landmarks: Floats, config: AugmentConfig, random: np.random.Generator
+) -> tuple[Image, Floats, Floats, NDArray[np.bool_]]:
+    """A canvas and its (68, 2) landmarks -> both, now and then with lids drawn over open eyes; (2,) eyeBlink weights,
+    and whether they are known."""
+    weights, known = blink_labels(landmarks)
+    if random.random() < config.closed_eyes and (known & (weights == 0)).all():
+        closed = 1.0 if random.random() < 0.7 else random.uniform(0.2, 1.0)
+        wink = random.random()  # mostly both eyes
+        weights = np.array([closed if wink > 0.12 else 0.0, closed if wink < 0.06 or wink > 0.12 else 0.0], np.float32)
+        canvas, landmarks = draw_lids(canvas, landmarks, weights)
+    return canvas, landmarks, weights, known
 
 
 def degrade(crop: Image, config: AugmentConfig, patch: Image, random: np.random.Generator) -> Image:

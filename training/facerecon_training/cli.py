@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(prepare)
     prepare.add_argument("--face-model", type=Path, help="FaceXModel folder or .npz [DATA/face_model/ict_facekit.npz]")
     prepare.add_argument("--out", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
-    prepare.add_argument("--people", type=int, default=4500, help="rendered people, four views each [%(default)s]")
+    prepare.add_argument("--people", type=int, default=8000, help="rendered people, four views each [%(default)s]")
     prepare.add_argument("--seed", type=int, default=0)
     photographs = prepare.add_mutually_exclusive_group()
     photographs.add_argument(

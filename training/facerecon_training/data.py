@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .augment import AugmentConfig, bad_square, crop_from_canvas, degrade, flipped, jittered_square
+from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
 from .backgrounds import random_patch, read_backgrounds
 
 
@@ -74,14 +74,14 @@ def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
 class BatchConfig:
     """What a batch is made of. The pairs come first, the two of a pair next to each other."""
 
-    rendered_pairs: int = 8
+    rendered_pairs: int = 9
     """Two views of one rendered person."""
-    person_pairs: int = 4
+    person_pairs: int = 5
     """Two photographs of one person, from folders that have them."""
     photograph_pairs: int = 2
     """One photograph, two augmentations."""
-    photographs: int = 28
-    head_poses: int = 4
+    photographs: int = 22
+    head_poses: int = 6
     """Photographs whose head direction is nominally known; without any, others take their place."""
     backgrounds: int = 4
     """Crops without a face, or that miss it."""
@@ -120,6 +120,10 @@ class Batch(NamedTuple):
     """(N,) bool: the landmarks are."""
     direction: Tensor
     """(N, 3) out of the face: crop x, y and depth away from the viewer; 0 where it is not known."""
+    blink: Tensor
+    """(N, 2) eyeBlink of the left and the right eye of photographs."""
+    blink_weights: Tensor
+    """(N, 2) 0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,6 +202,8 @@ class Batches(IterableDataset[Batch]):
             torch.ones(n),
             torch.zeros(n, dtype=torch.bool),
             torch.zeros(n, 3),
+            torch.zeros(n, 2),
+            torch.zeros(n, 2),
         )
         rendered_pairs, person_pairs, photograph_pairs = self._pairs()
         row = 0
@@ -257,6 +263,7 @@ class Batches(IterableDataset[Batch]):
         landmarks: Floats = packed.labels["landmarks"][index].astype(np.float32)
         if random.random() < self.augment.flip:
             canvas, landmarks = flipped(canvas, landmarks)
+        canvas, landmarks, blink, blink_known = blinked(canvas, landmarks, self.augment, random)
         crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
         out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
         moved = landmarks @ matrix[:2, :2].T + matrix[:2, 3]
@@ -264,6 +271,8 @@ class Batches(IterableDataset[Batch]):
         out.landmarks[row] = torch.from_numpy(np.where(known[:, None], moved, 0).astype(np.float32))
         out.machine_made[row] = self.folders[which].machine_made
         out.landmark_weights[row] = torch.from_numpy(known.astype(np.float32) * self.folders[which].weight)
+        out.blink[row] = torch.from_numpy(blink)
+        out.blink_weights[row] = torch.from_numpy(blink_known.astype(np.float32) * self.folders[which].weight)
 
     def _head_pose(self, out: Batch, row: int, random: np.random.Generator) -> None:
         assert self.head_poses is not None

@@ -20,8 +20,8 @@ from torch import Tensor
 from .augment import crop_from_canvas, ideal_square
 from .data import Packed
 from .head_pose import pointing_photographs, pose_figures
-from .losses import Teacher
 from .model import FaceModel, FaceOutput
+from .objective import Teacher
 from .photographs import Annotated, camera_from_landmarks
 
 WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucker")

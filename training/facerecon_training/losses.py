@@ -1,41 +1,38 @@
-"""Outputs and truth -> loss terms. Pure functions of tensors; the sum of the weighted terms trains the FaceModel."""
+"""Outputs and truth -> loss terms, pure functions of tensors. `objective.face_loss` weighs them and adds them up."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
+from facerecon_rt.align import CROP_CENTRE_MM
 from facerecon_rt.template import load_template
 from torch import Tensor
 from torch.nn import functional
 
-from .data import Batch
-from .model import EYE_DISTANCE_MM, FaceCodes, FaceOutput, project
-from .morphable import MorphableFace
-from .photometric import SkinModel, photometric_loss
+from .model import project
 
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
     """Factors of the terms of `face_loss`."""
 
-    shape: float = 0.1
+    shape: float = 0.2
     """Per mm^2 of squared vertex distance, neutral, on rendered faces."""
     vertices: float = 0.05
     """The same with expression."""
     unseen_share: float = 0.02
     """Of shifts, turns and growth in the two terms above."""
-    expression: float = 20.0
+    expression: float = 30.0
     rotation: float = 4.0
     """Per radian, on rendered faces."""
-    direction: float = 2.0
+    direction: float = 4.0
     """Per radian, on photographs whose head direction is nominally known."""
     projection: float = 10.0
     """Per eye distance of projected-vertex error, on rendered faces."""
     landmarks: float = 30.0
     """Per eye distance of landmark error, on photographs."""
-    rendered_landmarks: float = 3.0
+    rendered_landmarks: float = 5.0
     """The same on rendered faces, whose jaw points lie on the true visible contour."""
     geometry: float = 10.0
     """Per eye distance of the error of landmark vertices and of the jaw's visible contour, on photographs."""
@@ -51,9 +48,13 @@ class LossWeights:
     """Per squared mean brightness of colour error, on photographs; 0 leaves the term out, and its time."""
     skin_prior: float = 0.01
     """Mean square of the skin code, on photographs, when there is a photometric term."""
-    teacher: float = 0.0
-    """Per eye distance between a photograph's landmarks and the running average's, seen in a mirror; 0 leaves the
-    average's look out, and its time."""
+    teacher: float = 5.0
+    """Per eye distance between the landmarks of a photograph that no person annotated and the running average's, seen
+    in a mirror; 0 leaves the average's look out, and its time."""
+    blink: float = 4.0
+    """Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are closed."""
+    person: float = 0.5
+    """Cross-entropy of finding the other picture of a person among all pairs of the batch, by neutral shape."""
     symmetry: float = 0.02
     """Per mm^2 of mean squared asymmetry of the neutral face, on photographs."""
     consistency: float = 0.3
@@ -68,6 +69,8 @@ LID_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46))
 LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
 AGREEMENT = 0.06
 """Eye distances between a machine's landmark and the running average's at which its weight is halved."""
+SAME_PERSON_MM = 0.7
+"""Distance between two neutral shapes, RMS over vertices, by which `person_loss` tells people apart."""
 HALF_TRUST_ERROR = 0.12
 """Mean landmark error, in eye distances, at which the confidence of a face is a half."""
 
@@ -246,6 +249,22 @@ def shared_shapes(shape: Tensor, vertices: Tensor) -> Tensor:
     return mean + (vertices - shape)
 
 
+def person_loss(shape: Tensor) -> Tensor:
+    """(2 P, V, 3) mm neutral faces, pairs of one person next to each other -> (2 P,) cross-entropy of finding a face's
+    pair among all others by squared distance (InfoNCE, van den Oord et al. 2018; shapes of one person nearer than those
+    of two: RingNet, Sanyal et al., CVPR 2019). Nothing to find in fewer than two pairs.
+    """
+    if len(shape) < 4:
+        return shape.new_zeros(0)
+    flat = shape.flatten(1)
+    flat = flat - flat.mean(0)
+    squared = torch.cdist(flat, flat, compute_mode="use_mm_for_euclid_dist") ** 2 / shape.shape[1]
+    itself = torch.eye(len(shape), dtype=torch.bool, device=shape.device)
+    likeness = (-squared / (2 * SAME_PERSON_MM**2)).masked_fill(itself, -torch.inf)
+    pair = torch.arange(len(shape), device=shape.device) ^ 1
+    return functional.cross_entropy(likeness, pair, reduction="none")
+
+
 def confidence_target(error: Tensor) -> Tensor:
     """(N,) mean landmark error in eye distances -> (N,) what the confidence of this face should be: 1 without error, a
     half at HALF_TRUST_ERROR. `error_of_confidence` is its inverse."""
@@ -262,139 +281,8 @@ def mean_or_zero(values: Tensor) -> Tensor:
     return values.sum() / max(values.numel(), 1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Teacher:
-    """The morphable face as tensors: true geometry from known weights."""
-
-    mean: Tensor
-    """(V * 3,) mm"""
-    identity: Tensor
-    """(100, V * 3)"""
-    expression: Tensor
-    """(53, V * 3)"""
-    unseen: Tensor
-    """(7, V * 3) orthonormal, of `unseen_directions`."""
-    skin: SkinModel | None = None
-    """For the photometric term."""
-
-    @classmethod
-    def from_face(
-        cls, face: MorphableFace, device: torch.device | str = "cpu", skin: SkinModel | None = None
-    ) -> Teacher:
-        """The morphable face on a device."""
-        mean, identity, expression = (
-            torch.from_numpy(array).to(device) for array in (face.mean, face.identity, face.expression)
-        )
-        return cls(mean.flatten(), identity.flatten(1), expression.flatten(1), unseen_directions(mean.flatten()), skin)
-
-    def true_geometry(self, identity: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 100), (N, 53) -> shape and vertices, (N, V, 3) mm each."""
-        shape = self.mean + identity @ self.identity
-        vertices = shape + expression @ self.expression
-        size = (len(identity), len(self.mean) // 3, 3)
-        return shape.reshape(size), vertices.reshape(size)
-
-
 def teacher_trust(pseudo: Tensor, true: Tensor, weights: Tensor, eye: float) -> Tensor:
     """Landmarks as the running average sees them (N, 68, 2), as a machine annotated them, and weights (N, 68) ->
     weights that fall where the two disagree: halved at AGREEMENT (Cauchy's weight)."""
     distance = (pseudo - true).norm(dim=2) / eye
     return weights / (1 + (distance / AGREEMENT) ** 2)
-
-
-def face_loss(
-    output: FaceOutput,
-    codes: FaceCodes,
-    batch: Batch,
-    pairs: int,
-    teacher: Teacher,
-    weights: LossWeights,
-    skin_code: Tensor | None = None,
-    pseudo: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Everything a batch teaches -> the loss and its terms (weighted, detached), by name.
-
-    `skin_code` (N, SKIN_CODE) is for the photometric term, `pseudo` (N, 68, 2) the landmarks that the running average
-    of the weights sees: labels for photographs whose own are machine-made or missing.
-    """
-    eye = EYE_DISTANCE_MM * batch.image.shape[-1] / CROP_SIDE_MM
-    rendered, face = batch.rendered, batch.is_face > 0
-    directed = batch.direction.abs().sum(1) > 0
-    photograph = face & ~rendered & ~directed
-    true_shape, true_vertices = teacher.true_geometry(batch.identity[rendered], batch.expression[rendered])
-    camera, true_camera = output.crop_from_head[rendered], batch.crop_from_head[rendered]
-    vertices = output.vertices[rendered]
-    photographs = FaceOutput(*(tensor[photograph] for tensor in output))
-    true, trust = batch.landmarks[photograph], batch.landmark_weights[photograph]
-    extra: dict[str, Tensor] = {}
-    if pseudo is not None:
-        machine = batch.machine_made[photograph]
-        trust = torch.where(machine[:, None], teacher_trust(pseudo[photograph], true, trust, eye), trust)
-        everywhere = torch.ones_like(trust)
-        extra["teacher"] = weights.teacher * mean_or_zero(
-            landmark_loss(photographs.landmarks, pseudo[photograph], everywhere, weights.jaw, eye)
-        )
-    if skin_code is not None and teacher.skin is not None:
-        error = photometric_loss(
-            batch.image[photograph].float(),
-            photographs.vertices,
-            photographs.crop_from_head,
-            teacher.skin.albedo(skin_code[photograph]),
-        )
-        extra["photometric"] = weights.photometric * mean_or_zero(error)
-        extra["skin_prior"] = weights.skin_prior * mean_or_zero((skin_code[photograph] ** 2).mean(1))
-    contour, _ = contour_points(true_vertices, true_camera)
-    chosen = torch.from_numpy(load_template().landmarks[17:]).long().to(true_vertices.device)
-    rendered_true = torch.cat([contour, project(true_camera, true_vertices[:, chosen])[:, :, :2]], 1)
-    landmark = landmark_loss(photographs.landmarks, true, trust, weights.jaw, eye)
-    rendered_landmark = landmark_loss(
-        output.landmarks[rendered], rendered_true, torch.ones_like(rendered_true[:, :, 0]), weights.jaw, eye
-    )
-    geometry = geometry_loss(
-        photographs.vertices, photographs.crop_from_head, true, trust, weights.jaw, weights.jaw_tangent, eye
-    )
-    paired = torch.zeros_like(photograph)
-    paired[: 2 * pairs] = photograph[: 2 * pairs]
-    of_sets = geometry_loss(
-        shared_shapes(output.shape[paired], output.vertices[paired]),
-        output.crop_from_head[paired],
-        batch.landmarks[paired],
-        batch.landmark_weights[paired],
-        weights.jaw,
-        weights.jaw_tangent,
-        eye,
-    )
-    trusted = batch.is_face.clone()
-    trusted[photograph] = confidence_target(landmark_loss(photographs.landmarks, true, (trust > 0).to(trust), 0.0, eye))
-    trusted[rendered] = confidence_target(rendered_landmark)
-    terms = {
-        "reconstruction": reconstruction_loss(
-            output.shape[rendered],
-            true_shape,
-            codes.features[: 2 * pairs : 2],
-            codes.features[1 : 2 * pairs : 2],
-            codes.shape_code[photograph],
-            teacher.unseen,
-            weights,
-        ),
-        "vertices": weights.vertices
-        * mean_or_zero(shape_loss(vertices, true_vertices, teacher.unseen, weights.unseen_share)),
-        "expression": weights.expression
-        * mean_or_zero(expression_loss(codes.expression_logit[rendered], batch.expression[rendered])),
-        "rotation": weights.rotation * mean_or_zero(rotation_loss(camera, true_camera)),
-        "direction": weights.direction
-        * mean_or_zero(direction_loss(output.crop_from_head[directed], batch.direction[directed])),
-        "projection": weights.projection
-        * mean_or_zero(projection_loss(camera, vertices[:, ::20], true_camera, true_vertices[:, ::20], eye)),
-        "landmarks": weights.landmarks * mean_or_zero(landmark),
-        "rendered_landmarks": weights.rendered_landmarks * mean_or_zero(rendered_landmark),
-        "geometry": weights.geometry * mean_or_zero(geometry),
-        "image_set": weights.image_set * mean_or_zero(of_sets),
-        "openings": weights.openings * mean_or_zero(opening_loss(codes.vertex_landmarks[photograph], true, trust, eye)),
-        "symmetry": weights.symmetry * mean_or_zero(symmetry_loss(photographs.shape)),
-        "expression_prior": weights.expression_prior * mean_or_zero(photographs.expression),
-        "confidence": weights.confidence
-        * functional.binary_cross_entropy_with_logits(codes.confidence_logit[~directed], trusted[~directed]),
-        **extra,
-    }
-    return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}

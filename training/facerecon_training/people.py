@@ -37,6 +37,8 @@ VIEWS_PER_PERSON = 4
 HELD_OUT_VIEWS = 10
 """Of people not trained on: enough for sets of ten."""
 _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
+_BLINKS = [_INDEX["eyeBlink_L"], _INDEX["eyeBlink_R"]]
+_LIDS = [i for name, i in _INDEX.items() if name.startswith(("eyeSquint", "eyeWide", "eyeLookDown", "eyeLookUp"))]
 
 
 def read_panoramas(folder: Path) -> list[np.ndarray]:
@@ -64,7 +66,7 @@ def random_identity(random: np.random.Generator) -> Floats:
 
 def random_expression(random: np.random.Generator) -> Floats:
     """(53,) 0..1: a few random blendshapes, mostly the same on both sides, and the common ones (jaw, blink, smile,
-    gaze) on top."""
+    gaze) on top. One face in four has its eyes closed, as far as lids go: what photographs show too rarely to learn."""
     weights = np.zeros(len(BLENDSHAPES), np.float32)
     kind = random.random()
     if kind < 0.1:
@@ -78,8 +80,10 @@ def random_expression(random: np.random.Generator) -> Floats:
         weights[chosen] = random.beta(1.0, 3.0, int(chosen.sum()))
     if random.random() < 0.45:
         weights[_INDEX["jawOpen"]] = random.beta(1.0, 2.2)
-    if random.random() < 0.25:
-        weights[[_INDEX["eyeBlink_L"], _INDEX["eyeBlink_R"]]] = random.choice([1.0, random.uniform(0, 1)])
+    lids = random.random()
+    if lids < 0.35:
+        weights[_LIDS] = 0.0  # nothing else lowers or raises them
+        weights[_BLINKS] = random.uniform(0.85, 1.0) if lids < 0.22 else random.uniform(0, 1)
     if random.random() < 0.35:
         weights[[_INDEX["mouthSmile_L"], _INDEX["mouthSmile_R"]]] = random.uniform(0, 1)
     if random.random() < 0.75:

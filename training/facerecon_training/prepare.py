@@ -57,7 +57,7 @@ class PrepareConfig:
     out: Path
     photographs: tuple[str, ...] = ()
     """Folders under data/faces to train on; none named: all but those whose names end in -test."""
-    people: int = 4000
+    people: int = 8000
     """Rendered people, four views each."""
     held_out_people: int = 100
     """Ten views each."""

@@ -25,9 +25,9 @@ from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_wei
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
 from .evaluate import evaluate_landmarks, evaluate_people
-from .losses import Teacher, face_loss
 from .model import FaceModel
 from .morphable import MorphableFace
+from .objective import Teacher, face_loss, is_taught
 from .photographs import annotated_photographs
 from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
@@ -134,7 +134,7 @@ def train(config: TrainConfig) -> Path:
             image = batch.image.float().contiguous(memory_format=torch.channels_last)
             output, codes = model.with_codes(image)
             skin_code = skin_head(codes.motion) if skin is not None else None
-            pseudo = mirrored_landmarks(average, image) if config.loss.teacher else None
+            pseudo = mirrored_landmarks(average, image, is_taught(batch)) if config.loss.teacher else None
             loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, pseudo)
             if not torch.isfinite(loss):
                 raise FaceReconError(f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate")
@@ -170,12 +170,14 @@ def train(config: TrainConfig) -> Path:
 
 
 @torch.no_grad()
-def mirrored_landmarks(model: FaceModel, image: Tensor) -> Tensor:
-    """(N, 3, S, S) -> (N, 68, 2) landmarks, crop pixels, of the pictures seen in a mirror and turned back: what a mean
-    teacher says (Tarvainen and Valpola, NeurIPS 2017), made independent by the flip."""
-    points = model(image.flip(3).contiguous(memory_format=torch.channels_last)).landmarks[:, IBUG_MIRROR, :2]
+def mirrored_landmarks(model: FaceModel, image: Tensor, rows: Tensor) -> Tensor:
+    """(N, 3, S, S) and (N,) bool -> (N, 68, 2) landmarks, crop pixels, of these pictures seen in a mirror and turned
+    back, 0 of others: what a mean teacher says (Tarvainen and Valpola, NeurIPS 2017), made independent by the flip."""
+    seen = image.new_zeros(len(image), 68, 2)
+    points = model(image[rows].flip(3).contiguous(memory_format=torch.channels_last)).landmarks[:, IBUG_MIRROR, :2]
     points[:, :, 0] = image.shape[3] - 1 - points[:, :, 0]
-    return points
+    seen[rows] = points
+    return seen
 
 
 def leave_interrupts(worker: int) -> None:

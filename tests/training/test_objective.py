@@ -1,0 +1,167 @@
+"""What each kind of picture teaches, and what it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from facerecon_rt.template import load_template
+from facerecon_training.data import Batch
+from facerecon_training.eyes import BLINK
+from facerecon_training.losses import LossWeights
+from facerecon_training.model import FaceModel, ModelConfig, project
+from facerecon_training.morphable import MorphableFace
+from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
+from facerecon_training.photometric import SKIN_CODE, SkinModel
+from facerecon_training.render import camera_for_crop
+
+RENDERED_TERMS = {"vertices", "expression", "rotation", "projection", "rendered_landmarks"}
+DIRECTION_TERMS = {"direction"}
+PHOTOGRAPH_TERMS = {"landmarks", "geometry", "image_set", "openings", "blink", "symmetry", "expression_prior"}
+PERSON_TERMS = {"person"}
+"""Takes two pairs."""
+
+
+def test_a_teacher_adds_modes_and_blendshapes(ball_face: MorphableFace) -> None:
+    teacher = Teacher.from_face(ball_face)
+    identity, expression = torch.zeros(2, 100), torch.zeros(2, 53)
+    identity[1, 3], expression[1, 26] = 2.0, 0.5
+    shape, vertices = teacher.true_geometry(identity, expression)
+    np.testing.assert_allclose(shape[0].numpy(), ball_face.mean, atol=1e-5)
+    np.testing.assert_allclose(shape[1].numpy(), ball_face.mean + 2 * ball_face.identity[3], atol=1e-4)
+    np.testing.assert_allclose((vertices - shape)[1].numpy(), 0.5 * ball_face.expression[26], atol=1e-4)
+
+
+def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
+    n = len(rendered)
+    generator = torch.Generator().manual_seed(0)
+    return Batch(
+        torch.randint(0, 256, (n, 3, 64, 64), dtype=torch.uint8, generator=generator),
+        torch.rand(n, 68, 2, generator=generator) * 64,
+        torch.ones(n, 68),
+        torch.tensor(rendered),
+        torch.randn(n, 100, generator=generator),
+        torch.rand(n, 53, generator=generator),
+        torch.from_numpy(camera_for_crop(0, 20, 5, 64, 60)).repeat(n, 1, 1),
+        torch.tensor(is_face),
+        torch.zeros(n, dtype=torch.bool),
+        torch.zeros(n, 3),
+        torch.ones(n, 2),
+        torch.ones(n, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rendered", "is_face", "silent"),
+    [
+        ([True, True, True, True], [1.0, 1, 1, 1], PHOTOGRAPH_TERMS),
+        ([False, False, False, False], [1.0, 1, 1, 1], RENDERED_TERMS),
+        ([False, False, False, False], [0.0, 0, 0, 0], RENDERED_TERMS | PHOTOGRAPH_TERMS),
+    ],
+)
+def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
+    ball_face: MorphableFace, rendered: list[bool], is_face: list[float], silent: set[str]
+) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).train()
+    with torch.no_grad():
+        model.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
+    batch = batch_of(rendered, is_face)
+    output, codes = model.with_codes(batch.image.float())
+    loss, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
+    assert {name for name, term in terms.items() if term == 0} == silent | DIRECTION_TERMS | PERSON_TERMS
+    assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_a_face_of_known_direction_teaches_that_alone(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([False] * 4, [1.0] * 4)._replace(direction=torch.tensor([[0.0, 0.6, -0.8]]).repeat(4, 1))
+    output, codes = model.with_codes(batch.image.float())
+    _, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
+    assert {name for name, term in terms.items() if term > 0} == {"direction", "reconstruction"}
+
+
+def test_blinks_are_taught_where_they_are_known(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    known = torch.tensor([[1.0, 0.5], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    batch = batch_of([False] * 4, [1.0] * 4)._replace(blink_weights=known)
+    output, codes = model.with_codes(batch.image.float())
+    weights = LossWeights(blink=3)
+    _, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), weights)
+    # Divergence from a closed eye: minus the logarithm of the predicted weight.
+    divergence = -torch.log(output.expression[0, list(BLINK)])
+    expected = 3 * (divergence[0] + 0.5 * divergence[1]) / 8
+    torch.testing.assert_close(terms["blink"], expected.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_two_pairs_are_told_apart(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([True] * 4, [1.0] * 4)
+    output, codes = model.with_codes(batch.image.float())
+    _, terms = face_loss(output, codes, batch, 2, Teacher.from_face(ball_face), LossWeights())
+    assert terms["person"].item() > 0
+
+
+def test_the_running_average_is_asked_where_no_person_annotated() -> None:
+    batch = batch_of([False] * 3, [1.0] * 3)._replace(
+        machine_made=torch.tensor([True, False, False]),
+        direction=torch.tensor([[0.0, 0, 0], [0.0, 0, -1], [0.0, 0, 0]]),
+    )
+    assert is_taught(batch).tolist() == [True, True, False]
+
+
+def test_rendered_landmarks_are_known_from_vertices(ball_face: MorphableFace) -> None:
+    batch = batch_of([True, False], [1.0, 1.0])
+    known = known_of(batch, Teacher.from_face(ball_face))
+    chosen = torch.from_numpy(load_template().landmarks[17:]).long()
+    expected = project(batch.crop_from_head[:1], known.vertices[:, chosen])[0, :, :2]
+    torch.testing.assert_close(known.landmarks[0, 17:], expected)
+    torch.testing.assert_close(known.landmarks[1], batch.landmarks[1])
+    assert known.photograph.tolist() == [False, True]
+
+
+def test_skin_and_the_running_average_add_their_terms(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    with torch.no_grad():
+        model.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
+    batch = batch_of([True, True, False, False], [1.0, 1, 1, 1])._replace(
+        machine_made=torch.tensor([False] * 3 + [True])
+    )
+    output, codes = model.with_codes(batch.image.float())
+    vertices = 3 * len(ball_face.mean)
+    skin = SkinModel(torch.ones(vertices), torch.zeros(SKIN_CODE, vertices))
+    teacher, weights = Teacher.from_face(ball_face, skin=skin), LossWeights(photometric=2, skin_prior=0.5, teacher=3)
+    code = torch.full((4, SKIN_CODE), 2.0)
+    _, plain = face_loss(output, codes, batch, 1, teacher, weights)
+    agreeing = output.landmarks[:, :, :2].detach()
+    _, terms = face_loss(output, codes, batch, 1, teacher, weights, code, agreeing)
+    assert set(terms) - set(plain) == {"photometric", "skin_prior", "teacher"}
+    assert terms["skin_prior"].item() == pytest.approx(0.5 * 4)
+    assert terms["teacher"].item() == pytest.approx(0, abs=1e-5)
+    assert terms["photometric"].item() > 0
+    # The machine's landmarks, far from what the average sees, lose their weight; the hand-checked ones keep theirs.
+    assert terms["landmarks"] < plain["landmarks"]
+
+
+def test_weights_scale_their_terms(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([True, True, False, False], [1.0, 1, 1, 0])
+    output, codes = model.with_codes(batch.image.float())
+    teacher, weights = Teacher.from_face(ball_face), LossWeights()
+    _, terms = face_loss(output, codes, batch, 1, teacher, weights)
+    doubled = replace(weights, landmarks=2 * weights.landmarks, rotation=0)
+    _, changed = face_loss(output, codes, batch, 1, teacher, doubled)
+    torch.testing.assert_close(changed["landmarks"], 2 * terms["landmarks"])
+    assert changed["rotation"] == 0
+    torch.testing.assert_close(changed["projection"], terms["projection"])

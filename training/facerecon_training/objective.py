@@ -1,0 +1,255 @@
+"""Outputs and a batch -> the loss: what is known of each picture decides which terms it adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from facerecon_rt.align import CROP_SIDE_MM
+from facerecon_rt.template import load_template
+from torch import Tensor
+from torch.nn import functional
+
+from .data import Batch
+from .eyes import BLINK
+from .losses import (
+    LossWeights,
+    confidence_target,
+    contour_points,
+    direction_loss,
+    expression_loss,
+    geometry_loss,
+    landmark_loss,
+    mean_or_zero,
+    opening_loss,
+    person_loss,
+    projection_loss,
+    reconstruction_loss,
+    rotation_loss,
+    shape_loss,
+    shared_shapes,
+    symmetry_loss,
+    teacher_trust,
+    unseen_directions,
+)
+from .model import EYE_DISTANCE_MM, FaceCodes, FaceOutput, project
+from .morphable import MorphableFace
+from .photometric import SkinModel, photometric_loss
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Teacher:
+    """The morphable face as tensors: true geometry from known weights."""
+
+    mean: Tensor
+    """(V * 3,) mm"""
+    identity: Tensor
+    """(100, V * 3)"""
+    expression: Tensor
+    """(53, V * 3)"""
+    unseen: Tensor
+    """(7, V * 3) orthonormal, of `unseen_directions`."""
+    skin: SkinModel | None = None
+    """For the photometric term."""
+
+    @classmethod
+    def from_face(
+        cls, face: MorphableFace, device: torch.device | str = "cpu", skin: SkinModel | None = None
+    ) -> Teacher:
+        """The morphable face on a device."""
+        mean, identity, expression = (
+            torch.from_numpy(array).to(device) for array in (face.mean, face.identity, face.expression)
+        )
+        return cls(mean.flatten(), identity.flatten(1), expression.flatten(1), unseen_directions(mean.flatten()), skin)
+
+    def true_geometry(self, identity: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 100), (N, 53) -> shape and vertices, (N, V, 3) mm each."""
+        shape = self.mean + identity @ self.identity
+        vertices = shape + expression @ self.expression
+        size = (len(identity), len(self.mean) // 3, 3)
+        return shape.reshape(size), vertices.reshape(size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known of a batch of N pictures, R of them rendered, P photographs with landmarks."""
+
+    rendered: Tensor
+    """(N,) bool"""
+    photograph: Tensor
+    """(N,) bool: annotated photographs."""
+    directed: Tensor
+    """(N,) bool: photographs of which the head's direction alone is known."""
+    landmarks: Tensor
+    """(N, 68, 2) crop pixels: annotated, or of rendered vertices and visible jaw contours; 0 where the trust is 0."""
+    trust: Tensor
+    """(N, 68) weights of the landmarks."""
+    shape: Tensor
+    """(R, V, 3) mm"""
+    vertices: Tensor
+    """(R, V, 3) mm"""
+    eye: float
+    """Distance of the outer eye corners, crop pixels, that errors are measured in."""
+
+
+def known_of(batch: Batch, teacher: Teacher, pseudo: Tensor | None = None) -> Known:
+    """A batch, and (N, 68, 2) landmarks as the running average sees them, if it looked -> what is known.
+
+    Machine-made landmarks lose trust where the running average disagrees.
+    """
+    eye = EYE_DISTANCE_MM * batch.image.shape[-1] / CROP_SIDE_MM
+    directed = batch.direction.abs().sum(1) > 0
+    photograph = (batch.is_face > 0) & ~batch.rendered & ~directed
+    camera = batch.crop_from_head[batch.rendered]
+    shape, vertices = teacher.true_geometry(batch.identity[batch.rendered], batch.expression[batch.rendered])
+    inner = torch.from_numpy(load_template().landmarks[17:]).long().to(vertices.device)
+    contour, _ = contour_points(vertices, camera)
+    landmarks, trust = batch.landmarks.clone(), batch.landmark_weights.clone()
+    landmarks[batch.rendered] = torch.cat([contour, project(camera, vertices[:, inner])[:, :, :2]], 1)
+    trust[batch.rendered] = 1.0
+    if pseudo is not None:
+        machine = (batch.machine_made & photograph)[:, None]
+        trust = torch.where(machine, teacher_trust(pseudo, landmarks, trust, eye), trust)
+    return Known(batch.rendered, photograph, directed, landmarks, trust, shape, vertices, eye)
+
+
+def is_taught(batch: Batch) -> Tensor:
+    """(N,) bool: pictures for which the running average's landmarks are wanted: annotated by a machine, or not at
+    all."""
+    return batch.machine_made | (batch.direction.abs().sum(1) > 0)
+
+
+def face_loss(
+    output: FaceOutput,
+    codes: FaceCodes,
+    batch: Batch,
+    pairs: int,
+    teacher: Teacher,
+    weights: LossWeights,
+    skin_code: Tensor | None = None,
+    pseudo: Tensor | None = None,
+) -> tuple[Tensor, Terms]:
+    """Everything a batch teaches -> the loss and its terms (weighted, detached), by name.
+
+    `skin_code` (N, SKIN_CODE) is for the photometric term. `pseudo` (N, 68, 2) are the landmarks that the running
+    average of the weights sees in the pictures that `is_taught` names.
+    """
+    known = known_of(batch, teacher, pseudo)
+    terms = {
+        "reconstruction": reconstruction_term(output, codes, known, pairs, teacher, weights),
+        **landmark_terms(output, known, pseudo if pseudo is None else (is_taught(batch), pseudo), weights),
+        **rendered_terms(output, codes, batch, known, teacher, weights),
+        **photograph_terms(output, codes, batch, known, weights),
+        **pair_terms(output, known, pairs, weights),
+        "direction": weights.direction
+        * mean_or_zero(direction_loss(output.crop_from_head[known.directed], batch.direction[known.directed])),
+        "confidence": weights.confidence * confidence_term(output, codes, batch, known),
+    }
+    if skin_code is not None and teacher.skin is not None:
+        code, image = skin_code[known.photograph], batch.image[known.photograph].float()
+        vertices, camera = output.vertices[known.photograph], output.crop_from_head[known.photograph]
+        colour = photometric_loss(image, vertices, camera, teacher.skin.albedo(code))
+        terms["photometric"] = weights.photometric * mean_or_zero(colour)
+        terms["skin_prior"] = weights.skin_prior * mean_or_zero((code**2).mean(1))
+    return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
+
+
+def reconstruction_term(
+    output: FaceOutput, codes: FaceCodes, known: Known, pairs: int, teacher: Teacher, weights: LossWeights
+) -> Tensor:
+    """The basic loss: shapes of rendered faces, equal features in pairs, the prior on photographed faces."""
+    return reconstruction_loss(
+        output.shape[known.rendered],
+        known.shape,
+        codes.features[: 2 * pairs : 2],
+        codes.features[1 : 2 * pairs : 2],
+        codes.shape_code[known.photograph],
+        teacher.unseen,
+        weights,
+    )
+
+
+def landmark_terms(
+    output: FaceOutput, known: Known, taught: tuple[Tensor, Tensor] | None, weights: LossWeights
+) -> Terms:
+    """The landmark output against annotations, rendered faces and, where `taught` (N,) bool, what the running average
+    sees (N, 68, 2)."""
+    error = landmark_loss(output.landmarks, known.landmarks, known.trust, weights.jaw, known.eye)
+    terms = {
+        "landmarks": weights.landmarks * mean_or_zero(error[known.photograph]),
+        "rendered_landmarks": weights.rendered_landmarks * mean_or_zero(error[known.rendered]),
+    }
+    if taught is not None:
+        rows, pseudo = taught
+        everywhere = torch.ones_like(known.trust[rows])
+        distance = landmark_loss(output.landmarks[rows], pseudo[rows], everywhere, weights.jaw, known.eye)
+        terms["teacher"] = weights.teacher * mean_or_zero(distance)
+    return terms
+
+
+def rendered_terms(
+    output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known, teacher: Teacher, weights: LossWeights
+) -> Terms:
+    """What rendered faces teach beside shape and landmarks: expression, rotation, and where every vertex is."""
+    rows = known.rendered
+    vertices, camera, true_camera = output.vertices[rows], output.crop_from_head[rows], batch.crop_from_head[rows]
+    off = shape_loss(vertices, known.vertices, teacher.unseen, weights.unseen_share)
+    seen = projection_loss(camera, vertices[:, ::20], true_camera, known.vertices[:, ::20], known.eye)
+    expression = expression_loss(codes.expression_logit[rows], batch.expression[rows])
+    return {
+        "vertices": weights.vertices * mean_or_zero(off),
+        "expression": weights.expression * mean_or_zero(expression),
+        "rotation": weights.rotation * mean_or_zero(rotation_loss(camera, true_camera)),
+        "projection": weights.projection * mean_or_zero(seen),
+    }
+
+
+def photograph_terms(output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known, weights: LossWeights) -> Terms:
+    """What annotated photographs teach beside their landmarks: geometry that fits them, lids and lips, and that faces
+    are mostly symmetric and at rest."""
+    rows = known.photograph
+    true, trust = known.landmarks[rows], known.trust[rows]
+    vertices, camera = output.vertices[rows], output.crop_from_head[rows]
+    geometry = geometry_loss(vertices, camera, true, trust, weights.jaw, weights.jaw_tangent, known.eye)
+    openings = opening_loss(codes.vertex_landmarks[rows], true, trust, known.eye)
+    lids = codes.expression_logit[rows][:, BLINK].reshape(-1, 1)
+    blink = expression_loss(lids, batch.blink[rows].reshape(-1, 1)) * batch.blink_weights[rows].flatten()
+    return {
+        "geometry": weights.geometry * mean_or_zero(geometry),
+        "openings": weights.openings * mean_or_zero(openings),
+        "blink": weights.blink * mean_or_zero(blink),
+        "symmetry": weights.symmetry * mean_or_zero(symmetry_loss(output.shape[rows])),
+        "expression_prior": weights.expression_prior * mean_or_zero(output.expression[rows]),
+    }
+
+
+def pair_terms(output: FaceOutput, known: Known, pairs: int, weights: LossWeights) -> Terms:
+    """What the pairs that come first in a batch teach: one shape explains both photographs of a person, and tells the
+    person from others."""
+    rows = known.photograph.clone()
+    rows[2 * pairs :] = False
+    shared = shared_shapes(output.shape[rows], output.vertices[rows])
+    of_sets = geometry_loss(
+        shared,
+        output.crop_from_head[rows],
+        known.landmarks[rows],
+        known.trust[rows],
+        weights.jaw,
+        weights.jaw_tangent,
+        known.eye,
+    )
+    return {
+        "image_set": weights.image_set * mean_or_zero(of_sets),
+        "person": weights.person * mean_or_zero(person_loss(output.shape[: 2 * pairs])),
+    }
+
+
+def confidence_term(output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known) -> Tensor:
+    """Cross-entropy of the confidence with what the error of the inner landmarks makes it; 0 where there is no face.
+    Faces without known landmarks are left out."""
+    error = landmark_loss(output.landmarks, known.landmarks, (known.trust > 0).to(known.trust), 0.0, known.eye)
+    target = batch.is_face * confidence_target(error)
+    kept = ~known.directed
+    return functional.binary_cross_entropy_with_logits(codes.confidence_logit[kept], target[kept])
