@@ -22,6 +22,11 @@ MERGED = 0.5
 JUMP_SIDES = 0.25
 JUMP_DEG = 25.0
 """A face that moves this far (crop sides) or turns this much between two frames may be something else: look again."""
+STILL_SIDES = 0.02
+STILL_SCALE = 0.02
+STILL_RADIANS = 0.03
+"""A square that moves less than this (in sides, of its side, in roll) stays where it was: sensor noise that moved the
+crop would come back as noise of everything seen in it."""
 MEMORY = 300.0
 """Frames' worth of weight after which old frames are forgotten."""
 
@@ -89,6 +94,8 @@ class Track:
         Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
         """
         square = square_from_camera(face.frame_from_head)
+        if self.seen and not self.missed and still(self._square, square):
+            square = self._square
         if self.seen and not self.missed:
             # Half of the last step: enough for a walk, and no overshoot when a head stops.
             self._motion = (0.5 * (square.x - self._square.x), 0.5 * (square.y - self._square.y))
@@ -101,6 +108,13 @@ class Track:
         shape, spread = self._shape.add(face.shape, face.confidence)
         vertices = shape + (face.vertices - face.shape)
         return replace(face, track=self.number, shape=shape, vertices=vertices, spread_mm=spread)
+
+
+def still(before: Square, now: Square) -> bool:
+    """Does a head stay so nearly in place that it is as well seen from where it was looked at before?"""
+    way = math.hypot(now.x - before.x, now.y - before.y) / before.side
+    roll = math.remainder(now.roll - before.roll, 2 * math.pi)
+    return way < STILL_SIDES and abs(math.log(now.side / before.side)) < STILL_SCALE and abs(roll) < STILL_RADIANS
 
 
 def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int, Square]]:

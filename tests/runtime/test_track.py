@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
-from facerecon_rt.track import MEMORY, ShapeAverage, Track, Tracker, drifted, unknown
+from facerecon_rt.track import MEMORY, STILL_SCALE, STILL_SIDES, ShapeAverage, Track, Tracker, drifted, still, unknown
 from facerecon_rt.types import Face
 
 MakeFace = Callable[..., Face]
@@ -46,6 +46,37 @@ def nobody() -> Face:
 
 def numbers(faces: Sequence[Face]) -> list[int | None]:
     return [face.track for face in faces]
+
+
+# Places
+
+
+def test_noise_does_not_move_the_place_and_a_step_does(ball_face: MakeFace) -> None:
+    track = Track(1, ball_face(100, 200))
+    track.update(ball_face(100, 200))
+    before = track.next_square()
+    for sign in (1, -1, 1):
+        track.update(ball_face(100 + sign * 0.8 * STILL_SIDES * SIDE, 200))
+        assert track.next_square() == before
+    track.update(ball_face(100 + 2 * STILL_SIDES * SIDE, 200))
+    assert track.next_square().x > before.x + 2 * STILL_SIDES * SIDE
+
+
+def test_a_slow_walk_is_followed_within_the_noise(ball_face: MakeFace) -> None:
+    track = Track(1, ball_face(100, 200))
+    for step in range(200):
+        x = 100 + 0.1 * STILL_SIDES * SIDE * step
+        assert abs(track.next_square().x - x) < 1.5 * STILL_SIDES * SIDE
+        track.update(ball_face(x, 200))
+
+
+def test_growing_and_leaning_are_no_noise() -> None:
+    square = Square(10, 20, 100, 0.1)
+    assert still(square, replace(square, side=100 * (1 + 0.9 * STILL_SCALE)))
+    assert not still(square, replace(square, side=100 * (1 + 1.2 * STILL_SCALE)))
+    assert not still(square, replace(square, roll=0.2))
+    # Half a turn either way is the same attitude.
+    assert still(replace(square, roll=3.14), replace(square, roll=-3.14))
 
 
 # Numbers
