@@ -1,4 +1,4 @@
-"""Weights and held-out data -> figures: landmark error, millimetres, degrees."""
+"""Weights and held-out data -> figures: landmark error, millimetres, degrees. A model is a FaceModel or an Ensemble."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from facerecon_rt.align import Square, align, compose, square_from_box, square_from_camera
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector
-from facerecon_rt.pose import euler_from_camera, rigid_align, rotation_angle_deg, split_camera
+from facerecon_rt.pose import euler_from_camera, rigid_align, rmse_mm, rotation_angle_deg, split_camera
 from facerecon_rt.sources import read_image
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .augment import crop_from_canvas, ideal_square
 from .data import Packed
 from .head_pose import pointing_photographs, pose_figures
-from .model import FaceModel, FaceOutput
+from .model import FaceOutput
 from .objective import Teacher
 from .photographs import Annotated, camera_from_landmarks
 
@@ -30,7 +30,7 @@ INNER_51 = list(range(17, 68))
 
 
 @torch.no_grad()
-def predict(model: FaceModel, crops: list[Image], batch: int = 64) -> FaceOutput:
+def predict(model: nn.Module, crops: list[Image], batch: int = 64) -> FaceOutput:
     """Crops (S, S, 3) uint8 BGR -> the six outputs, on the model's device, in evaluation mode."""
     device = next(model.parameters()).device
     training = model.training
@@ -91,7 +91,7 @@ class Seen:
         return np.asarray(np.nanmean(error, axis=1) / eyes, np.float32)
 
 
-def look_at(model: FaceModel, photographs: Iterable[Annotated]) -> Seen:
+def look_at(model: nn.Module, photographs: Iterable[Annotated]) -> Seen:
     """Photographs -> predictions from the true box: the crop is where the annotated landmarks say."""
     crops, matrices, truth, names = [], [], [], []
     for photograph in photographs:
@@ -104,43 +104,72 @@ def look_at(model: FaceModel, photographs: Iterable[Annotated]) -> Seen:
     return Seen(crops, np.stack(matrices), predict(model, crops), np.stack(truth), names)
 
 
-def evaluate_landmarks(model: FaceModel, photographs: Iterable[Annotated]) -> dict[str, float]:
+def evaluate_landmarks(model: nn.Module, photographs: Iterable[Annotated]) -> dict[str, float]:
     """NME from the true box."""
     seen = look_at(model, photographs)
     return {"photographs": float(len(seen.crops)), **landmark_figures(seen.landmarks, seen.truth)}
 
 
-def evaluate_people(model: FaceModel, packed: Path, limit: int | None = None) -> dict[str, float]:
-    """Held-out rendered faces: mm without any alignment, mm of the mean face's own error for scale, degrees, and how
-    different the shapes of different people come out."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenPeople:
+    """Rendered pictures whose geometry is known, and what a model sees in them. P pictures."""
+
+    output: FaceOutput
+    shape: Tensor
+    """(P, V, 3) mm, true."""
+    vertices: Tensor
+    """(P, V, 3) mm, true."""
+    expression: Tensor
+    """(P, 53), true."""
+    cameras: list[Floats]
+    """(3, 4) crop_from_head, true."""
+    person: NDArray[np.int64]
+    """(P,)"""
+    mean: Tensor
+    """(1, V, 3) mm: the mean face, for scale."""
+
+    @property
+    def rmse_mm(self) -> NDArray[np.float64]:
+        """(P,) RMSE of the neutral shape after rigid alignment."""
+        pairs = zip(self.output.shape.numpy(), self.shape.numpy(), strict=True)
+        return np.array([rmse_mm(predicted, true) for predicted, true in pairs])
+
+
+def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> SeenPeople:
+    """Held-out rendered faces, in all or so many of them, spread over people, from ideal crops."""
     people = Packed.read(packed)
     count = min(limit or len(people.images), len(people.images))
-    # Spread over people: every so many pictures.
     chosen = np.linspace(0, len(people.images) - 1, count).astype(int)
     crops, cameras = [], []
     for index in chosen:
-        crop, matrix = crop_from_canvas(
-            np.ascontiguousarray(people.images[index]), ideal_square(), model.config.input_size
-        )
+        canvas = np.ascontiguousarray(people.images[index])
+        crop, matrix = crop_from_canvas(canvas, ideal_square(), model.config.input_size)
         crops.append(crop)
         cameras.append(compose(matrix, people.labels["canvas_from_head"][index]))
-    output = predict(model, crops)
     teacher = read_teacher(packed.parent.parent)
-    identity = torch.from_numpy(people.labels["identity"][chosen])
-    expression = torch.from_numpy(people.labels["expression"][chosen])
+    identity, expression = (torch.from_numpy(people.labels[name][chosen]) for name in ("identity", "expression"))
     shape, vertices = teacher.true_geometry(identity, expression)
+    person = people.labels["person"][chosen].astype(np.int64)
     mean = teacher.mean.reshape(1, -1, 3)
-    angles = rotation_errors(output, cameras)
+    return SeenPeople(predict(model, crops), shape, vertices, expression, cameras, person, mean)
+
+
+def people_figures(seen: SeenPeople) -> dict[str, float]:
+    """mm without any alignment, after rigid alignment (RMSE) and after a similarity; the mean face's own errors for
+    scale; degrees; blendshapes; and how different the shapes of different people come out."""
+    output, mean = seen.output, seen.mean.expand_as(seen.shape)
     return {
-        "shape_mm": _distance(output.shape, shape),
-        "shape_mm_of_mean_face": _distance(mean.expand_as(shape), shape),
-        "shape_mm_aligned": _aligned_distance(output.shape, shape),
-        "shape_mm_aligned_of_mean_face": _aligned_distance(mean.expand_as(shape), shape),
-        "vertices_mm": _distance(output.vertices, vertices),
-        "rotation_deg": float(np.mean(angles)),
-        **{f"correlation_{name}": _correlation(output.expression, expression, name) for name in WATCHED},
-        "expression_mae": float((output.expression - expression).abs().mean()),
-        "shape_spread_ratio": float(output.shape.std(0).norm(dim=1).mean() / shape.std(0).norm(dim=1).mean()),
+        "shape_mm": _distance(output.shape, seen.shape),
+        "shape_mm_of_mean_face": _distance(mean, seen.shape),
+        "rmse_mm": float(seen.rmse_mm.mean()),
+        "rmse_mm_of_mean_face": float(np.mean([rmse_mm(seen.mean[0].numpy(), true) for true in seen.shape.numpy()])),
+        "shape_mm_aligned": _aligned_distance(output.shape, seen.shape),
+        "shape_mm_aligned_of_mean_face": _aligned_distance(mean, seen.shape),
+        "vertices_mm": _distance(output.vertices, seen.vertices),
+        "rotation_deg": float(np.mean(rotation_errors(output, seen.cameras))),
+        **{f"correlation_{name}": _correlation(output.expression, seen.expression, name) for name in WATCHED},
+        "expression_mae": float((output.expression - seen.expression).abs().mean()),
+        "shape_spread_ratio": float(output.shape.std(0).norm(dim=1).mean() / seen.shape.std(0).norm(dim=1).mean()),
         "confidence": float(output.confidence.mean()),
     }
 
@@ -185,7 +214,7 @@ def read_teacher(prepared: Path) -> Teacher:
     return Teacher.from_face(read_face(prepared))
 
 
-def look_twice(model: FaceModel, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
+def look_twice(model: nn.Module, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
     """Images and where their heads are -> outputs and cameras (frame_from_head), after a second look from where the
     first one saw the head, as the runtime takes it."""
     for _ in range(2):
@@ -199,7 +228,7 @@ def look_twice(model: FaceModel, images: list[Image], squares: list[Square]) -> 
     return output, cameras
 
 
-def evaluate_pose(model: FaceModel, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:
+def evaluate_pose(model: nn.Module, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:
     """Pointing'04 from detected boxes, two looks as the runtime takes: mean error of pan and tilt in degrees within
     +-60; of all people, and of those never trained on."""
     wanted = [p for p in pointing_photographs(folder) if max(abs(p.tilt), abs(p.pan)) <= 60]

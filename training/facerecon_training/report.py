@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,22 +14,26 @@ from facerecon_rt.align import align, square_from_box
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
-from facerecon_rt.pose import euler_from_camera, rmse_mm
+from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.sources import read_image
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
+from torch import nn
 
-from .augment import bad_square, crop_from_canvas, ideal_square
+from .augment import bad_square, crop_from_canvas
 from .backgrounds import background_files, random_patch, read_backgrounds
 from .consistency import auc, pair_figures, set_figures
-from .data import Packed
+from .ensemble import Ensemble
 from .evaluate import (
     Seen,
-    evaluate_people,
+    SeenPeople,
+    evaluate_landmarks,
     evaluate_pose,
     landmark_figures,
     look_at,
+    look_at_people,
     look_twice,
+    people_figures,
     predict,
     read_teacher,
     rotation_errors,
@@ -44,11 +49,15 @@ YAW_BINS = (0, 15, 30, 45, 60, 75, 90)
 AT_REST = [i for i, name in enumerate(BLENDSHAPES) if not name.startswith("eye")]
 
 
-def write_report(model: FaceModel, data: Path, prepared: Path, detector: Path, out: Path) -> dict[str, Rows]:
-    """Measure everything there is data for -> figures by section, row and name; written to `out` with their pictures.
+def write_report(
+    members: Sequence[FaceModel], data: Path, prepared: Path, detector: Path, out: Path
+) -> dict[str, Rows]:
+    """Measure everything there is data for, of one model or an ensemble -> figures by section, row and name; written to
+    `out` with their pictures.
 
     Raises UsageError when there is nothing to measure on.
     """
+    model = members[0] if len(members) == 1 else Ensemble(members)
     out.mkdir(parents=True, exist_ok=True)
     finder = open_detector(detector) if detector.is_file() else None
     seen = {
@@ -70,9 +79,11 @@ def write_report(model: FaceModel, data: Path, prepared: Path, detector: Path, o
         report["Confidence: faces from others (AUC)"] = {name: face_auc(model, one, data) for name, one in seen.items()}
     packed = prepared / "people" / "held-out"
     if (packed / "labels.npz").is_file():
-        report["Rendered people not trained on"] = {"all": evaluate_people(model, packed)}
-        report["Rendered people, by yaw"], report["Rendered people, by photographs in a set"] = rendered_rows(
-            model, packed
+        people = look_at_people(model, packed)
+        report["Rendered people not trained on"] = {"all": people_figures(people)}
+        report["Rendered people, by yaw"] = rows_by_yaw(people)
+        report["Rendered people, by photographs in a set"] = set_figures(
+            people.output.shape.numpy(), people.output.confidence.numpy(), people.person, people.shape.numpy()
         )
         draw_yaw_bins(report["Rendered people, by yaw"], out / "yaw.png")
         report["Plausible faces"] = {
@@ -84,6 +95,8 @@ def write_report(model: FaceModel, data: Path, prepared: Path, detector: Path, o
         )
         report["Expression at rest (Pointing'04, within 15 degrees)"] = {"all": at_rest(model, data, finder)}
     report |= people_apart(model, seen, data, finder)
+    if len(members) > 1 and report:
+        report["Ensembles"] = ensemble_rows(members, data, prepared)
     if not report:
         raise UsageError(f"nothing to evaluate on: {data} has no faces/*-test and {prepared} no held-out people")
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -107,7 +120,7 @@ def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
     return rows
 
 
-def face_auc(model: FaceModel, seen: Seen, data: Path, count: int = 300) -> dict[str, float]:
+def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict[str, float]:
     """How surely confidence tells faces from pictures without one, and from crops that miss it."""
     random = np.random.default_rng(0)
     size = model.config.input_size
@@ -127,33 +140,41 @@ def face_auc(model: FaceModel, seen: Seen, data: Path, count: int = 300) -> dict
     return figures
 
 
-def rendered_rows(model: FaceModel, packed: Path) -> tuple[Rows, Rows]:
-    """Held-out rendered people -> figures by yaw, and by the number of photographs in a set."""
-    people = Packed.read(packed)
-    looks = [
-        crop_from_canvas(np.ascontiguousarray(canvas), ideal_square(), model.config.input_size)
-        for canvas in people.images
-    ]
-    output = predict(model, [crop for crop, _ in looks])
-    teacher = read_teacher(packed.parent.parent)
-    identity, expression = (torch.from_numpy(people.labels[name]) for name in ("identity", "expression"))
-    truth = teacher.true_geometry(identity, expression)[0].numpy()
-    shapes = output.shape.numpy()
-    true_yaw = np.array([abs(euler_from_camera(c)[1]) for c in people.labels["canvas_from_head"]])
-    errors = np.array([rmse_mm(a, b) for a, b in zip(shapes, truth, strict=True)])
-    angles = rotation_errors(output, people.labels["canvas_from_head"])
-    depth = np.sqrt(((shapes[:, :, 2] - truth[:, :, 2]) ** 2).mean(1))
+def rows_by_yaw(seen: SeenPeople) -> Rows:
+    """Rotation, shape and depth errors by how far heads are turned."""
+    yaw = np.array([abs(euler_from_camera(camera)[1]) for camera in seen.cameras])
+    angles, rmse = rotation_errors(seen.output, seen.cameras), seen.rmse_mm
+    depth = ((seen.output.shape[:, :, 2] - seen.shape[:, :, 2]) ** 2).mean(1).sqrt().numpy()
     rows = {}
     for low, high in pairwise(YAW_BINS):
-        inside = (true_yaw >= low) & (true_yaw < high + (high == 90))
+        inside = (yaw >= low) & (yaw < high + (high == YAW_BINS[-1]))
         if inside.any():
             rows[f"{low}-{high}"] = {
                 "pictures": float(inside.sum()),
                 "rotation_deg": float(angles[inside].mean()),
-                "rmse_mm": float(errors[inside].mean()),
+                "rmse_mm": float(rmse[inside].mean()),
                 "depth_rms_mm": float(depth[inside].mean()),
             }
-    return rows, set_figures(shapes, output.confidence.numpy(), people.labels["person"].astype(np.int64), truth)
+    return rows
+
+
+def ensemble_rows(members: Sequence[FaceModel], data: Path, prepared: Path) -> Rows:
+    """One model (the mean of the members' figures), the first two together, and so on: landmarks on the first
+    `faces/*-test`, geometry on rendered people."""
+    folder = next(iter(sorted((data / "faces").glob("*-test"))), None)
+    photographs = list(annotated_photographs(folder)) if folder else []
+    packed = prepared / "people" / "held-out"
+
+    def row(model: nn.Module) -> dict[str, float]:
+        figures = evaluate_landmarks(model, photographs) if photographs else {}
+        if (packed / "labels.npz").is_file():
+            people = people_figures(look_at_people(model, packed))
+            figures |= {key: people[key] for key in ("rotation_deg", "rmse_mm", "vertices_mm", "expression_mae")}
+        return figures
+
+    alone = [row(member) for member in members]
+    rows = {"1 (mean of members)": {key: float(np.mean([one[key] for one in alone])) for key in alone[0]}}
+    return rows | {str(count): row(Ensemble(members[:count])) for count in range(2, len(members) + 1)}
 
 
 def coefficient_spread(seen: Seen, prepared: Path) -> float:
@@ -165,7 +186,7 @@ def coefficient_spread(seen: Seen, prepared: Path) -> float:
     return float(solution[:20].std(1).mean())
 
 
-def at_rest(model: FaceModel, data: Path, detector: Detector) -> dict[str, float]:
+def at_rest(model: nn.Module, data: Path, detector: Detector) -> dict[str, float]:
     """Mean and largest blendshape weight, gaze and lids apart, of people who were asked to look at a mark."""
     crops = []
     for photograph in pointing_photographs(data / "head_pose"):
@@ -185,7 +206,7 @@ def at_rest(model: FaceModel, data: Path, detector: Detector) -> dict[str, float
     }
 
 
-def people_apart(model: FaceModel, seen: dict[str, Seen], data: Path, detector: Detector | None) -> dict[str, Rows]:
+def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: Detector | None) -> dict[str, Rows]:
     """Same person or not, from the neutral shape alone; and the shapes of sets of photographs."""
     sources: dict[str, tuple[Floats, Floats, NDArray[np.int64]]] = {}
     if (data / "identities").is_dir() and detector:

@@ -24,7 +24,7 @@ from .backgrounds import background_files
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
-from .evaluate import evaluate_landmarks, evaluate_people
+from .evaluate import evaluate_landmarks, look_at_people, people_figures
 from .model import FaceModel
 from .morphable import MorphableFace
 from .objective import Teacher, face_loss, is_taught
@@ -278,12 +278,10 @@ def update_average(average: FaceModel, model: FaceModel, decay: float) -> None:
 
 def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, float]:
     """The development benchmark and the held-out rendered people, a few seconds' worth."""
-    people = evaluate_people(model, config.prepared / "people" / "held-out", limit=200)
-    figures = {name: float(value) for name, value in people.items()}
+    figures = people_figures(look_at_people(model, config.prepared / "people" / "held-out", limit=200))
     folder = config.data / "faces" / config.development
     if folder.is_dir():
-        landmarks = evaluate_landmarks(model, annotated_photographs(folder))
-        figures |= {name: float(value) for name, value in landmarks.items()}
+        figures |= evaluate_landmarks(model, annotated_photographs(folder))
     return figures
 
 

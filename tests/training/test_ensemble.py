@@ -1,0 +1,59 @@
+"""Several networks as one: what the runtime averages, the torch ensemble averages alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from facerecon_rt.errors import UsageError
+from facerecon_rt.reconstruct import average_raw
+from facerecon_rt.session import RawFaces
+from facerecon_training.ensemble import Ensemble
+from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
+
+
+def member(seed: int, size: int = 64) -> FaceModel:
+    torch.manual_seed(seed)
+    model = FaceModel(ModelConfig("tiny", size, shape_code=8, hidden=16)).eval()
+    with torch.no_grad():  # cameras that differ
+        model.reconstructor.camera.weight.normal_(0, 0.3)
+    return model
+
+
+def crops(count: int = 3) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+
+
+def raw(output: FaceOutput) -> RawFaces:
+    return RawFaces(*(tensor.numpy() for tensor in output))
+
+
+@torch.no_grad()
+def test_it_averages_as_the_runtime_does() -> None:
+    members = [member(seed) for seed in range(3)]
+    expected = average_raw([raw(one(crops())) for one in members])
+    found = raw(Ensemble(members)(crops()))
+    for name in FaceOutput._fields:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-3, err_msg=name)
+
+
+@torch.no_grad()
+def test_its_cameras_are_scaled_rotations() -> None:
+    camera = Ensemble([member(seed) for seed in range(2)])(crops()).crop_from_head
+    scale = torch.linalg.det(camera[:, :, :3]) ** (1 / 3)
+    rotation = camera[:, :, :3] / scale[:, None, None]
+    torch.testing.assert_close(rotation @ rotation.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_one_member_speaks_for_itself() -> None:
+    alone = member(0)
+    for one, other in zip(Ensemble([alone])(crops()), alone(crops()), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
+
+
+def test_members_look_at_crops_of_one_size() -> None:
+    with pytest.raises(UsageError, match=r"an ensemble needs models of one input size; these have \[64, 96\]"):
+        Ensemble([member(0), member(1, size=96)])
+    with pytest.raises(UsageError, match="these have none"):
+        Ensemble([])

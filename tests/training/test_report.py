@@ -1,0 +1,108 @@
+"""A model and little data -> a report that says all there is to say about them, and no more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from facerecon_rt.errors import UsageError
+from facerecon_training.evaluate import Seen, look_at_people, people_figures
+from facerecon_training.losses import HALF_TRUST_ERROR
+from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
+from facerecon_training.morphable import MorphableFace
+from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.report import markdown, reliability, rows_by_yaw, write_report
+from facerecon_training.train import fit_decoders
+
+
+def tiny(face: MorphableFace, seed: int = 0) -> FaceModel:
+    """Untrained, its decoders fitted."""
+    torch.manual_seed(seed)
+    model = FaceModel(ModelConfig("tiny", 64, shape_code=8, hidden=16)).eval()
+    fit_decoders(model, face, np.random.default_rng(seed), count=100)
+    return model
+
+
+@pytest.fixture
+def photographs(prepared: Path, data: Path) -> Path:
+    """A data folder whose lfpw-test are the six drawn photographs."""
+    folder = data / "faces" / "lfpw-test"
+    folder.mkdir()
+    images = np.load(prepared / "photographs" / "youtube-train" / "images.npy")
+    with np.load(prepared / "photographs" / "youtube-train" / "labels.npz") as labels:
+        landmarks = labels["landmarks"]
+    for i, (image, points) in enumerate(zip(images, landmarks, strict=True)):
+        assert image.shape == (CANVAS_SIZE, CANVAS_SIZE, 3)
+        cv2.imwrite(str(folder / f"{i}.png"), image)
+        rows = "\n".join(f"{x + 1:.3f} {y + 1:.3f}" for x, y in points)
+        (folder / f"{i}.pts").write_text(f"version: 1\nn_points: 68\n{{\n{rows}\n}}\n")
+    return data
+
+
+def test_a_report_holds_what_there_is_data_for(
+    photographs: Path, prepared: Path, ball_face: MorphableFace, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    report = write_report([tiny(ball_face)], photographs, prepared, tmp_path / "no-detector.onnx", out)
+    assert report["Landmarks, true box"]["lfpw-test"]["photographs"] == 6
+    assert {"rmse_mm", "rotation_deg"} < set(report["Rendered people not trained on"]["all"])
+    assert list(report["Rendered people, by photographs in a set"]) == ["1", "2"]
+    assert 0 < report["Confidence: faces from others (AUC)"]["lfpw-test"]["backgrounds"] <= 1
+    assert "Ensembles" not in report
+    assert not any("Pointing" in title for title in report)
+    assert json.loads((out / "report.json").read_text()) == report
+    text = (out / "report.md").read_text()
+    for picture in ("error_curves.png", "meshes.jpg", "reliability.png", "worst.jpg", "yaw.png"):
+        assert (out / picture).stat().st_size > 1000
+        assert f"![{picture}]({picture})" in text
+
+
+def test_several_models_are_measured_together_and_alone(
+    photographs: Path, prepared: Path, ball_face: MorphableFace, tmp_path: Path
+) -> None:
+    members = [tiny(ball_face, 0), tiny(ball_face, 1)]
+    report = write_report(members, photographs, prepared, tmp_path / "no-detector.onnx", tmp_path / "report")
+    alone, both = report["Ensembles"].values()
+    assert both["nme_inner51"] == pytest.approx(report["Landmarks, true box"]["lfpw-test"]["nme_inner51"])
+    packed = prepared / "people" / "held-out"
+    degrees = [people_figures(look_at_people(one, packed))["rotation_deg"] for one in members]
+    assert alone["rotation_deg"] == pytest.approx(np.mean(degrees))
+
+
+def test_without_data_there_is_no_report(data: Path, ball_face: MorphableFace, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing to evaluate on: .* has no faces/\*-test"):
+        write_report([tiny(ball_face)], data, tmp_path, tmp_path / "no-detector.onnx", tmp_path / "report")
+
+
+def test_rendered_people_are_counted_once_by_yaw(prepared: Path, ball_face: MorphableFace) -> None:
+    seen = look_at_people(tiny(ball_face), prepared / "people" / "held-out")
+    rows = rows_by_yaw(seen)
+    assert sum(row["pictures"] for row in rows.values()) == len(seen.shape) == 8
+    assert rows["0-15"]["rmse_mm"] > 0
+
+
+def test_a_confidence_that_is_right_lies_on_the_diagonal() -> None:
+    errors = torch.tensor([0.0, 0.3, 0.6, 1.2]) * HALF_TRUST_ERROR
+    truth = np.zeros((4, 68, 2), np.float32)
+    truth[:, 45, 0] = 1.0  # eyes of distance 1
+    landmarks = torch.zeros(4, 68, 3)
+    landmarks[:, :, :2] = torch.from_numpy(truth)
+    landmarks[:, :, 1] += errors[:, None]
+    nothing = torch.zeros(4, 1)
+    confidence = 1 / (1 + (errors / HALF_TRUST_ERROR) ** 2)
+    output = FaceOutput(nothing, nothing, nothing, nothing, landmarks, confidence)
+    seen = Seen([], np.tile(np.eye(3, 4, dtype=np.float32), (4, 1, 1)), output, truth, [])
+    rows = reliability(seen, bins=4)
+    assert [row["error"] for row in rows] == pytest.approx(errors.tolist(), abs=1e-5)
+    assert [row["predicted_error"] for row in rows] == pytest.approx(errors.tolist(), abs=1e-3)
+
+
+def test_few_columns_are_a_table_and_many_a_list() -> None:
+    text = markdown({"Few": {"a": {"x": 1.0}, "b": {"y": 2.0}}, "Many": {"all": {str(i): i / 2 for i in range(9)}}}, [])
+    assert "| | x | y |" in text
+    assert "| a | 1.000 |  |" in text
+    assert "| 8 | 4.000 |" in text

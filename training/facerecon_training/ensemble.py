@@ -1,0 +1,45 @@
+"""Several FaceModels -> one that says what they agree on, as the runtime's ensemble does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from facerecon_rt.errors import UsageError
+from torch import Tensor, nn
+
+from .model import FaceModel, FaceOutput
+
+
+class Ensemble(nn.Module):
+    """The average of its members: shapes, vertices, blendshapes, landmarks and confidence plainly, scales as
+    logarithms, rotations as matrices put back on SO(3) (the chordal mean, Hartley et al., Rotation Averaging, IJCV
+    2013)."""
+
+    def __init__(self, members: Sequence[FaceModel]) -> None:
+        """Raises UsageError for no members, or members that look at crops of different sizes."""
+        super().__init__()
+        sizes = {member.config.input_size for member in members}
+        if len(sizes) != 1:
+            raise UsageError(f"an ensemble needs models of one input size; these have {sorted(sizes) or 'none'}")
+        self.members = nn.ModuleList(members)
+        self.config = replace(members[0].config, backbone="+".join(member.config.backbone for member in members))
+
+    def forward(self, image: Tensor) -> FaceOutput:
+        """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
+        outputs = [member(image) for member in self.members]
+        mean = FaceOutput(*(torch.stack(tensors).mean(0) for tensors in zip(*outputs, strict=True)))
+        return mean._replace(crop_from_head=mean_camera(torch.stack([output.crop_from_head for output in outputs])))
+
+
+def mean_camera(cameras: Tensor) -> Tensor:
+    """(M, N, 3, 4) scaled-orthographic cameras of M members -> (N, 3, 4)."""
+    linear = cameras[..., :3]
+    scales = torch.linalg.det(linear) ** (1 / 3)
+    left, _, right = torch.linalg.svd((linear / scales[..., None, None]).mean(0))
+    upright = torch.ones_like(left[:, 0])
+    upright[:, 2] = torch.sign(torch.linalg.det(left @ right))
+    rotation = (left * upright[:, None]) @ right
+    scale = scales.log().mean(0).exp()
+    return torch.cat([scale[:, None, None] * rotation, cameras[..., 3:].mean(0)], 2)
