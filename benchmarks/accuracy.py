@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
-from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.pose import rmse_mm
 from facerecon_rt.reconstruct import largest, set_from_faces
 from facerecon_rt.types import Floats, Image
 from facerecon_training.consistency import auc, pair_figures
 from facerecon_training.evaluate import landmark_figures
+from facerecon_training.eyes import BLINK, hand_labelled
 from facerecon_training.head_pose import pointing_photographs, pose_figures
 from facerecon_training.photographs import annotated_photographs
 from facerecon_training.prepare import draw_clay
@@ -101,14 +101,12 @@ def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
 
 def blink(reconstructor: Reconstructor, faces: Path) -> Figures:
     """Photographs labelled by hand, eyes closed or open -> how surely the mean eyeBlink weight tells them apart."""
-    labels = json.loads(Path(__file__).with_name("blink_labels.json").read_text())
-    lids = [BLENDSHAPES.index(name) for name in ("eyeBlink_L", "eyeBlink_R")]
     weights: dict[str, list[float]] = {"closed": [], "open": []}
     for kind, found in weights.items():
-        for name in tqdm(labels[kind], desc=f"eyes {kind}"):
+        for name in tqdm(hand_labelled()[kind], desc=f"eyes {kind}"):
             face = largest(reconstructor.faces(read_image(faces / f"{name}.jpg")))
             if face is not None:
-                found.append(float(face.expression[lids].mean()))
+                found.append(float(face.expression[list(BLINK)].mean()))
     closed, wide = (np.array(values) for values in weights.values())
     return {
         "closed": len(closed),

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .augment import crop_from_canvas, ideal_square
+from .consistency import auc
 from .data import Packed
+from .eyes import BLINK, hand_labelled
 from .head_pose import pointing_photographs, pose_figures
 from .model import FaceOutput
 from .objective import Teacher
-from .photographs import Annotated, camera_from_landmarks
+from .photographs import Annotated, camera_from_landmarks, read_pts
 
 WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucker")
 """Blendshapes whose correlation with the truth is shown, from easy to hard."""
@@ -226,6 +228,28 @@ def look_twice(model: nn.Module, images: list[Image], squares: list[Square]) -> 
         ]
         squares = [square_from_camera(camera) for camera in cameras]
     return output, cameras
+
+
+def evaluate_blinks(model: nn.Module, faces: Path) -> dict[str, float]:
+    """Photographs labelled by hand, those of them that are there -> how surely the mean eyeBlink weight tells closed
+    eyes from open ones (AUC); nothing without both kinds."""
+    weights = {}
+    for kind, names in hand_labelled().items():
+        photographs = [photograph for name in names for photograph in _annotated(faces / name)]
+        if not photographs:
+            return {}
+        weights[kind] = look_at(model, photographs).output.expression[:, BLINK].mean(1).numpy()
+    return {
+        **{f"{kind}": float(len(values)) for kind, values in weights.items()},
+        **{f"mean_weight_{kind}": float(values.mean()) for kind, values in weights.items()},
+        "auc": auc(weights["closed"], weights["open"]),
+    }
+
+
+def _annotated(stem: Path) -> list[Annotated]:
+    """The photograph of this name without suffix, if it is there."""
+    image, points = stem.with_suffix(".jpg"), stem.with_suffix(".pts")
+    return [Annotated(image, read_pts(points))] if image.is_file() and points.is_file() else []
 
 
 def evaluate_pose(model: nn.Module, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:

@@ -6,7 +6,9 @@ lids are drawn over the eyes, so that a network sees real skin over closed eyes 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -47,6 +49,12 @@ def eye_openings(landmarks: Floats) -> Floats:
         width = np.maximum(np.linalg.norm(outer - inner, axis=-1), 1e-6)
         ratios.append(np.linalg.norm(opening, axis=-1).mean(-1) / width)
     return np.stack(ratios, -1)
+
+
+def hand_labelled() -> dict[str, list[str]]:
+    """Names (FOLDER/NAME under data/faces) of photographs whose eyes a person saw "closed" and "open"."""
+    labels = json.loads(Path(__file__).with_name("blink_labels.json").read_text())
+    return {kind: list(labels[kind]) for kind in ("closed", "open")}
 
 
 def blink_labels(landmarks: Floats) -> tuple[Floats, NDArray[np.bool_]]:

@@ -27,6 +27,7 @@ from .ensemble import Ensemble
 from .evaluate import (
     Seen,
     SeenPeople,
+    evaluate_blinks,
     evaluate_landmarks,
     evaluate_pose,
     landmark_figures,
@@ -77,6 +78,8 @@ def write_report(
         draw_reliability(bins, out / "reliability.png")
         report["Confidence: error it stands for, error there is"] = {str(i + 1): one for i, one in enumerate(bins)}
         report["Confidence: faces from others (AUC)"] = {name: face_auc(model, one, data) for name, one in seen.items()}
+    if blinks := evaluate_blinks(model, data / "faces"):
+        report["Blinks, photographs labelled by hand"] = {"all": blinks}
     packed = prepared / "people" / "held-out"
     if (packed / "labels.npz").is_file():
         people = look_at_people(model, packed)

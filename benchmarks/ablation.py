@@ -1,0 +1,137 @@
+"""What each loss term is worth: one short training without it, next to one with all of them.
+
+    python benchmarks/ablation.py --data DATA --prepared runs/prepared --init WEIGHTS
+
+Every run starts from the same weights and sees the same crops. Stopped runs go on, finished ones are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from facerecon_rt.detect import open_detector
+from facerecon_training.checkpoint import load_checkpoint, load_weights
+from facerecon_training.config import TrainConfig
+from facerecon_training.evaluate import (
+    evaluate_blinks,
+    evaluate_pose,
+    landmark_figures,
+    look_at,
+    look_at_people,
+    people_figures,
+)
+from facerecon_training.losses import LossWeights
+from facerecon_training.photographs import annotated_photographs
+from facerecon_training.report import people_apart
+from facerecon_training.train import train
+
+RESULTS = Path(__file__).with_name("results")
+EXACT = ("shape", "vertices", "expression", "rotation", "projection", "rendered_landmarks")
+WITHOUT: dict[str, tuple[str, ...]] = {
+    "exact losses on rendered faces": EXACT,
+    "geometry": ("geometry",),
+    "image set": ("image_set",),
+    "people apart": ("person",),
+    "feature consistency": ("consistency",),
+    "openings": ("openings",),
+    "blink": ("blink",),
+    "running average": ("teacher",),
+    "head directions": ("direction",),
+    "symmetry": ("symmetry",),
+    "priors of codes and expressions": ("code_prior", "expression_prior"),
+}
+"""Row -> weights of losses.LossWeights that are 0 in it."""
+WITH = {"photometric": {"photometric": 1.0}}
+"""Terms that are off by default are measured by adding them."""
+
+
+def variants() -> dict[str, LossWeights]:
+    """Name of the row -> weights of the losses."""
+    base = LossWeights()
+    rows = {"all terms": base}
+    rows |= {f"without {title}": replace(base, **dict.fromkeys(names, 0.0)) for title, names in WITHOUT.items()}
+    return rows | {f"with {title}": replace(base, **changed) for title, changed in WITH.items()}
+
+
+def figures(weights: Path, data: Path, prepared: Path, detector: Path) -> dict[str, float]:
+    """One row of the table; lfpw-test from the true box, Pointing'04 of people not trained on."""
+    model = load_weights(weights)
+    seen = look_at(model, annotated_photographs(data / "faces" / "lfpw-test"))
+    landmarks = landmark_figures(seen.landmarks, seen.truth)
+    people = people_figures(look_at_people(model, prepared / "people" / "held-out"))
+    finder = open_detector(detector)
+    pose = evaluate_pose(model, data / "head_pose", finder)["people not trained on"]
+    return {
+        "inner 51, %": landmarks["nme_inner51"],
+        "68, %": landmarks["nme_68"],
+        "pan, deg": pose["pan_deg"],
+        "tilt, deg": pose["tilt_deg"],
+        "rotation, deg": people["rotation_deg"],
+        "shape, mm": people["rmse_mm"],
+        "expression, MAE": people["expression_mae"],
+        "blink AUC": evaluate_blinks(model, data / "faces")["auc"],
+        "same person AUC": people_apart(model, {}, data, finder)["Same person or not, from neutral shapes"][
+            "identities"
+        ]["auc"],
+    }
+
+
+def markdown(rows: dict[str, dict[str, float]], about: str) -> str:
+    """The table; differences that matter are read by eye."""
+    names = list(next(iter(rows.values())))
+    lines = ["# Ablation", "", about, "", "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += [f"| {row} | " + " | ".join(f"{values[n]:.3f}" for n in names) + " |" for row, values in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Train and measure row by row; the table is there after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("FACERECON_DATA"), help="[$FACERECON_DATA]")
+    parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
+    parser.add_argument("--init", type=Path, default=Path("models/face.safetensors"), help="[%(default)s]")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="[%(default)s]")
+    parser.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
+    parser.add_argument("--pictures", type=int, default=40_000, help="crops of each run [%(default)s]")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="[%(default)s]")
+    parser.add_argument("--threads", type=int, default=2, help="[%(default)s]")
+    parser.add_argument("--rows", nargs="+", help="of the table, by name [all]")
+    options = parser.parse_args()
+    if options.data is None or not Path(options.data).is_dir():
+        parser.error("give --data, or set FACERECON_DATA; training/README.md describes its layout")
+    start = load_weights(options.init)
+    path = RESULTS / "ablation.json"
+    rows: dict[str, dict[str, float]] = json.loads(path.read_text())["rows"] if path.is_file() else {}
+    about = f"From `{options.init}`, {options.pictures} crops each, learning rate {options.learning_rate:g}."
+    for name, weights in variants().items():
+        if name in rows or (options.rows and name not in options.rows):
+            continue
+        config = TrainConfig(
+            prepared=options.prepared,
+            data=Path(options.data),
+            run=options.runs / name.replace(" ", "-").replace(",", ""),
+            init=options.init,
+            pictures=options.pictures,
+            learning_rate=options.learning_rate,
+            threads=options.threads,
+            evaluate_minutes=1e9,
+            loss=weights,
+            model=replace(start.config, terms=start.config.terms),
+        )
+        print(f"\n{name}")
+        trained = train(config)
+        torch.set_num_threads(options.threads)
+        assert load_checkpoint(config.run / "checkpoint.pt")["step"] == options.pictures // config.batch.size
+        rows[name] = figures(trained, config.data, options.prepared, options.detector)
+        path.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+        (RESULTS / "ablation.md").write_text(markdown(rows, about))
+    print(markdown(rows, about))
+
+
+if __name__ == "__main__":
+    main()
