@@ -72,34 +72,118 @@ def train(config: TrainConfig) -> Path:
     if backgrounds:
         background_files(backgrounds)
     config.run.mkdir(parents=True, exist_ok=True)
-    checkpoint_path, weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
     skin = SkinModel.read(config.prepared / "skin.npz", device) if config.loss.photometric else None
     teacher = Teacher.from_face(face, device, skin)
-
-    resumed = checkpoint_path.is_file()
-    model = FaceModel(config.model) if resumed else start_model(config, face)
-    model = model.to(device, memory_format=torch.channels_last)
-    average = deepcopy(model).eval()
-    skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
-    torch.nn.init.zeros_(skin_head.weight)
-    groups = [*parameter_groups(model, config), {"params": list(skin_head.parameters()), "scale": config.output_rate}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
-    steps = config.pictures // config.batch.size
-    step, log = 0, []
-    running: dict[str, float] = {}
-    if resumed:
-        state = load_checkpoint(checkpoint_path)
-        try:
-            model.load_state_dict(state["model"])
-        except RuntimeError as error:
-            raise UsageError(f"{checkpoint_path} is of another network; give its options, or another --run") from error
-        average.load_state_dict(state["average"])
-        skin_head.load_state_dict(state["skin_head"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, log, running = state["step"], state["log"], state.get("running", {})
-        print(f"resuming {config.run} at {step * config.batch.size} of {config.pictures} pictures")
+    state = TrainingState(config, face, device)
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
+    batches = iter(batch_loader(config, backgrounds, state.step))
+    done = state.step * config.batch.size
+    progress = tqdm(total=config.pictures, initial=done, unit="img", desc="training", smoothing=0.05)
+    saved = evaluated = time.monotonic()
+    steps = config.pictures // config.batch.size
+    with Interrupt() as interrupt:
+        while state.step < steps and not interrupt.asked:
+            batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in next(batches)))
+            state.set_learning_rate(learning_rate(config, state.step / steps))
+            state.model.train()
+            image = batch.image.float().contiguous(memory_format=torch.channels_last)
+            output, codes = state.model.with_codes(image)
+            skin_code = state.skin_head(codes.motion) if skin is not None else None
+            pseudo = mirrored_landmarks(state.average, image, is_taught(batch)) if config.loss.teacher else None
+            loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, pseudo)
+            if not torch.isfinite(loss):
+                raise FaceReconError(
+                    f"the loss is {loss.item()} at step {state.step}; resume with a lower --learning-rate"
+                )
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(state.model.parameters(), 5.0)
+            state.optimizer.step()
+            update_average(state.average, state.model, min(config.average, (state.step + 1) / (state.step + 10)))
+            state.count({"loss": loss.detach(), **terms})
+            progress.update(config.batch.size)
+            if state.step % 50 == 0:
+                progress.set_postfix({name: f"{state.running[name]:.2f}" for name in ("loss", "landmarks", "vertices")})
+            now = time.monotonic()
+            if now - evaluated > 60 * config.evaluate_minutes:
+                evaluated = now
+                progress.write(json.dumps(state.note(development_figures(state.average, config))))
+            if now - saved > 60 * config.checkpoint_minutes:
+                saved = now
+                state.save()
+    progress.close()
+    if interrupt.asked:
+        state.save()
+        print(f"stopped; run the same command again to go on from {state.checkpoint_path}")
+        raise KeyboardInterrupt
+    print(json.dumps(state.note(development_figures(state.average, config))))
+    state.save()
+    return state.weights_path
 
+
+class TrainingState:
+    """All of a run that changes from step to step: started, or as its checkpoint left it."""
+
+    def __init__(self, config: TrainConfig, face: MorphableFace, device: torch.device) -> None:
+        """Raises UsageError for a checkpoint of another network, ModelRefused for one that cannot be read."""
+        self.checkpoint_path, self.weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
+        resumed = self.checkpoint_path.is_file()
+        model = FaceModel(config.model) if resumed else start_model(config, face)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.average = deepcopy(self.model).eval()
+        self.skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
+        torch.nn.init.zeros_(self.skin_head.weight)
+        skin_group = {"params": list(self.skin_head.parameters()), "scale": config.output_rate}
+        groups = [*parameter_groups(self.model, config), skin_group]
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
+        self.step = 0
+        self.log: list[dict[str, float]] = []
+        self.running: dict[str, float] = {}
+        """Moving averages of the loss and its terms."""
+        if resumed:
+            self._resume(load_checkpoint(self.checkpoint_path))
+            print(f"resuming {config.run} at {self.step * config.batch.size} of {config.pictures} pictures")
+
+    def _resume(self, saved: dict[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(saved["model"])
+        except RuntimeError as error:
+            raise UsageError(
+                f"{self.checkpoint_path} is of another network; give its options, or another --run"
+            ) from error
+        self.average.load_state_dict(saved["average"])
+        self.skin_head.load_state_dict(saved["skin_head"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.log, self.running = saved["step"], saved["log"], saved.get("running", {})
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Each group's by its own scale."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["scale"] * rate
+
+    def count(self, terms: dict[str, Tensor]) -> None:
+        """One step is done; these were its loss and terms."""
+        self.step += 1
+        for name, term in terms.items():
+            self.running[name] = 0.98 * self.running.get(name, float(term)) + 0.02 * float(term)
+        if self.step % 50 == 0:
+            self.log.append({"step": self.step, **self.running})
+
+    def note(self, figures: dict[str, float]) -> dict[str, float]:
+        """Write held-out figures into the log -> the entry."""
+        self.log.append({"step": self.step, **figures})
+        return self.log[-1]
+
+    def save(self) -> None:
+        """Checkpoint, averaged weights and curves, each whole or not at all."""
+        kept = {name: getattr(self, name).state_dict() for name in ("model", "average", "skin_head", "optimizer")}
+        save_checkpoint(self.checkpoint_path, {**kept, "step": self.step, "log": self.log, "running": self.running})
+        save_weights(self.average, self.weights_path)
+        draw_curves(self.log, self.checkpoint_path.with_name("curves.png"))
+
+
+def batch_loader(config: TrainConfig, backgrounds: Path | None, start: int) -> DataLoader[Batch]:
+    """Batches from step `start` on, made by one other process."""
     batches = Batches(
         config.prepared,
         backgrounds,
@@ -107,66 +191,10 @@ def train(config: TrainConfig) -> Path:
         config.augment,
         config.model.input_size,
         config.seed,
-        step,
+        start,
         config.folders,
     )
-    loader = iter(
-        DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6, worker_init_fn=leave_interrupts)
-    )
-    progress = tqdm(
-        total=config.pictures, initial=step * config.batch.size, unit="img", desc="training", smoothing=0.05
-    )
-    saved = evaluated = time.monotonic()
-
-    def checkpoint() -> None:
-        state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-        state |= {"skin_head": skin_head.state_dict()}
-        save_checkpoint(checkpoint_path, {**state, "step": step, "log": log, "running": running})
-        save_weights(average, weights_path)
-        draw_curves(log, config.run / "curves.png")
-
-    with Interrupt() as interrupt:
-        while step < steps and not interrupt.asked:
-            batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in next(loader)))
-            for group in optimizer.param_groups:
-                group["lr"] = group["scale"] * learning_rate(config, step / steps)
-            model.train()
-            image = batch.image.float().contiguous(memory_format=torch.channels_last)
-            output, codes = model.with_codes(image)
-            skin_code = skin_head(codes.motion) if skin is not None else None
-            pseudo = mirrored_landmarks(average, image, is_taught(batch)) if config.loss.teacher else None
-            loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, pseudo)
-            if not torch.isfinite(loss):
-                raise FaceReconError(f"the loss is {loss.item()} at step {step}; resume with a lower --learning-rate")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-            update_average(average, model, min(config.average, (step + 1) / (step + 10)))
-            step += 1
-            progress.update(config.batch.size)
-            for name, term in {"loss": loss.detach(), **terms}.items():
-                running[name] = 0.98 * running.get(name, float(term)) + 0.02 * float(term)
-            if step % 50 == 0:
-                progress.set_postfix({name: f"{running[name]:.2f}" for name in ("loss", "landmarks", "vertices")})
-                log.append({"step": step, **running})
-            now = time.monotonic()
-            if now - evaluated > 60 * config.evaluate_minutes:
-                evaluated = now
-                log.append({"step": step, **development_figures(average, config)})
-                progress.write(json.dumps(log[-1]))
-            if now - saved > 60 * config.checkpoint_minutes:
-                saved = now
-                checkpoint()
-    progress.close()
-    if interrupt.asked:
-        checkpoint()
-        print(f"stopped; run the same command again to go on from {checkpoint_path}")
-        raise KeyboardInterrupt
-    log.append({"step": step, **development_figures(average, config)})
-    print(json.dumps(log[-1]))
-    checkpoint()
-    return weights_path
+    return DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=6, worker_init_fn=leave_interrupts)
 
 
 @torch.no_grad()
@@ -174,6 +202,8 @@ def mirrored_landmarks(model: FaceModel, image: Tensor, rows: Tensor) -> Tensor:
     """(N, 3, S, S) and (N,) bool -> (N, 68, 2) landmarks, crop pixels, of these pictures seen in a mirror and turned
     back, 0 of others: what a mean teacher says (Tarvainen and Valpola, NeurIPS 2017), made independent by the flip."""
     seen = image.new_zeros(len(image), 68, 2)
+    if not rows.any():
+        return seen
     points = model(image[rows].flip(3).contiguous(memory_format=torch.channels_last)).landmarks[:, IBUG_MIRROR, :2]
     points[:, :, 0] = image.shape[3] - 1 - points[:, :, 0]
     seen[rows] = points
