@@ -11,7 +11,7 @@ from facerecon_rt.template import load_template
 from facerecon_training.data import Batch
 from facerecon_training.eyes import BLINK
 from facerecon_training.losses import LossWeights
-from facerecon_training.model import FaceModel, ModelConfig, project
+from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
 from facerecon_training.morphable import MorphableFace
 from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
@@ -151,6 +151,30 @@ def test_skin_and_the_running_average_add_their_terms(ball_face: MorphableFace) 
     assert terms["photometric"].item() > 0
     # The machine's landmarks, far from what the average sees, lose their weight; the hand-checked ones keep theirs.
     assert terms["landmarks"] < plain["landmarks"]
+
+
+def test_a_bigger_network_teaches_photographs_until_both_agree(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model, other = (FaceModel(ModelConfig("tiny", 64)).eval() for _ in range(2))
+    with torch.no_grad():
+        for one in (model, other):
+            one.reconstructor.shape_basis.normal_()
+            one.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
+    batch = batch_of([True, False, False, False], [1.0, 1, 1, 0])
+    output, codes = model.with_codes(batch.image.float())
+    teacher, weights = Teacher.from_face(ball_face), LossWeights()
+    own = FaceOutput(*(tensor.detach() for tensor in output))
+    _, agreed = face_loss(output, codes, batch, 0, teacher, weights, lesson=own)
+    assert agreed["distillation"].item() == pytest.approx(0, abs=1e-4)
+    with torch.no_grad():
+        lesson = other(batch.image.float())
+    _, apart = face_loss(output, codes, batch, 0, teacher, weights, lesson=lesson)
+    assert apart["distillation"].item() > 0.05
+    # What it says of rendered faces and of pictures without one is not heard.
+    rows = torch.tensor([True, False, False, True])[:, None, None]
+    mixed = lesson._replace(landmarks=torch.where(rows, lesson.landmarks + 100, lesson.landmarks))
+    _, again = face_loss(output, codes, batch, 0, teacher, weights, lesson=mixed)
+    torch.testing.assert_close(again["distillation"], apart["distillation"])
 
 
 def test_weights_scale_their_terms(ball_face: MorphableFace) -> None:

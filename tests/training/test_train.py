@@ -171,6 +171,14 @@ def test_a_run_starts_from_other_weights(finished: Path, config: TrainConfig) ->
     assert_same_weights(config.run / "face.safetensors", init)
 
 
+def test_a_run_learns_from_a_bigger_network_of_the_same_size(finished: Path, config: TrainConfig) -> None:
+    bigger = finished / "face.safetensors"
+    train(replace(config, distil=bigger, pictures=3 * config.batch.size))
+    assert load_checkpoint(config.run / "checkpoint.pt")["running"]["distillation"] > 0
+    with pytest.raises(UsageError, match=r"--distil .* sees crops of 64 pixels, the run 96"):
+        train(replace(config, distil=bigger, run=config.run / "other", model=replace(config.model, input_size=96)))
+
+
 def test_weights_of_another_configuration_are_no_start(finished: Path, config: TrainConfig) -> None:
     other = replace(config, init=finished / "face.safetensors", model=replace(config.model, hidden=32))
     with pytest.raises(UsageError, match=r"face\.safetensors has the configuration .*hidden=16.* asks for .*hidden=32"):
@@ -218,6 +226,7 @@ def test_weights_are_for_any_purpose_only_if_everything_was_clean(finished: Path
     assert default_terms(photographed, None) == RESEARCH_TERMS
     assert default_terms(tmp_path, None) == RESEARCH_TERMS
     assert default_terms(clean, finished / "face.safetensors") == RESEARCH_TERMS
+    assert default_terms(clean, None, finished / "face.safetensors") == RESEARCH_TERMS
     with pytest.raises(ModelRefused, match="no weights at"):
         default_terms(clean, tmp_path / "missing.safetensors")
 

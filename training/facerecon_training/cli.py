@@ -83,6 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
     train.add_argument("--run", type=Path, default=Path("runs/face"), help="run folder [%(default)s]")
     train.add_argument("--init", type=Path, help="go on from these .safetensors weights, e.g. models/face.safetensors")
+    train.add_argument(
+        "--distil", type=Path, metavar="FILE", help="learn from these weights of a bigger network as well"
+    )
     train.add_argument("--backbone", default="mobile", help="a name in backbones.py [%(default)s]")
     train.add_argument("--size", type=int, default=128, help="crop side in pixels, a multiple of 32 [%(default)s]")
     train.add_argument(
@@ -198,12 +201,13 @@ def _train(options: argparse.Namespace) -> None:
         raise UsageError(f"--backbone {options.backbone}: choose one of {', '.join(BACKBONES)}")
     if options.size < 64 or options.size % 32:
         raise UsageError(f"--size {options.size}: a multiple of 32, at least 64")
-    terms = options.terms or default_terms(options.prepared, options.init)
+    terms = options.terms or default_terms(options.prepared, options.init, options.distil)
     config = TrainConfig(
         prepared=options.prepared,
         data=_data(options),
         run=options.run,
         init=options.init,
+        distil=options.distil,
         pictures=options.pictures,
         learning_rate=options.learning_rate,
         loss=_loss(options.loss),

@@ -26,6 +26,8 @@ class TrainConfig:
     """Where checkpoints, weights, log and curves go. A run that is there goes on where it stopped."""
     init: Path | None = None
     """Start from these weights instead of random ones."""
+    distil: Path | None = None
+    """Weights of a bigger network to learn from beside the annotations; it sees crops of the same size."""
     pictures: int = 400_000
     """How many crops to train on in all; the learning rate follows."""
     learning_rate: float = 2e-3

@@ -55,6 +55,8 @@ class LossWeights:
     """Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are closed."""
     person: float = 0.5
     """Cross-entropy of finding the other picture of a person among all pairs of the batch, by neutral shape."""
+    distillation: float = 1.0
+    """Of the losses on rendered faces, with a bigger network's outputs on photographs in place of the truth."""
     symmetry: float = 0.02
     """Per mm^2 of mean squared asymmetry of the neutral face, on photographs."""
     consistency: float = 0.3

@@ -130,11 +130,13 @@ def face_loss(
     weights: LossWeights,
     skin_code: Tensor | None = None,
     pseudo: Tensor | None = None,
+    lesson: FaceOutput | None = None,
 ) -> tuple[Tensor, Terms]:
     """Everything a batch teaches -> the loss and its terms (weighted, detached), by name.
 
     `skin_code` (N, SKIN_CODE) is for the photometric term. `pseudo` (N, 68, 2) are the landmarks that the running
-    average of the weights sees in the pictures that `is_taught` names.
+    average of the weights sees in the pictures that `is_taught` names. `lesson` is what a bigger network says of the
+    same pictures.
     """
     known = known_of(batch, teacher, pseudo)
     terms = {
@@ -147,6 +149,11 @@ def face_loss(
         * mean_or_zero(direction_loss(output.crop_from_head[known.directed], batch.direction[known.directed])),
         "confidence": weights.confidence * confidence_term(output, codes, batch, known),
     }
+    if lesson is not None:
+        rows = known.photograph | known.directed
+        terms["distillation"] = weights.distillation * distillation_term(
+            output, codes, lesson, rows, teacher, weights, known.eye
+        )
     if skin_code is not None and teacher.skin is not None:
         code, image = skin_code[known.photograph], batch.image[known.photograph].float()
         vertices, camera = output.vertices[known.photograph], output.crop_from_head[known.photograph]
@@ -244,6 +251,29 @@ def pair_terms(output: FaceOutput, known: Known, pairs: int, weights: LossWeight
         "image_set": weights.image_set * mean_or_zero(of_sets),
         "person": weights.person * mean_or_zero(person_loss(output.shape[: 2 * pairs])),
     }
+
+
+def distillation_term(
+    output: FaceOutput,
+    codes: FaceCodes,
+    lesson: FaceOutput,
+    rows: Tensor,
+    teacher: Teacher,
+    weights: LossWeights,
+    eye: float,
+) -> Tensor:
+    """A bigger network's shapes, blendshapes, rotations and landmarks, taken for the truth in the `rows` (N,) bool
+    (Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015)."""
+    true = FaceOutput(*(tensor[rows] for tensor in lesson))
+    off = shape_loss(output.shape[rows], true.shape, teacher.unseen, weights.unseen_share)
+    everywhere = torch.ones_like(true.landmarks[:, :, 0])
+    points = landmark_loss(output.landmarks[rows], true.landmarks[:, :, :2], everywhere, weights.jaw, eye)
+    return (
+        weights.shape * mean_or_zero(off)
+        + weights.expression * mean_or_zero(expression_loss(codes.expression_logit[rows], true.expression))
+        + weights.rotation * mean_or_zero(rotation_loss(output.crop_from_head[rows], true.crop_from_head))
+        + weights.rendered_landmarks * mean_or_zero(points)
+    )
 
 
 def confidence_term(output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known) -> Tensor:

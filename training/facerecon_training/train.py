@@ -74,6 +74,7 @@ def train(config: TrainConfig) -> Path:
     config.run.mkdir(parents=True, exist_ok=True)
     skin = SkinModel.read(config.prepared / "skin.npz", device) if config.loss.photometric else None
     teacher = Teacher.from_face(face, device, skin)
+    bigger = read_bigger(config, device) if config.distil else None
     state = TrainingState(config, face, device)
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
     batches = iter(batch_loader(config, backgrounds, state.step))
@@ -90,7 +91,11 @@ def train(config: TrainConfig) -> Path:
             output, codes = state.model.with_codes(image)
             skin_code = state.skin_head(codes.motion) if skin is not None else None
             pseudo = mirrored_landmarks(state.average, image, is_taught(batch)) if config.loss.teacher else None
-            loss, terms = face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, pseudo)
+            with torch.no_grad():
+                lesson = bigger(image) if bigger is not None else None
+            loss, terms = face_loss(
+                output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, pseudo, lesson
+            )
             if not torch.isfinite(loss):
                 raise FaceReconError(
                     f"the loss is {loss.item()} at step {state.step}; resume with a lower --learning-rate"
@@ -215,10 +220,21 @@ def leave_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def default_terms(prepared: Path, init: Path | None) -> str:
-    """What weights may be used for: any purpose only if the data are clean and so is what the run starts from."""
-    clean_start = init is None or load_weights(init).config.terms == CLEAN_TERMS
-    return CLEAN_TERMS if is_clean(prepared) and clean_start else RESEARCH_TERMS
+def default_terms(prepared: Path, *others: Path | None) -> str:
+    """What weights may be used for: any purpose only if the data are clean, and so are the other weights that the run
+    starts or learns from."""
+    clean = all(load_weights(path).config.terms == CLEAN_TERMS for path in others if path is not None)
+    return CLEAN_TERMS if is_clean(prepared) and clean else RESEARCH_TERMS
+
+
+def read_bigger(config: TrainConfig, device: torch.device) -> FaceModel:
+    """The network to learn from. Raises UsageError where it sees crops of another size."""
+    assert config.distil is not None
+    bigger = load_weights(config.distil).to(device, memory_format=torch.channels_last)
+    if bigger.config.input_size != config.model.input_size:
+        sizes = f"{bigger.config.input_size} pixels, the run {config.model.input_size}"
+        raise UsageError(f"--distil {config.distil} sees crops of {sizes}")
+    return bigger
 
 
 def choose_device(name: str) -> torch.device:
