@@ -76,7 +76,7 @@ class Seen:
     output: FaceOutput
     truth: Floats
     """(P, 68, 2) frame pixels, NaN where not annotated."""
-    names: list[str]
+    paths: list[Path]
 
     @property
     def landmarks(self) -> Floats:
@@ -95,15 +95,15 @@ class Seen:
 
 def look_at(model: nn.Module, photographs: Iterable[Annotated]) -> Seen:
     """Photographs -> predictions from the true box: the crop is where the annotated landmarks say."""
-    crops, matrices, truth, names = [], [], [], []
+    crops, matrices, truth, paths = [], [], [], []
     for photograph in photographs:
         image = read_image(photograph.path)
         crop = align(image, square_from_camera(camera_from_landmarks(photograph.landmarks)), model.config.input_size)
         crops.append(crop.image)
         matrices.append(crop.frame_from_crop)
         truth.append(photograph.landmarks)
-        names.append(photograph.path.stem)
-    return Seen(crops, np.stack(matrices), predict(model, crops), np.stack(truth), names)
+        paths.append(photograph.path)
+    return Seen(crops, np.stack(matrices), predict(model, crops), np.stack(truth), paths)
 
 
 def evaluate_landmarks(model: nn.Module, photographs: Iterable[Annotated]) -> dict[str, float]:

@@ -64,7 +64,7 @@ def worst_sheet(seen: Seen, count: int = 24, size: int = 160) -> Image:
             for x, y in (points + 0.5) * scale - 0.5:
                 if np.isfinite(x):
                     cv2.circle(cell, (round(float(x)), round(float(y))), 1, colour, -1, cv2.LINE_AA)
-        text = f"{100 * seen.errors[index]:.1f} {seen.names[index]}"
+        text = f"{100 * seen.errors[index]:.1f} {seen.paths[index].stem}"
         cv2.putText(cell, text, (3, size - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (255, 255, 255), 1, cv2.LINE_AA)
         cells.append(cell)
     return _grid(cells, 8)

@@ -42,7 +42,7 @@ from .evaluate import (
 from .head_pose import pointing_photographs
 from .losses import error_of_confidence
 from .model import FaceModel
-from .photographs import CANVAS_SIZE, annotated_photographs
+from .photographs import annotated_photographs, canvas_from_photograph
 from .plots import draw_error_curves, draw_reliability, draw_yaw_bins, mesh_sheet, worst_sheet
 
 Rows = dict[str, dict[str, float]]
@@ -134,10 +134,8 @@ def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict
         patches = [cv2.resize(random_patch(pictures, random, 0.15, 0.9), (size, size)) for _ in range(count)]
         figures["backgrounds"] = auc(faces, predict(model, patches).confidence.numpy())
     beside = []
-    for _ in range(count):
-        crop = seen.crops[random.integers(len(seen.crops))]
-        # A canvas holds the crop with its margin; here the crop alone is the canvas, so misses show its own border.
-        canvas = cv2.resize(crop, (CANVAS_SIZE, CANVAS_SIZE))
+    for index in random.integers(len(seen.paths), size=count):
+        canvas, _ = canvas_from_photograph(read_image(seen.paths[index]), seen.truth[index], reflect=False)
         beside.append(crop_from_canvas(canvas, bad_square(random), size)[0])
     figures["shifted_crops"] = auc(faces, predict(model, beside).confidence.numpy())
     return figures
@@ -227,7 +225,7 @@ def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: 
         output, _ = look_twice(model, images, squares)
         sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(who))
     for name, one in seen.items():
-        names = [stem.rpartition("_")[0] for stem in one.names]
+        names = [path.stem.rpartition("_")[0] for path in one.paths]
         _, who_ = np.unique(names, return_inverse=True)
         if name.startswith("youtube"):
             sources[name] = (one.output.shape.numpy(), one.output.confidence.numpy(), who_)
