@@ -117,6 +117,7 @@ def test_the_running_average_is_asked_where_no_person_annotated() -> None:
         direction=torch.tensor([[0.0, 0, 0], [0.0, 0, -1], [0.0, 0, 0]]),
     )
     assert is_taught(batch).tolist() == [True, True, False]
+    assert not is_taught(batch._replace(landmark_weights=torch.zeros(3, 68))).any()
 
 
 def test_rendered_landmarks_are_known_from_vertices(ball_face: MorphableFace) -> None:

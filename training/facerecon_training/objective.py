@@ -116,9 +116,14 @@ def known_of(batch: Batch, teacher: Teacher, pseudo: Tensor | None = None) -> Kn
 
 
 def is_taught(batch: Batch) -> Tensor:
-    """(N,) bool: pictures for which the running average's landmarks are wanted: annotated by a machine, or not at
-    all."""
-    return batch.machine_made | (batch.direction.abs().sum(1) > 0)
+    """(N,) bool: pictures for which the running average's landmarks are wanted: annotated by a machine, or not at all.
+
+    None where no photograph is annotated by a person: nothing would hold the average in place there, and it would run
+    away with itself.
+    """
+    annotated = batch.landmark_weights.amax(1) > 0
+    held = (annotated & ~batch.machine_made).any()
+    return held & (batch.machine_made | (batch.direction.abs().sum(1) > 0))
 
 
 def face_loss(
