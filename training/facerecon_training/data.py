@@ -76,11 +76,11 @@ class BatchConfig:
 
     rendered_pairs: int = 9
     """Two views of one rendered person."""
-    person_pairs: int = 5
+    person_pairs: int = 7
     """Two photographs of one person, from folders that have them."""
     photograph_pairs: int = 2
     """One photograph, two augmentations."""
-    photographs: int = 22
+    photographs: int = 18
     head_poses: int = 6
     """Photographs whose head direction is nominally known; without any, others take their place."""
     backgrounds: int = 4

@@ -17,9 +17,9 @@ from .model import project
 class LossWeights:
     """Factors of the terms of `face_loss`."""
 
-    shape: float = 0.2
+    shape: float = 0.6
     """Per mm^2 of squared vertex distance, neutral, on rendered faces."""
-    vertices: float = 0.05
+    vertices: float = 0.1
     """The same with expression."""
     unseen_share: float = 0.02
     """Of shifts, turns and growth in the two terms above."""
@@ -53,7 +53,7 @@ class LossWeights:
     in a mirror; 0 leaves the average's look out, and its time."""
     blink: float = 4.0
     """Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are closed."""
-    person: float = 0.5
+    person: float = 2.0
     """Cross-entropy of finding the other picture of a person among all pairs of the batch, by neutral shape."""
     distillation: float = 1.0
     """Of the losses on rendered faces, with a bigger network's outputs on photographs in place of the truth."""
