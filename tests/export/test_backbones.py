@@ -1,0 +1,37 @@
+"""Every backbone by its name: from weights through the exporter into the runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from facerecon_export.crops import synthetic_crops
+from facerecon_export.to_onnx import export_face_model
+from facerecon_rt.session import FaceSession
+from facerecon_training.backbones import BACKBONES
+from facerecon_training.checkpoint import load_weights, save_weights
+from facerecon_training.model import FaceModel, ModelConfig
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "tiny"])
+def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FACERECON_DATA", raising=False)
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig(name, 64, shape_code=8, hidden=16, terms="test use only"))
+    with torch.no_grad():
+        model.reconstructor.mean.normal_(0, 40)
+        model.reconstructor.shape_basis.normal_()
+    # One step of statistics, so that normalisation is that of a network that has seen pictures.
+    crops = synthetic_crops(64, 8)
+    model.train()(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
+    weights, target = tmp_path / "face.safetensors", tmp_path / "face.onnx"
+    save_weights(model, weights)
+    export_face_model(weights, target, None, lambda line: None)
+    with FaceSession(target, provider="cpu") as session, torch.no_grad():
+        assert session.contract.backbone == name
+        found = session.run(crops)
+        expected = load_weights(weights)(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
+    np.testing.assert_allclose(found.landmarks, expected.landmarks.numpy(), atol=0.01)
+    np.testing.assert_allclose(found.shape, expected.shape.numpy(), atol=0.01)
