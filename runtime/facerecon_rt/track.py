@@ -22,9 +22,9 @@ MERGED = 0.5
 JUMP_SIDES = 0.25
 JUMP_DEG = 25.0
 """A face that moves this far (crop sides) or turns this much between two frames may be something else: look again."""
-STILL_SIDES = 0.02
-STILL_SCALE = 0.02
-STILL_RADIANS = 0.03
+STILL_SIDES = 0.03
+STILL_SCALE = 0.03
+STILL_RADIANS = 0.045
 """A square that moves less than this (in sides, of its side, in roll) stays where it was: sensor noise that moved the
 crop would come back as noise of everything seen in it."""
 MEMORY = 300.0
