@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from facerecon_rt.detect import open_detector
-from facerecon_training.checkpoint import load_checkpoint, load_weights
+from facerecon_training.checkpoint import load_weights
 from facerecon_training.config import TrainConfig
 from facerecon_training.evaluate import (
     evaluate_blinks,
@@ -104,6 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.data is None or not Path(options.data).is_dir():
         parser.error("give --data, or set FACERECON_DATA; training/README.md describes its layout")
+    torch.set_num_threads(options.threads)
     start = load_weights(options.init)
     path = RESULTS / "ablation.json"
     rows: dict[str, dict[str, float]] = json.loads(path.read_text())["rows"] if path.is_file() else {}
@@ -124,10 +127,13 @@ def main() -> None:
             model=replace(start.config, terms=start.config.terms),
         )
         print(f"\n{name}")
-        trained = train(config)
-        torch.set_num_threads(options.threads)
-        assert load_checkpoint(config.run / "checkpoint.pt")["step"] == options.pictures // config.batch.size
-        rows[name] = figures(trained, config.data, options.prepared, options.detector)
+        # A process of its own: the loader's is forked, and must not be once OpenCV's threads have run.
+        run = get_context("spawn").Process(target=train, args=(config,))
+        run.start()
+        run.join()
+        if run.exitcode:
+            sys.exit(run.exitcode)
+        rows[name] = figures(config.run / "face.safetensors", config.data, options.prepared, options.detector)
         path.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
         (RESULTS / "ablation.md").write_text(markdown(rows, about))
     print(markdown(rows, about))
