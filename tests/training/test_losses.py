@@ -257,16 +257,20 @@ def test_the_mean_of_nothing_is_zero() -> None:
 
 
 def test_people_are_told_apart_by_their_shapes() -> None:
+    nothing = no_unseen(10)
     apart = torch.zeros(4, 10, 3)
     apart[2:] = 100 * SAME_PERSON_MM  # two people of equal shapes each, far from each other
-    torch.testing.assert_close(person_loss(apart), torch.zeros(4))
+    torch.testing.assert_close(person_loss(apart, nothing), torch.zeros(4))
     # All alike: any of the three others may be the pair.
-    torch.testing.assert_close(person_loss(torch.zeros(4, 10, 3)), torch.full((4,), math.log(3)))
+    torch.testing.assert_close(person_loss(torch.zeros(4, 10, 3), nothing), torch.full((4,), math.log(3)))
     # Twice SAME_PERSON_MM from everybody else, whose pairs have the same shape.
     near = torch.zeros(4, 10, 3)
     near[2:, :, 0] = 2 * SAME_PERSON_MM
-    torch.testing.assert_close(person_loss(near), torch.full((4,), math.log(1 + 2 * math.exp(-2))))
-    assert person_loss(torch.zeros(2, 10, 3)).numel() == 0
+    torch.testing.assert_close(person_loss(near, nothing), torch.full((4,), math.log(1 + 2 * math.exp(-2))))
+    assert person_loss(torch.zeros(2, 10, 3), nothing).numel() == 0
+    # Nobody is known by what no photograph tells.
+    along_x = torch.tensor([1.0, 0, 0]).repeat(10)[None] / math.sqrt(10)
+    torch.testing.assert_close(person_loss(near, along_x), torch.full((4,), math.log(3)))
 
 
 def test_a_machine_is_trusted_where_the_running_average_agrees() -> None:

@@ -102,13 +102,14 @@ def test_blinks_are_taught_where_they_are_known(ball_face: MorphableFace) -> Non
     torch.testing.assert_close(terms["blink"], expected.detach(), atol=1e-5, rtol=1e-4)
 
 
-def test_two_pairs_are_told_apart(ball_face: MorphableFace) -> None:
+def test_pairs_of_photographs_are_told_apart(ball_face: MorphableFace) -> None:
     torch.manual_seed(0)
     model = FaceModel(ModelConfig("tiny", 64)).eval()
-    batch = batch_of([True] * 4, [1.0] * 4)
-    output, codes = model.with_codes(batch.image.float())
-    _, terms = face_loss(output, codes, batch, 2, Teacher.from_face(ball_face), LossWeights())
-    assert terms["person"].item() > 0
+    for rendered in (False, True):
+        batch = batch_of([rendered] * 4, [1.0] * 4)
+        output, codes = model.with_codes(batch.image.float())
+        _, terms = face_loss(output, codes, batch, 2, Teacher.from_face(ball_face), LossWeights())
+        assert bool(terms["person"] > 0) is not rendered
 
 
 def test_the_running_average_is_asked_where_no_person_annotated() -> None:

@@ -53,8 +53,8 @@ class LossWeights:
     in a mirror; 0 leaves the average's look out, and its time."""
     blink: float = 4.0
     """Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are closed."""
-    person: float = 2.0
-    """Cross-entropy of finding the other picture of a person among all pairs of the batch, by neutral shape."""
+    person: float = 4.0
+    """Cross-entropy of finding the other photograph of a person among all pairs of the batch, by neutral shape."""
     distillation: float = 1.0
     """Of the losses on rendered faces, with a bigger network's outputs on photographs in place of the truth."""
     symmetry: float = 0.02
@@ -251,15 +251,19 @@ def shared_shapes(shape: Tensor, vertices: Tensor) -> Tensor:
     return mean + (vertices - shape)
 
 
-def person_loss(shape: Tensor) -> Tensor:
+def person_loss(shape: Tensor, unseen: Tensor) -> Tensor:
     """(2 P, V, 3) mm neutral faces, pairs of one person next to each other -> (2 P,) cross-entropy of finding a face's
     pair among all others by squared distance (InfoNCE, van den Oord et al. 2018; shapes of one person nearer than those
     of two: RingNet, Sanyal et al., CVPR 2019). Nothing to find in fewer than two pairs.
+
+    Distance along `unseen` (7, V * 3; see `unseen_directions`) does not count: a size that no photograph tells would be
+    an easy number to tell people by.
     """
     if len(shape) < 4:
         return shape.new_zeros(0)
     flat = shape.flatten(1)
     flat = flat - flat.mean(0)
+    flat = flat - (flat @ unseen.T) @ unseen
     squared = torch.cdist(flat, flat, compute_mode="use_mm_for_euclid_dist") ** 2 / shape.shape[1]
     itself = torch.eye(len(shape), dtype=torch.bool, device=shape.device)
     likeness = (-squared / (2 * SAME_PERSON_MM**2)).masked_fill(itself, -torch.inf)

@@ -149,7 +149,7 @@ def face_loss(
         **landmark_terms(output, known, pseudo if pseudo is None else (is_taught(batch), pseudo), weights),
         **rendered_terms(output, codes, batch, known, teacher, weights),
         **photograph_terms(output, codes, batch, known, weights),
-        **pair_terms(output, known, pairs, weights),
+        **pair_terms(output, known, pairs, teacher, weights),
         "direction": weights.direction
         * mean_or_zero(direction_loss(output.crop_from_head[known.directed], batch.direction[known.directed])),
         "confidence": weights.confidence * confidence_term(output, codes, batch, known),
@@ -237,9 +237,9 @@ def photograph_terms(output: FaceOutput, codes: FaceCodes, batch: Batch, known: 
     }
 
 
-def pair_terms(output: FaceOutput, known: Known, pairs: int, weights: LossWeights) -> Terms:
-    """What the pairs that come first in a batch teach: one shape explains both photographs of a person, and tells the
-    person from others."""
+def pair_terms(output: FaceOutput, known: Known, pairs: int, teacher: Teacher, weights: LossWeights) -> Terms:
+    """What pairs of photographs, which come first in a batch, teach: one shape explains both photographs of a person,
+    and tells the person from others. Pairs of rendered faces need neither: their shapes are known."""
     rows = known.photograph.clone()
     rows[2 * pairs :] = False
     shared = shared_shapes(output.shape[rows], output.vertices[rows])
@@ -254,7 +254,7 @@ def pair_terms(output: FaceOutput, known: Known, pairs: int, weights: LossWeight
     )
     return {
         "image_set": weights.image_set * mean_or_zero(of_sets),
-        "person": weights.person * mean_or_zero(person_loss(output.shape[: 2 * pairs])),
+        "person": weights.person * mean_or_zero(person_loss(output.shape[rows], teacher.unseen)),
     }
 
 
