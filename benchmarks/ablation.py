@@ -109,8 +109,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     start = load_weights(options.init)
     path = RESULTS / "ablation.json"
-    rows: dict[str, dict[str, float]] = json.loads(path.read_text())["rows"] if path.is_file() else {}
-    about = f"From `{options.init}`, {options.pictures} crops each, learning rate {options.learning_rate:g}."
+    about = f"From `{options.init.name}`, {options.pictures} crops each, learning rate {options.learning_rate:g}."
+    before = json.loads(path.read_text()) if path.is_file() else {"about": about, "rows": {}}
+    if before["about"] != about:
+        parser.error(f"{path} is of other runs ({before['about']}); delete it, and {options.runs}, to start anew")
+    rows: dict[str, dict[str, float]] = before["rows"]
     for name, weights in variants().items():
         if name in rows or (options.rows and name not in options.rows):
             continue
@@ -124,7 +127,7 @@ def main() -> None:
             threads=options.threads,
             evaluate_minutes=1e9,
             loss=weights,
-            model=replace(start.config, terms=start.config.terms),
+            model=start.config,
         )
         print(f"\n{name}")
         # A process of its own: the loader's is forked, and must not be once OpenCV's threads have run.

@@ -63,7 +63,8 @@ class Track:
         """Frames since the face was last seen."""
         self.seen = 0
         self._shape = ShapeAverage()
-        self._square = square_from_camera(face.frame_from_head)
+        self._square = self._seen_at = square_from_camera(face.frame_from_head)
+        """Where to look, and where the head was last seen: the same but for noise."""
         self._rotation = split_camera(face.frame_from_head)[1]
         self._motion = (0.0, 0.0)
 
@@ -94,14 +95,15 @@ class Track:
         Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
         """
         square = square_from_camera(face.frame_from_head)
-        if self.seen and not self.missed and still(self._square, square):
-            square = self._square
-        if self.seen and not self.missed:
+        if not self.seen or self.missed or not still(self._square, square):
+            moving = bool(self.seen) and not self.missed
             # Half of the last step: enough for a walk, and no overshoot when a head stops.
-            self._motion = (0.5 * (square.x - self._square.x), 0.5 * (square.y - self._square.y))
+            step = (square.x - self._seen_at.x, square.y - self._seen_at.y) if moving else (0.0, 0.0)
+            self._motion = (0.5 * step[0], 0.5 * step[1])
+            self._square = square
         else:
             self._motion = (0.0, 0.0)
-        self._square = square
+        self._seen_at = square
         self._rotation = split_camera(face.frame_from_head)[1]
         self.missed = 0
         self.seen += 1

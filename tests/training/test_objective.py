@@ -121,6 +121,16 @@ def test_the_running_average_is_asked_where_no_person_annotated() -> None:
     assert not is_taught(batch._replace(landmark_weights=torch.zeros(3, 68))).any()
 
 
+def test_a_machine_that_nobody_looks_after_keeps_its_trust(ball_face: MorphableFace) -> None:
+    batch = batch_of([False] * 2, [1.0] * 2)._replace(machine_made=torch.ones(2, dtype=torch.bool))
+    teacher, nowhere = Teacher.from_face(ball_face), torch.zeros(2, 68, 2)
+    torch.testing.assert_close(known_of(batch, teacher, (is_taught(batch), nowhere)).trust, batch.landmark_weights)
+    looked = torch.tensor([True, False])
+    trust = known_of(batch, teacher, (looked, nowhere)).trust
+    assert trust[0].max() < 0.5
+    torch.testing.assert_close(trust[1], batch.landmark_weights[1])
+
+
 def test_rendered_landmarks_are_known_from_vertices(ball_face: MorphableFace) -> None:
     batch = batch_of([True, False], [1.0, 1.0])
     known = known_of(batch, Teacher.from_face(ball_face))
@@ -146,7 +156,7 @@ def test_skin_and_the_running_average_add_their_terms(ball_face: MorphableFace) 
     code = torch.full((4, SKIN_CODE), 2.0)
     _, plain = face_loss(output, codes, batch, 1, teacher, weights)
     agreeing = output.landmarks[:, :, :2].detach()
-    _, terms = face_loss(output, codes, batch, 1, teacher, weights, code, agreeing)
+    _, terms = face_loss(output, codes, batch, 1, teacher, weights, code, (is_taught(batch), agreeing))
     assert set(terms) - set(plain) == {"photometric", "skin_prior", "teacher"}
     assert terms["skin_prior"].item() == pytest.approx(0.5 * 4)
     assert terms["teacher"].item() == pytest.approx(0, abs=1e-5)

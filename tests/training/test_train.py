@@ -92,7 +92,7 @@ def test_the_loss_falls(finished: Path) -> None:
     losses = [entry for entry in entries if "loss" in entry]
     assert [entry["step"] for entry in losses] == [50, 100]
     assert losses[1]["loss"] < 0.95 * losses[0]["loss"]
-    assert losses[1]["landmarks"] < losses[0]["landmarks"]
+    assert losses[1]["projection"] < losses[0]["projection"]
 
 
 def test_a_run_leaves_weights_configuration_curves_and_figures(finished: Path) -> None:

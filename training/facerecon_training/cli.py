@@ -128,7 +128,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
     evaluate.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
-    evaluate.add_argument("--out", type=Path, help="folder of the report [the weights' folder, report/]")
+    evaluate.add_argument(
+        "--out", type=Path, help="folder of the report [report/ or report-ensemble/ beside the weights]"
+    )
     evaluate.set_defaults(run_command=_evaluate)
 
     detector = commands.add_parser(
@@ -261,7 +263,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .checkpoint import load_weights
     from .report import write_report
 
-    out = options.out or options.weights[0].parent / "report"
+    name = "report" if len(options.weights) == 1 else "report-ensemble"
+    out = options.out or options.weights[0].parent / name
     members = [load_weights(path) for path in options.weights]
     report = write_report(members, _data(options), options.prepared, options.detector, out)
     for title, rows in report.items():

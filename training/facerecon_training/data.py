@@ -212,9 +212,7 @@ class Batches(IterableDataset[Batch]):
             for index in random.choice(views, 2, replace=False):
                 self._rendered(out, row, int(index), random)
                 row += 1
-        for _ in range(person_pairs):
-            which = int(random.choice(self.with_people))
-            group = self.photographs[which].people[random.integers(len(self.photographs[which].people))]
+        for which, group in self._different_people(person_pairs, random):
             for index in random.choice(group, 2, replace=False):
                 self._photograph(out, row, which, int(index), random)
                 row += 1
@@ -237,6 +235,14 @@ class Batches(IterableDataset[Batch]):
             self._background(out, row, random)
             row += 1
         return out._replace(image=out.image.permute(0, 3, 1, 2))
+
+    def _different_people(self, count: int, random: np.random.Generator) -> list[tuple[int, NDArray[np.int64]]]:
+        """Folder and pictures of so many people, nobody twice unless there are too few."""
+        if not count:
+            return []
+        everybody = [(which, group) for which in self.with_people for group in self.photographs[which].people]
+        chosen = random.choice(len(everybody), count, replace=count > len(everybody))
+        return [everybody[index] for index in chosen]
 
     def _pairs(self) -> tuple[int, int, int]:
         """How many pairs of each kind the prepared data allow: rendered, photographs of a person, one photograph."""
@@ -269,7 +275,8 @@ class Batches(IterableDataset[Batch]):
         moved = landmarks @ matrix[:2, :2].T + matrix[:2, 3]
         known = np.isfinite(moved[:, 0])
         out.landmarks[row] = torch.from_numpy(np.where(known[:, None], moved, 0).astype(np.float32))
-        out.machine_made[row] = self.folders[which].machine_made
+        # Where lids were drawn, they are where they are known to be, whatever a machine said.
+        out.machine_made[row] = self.folders[which].machine_made and not blink.any()
         out.landmark_weights[row] = torch.from_numpy(known.astype(np.float32) * self.folders[which].weight)
         out.blink[row] = torch.from_numpy(blink)
         out.blink_weights[row] = torch.from_numpy(blink_known.astype(np.float32) * self.folders[which].weight)

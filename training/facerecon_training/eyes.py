@@ -44,9 +44,9 @@ def eye_openings(landmarks: Floats) -> Floats:
     """(..., 68, 2) -> (..., 2) opening over width of each eye (eye aspect ratio, Soukupova and Cech, CVWW 2016)."""
     ratios = []
     for eye in EYES:
-        outer, inner = (landmarks[..., corner, :] for corner in eye.corners)
+        first, second = (landmarks[..., corner, :] for corner in eye.corners)
         opening = landmarks[..., list(eye.upper), :] - landmarks[..., list(eye.lower), :]
-        width = np.maximum(np.linalg.norm(outer - inner, axis=-1), 1e-6)
+        width = np.maximum(np.linalg.norm(first - second, axis=-1), 1e-6)
         ratios.append(np.linalg.norm(opening, axis=-1).mean(-1) / width)
     return np.stack(ratios, -1)
 
@@ -64,26 +64,27 @@ def blink_labels(landmarks: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     return (ratios < CLOSED_RATIO).astype(np.float32), known
 
 
-def draw_lids(image: Image, landmarks: Floats, closed: Floats) -> tuple[Image, Floats]:
-    """(H, W, 3) uint8, (68, 2) pixels and (2,) how far each eye is to be closed, 0..1 -> the picture and its landmarks.
+def draw_lids(image: Image, landmarks: Floats, closed: Floats) -> tuple[Image, Floats, Floats]:
+    """(H, W, 3) uint8, (68, 2) pixels and (2,) how far each eye is to be closed, 0..1 -> the picture, its landmarks,
+    and (2,) how far each eye was closed.
 
     In an eye's own axes, what lies between the brow and the edge of the upper lid is stretched down to the edge's new
-    place, and what lies below it stays. Eyes whose landmarks are unknown stay as they are.
+    place, and what lies below it stays. Eyes whose landmarks are unknown, or that are not in the picture, stay.
     """
-    image, landmarks = image.copy(), landmarks.copy()
-    for eye, share in zip(EYES, closed, strict=True):
+    image, landmarks, drawn = image.copy(), landmarks.copy(), np.zeros(2, np.float32)
+    for side, (eye, share) in enumerate(zip(EYES, closed, strict=True)):
         points = [*eye.corners, *eye.upper, *eye.lower, *eye.brow]
-        if share > 0 and np.isfinite(landmarks[points]).all():
-            _draw_lid(image, landmarks, eye, float(share))
-    return image, landmarks
+        if share > 0 and np.isfinite(landmarks[points]).all() and _draw_lid(image, landmarks, eye, float(share)):
+            drawn[side] = share
+    return image, landmarks, drawn
 
 
-def _draw_lid(image: Image, landmarks: Floats, eye: Eye, share: float) -> None:
-    """In place."""
+def _draw_lid(image: Image, landmarks: Floats, eye: Eye, share: float) -> bool:
+    """In place -> was there an eye to close?"""
     first, second = (landmarks[corner].astype(np.float64) for corner in eye.corners)
     middle, half = (first + second) / 2, np.linalg.norm(second - first) / 2
     if half < 2:
-        return
+        return False
     along = (second - first) / (2 * half)
     up = np.array([along[1], -along[0]])
     if (landmarks[list(eye.brow)].mean(0) - middle) @ up < 0:
@@ -97,7 +98,7 @@ def _draw_lid(image: Image, landmarks: Floats, eye: Eye, share: float) -> None:
     x0, y0 = np.maximum(np.floor(middle).astype(int) - reach, 0)
     x1, y1 = np.minimum(np.ceil(middle).astype(int) + reach + 1, image.shape[1::-1])
     if x1 - x0 < 2 or y1 - y0 < 2:
-        return
+        return False
     x, y = np.meshgrid(np.arange(x0, x1), np.arange(y0, y1))
     offset = np.stack([x - middle[0], y - middle[1]], -1)
     u, v = offset @ axes[0], offset @ axes[1]
@@ -111,6 +112,7 @@ def _draw_lid(image: Image, landmarks: Floats, eye: Eye, share: float) -> None:
     part[:] = cv2.remap(part.copy(), where.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     for top, bottom in zip(eye.upper, eye.lower, strict=True):
         landmarks[top] += share * (landmarks[bottom] - landmarks[top])
+    return True
 
 
 def _lid(axes: NDArray[np.float64], middle: NDArray[np.float64], points: Floats) -> float:

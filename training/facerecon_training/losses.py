@@ -10,6 +10,7 @@ from facerecon_rt.template import load_template
 from torch import Tensor
 from torch.nn import functional
 
+from .eyes import EYES
 from .model import project
 
 
@@ -67,7 +68,7 @@ class LossWeights:
     """Mean blendshape weight, on photographs."""
 
 
-LID_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46))
+LID_PAIRS = tuple(pair for eye in EYES for pair in zip(eye.upper, eye.lower, strict=True))
 LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
 AGREEMENT = 0.06
 """Eye distances between a machine's landmark and the running average's at which its weight is halved."""

@@ -74,7 +74,7 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """What is known of a batch of N pictures, R of them rendered, P photographs with landmarks."""
+    """What is known of a batch of N pictures, R of them rendered."""
 
     rendered: Tensor
     """(N,) bool"""
@@ -94,8 +94,12 @@ class Known:
     """Distance of the outer eye corners, crop pixels, that errors are measured in."""
 
 
-def known_of(batch: Batch, teacher: Teacher, pseudo: Tensor | None = None) -> Known:
-    """A batch, and (N, 68, 2) landmarks as the running average sees them, if it looked -> what is known.
+Taught = tuple[Tensor, Tensor]
+"""Pictures (N,) bool that the running average of the weights was shown, and the landmarks (N, 68, 2) it sees there."""
+
+
+def known_of(batch: Batch, teacher: Teacher, taught: Taught | None = None) -> Known:
+    """A batch, and what the running average sees in it, if it looked -> what is known.
 
     Machine-made landmarks lose trust where the running average disagrees.
     """
@@ -109,8 +113,9 @@ def known_of(batch: Batch, teacher: Teacher, pseudo: Tensor | None = None) -> Kn
     landmarks, trust = batch.landmarks.clone(), batch.landmark_weights.clone()
     landmarks[batch.rendered] = torch.cat([contour, project(camera, vertices[:, inner])[:, :, :2]], 1)
     trust[batch.rendered] = 1.0
-    if pseudo is not None:
-        machine = (batch.machine_made & photograph)[:, None]
+    if taught is not None:
+        rows, pseudo = taught
+        machine = (batch.machine_made & photograph & rows)[:, None]
         trust = torch.where(machine, teacher_trust(pseudo, landmarks, trust, eye), trust)
     return Known(batch.rendered, photograph, directed, landmarks, trust, shape, vertices, eye)
 
@@ -134,19 +139,18 @@ def face_loss(
     teacher: Teacher,
     weights: LossWeights,
     skin_code: Tensor | None = None,
-    pseudo: Tensor | None = None,
+    taught: Taught | None = None,
     lesson: FaceOutput | None = None,
 ) -> tuple[Tensor, Terms]:
     """Everything a batch teaches -> the loss and its terms (weighted, detached), by name.
 
-    `skin_code` (N, SKIN_CODE) is for the photometric term. `pseudo` (N, 68, 2) are the landmarks that the running
-    average of the weights sees in the pictures that `is_taught` names. `lesson` is what a bigger network says of the
-    same pictures.
+    `skin_code` (N, SKIN_CODE) is for the photometric term; `taught` what the running average of the weights sees in the
+    pictures that `is_taught` names; `lesson` what a bigger network says of all of them.
     """
-    known = known_of(batch, teacher, pseudo)
+    known = known_of(batch, teacher, taught)
     terms = {
         "reconstruction": reconstruction_term(output, codes, known, pairs, teacher, weights),
-        **landmark_terms(output, known, pseudo if pseudo is None else (is_taught(batch), pseudo), weights),
+        **landmark_terms(output, known, taught, weights),
         **rendered_terms(output, codes, batch, known, teacher, weights),
         **photograph_terms(output, codes, batch, known, weights),
         **pair_terms(output, known, pairs, teacher, weights),
@@ -183,11 +187,8 @@ def reconstruction_term(
     )
 
 
-def landmark_terms(
-    output: FaceOutput, known: Known, taught: tuple[Tensor, Tensor] | None, weights: LossWeights
-) -> Terms:
-    """The landmark output against annotations, rendered faces and, where `taught` (N,) bool, what the running average
-    sees (N, 68, 2)."""
+def landmark_terms(output: FaceOutput, known: Known, taught: Taught | None, weights: LossWeights) -> Terms:
+    """The landmark output against annotations, rendered faces and what the running average sees."""
     error = landmark_loss(output.landmarks, known.landmarks, known.trust, weights.jaw, known.eye)
     terms = {
         "landmarks": weights.landmarks * mean_or_zero(error[known.photograph]),

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from .accessories import add_accessories
 from .backgrounds import random_patch, read_backgrounds
+from .eyes import BLINK
 from .photographs import CANVAS_MARGIN, CANVAS_SIZE
 from .render import (
     EXPRESSION_MIRROR,
@@ -37,7 +38,6 @@ VIEWS_PER_PERSON = 4
 HELD_OUT_VIEWS = 10
 """Of people not trained on: enough for sets of ten."""
 _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
-_BLINKS = [_INDEX["eyeBlink_L"], _INDEX["eyeBlink_R"]]
 _LIDS = [i for name, i in _INDEX.items() if name.startswith(("eyeSquint", "eyeWide", "eyeLookDown", "eyeLookUp"))]
 
 
@@ -66,7 +66,7 @@ def random_identity(random: np.random.Generator) -> Floats:
 
 def random_expression(random: np.random.Generator) -> Floats:
     """(53,) 0..1: a few random blendshapes, mostly the same on both sides, and the common ones (jaw, blink, smile,
-    gaze) on top. One face in four has its eyes closed, as far as lids go: what photographs show too rarely to learn."""
+    gaze) on top. One face in five has its eyes closed, as far as lids go: what photographs show too rarely to learn."""
     weights = np.zeros(len(BLENDSHAPES), np.float32)
     kind = random.random()
     if kind < 0.1:
@@ -83,7 +83,7 @@ def random_expression(random: np.random.Generator) -> Floats:
     lids = random.random()
     if lids < 0.35:
         weights[_LIDS] = 0.0  # nothing else lowers or raises them
-        weights[_BLINKS] = random.uniform(0.85, 1.0) if lids < 0.22 else random.uniform(0, 1)
+        weights[list(BLINK)] = random.uniform(0.85, 1.0) if lids < 0.22 else random.uniform(0, 1)
     if random.random() < 0.35:
         weights[[_INDEX["mouthSmile_L"], _INDEX["mouthSmile_R"]]] = random.uniform(0, 1)
     if random.random() < 0.75:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from facerecon_rt.errors import FaceReconError, UsageError
@@ -90,11 +91,12 @@ def train(config: TrainConfig) -> Path:
             image = batch.image.float().contiguous(memory_format=torch.channels_last)
             output, codes = state.model.with_codes(image)
             skin_code = state.skin_head(codes.motion) if skin is not None else None
-            pseudo = mirrored_landmarks(state.average, image, is_taught(batch)) if config.loss.teacher else None
+            rows = is_taught(batch)
+            taught = (rows, mirrored_landmarks(state.average, image, rows)) if config.loss.teacher else None
             with torch.no_grad():
                 lesson = bigger(image) if bigger is not None else None
             loss, terms = face_loss(
-                output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, pseudo, lesson
+                output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, taught, lesson
             )
             if not torch.isfinite(loss):
                 raise FaceReconError(
@@ -189,6 +191,8 @@ class TrainingState:
 
 def batch_loader(config: TrainConfig, backgrounds: Path | None, start: int) -> DataLoader[Batch]:
     """Batches from step `start` on, made by one other process."""
+    # OpenCV's threads must be gone before the process is forked: the other one would wait for them for ever.
+    cv2.setNumThreads(1)
     batches = Batches(
         config.prepared,
         backgrounds,
