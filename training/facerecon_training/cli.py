@@ -99,6 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--pictures", type=int, default=400_000, help="crops to train on in all [%(default)s]")
     train.add_argument("--learning-rate", type=float, default=2e-3, help="[%(default)s]")
     train.add_argument(
+        "--output-rate",
+        type=float,
+        default=0.1,
+        help="learning rate of the output layers over that of the others; more when starting from --init [%(default)s]",
+    )
+    train.add_argument(
         "--loss",
         action="append",
         default=[],
@@ -212,6 +218,7 @@ def _train(options: argparse.Namespace) -> None:
         distil=options.distil,
         pictures=options.pictures,
         learning_rate=options.learning_rate,
+        output_rate=options.output_rate,
         loss=_loss(options.loss),
         seed=options.seed,
         device=options.device,
