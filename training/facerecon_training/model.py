@@ -122,7 +122,7 @@ class ShapeReconstructor(nn.Module):
         points = self.mean[rows] + code @ self.shape_basis[:, rows] + expression @ self.expression_basis[:, rows]
         camera = camera_from_parameters(self.camera(motion), self.input_size)
         vertex_landmarks = project(camera, points.reshape(-1, 68, 3))
-        offset = self.input_size * EYE_DISTANCE_MM / CROP_SIDE_MM * self.annotation(motion).reshape(-1, 68, 2)
+        offset = offset_scale(self.input_size) * self.annotation(motion).reshape(-1, 68, 2)
         landmarks = vertex_landmarks + nn.functional.pad(offset, (0, 1))
         output = FaceOutput(
             shape.reshape(len(features), -1, 3),
@@ -153,6 +153,11 @@ class FaceModel(nn.Module):
         """`forward`, and what the losses need besides."""
         output, codes = self.reconstructor(self.extractor(image))
         return output, codes
+
+
+def offset_scale(input_size: int) -> float:
+    """Crop pixels per unit of the annotation layer: an eye distance."""
+    return input_size * EYE_DISTANCE_MM / CROP_SIDE_MM
 
 
 def camera_from_parameters(parameters: Tensor, input_size: int) -> Tensor:

@@ -26,6 +26,7 @@ from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_wei
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
 from .evaluate import evaluate_landmarks, look_at_people, people_figures
+from .habits import with_habits
 from .model import FaceModel
 from .morphable import MorphableFace
 from .objective import Teacher, face_loss, is_taught
@@ -123,8 +124,10 @@ def train(config: TrainConfig) -> Path:
         state.save()
         print(f"stopped; run the same command again to go on from {state.checkpoint_path}")
         raise KeyboardInterrupt
-    print(json.dumps(state.note(development_figures(state.average, config))))
+    finished = with_habits(state.average, config.prepared / "photographs", config.folders)
+    print(json.dumps(state.note(development_figures(finished, config))))
     state.save()
+    save_weights(finished, state.weights_path)
     return state.weights_path
 
 
