@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from dataclasses import replace
-from multiprocessing import get_context
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -84,7 +82,7 @@ def figures(weights: Path, data: Path, prepared: Path, detector: Path) -> dict[s
 
 
 def markdown(rows: dict[str, dict[str, float]], about: str) -> str:
-    """The table; differences that matter are read by eye."""
+    """The table."""
     names = list(next(iter(rows.values())))
     lines = ["# Ablation", "", about, "", "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {row} | " + " | ".join(f"{values[n]:.3f}" for n in names) + " |" for row, values in rows.items()]
@@ -110,8 +108,9 @@ def main() -> None:
     start = load_weights(options.init)
     path = RESULTS / "ablation.json"
     about = f"From `{options.init.name}`, {options.pictures} crops each, learning rate {options.learning_rate:g}."
-    before = json.loads(path.read_text()) if path.is_file() else {"about": about, "rows": {}}
-    if before["about"] != about:
+    losses = asdict(LossWeights())
+    before = json.loads(path.read_text()) if path.is_file() else {"about": about, "losses": losses, "rows": {}}
+    if (before["about"], before["losses"]) != (about, losses):
         parser.error(f"{path} is of other runs ({before['about']}); delete it, and {options.runs}, to start anew")
     rows: dict[str, dict[str, float]] = before["rows"]
     for name, weights in variants().items():
@@ -120,7 +119,7 @@ def main() -> None:
         config = TrainConfig(
             prepared=options.prepared,
             data=Path(options.data),
-            run=options.runs / name.replace(" ", "-").replace(",", ""),
+            run=options.runs / name.replace(" ", "-"),
             init=options.init,
             pictures=options.pictures,
             learning_rate=options.learning_rate,
@@ -130,14 +129,8 @@ def main() -> None:
             model=start.config,
         )
         print(f"\n{name}")
-        # A process of its own: the loader's is forked, and must not be once OpenCV's threads have run.
-        run = get_context("spawn").Process(target=train, args=(config,))
-        run.start()
-        run.join()
-        if run.exitcode:
-            sys.exit(run.exitcode)
-        rows[name] = figures(config.run / "face.safetensors", config.data, options.prepared, options.detector)
-        path.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+        rows[name] = figures(train(config), config.data, options.prepared, options.detector)
+        path.write_text(json.dumps({"about": about, "losses": losses, "rows": rows}, indent=1) + "\n")
         (RESULTS / "ablation.md").write_text(markdown(rows, about))
     print(markdown(rows, about))
 

@@ -4,8 +4,9 @@
 
 Faces are mean + weights @ modes with standard normal weights. Seen from the front without perspective, points are
 observed with Gaussian noise, and the head's place, attitude and size are unknown: a linear Gaussian model, whose
-posterior is known in closed form (Bishop, Pattern Recognition and Machine Learning, 2006, section 2.3.3). No network
-can do better on average than its trace says. Expression is known here, and the view is: in truth both add to the error.
+posterior is known in closed form (Bishop, Pattern Recognition and Machine Learning, 2006, section 2.3.3). Whoever sees
+these points alone can do no better on average than its trace says. Expression is known here, and the view is: in truth
+both add to the error.
 """
 
 from __future__ import annotations

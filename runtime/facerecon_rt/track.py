@@ -95,14 +95,13 @@ class Track:
         Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
         """
         square = square_from_camera(face.frame_from_head)
-        if not self.seen or self.missed or not still(self._square, square):
-            moving = bool(self.seen) and not self.missed
-            # Half of the last step: enough for a walk, and no overshoot when a head stops.
-            step = (square.x - self._seen_at.x, square.y - self._seen_at.y) if moving else (0.0, 0.0)
-            self._motion = (0.5 * step[0], 0.5 * step[1])
+        known = bool(self.seen) and not self.missed
+        self._motion = (0.0, 0.0)
+        if not (known and still(self._square, square)):
+            if known:
+                # Half of the last step: enough for a walk, and no overshoot when a head stops.
+                self._motion = (0.5 * (square.x - self._seen_at.x), 0.5 * (square.y - self._seen_at.y))
             self._square = square
-        else:
-            self._motion = (0.0, 0.0)
         self._seen_at = square
         self._rotation = split_camera(face.frame_from_head)[1]
         self.missed = 0

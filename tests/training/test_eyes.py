@@ -103,11 +103,24 @@ def test_open_eyes_are_closed_now_and_then_and_known_to_be() -> None:
     landmarks = face()
     image = picture(landmarks)
     results = [blinked(image, landmarks, AugmentConfig(closed_eyes=0.5), np.random.default_rng(i)) for i in range(200)]
-    weights = np.stack([weights for _, _, weights, _ in results])
-    assert 0.35 < (weights > 0).any(1).mean() < 0.65
-    seen = {tuple(eyes) for eyes in (weights > 0).tolist()}
-    assert seen == {(False, False), (True, True), (True, False), (False, True)}
-    assert all(known.all() for _, _, _, known in results)
-    _, moved, weight, _ = next(result for result in results if (result[2] == 1).all())
-    assert eye_openings(moved).max() < 0.01
-    assert weight.tolist() == [1, 1]
+    weights = np.stack([result.weights for result in results])
+    assert [result.drawn for result in results] == weights.any(1).tolist()
+    assert 0.35 < weights.any(1).mean() < 0.65
+    assert {tuple(eyes) for eyes in (weights > 0).tolist()} == {
+        (False, False),
+        (True, True),
+        (True, False),
+        (False, True),
+    }
+    assert all(result.known.all() for result in results)
+    closed = next(result for result in results if (result.weights == 1).all())
+    assert eye_openings(closed.landmarks).max() < 0.01
+
+
+def test_eyes_that_are_closed_already_are_not_drawn() -> None:
+    image = picture(face())
+    _, landmarks, _ = draw_lids(image, face(), BOTH)
+    result = blinked(image, landmarks, AugmentConfig(closed_eyes=1.0), np.random.default_rng(0))
+    assert result.weights.tolist() == [1, 1]
+    assert not result.drawn
+    np.testing.assert_array_equal(result.canvas, image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -78,17 +79,29 @@ def flipped(canvas: Image, landmarks: Floats) -> tuple[Image, Floats]:
     return np.ascontiguousarray(canvas[:, ::-1]), mirrored
 
 
-def blinked(
-    canvas: Image, landmarks: Floats, config: AugmentConfig, random: np.random.Generator
-) -> tuple[Image, Floats, Floats, NDArray[np.bool_]]:
-    """A canvas and its (68, 2) landmarks -> both, now and then with lids drawn over open eyes; (2,) eyeBlink weights,
-    and whether they are known."""
+class Blinked(NamedTuple):
+    """A canvas whose eyes are as they were, or drawn closed."""
+
+    canvas: Image
+    landmarks: Floats
+    """(68, 2)"""
+    weights: Floats
+    """(2,) eyeBlink of the left and the right eye."""
+    known: NDArray[np.bool_]
+    """(2,) are they?"""
+    drawn: bool
+
+
+def blinked(canvas: Image, landmarks: Floats, config: AugmentConfig, random: np.random.Generator) -> Blinked:
+    """A canvas and its (68, 2) landmarks -> the same, now and then with lids drawn over open eyes."""
     weights, known = blink_labels(landmarks)
+    drawn = False
     if random.random() < config.closed_eyes and (known & (weights == 0)).all():
         closed = 1.0 if random.random() < 0.7 else random.uniform(0.2, 1.0)
         left, right = ((1, 1), (1, 0), (0, 1))[random.choice(3, p=(0.88, 0.06, 0.06))]  # mostly both eyes
         canvas, landmarks, weights = draw_lids(canvas, landmarks, np.array([left * closed, right * closed], np.float32))
-    return canvas, landmarks, weights, known
+        drawn = bool(weights.any())
+    return Blinked(canvas, landmarks, weights, known, drawn)
 
 
 def degrade(crop: Image, config: AugmentConfig, patch: Image, random: np.random.Generator) -> Image:

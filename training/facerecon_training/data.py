@@ -174,7 +174,9 @@ class Batches(IterableDataset[Batch]):
         self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
         shares = np.array([folder.share for folder in self.folders])
         self.shares = shares / shares.sum() if len(shares) else shares
-        self.with_people = [i for i, f in enumerate(self.folders) if f.sets and self.photographs[i].people]
+        self.photographed_people = [
+            (i, group) for i, f in enumerate(self.folders) if f.sets for group in self.photographs[i].people
+        ]
         directed = prepared / "head_pose"
         self.head_poses = Packed.read(directed) if (directed / "labels.npz").is_file() else None
         self.backgrounds = read_backgrounds(sorted(backgrounds.glob("*.jpg")) if backgrounds else [])
@@ -212,7 +214,11 @@ class Batches(IterableDataset[Batch]):
             for index in random.choice(views, 2, replace=False):
                 self._rendered(out, row, int(index), random)
                 row += 1
-        for which, group in self._different_people(person_pairs, random):
+        everybody = self.photographed_people
+        # Nobody twice, unless there are too few.
+        again = person_pairs > len(everybody)
+        for person in random.choice(len(everybody), person_pairs, replace=again) if person_pairs else ():
+            which, group = everybody[person]
             for index in random.choice(group, 2, replace=False):
                 self._photograph(out, row, which, int(index), random)
                 row += 1
@@ -236,20 +242,12 @@ class Batches(IterableDataset[Batch]):
             row += 1
         return out._replace(image=out.image.permute(0, 3, 1, 2))
 
-    def _different_people(self, count: int, random: np.random.Generator) -> list[tuple[int, NDArray[np.int64]]]:
-        """Folder and pictures of so many people, nobody twice unless there are too few."""
-        if not count:
-            return []
-        everybody = [(which, group) for which in self.with_people for group in self.photographs[which].people]
-        chosen = random.choice(len(everybody), count, replace=count > len(everybody))
-        return [everybody[index] for index in chosen]
-
     def _pairs(self) -> tuple[int, int, int]:
         """How many pairs of each kind the prepared data allow: rendered, photographs of a person, one photograph."""
         config = self.batch
         if not self.folders:
             return config.pairs, 0, 0
-        if not self.with_people:
+        if not self.photographed_people:
             return config.rendered_pairs, 0, config.person_pairs + config.photograph_pairs
         return config.rendered_pairs, config.person_pairs, config.photograph_pairs
 
@@ -269,14 +267,14 @@ class Batches(IterableDataset[Batch]):
         landmarks: Floats = packed.labels["landmarks"][index].astype(np.float32)
         if random.random() < self.augment.flip:
             canvas, landmarks = flipped(canvas, landmarks)
-        canvas, landmarks, blink, blink_known = blinked(canvas, landmarks, self.augment, random)
+        canvas, landmarks, blink, blink_known, drawn = blinked(canvas, landmarks, self.augment, random)
         crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
         out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
         moved = landmarks @ matrix[:2, :2].T + matrix[:2, 3]
         known = np.isfinite(moved[:, 0])
         out.landmarks[row] = torch.from_numpy(np.where(known[:, None], moved, 0).astype(np.float32))
         # Where lids were drawn, they are where they are known to be, whatever a machine said.
-        out.machine_made[row] = self.folders[which].machine_made and not blink.any()
+        out.machine_made[row] = self.folders[which].machine_made and not drawn
         out.landmark_weights[row] = torch.from_numpy(known.astype(np.float32) * self.folders[which].weight)
         out.blink[row] = torch.from_numpy(blink)
         out.blink_weights[row] = torch.from_numpy(blink_known.astype(np.float32) * self.folders[which].weight)

@@ -24,7 +24,7 @@ from .eyes import BLINK, hand_labelled
 from .head_pose import pointing_photographs, pose_figures
 from .model import FaceOutput
 from .objective import Teacher
-from .photographs import Annotated, camera_from_landmarks, read_pts
+from .photographs import Annotated, annotated_photographs, camera_from_landmarks
 
 WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucker")
 """Blendshapes whose correlation with the truth is shown, from easy to hard."""
@@ -233,23 +233,19 @@ def look_twice(model: nn.Module, images: list[Image], squares: list[Square]) -> 
 def evaluate_blinks(model: nn.Module, faces: Path) -> dict[str, float]:
     """Photographs labelled by hand, those of them that are there -> how surely the mean eyeBlink weight tells closed
     eyes from open ones (AUC); nothing without both kinds."""
-    weights = {}
-    for kind, names in hand_labelled().items():
-        photographs = [photograph for name in names for photograph in _annotated(faces / name)]
+    labels, weights = hand_labelled(), {}
+    folders = {faces / Path(name).parent for names in labels.values() for name in names}
+    there = [one for folder in sorted(folders) if folder.is_dir() for one in annotated_photographs(folder)]
+    for kind, names in labels.items():
+        photographs = [one for one in there if f"{one.path.parent.name}/{one.path.stem}" in names]
         if not photographs:
             return {}
         weights[kind] = look_at(model, photographs).output.expression[:, BLINK].mean(1).numpy()
     return {
-        **{f"{kind}": float(len(values)) for kind, values in weights.items()},
+        **{kind: float(len(values)) for kind, values in weights.items()},
         **{f"mean_weight_{kind}": float(values.mean()) for kind, values in weights.items()},
         "auc": auc(weights["closed"], weights["open"]),
     }
-
-
-def _annotated(stem: Path) -> list[Annotated]:
-    """The photograph of this name without suffix, if it is there."""
-    image, points = stem.with_suffix(".jpg"), stem.with_suffix(".pts")
-    return [Annotated(image, read_pts(points))] if image.is_file() and points.is_file() else []
 
 
 def evaluate_pose(model: nn.Module, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:

@@ -76,7 +76,7 @@ def train(config: TrainConfig) -> Path:
     config.run.mkdir(parents=True, exist_ok=True)
     skin = SkinModel.read(config.prepared / "skin.npz", device) if config.loss.photometric else None
     teacher = Teacher.from_face(face, device, skin)
-    bigger = read_bigger(config, device) if config.distil else None
+    bigger = read_bigger(config.distil, config.model.input_size, device) if config.distil else None
     state = TrainingState(config, face, device)
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
     batches = iter(batch_loader(config, backgrounds, state.step))
@@ -234,13 +234,11 @@ def default_terms(prepared: Path, *others: Path | None) -> str:
     return CLEAN_TERMS if is_clean(prepared) and clean else RESEARCH_TERMS
 
 
-def read_bigger(config: TrainConfig, device: torch.device) -> FaceModel:
+def read_bigger(path: Path, input_size: int, device: torch.device) -> FaceModel:
     """The network to learn from. Raises UsageError where it sees crops of another size."""
-    assert config.distil is not None
-    bigger = load_weights(config.distil).to(device, memory_format=torch.channels_last)
-    if bigger.config.input_size != config.model.input_size:
-        sizes = f"{bigger.config.input_size} pixels, the run {config.model.input_size}"
-        raise UsageError(f"--distil {config.distil} sees crops of {sizes}")
+    bigger = load_weights(path).to(device, memory_format=torch.channels_last)
+    if bigger.config.input_size != input_size:
+        raise UsageError(f"--distil {path} sees crops of {bigger.config.input_size} pixels, the run {input_size}")
     return bigger
 
 
