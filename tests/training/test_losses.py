@@ -77,16 +77,20 @@ def test_shape_loss_is_the_mean_squared_vertex_distance() -> None:
     true = torch.zeros(2, 2, 3)
     shape = true.clone()
     shape[0, 0] = torch.tensor([3.0, 4.0, 0.0])
-    torch.testing.assert_close(shape_loss(shape, true, no_unseen(2), 0.02), torch.tensor([12.5, 0.0]))
+    torch.testing.assert_close(shape_loss(shape, true, no_unseen(2), torch.zeros(7)), torch.tensor([12.5, 0.0]))
 
 
 def test_shape_loss_takes_a_share_of_what_is_unseen() -> None:
     along_x = torch.tensor([[1.0, 0, 0, 1, 0, 0]]) / math.sqrt(2)
     shift = torch.tensor([[[2.0, 0, 0], [2.0, 0, 0]]])
-    torch.testing.assert_close(shape_loss(shift, torch.zeros(1, 2, 3), along_x, 0.02), torch.tensor([0.02 * 4]))
+    torch.testing.assert_close(
+        shape_loss(shift, torch.zeros(1, 2, 3), along_x, torch.tensor([0.02])), torch.tensor([0.02 * 4])
+    )
     # Half of it unseen: the two vertices move apart as well.
     apart = torch.tensor([[[2.0, 0, 0], [0.0, 0, 0]]])
-    torch.testing.assert_close(shape_loss(apart, torch.zeros(1, 2, 3), along_x, 0.02), torch.tensor([1 + 0.02]))
+    torch.testing.assert_close(
+        shape_loss(apart, torch.zeros(1, 2, 3), along_x, torch.tensor([0.02])), torch.tensor([1 + 0.02])
+    )
 
 
 def test_unseen_are_shifts_turns_and_growth(mean_face: Tensor) -> None:
@@ -94,8 +98,18 @@ def test_unseen_are_shifts_turns_and_growth(mean_face: Tensor) -> None:
     torch.testing.assert_close(unseen @ unseen.T, torch.eye(7), atol=1e-4, rtol=0)
     turn = torch.from_numpy(rotation_from_euler(0.5, -0.5, 0.3) @ np.diag([1.0, -1.0, -1.0])).float()
     moved = 1.01 * mean_face @ turn.T + torch.tensor([1.0, -2.0, 3.0])
-    plain = shape_loss(moved, mean_face, torch.zeros_like(unseen), 0.02)
-    assert shape_loss(moved, mean_face, unseen, 0.02) < 0.025 * plain
+    shares = LossWeights(unseen_share=0.02, growth_share=0.02).unseen_shares()
+    plain = shape_loss(moved, mean_face, torch.zeros_like(unseen), shares)
+    assert shape_loss(moved, mean_face, unseen, shares) < 0.025 * plain
+
+
+def test_growth_has_a_share_of_its_own(mean_face: Tensor) -> None:
+    unseen = unseen_directions(mean_face.flatten())
+    centre = mean_face.mean(1, keepdim=True)
+    grown = centre + 1.05 * (mean_face - centre)
+    plain = shape_loss(grown, mean_face, torch.zeros_like(unseen), torch.zeros(7))
+    shares = LossWeights(unseen_share=0, growth_share=0.25).unseen_shares()
+    torch.testing.assert_close(shape_loss(grown, mean_face, unseen, shares), 0.25 * plain, rtol=1e-3, atol=0)
 
 
 def test_consistency_loss_is_one_minus_the_cosine() -> None:

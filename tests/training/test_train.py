@@ -173,10 +173,17 @@ def test_a_run_starts_from_other_weights(finished: Path, config: TrainConfig) ->
 
 def test_a_run_learns_from_a_bigger_network_of_the_same_size(finished: Path, config: TrainConfig) -> None:
     bigger = finished / "face.safetensors"
-    train(replace(config, distil=bigger, pictures=3 * config.batch.size))
+    train(replace(config, distil=(bigger, bigger), pictures=3 * config.batch.size))
     assert load_checkpoint(config.run / "checkpoint.pt")["running"]["distillation"] > 0
     with pytest.raises(UsageError, match=r"--distil .* sees crops of 64 pixels, the run 96"):
-        train(replace(config, distil=bigger, run=config.run / "other", model=replace(config.model, input_size=96)))
+        train(replace(config, distil=(bigger,), run=config.run / "other", model=replace(config.model, input_size=96)))
+
+
+def test_a_run_in_bfloat16_learns_much_the_same(finished: Path, config: TrainConfig) -> None:
+    train(replace(config, bfloat16=True))
+    logs = [load_checkpoint(run / "checkpoint.pt")["log"][-1] for run in (config.run, finished)]
+    assert logs[0]["shape_mm"] == pytest.approx(logs[1]["shape_mm"], rel=0.1)
+    assert logs[0] != logs[1]
 
 
 def test_weights_of_another_configuration_are_no_start(finished: Path, config: TrainConfig) -> None:

@@ -207,6 +207,9 @@ class FeatureExtractor(nn.Module):
     """Image -> features. The map is weighed by place (global depthwise convolution, MobileFaceNet, Chen et al. 2018),
     not averaged: where something is matters as much as whether it is there."""
 
+    bfloat16 = False
+    """Compute in bfloat16 (in training; its gradients then too), whatever the weights are."""
+
     def __init__(self, backbone: str, input_size: int) -> None:
         super().__init__()
         self.backbone = BACKBONES[backbone]()
@@ -220,8 +223,12 @@ class FeatureExtractor(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, S, S) float 0..255, BGR -> (N, feature_count)."""
         # A power of two folds into the first layer's weights exactly.
-        features: Tensor = self.pool(self.backbone(image * (1.0 / 128.0)))
-        return features
+        image = image * (1.0 / 128.0)
+        if not self.bfloat16:
+            features: Tensor = self.pool(self.backbone(image))
+            return features
+        with torch.autocast(image.device.type, torch.bfloat16):
+            return self.pool(self.backbone(image)).float()
 
 
 def multiply_adds(module: nn.Module, image: Tensor) -> int:

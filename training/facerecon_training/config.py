@@ -26,8 +26,9 @@ class TrainConfig:
     """Where checkpoints, weights, log and curves go. A run that is there goes on where it stopped."""
     init: Path | None = None
     """Start from these weights instead of random ones."""
-    distil: Path | None = None
-    """Weights of a bigger network to learn from beside the annotations; it sees crops of the same size."""
+    distil: tuple[Path, ...] = ()
+    """Weights of a bigger network, or of several, to learn from beside the annotations; they see crops of the same
+    size."""
     pictures: int = 400_000
     """How many crops to train on in all; the learning rate follows."""
     learning_rate: float = 2e-3
@@ -45,6 +46,8 @@ class TrainConfig:
     """auto, cpu, cuda."""
     threads: int = 2
     """Of the network on the CPU; one more process loads data."""
+    bfloat16: bool = False
+    """Compute features in bfloat16: faster where processors have instructions for it, for dense convolutions most."""
     checkpoint_minutes: float = 3.0
     evaluate_minutes: float = 10.0
     folders: tuple[Folder, ...] = ()

@@ -129,12 +129,8 @@ class SeenPeople:
     """(P,)"""
     mean: Tensor
     """(1, V, 3) mm: the mean face, for scale."""
-
-    @property
-    def rmse_mm(self) -> NDArray[np.float64]:
-        """(P,) RMSE of the neutral shape after rigid alignment."""
-        pairs = zip(self.output.shape.numpy(), self.shape.numpy(), strict=True)
-        return np.array([rmse_mm(predicted, true) for predicted, true in pairs])
+    rmse_mm: NDArray[np.float64]
+    """(P,) of the neutral shape after rigid alignment."""
 
 
 def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> SeenPeople:
@@ -153,7 +149,9 @@ def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> 
     shape, vertices = teacher.true_geometry(identity, expression)
     person = people.labels["person"][chosen].astype(np.int64)
     mean = teacher.mean.reshape(1, -1, 3)
-    return SeenPeople(predict(model, crops), shape, vertices, expression, cameras, person, mean)
+    output = predict(model, crops)
+    rmse = np.array([rmse_mm(a, b) for a, b in zip(output.shape.numpy(), shape.numpy(), strict=True)])
+    return SeenPeople(output, shape, vertices, expression, cameras, person, mean, rmse)
 
 
 def people_figures(seen: SeenPeople) -> dict[str, float]:

@@ -23,7 +23,9 @@ class LossWeights:
     vertices: float = 0.1
     """The same with expression."""
     unseen_share: float = 0.02
-    """Of shifts, turns and growth in the two terms above."""
+    """Of shifts and turns in the two terms above."""
+    growth_share: float = 0.3
+    """Of growth in them: a photograph shows it only by what big heads look like."""
     expression: float = 30.0
     rotation: float = 4.0
     """Per radian, on rendered faces."""
@@ -67,6 +69,10 @@ class LossWeights:
     expression_prior: float = 0.06
     """Mean blendshape weight, on photographs."""
 
+    def unseen_shares(self) -> Tensor:
+        """(7,) shares of the `unseen_directions`."""
+        return torch.tensor([self.unseen_share] * 6 + [self.growth_share])
+
 
 LID_PAIRS = tuple(pair for eye in EYES for pair in zip(eye.upper, eye.lower, strict=True))
 LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
@@ -78,15 +84,15 @@ HALF_TRUST_ERROR = 0.12
 """Mean landmark error, in eye distances, at which the confidence of a face is a half."""
 
 
-def shape_loss(shape: Tensor, true_shape: Tensor, unseen: Tensor, unseen_share: float) -> Tensor:
+def shape_loss(shape: Tensor, true_shape: Tensor, unseen: Tensor, shares: Tensor) -> Tensor:
     """(N, V, 3) and (N, V, 3) mm -> (N,) mean squared vertex distance, mm^2.
 
-    What moves along `unseen` (7, V * 3; see `unseen_directions`) counts by `unseen_share` only. At full price the noise
+    What moves along `unseen` (7, V * 3; see `unseen_directions`) counts by its share (7,) only. At full price the noise
     of what no photograph tells would drown the rest.
     """
     difference = (shape - true_shape).flatten(1)
     along = difference @ unseen.T
-    return ((difference**2).sum(1) - (1 - unseen_share) * (along**2).sum(1)) / shape.shape[1]
+    return ((difference**2).sum(1) - ((1 - shares.to(along)) * along**2).sum(1)) / shape.shape[1]
 
 
 def unseen_directions(mean: Tensor) -> Tensor:
@@ -124,7 +130,7 @@ def reconstruction_loss(
     unseen (7, V * 3) as in `shape_loss`. Empty batches add 0.
     """
     return (
-        weights.shape * mean_or_zero(shape_loss(shape, true_shape, unseen, weights.unseen_share))
+        weights.shape * mean_or_zero(shape_loss(shape, true_shape, unseen, weights.unseen_shares()))
         + weights.consistency * mean_or_zero(consistency_loss(features, reference))
         + weights.code_prior * mean_or_zero((code**2).mean(1))
     )

@@ -208,7 +208,7 @@ def rendered_terms(
     """What rendered faces teach beside shape and landmarks: expression, rotation, and where every vertex is."""
     rows = known.rendered
     vertices, camera, true_camera = output.vertices[rows], output.crop_from_head[rows], batch.crop_from_head[rows]
-    off = shape_loss(vertices, known.vertices, teacher.unseen, weights.unseen_share)
+    off = shape_loss(vertices, known.vertices, teacher.unseen, weights.unseen_shares())
     seen = projection_loss(camera, vertices[:, ::20], true_camera, known.vertices[:, ::20], known.eye)
     expression = expression_loss(codes.expression_logit[rows], batch.expression[rows])
     return {
@@ -271,7 +271,7 @@ def distillation_term(
     """A bigger network's shapes, blendshapes, rotations and landmarks, taken for the truth in the `rows` (N,) bool
     (Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015)."""
     true = FaceOutput(*(tensor[rows] for tensor in lesson))
-    off = shape_loss(output.shape[rows], true.shape, teacher.unseen, weights.unseen_share)
+    off = shape_loss(output.shape[rows], true.shape, teacher.unseen, weights.unseen_shares())
     everywhere = torch.ones_like(true.landmarks[:, :, 0])
     points = landmark_loss(output.landmarks[rows], true.landmarks[:, :, :2], everywhere, weights.jaw, eye)
     return (

@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,11 +26,12 @@ from .backgrounds import background_files
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
+from .ensemble import Ensemble
 from .evaluate import evaluate_landmarks, look_at_people, people_figures
 from .habits import with_habits
 from .model import FaceModel
 from .morphable import MorphableFace
-from .objective import Teacher, face_loss, is_taught
+from .objective import Teacher, Terms, face_loss, is_taught
 from .photographs import annotated_photographs
 from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
@@ -78,6 +80,8 @@ def train(config: TrainConfig) -> Path:
     teacher = Teacher.from_face(face, device, skin)
     bigger = read_bigger(config.distil, config.model.input_size, device) if config.distil else None
     state = TrainingState(config, face, device)
+    for network in (state.model, *(bigger.members if bigger is not None else ())):
+        network.extractor.bfloat16 = config.bfloat16
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
     batches = iter(batch_loader(config, backgrounds, state.step))
     done = state.step * config.batch.size
@@ -88,26 +92,8 @@ def train(config: TrainConfig) -> Path:
         while state.step < steps and not interrupt.asked:
             batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in next(batches)))
             state.set_learning_rate(learning_rate(config, state.step / steps))
-            state.model.train()
-            image = batch.image.float().contiguous(memory_format=torch.channels_last)
-            output, codes = state.model.with_codes(image)
-            skin_code = state.skin_head(codes.motion) if skin is not None else None
-            rows = is_taught(batch)
-            taught = (rows, mirrored_landmarks(state.average, image, rows)) if config.loss.teacher else None
-            with torch.no_grad():
-                lesson = bigger(image) if bigger is not None else None
-            loss, terms = face_loss(
-                output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, taught, lesson
-            )
-            if not torch.isfinite(loss):
-                raise FaceReconError(
-                    f"the loss is {loss.item()} at step {state.step}; resume with a lower --learning-rate"
-                )
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(state.model.parameters(), 5.0)
-            state.optimizer.step()
-            update_average(state.average, state.model, min(config.average, (state.step + 1) / (state.step + 10)))
+            loss, terms = batch_loss(state, batch, teacher, bigger, config)
+            state.learn(loss, config.average)
             state.count({"loss": loss.detach(), **terms})
             progress.update(config.batch.size)
             if state.step % 50 == 0:
@@ -171,6 +157,17 @@ class TrainingState:
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * rate
 
+    def learn(self, loss: Tensor, average: float) -> None:
+        """One step down the gradient, and the running average with its decay. Raises FaceReconError for a loss that is
+        not a number."""
+        if not torch.isfinite(loss):
+            raise FaceReconError(f"the loss is {loss.item()} at step {self.step}; resume with a lower --learning-rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        update_average(self.average, self.model, min(average, (self.step + 1) / (self.step + 10)))
+
     def count(self, terms: dict[str, Tensor]) -> None:
         """One step is done; these were its loss and terms."""
         self.step += 1
@@ -190,6 +187,21 @@ class TrainingState:
         save_checkpoint(self.checkpoint_path, {**kept, "step": self.step, "log": self.log, "running": self.running})
         save_weights(self.average, self.weights_path)
         draw_curves(self.log, self.checkpoint_path.with_name("curves.png"))
+
+
+def batch_loss(
+    state: TrainingState, batch: Batch, teacher: Teacher, bigger: Ensemble | None, config: TrainConfig
+) -> tuple[Tensor, Terms]:
+    """What the network, its running average and a bigger network, if any, see in a batch -> the loss and its terms."""
+    state.model.train()
+    image = batch.image.float().contiguous(memory_format=torch.channels_last)
+    output, codes = state.model.with_codes(image)
+    skin_code = state.skin_head(codes.motion) if teacher.skin is not None else None
+    rows = is_taught(batch)
+    taught = (rows, mirrored_landmarks(state.average, image, rows)) if config.loss.teacher else None
+    with torch.no_grad():
+        lesson = bigger(image) if bigger is not None else None
+    return face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, taught, lesson)
 
 
 def batch_loader(config: TrainConfig, backgrounds: Path | None, start: int) -> DataLoader[Batch]:
@@ -234,12 +246,13 @@ def default_terms(prepared: Path, *others: Path | None) -> str:
     return CLEAN_TERMS if is_clean(prepared) and clean else RESEARCH_TERMS
 
 
-def read_bigger(path: Path, input_size: int, device: torch.device) -> FaceModel:
-    """The network to learn from. Raises UsageError where it sees crops of another size."""
-    bigger = load_weights(path).to(device, memory_format=torch.channels_last)
-    if bigger.config.input_size != input_size:
-        raise UsageError(f"--distil {path} sees crops of {bigger.config.input_size} pixels, the run {input_size}")
-    return bigger
+def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) -> Ensemble:
+    """The networks to learn from, as one. Raises UsageError where one sees crops of another size."""
+    members = [load_weights(path) for path in paths]
+    for path, member in zip(paths, members, strict=True):
+        if member.config.input_size != input_size:
+            raise UsageError(f"--distil {path} sees crops of {member.config.input_size} pixels, the run {input_size}")
+    return Ensemble(members).to(device, memory_format=torch.channels_last).eval()
 
 
 def choose_device(name: str) -> torch.device:
