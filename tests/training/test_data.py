@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from facerecon_rt.align import CROP_CENTRE_MM, square_from_camera
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats
 from facerecon_training.augment import AugmentConfig
-from facerecon_training.data import Batch, BatchConfig, Batches, Folder, folders_in
+from facerecon_training.data import Batch, BatchConfig, Batches, Folder, Packed, folders_in, people_squares
+from facerecon_training.morphable import IDENTITY_MODES, MorphableFace
+from facerecon_training.render import camera_for_crop
 
 SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2, head_poses=0)
 PLAIN = AugmentConfig(grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, flip=0, closed_eyes=0)
@@ -37,7 +41,8 @@ def take(prepared: Path) -> Take:
 
 def without_photographs(prepared: Path, target: Path) -> Path:
     target.mkdir()
-    (target / "people").symlink_to(prepared / "people")
+    for name in ("people", "face.npz"):
+        (target / name).symlink_to(prepared / name)
     return target
 
 
@@ -105,7 +110,7 @@ def proportions(landmarks: Floats) -> Floats:
 
 @pytest.mark.parametrize("roll", [0.0, 30.0])
 def test_a_heads_direction_turns_with_its_crop(prepared: Path, tmp_path: Path, roll: float) -> None:
-    for name in ("people", "photographs"):
+    for name in ("people", "photographs", "face.npz"):
         (tmp_path / name).symlink_to(prepared / name)
     (tmp_path / "head_pose").mkdir()
     direction = np.array([0.6, 0.0, -0.8], np.float32)
@@ -183,3 +188,25 @@ def test_shares_and_weights_of_folders_can_be_chosen(prepared: Path, tmp_path: P
     assert (mine.name, mine.share, mine.weight) == ("mine", 0.6, 0.5)
     with pytest.raises(UsageError, match=r"--folder other: no such .* there are helen-train, afw, mine"):
         folders_in(tmp_path, (Folder("other", 1.0, 1.0),))
+
+
+def test_rendered_crops_lie_where_landmarks_say_and_do_not_give_a_heads_size_away(ball_face: MorphableFace) -> None:
+    # One mode that grows the whole head about the middle of its crop, and a head that nods, turned aside.
+    centre = np.array(CROP_CENTRE_MM, np.float32)
+    growing = replace(ball_face, identity=ball_face.identity.copy())
+    growing.identity[0] = 0.05 * (ball_face.mean - centre)
+    cameras = np.stack([camera_for_crop(*angles, 192, 137) for angles in ((0, 0, 0), (0, 0, 0), (30, 40, 0))])
+    identity = np.zeros((3, IDENTITY_MODES), np.float32)
+    identity[1, 0] = 2.0
+    labels = {
+        "identity": identity,
+        "expression": np.zeros((3, len(BLENDSHAPES)), np.float32),
+        "canvas_from_head": cameras,
+    }
+    average, large, askew = people_squares(Packed(np.zeros((3, 192, 192, 3), np.uint8), labels, []), growing)
+    assert average.side == pytest.approx(137, rel=1e-3)
+    assert large.side == pytest.approx(1.1 * 137, rel=1e-3)
+    assert (large.x, large.y) == pytest.approx((average.x, average.y), abs=0.1)
+    upright = square_from_camera(cameras[2])
+    assert abs(upright.roll) > 0.2
+    assert askew.roll == pytest.approx(upright.roll, abs=0.01)

@@ -42,14 +42,14 @@ def ideal_square() -> Square:
     return Square((CANVAS_SIZE - 1) / 2, (CANVAS_SIZE - 1) / 2, CANVAS_SIZE / CANVAS_MARGIN)
 
 
-def jittered_square(config: AugmentConfig, random: np.random.Generator) -> Square:
-    """The ideal square, moved, scaled and turned (roll within 45 degrees)."""
-    ideal = ideal_square()
+def jittered_square(config: AugmentConfig, random: np.random.Generator, ideal: Square | None = None) -> Square:
+    """The ideal square, that of the canvas unless given, moved, scaled and turned (by up to 45 degrees)."""
+    ideal = ideal or ideal_square()
     shift = np.clip(random.normal(0, config.shift, 2), -2.5 * config.shift, 2.5 * config.shift) * ideal.side
     limit = 2.5 * config.log_scale
     scale = math.exp(float(np.clip(random.normal(0, config.log_scale), -limit, limit)))
     roll = math.radians(float(np.clip(random.normal(0, config.roll_deg), -45, 45)))
-    return Square(ideal.x + float(shift[0]), ideal.y + float(shift[1]), ideal.side * scale, roll)
+    return Square(ideal.x + float(shift[0]), ideal.y + float(shift[1]), ideal.side * scale, ideal.roll + roll)
 
 
 def bad_square(random: np.random.Generator) -> Square:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from facerecon_rt.align import compose
+from facerecon_rt.align import Square, compose, square_from_camera
 from facerecon_rt.errors import UsageError
+from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +20,9 @@ from torch.utils.data import IterableDataset
 
 from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
 from .backgrounds import random_patch, read_backgrounds
+from .morphable import MorphableFace
+from .photographs import camera_from_landmarks
+from .prepare import read_face
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,23 @@ class Packed:
         return cls(images, labels, [group for group in groups if len(group) > 1])
 
 
+def people_squares(people: Packed, face: MorphableFace) -> list[Square]:
+    """Rendered people -> per picture the square of its crop, canvas pixels: where the landmarks say, as in photographs.
+
+    The camera that is known of them would give the head's size away, which no photograph does, and leave heads that are
+    turned and nodding askew, which the runtime's second look turns upright.
+    """
+    landmarks = load_template().landmarks
+    points = (
+        face.mean[landmarks]
+        + np.tensordot(people.labels["identity"], face.identity[:, landmarks], 1)
+        + np.tensordot(people.labels["expression"], face.expression[:, landmarks], 1)
+    )
+    cameras = people.labels["canvas_from_head"]
+    seen = np.einsum("pij,pkj->pki", cameras[:, :2, :3], points) + cameras[:, None, :2, 3]
+    return [square_from_camera(camera_from_landmarks(one)) for one in seen.astype(np.float32)]
+
+
 class Batches(IterableDataset[Batch]):
     """Endless batches; the i-th depends on (seed, i) alone, so that a resumed run goes on where it stopped.
 
@@ -170,6 +191,7 @@ class Batches(IterableDataset[Batch]):
         super().__init__()
         self.batch, self.augment, self.size, self.seed, self.start = batch, augment, size, seed, start
         self.people = Packed.read(prepared / "people" / "train")
+        self.people_squares = people_squares(self.people, read_face(prepared))
         self.folders = folders_in(prepared / "photographs", folders)
         self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
         shares = np.array([folder.share for folder in self.folders])
@@ -254,7 +276,8 @@ class Batches(IterableDataset[Batch]):
     def _rendered(self, out: Batch, row: int, index: int, random: np.random.Generator) -> None:
         labels = self.people.labels
         canvas = np.ascontiguousarray(self.people.images[index])
-        crop, crop_from_canvas_ = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
+        square = jittered_square(self.augment, random, self.people_squares[index])
+        crop, crop_from_canvas_ = crop_from_canvas(canvas, square, self.size)
         out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
         out.rendered[row] = True
         out.identity[row] = torch.from_numpy(labels["identity"][index])

@@ -17,14 +17,15 @@ from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .augment import crop_from_canvas, ideal_square
+from .augment import crop_from_canvas
 from .consistency import auc
-from .data import Packed
+from .data import Packed, people_squares
 from .eyes import BLINK, hand_labelled
 from .head_pose import pointing_photographs, pose_figures
 from .model import FaceOutput
 from .objective import Teacher
 from .photographs import Annotated, annotated_photographs, camera_from_landmarks
+from .prepare import read_face
 
 WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucker")
 """Blendshapes whose correlation with the truth is shown, from easy to hard."""
@@ -134,17 +135,19 @@ class SeenPeople:
 
 
 def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> SeenPeople:
-    """Held-out rendered faces, in all or so many of them, spread over people, from ideal crops."""
+    """Held-out rendered faces, in all or so many of them, spread over people, from crops where their landmarks say."""
     people = Packed.read(packed)
     count = min(limit or len(people.images), len(people.images))
     chosen = np.linspace(0, len(people.images) - 1, count).astype(int)
+    face = read_face(packed.parent.parent)
+    squares = people_squares(people, face)
     crops, cameras = [], []
     for index in chosen:
         canvas = np.ascontiguousarray(people.images[index])
-        crop, matrix = crop_from_canvas(canvas, ideal_square(), model.config.input_size)
+        crop, matrix = crop_from_canvas(canvas, squares[index], model.config.input_size)
         crops.append(crop)
         cameras.append(compose(matrix, people.labels["canvas_from_head"][index]))
-    teacher = read_teacher(packed.parent.parent)
+    teacher = Teacher.from_face(face)
     identity, expression = (torch.from_numpy(people.labels[name][chosen]) for name in ("identity", "expression"))
     shape, vertices = teacher.true_geometry(identity, expression)
     person = people.labels["person"][chosen].astype(np.int64)
@@ -209,8 +212,6 @@ def _aligned_distance(a: Tensor, b: Tensor) -> float:
 
 def read_teacher(prepared: Path) -> Teacher:
     """The morphable face of a prepared folder, as tensors."""
-    from .prepare import read_face
-
     return Teacher.from_face(read_face(prepared))
 
 
