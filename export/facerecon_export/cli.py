@@ -1,4 +1,4 @@
-"""`facerecon-export`: trained weights -> a verified ONNX file, from the command line."""
+"""`facerecon-export`: trained weights -> verified ONNX files, from the command line."""
 
 from __future__ import annotations
 
@@ -12,81 +12,231 @@ from facerecon_rt.errors import FaceReconError, UsageError
 
 EPILOG = """\
 examples:
-  facerecon-export models/face.safetensors -o models/
-      writes models/face.onnx
-  facerecon-export models/face_detector.safetensors
-      a face detector's weights work as well: models/face_detector.onnx
-  facerecon-export runs/today/best.safetensors -o models/face.onnx --crops my-photographs/
-      verifies on your own photographs
+  facerecon-export models/face.safetensors -o out/
+      writes out/face.onnx, face.fp16.onnx, face.int8.onnx (TensorRT), face.int8-cpu.onnx and a report
+  facerecon-export models/face.safetensors -o out/ --precision fp32
+      float32 alone: needs no photographs
+  facerecon-export models/face.safetensors -o out/ --calibration my-faces/ --crops my-other-faces/
+      calibrates and verifies on your own photographs
+  facerecon-export models/face_detector.safetensors -o out/
+      a face detector's weights work as well
 
-The file holds everything: it takes uint8 BGR pictures of any batch size, normalises them itself, and says in its
-metadata what it needs and gives, which the runtime checks before it uses it. Before it is put in place it answers the
-same pictures as PyTorch does; a table shows by how much the two differ. Where that is too much, nothing is written.
+other commands, each with --help:
+  facerecon-export inspect FILE.onnx
+  facerecon-export verify FILE.onnx --against WEIGHTS.safetensors
+  facerecon-export ensemble A.onnx B.onnx -o ensemble.onnx
+  facerecon-export set FILE.onnx --set-size 5 -o set.onnx
 
-exit codes: 0 written; 1 the file differs too much; 2 bad arguments, or it cannot be written; 3 the weights are missing
-or refused; 4 ONNX Runtime is missing; 5 the photographs cannot be read.
+A file holds everything: it takes uint8 BGR pictures, normalises them itself, and says in its metadata what it needs and
+gives, which the runtime checks before it uses it. Before it is put in place it answers the same pictures as PyTorch
+does; a table shows by how much the two differ, in millimetres and degrees. Where that is too much, it is not written.
+
+exit codes: 0 written; 1 a file differs too much; 2 bad arguments, too few photographs, or it cannot be written; 3 the
+weights are missing or refused; 4 ONNX Runtime is missing; 5 the photographs cannot be read; 130 Ctrl-C.
 """
+
+PHOTOGRAPHS = "x.jpg with x.pts (68 landmarks) is aligned, x.jpg alone is taken as a crop"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code; errors are one line on the standard error."""
-    args = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser, run = COMMANDS.get(given[0] if given else "", (_export_parser, _export))
+    options = parser().parse_args(given[1:] if parser is not _export_parser else given)
     try:
-        target = target_path(args.weights, args.output)
-        export_weights = _exporter()
-        export_weights(args.weights, target, args.crops, partial(print, flush=True))
+        return run(options)
     except FaceReconError as error:
         print(f"facerecon-export: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("facerecon-export: stopped; nothing half-done was left", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("facerecon"):
+            raise
+        print(f"facerecon-export: {error.name} is not installed: pip install 'facerecon-rt[export]'", file=sys.stderr)
+        return UsageError.exit_code
+
+
+# PyTorch and onnx take seconds to load, so they are loaded after the arguments were understood.
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.output.suffix == ".onnx":
+        raise UsageError(f"-o {options.output}: give a folder; the files in it are named after the weights")
+    if options.output.exists() and not options.output.is_dir():
+        raise UsageError(f"-o {options.output}: is no folder")
+    from .deploy import ExportOptions, export_weights
+
+    export_weights(
+        options.weights,
+        options.output,
+        ExportOptions(
+            tuple(dict.fromkeys(options.precision)),
+            options.opset,
+            options.batch,
+            options.size,
+            options.crops,
+            options.calibration,
+            options.budget,
+        ),
+        say,
+    )
     return 0
 
 
-def target_path(weights: Path, output: Path | None) -> Path:
-    """Where the file goes: beside the weights, into a folder under their name, or to a path of one's own."""
-    if output is None:
-        return weights.with_suffix(".onnx")
-    if output.is_dir():
-        return output / f"{weights.stem}.onnx"
-    if output.suffix != ".onnx":
-        raise UsageError(f"{output}: neither a folder that exists nor a path ending in .onnx; make the folder first")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output.parent}: no such folder; make it first")
-    return output
+def _inspect(options: argparse.Namespace) -> int:
+    from .describe import describe
+
+    print(describe(options.file))
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _verify(options: argparse.Namespace) -> int:
+    from .deploy import ExportOptions, verify_file
+    from .verify import table
+
+    rows = verify_file(options.file, options.against, ExportOptions(crops=options.crops))
+    print(table(rows))
+    return 0 if all(row.passed for row in rows) else 1
+
+
+def _ensemble(options: argparse.Namespace) -> int:
+    from .fuse import fuse_ensemble
+
+    fuse_ensemble(options.files, _target(options.output), say)
+    return 0
+
+
+def _set(options: argparse.Namespace) -> int:
+    from .fuse import fuse_set
+
+    fuse_set(options.file, options.set_size, _target(options.output), say)
+    return 0
+
+
+def _target(path: Path) -> Path:
+    if path.suffix != ".onnx":
+        raise UsageError(f"-o {path}: give a path ending in .onnx")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: {path.parent} is no folder; make it first")
+    return path
+
+
+say = partial(print, flush=True)
+
+
+def _export_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="facerecon-export",
-        description="Trained weights -> one verified ONNX file for the runtime.",
+        description="Trained weights -> verified ONNX files for the runtime, and a report.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("weights", type=Path, help="a FaceModel's or detector's .safetensors file")
+    parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="[here]")
     parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        help="a folder, or a path ending in .onnx (default: beside the weights, under their name)",
+        "--precision",
+        nargs="+",
+        choices=("fp32", "fp16", "int8"),
+        default=("fp32", "fp16", "int8"),
+        help="which files [all]; int8 is two files, one for TensorRT, one for the CPU",
     )
+    parser.add_argument("--opset", type=int, default=20, help="of the ONNX files [%(default)s]")
     parser.add_argument(
-        "--crops",
+        "--batch",
+        type=_batch,
+        default=0,
+        metavar="dynamic|N",
+        help="crops a file takes at a time, a fixed number or any [dynamic]",
+    )
+    parser.add_argument("--size", type=int, metavar="S", help="side of the crops [what the weights were trained with]")
+    parser.add_argument(
+        "--calibration",
         type=Path,
         metavar="FOLDER",
-        help="photographs to verify with: x.jpg with x.pts (68 landmarks) is aligned, x.jpg alone is taken as a crop "
-        "(default: $FACERECON_DATA/faces/lfpw-test, or made-up pictures where that is not there)",
+        help=f"at least 200 photographs to calibrate int8 with: {PHOTOGRAPHS} [$FACERECON_DATA/faces/helen-train]",
+    )
+    _add_crops(parser)
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=90.0,
+        metavar="SECONDS",
+        help="for trying ways to quantise, per int8 file [%(default)s]",
     )
     return parser
 
 
-def _exporter() -> Callable[[Path, Path, Path | None, Callable[[str], None]], object]:
-    """PyTorch and onnx take seconds to load, so they are loaded after the arguments were understood."""
-    try:
-        from .to_onnx import export_weights
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("facerecon"):
-            raise
-        raise UsageError(f"{error.name} is not installed: pip install 'facerecon-rt[export]'") from error
-    return export_weights
+def _add_crops(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--crops",
+        type=Path,
+        metavar="FOLDER",
+        help=f"photographs to verify with, at least 200 for fp16 and int8: {PHOTOGRAPHS} "
+        "[$FACERECON_DATA/faces/lfpw-test, or made-up pictures where that is not there]",
+    )
+
+
+def _inspect_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="facerecon-export inspect",
+        description="What an ONNX file is: its contract and terms, inputs and outputs, operators by the precision they "
+        "really compute in, multiply-adds, size, hash, and what TensorRT would mind.",
+    )
+    parser.add_argument("file", type=Path)
+    return parser
+
+
+def _verify_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="facerecon-export verify",
+        description="Holds a file against the weights it was made from, by the tolerances of its precision: exit code "
+        "1 where it is too far.",
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--against", type=Path, required=True, metavar="WEIGHTS", help="the .safetensors file")
+    _add_crops(parser)
+    return parser
+
+
+def _ensemble_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="facerecon-export ensemble",
+        description="Several FaceModel files of one precision -> one file, one engine, that gives their average as the "
+        "runtime does, and how far they disagree.",
+    )
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    return parser
+
+
+def _set_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="facerecon-export set",
+        description="A FaceModel file -> one that takes N crops of one person and gives one shape, its spread, and "
+        "every photograph's face with that shape, as the runtime averages image sets.",
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--set-size", type=int, required=True, metavar="N", help="photographs in a set, 2 or more")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    return parser
+
+
+def _batch(text: str) -> int:
+    if text == "dynamic":
+        return 0
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: give dynamic, or a number of crops")
+    return int(text)
+
+
+COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]] = {
+    "inspect": (_inspect_parser, _inspect),
+    "verify": (_verify_parser, _verify),
+    "ensemble": (_ensemble_parser, _ensemble),
+    "set": (_set_parser, _set),
+}
 
 
 if __name__ == "__main__":

@@ -1,59 +1,126 @@
-"""Folder of photographs -> crops as the network sees them, to verify an exported model with."""
+"""Folder of photographs -> crops as the network sees them, to calibrate and to verify exported models with."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sized
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
 from facerecon_rt.align import align, square_from_camera
-from facerecon_rt.errors import SourceError
-from facerecon_rt.types import Image
+from facerecon_rt.errors import SourceError, UsageError
+from facerecon_rt.types import Floats, Image
 from facerecon_training.photographs import IMAGE_SUFFIXES, camera_from_landmarks, read_pts
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 Crops = NDArray[np.uint8]
 """(N, S, S, 3) uint8 BGR."""
 
+LEAST_CROPS = 200
+"""Real ones, to calibrate with and to judge a lower precision by."""
 
-def verification_crops(folder: Path | None, size: int, count: int = 28) -> tuple[Crops, str]:
-    """Crops from `folder`; from $FACERECON_DATA/faces/lfpw-test where it is None; made up where that is not there.
 
-    Also says, in words, which of them it was.
-    """
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceCrops:
+    """Crops, and where their landmarks are if somebody has annotated them."""
+
+    images: Crops
+    landmarks: Floats
+    """(N, 68, 2) crop pixels; NaN where not annotated."""
+    source: str
+    """In words."""
+    real: bool
+    """False for made-up pictures."""
+
+
+def data_folder(name: str) -> Path | None:
+    """$FACERECON_DATA/faces/NAME, if it is there."""
     data = os.environ.get("FACERECON_DATA")
-    if folder is None and data and (Path(data) / "faces" / "lfpw-test").is_dir():
-        folder = Path(data) / "faces" / "lfpw-test"
+    folder = Path(data) / "faces" / name if data else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def verification_crops(folder: Path | None, size: int, count: int = 224) -> FaceCrops:
+    """Crops from `folder`; from $FACERECON_DATA/faces/lfpw-test where it is None; made up where that is not there."""
+    folder = folder or data_folder("lfpw-test")
     if folder is None:
-        return synthetic_crops(size, count), f"{count} made-up pictures, no faces (give real ones with --crops FOLDER)"
-    crops = load_crops(folder, size, count)
-    return crops, f"{len(crops)} crops of {folder}"
+        unknown = np.full((28, 68, 2), np.nan, np.float32)
+        which = f"{len(unknown)} made-up pictures, no faces (give real ones with --crops FOLDER)"
+        return FaceCrops(synthetic_crops(size, len(unknown)), unknown, which, real=False)
+    return load_crops(folder, size, count)
 
 
-def load_crops(folder: Path, size: int, count: int) -> Crops:
-    """Up to `count` pictures, evenly spread over the folder in name order.
+class Pictures(Protocol):
+    """Crops or photographs."""
+
+    @property
+    def images(self) -> Sized:
+        """One each."""
+
+    @property
+    def source(self) -> str:
+        """In words."""
+
+    @property
+    def real(self) -> bool:
+        """False for made-up pictures."""
+
+
+SomePictures = TypeVar("SomePictures", bound=Pictures)
+
+
+def enough(crops: SomePictures, purpose: str, option: str) -> SomePictures:
+    """The pictures. Raises UsageError where they are made up or fewer than a lower precision can be trusted with."""
+    if not crops.real or len(crops.images) < LEAST_CROPS:
+        raise UsageError(
+            f"{purpose} needs at least {LEAST_CROPS} real pictures, not {crops.source}; give more: {option} FOLDER, "
+            "or ask for --precision fp32 alone"
+        )
+    return crops
+
+
+def load_crops(folder: Path, size: int, count: int) -> FaceCrops:
+    """Up to `count` pictures of a folder.
 
     `x.jpg` with `x.pts` beside it is aligned by its landmarks; a picture without is taken as a crop, and scaled.
     """
+    shown = tqdm(picture_paths(folder, count), f"reading {folder.name}", unit="img", leave=False, disable=None)
+    crops, landmarks = zip(*(_load_crop(path, size) for path in shown), strict=True)
+    return FaceCrops(np.stack(crops), np.stack(landmarks), f"{len(crops)} crops of {folder}", real=True)
+
+
+def picture_paths(folder: Path, count: int) -> list[Path]:
+    """Up to `count` pictures, evenly spread over the folder in name order. Raises SourceError where there is none."""
     if not folder.is_dir():
-        raise SourceError(f"{folder}: no such folder; give one with photographs, or leave --crops out")
+        raise SourceError(f"{folder}: no such folder; give one with photographs")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise SourceError(f"{folder}: no photograph in it ({', '.join(IMAGE_SUFFIXES)}); give a folder that has some")
-    chosen = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-    return np.stack([_load_crop(paths[i], size) for i in chosen])
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)]
 
 
-def _load_crop(path: Path, size: int) -> Image:
+def read_picture(path: Path) -> Image:
+    """(H, W, 3) uint8 BGR. Raises SourceError where it is none."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise SourceError(f"{path}: cannot be read as a picture; remove it or give another folder")
+    return np.asarray(image, np.uint8)
+
+
+def _load_crop(path: Path, size: int) -> tuple[Image, Floats]:
+    image = read_picture(path)
     points = path.with_suffix(".pts")
     if not points.is_file():
-        return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
-    square = square_from_camera(camera_from_landmarks(read_pts(points)))
-    return align(np.asarray(image, np.uint8), square, size).image
+        scaled = np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+        return scaled, np.full((68, 2), np.nan, np.float32)
+    landmarks = read_pts(points)
+    crop = align(image, square_from_camera(camera_from_landmarks(landmarks)), size)
+    crop_from_frame = cv2.invertAffineTransform(crop.frame_from_crop[:2, [0, 1, 3]].astype(np.float64))
+    return crop.image, np.asarray(landmarks @ crop_from_frame[:, :2].T + crop_from_frame[:, 2], np.float32)
 
 
 def synthetic_crops(size: int, count: int) -> Crops:

@@ -1,35 +1,48 @@
-"""Face detector weights -> one ONNX file that says how it is read and answers as PyTorch does, or no file at all."""
+"""Face detector weights, and what exporting them takes: tracing, contract, photographs to calibrate and verify with."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import onnx
 import torch
-from facerecon_rt.detect import DETECTOR_KEY, MULTIPLE, STRIDE, DetectorContract, letterbox
+from facerecon_rt.detect import DETECTOR_KEY, MULTIPLE, DetectorContract, letterbox
 from facerecon_rt.errors import UsageError
 from facerecon_rt.session import open_ort_session
 from facerecon_rt.types import Floats, Image
 from facerecon_training.detector import FaceDetectorNet
 from facerecon_training.detector_config import SCORE
 from facerecon_training.detector_train import load_weights
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from .crops import synthetic_crops
+from .crops import data_folder, enough, picture_paths, read_picture, synthetic_crops
+from .fp16 import Feeds
+from .graph import Parts, detector_parts
 from .simplify import simplify
 from .stamp import stamp
-from .to_onnx import VerificationError, export_onnx
+from .subject import Calibration, score_of
+from .to_onnx import OPSET, export_onnx
+from .verify import Gate, Row
 from .wrapper import take_images
 
 TERMS = "research use: trained on annotated photographs under research terms, see the model card"
-TOLERANCE = 1e-3
-"""The largest difference of a score (0..1), of a centre (sides) or of a side's logarithm: float32 in another order."""
+UNITS = {"score": "0..1", "centre": "sides", "side": "log"}
+GATES = {
+    # float32 in another order
+    "fp32": Gate("largest", {"score": 1e-3, "centre": 1e-3, "side": 1e-3}),
+    "fp16": Gate("mean", {"score": 2e-3, "centre": 2e-3, "side": 2e-3}),
+    "int8": Gate("mean", {"score": 0.03, "centre": 0.02, "side": 0.03}),
+}
+SIZES = (256, 320)
+"""Longer sides that pictures are verified at."""
+CALIBRATION_PICTURES = 320
 
 
 class DetectorGraph(nn.Module):
@@ -45,46 +58,122 @@ class DetectorGraph(nn.Module):
         return torch.sigmoid(logits), box
 
 
-def export_detector(
-    weights: Path, target: Path, say: Callable[[str], None], *, score: float = SCORE, terms: str = TERMS
-) -> float:
-    """`weights` (.safetensors) -> `target` (.onnx), verified -> the largest difference from PyTorch.
+class DetectorSubject:
+    """A face detector."""
 
-    The file is made in a folder of its own beside `target` and moved there when it has passed.
+    def __init__(
+        self,
+        weights: Path,
+        *,
+        crops: Path | None = None,
+        calibration: Path | None = None,
+        opset: int = OPSET,
+        batch: int = 0,
+        size: int | None = None,
+        score: float = SCORE,
+        terms: str = TERMS,
+    ) -> None:
+        """`crops`, `calibration`: folders of whole photographs; None means those of $FACERECON_DATA. Raises
+        ModelRefused for unfit weights, UsageError for a fixed `batch` or `size`."""
+        if batch or size:
+            raise UsageError("the runtime's detector takes pictures of any shape; leave out --batch and --size")
+        self.graph = DetectorGraph(load_weights(weights)).eval()
+        self.weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        self.opset, self.score, self.terms = opset, score, terms
+        self.photographs = read_photographs(crops or data_folder("lfpw-test"), 224)
+        self.calibration_folder = calibration
+
+    @property
+    def pictures(self) -> str:
+        """What is verified on, in words."""
+        return self.photographs.source
+
+    def trace(self, path: Path) -> None:
+        """See `subject.Subject`."""
+        cells = {axis: torch.export.Dim(name, min=1, max=128) for axis, name in ((2, "rows"), (3, "columns"))}
+        dims = {0: torch.export.Dim("N", min=1), **{axis: MULTIPLE * cell for axis, cell in cells.items()}}
+        example = (torch.zeros(2, 3, 96, 160),)
+        export_onnx(self.graph, example, ["image"], ["score", "box"], (dims,), path, self.opset)
+        model = onnx.load(path)
+        take_images(model)
+        name_dimensions(model)
+        onnx.save(model, path)
+        simplify(path)
+
+    def stamp(self, path: Path, precision: str, target: str) -> None:
+        """See `subject.Subject`."""
+        contract = DetectorContract(self.score, self.terms, self.weights_sha256, precision, target)
+        stamp(path, DETECTOR_KEY, contract.to_json())
+
+    def parts(self, model: onnx.ModelProto) -> Parts:
+        """See `subject.Subject`."""
+        return detector_parts(model)
+
+    def feeds(self) -> Feeds:
+        """See `subject.Subject`."""
+        return _feeds(enough(self.photographs, "half precision", "--crops").images)
+
+    def calibration(self) -> Calibration:
+        """See `subject.Subject`."""
+        enough(self.photographs, "int8", "--crops")
+        folder = self.calibration_folder or data_folder("helen-train")
+        if folder is None:
+            raise UsageError(
+                "int8 is calibrated on real photographs: give them with --calibration FOLDER, set $FACERECON_DATA, or "
+                "ask for --precision fp32 fp16"
+            )
+        read = enough(read_photographs(folder, CALIBRATION_PICTURES), "int8", "--calibration")
+        held_out = read.images[4::5]
+        kept = [picture for i, picture in enumerate(read.images) if i % 5 != 4]
+        return Calibration(_feeds(kept), lambda path: score_of(self._compare(path, held_out, "int8")), read.source)
+
+    def verify(self, path: Path, precision: str) -> list[Row]:
+        """See `subject.Subject`."""
+        return self._compare(path, self.photographs.images, precision)
+
+    def _compare(self, path: Path, pictures: Sequence[Image], precision: str) -> list[Row]:
+        """The file against PyTorch, one picture at a time and two at once, in two sizes."""
+        session, _, _ = open_ort_session(path, "cpu", 1)
+        gate = GATES[precision]
+        values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in UNITS}
+        for size in SIZES:
+            for number, picture in enumerate(pictures):
+                pixels = letterbox(picture, size)[0][None]
+                if number % 2:
+                    pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
+                with torch.inference_mode():
+                    wanted = self.graph(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float())
+                found = session.run(["score", "box"], {"image": pixels})
+                score, box = (one.numpy() for one in wanted)
+                for name, value in differences(score, box, found[0], found[1], self.score, gate).items():
+                    values[name].append(value)
+        rows = []
+        for name, unit in UNITS.items():
+            flat = np.concatenate(values[name])
+            # Where no picture shows a face there is nothing to judge by, and nothing passes.
+            flat = flat if flat.size else np.array([np.nan])
+            figures = (float(flat.mean()), float(np.percentile(flat, 99)), float(flat.max()))
+            rows.append(Row(name, unit, *figures, gate.allowed[name], gate.by))
+        return rows
+
+
+def differences(
+    score: Floats, box: Floats, other_score: Any, other_box: Any, threshold: float, gate: Gate
+) -> dict[str, NDArray[np.float64]]:
+    """Two answers about the same pictures, (N, h, w) and (N, 3, h, w) each -> their differences by row.
+
+    Where every cell must agree (`gate.by` largest) in all cells; else in those cells alone where one of the two sees a
+    face: elsewhere nobody reads the boxes, and scores of 0 would flatter the mean. NaN where the shapes differ.
     """
-    graph = DetectorGraph(load_weights(weights)).eval()
-    contract = DetectorContract(score, terms, hashlib.sha256(weights.read_bytes()).hexdigest())
-    pictures, which = verification_pictures()
-    try:
-        with tempfile.TemporaryDirectory(prefix=".facerecon-export-", dir=target.parent) as folder:
-            partial = Path(folder) / target.name
-            say("tracing the detector with PyTorch's exporter: ten seconds or so")
-            trace(graph, partial)
-            stamp(partial, DETECTOR_KEY, contract.to_json())
-            say(f"verifying against PyTorch on {which}")
-            largest = largest_difference(graph, partial, pictures)
-            if not largest <= TOLERANCE:
-                raise VerificationError(
-                    f"{target}: not written, it answers differently than {weights}: {largest:.1e} apart, where "
-                    f"{TOLERANCE} is allowed"
-                )
-            partial.replace(target)
-    except OSError as error:
-        raise UsageError(f"{target}: cannot be written ({error.strerror}); give another place with -o") from error
-    say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB, differs from PyTorch by at most {largest:.1e})")
-    return largest
-
-
-def trace(graph: DetectorGraph, path: Path) -> None:
-    """The network as an ONNX file on uint8 pictures of any number and of any size that is a multiple of 32."""
-    cells = {axis: torch.export.Dim(name, min=1, max=128) for axis, name in ((2, "rows"), (3, "columns"))}
-    dims = {0: torch.export.Dim("N", min=1), **{axis: MULTIPLE * cell for axis, cell in cells.items()}}
-    export_onnx(graph, (torch.zeros(2, 3, 96, 160),), ["image"], ["score", "box"], (dims,), path)
-    model = onnx.load(path)
-    take_images(model)
-    name_dimensions(model)
-    onnx.save(model, path)
-    simplify(path)
+    if score.shape != np.shape(other_score) or box.shape != np.shape(other_box):
+        return {name: np.array([np.nan]) for name in UNITS}
+    where = np.ones(score.shape, bool) if gate.by == "largest" else np.maximum(score, other_score) >= threshold
+    apart = np.abs(box.astype(np.float64) - other_box).transpose(0, 2, 3, 1)[where]
+    return {
+        "score": np.abs(score.astype(np.float64) - other_score)[where],
+        "centre": np.linalg.norm(apart[:, :2], axis=1),
+        "side": apart[:, 2],
+    }
 
 
 def name_dimensions(model: onnx.ModelProto) -> None:
@@ -98,36 +187,32 @@ def name_dimensions(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def verification_pictures(count: int = 16) -> tuple[list[Image], str]:
-    """Photographs of $FACERECON_DATA/faces/lfpw-test, or made-up pictures where it is not there; and which it was."""
-    data = os.environ.get("FACERECON_DATA")
-    folder = Path(data) / "faces" / "lfpw-test" if data else None
-    if folder is None or not folder.is_dir():
-        return list(synthetic_crops(160, count)), f"{count} made-up pictures (set FACERECON_DATA for real ones)"
-    pictures = [cv2.imread(str(path)) for path in sorted(folder.glob("*.jpg"))[:count]]
-    return [np.asarray(picture, np.uint8) for picture in pictures if picture is not None], f"photographs of {folder}"
+@dataclass(frozen=True, slots=True, eq=False)
+class Photographs:
+    """Whole pictures, (H, W, 3) uint8 BGR each."""
+
+    images: Sequence[Image]
+    source: str
+    """In words."""
+    real: bool
+    """False for made-up pictures."""
 
 
-def largest_difference(graph: DetectorGraph, path: Path, pictures: list[Image]) -> float:
-    """The file against PyTorch, one picture at a time and two at once, in two sizes."""
-    session, _, _ = open_ort_session(path, "cpu", 1)
-    largest = 0.0
-    for size in (256, 320):
-        for number, picture in enumerate(pictures):
-            pixels = letterbox(picture, size)[0][None]
-            if number % 2:
-                pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
-            with torch.inference_mode():
-                score, box = graph(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float())
-            found = session.run(["score", "box"], {"image": pixels})
-            wanted_shape = (len(pixels), pixels.shape[1] // STRIDE, pixels.shape[2] // STRIDE)
-            if found[0].shape != wanted_shape:
-                return float("nan")
-            differences = (compare(score.numpy(), found[0]), compare(box.numpy(), found[1]))
-            largest = float(np.max([largest, *differences]))
-    return largest
+def read_photographs(folder: Path | None, count: int) -> Photographs:
+    """Up to `count` photographs, evenly spread over the folder in name order; made-up pictures where there is no
+    folder. Raises SourceError for a folder without photographs."""
+    if folder is None:
+        which = "16 made-up pictures, no faces (give photographs with --crops FOLDER)"
+        return Photographs(list(synthetic_crops(160, 16)), which, real=False)
+    paths = picture_paths(folder, count)
+    pictures = [read_picture(path) for path in tqdm(paths, f"reading {folder.name}", leave=False, disable=None)]
+    return Photographs(pictures, f"{len(pictures)} photographs of {folder}", real=True)
 
 
-def compare(a: Floats, b: Floats) -> float:
-    """The largest absolute difference; NaN where either holds one."""
-    return float(np.abs(a - b).max())
+def _feeds(pictures: Sequence[Image]) -> Feeds:
+    """Letterboxed, and padded to a square: calibrators want pictures of one shape."""
+    squares = np.zeros((len(pictures), 1, SIZES[0], SIZES[0], 3), np.uint8)
+    for square, picture in zip(squares, pictures, strict=True):
+        pixels = letterbox(picture, SIZES[0])[0]
+        square[0, : pixels.shape[0], : pixels.shape[1]] = pixels
+    return [{"image": square} for square in squares]

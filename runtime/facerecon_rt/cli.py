@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .camera import is_live, public_name
+from .contract import PRECISIONS
 from .errors import FaceReconError, SourceError, UsageError
 from .image_set import reconstruct_set_from_sources
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
@@ -135,6 +136,12 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     running.add_argument(
         "--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]"
     )
+    running.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="take the file of this precision that lies beside --model and was made from the same weights; of int8 "
+        "files, the one for the provider [the file named]",
+    )
     running.add_argument("--threads", type=_positive, default=1, metavar="N", help="of the network on the CPU [1]")
     parser.add_argument("--version", action="version", version=f"facerecon-rt {version('facerecon-rt')}")
     return parser
@@ -238,6 +245,7 @@ def _reconstructor(options: argparse.Namespace) -> Reconstructor:
         options.model,
         detector=options.detector,
         provider=options.provider,
+        precision=options.precision,
         threads=options.threads,
         detector_size=options.det_size,
         min_confidence=options.min_confidence,

@@ -11,7 +11,14 @@ from .errors import ModelRefused
 CONTRACT_KEY = "facerecon.contract"
 CONTRACT_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "int8")
+TARGETS = ("", "cpu", "tensorrt")
 OUTPUTS = ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
+DISAGREEMENT = "disagreement"
+"""A seventh output, of files that hold several networks: (N, 4) float32, mean distance of the members to their average:
+shape mm, vertices mm, landmarks crop pixels, rotation degrees."""
+SET_OUTPUTS = ("shape", "spread_mm", "weights", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
+"""Of files that average the N photographs of one person: shape (1, V, 3) and its spread (1, V) mm, the weights (N,) of
+the photographs, and the others for each photograph, with that shape."""
 BLENDSHAPES: tuple[str, ...] = (
     "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R", "cheekPuff_L",
     "cheekPuff_R", "cheekSquint_L", "cheekSquint_R", "eyeBlink_L", "eyeBlink_R", "eyeLookDown_L", "eyeLookDown_R",
@@ -42,12 +49,18 @@ class ModelContract:
     """Of the face template whose triangles, UVs and landmarks the vertices follow."""
     backbone: str
     precision: str = "fp32"
+    target: str = ""
+    """What a quantised file was made for, `cpu` or `tensorrt`; "" where it makes no difference."""
     blendshapes: tuple[str, ...] = BLENDSHAPES
     outputs: tuple[str, ...] = OUTPUTS
     terms: str = ""
     """What the weights may be used for."""
     weights_sha256: str = ""
     """Of the .safetensors file the graph was exported from."""
+    batch: int = 0
+    """Crops the file takes at a time; 0 means any number."""
+    set_size: int = 0
+    """Photographs of one person that a file with `SET_OUTPUTS` averages; 0 in all other files."""
     version: int = CONTRACT_VERSION
 
     def to_json(self) -> str:
@@ -81,10 +94,10 @@ class ModelContract:
     def check(self) -> None:
         """Raises ModelRefused, in one line, where a field is not of its type or makes no sense."""
         # A bool is an int to Python, and no number here.
-        for name in ("version", "input_size", "vertex_count"):
+        for name in ("version", "input_size", "vertex_count", "batch", "set_size"):
             if type(getattr(self, name)) is not int:
                 raise ModelRefused(f"contract: {name} is no integer; export the model again")
-        for name in ("template_sha256", "backbone", "precision", "terms", "weights_sha256"):
+        for name in ("template_sha256", "backbone", "precision", "target", "terms", "weights_sha256"):
             _check_text(name, getattr(self, name))
         for name in ("blendshapes", "outputs"):
             names = getattr(self, name)
@@ -100,8 +113,13 @@ class ModelContract:
             raise ModelRefused(f"contract: vertex_count {self.vertex_count} is less than 68; export the model again")
         if self.precision not in PRECISIONS:
             raise ModelRefused(f"contract: precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
-        if self.outputs != OUTPUTS:
-            raise ModelRefused(f"contract: outputs {self.outputs} are not {OUTPUTS}; export the model again")
+        if self.target not in TARGETS:
+            raise ModelRefused(f"contract: target {self.target!r} is not one of {', '.join(filter(None, TARGETS))}")
+        if self.batch < 0 or self.set_size < 0:
+            raise ModelRefused("contract: batch or set_size is negative; export the model again")
+        known = (SET_OUTPUTS,) if self.set_size else (OUTPUTS, (*OUTPUTS, DISAGREEMENT))
+        if self.outputs not in known:
+            raise ModelRefused(f"contract: outputs {self.outputs} are not {known[0]}; export the model again")
         if not self.blendshapes or len(set(self.blendshapes)) != len(self.blendshapes):
             raise ModelRefused("contract: blendshape names are missing or repeated; export the model again")
 

@@ -137,6 +137,9 @@ class DetectorContract:
     """What the weights may be used for."""
     weights_sha256: str = ""
     """Of the .safetensors file the graph was exported from."""
+    precision: str = "fp32"
+    target: str = ""
+    """As in ModelContract."""
     kind: str = DETECTOR_KIND
     version: int = DETECTOR_VERSION
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
@@ -18,6 +19,7 @@ from .contract import ModelContract
 from .detect import Detector, open_detector
 from .errors import ModelRefused, UsageError
 from .pose import mean_rotation, rotation_angle_deg, split_camera
+from .precision import open_session
 from .session import FaceSession, Provider, RawFaces
 from .stages import Stages
 from .template import load_template
@@ -28,10 +30,19 @@ DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
 LEAST_WEIGHT = 1e-3
 """Of a face in an average: one of confidence 0 that was let in all the same counts for next to nothing."""
+HUBER = 1.345
+"""Of the median distance: shapes further from the average than this lose weight (Huber 1981)."""
+LEAST_DISTANCE_MM = 1e-3
+"""A micrometre: photographs may be copies of each other, and then every distance is 0."""
+ROBUST_STEPS = 10
 LARGE_PIXELS = 1600
 """Longer side from which a picture may hold small faces."""
 SMALL_INPUT, LARGE_INPUT = 256, 640
 """Longer side of what the detector sees of smaller and of large pictures, unless the caller says otherwise."""
+
+
+DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
+"""Of the members of an ensemble: mean distances to their average."""
 
 
 class Network(Protocol):
@@ -57,21 +68,26 @@ class Network(Protocol):
 
 
 class Single:
-    """One network. The session stays its opener's."""
+    """One file. The session stays its opener's."""
 
     def __init__(self, session: FaceSession) -> None:
         self.session = session
         self.contract = session.contract
         self.provider = session.provider
         self.sha256 = session.sha256
+        self._disagreement: Floats | None = None
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         """(N, S, S, 3) uint8 BGR -> raw faces."""
-        return self.session.run(images)
+        raw = self.session.run(images)
+        self._disagreement = raw.disagreement
+        return raw
 
-    def disagreement(self) -> None:
-        """There is nobody to disagree with."""
-        return
+    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
+        """Of the last run, if the file holds several networks and says so."""
+        if self._disagreement is None:
+            return None
+        return [dict(zip(DISAGREEMENTS, map(float, row), strict=True)) for row in self._disagreement]
 
 
 class Ensemble:
@@ -86,9 +102,9 @@ class Ensemble:
         """Raises ModelRefused where the members' contracts differ, UsageError for fewer than two."""
         if len(members) < 2:
             raise UsageError("an ensemble needs two models or more")
-        first = _comparable(members[0].contract)
+        first = comparable(members[0].contract)
         for member in members[1:]:
-            if _comparable(member.contract) != first:
+            if comparable(member.contract) != first:
                 raise ModelRefused(
                     f"{member.path}: its contract differs from that of {members[0].path}; an ensemble needs "
                     "equal input sizes, templates and blendshapes"
@@ -111,8 +127,9 @@ class Ensemble:
         return self._disagreement
 
 
-def _comparable(contract: ModelContract) -> ModelContract:
-    return replace(contract, backbone="", precision="fp32", terms="", weights_sha256="")
+def comparable(contract: ModelContract) -> ModelContract:
+    """What the contracts of an ensemble's members must agree about."""
+    return replace(contract, backbone="", precision="fp32", target="", terms="", weights_sha256="", batch=0)
 
 
 def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
@@ -144,12 +161,8 @@ def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[st
 
     rotation = split_camera(mean.crop_from_head[i])[1]
     angles = [rotation_angle_deg(split_camera(run.crop_from_head[i])[1], rotation) for run in runs]
-    return {
-        "shape_mm": distance("shape"),
-        "vertices_mm": distance("vertices"),
-        "landmarks_px": distance("landmarks"),
-        "rotation_deg": float(np.mean(angles)),
-    }
+    figures = (distance("shape"), distance("vertices"), distance("landmarks"), float(np.mean(angles)))
+    return dict(zip(DISAGREEMENTS, figures, strict=True))
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
@@ -207,10 +220,9 @@ def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robus
     base = np.maximum(confidences, LEAST_WEIGHT) if method == "robust" else np.ones(count, np.float32)
     weights = base / base.sum()
     mean = np.tensordot(weights, shapes, 1)
-    for _ in range(10 if method == "robust" and count > 2 else 0):
+    for _ in range(ROBUST_STEPS if method == "robust" and count > 2 else 0):
         distance = np.sqrt(((shapes - mean) ** 2).sum(2).mean(1))
-        # A micrometre at least: photographs may be copies of each other, and then every distance is 0.
-        limit = max(1.345 * float(np.median(distance)), 1e-3)
+        limit = max(HUBER * float(np.median(distance)), LEAST_DISTANCE_MM)
         weights = base * np.minimum(1.0, limit / np.maximum(distance, 1e-9))
         weights = weights / weights.sum()
         mean = np.tensordot(weights, shapes, 1)
@@ -254,19 +266,22 @@ class Reconstructor:
         threads: int = 1,
         detector_size: int | None = None,
         min_confidence: float = MIN_CONFIDENCE,
+        precision: str | None = None,
     ) -> None:
         """`model`: a FaceModel file; several make an ensemble. `detector`: a file of ours or a YuNet, or anything with
         `detect`, which stays the caller's; by default face_detector.onnx beside the model. `detector_size`: longer side
         of what the detector sees, pixels; by default 256, and 640 for pictures of 1600 pixels or more, where faces may
-        be small. `min_confidence`: 0..1, below is no face.
+        be small. `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each
+        model, the file of that precision beside it that was made from the same weights and fits the provider.
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
         paths = [model] if isinstance(model, (str, Path)) else list(model)
         if not paths:
             raise UsageError("give at least one model")
+        opening = partial(open_session, provider=provider, threads=threads, precision=precision)
         with ExitStack() as opened:
-            sessions = [opened.enter_context(FaceSession(path, provider=provider, threads=threads)) for path in paths]
+            sessions = [opened.enter_context(opening(path)) for path in paths]
             self.choice = sessions[0].choice
             """Which provider, and why not a better one."""
             self.network: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +29,7 @@ _ORT_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
+PROVIDERS: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
 """Best first: `auto` tries them in this order."""
 
 _FIX = {
@@ -54,6 +55,8 @@ class RawFaces:
     """(N, 68, 3) iBUG order, crop pixels and relative depth."""
     confidence: Floats
     """(N,) 0..1: is this a face, seen well enough."""
+    disagreement: Floats | None = None
+    """(N, 4) of files that hold several networks: see `contract.DISAGREEMENT`."""
 
 
 class FaceSession:
@@ -67,6 +70,11 @@ class FaceSession:
         self.sha256 = model.sha256
         """Of the file."""
         self.contract = read_contract(model)
+        if self.contract.set_size:
+            raise ModelRefused(
+                f"{self.path}: averages {self.contract.set_size} photographs of one person inside the graph; the "
+                "runtime averages by itself, so give it the model this was made of"
+            )
         session, self.provider, self.choice = open_ort_session(model, provider, threads)
         self._session: InferenceSession | None = session
 
@@ -86,7 +94,7 @@ class FaceSession:
             raise UsageError(f"unknown output {unknown[0]!r}; the outputs are {', '.join(self.contract.outputs)}")
         arrays = {name: np.empty((0, *dims), np.float32) for name, dims in output_dims(self.contract).items()}
         if len(images) and names:
-            for name, array in zip(names, self._session.run(names, {"image": images}), strict=True):
+            for name, array in zip(names, self._run(self._session, names, images), strict=True):
                 # A file can declare one shape and compute another; ONNX Runtime only warns.
                 if array.shape != (len(images), *arrays[name].shape[1:]):
                     raise ModelRefused(f"{self.path}: output {name} came out as {array.shape}; export the model again")
@@ -97,6 +105,16 @@ class FaceSession:
             if (np.linalg.det(arrays["crop_from_head"][..., :3]) <= 0).any():
                 raise ModelRefused(f"{self.path}: output crop_from_head mirrors or flattens; export the model again")
         return RawFaces(**arrays)
+
+    def _run(self, session: InferenceSession, names: list[str], images: NDArray[np.uint8]) -> list[Floats]:
+        """In one go; a file of a fixed batch gets its number of crops at a time, the last ones repeated."""
+        batch = self.contract.batch
+        if not batch:
+            return list(session.run(names, {"image": images}))
+        count = len(images)
+        padded = np.concatenate([images, np.repeat(images[-1:], -count % batch, axis=0)])
+        runs = [session.run(names, {"image": padded[i : i + batch]}) for i in range(0, len(padded), batch)]
+        return [np.concatenate(parts)[:count] for parts in zip(*runs, strict=True)]
 
     def close(self) -> None:
         """Give the session's memory back. Closing twice is harmless."""
@@ -112,10 +130,20 @@ class FaceSession:
 
 
 def output_dims(contract: ModelContract) -> dict[str, tuple[int, ...]]:
-    """Output name -> its dimensions after N, in the contract's order."""
+    """Output name -> its dimensions after the first, in the contract's order."""
     mesh = (contract.vertex_count, 3)
-    dims = (mesh, mesh, (len(contract.blendshapes),), (3, 4), (68, 3), ())
-    return dict(zip((f.name for f in fields(RawFaces)), dims, strict=True))
+    known: dict[str, tuple[int, ...]] = {
+        "shape": mesh,
+        "vertices": mesh,
+        "expression": (len(contract.blendshapes),),
+        "crop_from_head": (3, 4),
+        "landmarks": (68, 3),
+        "confidence": (),
+        "disagreement": (4,),
+        "spread_mm": mesh[:1],
+        "weights": (),
+    }
+    return {name: known[name] for name in contract.outputs}
 
 
 def read_contract(model: OnnxFile) -> ModelContract:
@@ -129,9 +157,11 @@ def read_contract(model: OnnxFile) -> ModelContract:
         contract = ModelContract.from_json(text)
     except ModelRefused as error:
         raise ModelRefused(f"{model.path}: {error}") from error
-    size = contract.input_size
-    _check_tensors(model, "input", model.inputs, {"image": (size, size, 3)}, UINT8)
-    _check_tensors(model, "output", model.outputs, output_dims(contract), FLOAT)
+    size, batch = contract.input_size, contract.set_size or contract.batch
+    firsts = dict.fromkeys(("shape", "spread_mm"), 1) if contract.set_size else {}
+    _check_tensors(model, "input", model.inputs, {"image": (batch, size, size, 3)}, UINT8)
+    dims = {name: (firsts.get(name, batch), *rest) for name, rest in output_dims(contract).items()}
+    _check_tensors(model, "output", model.outputs, dims, FLOAT)
     template = load_template()
     if (contract.template_sha256, contract.vertex_count) != (template.sha256, template.vertex_count):
         raise ModelRefused(
@@ -145,7 +175,7 @@ def read_contract(model: OnnxFile) -> ModelContract:
 def _check_tensors(
     model: OnnxFile, kind: str, tensors: Sequence[TensorInfo], dims: Mapping[str, tuple[int, ...]], elem_type: int
 ) -> None:
-    """Exactly these names in this order, N dynamic, the other dimensions as given."""
+    """Exactly these names in this order, the dimensions as given; a first one of 0 is to be dynamic."""
     names = [tensor.name for tensor in tensors]
     if names != list(dims):
         raise ModelRefused(
@@ -154,10 +184,12 @@ def _check_tensors(
         )
     for tensor in tensors:
         wanted, found = dims[tensor.name], tensor.dims or ()
-        if tensor.elem_type != elem_type or not (found and isinstance(found[0], str)) or found[1:] != wanted:
+        dynamic = "" if wanted[0] else " with N dynamic"
+        first = bool(found) and (found[0] == wanted[0] if wanted[0] else isinstance(found[0], str))
+        if tensor.elem_type != elem_type or not first or found[1:] != wanted[1:]:
             raise ModelRefused(
                 f"{model.path}: its {kind} {tensor.name} is {_described(tensor.elem_type, found)}, its contract says "
-                f"{_described(elem_type, ('N', *wanted))} with N dynamic; export the model again"
+                f"{_described(elem_type, (wanted[0] or 'N', *wanted[1:]))}{dynamic}; export the model again"
             )
 
 
@@ -191,7 +223,7 @@ def open_ort_session(
     missing: list[str] = []
     ort.set_default_logger_severity(4)  # what does not work here is said once, by the line returned
     try:
-        for name in _ORT_NAMES:
+        for name in PROVIDERS:
             session = _try_provider(ort, model, name, threads)
             if not isinstance(session, str):
                 return session, name, f"{name}, the best that works" + (f" ({'; '.join(missing)})" if missing else "")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from facerecon_export.crops import synthetic_crops
-from facerecon_export.to_onnx import export_face_model
+from facerecon_export.deploy import ExportOptions, export_weights
 from facerecon_rt.session import FaceSession
 from facerecon_training.backbones import BACKBONES
 from facerecon_training.checkpoint import load_weights, save_weights
@@ -16,8 +16,7 @@ from facerecon_training.model import FaceModel, ModelConfig
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "tiny"])
-def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FACERECON_DATA", raising=False)
+def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, crops_folder: Path) -> None:
     torch.manual_seed(0)
     model = FaceModel(ModelConfig(name, 64, shape_code=8, hidden=16, terms="test use only"))
     with torch.no_grad():
@@ -28,7 +27,9 @@ def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, monkeypa
     model.train()(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
     weights, target = tmp_path / "face.safetensors", tmp_path / "face.onnx"
     save_weights(model, weights)
-    export_face_model(weights, target, None, lambda line: None)
+    options = ExportOptions(crops=crops_folder, calibration=crops_folder, budget_s=0)
+    files = export_weights(weights, tmp_path, options, lambda line: None)
+    assert [file.findings for file in files if file.target != "cpu"] == [[], [], []]
     with FaceSession(target, provider="cpu") as session, torch.no_grad():
         assert session.contract.backbone == name
         found = session.run(crops)

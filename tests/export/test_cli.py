@@ -5,44 +5,80 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from facerecon_export import cli
-from facerecon_export.cli import main, target_path
-from facerecon_rt.errors import UsageError
+from facerecon_export import deploy
+from facerecon_export.cli import main
+from facerecon_export.deploy import ExportOptions
 
-
-def test_the_file_goes_where_it_is_sent(tmp_path: Path) -> None:
-    weights = Path("runs/face.safetensors")
-    assert target_path(weights, None) == Path("runs/face.onnx")
-    assert target_path(weights, tmp_path) == tmp_path / "face.onnx"
-    assert target_path(weights, tmp_path / "other.onnx") == tmp_path / "other.onnx"
-    with pytest.raises(UsageError, match="neither a folder that exists nor a path ending in"):
-        target_path(weights, tmp_path / "absent")
-    with pytest.raises(UsageError, match="absent: no such folder"):
-        target_path(weights, tmp_path / "absent" / "face.onnx")
+if TYPE_CHECKING:
+    from tests.export.conftest import SmallExport
 
 
 def test_what_was_asked_for_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(cli, "_exporter", lambda: lambda *arguments: calls.append(arguments[:3]))
-    assert main(["a/face.safetensors", "-o", str(tmp_path), "--crops", "faces"]) == 0
-    assert calls == [(Path("a/face.safetensors"), tmp_path / "face.onnx", Path("faces"))]
+    monkeypatch.setattr(deploy, "export_weights", lambda *arguments: calls.append(arguments[:3]))
+    weights = Path("a/face.safetensors")
+    assert main([str(weights)]) == 0
+    arguments = ["-o", str(tmp_path), "--crops", "faces", "--calibration", "more", "--budget", "5", "--opset", "18"]
+    assert main([str(weights), *arguments, "--precision", "int8", "fp32", "--batch", "4", "--size", "96"]) == 0
+    assert calls == [
+        (weights, Path(), ExportOptions()),
+        (weights, tmp_path, ExportOptions(("int8", "fp32"), 18, 4, 96, Path("faces"), Path("more"), 5.0)),
+    ]
+
+
+@pytest.mark.parametrize("batch", ["0", "-1", "many"])
+def test_a_batch_is_dynamic_or_a_number(batch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["face.safetensors", "--batch", batch])
+    assert leaving.value.code == 2
+    assert "give dynamic, or a number of crops" in capsys.readouterr().err or batch == "-1"
+
+
+def test_files_go_into_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["face.safetensors", "-o", str(tmp_path / "face.onnx")]) == 2
+    assert "give a folder; the files in it are named after the weights" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["face.safetensors", "-o", str(tmp_path / "file")]) == 2
+    assert "is no folder" in capsys.readouterr().err
 
 
 def test_an_error_is_one_line_and_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "absent.safetensors")]) == 3
+    assert main([str(tmp_path / "absent.safetensors"), "-o", str(tmp_path)]) == 3
     error = capsys.readouterr().err
     assert error.startswith("facerecon-export: ")
     assert "absent.safetensors" in error
     assert error.count("\n") == 1
 
 
+def test_verify_gives_the_table_and_an_exit_code(
+    exported: SmallExport, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACERECON_DATA", raising=False)
+    file, weights = str(exported.folder / "small.int8-cpu.onnx"), str(exported.weights)
+    assert main(["verify", file, "--against", weights]) == 0
+    assert "vertices" in capsys.readouterr().out
+    monkeypatch.setattr("facerecon_export.verify.Row.passed", False)
+    assert main(["verify", file, "--against", weights]) == 1
+
+
+def test_inspect_says_what_a_file_is(exported: SmallExport, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(exported.folder / "small.int8.onnx")]) == 0
+    text = capsys.readouterr().out
+    for part in ("precision: int8", "target: tensorrt", "terms: test use only", "blendshapes: 53 names"):
+        assert part in text
+    for part in ("in  image: uint8 (N, 64, 64, 3)", "multiply-adds", "ready for TensorRT", "opset 20"):
+        assert part in text
+    assert main(["inspect", str(exported.folder / "absent.onnx")]) == 3
+
+
 def test_without_pytorch_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "facerecon_export.to_onnx", raising=False)
+    for name in [name for name in sys.modules if name.startswith("facerecon_export.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main([str(tmp_path / "face.safetensors")]) == 2
     assert "torch is not installed: pip install 'facerecon-rt[export]'" in capsys.readouterr().err
@@ -53,8 +89,12 @@ def test_help_teaches_and_needs_no_pytorch(capsys: pytest.CaptureFixture[str]) -
         main(["--help"])
     assert leaving.value.code == 0
     text = capsys.readouterr().out
-    assert "facerecon-export models/face.safetensors -o models/" in text
+    assert "facerecon-export models/face.safetensors -o out/" in text
     assert "exit codes" in text
+    for command in ("inspect", "verify", "ensemble", "set"):
+        assert f"facerecon-export {command} " in text
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
     program = "import sys, facerecon_export.cli; print('torch' in sys.modules, 'onnx' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["False", "False"]

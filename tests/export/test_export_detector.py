@@ -1,4 +1,4 @@
-"""Detector weights to a file: takes pictures of any size, says how it is read, is not written when it is wrong."""
+"""Detector weights to files: take pictures of any size, say how they are read, are not written when they are wrong."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from facerecon_export import detector as export
-from facerecon_export.detector import TOLERANCE, export_detector
-from facerecon_export.to_onnx import VerificationError
-from facerecon_rt.detect import FaceDetector, open_detector
-from facerecon_rt.errors import ModelRefused
+from facerecon_export.deploy import ExportOptions, VerificationError, export_weights
+from facerecon_export.detector import GATES, DetectorSubject, differences
+from facerecon_export.verify import Gate
+from facerecon_rt.detect import FaceDetector, open_detector, read_detector_contract
+from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.onnx_file import read_onnx
 from facerecon_rt.session import open_ort_session
 from facerecon_training.detector import FaceDetectorNet
 from facerecon_training.detector_train import load_weights, save_weights
+
+TOLERANCE = GATES["fp32"].allowed["score"]
+
+
+def quiet(line: str) -> None:
+    """Where nobody listens."""
 
 
 @pytest.fixture(scope="module")
@@ -26,30 +34,40 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = FaceDetectorNet()
     with torch.no_grad():
         net.head.weight.mul_(30)
+        net.head.bias.zero_()
     path = tmp_path_factory.mktemp("detector") / "w.safetensors"
     save_weights(net, path)
     return path
 
 
 @pytest.fixture(scope="module")
-def exported(weights: Path) -> Path:
-    said: list[str] = []
-    path = weights.with_name("detector.onnx")
-    assert export_detector(weights, path, said.append, score=0.3, terms="tests") <= TOLERANCE
-    assert said[-1].startswith("wrote")
-    return path
+def folder(weights: Path, crops_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All precisions."""
+    folder = tmp_path_factory.mktemp("exported")
+    options = ExportOptions(crops=crops_folder, calibration=crops_folder, budget_s=0)
+    export_weights(weights, folder, options, quiet)
+    return folder
 
 
-def test_the_file_says_how_it_is_read(weights: Path, exported: Path) -> None:
-    detector = open_detector(exported)
-    assert isinstance(detector, FaceDetector)
-    contract = detector.contract
-    assert (contract.score, contract.terms) == (0.3, "tests")
-    assert contract.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+def test_every_file_says_how_it_is_read(weights: Path, folder: Path) -> None:
+    found = {}
+    for path in folder.glob("*.onnx"):
+        detector = open_detector(path)
+        assert isinstance(detector, FaceDetector)
+        contract = detector.contract
+        assert contract.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+        assert (contract.score, contract.terms) == (export.SCORE, export.TERMS)
+        found[path.name] = (contract.precision, contract.target)
+    assert found == {
+        "w.onnx": ("fp32", ""),
+        "w.fp16.onnx": ("fp16", ""),
+        "w.int8.onnx": ("int8", "tensorrt"),
+        "w.int8-cpu.onnx": ("int8", "cpu"),
+    }
 
 
-def test_the_file_takes_uint8_pictures_of_any_size_and_number(weights: Path, exported: Path) -> None:
-    session, _, _ = open_ort_session(exported, "cpu", 1)
+def test_the_file_takes_uint8_pictures_of_any_size_and_number(weights: Path, folder: Path) -> None:
+    session, _, _ = open_ort_session(folder / "w.onnx", "cpu", 1)
     net = load_weights(weights)
     rng = np.random.default_rng(0)
     for shape in ((1, 32, 32, 3), (3, 160, 256, 3), (1, 384, 640, 3)):
@@ -61,31 +79,64 @@ def test_the_file_takes_uint8_pictures_of_any_size_and_number(weights: Path, exp
         np.testing.assert_allclose(box, wanted.numpy(), atol=TOLERANCE)
 
 
-def test_the_file_declares_its_tensors_and_holds_standard_operators_only(exported: Path) -> None:
-    model = read_onnx(exported)
-    assert [(t.name, t.dims) for t in (*model.inputs, *model.outputs)] == [
-        ("image", ("N", "H", "W", 3)),
-        ("score", ("N", "h", "w")),
-        ("box", ("N", 3, "h", "w")),
-    ]
-    assert {domain for domain, _ in model.operators} == {""}
-    assert ("", "BatchNormalization") not in model.operators
-    assert len(model.data) < 2_000_000
+def test_files_declare_their_tensors_and_hold_standard_operators_only(folder: Path) -> None:
+    for path in folder.glob("*.onnx"):
+        model = read_onnx(path)
+        assert [(t.name, t.dims) for t in (*model.inputs, *model.outputs)] == [
+            ("image", ("N", "H", "W", 3)),
+            ("score", ("N", "h", "w")),
+            ("box", ("N", 3, "h", "w")),
+        ]
+        assert {domain for domain, _ in model.operators} == {""}
+        assert ("", "BatchNormalization") not in model.operators
+        assert len(model.data) < 2_000_000
+        read_detector_contract(model)
+
+
+def test_the_head_stays_in_float(folder: Path) -> None:
+    model = onnx.load(folder / "w.int8.onnx")
+    *_, head = (node for node in model.graph.node if node.op_type == "Conv")
+    producer = {output: node.op_type for node in model.graph.node for output in node.output}
+    assert "DequantizeLinear" not in {producer.get(name) for name in head.input}
 
 
 def test_a_file_that_answers_differently_is_not_written(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In place of another ten seconds of tracing: a comparison that finds a difference.
-    monkeypatch.setattr(export, "trace", lambda graph, path: path.write_bytes(b""))
-    monkeypatch.setattr(export, "stamp", lambda path, key, json: None)
+    # In place of another few seconds of tracing.
+    monkeypatch.setattr(DetectorSubject, "trace", lambda self, path: path.write_bytes((folder / "w.onnx").read_bytes()))
     for difference in (1.0, float("nan")):
-        monkeypatch.setattr(export, "largest_difference", lambda *_, found=difference: found)
+        spoilt = {name: np.array([difference]) for name in export.UNITS}
+        monkeypatch.setattr(export, "differences", lambda *_, found=spoilt: found)
         with pytest.raises(VerificationError, match="not written"):
-            export_detector(weights, tmp_path / "bad.onnx", lambda line: None)
-    assert list(tmp_path.iterdir()) == []
+            export_weights(weights, tmp_path, ExportOptions(("fp32",)), quiet)
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_in_lower_precisions_only_cells_that_see_a_face_count() -> None:
+    score, box = np.zeros((1, 2, 2), np.float32), np.zeros((1, 3, 2, 2), np.float32)
+    score[0, 0, 0] = 0.9
+    other_score, other_box = score.copy(), box.copy()
+    other_score[0] += 0.1
+    other_box[0, :2, 0, 0] = 0.3, 0.4
+    other_box[0, 2] = 7.0
+    faces = differences(score, box, other_score, other_box, 0.5, Gate("mean", {}))
+    assert {name: value.round(6).tolist() for name, value in faces.items()} == {
+        "score": [0.1],
+        "centre": [0.5],
+        "side": [7.0],
+    }
+    everywhere = differences(score, box, other_score, other_box, 0.5, Gate("largest", {}))
+    assert everywhere["side"].size == 4
+    assert np.isnan(differences(score, box, other_score[:, :1], other_box, 0.5, Gate("mean", {}))["score"]).all()
 
 
 def test_missing_weights_name_the_fix(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match="facerecon-train detector"):
-        export_detector(tmp_path / "none.safetensors", tmp_path / "d.onnx", lambda line: None)
+        DetectorSubject(tmp_path / "none.safetensors")
+
+
+def test_a_detector_takes_pictures_of_any_shape(weights: Path) -> None:
+    for options in ({"batch": 2}, {"size": 256}, {"size": 100}):
+        with pytest.raises(UsageError):
+            DetectorSubject(weights, **options)

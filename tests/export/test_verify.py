@@ -6,9 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from facerecon_export.verify import FP32_TOLERANCES, UNITS, compare, table
+from facerecon_export.verify import GATES, UNITS, Gate, compare, table
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.session import RawFaces
+
+FP32 = GATES["fp32"]
 
 
 def answers(count: int = 2) -> RawFaces:
@@ -24,17 +26,18 @@ def answers(count: int = 2) -> RawFaces:
 
 
 def test_equal_answers_differ_by_nothing() -> None:
-    rows = compare([answers()], [answers()])
-    assert [row.name for row in rows] == list(UNITS)
-    assert all(row.largest == 0 and row.mean == 0 and row.passed for row in rows)
+    rows = compare(answers(), [answers()], FP32)
+    assert [row.name for row in rows] == [name for name in UNITS if name != "NME"]
+    assert all(row.largest == row.p99 == row.mean == 0 and row.passed for row in rows)
 
 
-def test_points_differ_by_their_distance() -> None:
+def test_points_differ_by_their_distance_and_crops_by_its_root_mean_square() -> None:
     shape = np.zeros((2, 4, 3), np.float32)
     shape[1, 2] = [0.003, 0.004, 0.0]
-    rows = {row.name: row for row in compare([answers()], [dataclasses.replace(answers(), shape=shape)])}
+    rows = {row.name: row for row in compare(answers(), [dataclasses.replace(answers(), shape=shape)], FP32)}
     assert rows["shape"].largest == pytest.approx(0.005)
-    assert rows["shape"].mean == pytest.approx(0.005 / 8)
+    assert rows["shape"].mean == pytest.approx((0 + 0.005 / 2) / 2)  # root of 0.005^2 / 4, and a crop without any
+    assert rows["shape"].p99 == pytest.approx(0.99 * 0.0025)
     assert rows["shape"].passed
     assert rows["vertices"].largest == 0
 
@@ -42,27 +45,52 @@ def test_points_differ_by_their_distance() -> None:
 def test_cameras_differ_by_the_angle_between_them() -> None:
     camera = answers(1).crop_from_head.copy()
     camera[0, :, :3] = 0.7 * rotation_from_euler(0, 2, 0)
-    rows = {row.name: row for row in compare([answers(1)], [dataclasses.replace(answers(1), crop_from_head=camera)])}
+    turned = dataclasses.replace(answers(1), crop_from_head=camera)
+    rows = {row.name: row for row in compare(answers(1), [turned], FP32)}
     assert rows["rotation"].largest == pytest.approx(2.0, abs=1e-4)
     assert not rows["rotation"].passed
 
 
-def test_the_largest_of_all_pairs_counts() -> None:
+def test_every_candidate_counts() -> None:
     other = dataclasses.replace(answers(), confidence=np.array([0.0, 2e-4], np.float32))
-    rows = {row.name: row for row in compare([answers(), answers()], [answers(), other])}
+    rows = {row.name: row for row in compare(answers(), [answers(), other], FP32)}
     assert rows["confidence"].largest == pytest.approx(2e-4)
     assert rows["confidence"].mean == pytest.approx(0.5e-4)
     assert not rows["confidence"].passed
     assert "too far" in table(list(rows.values())).splitlines()[-1]
 
 
+def test_a_gate_may_count_the_mean() -> None:
+    other = dataclasses.replace(answers(), confidence=np.array([0.0, 2e-4], np.float32))
+    by_mean = Gate("mean", FP32.allowed)
+    assert {row.name: row for row in compare(answers(), [other], by_mean)}["confidence"].passed
+
+
+def test_nme_is_how_much_worse_the_landmarks_of_annotated_crops_get() -> None:
+    truth = np.zeros((2, 68, 2), np.float32)
+    truth[:, 8, 1] = 50.0
+    truth[:, 45, 0] = 50.0  # outer eye corners 50 pixels apart
+    truth[1] = np.nan
+    reference, worse = answers(), answers()
+    for faces, off in ((reference, 1.0), (worse, 1.5)):
+        faces.landmarks[:, :, :2] = np.nan_to_num(truth)
+        faces.landmarks[:, :, 1] += off
+    (row,) = (row for row in compare(reference, [worse], GATES["int8"], truth) if row.name == "NME")
+    assert row.mean == pytest.approx(100 * 0.5 / 50)
+    assert not row.passed
+    (row,) = (row for row in compare(worse, [reference], GATES["int8"], truth) if row.name == "NME")
+    assert row.mean == pytest.approx(-1.0)
+    assert row.passed
+
+
 @pytest.mark.parametrize("name", ["vertices", "expression", "crop_from_head", "confidence"])
-def test_a_value_that_is_no_number_never_passes(name: str) -> None:
+@pytest.mark.parametrize("gate", ["fp32", "int8"])
+def test_a_value_that_is_no_number_never_passes(name: str, gate: str) -> None:
     spoilt = getattr(answers(), name).copy()
     spoilt.flat[-1] = np.nan
-    rows = compare([answers()], [dataclasses.replace(answers(), **{name: spoilt})])
+    rows = compare(answers(), [dataclasses.replace(answers(), **{name: spoilt})], GATES[gate])
     assert [row.passed for row in rows].count(False) == 1
 
 
-def test_every_row_has_a_tolerance() -> None:
-    assert set(FP32_TOLERANCES) == set(UNITS)
+def test_every_row_has_a_tolerance_in_every_precision() -> None:
+    assert all(set(gate.allowed) == set(UNITS) for gate in GATES.values())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square, frame_from_crop
-from facerecon_rt.contract import BLENDSHAPES, ModelContract
+from facerecon_rt.contract import BLENDSHAPES, OUTPUTS, ModelContract
 from facerecon_rt.errors import ModelRefused, SourceError, UsageError
 from facerecon_rt.image_set import reconstruct_set_from_sources
 from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
@@ -390,7 +390,7 @@ def test_an_ensemble_averages_what_its_members_say() -> None:
     np.testing.assert_allclose(mean.expression, 0.3, rtol=1e-6)
     np.testing.assert_allclose(mean.confidence, 0.3, rtol=1e-6)
     np.testing.assert_allclose(mean.crop_from_head[0, :, 3], [20, 20, 0])
-    assert all(getattr(mean, field.name).dtype == np.float32 for field in dataclasses.fields(mean))
+    assert all(getattr(mean, name).dtype == np.float32 for name in OUTPUTS)
 
 
 def test_rotations_are_averaged_on_so3_and_scales_geometrically() -> None:

@@ -1,0 +1,147 @@
+"""The files of one model -> their size, error and speed beside each other, and what fusing several files saves.
+
+    python benchmarks/precisions.py --data DATA
+
+Error: inner-51 NME on lfpw-test from the true box, and the difference to PyTorch, on the same crops. Speed: one crop,
+one thread, CPU, only the network; files take turns, block by block, so that whatever else the machine does hits all of
+them, and only ratios to fp32 are to be trusted. The fused files are made here: an ensemble of the model with itself
+against the runtime's ensemble of two, and a set of five against five crops averaged by the runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from facerecon_export.crops import FaceCrops, load_crops
+from facerecon_export.fuse import fuse_ensemble, fuse_set
+from facerecon_export.verify import GATES, compare, run_onnx, run_torch
+from facerecon_rt.contract import SET_OUTPUTS
+from facerecon_rt.reconstruct import Ensemble, average_shapes
+from facerecon_rt.session import FaceSession, open_ort_session
+from facerecon_training.checkpoint import load_weights
+from facerecon_training.evaluate import landmark_figures
+
+RESULTS = Path(__file__).with_name("results")
+BLOCKS, BLOCK = 40, 25
+FILES = ("face.onnx", "face.fp16.onnx", "face.int8.onnx", "face.int8-cpu.onnx")
+SET_SIZE = 5
+Figures = dict[str, float]
+
+
+def errors(folder: Path, crops: FaceCrops) -> dict[str, Figures]:
+    """File -> size, NME and difference to PyTorch."""
+    reference = run_torch(load_weights(folder / "face.safetensors"), crops.images)
+    figures = {}
+    for name in FILES:
+        with FaceSession(folder / name, provider="cpu") as session:
+            answer = run_onnx(session, crops.images, 8)
+        rows = {row.name: row for row in compare(reference, [answer], GATES["int8"], crops.landmarks)}
+        figures[name] = {
+            "megabytes": (folder / name).stat().st_size / 1e6,
+            "nme_inner51": landmark_figures(answer.landmarks[:, :, :2], crops.landmarks)["nme_inner51"],
+            "vertices_mm": rows["vertices"].mean,
+            "vertices_mm_p99": rows["vertices"].p99,
+            "rotation_deg": rows["rotation"].mean,
+        }
+    return figures
+
+
+def in_turns(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Name -> median milliseconds of a call."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        for _ in range(BLOCK):
+            call()
+    for _ in range(BLOCKS):
+        for name, call in calls.items():
+            for _ in range(BLOCK):
+                started = time.perf_counter()
+                call()
+                times[name].append(1000 * (time.perf_counter() - started))
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def fused(folder: Path, crops: FaceCrops) -> dict[str, float]:
+    """Median milliseconds of fused files and of the runtime doing the same with plain ones."""
+    one, five = crops.images[:1], crops.images[:SET_SIZE]
+    with tempfile.TemporaryDirectory() as name:
+        ensemble, photographs = Path(name) / "ensemble.onnx", Path(name) / "set.onnx"
+        fuse_ensemble([folder / FILES[0]] * 2, ensemble, lambda line: None)
+        fuse_set(folder / FILES[0], SET_SIZE, photographs, lambda line: None)
+        session, _, _ = open_ort_session(photographs, "cpu")
+        with FaceSession(folder / FILES[0], provider="cpu") as a, FaceSession(ensemble, provider="cpu") as both:
+            members = Ensemble([a, a])
+
+            def one_by_one() -> None:
+                raws = [a.run(five[i : i + 1]) for i in range(SET_SIZE)]
+                average_shapes(
+                    np.concatenate([raw.shape for raw in raws]), np.concatenate([raw.confidence for raw in raws])
+                )
+
+            return in_turns(
+                {
+                    "ensemble of 2, runtime": lambda: members.run(one),
+                    "ensemble of 2, one file": lambda: both.run(one),
+                    f"set of {SET_SIZE}, runtime": one_by_one,
+                    f"set of {SET_SIZE}, one file": lambda: session.run(list(SET_OUTPUTS), {"image": five}),
+                }
+            )
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as tables."""
+    lines = ["# Precisions", "", f"{report['machine']}. {report['command']}", ""]
+    lines += [
+        "| file | MB | NME inner 51 | vertices, mm to PyTorch (p99) | rotation, degrees | latency, of fp32 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in report["files"].items():
+        lines.append(
+            f"| `{name}` | {row['megabytes']:.1f} | {row['nme_inner51']:.2f} % | {row['vertices_mm']:.3f} "
+            f"({row['vertices_mm_p99']:.3f}) | {row['rotation_deg']:.3f} | {row['latency_ratio']:.2f} |"
+        )
+    lines += ["", "| averaging | ms |", "|---|---|"]
+    lines += [f"| {name} | {value:.2f} |" for name, value in report["fused"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = os.environ.get("FACERECON_DATA")
+    parser.add_argument("--data", type=Path, default=data and Path(data), required=data is None)
+    parser.add_argument("--models", type=Path, default=Path("models"), help="[%(default)s]")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="[%(default)s]")
+    options = parser.parse_args()
+    crops = load_crops(options.data / "faces" / "lfpw-test", 128, 224)
+    files = errors(options.models, crops)
+    sessions = {name: FaceSession(options.models / name, provider="cpu") for name in FILES}
+    one = crops.images[:1]
+    times = in_turns({name: lambda session=session: session.run(one) for name, session in sessions.items()})  # type: ignore[misc]
+    for name, row in files.items():
+        row["milliseconds"] = times[name]
+        row["latency_ratio"] = times[name] / times[FILES[0]]
+    report = {
+        "command": "python benchmarks/precisions.py --data DATA",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread, onnxruntime {version('onnxruntime')}",
+        "files": files,
+        "fused": fused(options.models, crops),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "precisions.json").write_text(json.dumps(report, indent=1) + "\n")
+    (options.out / "precisions.md").write_text(markdown(report))
+    print(markdown(report))
+
+
+if __name__ == "__main__":
+    main()

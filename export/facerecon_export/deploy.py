@@ -1,0 +1,224 @@
+"""Weights -> the files that are deployed, each judged against PyTorch before it gets its name, and a report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import onnx
+from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_training.detector_config import DETECTOR_MARK
+from safetensors import SafetensorError, safe_open
+
+from . import trt
+from .detector import DetectorSubject
+from .face import FaceSubject
+from .fp16 import lossy_layers, stays_fp32, to_fp16
+from .int8 import Target, Trial, choose
+from .lint import Finding, lint
+from .report import write_report
+from .staging import staging
+from .subject import Subject
+from .to_onnx import OPSET
+from .verify import Row, table
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+RETRIES = 6
+"""How many times the lossiest layers go back to float32 before half precision is given up."""
+LAYERS_BACK = 2
+"""How many at a time."""
+
+Say = Callable[[str], None]
+
+
+class VerificationError(FaceReconError):
+    """An exported file does not answer as the model does; it was not put in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What `facerecon-export` takes."""
+
+    precisions: tuple[Precision, ...] = PRECISIONS
+    opset: int = OPSET
+    batch: int = 0
+    """Crops the files take at a time; 0 for any number."""
+    size: int | None = None
+    """Side of the crops; None for the one the weights were trained with."""
+    crops: Path | None = None
+    """Photographs to verify with; None for $FACERECON_DATA/faces/lfpw-test, or made-up pictures."""
+    calibration: Path | None = None
+    """Photographs to calibrate int8 with; None for $FACERECON_DATA/faces/helen-train."""
+    budget_s: float = 90.0
+    """How long to try recipes for each of the two int8 files."""
+
+
+@dataclass(slots=True)
+class Exported:
+    """One file, and all that was found out about it."""
+
+    path: Path
+    """Where it lies, or would if it had passed."""
+    precision: Precision
+    target: str
+    rows: list[Row]
+    bytes: int
+    sha256: str
+    findings: list[Finding]
+    """Of the lint."""
+    verdict: trt.Verdict | None
+    commands: list[str]
+    """That build an engine."""
+    float_layers: dict[str, str] = field(default_factory=dict)
+    """Layers in more than the file's precision -> why."""
+    trials: list[Trial] = field(default_factory=list)
+    """Recipes tried for int8."""
+
+    @property
+    def passed(self) -> bool:
+        """Within every tolerance of its precision."""
+        return all(row.passed for row in self.rows)
+
+
+def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -> list[Exported]:
+    """FaceModel or detector weights (the file itself says which) -> files in the folder `out`, named after the weights,
+    and report.md and report.json. `say` is told each step as it begins.
+
+    Files are made in a folder of their own inside `out` and moved when all is known. One that is too far from PyTorch
+    is not moved, and VerificationError raised when the others and the report are in place. Raises ModelRefused for
+    unfit weights, SourceError for unreadable photographs, UsageError for too few of them or a place that cannot be
+    written.
+    """
+    say(f"reading {weights}")
+    subject = open_subject(weights, options)
+    calibration = subject.calibration() if "int8" in options.precisions else None
+    activations = subject.feeds() if "fp16" in options.precisions else []
+    files: list[Exported] = []
+    out.mkdir(parents=True, exist_ok=True)
+    with staging(out) as folder:
+        say("fp32: tracing the network with PyTorch's exporter, ten seconds or so")
+        traced = folder / "traced.onnx"
+        subject.trace(traced)
+        model = onnx.load(traced)
+        parts = subject.parts(model)
+
+        def judge(path: Path, precision: Precision, target: str, name: str) -> Exported:
+            subject.stamp(path, precision, target)
+            rows = subject.verify(path, precision)
+            return _exported(path, out / name, precision, target, rows, options)
+
+        if "fp32" in options.precisions:
+            path = folder / f"{weights.stem}.onnx"
+            path.write_bytes(traced.read_bytes())
+            files.append(judge(path, "fp32", "", path.name))
+        if "fp16" in options.precisions:
+            say(f"fp16: looking at the activations of {len(activations)} batches")
+            stays = stays_fp32(model, parts, activations)
+            path = folder / f"{weights.stem}.fp16.onnx"
+            for attempt in range(RETRIES + 1):
+                half = to_fp16(model, stays)
+                onnx.save(half, path)
+                file = judge(path, "fp16", "", path.name)
+                if file.passed or attempt == RETRIES:
+                    break
+                lossy = [name for name in lossy_layers(model, half, activations[:4]) if name not in stays]
+                stays |= dict.fromkeys(lossy[:LAYERS_BACK], "adds most to the error")
+            file.float_layers = stays
+            files.append(file)
+        if calibration is not None:
+            targets: tuple[Target, ...] = get_args(Target)
+            for target in targets:
+                say(f"int8 for {target}: calibrating on {calibration.source}, choosing a recipe")
+                trials = choose(traced, folder, parts, calibration.feeds, target, calibration.score, options.budget_s)
+                best = trials[0]
+                name = f"{weights.stem}.int8{'-cpu' if target == 'cpu' else ''}.onnx"
+                file = judge(best.path, "int8", target, name)
+                file.trials = trials
+                file.float_layers = {
+                    **dict.fromkeys(parts.body[: best.recipe.first_float], "among the first convolutions"),
+                    **{name: "geometry" for name in parts.geometry if target != "cpu" or name not in parts.decoders},
+                }
+                best.path.rename(folder / name)
+                files.append(file)
+        for file in files:
+            say(f"\n{file.path.name}, against PyTorch on {subject.pictures}:\n{table(file.rows)}")
+            if file.passed:
+                (folder / file.path.name).replace(file.path)
+                say(f"wrote {file.path} ({file.bytes / 1e6:.1f} MB, {file.precision})")
+        write_report(files, weights, subject, folder)
+        for name in ("report.md", "report.json"):
+            (folder / name).replace(out / name)
+    failed = [file.path.name for file in files if not file.passed]
+    if failed:
+        raise VerificationError(
+            f"{', '.join(failed)}: not written, too far from {weights}; see the tables, also in {out / 'report.md'}"
+        )
+    return files
+
+
+def open_subject(weights: Path, options: ExportOptions) -> Subject:
+    """Raises ModelRefused for weights that are missing, truncated or not ours."""
+    kind = DetectorSubject if is_detector(weights) else FaceSubject
+    return kind(
+        weights,
+        crops=options.crops,
+        calibration=options.calibration,
+        opset=options.opset,
+        batch=options.batch,
+        size=options.size,
+    )
+
+
+def is_detector(weights: Path) -> bool:
+    """Does this .safetensors file hold a face detector? False for anything that cannot be read."""
+    try:
+        with safe_open(weights, "pt") as file:
+            return DETECTOR_MARK in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
+def _exported(
+    path: Path, final: Path, precision: Precision, target: str, rows: Sequence[Row], options: ExportOptions
+) -> Exported:
+    data = path.read_bytes()
+    model = onnx.load_model_from_string(data)
+    side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value or None
+    for_gpu = target != "cpu"
+    return Exported(
+        final,
+        precision,
+        target,
+        list(rows),
+        len(data),
+        hashlib.sha256(data).hexdigest(),
+        lint(model),
+        trt.try_build(path) if for_gpu and trt.installed() else None,
+        trt.build_commands(final, side, options.batch) if for_gpu else [],
+    )
+
+
+def verify_file(path: Path, weights: Path, options: ExportOptions) -> list[Row]:
+    """A file that lies somewhere against the weights it claims to be made from -> the table's rows, by the tolerances
+    of the precision its contract names.
+
+    Raises UsageError where the file names other weights.
+    """
+    from facerecon_rt.detect import read_detector_contract
+    from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
+    from facerecon_rt.session import read_contract
+
+    subject = open_subject(weights, options)
+    model = read_onnx(path)
+    refuse_unsafe(model)
+    contract = read_detector_contract(model) if is_detector(weights) else read_contract(model)
+    if contract.weights_sha256 != subject.weights_sha256:
+        raise UsageError(
+            f"{path} says it was made from weights {contract.weights_sha256[:12]}, {weights} are "
+            f"{subject.weights_sha256[:12]}; give those, or export again"
+        )
+    return subject.verify(path, contract.precision)

@@ -1,0 +1,106 @@
+"""ONNX file -> what it is: contract, tensors, operators by the precision they really have, work, size, lint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+from facerecon_rt.contract import CONTRACT_KEY
+from facerecon_rt.detect import DETECTOR_KEY
+from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
+from onnx import TensorProto
+
+from .lint import lint
+
+HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def describe(path: Path) -> str:
+    """Everything there is to say about a file, as text.
+
+    Raises ModelRefused for a file that is missing, no ONNX, or unsafe (external data, foreign operators).
+    """
+    refuse_unsafe(read_onnx(path))
+    data = path.read_bytes()
+    model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(data), data_prop=True)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    lines = [f"{path}: {len(data) / 1e6:.2f} MB, sha256 {hashlib.sha256(data).hexdigest()}", ""]
+    for key in (CONTRACT_KEY, DETECTOR_KEY):
+        if key in metadata:
+            lines += [f"{key}:", *(f"  {line}" for line in _contract_lines(metadata[key]))]
+    if not {CONTRACT_KEY, DETECTOR_KEY} & metadata.keys():
+        lines.append("no contract: neither a FaceModel nor a face detector of ours")
+    lines += ["", f"opset {model.opset_import[0].version}, IR {model.ir_version}", "inputs and outputs:"]
+    for kind, values in (("in ", model.graph.input), ("out", model.graph.output)):
+        lines += [f"  {kind} {value.name}: {_tensor(value)}" for value in values]
+    weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
+    lines += ["", f"{multiply_adds(model) / 1e6:.1f} M multiply-adds per picture, {weights / 1e6:.2f} M constants"]
+    lines += ["layers, by the precision they compute in:"]
+    for (operator, precision), count in sorted(Counter(_precisions(model)).items()):
+        lines.append(f"  {operator:<10} {precision:<6} {count:>4}")
+    others = Counter(node.op_type for node in model.graph.node if node.op_type not in HEAVY)
+    lines.append("other operators: " + ", ".join(f"{name} {count}" for name, count in sorted(others.items())))
+    findings = lint(model)
+    lines += ["", "ready for TensorRT" if not findings else "for TensorRT:", *(f"  {one}" for one in findings)]
+    return "\n".join(lines)
+
+
+def _contract_lines(text: str) -> list[str]:
+    value = json.loads(text)
+    lines = []
+    for name, entry in value.items():
+        shown = f"{len(entry)} names" if isinstance(entry, list) and len(entry) > 10 else entry
+        lines.append(f"{name}: {', '.join(map(str, shown)) if isinstance(shown, list) else shown}")
+    return lines
+
+
+def _tensor(value: onnx.ValueInfoProto) -> str:
+    kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+    dims = [d.dim_param or str(d.dim_value or "?") for d in value.type.tensor_type.shape.dim]
+    return f"{kind} ({', '.join(dims)})"
+
+
+def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
+    """(operator, precision) of every layer with weights: int8 where its data and weights come out of DQ nodes."""
+    producer = {output: node for node in model.graph.node for output in node.output}
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    }
+    types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.op_type in HEAVY:
+            before = [producer.get(name) for name in node.input[:2]]
+            if all(one is not None and one.op_type == "DequantizeLinear" for one in before):
+                found.append((node.op_type, "int8"))
+            else:
+                half = types.get(node.output[0]) == TensorProto.FLOAT16
+                found.append((node.op_type, "fp16" if half else "fp32"))
+    return found
+
+
+def multiply_adds(model: onnx.ModelProto) -> int:
+    """Of all layers with weights, for one picture; dynamic dimensions count once. The model's shapes are inferred."""
+    shapes = {
+        value.name: [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.value_info, *model.graph.output)
+    }
+    dims = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:  # quantised weights come out of a DequantizeLinear, stored ones out of a Cast
+        if node.op_type in ("DequantizeLinear", "Cast") and node.input[0] in dims:
+            dims[node.output[0]] = dims[node.input[0]]
+    total = 0
+    for node in model.graph.node:
+        if node.op_type not in HEAVY or node.output[0] not in shapes or node.input[1] not in dims:
+            continue
+        weight, out = dims[node.input[1]], shapes[node.output[0]]
+        if node.op_type in ("Conv", "ConvTranspose"):
+            total += int(np.prod(out)) * int(np.prod(weight[1:]))
+        else:
+            total += int(np.prod(weight))
+    return total

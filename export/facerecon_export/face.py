@@ -1,0 +1,135 @@
+"""FaceModel weights, and what exporting them takes: tracing, contract, crops to calibrate and to verify with."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import torch
+from facerecon_rt.contract import CONTRACT_KEY, OUTPUTS, ModelContract
+from facerecon_rt.errors import UsageError
+from facerecon_rt.session import FaceSession
+from facerecon_rt.template import load_template
+from facerecon_training.checkpoint import load_weights
+from facerecon_training.model import FaceModel
+
+from .crops import FaceCrops, data_folder, enough, load_crops, verification_crops
+from .fp16 import Feeds
+from .graph import Parts, face_parts
+from .simplify import simplify
+from .stamp import stamp
+from .subject import Calibration, score_of
+from .to_onnx import OPSET, export_onnx
+from .verify import GATES, Row, compare, run_onnx, run_torch, verify
+from .wrapper import take_images
+
+CALIBRATION_CROPS = 320
+HELD_OUT_EACH = 5
+"""Every fifth crop is kept aside to choose a recipe by."""
+
+
+class FaceSubject:
+    """A FaceModel."""
+
+    def __init__(
+        self,
+        weights: Path,
+        *,
+        crops: Path | None = None,
+        calibration: Path | None = None,
+        opset: int = OPSET,
+        batch: int = 0,
+        size: int | None = None,
+    ) -> None:
+        """`crops` to verify with and `calibration`: folders as `crops.load_crops` takes them; None means those of
+        $FACERECON_DATA. `batch`: 0 for any number. Raises ModelRefused for unfit weights, UsageError for another `size`
+        than theirs, SourceError for unreadable photographs."""
+        self.model = load_weights(weights)
+        if size not in (None, self.model.config.input_size):
+            raise UsageError(
+                f"--size {size}: {weights} was trained on crops of {self.model.config.input_size} pixels and knows no "
+                f"others; train one for {size}: facerecon-train train --size {size}"
+            )
+        self.weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        self.contract = contract_of(self.model, self.weights_sha256, batch)
+        self.opset = opset
+        self.crops = verification_crops(crops, self.contract.input_size)
+        self.calibration_folder = calibration
+
+    @property
+    def pictures(self) -> str:
+        """What is verified on, in words."""
+        return self.crops.source
+
+    def trace(self, path: Path) -> None:
+        """See `subject.Subject`."""
+        size, batch = self.contract.input_size, self.contract.batch
+        dynamic = None if batch else ({0: torch.export.Dim("N", min=1)},)
+        example = (torch.zeros(batch or 2, 3, size, size),)
+        export_onnx(self.model, example, ["image"], list(OUTPUTS), dynamic, path, self.opset)
+        graph = onnx.load(path)
+        take_images(graph)
+        onnx.save(graph, path)
+        simplify(path)
+
+    def stamp(self, path: Path, precision: str, target: str) -> None:
+        """See `subject.Subject`."""
+        stamp(path, CONTRACT_KEY, replace(self.contract, precision=precision, target=target).to_json())
+
+    def parts(self, model: onnx.ModelProto) -> Parts:
+        """See `subject.Subject`."""
+        return face_parts(model)
+
+    def feeds(self) -> Feeds:
+        """See `subject.Subject`."""
+        return self._feeds(enough(self.crops, "half precision", "--crops"))
+
+    def calibration(self) -> Calibration:
+        """See `subject.Subject`."""
+        enough(self.crops, "int8", "--crops")
+        folder = self.calibration_folder or data_folder("helen-train")
+        if folder is None:
+            raise UsageError(
+                "int8 is calibrated on real face crops: give photographs with --calibration FOLDER, set "
+                "$FACERECON_DATA, or ask for --precision fp32 fp16"
+            )
+        crops = enough(load_crops(folder, self.contract.input_size, CALIBRATION_CROPS), "int8", "--calibration")
+        aside = torch.arange(len(crops.images)).numpy() % HELD_OUT_EACH == HELD_OUT_EACH - 1
+        held_out = replace(crops, images=crops.images[aside], landmarks=crops.landmarks[aside])
+        reference = run_torch(self.model, held_out.images)
+
+        def score(path: Path) -> float:
+            self.stamp(path, "int8", "")
+            with FaceSession(path, provider="cpu") as session:
+                answers = run_onnx(session, held_out.images, 8)
+            return score_of(compare(reference, [answers], GATES["int8"], held_out.landmarks))
+
+        return Calibration(self._feeds(replace(crops, images=crops.images[~aside])), score, crops.source)
+
+    def verify(self, path: Path, precision: str) -> list[Row]:
+        """See `subject.Subject`."""
+        with FaceSession(path, provider="cpu") as session:
+            return verify(session, self.model, self.crops, GATES[precision])
+
+    def _feeds(self, crops: FaceCrops) -> Feeds:
+        # Whole batches: calibrators want all of one shape.
+        step = self.contract.batch or 8
+        return [{"image": crops.images[i : i + step]} for i in range(0, len(crops.images) - step + 1, step)]
+
+
+def contract_of(model: FaceModel, weights_sha256: str, batch: int = 0) -> ModelContract:
+    """What a consumer must know about the exported model."""
+    template = load_template()
+    contract = ModelContract(
+        input_size=model.config.input_size,
+        vertex_count=template.vertex_count,
+        template_sha256=template.sha256,
+        backbone=model.config.backbone,
+        terms=model.config.terms,
+        weights_sha256=weights_sha256,
+        batch=batch,
+    )
+    contract.check()
+    return contract

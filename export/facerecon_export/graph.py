@@ -1,0 +1,88 @@
+"""ONNX graph -> which of its nodes do what: the network that may be made smaller, and the geometry that may not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+import onnx
+
+JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
+"""Operators between convolutions that integers pass through."""
+HIDDEN = ("reconstructor.identity.0.", "reconstructor.motion.0.")
+"""Initializers of the reconstructor's hidden layers begin so; everything else of it gives millimetres or angles."""
+
+BASES = ("reconstructor.shape_basis", "reconstructor.expression_basis")
+"""Initializers of the linear decoders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Names of nodes, in the order data flows."""
+
+    body: tuple[str, ...]
+    """Convolutions that may be quantised."""
+    joins: tuple[str, ...]
+    """What is between them and may be quantised along."""
+    decoders: tuple[str, ...]
+    """MatMuls from codes to millimetres: most of a file's weights."""
+    geometry: tuple[str, ...]
+    """Layers that give codes, angles and weights, and everything after them: never less than float32."""
+
+
+def face_parts(model: onnx.ModelProto) -> Parts:
+    """Of a FaceModel exported by `to_onnx`, whatever its backbone. The weighted pooling of the last map stays out of
+    `body`: everything the face is read from goes through it."""
+    pool = next(node for node in model.graph.node if _uses(node, ("extractor.pool.",)))
+    before = _ancestors(model, pool)
+    outputs = [node.name for node in model.graph.node if _uses(node, ("reconstructor.",)) and not _uses(node, HIDDEN)]
+    decoders = [node.name for node in model.graph.node if _uses(node, BASES)]
+    return Parts(
+        tuple(node.name for node in model.graph.node if node.op_type == "Conv" and node.name in before),
+        tuple(node.name for node in model.graph.node if node.op_type in JOINS and node.name in before),
+        tuple(decoders),
+        _with_descendants(model, outputs),
+    )
+
+
+def detector_parts(model: onnx.ModelProto) -> Parts:
+    """Of a face detector: all but the last convolution, which gives scores and boxes."""
+    *body, head = (node for node in model.graph.node if node.op_type == "Conv")
+    before = _ancestors(model, head)
+    return Parts(
+        tuple(node.name for node in body),
+        tuple(node.name for node in model.graph.node if node.op_type in JOINS and node.name in before),
+        (),
+        _with_descendants(model, [head.name]),
+    )
+
+
+def _uses(node: onnx.NodeProto, beginnings: Collection[str]) -> bool:
+    return any(name.startswith(tuple(beginnings)) for name in node.input)
+
+
+def _ancestors(model: onnx.ModelProto, last: onnx.NodeProto) -> set[str]:
+    """Names of the nodes that `last` depends on."""
+    producer = {output: node for node in model.graph.node for output in node.output}
+    found: dict[str, onnx.NodeProto] = {}
+    waiting = list(_producers(last, producer))
+    while waiting:
+        node = waiting.pop()
+        if node.name not in found:
+            found[node.name] = node
+            waiting.extend(_producers(node, producer))
+    return set(found)
+
+
+def _producers(node: onnx.NodeProto, producer: dict[str, onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    return (producer[name] for name in node.input if name in producer)
+
+
+def _with_descendants(model: onnx.ModelProto, first: Iterable[str]) -> tuple[str, ...]:
+    """These nodes and all that depend on them, in graph order, which is topological."""
+    starts, tainted, found = set(first), set[str](), []
+    for node in model.graph.node:
+        if node.name in starts or tainted.intersection(node.input):
+            found.append(node.name)
+            tainted.update(node.output)
+    return tuple(found)

@@ -1,0 +1,184 @@
+"""fp32 ONNX file and real crops -> the same network in 8-bit integers, as explicit QuantizeLinear/DequantizeLinear.
+
+Static post-training quantisation with onnxruntime.quantization. Two targets want opposite things. TensorRT takes
+symmetric int8 with zero point 0 on weights and activations, and unquantised biases. ONNX Runtime's CPU provider is
+faster in float32 than with those; it wants unsigned activations, which Intel's and AMD's VNNI instructions multiply.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from facerecon_rt.session import import_onnxruntime
+from onnx import TensorProto, numpy_helper
+from tqdm import tqdm
+
+from .fp16 import Feeds
+from .graph import JOINS, Parts
+
+Target = Literal["tensorrt", "cpu"]
+PERCENTILE = 99.99
+NEARLY = 1.3
+"""Of the best score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One way to quantise."""
+
+    method: Literal["percentile", "minmax", "entropy"]
+    """Of choosing the range of an activation."""
+    first_float: int
+    """How many of the first convolutions stay in float32."""
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.first_float or 'none'} of the first convolutions in float"
+
+
+RECIPES = tuple(Recipe(method, count) for count in (1, 0, 3) for method in ("percentile", "minmax"))
+"""In the order they are tried, likely ones first. Entropy gave what minmax gives, at several times the cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A recipe, and how far what it makes is from the original on crops kept aside: 1 is all that is allowed."""
+
+    recipe: Recipe
+    score: float
+    path: Path
+
+
+def choose(
+    source: Path,
+    folder: Path,
+    parts: Parts,
+    feeds: Feeds,
+    target: Target,
+    score: Callable[[Path], float],
+    budget_s: float,
+) -> list[Trial]:
+    """Try recipes until the time is up, at least one -> all trials, the best first.
+
+    `score` judges a file on crops that are not among `feeds`. Files are written to `folder`.
+    """
+    trials: list[Trial] = []
+    end = time.monotonic() + budget_s
+    for recipe in tqdm(RECIPES, desc=f"int8 for {target}", unit="recipe", leave=False, disable=None):
+        if trials and time.monotonic() > end:
+            break
+        path = folder / f"{target}-{recipe.method}-{recipe.first_float}.onnx"
+        quantise(source, path, parts, recipe, feeds, target)
+        trials.append(Trial(recipe, score(path), path))
+    return best_first(trials)
+
+
+def best_first(trials: Sequence[Trial]) -> list[Trial]:
+    """By score; but of those that are nearly as good as the best, the one with the fewest layers in float goes first,
+    since it is the fastest."""
+    ordered = sorted(trials, key=lambda trial: trial.score)
+    near = [trial for trial in ordered if trial.score <= NEARLY * ordered[0].score]
+    first = min(near, key=lambda trial: trial.recipe.first_float)
+    return [first, *(trial for trial in ordered if trial is not first)]
+
+
+def quantise(source: Path, path: Path, parts: Parts, recipe: Recipe, feeds: Feeds, target: Target) -> None:
+    """One recipe carried out: `source` (fp32) -> `path`. Ranges are kept in the folder of `path` between recipes.
+
+    For the CPU the decoders are quantised as well and the other matrices stored in half precision: they are most of the
+    file, and hardly any of its time.
+    """
+    import_onnxruntime()
+    from onnxruntime import quantization
+
+    methods = {
+        "percentile": quantization.CalibrationMethod.Percentile,
+        "minmax": quantization.CalibrationMethod.MinMax,
+        "entropy": quantization.CalibrationMethod.Entropy,
+    }
+    chosen = [*parts.body[recipe.first_float :], *parts.joins]
+    options: dict[str, Any] = {"CalibPercentile": PERCENTILE}
+    if target == "tensorrt":
+        # Q/DQ pairs where TensorRT's documentation wants them: before what computes in integers, not after it.
+        options |= {
+            "ActivationSymmetric": True,
+            "QuantizeBias": False,
+            "OpTypesToExcludeOutputQuantization": ["Conv", *JOINS],
+        }
+    else:
+        chosen += parts.decoders
+        # Millimetres come out in float32: in 8 bits an open mouth would be a matter of steps, or cut off.
+        options["OpTypesToExcludeOutputQuantization"] = ["MatMul"]
+    # The ranges of all tensors of these operators are taken, wanted or not: the fewer, the faster.
+    operators = {node.name: node.op_type for node in onnx.load(source).graph.node}
+    with _quiet():
+        quantization.quantize_static(
+            source,
+            path,
+            _reader(feeds, f"calibrating, {recipe.method}"),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=sorted({operators[name] for name in chosen}),
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            activation_type=quantization.QuantType.QInt8 if target == "tensorrt" else quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=methods[recipe.method],
+            extra_options=options,
+        )
+    model = onnx.load(path)
+    if target == "cpu":
+        store_matrices_in_half(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def store_matrices_in_half(model: onnx.ModelProto) -> None:
+    """Float32 weights of Gemm nodes become float16 with a Cast behind them, which runtimes fold while loading: half the
+    bytes in the file, float32 in use. In place."""
+    weights = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
+    casts = []
+    for tensor in list(model.graph.initializer):
+        if tensor.name in weights and tensor.data_type == TensorProto.FLOAT:
+            half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{tensor.name}_half")
+            casts.append(
+                onnx.helper.make_node("Cast", [half.name], [tensor.name], f"{tensor.name}_cast", to=TensorProto.FLOAT)
+            )
+            model.graph.initializer.remove(tensor)
+            model.graph.initializer.append(half)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _reader(feeds: Feeds, what: str) -> Any:
+    """The feeds, one after the other, as onnxruntime's calibrators ask for them; with a progress bar."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.feeds = iter(tqdm(feeds, desc=what, unit="batch", leave=False, disable=None))
+
+        def get_next(self) -> dict[str, Any] | None:
+            feed = next(self.feeds, None)
+            return dict(feed) if feed is not None else None
+
+    return Reader()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What onnxruntime.quantization prints and warns of (pre-processing that was done already) is no user's concern."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

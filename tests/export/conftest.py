@@ -1,0 +1,73 @@
+"""A small FaceModel through the whole export, once for all tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from facerecon_export.crops import synthetic_crops
+from facerecon_export.deploy import Exported, ExportOptions, export_weights
+from facerecon_training.checkpoint import save_weights
+from facerecon_training.model import FaceModel, ModelConfig
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class SmallExport:
+    """One small FaceModel and everything that was made of it."""
+
+    weights: Path
+    folder: Path
+    crops: Path
+    """Of the pictures it was calibrated and verified with."""
+    files: dict[str, Exported]
+    """By name."""
+    said: list[str]
+    """The progress lines."""
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / "small.onnx"
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the smallest backbone, every one of them random, so that nothing is right by being zero."""
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig(backbone="tiny", input_size=64, shape_code=8, hidden=16, terms="test use only"))
+    with torch.no_grad():
+        model.reconstructor.mean.normal_(0, 40)
+        model.reconstructor.shape_basis.normal_(0, 0.3)
+        model.reconstructor.expression_basis.normal_()
+        model.reconstructor.camera.weight.normal_(0, 0.1)
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
+                layer.running_mean.normal_(0, 0.1)
+                layer.running_var.uniform_(0.5, 2)
+                layer.weight.uniform_(0.5, 2)
+                layer.bias.normal_(0, 0.1)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_weights(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def crops_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many pictures as int8 asks for; no faces, but files as real ones are."""
+    folder = tmp_path_factory.mktemp("crops")
+    for number, crop in enumerate(synthetic_crops(64, 205)):
+        cv2.imwrite(str(folder / f"{number:03}.png"), crop)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(small_weights: Path, crops_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SmallExport:
+    """The small model in all precisions."""
+    said: list[str] = []
+    folder = tmp_path_factory.mktemp("exported")
+    options = ExportOptions(crops=crops_folder, calibration=crops_folder, budget_s=0)
+    files = export_weights(small_weights, folder, options, said.append)
+    return SmallExport(small_weights, folder, crops_folder, {file.path.name: file for file in files}, said)

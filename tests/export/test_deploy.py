@@ -1,0 +1,276 @@
+"""A small FaceModel through the export, and what must hold for the files that come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from facerecon_export import deploy, face
+from facerecon_export.crops import synthetic_crops
+from facerecon_export.deploy import ExportOptions, VerificationError, export_weights, verify_file
+from facerecon_export.verify import GATES, run_torch
+from facerecon_rt.contract import OUTPUTS
+from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.precision import open_session
+from facerecon_rt.session import FaceSession
+from facerecon_rt.template import load_template
+from facerecon_training.checkpoint import load_weights, save_weights
+from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    from tests.export.conftest import SmallExport
+
+FP32 = ExportOptions(("fp32",))
+
+
+def quiet(line: str) -> None:
+    """Where nobody listens."""
+
+
+def test_the_file_answers_as_the_model_does(exported: SmallExport) -> None:
+    crops = synthetic_crops(64, 5)
+    reference = run_torch(load_weights(exported.weights), crops)
+    with FaceSession(exported.onnx) as session:
+        answer = session.run(crops)
+    for name in OUTPUTS:
+        np.testing.assert_allclose(getattr(answer, name), getattr(reference, name), atol=1e-3, err_msg=name)
+    assert np.ptp(answer.landmarks, axis=0).max() > 0.3, "the crops must not all look the same to the model"
+
+
+def test_all_precisions_and_a_report_are_written_and_nothing_else(exported: SmallExport) -> None:
+    names = {"small.onnx", "small.fp16.onnx", "small.int8.onnx", "small.int8-cpu.onnx"}
+    assert set(exported.files) == names
+    assert {path.name for path in exported.folder.iterdir()} == names | {"report.md", "report.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "target"),
+    [
+        ("small.onnx", "fp32", ""),
+        ("small.fp16.onnx", "fp16", ""),
+        ("small.int8.onnx", "int8", "tensorrt"),
+        ("small.int8-cpu.onnx", "int8", "cpu"),
+    ],
+)
+def test_every_file_carries_its_contract_and_is_what_the_report_says(
+    exported: SmallExport, name: str, precision: str, target: str
+) -> None:
+    with FaceSession(exported.folder / name) as session:
+        contract = session.contract
+    assert (contract.precision, contract.target) == (precision, target)
+    assert (contract.input_size, contract.backbone, contract.terms) == (64, "tiny", "test use only")
+    assert contract.template_sha256 == load_template().sha256
+    assert contract.weights_sha256 == hashlib.sha256(exported.weights.read_bytes()).hexdigest()
+    (entry,) = (
+        one for one in json.loads((exported.folder / "report.json").read_text())["files"] if one["file"] == name
+    )
+    assert entry["written"]
+    assert entry["sha256"] == hashlib.sha256((exported.folder / name).read_bytes()).hexdigest()
+    assert {row["name"] for row in entry["differences"]} >= {"vertices", "rotation", "landmarks"}
+    assert name in (exported.folder / "report.md").read_text()
+
+
+def test_inputs_and_outputs_are_named_and_sized_as_in_the_contract(exported: SmallExport) -> None:
+    for name in exported.files:
+        graph = onnx.load(exported.folder / name).graph
+        dims = [d.dim_param or d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
+        assert (graph.input[0].name, dims) == ("image", ["N", 64, 64, 3])
+        assert tuple(value.name for value in graph.output) == OUTPUTS
+        assert all(value.type.tensor_type.shape.dim[0].dim_param == "N" for value in graph.output)
+
+
+def test_batch_normalisation_is_folded_and_the_picture_is_cast_first(exported: SmallExport) -> None:
+    operators = [node.op_type for node in onnx.load(exported.onnx).graph.node]
+    assert operators[:2] == ["Cast", "Transpose"]
+    assert "BatchNormalization" not in operators
+
+
+def test_files_tell_nothing_of_the_machine_they_were_made_on(exported: SmallExport) -> None:
+    for path in exported.folder.iterdir():
+        content = path.read_bytes()
+        for trace in (b"stack_trace", b"model.py", str(Path(deploy.__file__).parent.parent).encode(), b"/tmp/"):
+            assert trace not in content or path.suffix == ".md", path.name
+
+
+def test_progress_is_told_and_tables_shown(exported: SmallExport) -> None:
+    beginnings = [line.split()[0].rstrip(":,") for line in exported.said]
+    assert beginnings[:5] == ["reading", "fp32", "fp16", "int8", "int8"]
+    assert beginnings.count("wrote") == 4
+    assert "landmarks   px" in exported.said[5]
+
+
+def test_the_runtime_takes_the_int8_file_of_its_provider(exported: SmallExport) -> None:
+    with open_session(exported.onnx, provider="cpu", precision="int8") as session:
+        assert session.path.name == "small.int8-cpu.onnx"
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, exported: SmallExport, edit: Callable[[np.ndarray[Any, Any]], None]) -> None:
+    """In place of tracing: the file that is there, with another bias of the camera."""
+
+    def trace(self: face.FaceSubject, path: Path) -> None:
+        model = onnx.load(exported.onnx)
+        bias = next(tensor for tensor in model.graph.initializer if tensor.name == "reconstructor.camera.bias")
+        values = onnx.numpy_helper.to_array(bias).copy()
+        edit(values)
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+        onnx.save(model, path)
+
+    monkeypatch.setattr(face.FaceSubject, "trace", trace)
+
+
+def test_a_file_that_answers_differently_is_not_put_in_place(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def turn(values: np.ndarray[Any, Any]) -> None:
+        values[1] += 1e-3
+
+    spoil(monkeypatch, exported, turn)
+    (tmp_path / "small.onnx").write_bytes(b"the one before")
+    said: list[str] = []
+    with pytest.raises(VerificationError, match=r"small\.onnx: not written, too far from .*report\.md"):
+        export_weights(exported.weights, tmp_path, FP32, said.append)
+    assert (tmp_path / "small.onnx").read_bytes() == b"the one before"
+    assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "report.md", "report.json"}
+    assert "too far" in said[-1]
+    assert "**too far**" in (tmp_path / "report.md").read_text()
+
+
+def test_what_passes_is_written_beside_what_does_not(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def turn(values: np.ndarray[Any, Any]) -> None:
+        values[1] += 2e-4  # 0.01 degrees: too much for fp32, little for fp16
+
+    spoil(monkeypatch, exported, turn)
+    options = ExportOptions(("fp32", "fp16"), crops=exported.crops)
+    with pytest.raises(VerificationError, match=r"^small\.onnx: not written"):
+        export_weights(exported.weights, tmp_path, options, quiet)
+    assert (tmp_path / "small.fp16.onnx").is_file()
+    assert not (tmp_path / "small.onnx").exists()
+
+
+def test_lossy_layers_go_back_to_float32_until_half_precision_passes(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, exported, lambda values: None)
+    before = {row.name: row.mean for row in exported.files["small.fp16.onnx"].rows}
+    strict = {**GATES["fp16"].allowed, "landmarks": 0.5 * before["landmarks"]}
+    monkeypatch.setitem(GATES, "fp16", dataclasses.replace(GATES["fp16"], allowed=strict))
+    options = ExportOptions(("fp16",), crops=exported.crops)
+    (file,) = export_weights(exported.weights, tmp_path, options, quiet)
+    assert "adds most to the error" in file.float_layers.values()
+
+
+def test_int8_refuses_to_guess_what_faces_look_like(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACERECON_DATA", raising=False)
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="needs at least 200 real pictures, not 28 made-up pictures"):
+        export_weights(exported.weights, out, ExportOptions(("int8",)), quiet)
+    with pytest.raises(UsageError, match="--calibration FOLDER"):
+        export_weights(exported.weights, out, ExportOptions(("int8",), crops=exported.crops), quiet)
+    few = tmp_path / "few"
+    few.mkdir()
+    (few / "one.png").write_bytes((exported.crops / "000.png").read_bytes())
+    options = ExportOptions(("int8",), crops=exported.crops, calibration=few)
+    with pytest.raises(UsageError, match=r"not 1 crops of .*few"):
+        export_weights(exported.weights, out, options, quiet)
+    assert not out.exists()
+
+
+def test_a_fixed_batch_is_exported_and_taken_by_the_runtime(small_weights: Path, tmp_path: Path) -> None:
+    export_weights(small_weights, tmp_path, ExportOptions(("fp32",), batch=3), quiet)
+    graph = onnx.load(tmp_path / "small.onnx").graph
+    assert [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim] == [3, 64, 64, 3]
+    crops = synthetic_crops(64, 4)
+    with FaceSession(tmp_path / "small.onnx", provider="cpu") as session:
+        answer = session.run(crops)
+    np.testing.assert_allclose(answer.vertices, run_torch(load_weights(small_weights), crops).vertices, atol=1e-3)
+
+
+def test_another_size_than_the_weights_know_names_the_training(small_weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--size 96: .* trained on crops of 64 pixels .* train --size 96"):
+        export_weights(small_weights, tmp_path, dataclasses.replace(FP32, size=96), quiet)
+
+
+def test_missing_weights_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"absent\.safetensors"):
+        export_weights(tmp_path / "absent.safetensors", tmp_path, FP32, quiet)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_cut_off_or_pickled_code_are_refused(small_weights: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(small_weights.read_bytes()[:5000])
+    pickled = tmp_path / "pickled.safetensors"
+    torch.save({"model": torch.nn.Linear(2, 2)}, pickled)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file(load_file(small_weights), foreign)
+    for weights in (cut, pickled, foreign):
+        with pytest.raises(ModelRefused, match=weights.name):
+            export_weights(weights, tmp_path / "out", FP32, quiet)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_that_cannot_be_written_is_named(small_weights: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="cannot be written"):
+        export_weights(small_weights, tmp_path, FP32, quiet)
+
+
+def test_a_disk_that_runs_full_leaves_nothing_half_written(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: face.FaceSubject, path: Path) -> None:
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(face.FaceSubject, "trace", full)
+    with pytest.raises(UsageError, match=r"cannot be written \(No space left on device\)"):
+        export_weights(exported.weights, tmp_path, FP32, quiet)
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_leaves_nothing_half_written(small_weights: Path, crops_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "facerecon_export.cli", str(small_weights), "-o", str(out)]
+    command += ["--crops", str(crops_folder), "--calibration", str(crops_folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("fp16"):
+                break
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1] == "facerecon-export: stopped; nothing half-done was left"
+    assert not list(out.iterdir())
+
+
+def test_a_file_is_held_against_its_weights(exported: SmallExport, tmp_path: Path) -> None:
+    options = ExportOptions(crops=exported.crops)
+    for name in exported.files:
+        assert all(row.passed for row in verify_file(exported.folder / name, exported.weights, options)), name
+    other = tmp_path / "other.safetensors"
+    model = load_weights(exported.weights)
+    with torch.no_grad():
+        model.reconstructor.mean.add_(1)
+    save_weights(model, other)
+    with pytest.raises(UsageError, match="give those, or export again"):
+        verify_file(exported.onnx, other, options)

@@ -1,0 +1,44 @@
+"""What `inspect` counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import pytest
+import torch
+from facerecon_export.describe import describe, multiply_adds
+from facerecon_rt.errors import ModelRefused
+from facerecon_training import backbones
+from facerecon_training.checkpoint import load_weights
+
+if TYPE_CHECKING:
+    from tests.export.conftest import SmallExport
+
+
+@pytest.mark.parametrize("name", ["small.onnx", "small.fp16.onnx", "small.int8.onnx", "small.int8-cpu.onnx"])
+def test_work_is_that_of_the_pytorch_model_in_every_precision(exported: SmallExport, name: str) -> None:
+    model = load_weights(exported.weights)
+    layers = backbones.multiply_adds(model, torch.zeros(1, 3, 64, 64))
+    decoders = (8 + 53) * (3 * 4032 + 3 * 68) + 68 * 3 * 3
+    graph = onnx.shape_inference.infer_shapes(onnx.load(exported.folder / name), data_prop=True)
+    assert multiply_adds(graph) == pytest.approx(layers + decoders, abs=68 * 3 * 3)
+
+
+def test_precisions_are_those_that_layers_really_have(exported: SmallExport) -> None:
+    texts = {name: describe(exported.folder / name) for name in exported.files}
+    assert "fp16" not in texts["small.onnx"]
+    assert "int8" not in texts["small.fp16.onnx"].partition("layers,")[2]
+    assert "Conv       fp16" in texts["small.fp16.onnx"]
+    assert "MatMul     fp32" in texts["small.fp16.onnx"]
+    assert "Conv       int8" in texts["small.int8.onnx"]
+    assert "MatMul     int8" in texts["small.int8-cpu.onnx"]
+    assert "MatMul     int8" not in texts["small.int8.onnx"]
+
+
+def test_a_file_that_keeps_its_values_elsewhere_is_refused(exported: SmallExport) -> None:
+    path = exported.folder.parent / "external.onnx"
+    model = onnx.load(exported.onnx)
+    onnx.save(model, path, save_as_external_data=True, location="values.bin", size_threshold=0)
+    with pytest.raises(ModelRefused, match="external"):
+        describe(path)

@@ -1,0 +1,18 @@
+"""What exporting a FaceModel takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from facerecon_export.face import contract_of
+from facerecon_rt.errors import ModelRefused
+from facerecon_training.checkpoint import load_weights
+
+
+def test_the_contract_is_checked_before_the_work_begins(small_weights: Path) -> None:
+    model = load_weights(small_weights)
+    model.config = dataclasses.replace(model.config, input_size=16)
+    with pytest.raises(ModelRefused, match="input_size 16"):
+        contract_of(model, "")

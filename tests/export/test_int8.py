@@ -1,0 +1,110 @@
+"""Quantised files: what is quantised, how, and which recipe is chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from facerecon_export import int8
+from facerecon_export.graph import BASES, face_parts
+from facerecon_export.int8 import RECIPES, Recipe, Trial, best_first, choose
+from onnx import TensorProto, numpy_helper
+
+if TYPE_CHECKING:
+    from tests.export.conftest import SmallExport
+
+
+def quantisers(path: Path) -> list[tuple[onnx.NodeProto, onnx.TensorProto]]:
+    """Q and DQ nodes with their zero points."""
+    model = onnx.load(path)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    return [
+        (node, constants[node.input[2]])
+        for node in model.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    ]
+
+
+def test_for_tensorrt_everything_is_symmetric_int8_and_no_bias_is_quantised(exported: SmallExport) -> None:
+    found = quantisers(exported.folder / "small.int8.onnx")
+    assert found
+    for node, zero in found:
+        assert zero.data_type == TensorProto.INT8, node.name
+        assert not numpy_helper.to_array(zero).any(), node.name
+    assert exported.files["small.int8.onnx"].findings == []
+
+
+def test_for_the_cpu_activations_are_unsigned_and_weights_signed_per_channel(exported: SmallExport) -> None:
+    path = exported.folder / "small.int8-cpu.onnx"
+    constants = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    for node, zero in quantisers(path):
+        weight = constants.get(node.input[0])
+        if weight is None:
+            assert zero.data_type == TensorProto.UINT8, node.name
+        elif len(weight.dims) > 1:
+            assert zero.data_type == TensorProto.INT8, node.name
+            assert np.prod(zero.dims) > 1, node.name
+
+
+def test_what_the_face_is_read_from_stays_in_float(exported: SmallExport) -> None:
+    model = onnx.load(exported.folder / "small.int8.onnx")
+    producer = {output: node.op_type for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Gemm" or any(name.startswith("extractor.pool.") for name in node.input):
+            assert "DequantizeLinear" not in {producer.get(name) for name in node.input}, node.name
+
+
+def test_the_cpu_file_stores_its_decoders_in_bytes_and_gives_millimetres_in_float(exported: SmallExport) -> None:
+    model = onnx.load(exported.folder / "small.int8-cpu.onnx")
+    stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for basis in BASES:
+        assert stored[f"{basis}_quantized"] == TensorProto.INT8
+        assert basis not in stored
+    after = {name: node for node in model.graph.node for name in node.input}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and any(name.startswith(BASES) for name in node.input):
+            assert after[node.output[0]].op_type != "QuantizeLinear"
+
+
+def test_matrices_stored_in_half_are_what_they_were_to_three_digits(exported: SmallExport) -> None:
+    def matrices(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+        tensors = onnx.load(path).graph.initializer
+        found = {tensor.name.removesuffix("_half"): numpy_helper.to_array(tensor) for tensor in tensors}
+        return {name: value.astype(np.float32) for name, value in found.items() if name.endswith("camera.weight")}
+
+    exact, stored = matrices(exported.onnx), matrices(exported.folder / "small.int8-cpu.onnx")
+    assert exact.keys() == stored.keys() != set()
+    for name, value in exact.items():
+        np.testing.assert_allclose(stored[name], value, rtol=1e-3, atol=1e-6)
+    casts = [n for n in onnx.load(exported.folder / "small.int8-cpu.onnx").graph.node if n.name.endswith("_cast")]
+    assert Counter(node.op_type for node in casts)["Cast"] > 3
+
+
+def test_recipes_are_tried_until_the_time_is_up_but_at_least_one(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "quantise", lambda source, path, *rest: path.write_bytes(b""))
+    parts = face_parts(onnx.load(exported.onnx))
+    scores = iter((0.5, 0.9, 0.2, 0.9, 0.9, 0.9))
+
+    def tried(budget_s: float) -> list[Trial]:
+        return choose(exported.onnx, tmp_path, parts, [], "cpu", lambda path: next(scores), budget_s)
+
+    assert len(tried(0)) == 1
+    scores = iter((0.5, 0.9, 0.2, 0.9, 0.9, 0.9))
+    trials = tried(60)
+    assert len(trials) == len(RECIPES)
+    assert trials[0].recipe == RECIPES[2]
+    assert [trial.score for trial in trials[:2]] == [0.2, 0.5]
+
+
+def test_a_recipe_nearly_as_good_with_fewer_layers_in_float_goes_first() -> None:
+    def trial(first_float: int, score: float) -> Trial:
+        return Trial(Recipe("percentile", first_float), score, Path())
+
+    best = best_first([trial(3, 0.30), trial(1, 0.38), trial(0, 0.60)])
+    assert [(one.recipe.first_float, one.score) for one in best] == [(1, 0.38), (3, 0.30), (0, 0.60)]

@@ -1,0 +1,98 @@
+"""Which of the files that were made from one set of weights is taken."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+from facerecon_rt import precision as module
+from facerecon_rt.errors import ModelRefused, ProviderMissing, UsageError
+from facerecon_rt.precision import file_of_precision, open_session
+from facerecon_rt.session import FaceSession
+
+
+class MakeTinyModel(Protocol):
+    def __call__(self, path: Path, **contract_overrides: Any) -> Path: ...
+
+
+@pytest.fixture
+def family(make_tiny_model: MakeTinyModel, tmp_path: Path) -> Path:
+    """fp32, both int8 files, and one of other weights; the fp32 file is returned."""
+    make_tiny_model(tmp_path / "a-stranger.onnx", precision="fp16", weights_sha256="b" * 64)
+    make_tiny_model(tmp_path / "face.int8.onnx", precision="int8", target="tensorrt", weights_sha256="a" * 64)
+    make_tiny_model(tmp_path / "face.int8-cpu.onnx", precision="int8", target="cpu", weights_sha256="a" * 64)
+    (tmp_path / "broken.onnx").write_bytes(b"no ONNX")
+    return make_tiny_model(tmp_path / "face.onnx", weights_sha256="a" * 64)
+
+
+def test_int8_is_the_file_for_the_provider(family: Path) -> None:
+    assert file_of_precision(family, "int8", "cpu").name == "face.int8-cpu.onnx"
+    assert file_of_precision(family, "int8", "tensorrt").name == "face.int8.onnx"
+    assert file_of_precision(family, "fp32", "cpu") == family
+
+
+def test_files_of_other_weights_do_not_count(family: Path) -> None:
+    with pytest.raises(UsageError, match=r"no fp16 file for cpu beside .*face\.onnx; make one: facerecon-export"):
+        file_of_precision(family, "fp16", "cpu")
+
+
+def test_what_is_no_model_is_refused(family: Path) -> None:
+    with pytest.raises(ModelRefused):
+        file_of_precision(family.with_name("broken.onnx"), "fp32", "cpu")
+    with pytest.raises(ModelRefused):
+        file_of_precision(family.with_name("absent.onnx"), "fp32", "cpu")
+    with pytest.raises(UsageError, match="unknown precision 'fp8'"):
+        file_of_precision(family, "fp8", "cpu")
+
+
+def test_a_session_opens_the_file_of_that_precision(family: Path) -> None:
+    with open_session(family, provider="cpu", precision="int8") as session:
+        assert (session.path.name, session.contract.precision, session.provider) == (
+            "face.int8-cpu.onnx",
+            "int8",
+            "cpu",
+        )
+    with open_session(family, provider="cpu") as session:
+        assert session.path == family
+
+
+def test_auto_takes_the_file_that_fits_the_provider_that_works(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, str]] = []
+
+    def only_cpu(path: Path, *, provider: str, threads: int) -> FaceSession:
+        tried.append((path.name, provider))
+        if provider != "cpu":
+            raise ProviderMissing(f"no {provider}: not here; fix it")
+        return FaceSession(path, provider="cpu", threads=threads)
+
+    monkeypatch.setattr(module, "FaceSession", only_cpu)
+    with open_session(family, precision="int8") as session:
+        assert session.choice == "cpu, the best that works (no tensorrt: not here; no cuda: not here)"
+    assert tried == [
+        ("face.int8.onnx", "tensorrt"),
+        ("face.int8.onnx", "cuda"),
+        ("face.int8-cpu.onnx", "cpu"),
+    ]
+
+
+def test_a_file_of_a_fixed_batch_takes_any_number_of_crops(
+    make_tiny_model: MakeTinyModel, tiny_model: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(shutil.copy(make_tiny_model(tmp_path / "any.onnx", batch=4), tmp_path / "four.onnx"))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, tmp_path / "four.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    with FaceSession(tmp_path / "four.onnx", provider="cpu") as four, FaceSession(tiny_model, provider="cpu") as any_:
+        np.testing.assert_array_equal(four.run(images).vertices, any_.run(images).vertices)
+
+
+def test_a_file_that_averages_a_set_is_not_run_face_by_face(make_tiny_model: MakeTinyModel, tmp_path: Path) -> None:
+    path = make_tiny_model(tmp_path / "any.onnx", batch=3)
+    with pytest.raises(ModelRefused, match=r"its contract says uint8 \(3, 64, 64, 3\)"):
+        FaceSession(path, provider="cpu")
