@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 import onnx
+from facerecon_rt.detect import read_detector_contract
 from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
+from facerecon_rt.session import read_contract
 from facerecon_training.detector_config import DETECTOR_MARK
 from safetensors import SafetensorError, safe_open
 
 from . import trt
 from .detector import DetectorSubject
 from .face import FaceSubject
-from .fp16 import lossy_layers, stays_fp32, to_fp16
+from .fp16 import Feeds, lossy_layers, stays_fp32, to_fp16
+from .graph import Parts
 from .int8 import Target, Trial, choose
 from .lint import Finding, lint
 from .report import write_report
 from .staging import staging
-from .subject import Subject
+from .subject import Calibration, Subject
 from .to_onnx import OPSET
 from .verify import Row, table
 
@@ -97,53 +101,21 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
     subject = open_subject(weights, options)
     calibration = subject.calibration() if "int8" in options.precisions else None
     activations = subject.feeds() if "fp16" in options.precisions else []
-    files: list[Exported] = []
     out.mkdir(parents=True, exist_ok=True)
     with staging(out) as folder:
+        work = _Work(subject, folder, out, weights.stem, options, say)
         say("fp32: tracing the network with PyTorch's exporter, ten seconds or so")
         traced = folder / "traced.onnx"
         subject.trace(traced)
-        model = onnx.load(traced)
-        parts = subject.parts(model)
-
-        def judge(path: Path, precision: Precision, target: str, name: str) -> Exported:
-            subject.stamp(path, precision, target)
-            rows = subject.verify(path, precision)
-            return _exported(path, out / name, precision, target, rows, options)
-
+        parts = subject.parts(onnx.load(traced))
+        files: list[Exported] = []
         if "fp32" in options.precisions:
-            path = folder / f"{weights.stem}.onnx"
-            path.write_bytes(traced.read_bytes())
-            files.append(judge(path, "fp32", "", path.name))
+            files.append(_fp32(work, traced))
         if "fp16" in options.precisions:
-            say(f"fp16: looking at the activations of {len(activations)} batches")
-            stays = stays_fp32(model, parts, activations)
-            path = folder / f"{weights.stem}.fp16.onnx"
-            for attempt in range(RETRIES + 1):
-                half = to_fp16(model, stays)
-                onnx.save(half, path)
-                file = judge(path, "fp16", "", path.name)
-                if file.passed or attempt == RETRIES:
-                    break
-                lossy = [name for name in lossy_layers(model, half, activations[:4]) if name not in stays]
-                stays |= dict.fromkeys(lossy[:LAYERS_BACK], "adds most to the error")
-            file.float_layers = stays
-            files.append(file)
+            files.append(_fp16(work, traced, parts, activations))
         if calibration is not None:
             targets: tuple[Target, ...] = get_args(Target)
-            for target in targets:
-                say(f"int8 for {target}: calibrating on {calibration.source}, choosing a recipe")
-                trials = choose(traced, folder, parts, calibration.feeds, target, calibration.score, options.budget_s)
-                best = trials[0]
-                name = f"{weights.stem}.int8{'-cpu' if target == 'cpu' else ''}.onnx"
-                file = judge(best.path, "int8", target, name)
-                file.trials = trials
-                file.float_layers = {
-                    **dict.fromkeys(parts.body[: best.recipe.first_float], "among the first convolutions"),
-                    **{name: "geometry" for name in parts.geometry if target != "cpu" or name not in parts.decoders},
-                }
-                best.path.rename(folder / name)
-                files.append(file)
+            files += [_int8(work, traced, parts, calibration, target) for target in targets]
         for file in files:
             say(f"\n{file.path.name}, against PyTorch on {subject.pictures}:\n{table(file.rows)}")
             if file.passed:
@@ -158,6 +130,80 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
             f"{', '.join(failed)}: not written, too far from {weights}; see the tables, also in {out / 'report.md'}"
         )
     return files
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the steps of one export share."""
+
+    subject: Subject
+    folder: Path
+    """Where files are made."""
+    out: Path
+    """Where they go."""
+    stem: str
+    options: ExportOptions
+    say: Say
+
+    def judge(self, path: Path, precision: Precision, target: str) -> Exported:
+        """A file in `folder` under its final name -> stamped, and all that can be found out about it."""
+        self.subject.stamp(path, precision, target)
+        rows = self.subject.verify(path, precision)
+        data = path.read_bytes()
+        model = onnx.load_model_from_string(data)
+        side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value or None
+        for_gpu = target != "cpu"
+        final = self.out / path.name
+        return Exported(
+            final,
+            precision,
+            target,
+            rows,
+            len(data),
+            hashlib.sha256(data).hexdigest(),
+            lint(model),
+            trt.try_build(path) if for_gpu and trt.installed() else None,
+            trt.build_commands(final, side, self.options.batch) if for_gpu else [],
+        )
+
+
+def _fp32(work: _Work, traced: Path) -> Exported:
+    path = work.folder / f"{work.stem}.onnx"
+    path.write_bytes(traced.read_bytes())
+    return work.judge(path, "fp32", "")
+
+
+def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Exported:
+    """In half precision, with ever more layers back in float32 until it passes, or `RETRIES` are used up."""
+    work.say(f"fp16: looking at the activations of {len(activations)} batches")
+    model = onnx.load(traced)
+    stays = stays_fp32(model, parts, activations)
+    path = work.folder / f"{work.stem}.fp16.onnx"
+    for attempt in range(RETRIES + 1):
+        half = to_fp16(model, stays)
+        onnx.save(half, path)
+        file = work.judge(path, "fp16", "")
+        if file.passed or attempt == RETRIES:
+            break
+        lossy = [name for name in lossy_layers(model, half, activations[:4]) if name not in stays]
+        stays |= dict.fromkeys(lossy[:LAYERS_BACK], "adds most to the error")
+    file.float_layers = stays
+    return file
+
+
+def _int8(work: _Work, traced: Path, parts: Parts, calibration: Calibration, target: Target) -> Exported:
+    """By the best of the recipes that there is time for."""
+    work.say(f"int8 for {target}: calibrating on {calibration.source}, choosing a recipe")
+    trials = choose(traced, work.folder, parts, calibration.feeds, target, calibration.score, work.options.budget_s)
+    path = work.folder / f"{work.stem}.int8{'-cpu' if target == 'cpu' else ''}.onnx"
+    trials[0].path.rename(path)
+    file = work.judge(path, "int8", target)
+    file.trials = trials
+    file.float_layers = {
+        **dict.fromkeys(parts.body[: trials[0].recipe.first_float], "among the first convolutions"),
+        **{name: "geometry" for name in parts.geometry if target != "cpu" or name not in parts.decoders},
+    }
+    return file
 
 
 def open_subject(weights: Path, options: ExportOptions) -> Subject:
@@ -182,36 +228,12 @@ def is_detector(weights: Path) -> bool:
         return False
 
 
-def _exported(
-    path: Path, final: Path, precision: Precision, target: str, rows: Sequence[Row], options: ExportOptions
-) -> Exported:
-    data = path.read_bytes()
-    model = onnx.load_model_from_string(data)
-    side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value or None
-    for_gpu = target != "cpu"
-    return Exported(
-        final,
-        precision,
-        target,
-        list(rows),
-        len(data),
-        hashlib.sha256(data).hexdigest(),
-        lint(model),
-        trt.try_build(path) if for_gpu and trt.installed() else None,
-        trt.build_commands(final, side, options.batch) if for_gpu else [],
-    )
-
-
 def verify_file(path: Path, weights: Path, options: ExportOptions) -> list[Row]:
     """A file that lies somewhere against the weights it claims to be made from -> the table's rows, by the tolerances
     of the precision its contract names.
 
     Raises UsageError where the file names other weights.
     """
-    from facerecon_rt.detect import read_detector_contract
-    from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
-    from facerecon_rt.session import read_contract
-
     subject = open_subject(weights, options)
     model = read_onnx(path)
     refuse_unsafe(model)

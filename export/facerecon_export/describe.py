@@ -14,9 +14,8 @@ from facerecon_rt.detect import DETECTOR_KEY
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
 from onnx import TensorProto
 
+from .graph import LAYERS
 from .lint import lint
-
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def describe(path: Path) -> str:
@@ -42,7 +41,7 @@ def describe(path: Path) -> str:
     lines += ["layers, by the precision they compute in:"]
     for (operator, precision), count in sorted(Counter(_precisions(model)).items()):
         lines.append(f"  {operator:<10} {precision:<6} {count:>4}")
-    others = Counter(node.op_type for node in model.graph.node if node.op_type not in HEAVY)
+    others = Counter(node.op_type for node in model.graph.node if node.op_type not in LAYERS)
     lines.append("other operators: " + ", ".join(f"{name} {count}" for name, count in sorted(others.items())))
     findings = lint(model)
     lines += ["", "ready for TensorRT" if not findings else "for TensorRT:", *(f"  {one}" for one in findings)]
@@ -74,7 +73,7 @@ def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     found = []
     for node in model.graph.node:
-        if node.op_type in HEAVY:
+        if node.op_type in LAYERS:
             before = [producer.get(name) for name in node.input[:2]]
             if all(one is not None and one.op_type == "DequantizeLinear" for one in before):
                 found.append((node.op_type, "int8"))
@@ -96,10 +95,10 @@ def multiply_adds(model: onnx.ModelProto) -> int:
             dims[node.output[0]] = dims[node.input[0]]
     total = 0
     for node in model.graph.node:
-        if node.op_type not in HEAVY or node.output[0] not in shapes or node.input[1] not in dims:
+        if node.op_type not in LAYERS or node.output[0] not in shapes or node.input[1] not in dims:
             continue
         weight, out = dims[node.input[1]], shapes[node.output[0]]
-        if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type == "Conv":
             total += int(np.prod(out)) * int(np.prod(weight[1:]))
         else:
             total += int(np.prod(weight))

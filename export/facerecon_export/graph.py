@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import onnx
 
+LAYERS = ("Conv", "Gemm", "MatMul")
+"""Operators with weights."""
 JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
 """Operators between convolutions that integers pass through."""
 HIDDEN = ("reconstructor.identity.0.", "reconstructor.motion.0.")

@@ -15,6 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from .graph import LAYERS
+
 OPSETS = range(13, 23)
 """Per-axis Q/DQ came with 13; the parsers of TensorRT 10 and 11 read up to 22."""
 
@@ -39,8 +41,6 @@ TYPES = frozenset(
     | {TensorProto.INT64, TensorProto.BOOL}
 )
 """Of tensors inside a network; uint8 may come in as an input, and must be cast at once."""
-
-WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _positive(scale: NDArray[np.generic]) -> NDArray[np.bool_]:
 def _biases(model: onnx.ModelProto) -> Iterator[Finding]:
     producer = {output: node for node in model.graph.node for output in node.output}
     for node in model.graph.node:
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2:
+        if node.op_type in LAYERS and len(node.input) > 2:
             before = producer.get(node.input[2])
             if before is not None and before.op_type == "DequantizeLinear":
                 yield Finding("error", node.name, "its bias is quantised", "leave biases in float (QuantizeBias=False)")
@@ -168,7 +168,7 @@ def _weights_alone(model: onnx.ModelProto) -> Iterator[Finding]:
         return name in producer and producer[name].op_type == "DequantizeLinear"
 
     for node in model.graph.node:
-        if node.op_type in WEIGHED and dequantised(node.input[0]) != dequantised(node.input[1]):
+        if node.op_type in LAYERS and dequantised(node.input[0]) != dequantised(node.input[1]):
             which = "weights" if dequantised(node.input[1]) else "data"
             yield Finding("warning", node.name, f"only its {which} are quantised", "quantise both, or neither")
 

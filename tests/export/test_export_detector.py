@@ -18,6 +18,7 @@ from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.onnx_file import read_onnx
 from facerecon_rt.session import open_ort_session
 from facerecon_training.detector import FaceDetectorNet
+from facerecon_training.detector_config import SCORE
 from facerecon_training.detector_train import load_weights, save_weights
 
 TOLERANCE = GATES["fp32"].allowed["score"]
@@ -34,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = FaceDetectorNet()
     with torch.no_grad():
         net.head.weight.mul_(30)
-        net.head.bias.zero_()
+        torch.nn.init.zeros_(net.head.get_parameter("bias"))
     path = tmp_path_factory.mktemp("detector") / "w.safetensors"
     save_weights(net, path)
     return path
@@ -56,7 +57,7 @@ def test_every_file_says_how_it_is_read(weights: Path, folder: Path) -> None:
         assert isinstance(detector, FaceDetector)
         contract = detector.contract
         assert contract.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
-        assert (contract.score, contract.terms) == (export.SCORE, export.TERMS)
+        assert (contract.score, contract.terms) == (SCORE, export.TERMS)
         found[path.name] = (contract.precision, contract.target)
     assert found == {
         "w.onnx": ("fp32", ""),
@@ -137,6 +138,6 @@ def test_missing_weights_name_the_fix(tmp_path: Path) -> None:
 
 
 def test_a_detector_takes_pictures_of_any_shape(weights: Path) -> None:
-    for options in ({"batch": 2}, {"size": 256}, {"size": 100}):
-        with pytest.raises(UsageError):
-            DetectorSubject(weights, **options)
+    for batch, size in ((2, None), (0, 256)):
+        with pytest.raises(UsageError, match="leave out --batch and --size"):
+            DetectorSubject(weights, batch=batch, size=size)

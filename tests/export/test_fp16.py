@@ -73,8 +73,8 @@ def small_graph() -> onnx.ModelProto:
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
         [
-            numpy_helper.from_array(np.float32(1 / 3), "third"),
-            numpy_helper.from_array(np.float32(1024), "thousand"),
+            numpy_helper.from_array(np.array(1 / 3, np.float32), "third"),
+            numpy_helper.from_array(np.array(1024, np.float32), "thousand"),
         ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

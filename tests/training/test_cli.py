@@ -119,3 +119,21 @@ def test_clean_and_photographs_exclude_each_other(data: Path, capsys: pytest.Cap
         main(["prepare", "--data", str(data), "--clean", "--photographs", "mine"])
     assert stopped.value.code == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_the_recipe_of_the_shipped_weights_asks_for_options_that_there_are(tmp_path: Path) -> None:
+    # In place of the program: a note of how it was called.
+    calls = tmp_path / "calls"
+    program = tmp_path / "facerecon-train"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    program.chmod(0o755)
+    recipe = Path(__file__).parents[2] / "training" / "recipe.sh"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["bash", str(recipe), "data", str(tmp_path / "runs")], env=environment, check=True)
+    options = [build_parser().parse_args(line.split()) for line in calls.read_text().splitlines()]
+    trained = [one for one in options if "pictures" in one]
+    made = [one.run / "face.safetensors" for one in trained]
+    for number, one in enumerate(trained):
+        needed = [*([one.init] if one.init else []), *one.distil]
+        assert set(needed) <= set(made[:number])
+    assert options[-1].weights == made[-1:]

@@ -198,7 +198,7 @@ def test_rendered_crops_lie_where_landmarks_say_and_do_not_give_a_heads_size_awa
     cameras = np.stack([camera_for_crop(*angles, 192, 137) for angles in ((0, 0, 0), (0, 0, 0), (30, 40, 0))])
     identity = np.zeros((3, IDENTITY_MODES), np.float32)
     identity[1, 0] = 2.0
-    labels = {
+    labels: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {
         "identity": identity,
         "expression": np.zeros((3, len(BLENDSHAPES)), np.float32),
         "canvas_from_head": cameras,

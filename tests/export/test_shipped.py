@@ -1,0 +1,85 @@
+"""The real model through the real export, on real crops."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from facerecon_export.crops import LEAST_CROPS, data_folder, load_crops
+from facerecon_export.deploy import ExportOptions, export_weights, verify_file
+from facerecon_export.describe import describe
+from facerecon_export.fuse import fuse_ensemble, fuse_set
+from facerecon_export.lint import lint
+from facerecon_rt.contract import SET_OUTPUTS
+from facerecon_rt.precision import file_of_precision
+from facerecon_rt.reconstruct import average_shapes
+from facerecon_rt.session import FaceSession, open_ort_session
+
+MODELS = Path(__file__).parents[2] / "models"
+NAMES = ("face.onnx", "face.fp16.onnx", "face.int8.onnx", "face.int8-cpu.onnx")
+
+needs_data = pytest.mark.skipif(
+    data_folder("lfpw-test") is None or data_folder("helen-train") is None,
+    reason="set FACERECON_DATA to a folder with faces/lfpw-test and faces/helen-train",
+)
+
+
+def quiet(line: str) -> None:
+    """Where nobody listens."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_was_made_from_the_weights_beside_it(name: str) -> None:
+    with FaceSession(MODELS / name, provider="cpu") as session:
+        contract = session.contract
+    assert contract.weights_sha256 == hashlib.sha256((MODELS / "face.safetensors").read_bytes()).hexdigest()
+    if contract.target != "cpu":
+        assert lint(onnx.load(MODELS / name)) == []
+    assert f"precision: {contract.precision}" in describe(MODELS / name)
+
+
+def test_the_cpu_file_is_at_most_35_percent_of_fp32() -> None:
+    assert file_of_precision(MODELS / "face.onnx", "int8", "cpu").name == "face.int8-cpu.onnx"
+    sizes = {name: (MODELS / name).stat().st_size for name in NAMES}
+    assert sizes["face.int8-cpu.onnx"] <= 0.35 * sizes["face.onnx"]
+
+
+@needs_data
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_keeps_to_its_tolerances(name: str) -> None:
+    rows = verify_file(MODELS / name, MODELS / "face.safetensors", ExportOptions())
+    assert [row.name for row in rows if not row.passed] == []
+    assert rows[-1].name == "NME"
+
+
+@needs_data
+def test_the_shipped_weights_export_again(tmp_path: Path) -> None:
+    files = export_weights(MODELS / "face.safetensors", tmp_path, ExportOptions(budget_s=0), quiet)
+    assert [file.path.name for file in files] == list(NAMES)
+    assert all(file.passed for file in files)
+    assert (tmp_path / "face.onnx").read_bytes() == (MODELS / "face.onnx").read_bytes()
+
+
+@needs_data
+def test_fused_files_of_the_shipped_model_answer_as_the_runtime_does(tmp_path: Path) -> None:
+    folder = data_folder("lfpw-test")
+    assert folder is not None
+    crops = load_crops(folder, 128, 5).images
+    assert len(crops) < LEAST_CROPS
+    fuse_ensemble([MODELS / "face.onnx"] * 2, tmp_path / "two.onnx", quiet)
+    fuse_set(MODELS / "face.onnx", 5, tmp_path / "set.onnx", quiet)
+    with FaceSession(MODELS / "face.onnx", provider="cpu") as one, FaceSession(tmp_path / "two.onnx") as two:
+        raw, both = one.run(crops), two.run(crops)
+    np.testing.assert_allclose(both.vertices, raw.vertices, atol=1e-3)
+    np.testing.assert_allclose(both.landmarks, raw.landmarks, atol=1e-3)
+    assert both.disagreement is not None
+    np.testing.assert_allclose(both.disagreement, 0, atol=1e-3)
+    session, _, _ = open_ort_session(tmp_path / "set.onnx", "cpu")
+    found = dict(zip(SET_OUTPUTS, session.run(list(SET_OUTPUTS), {"image": crops}), strict=True))
+    shape, spread, weights = average_shapes(raw.shape, raw.confidence)
+    np.testing.assert_allclose(found["shape"][0], shape, atol=2e-3)
+    np.testing.assert_allclose(found["spread_mm"][0], spread, atol=2e-3)
+    np.testing.assert_allclose(found["weights"], weights, atol=1e-3)

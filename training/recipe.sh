@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# DATA -> RUNS/distilled/face.safetensors, the weights that ship as models/face.safetensors: every step, in order.
+#
+#   training/recipe.sh DATA [RUNS]
+#
+# Five hours on two cores with AVX-512. Stop it whenever you like: the same command goes on where it stopped.
+set -euo pipefail
+data=${1:?usage: training/recipe.sh DATA [RUNS]}
+runs=${2:-runs}
+# Two OpenMP threads that spin lose most of their speed to any other process.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} OPENBLAS_NUM_THREADS=1
+
+facerecon-train prepare --data "$data" --out "$runs/prepared" --people 8000
+
+# The network that ships, at the default weights of the losses.
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/first" --pictures 1400000
+
+# The same, for landmarks first of all.
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/second" \
+    --init "$runs/first/face.safetensors" --pictures 380000 --learning-rate 1e-3 --output-rate 0.5 --seed 1 \
+    --loss landmarks=60 --loss person=2 --loss shape=0.3
+
+# A bigger network, ten times the work per picture.
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/resnet18" --backbone resnet18 --bfloat16 \
+    --pictures 450000 --learning-rate 1.5e-3 --output-rate 0.4 \
+    --loss landmarks=60 --loss rendered_landmarks=15 --loss person=2
+
+# What both say on average, taught to the one that ships.
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/distilled" --bfloat16 \
+    --init "$runs/second/face.safetensors" --distil "$runs/second/face.safetensors" "$runs/resnet18/face.safetensors" \
+    --pictures 220000 --learning-rate 1e-3 --output-rate 0.5 --seed 2 \
+    --loss landmarks=60 --loss rendered_landmarks=30 --loss shape=0.3
+
+facerecon-train evaluate "$runs/distilled/face.safetensors" --data "$data" --prepared "$runs/prepared"
