@@ -26,9 +26,11 @@ from facerecon_export.crops import FaceCrops, load_crops
 from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.verify import GATES, compare, run_onnx, run_torch
 from facerecon_rt.contract import SET_OUTPUTS
+from facerecon_rt.detect import open_detector
 from facerecon_rt.reconstruct import Ensemble, average_shapes
 from facerecon_rt.session import FaceSession, open_ort_session
 from facerecon_training.checkpoint import load_weights
+from facerecon_training.detector_measure import annotated, measure_found
 from facerecon_training.evaluate import landmark_figures
 
 RESULTS = Path(__file__).with_name("results")
@@ -98,6 +100,24 @@ def fused(folder: Path, crops: FaceCrops) -> dict[str, float]:
             )
 
 
+def detectors(paths: list[Path], folder: Path) -> dict[str, Figures]:
+    """Detector file -> how well it finds annotated faces, and median milliseconds of a 720p frame."""
+    opened = {path.name: open_detector(path) for path in paths}
+    frame = np.zeros((720, 1280, 3), np.uint8)
+    times = in_turns({name: lambda detector=detector: detector.detect(frame) for name, detector in opened.items()})  # type: ignore[misc]
+    figures = {}
+    for path in paths:
+        found = measure_found(opened[path.name], annotated(folder))
+        figures[path.name] = {
+            "megabytes": path.stat().st_size / 1e6,
+            "found_percent": 100 * found.recall,
+            "centre_error_sides": found.centre_error,
+            "scale_error_percent": 100 * found.scale_error,
+            "milliseconds": times[path.name],
+        }
+    return figures
+
+
 def markdown(report: dict[str, Any]) -> str:
     """The report as tables."""
     lines = ["# Precisions", "", f"{report['machine']}. {report['command']}", ""]
@@ -110,6 +130,16 @@ def markdown(report: dict[str, Any]) -> str:
             f"| `{name}` | {row['megabytes']:.1f} | {row['nme_inner51']:.2f} % | {row['vertices_mm']:.3f} "
             f"({row['vertices_mm_p99']:.3f}) | {row['rotation_deg']:.3f} | {row['latency_ratio']:.2f} |"
         )
+    lines += [
+        "",
+        "| detector | MB | faces found | centre error, sides | scale error | ms per 720p frame |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in report["detectors"].items():
+        lines.append(
+            f"| `{name}` | {row['megabytes']:.1f} | {row['found_percent']:.1f} % | {row['centre_error_sides']:.4f} "
+            f"| {row['scale_error_percent']:.2f} % | {row['milliseconds']:.2f} |"
+        )
     lines += ["", "| averaging | ms |", "|---|---|"]
     lines += [f"| {name} | {value:.2f} |" for name, value in report["fused"].items()]
     return "\n".join(lines) + "\n"
@@ -121,6 +151,9 @@ def main() -> None:
     data = os.environ.get("FACERECON_DATA")
     parser.add_argument("--data", type=Path, default=data and Path(data), required=data is None)
     parser.add_argument("--models", type=Path, default=Path("models"), help="[%(default)s]")
+    parser.add_argument(
+        "--detectors", type=Path, nargs="*", metavar="FILE", help="detector files [MODELS/face_detector*.onnx]"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="[%(default)s]")
     options = parser.parse_args()
     crops = load_crops(options.data / "faces" / "lfpw-test", 128, 224)
@@ -135,6 +168,10 @@ def main() -> None:
         "command": "python benchmarks/precisions.py --data DATA",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread, onnxruntime {version('onnxruntime')}",
         "files": files,
+        "detectors": detectors(
+            options.detectors or sorted(options.models.glob("face_detector*.onnx")),
+            options.data / "faces" / "lfpw-test",
+        ),
         "fused": fused(options.models, crops),
     }
     options.out.mkdir(parents=True, exist_ok=True)
