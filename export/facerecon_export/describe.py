@@ -40,7 +40,7 @@ def describe(path: Path) -> str:
     lines += ["", f"{multiply_adds(model) / 1e6:.1f} M multiply-adds per picture, {weights / 1e6:.2f} M constants"]
     lines += ["layers, by the precision they compute in:"]
     for (operator, precision), count in sorted(Counter(_precisions(model)).items()):
-        lines.append(f"  {operator:<10} {precision:<6} {count:>4}")
+        lines.append(f"  {operator:<14} {precision:<6} {count:>4}")
     others = Counter(node.op_type for node in model.graph.node if node.op_type not in LAYERS)
     lines.append("other operators: " + ", ".join(f"{name} {count}" for name, count in sorted(others.items())))
     findings = lint(model)
@@ -74,6 +74,9 @@ def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
     found = []
     for node in model.graph.node:
         if node.op_type in LAYERS:
+            if node.op_type == "MatMulInteger":
+                found.append((node.op_type, "int8"))
+                continue
             before = [producer.get(name) for name in node.input[:2]]
             if all(one is not None and one.op_type == "DequantizeLinear" for one in before):
                 found.append((node.op_type, "int8"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-LAYERS = ("Conv", "Gemm", "MatMul")
+LAYERS = ("Conv", "Gemm", "MatMul", "MatMulInteger")
 """Operators with weights."""
 JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
 """Operators between convolutions that integers pass through."""

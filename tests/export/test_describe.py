@@ -29,11 +29,11 @@ def test_precisions_are_those_that_layers_really_have(exported: SmallExport) -> 
     texts = {name: describe(exported.folder / name) for name in exported.files}
     assert "fp16" not in texts["small.onnx"]
     assert "int8" not in texts["small.fp16.onnx"].partition("layers,")[2]
-    assert "Conv       fp16" in texts["small.fp16.onnx"]
-    assert "MatMul     fp32" in texts["small.fp16.onnx"]
-    assert "Conv       int8" in texts["small.int8.onnx"]
-    assert "MatMul     int8" in texts["small.int8-cpu.onnx"]
-    assert "MatMul     int8" not in texts["small.int8.onnx"]
+    assert "Conv           fp16" in texts["small.fp16.onnx"]
+    assert "MatMul         fp32" in texts["small.fp16.onnx"]
+    assert "Conv           int8" in texts["small.int8.onnx"]
+    assert "MatMulInteger  int8" in texts["small.int8-cpu.onnx"]
+    assert "MatMulInteger" not in texts["small.int8.onnx"]
 
 
 def test_a_file_that_keeps_its_values_elsewhere_is_refused(exported: SmallExport) -> None:

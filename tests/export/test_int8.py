@@ -65,9 +65,12 @@ def test_the_cpu_file_stores_its_decoders_in_bytes_and_gives_millimetres_in_floa
         assert stored[f"{basis}_quantized"] == TensorProto.INT8
         assert basis not in stored
     after = {name: node for node in model.graph.node for name in node.input}
-    for node in model.graph.node:
-        if node.op_type == "MatMul" and any(name.startswith(BASES) for name in node.input):
-            assert after[node.output[0]].op_type != "QuantizeLinear"
+    products = [node for node in model.graph.node if node.op_type == "MatMulInteger"]
+    assert len(products) == len(BASES)
+    for node in products:
+        cast = after[node.output[0]]
+        assert (cast.op_type, after[cast.output[0]].op_type) == ("Cast", "Mul")
+        assert after[after[cast.output[0]].output[0]].op_type in ("Add", "Reshape")
 
 
 def test_matrices_stored_in_half_are_what_they_were_to_three_digits(exported: SmallExport) -> None:
