@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# DATA -> RUNS/distilled/face.safetensors, the weights that ship as models/face.safetensors: every step, in order.
+# DATA -> RUNS/second/face.safetensors, the weights that ship as models/face.safetensors, and RUNS/distilled/
+# face.safetensors, taught by a bigger network as well: every step, in order.
 #
 #   training/recipe.sh DATA [RUNS]
 #
