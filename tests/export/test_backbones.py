@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from facerecon_export.crops import synthetic_crops
-from facerecon_export.deploy import ExportOptions, export_weights
+from facerecon_export.deploy import PRECISIONS, ExportOptions, export_weights
 from facerecon_rt.session import FaceSession
 from facerecon_training.backbones import BACKBONES
 from facerecon_training.checkpoint import load_weights, save_weights
@@ -27,9 +27,11 @@ def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, crops_fo
     model.train()(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
     weights, target = tmp_path / "face.safetensors", tmp_path / "face.onnx"
     save_weights(model, weights)
-    options = ExportOptions(crops=crops_folder, calibration=crops_folder, budget_s=0)
+    # All precisions of the smaller ones; the others would take minutes.
+    precisions = PRECISIONS if name in ("mobile", "resnet18") else ("fp32",)
+    options = ExportOptions(precisions, crops=crops_folder, calibration=crops_folder, budget_s=0)
     files = export_weights(weights, tmp_path, options, lambda line: None)
-    assert [file.findings for file in files if file.target != "cpu"] == [[], [], []]
+    assert not any(file.findings for file in files if file.target != "cpu")
     with FaceSession(target, provider="cpu") as session, torch.no_grad():
         assert session.contract.backbone == name
         found = session.run(crops)
