@@ -4,7 +4,7 @@
 #
 #   training/recipe.sh DATA [RUNS]
 #
-# Five hours on two cores with AVX-512. Stop it whenever you like: the same command goes on where it stopped.
+# Three to four hours on two cores with AVX-512, added up from its steps: it was never run in one go. Stop it whenever you like: the same command goes on where it stopped.
 set -euo pipefail
 data=${1:?usage: training/recipe.sh DATA [RUNS]}
 runs=${2:-runs}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from facerecon_rt.contract import PRECISIONS
 from facerecon_rt.errors import FaceReconError, UsageError
 
 EPILOG = """\
@@ -66,7 +67,8 @@ def _export(options: argparse.Namespace) -> int:
         raise UsageError(f"-o {options.output}: give a folder; the files in it are named after the weights")
     if options.output.exists() and not options.output.is_dir():
         raise UsageError(f"-o {options.output}: is no folder")
-    from .deploy import ExportOptions, export_weights
+    from .deploy import export_weights
+    from .subject import ExportOptions
 
     export_weights(
         options.weights,
@@ -93,7 +95,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from .deploy import ExportOptions, verify_file
+    from .deploy import verify_file
+    from .subject import ExportOptions
     from .verify import table
 
     rows = verify_file(options.file, options.against, ExportOptions(crops=options.crops))
@@ -138,8 +141,8 @@ def _export_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         nargs="+",
-        choices=("fp32", "fp16", "int8"),
-        default=("fp32", "fp16", "int8"),
+        choices=PRECISIONS,
+        default=PRECISIONS,
         help="which files [all]; int8 is two files, one for TensorRT, one for the CPU",
     )
     parser.add_argument("--opset", type=int, default=20, help="of the ONNX files [%(default)s]")

@@ -54,6 +54,17 @@ def verification_crops(folder: Path | None, size: int, count: int = 224) -> Face
     return load_crops(folder, size, count)
 
 
+def calibration_folder(folder: Path | None) -> Path:
+    """`folder`, or $FACERECON_DATA/faces/helen-train. Raises UsageError where neither is there."""
+    folder = folder or data_folder("helen-train")
+    if folder is None:
+        raise UsageError(
+            "int8 is calibrated on real photographs: give them with --calibration FOLDER, set $FACERECON_DATA, or ask "
+            "for --precision fp32 fp16"
+        )
+    return folder
+
+
 class Pictures(Protocol):
     """Crops or photographs."""
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import onnx
 from facerecon_rt.detect import read_detector_contract
@@ -25,12 +25,9 @@ from .int8 import Target, Trial, choose
 from .lint import Finding, lint
 from .report import write_report
 from .staging import staging
-from .subject import Calibration, Subject
-from .to_onnx import OPSET
+from .subject import Calibration, ExportOptions, Subject
 from .verify import Row, table
 
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 RETRIES = 6
 """How many times the lossiest layers go back to float32 before half precision is given up."""
 LAYERS_BACK = 2
@@ -43,31 +40,13 @@ class VerificationError(FaceReconError):
     """An exported file does not answer as the model does; it was not put in place."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """What `facerecon-export` takes."""
-
-    precisions: tuple[Precision, ...] = PRECISIONS
-    opset: int = OPSET
-    batch: int = 0
-    """Crops the files take at a time; 0 for any number."""
-    size: int | None = None
-    """Side of the crops; None for the one the weights were trained with."""
-    crops: Path | None = None
-    """Photographs to verify with; None for $FACERECON_DATA/faces/lfpw-test, or made-up pictures."""
-    calibration: Path | None = None
-    """Photographs to calibrate int8 with; None for $FACERECON_DATA/faces/helen-train."""
-    budget_s: float = 90.0
-    """How long to try recipes for each of the two int8 files."""
-
-
 @dataclass(slots=True)
 class Exported:
     """One file, and all that was found out about it."""
 
     path: Path
     """Where it lies, or would if it had passed."""
-    precision: Precision
+    precision: str
     target: str
     rows: list[Row]
     bytes: int
@@ -145,10 +124,13 @@ class _Work:
     options: ExportOptions
     say: Say
 
-    def judge(self, path: Path, precision: Precision, target: str) -> Exported:
-        """A file in `folder` under its final name -> stamped, and all that can be found out about it."""
+    def verified(self, path: Path, precision: str, target: str) -> list[Row]:
+        """A file in `folder` -> stamped, and held against PyTorch."""
         self.subject.stamp(path, precision, target)
-        rows = self.subject.verify(path, precision)
+        return self.subject.verify(path, precision)
+
+    def judged(self, path: Path, precision: str, target: str, rows: list[Row]) -> Exported:
+        """A verified file in `folder` under its final name -> what else can be found out about it."""
         data = path.read_bytes()
         model = onnx.load_model_from_string(data)
         side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value or None
@@ -170,7 +152,7 @@ class _Work:
 def _fp32(work: _Work, traced: Path) -> Exported:
     path = work.folder / f"{work.stem}.onnx"
     path.write_bytes(traced.read_bytes())
-    return work.judge(path, "fp32", "")
+    return work.judged(path, "fp32", "", work.verified(path, "fp32", ""))
 
 
 def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Exported:
@@ -182,11 +164,12 @@ def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Export
     for attempt in range(RETRIES + 1):
         half = to_fp16(model, stays)
         onnx.save(half, path)
-        file = work.judge(path, "fp16", "")
-        if file.passed or attempt == RETRIES:
+        rows = work.verified(path, "fp16", "")
+        if all(row.passed for row in rows) or attempt == RETRIES:
             break
         lossy = [name for name in lossy_layers(model, half, activations[:4]) if name not in stays]
         stays |= dict.fromkeys(lossy[:LAYERS_BACK], "adds most to the error")
+    file = work.judged(path, "fp16", "", rows)
     file.float_layers = stays
     return file
 
@@ -197,7 +180,7 @@ def _int8(work: _Work, traced: Path, parts: Parts, calibration: Calibration, tar
     trials = choose(traced, work.folder, parts, calibration.feeds, target, calibration.score, work.options.budget_s)
     path = work.folder / f"{work.stem}.int8{'-cpu' if target == 'cpu' else ''}.onnx"
     trials[0].path.rename(path)
-    file = work.judge(path, "int8", target)
+    file = work.judged(path, "int8", target, work.verified(path, "int8", target))
     file.trials = trials
     file.float_layers = {
         **dict.fromkeys(parts.body[: trials[0].recipe.first_float], "among the first convolutions"),
@@ -208,15 +191,7 @@ def _int8(work: _Work, traced: Path, parts: Parts, calibration: Calibration, tar
 
 def open_subject(weights: Path, options: ExportOptions) -> Subject:
     """Raises ModelRefused for weights that are missing, truncated or not ours."""
-    kind = DetectorSubject if is_detector(weights) else FaceSubject
-    return kind(
-        weights,
-        crops=options.crops,
-        calibration=options.calibration,
-        opset=options.opset,
-        batch=options.batch,
-        size=options.size,
-    )
+    return DetectorSubject(weights, options) if is_detector(weights) else FaceSubject(weights, options)
 
 
 def is_detector(weights: Path) -> bool:

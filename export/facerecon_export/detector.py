@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .crops import data_folder, enough, picture_paths, read_picture, synthetic_crops
+from .crops import calibration_folder, data_folder, enough, picture_paths, read_picture, synthetic_crops
 from .fp16 import Feeds
 from .graph import Parts, detector_parts
 from .simplify import simplify
 from .stamp import stamp
-from .subject import Calibration, score_of
-from .to_onnx import OPSET, export_onnx
+from .subject import HELD_OUT_EACH, Calibration, ExportOptions, score_of
+from .to_onnx import export_onnx
 from .verify import Gate, Row
 from .wrapper import take_images
 
@@ -61,27 +61,15 @@ class DetectorGraph(nn.Module):
 class DetectorSubject:
     """A face detector."""
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        crops: Path | None = None,
-        calibration: Path | None = None,
-        opset: int = OPSET,
-        batch: int = 0,
-        size: int | None = None,
-        score: float = SCORE,
-        terms: str = TERMS,
-    ) -> None:
-        """`crops`, `calibration`: folders of whole photographs; None means those of $FACERECON_DATA. Raises
-        ModelRefused for unfit weights, UsageError for a fixed `batch` or `size`."""
-        if batch or size:
+    def __init__(self, weights: Path, options: ExportOptions) -> None:
+        """`options.crops` and `.calibration` are folders of whole photographs here. Raises ModelRefused for unfit
+        weights, UsageError for a fixed batch or size, SourceError for unreadable photographs."""
+        if options.batch or options.size:
             raise UsageError("the runtime's detector takes pictures of any shape; leave out --batch and --size")
         self.graph = DetectorGraph(load_weights(weights)).eval()
         self.weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-        self.opset, self.score, self.terms = opset, score, terms
-        self.photographs = read_photographs(crops or data_folder("lfpw-test"), 224)
-        self.calibration_folder = calibration
+        self.options = options
+        self.photographs = read_photographs(options.crops or data_folder("lfpw-test"), 224)
 
     @property
     def pictures(self) -> str:
@@ -93,7 +81,7 @@ class DetectorSubject:
         cells = {axis: torch.export.Dim(name, min=1, max=128) for axis, name in ((2, "rows"), (3, "columns"))}
         dims = {0: torch.export.Dim("N", min=1), **{axis: MULTIPLE * cell for axis, cell in cells.items()}}
         example = (torch.zeros(2, 3, 96, 160),)
-        export_onnx(self.graph, example, ["image"], ["score", "box"], (dims,), path, self.opset)
+        export_onnx(self.graph, example, ["image"], ["score", "box"], (dims,), path, self.options.opset)
         model = onnx.load(path)
         take_images(model)
         name_dimensions(model)
@@ -102,7 +90,7 @@ class DetectorSubject:
 
     def stamp(self, path: Path, precision: str, target: str) -> None:
         """See `subject.Subject`."""
-        contract = DetectorContract(self.score, self.terms, self.weights_sha256, precision, target)
+        contract = DetectorContract(SCORE, TERMS, self.weights_sha256, precision, target)
         stamp(path, DETECTOR_KEY, contract.to_json())
 
     def parts(self, model: onnx.ModelProto) -> Parts:
@@ -116,15 +104,10 @@ class DetectorSubject:
     def calibration(self) -> Calibration:
         """See `subject.Subject`."""
         enough(self.photographs, "int8", "--crops")
-        folder = self.calibration_folder or data_folder("helen-train")
-        if folder is None:
-            raise UsageError(
-                "int8 is calibrated on real photographs: give them with --calibration FOLDER, set $FACERECON_DATA, or "
-                "ask for --precision fp32 fp16"
-            )
+        folder = calibration_folder(self.options.calibration)
         read = enough(read_photographs(folder, CALIBRATION_PICTURES), "int8", "--calibration")
-        held_out = read.images[4::5]
-        kept = [picture for i, picture in enumerate(read.images) if i % 5 != 4]
+        held_out = read.images[HELD_OUT_EACH - 1 :: HELD_OUT_EACH]
+        kept = [picture for i, picture in enumerate(read.images) if i % HELD_OUT_EACH != HELD_OUT_EACH - 1]
         return Calibration(_feeds(kept), lambda path: score_of(self._compare(path, held_out, "int8")), read.source)
 
     def verify(self, path: Path, precision: str) -> list[Row]:
@@ -145,7 +128,7 @@ class DetectorSubject:
                     wanted = self.graph(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float())
                 found = session.run(["score", "box"], {"image": pixels})
                 score, box = (one.numpy() for one in wanted)
-                for name, value in differences(score, box, found[0], found[1], self.score, gate).items():
+                for name, value in differences(score, box, found[0], found[1], SCORE, gate).items():
                     values[name].append(value)
         rows = []
         for name, unit in UNITS.items():

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from facerecon_rt.contract import CONTRACT_KEY, OUTPUTS, ModelContract
@@ -15,48 +16,36 @@ from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.model import FaceModel
 
-from .crops import FaceCrops, data_folder, enough, load_crops, verification_crops
+from .crops import FaceCrops, calibration_folder, enough, load_crops, verification_crops
 from .fp16 import Feeds
 from .graph import Parts, face_parts
 from .simplify import simplify
 from .stamp import stamp
-from .subject import Calibration, score_of
-from .to_onnx import OPSET, export_onnx
+from .subject import HELD_OUT_EACH, Calibration, ExportOptions, score_of
+from .to_onnx import export_onnx
 from .verify import GATES, Row, compare, run_onnx, run_torch, verify
 from .wrapper import take_images
 
 CALIBRATION_CROPS = 320
-HELD_OUT_EACH = 5
-"""Every fifth crop is kept aside to choose a recipe by."""
 
 
 class FaceSubject:
     """A FaceModel."""
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        crops: Path | None = None,
-        calibration: Path | None = None,
-        opset: int = OPSET,
-        batch: int = 0,
-        size: int | None = None,
-    ) -> None:
-        """`crops` to verify with and `calibration`: folders as `crops.load_crops` takes them; None means those of
-        $FACERECON_DATA. `batch`: 0 for any number. Raises ModelRefused for unfit weights, UsageError for another `size`
-        than theirs, SourceError for unreadable photographs."""
+    def __init__(self, weights: Path, options: ExportOptions) -> None:
+        """Raises ModelRefused for unfit weights, UsageError for another size than theirs, SourceError for unreadable
+        photographs."""
         self.model = load_weights(weights)
-        if size not in (None, self.model.config.input_size):
+        size = self.model.config.input_size
+        if options.size not in (None, size):
             raise UsageError(
-                f"--size {size}: {weights} was trained on crops of {self.model.config.input_size} pixels and knows no "
-                f"others; train one for {size}: facerecon-train train --size {size}"
+                f"--size {options.size}: {weights} was trained on crops of {size} pixels and knows no others; train "
+                f"one for {options.size}: facerecon-train train --size {options.size}"
             )
         self.weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-        self.contract = contract_of(self.model, self.weights_sha256, batch)
-        self.opset = opset
-        self.crops = verification_crops(crops, self.contract.input_size)
-        self.calibration_folder = calibration
+        self.contract = contract_of(self.model, self.weights_sha256, options.batch)
+        self.options = options
+        self.crops = verification_crops(options.crops, size)
 
     @property
     def pictures(self) -> str:
@@ -68,7 +57,7 @@ class FaceSubject:
         size, batch = self.contract.input_size, self.contract.batch
         dynamic = None if batch else ({0: torch.export.Dim("N", min=1)},)
         example = (torch.zeros(batch or 2, 3, size, size),)
-        export_onnx(self.model, example, ["image"], list(OUTPUTS), dynamic, path, self.opset)
+        export_onnx(self.model, example, ["image"], list(OUTPUTS), dynamic, path, self.options.opset)
         graph = onnx.load(path)
         take_images(graph)
         onnx.save(graph, path)
@@ -89,14 +78,9 @@ class FaceSubject:
     def calibration(self) -> Calibration:
         """See `subject.Subject`."""
         enough(self.crops, "int8", "--crops")
-        folder = self.calibration_folder or data_folder("helen-train")
-        if folder is None:
-            raise UsageError(
-                "int8 is calibrated on real face crops: give photographs with --calibration FOLDER, set "
-                "$FACERECON_DATA, or ask for --precision fp32 fp16"
-            )
+        folder = calibration_folder(self.options.calibration)
         crops = enough(load_crops(folder, self.contract.input_size, CALIBRATION_CROPS), "int8", "--calibration")
-        aside = torch.arange(len(crops.images)).numpy() % HELD_OUT_EACH == HELD_OUT_EACH - 1
+        aside = np.arange(len(crops.images)) % HELD_OUT_EACH == HELD_OUT_EACH - 1
         held_out = replace(crops, images=crops.images[aside], landmarks=crops.landmarks[aside])
         reference = run_torch(self.model, held_out.images)
 

@@ -8,10 +8,33 @@ from pathlib import Path
 from typing import Protocol
 
 import onnx
+from facerecon_rt.contract import PRECISIONS
 
 from .fp16 import Feeds
 from .graph import Parts
+from .to_onnx import OPSET
 from .verify import Row
+
+HELD_OUT_EACH = 5
+"""Every fifth calibration picture is kept aside to choose a recipe by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What `facerecon-export` takes."""
+
+    precisions: tuple[str, ...] = PRECISIONS
+    opset: int = OPSET
+    batch: int = 0
+    """Crops the files take at a time; 0 for any number."""
+    size: int | None = None
+    """Side of the crops; None for the one the weights were trained with."""
+    crops: Path | None = None
+    """Photographs to verify with; None for $FACERECON_DATA/faces/lfpw-test, or made-up pictures."""
+    calibration: Path | None = None
+    """Photographs to calibrate int8 with; None for $FACERECON_DATA/faces/helen-train."""
+    budget_s: float = 90.0
+    """How long to try recipes for each of the two int8 files."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from facerecon_export import deploy
 from facerecon_export.cli import main
-from facerecon_export.deploy import ExportOptions
+from facerecon_export.subject import ExportOptions
 
 if TYPE_CHECKING:
     from tests.export.conftest import SmallExport

@@ -20,7 +20,8 @@ import pytest
 import torch
 from facerecon_export import deploy, face
 from facerecon_export.crops import synthetic_crops
-from facerecon_export.deploy import ExportOptions, VerificationError, export_weights, verify_file
+from facerecon_export.deploy import VerificationError, export_weights, verify_file
+from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import GATES, run_torch
 from facerecon_rt.contract import OUTPUTS
 from facerecon_rt.errors import ModelRefused, UsageError

@@ -10,8 +10,9 @@ import onnx
 import pytest
 import torch
 from facerecon_export import detector as export
-from facerecon_export.deploy import ExportOptions, VerificationError, export_weights
+from facerecon_export.deploy import VerificationError, export_weights
 from facerecon_export.detector import GATES, DetectorSubject, differences
+from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import Gate
 from facerecon_rt.detect import FaceDetector, open_detector, read_detector_contract
 from facerecon_rt.errors import ModelRefused, UsageError
@@ -134,10 +135,10 @@ def test_in_lower_precisions_only_cells_that_see_a_face_count() -> None:
 
 def test_missing_weights_name_the_fix(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match="facerecon-train detector"):
-        DetectorSubject(tmp_path / "none.safetensors")
+        DetectorSubject(tmp_path / "none.safetensors", ExportOptions())
 
 
 def test_a_detector_takes_pictures_of_any_shape(weights: Path) -> None:
     for batch, size in ((2, None), (0, 256)):
         with pytest.raises(UsageError, match="leave out --batch and --size"):
-            DetectorSubject(weights, batch=batch, size=size)
+            DetectorSubject(weights, ExportOptions(batch=batch, size=size))

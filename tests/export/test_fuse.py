@@ -10,9 +10,10 @@ import onnx
 import pytest
 import torch
 from facerecon_export.crops import synthetic_crops
-from facerecon_export.deploy import ExportOptions, export_weights
+from facerecon_export.deploy import export_weights
 from facerecon_export.fuse import fuse_ensemble, fuse_set, nearest_rotation, robust_weights
 from facerecon_export.lint import lint
+from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import OUTPUTS, SET_OUTPUTS
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.onnx_file import read_onnx

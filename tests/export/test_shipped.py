@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from facerecon_export.crops import LEAST_CROPS, data_folder, load_crops
-from facerecon_export.deploy import ExportOptions, export_weights, verify_file
+from facerecon_export.deploy import export_weights, verify_file
 from facerecon_export.describe import describe
 from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.lint import lint
+from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import SET_OUTPUTS
 from facerecon_rt.precision import file_of_precision
 from facerecon_rt.reconstruct import average_shapes
