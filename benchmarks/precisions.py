@@ -27,7 +27,8 @@ from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.verify import GATES, compare, run_onnx, run_torch
 from facerecon_rt.contract import SET_OUTPUTS
 from facerecon_rt.detect import open_detector
-from facerecon_rt.reconstruct import Ensemble, average_shapes
+from facerecon_rt.networks import Ensemble
+from facerecon_rt.reconstruct import average_shapes
 from facerecon_rt.session import FaceSession, open_ort_session
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.detector_measure import annotated, measure_found

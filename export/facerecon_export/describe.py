@@ -52,7 +52,7 @@ def _contract_lines(text: str) -> list[str]:
     value = json.loads(text)
     lines = []
     for name, entry in value.items():
-        shown = f"{len(entry)} names" if isinstance(entry, list) and len(entry) > 10 else entry
+        shown = f"{len(entry)} entries" if isinstance(entry, list) and len(entry) > 10 else entry
         lines.append(f"{name}: {', '.join(map(str, shown)) if isinstance(shown, list) else shown}")
     return lines
 

@@ -14,6 +14,7 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.session import FaceSession
 from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights
+from facerecon_training.habits import annotation_asymmetry
 from facerecon_training.model import FaceModel
 
 from .crops import FaceCrops, calibration_folder, enough, load_crops, verification_crops
@@ -114,6 +115,7 @@ def contract_of(model: FaceModel, weights_sha256: str, batch: int = 0) -> ModelC
         terms=model.config.terms,
         weights_sha256=weights_sha256,
         batch=batch,
+        annotation_asymmetry=tuple(round(float(x), 4) for x in annotation_asymmetry(model).ravel()),
     )
     contract.check()
     return contract

@@ -1,7 +1,7 @@
 """FaceModel files -> one file that averages: several networks on the same crops, or one person's photographs.
 
 One file is one engine: the picture goes in once, and the average comes out of the graph, by the same rules as the
-runtime's own (`facerecon_rt.reconstruct.average_raw`, `average_shapes`).
+runtime's own (`facerecon_rt.networks.average_raw`, `facerecon_rt.reconstruct.average_shapes`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import onnx.compose
 import torch
 from facerecon_rt.contract import CONTRACT_KEY, DISAGREEMENT, OUTPUTS, SET_OUTPUTS, ModelContract
 from facerecon_rt.errors import UsageError
+from facerecon_rt.networks import comparable, mean_asymmetry
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
-from facerecon_rt.reconstruct import HUBER, LEAST_DISTANCE_MM, LEAST_WEIGHT, ROBUST_STEPS, comparable
+from facerecon_rt.reconstruct import HUBER, LEAST_DISTANCE_MM, LEAST_WEIGHT, ROBUST_STEPS
 from facerecon_rt.session import output_dims, read_contract
 from facerecon_rt.template import load_template
 from torch import Tensor, nn
@@ -128,6 +129,7 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
         outputs=(*OUTPUTS, DISAGREEMENT),
         terms="; ".join(dict.fromkeys(one.terms for one in contracts)),
         weights_sha256=hashlib.sha256("".join(one.weights_sha256 for one in contracts).encode()).hexdigest(),
+        annotation_asymmetry=mean_asymmetry(contracts),
     )
     say(f"fusing {len(paths)} models")
     parts = [onnx.load(path) for path in paths]

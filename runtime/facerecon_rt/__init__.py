@@ -14,9 +14,10 @@ from .contract import BLENDSHAPES, ModelContract
 from .detect import Detector, open_detector
 from .errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError
 from .image_set import reconstruct_set_from_sources
+from .networks import Ensemble
 from .pipeline import Pipeline
 from .pose import euler_from_camera
-from .reconstruct import Ensemble, ImageSet, Reconstructor, reconstruct, reconstruct_set
+from .reconstruct import ImageSet, Reconstructor, reconstruct, reconstruct_set
 from .record import record_from_scene
 from .session import FaceSession
 from .sinks import open_sink

@@ -122,6 +122,13 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     sets.add_argument(
         "--average", choices=("robust", "mean"), default="robust", help="how --set averages [%(default)s]"
     )
+    faces.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read each face of a photograph together with its mirror image: more exact, one crop more; videos and "
+        "cameras never are [--mirror]",
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--style", choices=SINK_STYLES, default="shaded", help="of annotated pictures [%(default)s]")
     output.add_argument(
@@ -249,6 +256,7 @@ def _reconstructor(options: argparse.Namespace) -> Reconstructor:
         threads=options.threads,
         detector_size=options.det_size,
         min_confidence=options.min_confidence,
+        mirror=options.mirror,
     )
 
 

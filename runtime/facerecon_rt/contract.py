@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
+from math import isfinite
 from typing import Any
 
 from .errors import ModelRefused
@@ -61,6 +62,10 @@ class ModelContract:
     """Crops the file takes at a time; 0 means any number."""
     set_size: int = 0
     """Photographs of one person that a file with `SET_OUTPUTS` averages; 0 in all other files."""
+    annotation_asymmetry: tuple[float, ...] = ()
+    """(68 * 2,) crop pixels, x and y of each landmark: how much further right and down annotators put it than they
+    would in a mirror, halved, which is part of `landmarks`. Whoever averages a crop with its mirror image loses it and
+    adds it again; () means none."""
     version: int = CONTRACT_VERSION
 
     def to_json(self) -> str:
@@ -105,8 +110,13 @@ class ModelContract:
                 raise ModelRefused(f"contract: {name} is no list of names; export the model again")
             for each in names:
                 _check_text(name, each)
+        asymmetry = self.annotation_asymmetry
+        if not isinstance(asymmetry, tuple) or not all(type(x) in (int, float) and isfinite(x) for x in asymmetry):
+            raise ModelRefused("contract: annotation_asymmetry is no list of numbers; export the model again")
         if self.version != CONTRACT_VERSION:
             raise _other_version(self.version)
+        if len(asymmetry) not in (0, 68 * 2):
+            raise ModelRefused(f"contract: annotation_asymmetry has {len(asymmetry)} numbers, not 136; export it again")
         if not 32 <= self.input_size <= 1024:
             raise ModelRefused(f"contract: input_size {self.input_size} is not in 32..1024; export it again")
         if self.vertex_count < 68:

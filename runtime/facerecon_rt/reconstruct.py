@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .align import Square, align, box_from_square, compose, square_from_box, square_from_camera
-from .contract import ModelContract
 from .detect import Detector, open_detector
 from .errors import ModelRefused, UsageError
-from .pose import mean_rotation, rotation_angle_deg, split_camera
+from .networks import Ensemble, Mirrored, Network, Single
 from .precision import open_session
-from .session import FaceSession, Provider, RawFaces
+from .session import Provider
 from .stages import Stages
 from .template import load_template
 from .types import Crop, Face, Floats, Image
@@ -39,130 +36,6 @@ LARGE_PIXELS = 1600
 """Longer side from which a picture may hold small faces."""
 SMALL_INPUT, LARGE_INPUT = 256, 640
 """Longer side of what the detector sees of smaller and of large pictures, unless the caller says otherwise."""
-
-
-DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
-"""Of the members of an ensemble: mean distances to their average."""
-
-
-class Network(Protocol):
-    """Crops in, raw faces out: a FaceSession, or an Ensemble of them."""
-
-    @property
-    def contract(self) -> ModelContract:
-        """What the network takes and gives."""
-
-    @property
-    def provider(self) -> str:
-        """Where it runs."""
-
-    @property
-    def sha256(self) -> str:
-        """Of the file, or of the members' hashes."""
-
-    def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the members about the last run, per crop; None where there is only one network."""
-
-
-class Single:
-    """One file. The session stays its opener's."""
-
-    def __init__(self, session: FaceSession) -> None:
-        self.session = session
-        self.contract = session.contract
-        self.provider = session.provider
-        self.sha256 = session.sha256
-        self._disagreement: Floats | None = None
-
-    def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
-        raw = self.session.run(images)
-        self._disagreement = raw.disagreement
-        return raw
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the last run, if the file holds several networks and says so."""
-        if self._disagreement is None:
-            return None
-        return [dict(zip(DISAGREEMENTS, map(float, row), strict=True)) for row in self._disagreement]
-
-
-class Ensemble:
-    """Several networks on the same crops, averaged. The sessions stay their opener's.
-
-    Shapes, vertices, landmarks and blendshapes are averaged plainly, rotations as matrices and put back on SO(3),
-    scales geometrically, confidence by its mean. The members must agree about everything in their contracts but
-    backbone, weights and precision.
-    """
-
-    def __init__(self, members: Sequence[FaceSession]) -> None:
-        """Raises ModelRefused where the members' contracts differ, UsageError for fewer than two."""
-        if len(members) < 2:
-            raise UsageError("an ensemble needs two models or more")
-        first = comparable(members[0].contract)
-        for member in members[1:]:
-            if comparable(member.contract) != first:
-                raise ModelRefused(
-                    f"{member.path}: its contract differs from that of {members[0].path}; an ensemble needs "
-                    "equal input sizes, templates and blendshapes"
-                )
-        self.members = tuple(members)
-        self.contract = members[0].contract
-        self.provider = members[0].provider
-        self.sha256 = hashlib.sha256("".join(member.sha256 for member in members).encode()).hexdigest()
-        self._disagreement: list[Mapping[str, float]] = []
-
-    def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> averaged raw faces."""
-        runs = [member.run(images) for member in self.members]
-        mean = average_raw(runs)
-        self._disagreement = [disagreement_of(runs, mean, i) for i in range(len(images))]
-        return mean
-
-    def disagreement(self) -> Sequence[Mapping[str, float]]:
-        """Of the last run, per crop: mean distance of the members to their average, in mm, crop pixels and degrees."""
-        return self._disagreement
-
-
-def comparable(contract: ModelContract) -> ModelContract:
-    """What the contracts of an ensemble's members must agree about."""
-    return replace(contract, backbone="", precision="fp32", target="", terms="", weights_sha256="", batch=0)
-
-
-def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
-    """The members' raw faces (same N) -> their average."""
-    cameras = np.stack([run.crop_from_head for run in runs])
-    if not cameras.shape[1]:
-        return runs[0]
-    scales = np.cbrt(np.linalg.det(cameras[..., :3].astype(np.float64)))
-    rotation = mean_rotation(cameras[..., :3] / scales[..., None, None])
-    scale = np.exp(np.log(scales).mean(0))
-    translation = cameras[..., 3].mean(0)
-    camera = np.concatenate([scale[:, None, None] * rotation, translation[:, :, None]], 2).astype(np.float32)
-    return RawFaces(
-        shape=np.mean([run.shape for run in runs], axis=0),
-        vertices=np.mean([run.vertices for run in runs], axis=0),
-        expression=np.mean([run.expression for run in runs], axis=0),
-        crop_from_head=camera,
-        landmarks=np.mean([run.landmarks for run in runs], axis=0),
-        confidence=np.mean([run.confidence for run in runs], axis=0),
-    )
-
-
-def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[str, float]:
-    """How far the members are from their average on crop i."""
-
-    def distance(name: str) -> float:
-        centre = getattr(mean, name)[i]
-        return float(np.mean([np.linalg.norm(getattr(run, name)[i] - centre, axis=1).mean() for run in runs]))
-
-    rotation = split_camera(mean.crop_from_head[i])[1]
-    angles = [rotation_angle_deg(split_camera(run.crop_from_head[i])[1], rotation) for run in runs]
-    figures = (distance("shape"), distance("vertices"), distance("landmarks"), float(np.mean(angles)))
-    return dict(zip(DISAGREEMENTS, figures, strict=True))
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
@@ -267,12 +140,15 @@ class Reconstructor:
         detector_size: int | None = None,
         min_confidence: float = MIN_CONFIDENCE,
         precision: str | None = None,
+        mirror: bool = True,
     ) -> None:
         """`model`: a FaceModel file; several make an ensemble. `detector`: a file of ours or a YuNet, or anything with
         `detect`, which stays the caller's; by default face_detector.onnx beside the model. `detector_size`: longer side
         of what the detector sees, pixels; by default 256, and 640 for pictures of 1600 pixels or more, where faces may
         be small. `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each
         model, the file of that precision beside it that was made from the same weights and fits the provider.
+        `mirror`: photographs are read together with their mirror image, which is more exact and takes one crop more
+        per face; frames of videos and cameras never are.
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
@@ -287,6 +163,7 @@ class Reconstructor:
             self.network: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
             self.contract = self.network.contract
             self.min_confidence = min_confidence
+            self.mirror = mirror
             if detector is None:
                 detector = Path(paths[0]).with_name(DETECTOR_NAME)
                 if not detector.is_file():
@@ -327,25 +204,31 @@ class Reconstructor:
             self._detectors[size] = open_detector(path, size=size)
         return self._detectors[size]
 
-    def faces_at(self, image: Image, squares: Sequence[Square], stages: Stages | None = None) -> list[Face]:
-        """(H, W, 3) uint8 BGR and squares -> the face in each, one for one, confident or not."""
+    def faces_at(
+        self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
+    ) -> list[Face]:
+        """(H, W, 3) uint8 BGR and squares -> the face in each, one for one, confident or not; with `mirror`, averaged
+        with what its mirror image shows."""
         stages = stages or Stages()
         with stages.measure("align"):
             crops = [align(image, square, self.contract.input_size) for square in squares]
         with stages.measure("infer"):
-            return faces_from_crops(self.network, crops)
+            return faces_from_crops(Mirrored(self.network) if mirror else self.network, crops)
 
-    def first_look(self, image: Image, squares: Sequence[Square], stages: Stages | None = None) -> list[Face]:
+    def first_look(
+        self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
+    ) -> list[Face]:
         """As `faces_at` from a detector's coarse squares: looks twice, the second time where the first saw the head."""
         coarse = self.faces_at(image, squares, stages)
-        return self.faces_at(image, [square_from_camera(face.frame_from_head) for face in coarse], stages)
+        again = [square_from_camera(face.frame_from_head) for face in coarse]
+        return self.faces_at(image, again, stages, mirror=mirror)
 
     def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
         """(H, W, 3) uint8 BGR photograph -> its faces, the most confident first."""
         stages = stages or Stages()
         with stages.measure("detect"):
             squares = self.detect(image)
-        seen = self.first_look(image, squares, stages)
+        seen = self.first_look(image, squares, stages, mirror=self.mirror)
         with stages.measure("post"):
             confident = [face for face in seen if face.confidence >= self.min_confidence]
             return tuple(distinct(sorted(confident, key=lambda face: -face.confidence)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,6 +57,11 @@ class RawFaces:
     """(N,) 0..1: is this a face, seen well enough."""
     disagreement: Floats | None = None
     """(N, 4) of files that hold several networks: see `contract.DISAGREEMENT`."""
+
+    def rows(self, which: slice) -> RawFaces:
+        """Of some of the crops alone."""
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: array[which] for name, array in arrays.items() if array is not None})
 
 
 class FaceSession:

@@ -55,3 +55,15 @@ def load_template() -> FaceTemplate:
             jaw_candidates=arrays["jaw_candidates"].astype(np.int32),
             sha256=hashlib.sha256(data).hexdigest(),
         )
+
+
+IBUG_MIRROR: Indices = np.array(
+    [
+        *(*range(16, -1, -1), *range(26, 16, -1)),  # jaw, brows
+        *(*range(27, 31), *range(35, 30, -1)),  # nose
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
+        *(*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65),  # lips
+    ],
+    np.int32,
+)
+"""(68,) the landmark that each one becomes when the picture is flipped."""

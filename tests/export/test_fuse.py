@@ -16,9 +16,10 @@ from facerecon_export.lint import lint
 from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import OUTPUTS, SET_OUTPUTS
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.networks import Ensemble, Single
 from facerecon_rt.onnx_file import read_onnx
 from facerecon_rt.pose import mean_rotation, rotation_from_euler
-from facerecon_rt.reconstruct import Ensemble, Single, average_shapes, faces_from_crops, set_from_faces
+from facerecon_rt.reconstruct import average_shapes, faces_from_crops, set_from_faces
 from facerecon_rt.session import FaceSession, open_ort_session, read_contract
 from facerecon_rt.types import Crop
 from facerecon_training.checkpoint import load_weights, save_weights

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facerecon_rt.networks import Network
 from facerecon_rt.pipeline import MOST_SOURCES, Pipeline
-from facerecon_rt.reconstruct import Network, Reconstructor
+from facerecon_rt.reconstruct import Reconstructor
 from facerecon_rt.session import RawFaces
 from facerecon_rt.types import Detection, Floats, Frame, Image, Scene
 

@@ -12,15 +12,12 @@ from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS, ModelContract
 from facerecon_rt.errors import ModelRefused, SourceError, UsageError
 from facerecon_rt.image_set import reconstruct_set_from_sources
+from facerecon_rt.networks import Ensemble, Network, Single, average_raw, disagreement_of
 from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
 from facerecon_rt.reconstruct import (
-    Ensemble,
     Reconstructor,
-    Single,
-    average_raw,
     average_shapes,
     box_overlap,
-    disagreement_of,
     distinct,
     faces_from_crops,
     largest,
@@ -169,13 +166,36 @@ def test_the_most_confident_face_comes_first_and_each_face_once(model: Path) -> 
 
 
 def test_a_second_look_is_taken_where_the_first_saw_the_head(model: Path) -> None:
-    with Reconstructor(model, detector=Finds(BOX)) as reconstructor:
+    with Reconstructor(model, detector=Finds(BOX), mirror=False) as reconstructor:
         network = OffCentre(reconstructor.contract)
         reconstructor.network = network
         (face,) = reconstructor.faces(grey(100))
     assert network.runs == 2
     # Each look moves the face by a tenth of the crop's side to the right.
     assert face.box[0] - BOX[0] == pytest.approx(0.2 * 100 * CROP_SIDE_MM / BOX_SIDE_MM, abs=0.1)
+
+
+class Counts(OffCentre):
+    """Notes how many crops each run has; asks the network it was made of."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network.contract)
+        self.network = network
+        self.crops: list[int] = []
+
+    def run(self, images: Image) -> RawFaces:
+        self.crops.append(len(images))
+        return self.network.run(images)
+
+
+@pytest.mark.parametrize(("mirror", "crops"), [(True, [1, 2]), (False, [1, 1])])
+def test_the_second_look_at_a_photograph_sees_its_mirror_image_too(model: Path, mirror: bool, crops: list[int]) -> None:
+    with Reconstructor(model, detector=Finds(BOX), mirror=mirror) as reconstructor:
+        network = reconstructor.network = Counts(reconstructor.network)
+        reconstructor.faces(grey(100))
+        assert network.crops == crops
+        reconstructor.first_look(grey(100), reconstructor.detect(grey(100)))  # as the frames of a video are
+        assert network.crops == [*crops, 1, 1]
 
 
 def test_faces_below_one_another_are_told_apart_and_copies_are_left_out() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from facerecon_rt.errors import UsageError
-from facerecon_rt.reconstruct import average_raw
+from facerecon_rt.networks import average_raw
 from facerecon_rt.session import RawFaces
 from facerecon_training.ensemble import Ensemble
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig

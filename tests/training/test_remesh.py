@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facerecon_rt.template import load_template
+from facerecon_rt.template import IBUG_MIRROR, load_template
 from facerecon_training.morphable import FACE_VERTICES, PARTS, MorphableHead
 from facerecon_training.remesh import (
-    IBUG_MIRROR,
     JAW_CANDIDATES,
     _closest_on_triangles,
     _is_right,

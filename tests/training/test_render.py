@@ -11,7 +11,6 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.pose import euler_from_camera, rotation_from_euler
 from facerecon_training.morphable import read_head
 from facerecon_training.render import (
-    EXPRESSION_MIRROR,
     HeadGeometry,
     camera_for_crop,
     irradiance,
@@ -121,14 +120,6 @@ def test_light_is_divided_out_of_brightness() -> None:
     even = np.full(300, 0.5, np.float32)
     np.testing.assert_allclose(radiance_fit(even, normals, np.ones(300, np.float32)), even, rtol=1e-5)
     assert np.ptp(brightness / fitted) < 0.6 * np.ptp(brightness) / brightness.mean()
-
-
-def test_mirroring_an_expression_twice_leaves_it() -> None:
-    weights = np.random.default_rng(0).uniform(size=53).astype(np.float32)
-    np.testing.assert_array_equal(weights[EXPRESSION_MIRROR][EXPRESSION_MIRROR], weights)
-    pairs = {("eyeBlink_L", "eyeBlink_R"), ("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"), ("jawOpen", "jawOpen")}
-    for left, right in pairs:
-        assert EXPRESSION_MIRROR[BLENDSHAPES.index(left)] == BLENDSHAPES.index(right)
 
 
 def test_a_heads_geometry_adds_identity_and_expression(ball_geometry: HeadGeometry) -> None:

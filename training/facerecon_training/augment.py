@@ -9,12 +9,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from facerecon_rt.align import Square, align
+from facerecon_rt.template import IBUG_MIRROR
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 
 from .eyes import blink_labels, draw_lids
 from .photographs import CANVAS_MARGIN, CANVAS_SIZE
-from .remesh import IBUG_MIRROR
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from facerecon_rt.template import IBUG_MIRROR
 from facerecon_rt.types import Floats
 
 from .augment import crop_from_canvas, ideal_square
@@ -41,6 +42,13 @@ def mean_residual(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()
     every = np.concatenate(residuals)
     known = np.isfinite(every)
     return np.asarray(np.where(known, every, 0).sum(0) / np.maximum(known.sum(0), 1), np.float32)
+
+
+def annotation_asymmetry(model: FaceModel) -> Floats:
+    """(68, 2) crop pixels: the part of the constant landmark offset that turns round in a mirror. See the contract."""
+    constant = model.reconstructor.annotation.bias.detach().cpu().numpy().reshape(68, 2)
+    in_mirror = constant[IBUG_MIRROR] * np.array([-1, 1], np.float32)
+    return np.asarray(offset_scale(model.config.input_size) * (constant - in_mirror) / 2, np.float32)
 
 
 def with_habits(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) -> FaceModel:

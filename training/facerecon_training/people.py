@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
+from facerecon_rt.mirror import blendshape_mirror
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm
 
@@ -21,7 +22,6 @@ from .backgrounds import random_patch, read_backgrounds
 from .eyes import BLINK
 from .photographs import CANVAS_MARGIN, CANVAS_SIZE
 from .render import (
-    EXPRESSION_MIRROR,
     HeadGeometry,
     RenderedFace,
     camera_for_crop,
@@ -87,7 +87,7 @@ def random_expression(random: np.random.Generator) -> Floats:
     if random.random() < 0.35:
         weights[[_INDEX["mouthSmile_L"], _INDEX["mouthSmile_R"]]] = random.uniform(0, 1)
     if random.random() < 0.75:
-        weights = np.maximum(weights, weights[EXPRESSION_MIRROR])
+        weights = np.maximum(weights, weights[blendshape_mirror(BLENDSHAPES)])
         for sideways in ("jawLeft", "jawRight", "mouthLeft", "mouthRight"):  # mirrored, a face would go both ways
             weights[_INDEX[sideways]] = 0.0
     for gaze, opposite in (("eyeLookUp", "eyeLookDown"), ("eyeLookIn", "eyeLookOut")):

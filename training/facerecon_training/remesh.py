@@ -7,6 +7,7 @@ from pathlib import Path
 import fast_simplification
 import numpy as np
 from facerecon_rt.align import CROP_CENTRE_MM
+from facerecon_rt.template import IBUG_MIRROR
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
@@ -49,18 +50,6 @@ def build_template(head: MorphableHead) -> dict[str, NDArray[np.generic]]:
 def save_template(arrays: dict[str, NDArray[np.generic]], path: Path) -> None:
     """Write template.npz."""
     np.savez_compressed(path, allow_pickle=False, **arrays)
-
-
-IBUG_MIRROR: Indices = np.array(
-    [
-        *(*range(16, -1, -1), *range(26, 16, -1)),  # jaw, brows
-        *(*range(27, 31), *range(35, 30, -1)),  # nose
-        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
-        *(*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65),  # lips
-    ],
-    np.int32,
-)
-"""(68,) the landmark that each one becomes when the picture is flipped."""
 
 
 def _symmetric_landmarks(landmarks: Indices, mirror: Indices) -> Indices:

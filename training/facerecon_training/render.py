@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
-from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.pose import VIEWER_FROM_FRAME, rotation_from_euler
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
@@ -178,17 +177,6 @@ def viewer_normals(normals: Floats, image_from_head: Floats) -> Floats:
     linear = image_from_head[:, :3]
     rotation = VIEWER_FROM_FRAME @ (linear / np.cbrt(np.linalg.det(linear)))
     return np.asarray(normals @ rotation.T, np.float32)
-
-
-def _expression_mirror() -> NDArray[np.int64]:
-    swap = {name: name[:-2] + {"_L": "_R", "_R": "_L"}[name[-2:]] for name in BLENDSHAPES if name[-2:] in ("_L", "_R")}
-    swap |= {"jawLeft": "jawRight", "jawRight": "jawLeft", "mouthLeft": "mouthRight", "mouthRight": "mouthLeft"}
-    return np.array([BLENDSHAPES.index(swap.get(name, name)) for name in BLENDSHAPES])
-
-
-EXPRESSION_MIRROR = _expression_mirror()
-"""(53,) index of the blendshape that each becomes in a mirror. eyeLookIn and eyeLookOut are relative to the nose: they
-swap sides only."""
 
 
 def radiance_fit(brightness: Floats, normals: Floats, weights: Floats) -> Floats:

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -35,7 +36,6 @@ from .objective import Teacher, Terms, face_loss, is_taught
 from .photographs import annotated_photographs
 from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
-from .remesh import IBUG_MIRROR
 
 
 class Interrupt:

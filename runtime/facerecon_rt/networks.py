@@ -1,0 +1,192 @@
+"""The networks a face may be read by: one file, several averaged, and either of them with the crop's mirror image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import ModelContract
+from .errors import ModelRefused, UsageError
+from .mirror import mirrored
+from .pose import mean_rotation, rotation_angle_deg, split_camera
+from .session import FaceSession, RawFaces
+from .types import Floats
+
+DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
+"""Of the members of an ensemble: mean distances to their average."""
+
+
+class Network(Protocol):
+    """Crops in, raw faces out: a FaceSession, or an Ensemble of them."""
+
+    @property
+    def contract(self) -> ModelContract:
+        """What the network takes and gives."""
+
+    @property
+    def provider(self) -> str:
+        """Where it runs."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, or of the members' hashes."""
+
+    def run(self, images: NDArray[np.uint8]) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR -> raw faces."""
+
+    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
+        """Of the members about the last run, per crop; None where there is only one network."""
+
+
+class Single:
+    """One file. The session stays its opener's."""
+
+    def __init__(self, session: FaceSession) -> None:
+        self.session = session
+        self.contract = session.contract
+        self.provider = session.provider
+        self.sha256 = session.sha256
+        self._disagreement: Floats | None = None
+
+    def run(self, images: NDArray[np.uint8]) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR -> raw faces."""
+        raw = self.session.run(images)
+        self._disagreement = raw.disagreement
+        return raw
+
+    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
+        """Of the last run, if the file holds several networks and says so."""
+        if self._disagreement is None:
+            return None
+        return [dict(zip(DISAGREEMENTS, map(float, row), strict=True)) for row in self._disagreement]
+
+
+class Ensemble:
+    """Several networks on the same crops, averaged. The sessions stay their opener's.
+
+    Shapes, vertices, landmarks and blendshapes are averaged plainly, rotations as matrices and put back on SO(3),
+    scales geometrically, confidence by its mean. The members must agree about everything in their contracts but
+    backbone, weights and precision.
+    """
+
+    def __init__(self, members: Sequence[FaceSession]) -> None:
+        """Raises ModelRefused where the members' contracts differ, UsageError for fewer than two."""
+        if len(members) < 2:
+            raise UsageError("an ensemble needs two models or more")
+        first = comparable(members[0].contract)
+        for member in members[1:]:
+            if comparable(member.contract) != first:
+                raise ModelRefused(
+                    f"{member.path}: its contract differs from that of {members[0].path}; an ensemble needs "
+                    "equal input sizes, templates and blendshapes"
+                )
+        self.members = tuple(members)
+        self.contract = replace(
+            members[0].contract, annotation_asymmetry=mean_asymmetry([member.contract for member in members])
+        )
+        self.provider = members[0].provider
+        self.sha256 = hashlib.sha256("".join(member.sha256 for member in members).encode()).hexdigest()
+        self._disagreement: list[Mapping[str, float]] = []
+
+    def run(self, images: NDArray[np.uint8]) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR -> averaged raw faces."""
+        runs = [member.run(images) for member in self.members]
+        mean = average_raw(runs)
+        self._disagreement = [disagreement_of(runs, mean, i) for i in range(len(images))]
+        return mean
+
+    def disagreement(self) -> Sequence[Mapping[str, float]]:
+        """Of the last run, per crop: mean distance of the members to their average, in mm, crop pixels and degrees."""
+        return self._disagreement
+
+
+class Mirrored:
+    """A network that reads every crop twice, as it is and in a mirror, and averages: what it sees differently on the
+    two sides of a face is its error, not the face's. Costs one more crop; the network stays its opener's.
+
+    Landmarks keep the contract's `annotation_asymmetry`, which the average would lose.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.contract = network.contract
+        self.provider = network.provider
+        self.sha256 = network.sha256
+        self._count = 0
+
+    def run(self, images: NDArray[np.uint8]) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR -> raw faces."""
+        self._count = len(images)
+        both = self.network.run(np.concatenate([images, images[:, :, ::-1]]))
+        seen, other = both.rows(slice(self._count)), both.rows(slice(self._count, None))
+        mean = average_raw([seen, mirrored(other, self.contract)])
+        if self.contract.annotation_asymmetry:
+            mean.landmarks[:, :, :2] += np.reshape(self.contract.annotation_asymmetry, (68, 2))
+        return mean
+
+    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
+        """Of the members about the last run, per crop: the mean over the crop and its mirror image."""
+        both = self.network.disagreement()
+        if both is None:
+            return None
+        pairs = zip(both[: self._count], both[self._count :], strict=True)
+        return [{name: (seen[name] + other[name]) / 2 for name in seen} for seen, other in pairs]
+
+
+def comparable(contract: ModelContract) -> ModelContract:
+    """What the contracts of an ensemble's members must agree about."""
+    return replace(
+        contract,
+        backbone="",
+        precision="fp32",
+        target="",
+        terms="",
+        weights_sha256="",
+        batch=0,
+        annotation_asymmetry=(),
+    )
+
+
+def mean_asymmetry(contracts: Sequence[ModelContract]) -> tuple[float, ...]:
+    """The `annotation_asymmetry` of an average of networks with these contracts."""
+    every = [contract.annotation_asymmetry or (0.0,) * 68 * 2 for contract in contracts]
+    mean = tuple(map(float, np.mean(every, axis=0)))
+    return mean if any(mean) else ()
+
+
+def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
+    """The members' raw faces (same N) -> their average."""
+    cameras = np.stack([run.crop_from_head for run in runs])
+    if not cameras.shape[1]:
+        return runs[0]
+    scales = np.cbrt(np.linalg.det(cameras[..., :3].astype(np.float64)))
+    rotation = mean_rotation(cameras[..., :3] / scales[..., None, None])
+    scale = np.exp(np.log(scales).mean(0))
+    translation = cameras[..., 3].mean(0)
+    camera = np.concatenate([scale[:, None, None] * rotation, translation[:, :, None]], 2).astype(np.float32)
+    return RawFaces(
+        shape=np.mean([run.shape for run in runs], axis=0),
+        vertices=np.mean([run.vertices for run in runs], axis=0),
+        expression=np.mean([run.expression for run in runs], axis=0),
+        crop_from_head=camera,
+        landmarks=np.mean([run.landmarks for run in runs], axis=0),
+        confidence=np.mean([run.confidence for run in runs], axis=0),
+    )
+
+
+def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[str, float]:
+    """How far the members are from their average on crop i."""
+
+    def distance(name: str) -> float:
+        centre = getattr(mean, name)[i]
+        return float(np.mean([np.linalg.norm(getattr(run, name)[i] - centre, axis=1).mean() for run in runs]))
+
+    rotation = split_camera(mean.crop_from_head[i])[1]
+    angles = [rotation_angle_deg(split_camera(run.crop_from_head[i])[1], rotation) for run in runs]
+    figures = (distance("shape"), distance("vertices"), distance("landmarks"), float(np.mean(angles)))
+    return dict(zip(DISAGREEMENTS, figures, strict=True))
