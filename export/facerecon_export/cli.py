@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FaceReconError as error:
         print(f"facerecon-export: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("facerecon-export: stopped; nothing half-done was left", file=sys.stderr)
         return 130
@@ -90,7 +95,7 @@ def _export(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from .describe import describe
 
-    print(describe(options.file))
+    say(describe(options.file))
     return 0
 
 
@@ -100,7 +105,7 @@ def _verify(options: argparse.Namespace) -> int:
     from .verify import table
 
     rows = verify_file(options.file, options.against, ExportOptions(crops=options.crops))
-    print(table(rows))
+    say(table(rows))
     return 0 if all(row.passed for row in rows) else 1
 
 

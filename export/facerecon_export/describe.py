@@ -52,7 +52,8 @@ def _contract_lines(text: str) -> list[str]:
     value = json.loads(text)
     lines = []
     for name, entry in value.items():
-        shown = f"{len(entry)} entries" if isinstance(entry, list) and len(entry) > 10 else entry
+        kind = "names" if isinstance(entry, list) and entry and isinstance(entry[0], str) else "numbers"
+        shown = f"{len(entry)} {kind}" if isinstance(entry, list) and len(entry) > 10 else entry
         lines.append(f"{name}: {', '.join(map(str, shown)) if isinstance(shown, list) else shown}")
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,16 @@ def test_inspect_says_what_a_file_is(exported: SmallExport, capsys: pytest.Captu
     for part in ("in  image: uint8 (N, 64, 64, 3)", "multiply-adds", "ready for TensorRT", "opset 20"):
         assert part in text
     assert main(["inspect", str(exported.folder / "absent.onnx")]) == 3
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(exported: SmallExport) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "import sys; from facerecon_export.cli import main; sys.exit(main())"]
+    command += ["inspect", str(exported.folder / "small.onnx")]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_without_pytorch_the_extra_is_named(

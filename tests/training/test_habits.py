@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from facerecon_training.data import Packed
-from facerecon_training.habits import mean_residual, with_habits
-from facerecon_training.model import FaceModel, ModelConfig
+from facerecon_training.habits import annotation_asymmetry, mean_residual, with_habits
+from facerecon_training.model import FaceModel, ModelConfig, offset_scale
 from facerecon_training.morphable import MorphableFace
 from facerecon_training.photographs import CANVAS_MARGIN, CANVAS_SIZE
 from facerecon_training.train import fit_decoders
@@ -55,6 +55,15 @@ def test_a_step_to_the_right_is_found_in_crop_pixels(model: FaceModel, annotated
     crop_pixels = 3.0 * 64 * CANVAS_MARGIN / CANVAS_SIZE
     step = (mean_residual(model, annotated) - before)[:67]
     np.testing.assert_allclose(step, np.tile([crop_pixels, 0.0], (67, 1)), atol=1e-3)
+
+
+def test_a_step_to_the_right_turns_round_in_a_mirror_and_one_down_does_not(model: FaceModel) -> None:
+    bias = model.reconstructor.annotation.bias
+    assert not annotation_asymmetry(model).any()
+    with torch.no_grad():
+        bias.add_(torch.tensor([0.05, 0.02]).repeat(68))
+    right = 0.05 * offset_scale(64)
+    np.testing.assert_allclose(annotation_asymmetry(model), np.tile([right, 0.0], (68, 1)), rtol=1e-5)
 
 
 def test_geometry_stays_as_it_is(model: FaceModel, annotated: Path) -> None:
