@@ -2,7 +2,8 @@
 
     python benchmarks/accuracy.py --data DATA
 
-Photographs are read from detected boxes, as a user's would be. The sheet shows meshes only: no photograph is copied.
+Photographs are read from detected boxes, as a user's would be, and together with their mirror images; jitter, the clip
+and the videos are tracked. The sheet shows meshes only: no photograph is copied.
 """
 
 from __future__ import annotations
@@ -229,9 +230,14 @@ def main() -> None:
         figures["Rendered sample clip"] = {clip.name: sample_clip(reconstructor, clip)}
         benchmark = options.data / "faces" / "lfpw-test"
         if benchmark.is_dir():
-            figures["Landmarks from detected boxes"], faces = {}, []
             rows, faces = landmarks(reconstructor, benchmark)
-            figures["Landmarks from detected boxes"] = {benchmark.name: rows}
+            reconstructor.mirror = False
+            plain, _ = landmarks(reconstructor, benchmark)
+            reconstructor.mirror = True
+            figures["Landmarks from detected boxes"] = {
+                f"{benchmark.name}, each face and its mirror image": rows,
+                f"{benchmark.name}, without, as frames of videos": plain,
+            }
             cv2.imwrite(str(options.out / "shapes.jpg"), shape_sheet(faces))
             figures["Jitter of still photographs under sensor noise"] = {
                 benchmark.name: jitter(reconstructor, benchmark)
