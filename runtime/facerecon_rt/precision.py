@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from .contract import CONTRACT_KEY, PRECISIONS, ModelContract
-from .errors import ModelRefused, ProviderMissing, UsageError
+from .errors import ModelRefused, UsageError
 from .onnx_file import read_onnx
-from .session import PROVIDERS, FaceSession, Provider
+from .session import FaceSession, Provider, best_provider
 
 TARGET_OF = {"cpu": "cpu", "cuda": "tensorrt", "tensorrt": "tensorrt"}
 """Provider -> which of the two int8 files it takes: signed activations are slow on CPUs, unsigned ones refused by
@@ -24,18 +24,14 @@ def open_session(
     """
     if precision is None:
         return FaceSession(path, provider=provider, threads=threads)
-    if provider != "auto":
-        return FaceSession(file_of_precision(path, precision, provider), provider=provider, threads=threads)
-    missing: list[str] = []
-    for name in PROVIDERS:
-        try:
-            session = FaceSession(file_of_precision(path, precision, name), provider=name, threads=threads)
-        except ProviderMissing as error:
-            missing.append(str(error).partition(";")[0])
-            continue
-        session.choice = f"{name}, the best that works" + (f" ({'; '.join(missing)})" if missing else "")
-        return session
-    raise ProviderMissing("; ".join(missing))
+    wanted = precision
+
+    def open_on(name: Provider) -> FaceSession:
+        return FaceSession(file_of_precision(path, wanted, name), provider=name, threads=threads)
+
+    session, _, choice = best_provider(provider, open_on)
+    session.choice = choice
+    return session
 
 
 def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from .types import Floats
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+T = TypeVar("T")
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 
 _ORT_NAMES = {
@@ -212,30 +214,44 @@ def open_ort_session(
     ProviderMissing: ONNX Runtime itself would fall back to the CPU without a word. Raises ModelRefused for a file that
     is missing, unsafe or that ONNX Runtime does not load.
     """
-    if provider != "auto" and provider not in _ORT_NAMES:
-        raise UsageError(f"unknown provider {provider!r}; choose from auto, {', '.join(_ORT_NAMES)}")
     if threads < 1:
         raise UsageError(f"threads is {threads}; give 1 or more")
     if not isinstance(model, OnnxFile):
         model = read_onnx(model)
-    refuse_unsafe(model)
-    ort = import_onnxruntime()
-    if provider != "auto":
-        session = _try_provider(ort, model, provider, threads)
-        if isinstance(session, str):
-            raise ProviderMissing(f"no {provider}: {session}; {_FIX[provider]}")
-        return session, provider, f"{provider}, as asked for"
-    missing: list[str] = []
-    ort.set_default_logger_severity(4)  # what does not work here is said once, by the line returned
-    try:
+    checked = model
+    refuse_unsafe(checked)
+    return best_provider(provider, lambda name: _open_on(checked, name, threads))
+
+
+def best_provider(provider: Provider, open_on: Callable[[Provider], T]) -> tuple[T, Provider, str]:
+    """What `open_on` opens on the provider asked for, or for `auto` on the best that works; that provider; and a line
+    that says why that one. `open_on` raises ProviderMissing where it does not work; so does this."""
+    if provider == "auto":
+        missing: list[str] = []
         for name in PROVIDERS:
-            session = _try_provider(ort, model, name, threads)
-            if not isinstance(session, str):
-                return session, name, f"{name}, the best that works" + (f" ({'; '.join(missing)})" if missing else "")
-            missing.append(f"no {name}: {session}")
+            try:
+                with _quiet():
+                    opened = open_on(name)
+            except ProviderMissing as error:
+                # The fix belongs to those who asked for this one. That of the last, the CPU, is needed by everybody.
+                missing.append(str(error) if name == PROVIDERS[-1] else str(error).partition(";")[0])
+                continue
+            return opened, name, f"{name}, the best that works" + (f" ({'; '.join(missing)})" if missing else "")
+        raise ProviderMissing("; ".join(missing))
+    if provider not in _ORT_NAMES:
+        raise UsageError(f"unknown provider {provider!r}; choose from auto, {', '.join(_ORT_NAMES)}")
+    return open_on(provider), provider, f"{provider}, as asked for"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What does not work here is said once, by whoever caught it, and not by ONNX Runtime too."""
+    ort = import_onnxruntime()
+    ort.set_default_logger_severity(4)
+    try:
+        yield
     finally:
         ort.set_default_logger_severity(2)  # ONNX Runtime's own default
-    raise ProviderMissing(f"{'; '.join(missing)}; {_FIX['cpu']}")
 
 
 def import_onnxruntime() -> Any:
@@ -260,11 +276,13 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _try_provider(ort: Any, model: OnnxFile, provider: str, threads: int) -> InferenceSession | str:
-    """A session that really runs on `provider`, or why there is none. ModelRefused where the CPU cannot load it."""
+def _open_on(model: OnnxFile, provider: Provider, threads: int) -> InferenceSession:
+    """A session that really runs on `provider`. Raises ProviderMissing, with the fix, where there is none, and
+    ModelRefused where the CPU cannot load the file."""
     name = _ORT_NAMES[provider]
+    ort = import_onnxruntime()
     if name not in ort.get_available_providers():
-        return "this ONNX Runtime is built without it"
+        raise _missing(provider, "this ONNX Runtime is built without it")
     state = ort.capi.onnxruntime_pybind11_state
     refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
     try:
@@ -280,11 +298,16 @@ def _try_provider(ort: Any, model: OnnxFile, provider: str, threads: int) -> Inf
         reason = re.sub(r"^\S+\.cc:\d+ .*?\) ", "", " ".join(str(error).split()))[:200]
         if provider == "cpu":
             raise ModelRefused(f"{model.path}: ONNX Runtime cannot load it ({reason}); export it again") from error
-        return f"it does not start ({reason})"
+        raise _missing(provider, f"it does not start ({reason})") from error
     # The GPU wheel offers CUDA on machines that have none and then leaves it out: only the session tells.
     if name not in session.get_providers():
-        return "this ONNX Runtime has it but could not start it"
-    return session
+        raise _missing(provider, "this ONNX Runtime has it but could not start it")
+    opened: InferenceSession = session
+    return opened
+
+
+def _missing(provider: Provider, reason: str) -> ProviderMissing:
+    return ProviderMissing(f"no {provider}: {reason.replace(';', ',')}; {_FIX[provider]}")
 
 
 def _session_options(ort: Any, threads: int) -> Any:
