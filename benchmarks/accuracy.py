@@ -18,37 +18,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
+from facerecon_rt.annotated import annotated_photographs, photograph_figures
 from facerecon_rt.pose import rmse_mm
 from facerecon_rt.reconstruct import largest, set_from_faces
 from facerecon_rt.types import Floats, Image
 from facerecon_training.consistency import auc, pair_figures
-from facerecon_training.evaluate import landmark_figures
 from facerecon_training.eyes import BLINK, hand_labelled
 from facerecon_training.head_pose import pointing_photographs, pose_figures
-from facerecon_training.photographs import annotated_photographs
 from facerecon_training.prepare import draw_clay
 from tqdm import tqdm
 
 RESULTS = Path(__file__).with_name("results")
 Figures = dict[str, float]
-
-
-def landmarks(reconstructor: Reconstructor, folder: Path) -> tuple[Figures, list[Face]]:
-    """300-W style errors of the face nearest to the annotated one; where none is near, it counts as not found."""
-    predicted, truth, faces = [], [], []
-    photographs = list(annotated_photographs(folder))
-    for photograph in tqdm(photographs, desc=folder.name):
-        true = photograph.landmarks
-        centre, size = np.nanmean(true[17:], 0), np.nanmax(np.ptp(true[17:], axis=0))
-        found = reconstructor.faces(read_image(photograph.path))
-        distances = [float(np.linalg.norm(face.landmarks[17:, :2].mean(0) - centre)) for face in found]
-        if distances and min(distances) < 0.6 * size:
-            face = found[int(np.argmin(distances))]
-            faces.append(face)
-            predicted.append(face.landmarks[:, :2])
-            truth.append(true)
-    figures = landmark_figures(np.stack(predicted), np.stack(truth))
-    return {"photographs": len(photographs), "found_percent": 100 * len(faces) / len(photographs), **figures}, faces
 
 
 def head_pose(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
@@ -230,9 +211,9 @@ def main() -> None:
         figures["Rendered sample clip"] = {clip.name: sample_clip(reconstructor, clip)}
         benchmark = options.data / "faces" / "lfpw-test"
         if benchmark.is_dir():
-            rows, faces = landmarks(reconstructor, benchmark)
+            rows, faces = photograph_figures(reconstructor, tqdm(list(annotated_photographs(benchmark))))
             reconstructor.mirror = False
-            plain, _ = landmarks(reconstructor, benchmark)
+            plain, _ = photograph_figures(reconstructor, tqdm(list(annotated_photographs(benchmark))))
             reconstructor.mirror = True
             figures["Landmarks from detected boxes"] = {
                 f"{benchmark.name}, each face and its mirror image": rows,

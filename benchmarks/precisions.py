@@ -25,6 +25,7 @@ import numpy as np
 from facerecon_export.crops import FaceCrops, load_crops
 from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.verify import GATES, compare, run_onnx, run_torch
+from facerecon_rt.annotated import landmark_figures
 from facerecon_rt.contract import SET_OUTPUTS
 from facerecon_rt.detect import open_detector
 from facerecon_rt.networks import Ensemble
@@ -32,7 +33,6 @@ from facerecon_rt.reconstruct import average_shapes
 from facerecon_rt.session import FaceSession, open_ort_session
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.detector_measure import annotated, measure_found
-from facerecon_training.evaluate import landmark_figures
 
 RESULTS = Path(__file__).with_name("results")
 BLOCKS, BLOCK = 40, 25

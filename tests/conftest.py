@@ -27,6 +27,14 @@ class MakeTinyModel(Protocol):
 
 
 @pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data; skips the test without it."""
+    if "FACERECON_DATA" not in os.environ:
+        pytest.skip("set FACERECON_DATA to the folder of training/README.md for the tests on real data")
+    return Path(os.environ["FACERECON_DATA"])
+
+
+@pytest.fixture(scope="session")
 def make_tiny_model() -> MakeTinyModel:
     """`make_tiny_model(path, precision="fp16")`: `tiny_model` with other values in its contract; the graph stays."""
     return _make_tiny_model

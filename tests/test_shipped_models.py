@@ -65,7 +65,7 @@ def test_the_sample_clip_is_reconstructed_as_it_was_rendered() -> None:
 
 
 def test_annotated_faces_are_found_and_their_landmarks_are_near(tmp_path: Path) -> None:
-    from facerecon_training.photographs import annotated_photographs
+    from facerecon_rt.annotated import annotated_photographs
 
     folder = data_folder("faces/lfpw-test")
     records = tmp_path / "records.jsonl"

@@ -11,9 +11,10 @@ from typing import Protocol, TypeVar
 import cv2
 import numpy as np
 from facerecon_rt.align import align, square_from_camera
+from facerecon_rt.annotated import IMAGE_SUFFIXES, read_pts
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.types import Floats, Image
-from facerecon_training.photographs import IMAGE_SUFFIXES, camera_from_landmarks, read_pts
+from facerecon_training.photographs import camera_from_landmarks
 from numpy.typing import NDArray
 from tqdm import tqdm
 

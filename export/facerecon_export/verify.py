@@ -8,11 +8,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+from facerecon_rt.annotated import landmark_figures
 from facerecon_rt.contract import OUTPUTS
 from facerecon_rt.pose import rotation_angle_deg, split_camera
 from facerecon_rt.session import FaceSession, RawFaces
 from facerecon_rt.types import Floats
-from facerecon_training.evaluate import landmark_figures
 from facerecon_training.model import FaceModel
 from numpy.typing import ArrayLike, NDArray
 

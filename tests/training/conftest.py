@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,14 +35,6 @@ def one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(cv2_threads)
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    """The folder of real data; skips the test without it."""
-    if "FACERECON_DATA" not in os.environ:
-        pytest.skip("set FACERECON_DATA to the folder of training/README.md for the tests on real data")
-    return Path(os.environ["FACERECON_DATA"])
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,9 @@ from facerecon_rt.types import Floats, Image
 from facerecon_training.photographs import (
     CANVAS_MARGIN,
     CANVAS_SIZE,
-    INNER_49,
-    annotated_photographs,
     camera_from_landmarks,
     canvas_from_photograph,
     pack_photographs,
-    read_pts,
 )
 from facerecon_training.render import camera_for_crop
 
@@ -49,48 +46,6 @@ def brightest(image: Image, near: Floats, reach: int = 6) -> Floats:
     window = np.clip(window - 45, 0, None)
     y, x = np.mgrid[y0 : y0 + 2 * reach + 1, x0 : x0 + 2 * reach + 1]
     return np.array([(x * window).sum(), (y * window).sum()], np.float32) / np.float32(window.sum())
-
-
-def test_68_points_count_from_zero(tmp_path: Path) -> None:
-    points = np.arange(136, dtype=np.float32).reshape(68, 2)
-    np.testing.assert_allclose(read_pts(write_pts(tmp_path / "a.pts", points)), points, atol=1e-4)
-
-
-def test_49_points_leave_jaw_and_inner_mouth_corners_unknown(tmp_path: Path) -> None:
-    points = np.arange(98, dtype=np.float32).reshape(49, 2)
-    landmarks = read_pts(write_pts(tmp_path / "a.pts", points))
-    unknown = np.flatnonzero(np.isnan(landmarks).all(1))
-    assert unknown.tolist() == [*range(17), 60, 64]
-    np.testing.assert_allclose(landmarks[list(INNER_49)], points, atol=1e-4)
-
-
-@pytest.mark.parametrize("content", [b"", b"68 points", b"{ 1 2 3 }", b"{ one two }", b"\xff\xfe{ 1 2 }"])
-def test_a_file_that_is_no_pts_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "bad.pts"
-    path.write_bytes(content)
-    with pytest.raises(SourceError, match=r"bad\.pts is not an iBUG \.pts file"):
-        read_pts(path)
-
-
-def test_another_number_of_points_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"five\.pts has 5 points; 68, or 49 without the jaw"):
-        read_pts(write_pts(tmp_path / "five.pts", np.zeros((5, 2), np.float32)))
-
-
-def test_photographs_come_in_name_order_and_only_with_points(tmp_path: Path) -> None:
-    for name in ("b.png", "a.jpg", "without.jpg"):
-        (tmp_path / name).touch()
-    for name in ("b.pts", "a.pts", "alone.pts"):
-        write_pts(tmp_path / name, np.zeros((68, 2), np.float32))
-    assert [found.path.name for found in annotated_photographs(tmp_path)] == ["a.jpg", "b.png"]
-
-
-def test_a_folder_without_annotated_photographs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"nowhere is not a folder of photographs"):
-        next(annotated_photographs(tmp_path / "nowhere"))
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(SourceError, match=r"holds no photograph with a \.pts file of the same name"):
-        next(annotated_photographs(tmp_path))
 
 
 def test_the_camera_of_landmarks_needs_no_jaw() -> None:
@@ -149,9 +104,3 @@ def test_a_photograph_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     write_pts(tmp_path / "broken.pts", photograph(100)[1])
     with pytest.raises(SourceError, match=r"broken\.jpg is not a readable image"):
         pack_photographs(tmp_path, tmp_path / "packed")
-
-
-def test_the_real_folders_are_read(data_folder: Path) -> None:
-    for name, points in (("helen-train", 68), ("aaf-train", 49)):
-        first = next(annotated_photographs(data_folder / "faces" / name))
-        assert np.isfinite(first.landmarks[:, 0]).sum() == points

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from facerecon_rt import align
+from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.detect import YunetDetector
 from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Detection, Floats, Image
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .head_pose import pointing_photographs
-from .photographs import annotated_photographs, camera_from_landmarks
+from .photographs import camera_from_landmarks
 
 CACHE_VERSION = 1
 ANNOTATED = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")

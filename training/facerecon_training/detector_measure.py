@@ -9,13 +9,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.detect import Detector, YunetDetector, open_detector
 from facerecon_rt.errors import SourceError
 from facerecon_rt.types import Detection, Floats, Image
 
 from .detector_data import YUNET, DetectorCache, box_from_landmarks, label_from_box, read_image
 from .head_pose import pointing_photographs
-from .photographs import annotated_photographs
 
 HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
 """A face counts as found when a box's centre is within so many sides of its own, and the sides within this factor."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from facerecon_rt.align import Square, align, compose, square_from_box, square_from_camera
+from facerecon_rt.annotated import INNER_51, Annotated, annotated_photographs, landmark_figures
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector
 from facerecon_rt.pose import euler_from_camera, rigid_align, rmse_mm, rotation_angle_deg, split_camera
@@ -24,12 +25,11 @@ from .eyes import BLINK, hand_labelled
 from .head_pose import pointing_photographs, pose_figures
 from .model import FaceOutput
 from .objective import Teacher
-from .photographs import Annotated, annotated_photographs, camera_from_landmarks
+from .photographs import camera_from_landmarks
 from .prepare import read_face
 
 WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucker")
 """Blendshapes whose correlation with the truth is shown, from easy to hard."""
-INNER_51 = list(range(17, 68))
 
 
 @torch.no_grad()
@@ -44,27 +44,6 @@ def predict(model: nn.Module, crops: list[Image], batch: int = 64) -> FaceOutput
         parts.append(model(images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)))
     model.train(training)
     return FaceOutput(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
-
-
-def landmark_figures(predicted: Floats, true: Floats) -> dict[str, float]:
-    """(P, 68, 2) pixels twice, NaN where not annotated -> mean NME in percent of what is annotated; of all 68 where
-    all are.
-
-    Inter-ocular: over the distance of the outer eye corners; bbox: over the root of the area of the true points' box
-    (300-W, Sagonas et al. 2013; Bulat and Tzimiropoulos 2017).
-    """
-    error = np.linalg.norm(predicted - true, axis=2)
-    ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=1)
-    box = np.sqrt(np.prod(np.nanmax(true, 1) - np.nanmin(true, 1), axis=1))
-    inner = np.nanmean(error[:, INNER_51], axis=1) / ocular
-    figures = {
-        "nme_inner51": float(100 * np.mean(inner)),
-        "failures_inner51_over_10": float(100 * np.mean(inner > 0.1)),
-    }
-    if np.isfinite(true).all():
-        figures["nme_68"] = float(100 * np.mean(error.mean(1) / ocular))
-        figures["nme_68_bbox"] = float(100 * np.mean(error.mean(1) / box))
-    return figures
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from facerecon_rt.align import Square, frame_from_crop, square_from_camera
+from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import SourceError
 from facerecon_rt.pose import fit_camera
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm
 
-INNER_49: tuple[int, ...] = tuple(i for i in range(17, 68) if i not in (60, 64))
-"""iBUG indices of a 49-point file: no jaw, no inner mouth corners."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 CANVAS_SIZE = 192
 CANVAS_MARGIN = 1.4
 """Side of a canvas over the side of a crop: room for shifts, turns and zooms."""
 HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
 """What is added to a (2, 3) affine map so that its pixels are counted from the picture's corner."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Annotated:
-    """One photograph and its landmarks."""
-
-    path: Path
-    landmarks: Floats
-    """(68, 2) iBUG order, frame pixels, origin at the centre of the top-left pixel; NaN where not annotated."""
-
-
-def read_pts(path: Path) -> Floats:
-    """An iBUG .pts file of 68 or 49 points (1-based pixels) -> (68, 2) landmarks, NaN where there is none.
-
-    Raises SourceError naming the file when it is not one.
-    """
-    try:
-        text = path.read_text()
-        values = np.array(text[text.index("{") + 1 : text.index("}")].split(), np.float32).reshape(-1, 2) - 1.0
-    except ValueError as error:
-        raise SourceError(f"{path} is not an iBUG .pts file: {error}") from error
-    if len(values) == 68:
-        return values
-    if len(values) != len(INNER_49):
-        raise SourceError(f"{path} has {len(values)} points; 68, or 49 without the jaw, are understood")
-    landmarks = np.full((68, 2), np.nan, np.float32)
-    landmarks[list(INNER_49)] = values
-    return landmarks
-
-
-def annotated_photographs(folder: Path) -> Iterator[Annotated]:
-    """Every `x.jpg|png` with an `x.pts` beside it, in name order. Raises SourceError when there is none."""
-    if not folder.is_dir():
-        raise SourceError(f"{folder} is not a folder of photographs with .pts files")
-    found = False
-    for points in sorted(folder.glob("*.pts")):
-        image = next((points.with_suffix(s) for s in IMAGE_SUFFIXES if points.with_suffix(s).is_file()), None)
-        if image is not None:
-            found = True
-            yield Annotated(image, read_pts(points))
-    if not found:
-        raise SourceError(f"{folder} holds no photograph with a .pts file of the same name")
 
 
 def camera_from_landmarks(landmarks: Floats) -> Floats:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import facerecon_rt
 import numpy as np
+from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
@@ -33,7 +34,7 @@ from .people import (
     random_identity,
     read_panoramas,
 )
-from .photographs import annotated_photographs, canvas_from_photograph, pack_photographs
+from .photographs import canvas_from_photograph, pack_photographs
 from .photometric import fit_skin
 from .remesh import build_template, save_template
 from .render import HeadGeometry, camera_for_crop

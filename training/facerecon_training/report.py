@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from facerecon_rt.align import align, square_from_box
+from facerecon_rt.annotated import annotated_photographs, landmark_figures
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
@@ -30,7 +31,6 @@ from .evaluate import (
     evaluate_blinks,
     evaluate_landmarks,
     evaluate_pose,
-    landmark_figures,
     look_at,
     look_at_people,
     look_twice,
@@ -42,7 +42,7 @@ from .evaluate import (
 from .head_pose import pointing_photographs
 from .losses import error_of_confidence
 from .model import FaceModel
-from .photographs import annotated_photographs, canvas_from_photograph
+from .photographs import canvas_from_photograph
 from .plots import draw_error_curves, draw_reliability, draw_yaw_bins, mesh_sheet, worst_sheet
 
 Rows = dict[str, dict[str, float]]

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
@@ -33,7 +34,6 @@ from .habits import with_habits
 from .model import FaceModel
 from .morphable import MorphableFace
 from .objective import Teacher, Terms, face_loss, is_taught
-from .photographs import annotated_photographs
 from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
 

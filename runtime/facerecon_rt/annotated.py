@@ -1,0 +1,108 @@
+"""Photographs with iBUG landmarks -> how far a model's landmarks are from them, as 300-W counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import SourceError
+from .reconstruct import Reconstructor
+from .sources import read_image
+from .types import Face, Floats
+
+INNER_49: tuple[int, ...] = tuple(i for i in range(17, 68) if i not in (60, 64))
+"""iBUG indices of a 49-point file: no jaw, no inner mouth corners."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+INNER_51 = list(range(17, 68))
+NEAR = 0.6
+"""A face whose middle is further than this share of its size from the annotated one is another face."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotated:
+    """One photograph and its landmarks."""
+
+    path: Path
+    landmarks: Floats
+    """(68, 2) iBUG order, frame pixels, origin at the centre of the top-left pixel; NaN where not annotated."""
+
+
+def read_pts(path: Path) -> Floats:
+    """An iBUG .pts file of 68 or 49 points (1-based pixels) -> (68, 2) landmarks, NaN where there is none.
+
+    Raises SourceError naming the file when it is not one.
+    """
+    try:
+        text = path.read_text()
+        values = np.array(text[text.index("{") + 1 : text.index("}")].split(), np.float32).reshape(-1, 2) - 1.0
+    except ValueError as error:
+        raise SourceError(f"{path} is not an iBUG .pts file: {error}") from error
+    if len(values) == 68:
+        return values
+    if len(values) != len(INNER_49):
+        raise SourceError(f"{path} has {len(values)} points; 68, or 49 without the jaw, are understood")
+    landmarks = np.full((68, 2), np.nan, np.float32)
+    landmarks[list(INNER_49)] = values
+    return landmarks
+
+
+def annotated_photographs(folder: Path) -> Iterator[Annotated]:
+    """Every `x.jpg|png` with an `x.pts` beside it, in name order. Raises SourceError when there is none."""
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder of photographs with .pts files")
+    found = False
+    for points in sorted(folder.glob("*.pts")):
+        image = next((points.with_suffix(s) for s in IMAGE_SUFFIXES if points.with_suffix(s).is_file()), None)
+        if image is not None:
+            found = True
+            yield Annotated(image, read_pts(points))
+    if not found:
+        raise SourceError(f"{folder} holds no photograph with a .pts file of the same name")
+
+
+def landmark_figures(predicted: Floats, true: Floats) -> dict[str, float]:
+    """(P, 68, 2) pixels twice, NaN where not annotated -> mean NME in percent of what is annotated; of all 68 where
+    all are.
+
+    Inter-ocular: over the distance of the outer eye corners; bbox: over the root of the area of the true points' box
+    (300-W, Sagonas et al. 2013; Bulat and Tzimiropoulos 2017).
+    """
+    error = np.linalg.norm(predicted - true, axis=2)
+    ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=1)
+    box = np.sqrt(np.prod(np.nanmax(true, 1) - np.nanmin(true, 1), axis=1))
+    inner = np.nanmean(error[:, INNER_51], axis=1) / ocular
+    figures = {
+        "nme_inner51": float(100 * np.mean(inner)),
+        "failures_inner51_over_10": float(100 * np.mean(inner > 0.1)),
+    }
+    if np.isfinite(true).all():
+        figures["nme_68"] = float(100 * np.mean(error.mean(1) / ocular))
+        figures["nme_68_bbox"] = float(100 * np.mean(error.mean(1) / box))
+    return figures
+
+
+def photograph_figures(
+    reconstructor: Reconstructor, photographs: Iterable[Annotated]
+) -> tuple[dict[str, float], list[Face]]:
+    """Annotated photographs -> `landmark_figures` of the faces found nearest to the annotated ones, with the number of
+    photographs and the percentage found, and those faces. Boxes are the detector's. Raises SourceError where no
+    annotated face was found at all."""
+    predicted, truth, faces, count = [], [], [], 0
+    for photograph in photographs:
+        count += 1
+        true = photograph.landmarks
+        centre, size = np.nanmean(true[17:], 0), np.nanmax(np.ptp(true[17:], axis=0))
+        found = reconstructor.faces(read_image(photograph.path))
+        distances = [float(np.linalg.norm(face.landmarks[17:, :2].mean(0) - centre)) for face in found]
+        if distances and min(distances) < NEAR * size:
+            face = found[int(np.argmin(distances))]
+            faces.append(face)
+            predicted.append(face.landmarks[:, :2])
+            truth.append(true)
+    if not faces:
+        raise SourceError(f"none of the {count} annotated faces was found; are these photographs of faces?")
+    figures = landmark_figures(np.stack(predicted), np.stack(truth))
+    return {"photographs": count, "found_percent": 100 * len(faces) / count, **figures}, faces
