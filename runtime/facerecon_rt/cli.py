@@ -35,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stderr is None:
         # Closed by whoever started us: what there is to say, nobody reads.
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
-    options = build_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in COMMANDS:
+        return _command(given[0], given[1:])
+    options = build_parser().parse_args(given)
     _log_to_stderr(quiet=options.quiet)
     # So do systemd and Docker stop a program: what is open is finished as on Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -59,6 +62,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _bench(arguments: Sequence[str]) -> int:
+    from .bench.cli import main as bench
+
+    return bench(arguments)
+
+
+COMMANDS = {"bench": _bench}
+
+
+def _command(name: str, arguments: Sequence[str]) -> int:
+    """One of the other commands, whose errors read like ours."""
+    _log_to_stderr(quiet=False)
+    try:
+        return COMMANDS[name](arguments)
+    except FaceReconError as error:
+        print(f"facerecon-rt {name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
@@ -72,6 +99,9 @@ examples:
   facerecon-rt --model models/face.onnx --input video.mp4 --output - | jq .faces[0].pose.euler_deg
   facerecon-rt --model models/face.onnx --set --input photos-of-anna/ --output anna.obj
   facerecon-rt --model a.onnx --model b.onnx --input photo.jpg          (an ensemble)
+
+other commands, each with --help:
+  facerecon-rt bench --model models/face.onnx --input video.mp4      (a latency report)
 
 exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 source missing, unreadable or lost,
 130 interrupted, by Ctrl-C or SIGTERM (files written so far are valid)""",

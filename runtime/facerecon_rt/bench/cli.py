@@ -1,0 +1,191 @@
+"""`facerecon-rt bench` and `facerecon-rt bench compare`, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..contract import PRECISIONS
+from .compare import compare
+from .figures import LEAST_FOR_P99
+from .measure import SCENARIOS, BenchOptions, measure
+from .report import make_folder, read_report, write_report
+
+EPILOG = f"""\
+examples:
+  facerecon-rt bench --model models/face.onnx --input video.mp4
+  facerecon-rt bench --model models/face.onnx --precision int8 --input video.mp4 --budget-ms 33 --report out/
+  facerecon-rt bench --model models/face.onnx --input cam0 --scenario camera --budget-ms 100
+  facerecon-rt bench --model models/face.onnx --input video.mp4 --scenario offline --batch 1 8 32
+  facerecon-rt bench compare before/ after/
+
+scenarios, by MLPerf's names:
+  single-stream  the next frame when the last is done; a budget is held against p90
+  multi-stream   one frame of each of --streams per query; against p99
+  camera         frames at the camera's rate (a file: at its own, or --fps), only the newest looked at; the age of
+                 results, captured to reconstructed; against p99
+  offline        crops by the batch through the network alone
+
+Frames of a file are decoded before the run, so that a disk is not what is measured. A p99 takes {LEAST_FOR_P99} samples
+and is left out of a shorter run. Beside the latency stand how far the file's answers are from the float32 file's
+on the CPU, and with --photographs its landmark error.
+
+exit codes: 0 done, and within the budget if there is one; 1 over the budget; 2 to 5 as of facerecon-rt; 130 Ctrl-C (the
+report holds what was measured)
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What stands after `bench` -> the exit code. Raises FaceReconError."""
+    if arguments and arguments[0] == "compare":
+        return _compare(_compare_parser().parse_args(arguments[1:]))
+    options = bench_parser().parse_args(arguments)
+    wanted = BenchOptions(
+        models=tuple(options.model),
+        input=options.input,
+        scenario=options.scenario,
+        provider=options.provider,
+        precision=options.precision,
+        threads=options.threads,
+        detector=options.detector,
+        detect_every=options.det_every,
+        count=options.count,
+        warm_up=options.warm_up,
+        streams=options.streams,
+        batches=tuple(options.batch),
+        fps=options.fps,
+        budget_ms=options.budget_ms,
+        photographs=options.photographs,
+        command=shlex.join(["facerecon-rt", "bench", *arguments]),
+    )
+    wanted.check()
+    make_folder(options.report)
+    progress = Progress(quiet=options.quiet)
+    try:
+        report = measure(wanted, progress.show)
+    finally:
+        progress.finish()
+    files = write_report(report, options.report)
+    if not options.quiet:
+        latency = report["latency_ms"]
+        print(
+            ", ".join(f"{name} {latency[name]:.2f} ms" for name in ("p50", "p90", "p99") if latency[name] is not None)
+        )
+        for warning in report["warnings"]:
+            print(f"warning: {warning}")
+        print(f"wrote {files[0].parent}/: {', '.join(path.name for path in files)}", flush=True)
+    if any("interrupted" in warning for warning in report["warnings"]):
+        return 130
+    verdict = report["verdict"]
+    if verdict is None:
+        return 0
+    word = "within" if verdict["passed"] else "OVER"
+    print(f"{word} the budget: {verdict['figure']} {verdict['value_ms']:.2f} ms of {verdict['budget_ms']:g} ms")
+    return 0 if verdict["passed"] else 1
+
+
+def _compare(options: argparse.Namespace) -> int:
+    found = compare(read_report(options.before), read_report(options.after), options.tolerance)
+    print(f"{'':24}{'before':>10}{'after':>10}{'ratio':>8}")
+    for name, before, after, ratio in found.rows:
+        print(f"{name:24}{before:10.3f}{after:10.3f}{ratio:8.2f}")
+    for note in found.notes:
+        print(f"differs: {note}")
+    print(f"{found.verdict} (tolerance {100 * options.tolerance:g} %)", flush=True)
+    return 1 if found.verdict == "slower" else 0
+
+
+class Progress:
+    """One line on a terminal that says how far the run is. Written between queries, at most five times a second."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._live = not quiet and sys.stderr.isatty()
+        self._shown = 0.0
+
+    def show(self, done: int, of: int) -> None:
+        """Called after each query."""
+        now = time.monotonic()
+        if self._live and now - self._shown > 0.2:
+            self._shown = now
+            print(f"\r\x1b[2K{done} of {of}", end="", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        """Take the line away."""
+        if self._live:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+
+
+def bench_parser() -> argparse.ArgumentParser:
+    """The options of `bench`."""
+    parser = argparse.ArgumentParser(
+        prog="facerecon-rt bench",
+        description="How long a face takes here: a report with percentiles, stages, accuracy, machine and verdict.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", action="append", required=True, metavar="FILE", help="several make an ensemble")
+    parser.add_argument("--input", required=True, metavar="X", help="a video, photographs of one size, or a camera")
+    parser.add_argument("--report", type=Path, default=Path("bench-report"), metavar="FOLDER", help="[%(default)s/]")
+    parser.add_argument("--scenario", choices=SCENARIOS, default="single-stream", help="[%(default)s]")
+    parser.add_argument(
+        "--budget-ms", type=_positive_number, metavar="MS", help="what a query may take; judges the run"
+    )
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="x.jpg with x.pts: landmark error as well")
+    run = parser.add_argument_group("the run")
+    run.add_argument("--count", type=_positive, default=LEAST_FOR_P99, metavar="N", help="queries [%(default)s]")
+    run.add_argument("--warm-up", type=_whole, default=50, metavar="N", help="queries before, apart [%(default)s]")
+    run.add_argument("--streams", type=_positive, default=4, metavar="N", help="of multi-stream [%(default)s]")
+    run.add_argument(
+        "--batch", type=_positive, nargs="+", default=[1, 2, 4, 8], metavar="N", help="of offline [1 2 4 8]"
+    )
+    run.add_argument("--fps", type=_positive_number, metavar="F", help="of a file shown as a camera [its own]")
+    what = parser.add_argument_group("what runs")
+    what.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]")
+    what.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
+    what.add_argument("--threads", type=_positive, default=1, metavar="N", help="of the network on the CPU [1]")
+    what.add_argument("--detector", metavar="FILE", help="[face_detector.onnx beside the model]")
+    what.add_argument(
+        "--det-every", type=_positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
+    )
+    parser.add_argument("--quiet", action="store_true", help="errors and the verdict only")
+    return parser
+
+
+def _compare_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="facerecon-rt bench compare",
+        description="Two reports of one scenario: ratios, what else differs, and a verdict by p50 and p90. Exit code 1 "
+        "where the second is slower.",
+    )
+    parser.add_argument("before", type=Path, help="report.json, or its folder")
+    parser.add_argument("after", type=Path)
+    parser.add_argument(
+        "--tolerance", type=_positive_number, default=0.1, metavar="SHARE", help="differences that do not count [0.1]"
+    )
+    return parser
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number

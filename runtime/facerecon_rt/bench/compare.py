@@ -1,0 +1,70 @@
+"""Two reports -> which is faster, by how much, and whether they may be compared at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from .report import Report
+
+COMPARED = ("mean", "p50", "p90", "p95", "p99", "max")
+DECIDE = ("p50", "p90")
+"""Figures that decide: of two runs of the same thing, tails differ by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `compare` found."""
+
+    rows: list[tuple[str, float, float, float]]
+    """(figure, before, after, after / before)."""
+    notes: list[str]
+    """What else differs between the two."""
+    verdict: str
+    """"slower", "faster" or "alike"."""
+
+
+def compare(before: Report, after: Report, tolerance: float = 0.1) -> Comparison:
+    """Two reports of one scenario. Slower: p50 or p90 rose by more than `tolerance`, a share; faster: both fell by
+    more. Raises UsageError where the scenarios differ."""
+    if before["scenario"] != after["scenario"]:
+        raise UsageError(
+            f"one report is of {before['scenario']}, the other of {after['scenario']}; compare like with like"
+        )
+    rows = []
+    for name in COMPARED:
+        first, second = before["latency_ms"][name], after["latency_ms"][name]
+        if first is not None and second is not None:
+            rows.append((name, first, second, second / max(first, 1e-9)))
+    for name in ("cpu_ms", "faces"):
+        first, second = before["per_query"][name], after["per_query"][name]
+        rows.append((name.replace("_", " ") + " per query", first, second, second / max(first, 1e-9)))
+    ratios = [ratio for name, _, _, ratio in rows if name in DECIDE]
+    verdict = "alike"
+    if max(ratios) > 1 + tolerance:
+        verdict = "slower"
+    elif max(ratios) < 1 - tolerance:
+        verdict = "faster"
+    return Comparison(rows, _notes(before, after), verdict)
+
+
+def _notes(before: Report, after: Report) -> list[str]:
+    notes = []
+    for part in ("model", "input"):
+        for name in sorted(before[part].keys() | after[part].keys()):
+            first, second = before[part].get(name), after[part].get(name)
+            if first != second:
+                notes.append(f"{part} {name}: {_short(first)} -> {_short(second)}")
+    first, second = before["environment"]["machine"], after["environment"]["machine"]
+    for name in sorted(first.keys() | second.keys()):
+        if first.get(name) != second.get(name):
+            notes.append(f"machine {name}: {first.get(name, 'none')} -> {second.get(name, 'none')}")
+    notes += [f"before: {warning}" for warning in before["warnings"]]
+    notes += [f"after: {warning}" for warning in after["warnings"]]
+    return notes
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(f"{one['name']} ({one['sha256'][:12]})" for one in value)
+    return str(value)

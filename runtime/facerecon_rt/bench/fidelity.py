@@ -1,0 +1,64 @@
+"""A file at another precision or on another provider -> how far its answers are from the float32 file's on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..align import align, square_from_camera
+from ..errors import UsageError
+from ..networks import Ensemble, Network, Single
+from ..pose import rotation_angle_deg, split_camera
+from ..precision import file_of_precision
+from ..reconstruct import Reconstructor
+from ..session import FaceSession
+from ..types import Frame
+
+MOST_FRAMES = 64
+
+
+def face_crops(reconstructor: Reconstructor, frames: Sequence[Frame]) -> NDArray[np.uint8]:
+    """Frames -> (N, S, S, 3) uint8 BGR crops of the faces in up to `MOST_FRAMES` of them. Raises UsageError where
+    there is no face."""
+    size = reconstructor.contract.input_size
+    step = -(-len(frames) // MOST_FRAMES)
+    crops = [
+        align(frame.image, square_from_camera(face.frame_from_head), size).image
+        for frame in frames[::step]
+        for face in reconstructor.faces(frame.image)
+    ]
+    if not crops:
+        raise UsageError("no face was found in --input; a latency without faces says nothing")
+    return np.stack(crops)
+
+
+def difference(
+    network: Network, models: Sequence[str | Path], crops: NDArray[np.uint8]
+) -> tuple[dict[str, float] | None, str]:
+    """How far `network` is on these crops from the float32 files beside `models`, on the CPU: mean distances of
+    vertices in mm and of landmarks in crop pixels, mean angle in degrees. Or None, and why there is none."""
+    try:
+        references = [file_of_precision(model, "fp32", "cpu") for model in models]
+    except UsageError:
+        return None, "no float32 file of the same weights lies beside the model"
+    if network.provider == "cpu" and network.contract.precision == "fp32":
+        return None, "this is the float32 file on the CPU, which others are held against"
+    with ExitStack() as opened:
+        sessions = [opened.enter_context(FaceSession(path, provider="cpu")) for path in references]
+        reference: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+        expected, answered = reference.run(crops), network.run(crops)
+    angles = [
+        rotation_angle_deg(split_camera(a)[1], split_camera(b)[1])
+        for a, b in zip(expected.crop_from_head, answered.crop_from_head, strict=True)
+    ]
+    figures = {
+        "crops": float(len(crops)),
+        "vertices_mm": float(np.linalg.norm(expected.vertices - answered.vertices, axis=2).mean()),
+        "rotation_deg": float(np.mean(angles)),
+        "landmarks_px": float(np.linalg.norm((expected.landmarks - answered.landmarks)[..., :2], axis=2).mean()),
+    }
+    return figures, f"against {', '.join(path.name for path in references)} on the CPU"

@@ -1,0 +1,245 @@
+"""Options -> a report: opens what is to be measured, runs the scenario, and gathers what belongs beside the figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..annotated import annotated_photographs, photograph_figures
+from ..camera import is_live, public_name
+from ..environment import machine, sensors, usable_cores
+from ..errors import SourceError, UsageError
+from ..networks import Ensemble, Single
+from ..reconstruct import Reconstructor
+from ..session import FaceSession, Provider
+from ..sources import Source, open_source
+from ..types import Frame
+from .fidelity import difference, face_crops
+from .figures import LEAST_FOR_P99, doubts, stage_summary, summary
+from .report import JUDGED_BY, SCHEMA, Report, verdict_of
+from .scenarios import Samples, Show, camera, offline, paced, streamed
+
+Scenario = Literal["single-stream", "multi-stream", "offline", "camera"]
+SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "camera")
+MOST_BYTES = 512 * 2**20
+"""Of frames held in memory: a longer video is measured by its beginning."""
+USUAL_FPS = 30.0
+SOME_LIVE_FRAMES = 8
+"""Of a camera, looked at before the run: is there a face, and how far is the file from the float32 one."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure, and how."""
+
+    models: tuple[str, ...]
+    input: str
+    scenario: Scenario = "single-stream"
+    provider: Provider = "auto"
+    precision: str | None = None
+    threads: int = 1
+    detector: str | None = None
+    detect_every: int = 10
+    count: int = LEAST_FOR_P99
+    """Queries to measure; batches, for `offline`."""
+    warm_up: int = 50
+    streams: int = 4
+    batches: tuple[int, ...] = (1, 2, 4, 8)
+    fps: float | None = None
+    """Of the paced file in `camera`; None takes the file's own, or 30."""
+    budget_ms: float | None = None
+    photographs: Path | None = None
+    """Folder of annotated photographs, to say how exact the same files are."""
+    command: str = ""
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be measured."""
+        if self.budget_ms is not None and self.scenario not in JUDGED_BY:
+            raise UsageError(f"--budget-ms judges {', '.join(JUDGED_BY)}; {self.scenario} has no deadline")
+        if self.budget_ms is not None and JUDGED_BY[self.scenario] == "p99" and self.count < LEAST_FOR_P99:
+            raise UsageError(
+                f"--budget-ms holds {self.scenario} to its p99, which takes --count {LEAST_FOR_P99} or more"
+            )
+        if is_live(self.input) and self.scenario != "camera":
+            raise UsageError(f"{public_name(self.input)} gives frames when it likes; measure it with --scenario camera")
+
+
+def measure(options: BenchOptions, show: Show) -> Report:
+    """Run it. Raises UsageError, SourceError, ModelRefused, ProviderMissing; Ctrl-C during the run ends it early."""
+    options.check()
+    live = is_live(options.input)
+    before = sensors()
+    frames = [] if live else frames_in_memory(options.input)
+    started = time.perf_counter()
+    with Reconstructor(
+        list(options.models),
+        detector=options.detector,
+        provider=options.provider,
+        precision=options.precision,
+        threads=options.threads,
+    ) as reconstructor:
+        load_ms = 1000 * (time.perf_counter() - started)
+        seen = some_of(options.input, SOME_LIVE_FRAMES) if live else frames
+        crops = face_crops(reconstructor, seen)
+        runs = run_scenario(options, reconstructor, frames, crops, show)
+        after = sensors()
+        first = runs[0][1]
+        if not first.milliseconds:
+            raise UsageError("ended before anything was measured")
+        latency = summary(first.milliseconds)
+        return {
+            "schema": SCHEMA,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": options.command,
+            "scenario": options.scenario,
+            "model": _model(reconstructor, options),
+            "input": {
+                "name": public_name(options.input),
+                "size": list(seen[0].size),
+                "frames": len(frames) or None,
+                "streams": options.streams if options.scenario == "multi-stream" else 1,
+                "fps": None if live or options.scenario != "camera" else _fps(options, frames),
+            },
+            "warm_up": _warm_up(load_ms, first.warm_up_ms),
+            "latency_ms": latency,
+            "stages_ms": stage_summary(first.stages_ms),
+            "per_query": _per_query(options.scenario, first),
+            "batches": [_batch(batch, of) for batch, of in runs] if options.scenario == "offline" else [],
+            "accuracy": _accuracy(options, reconstructor, crops),
+            "environment": {"machine": machine(), "before": before, "after": after},
+            "warnings": [
+                *(["interrupted: fewer samples than asked for"] if any(of.interrupted for _, of in runs) else []),
+                *doubts(first.milliseconds, float((before.get("load average") or "0").split()[0]), usable_cores()),
+            ],
+            "verdict": verdict_of(options.scenario, latency, options.budget_ms),
+            "samples_ms": [round(value, 4) for value in first.milliseconds],
+        }
+
+
+def run_scenario(
+    options: BenchOptions,
+    reconstructor: Reconstructor,
+    frames: Sequence[Frame],
+    crops: NDArray[np.uint8],
+    show: Show,
+) -> list[tuple[int, Samples]]:
+    """The scenario's samples; `offline` has some for each batch size, the others once, as of batches of one."""
+    count, warm_up, every = options.count, options.warm_up, options.detect_every
+    if options.scenario == "offline":
+        runs: list[tuple[int, Samples]] = []
+        for batch in options.batches:
+            samples = offline(reconstructor.network, crops, batch, count, warm_up, show)
+            if samples.milliseconds or not runs:
+                runs.append((batch, samples))
+            if samples.interrupted:
+                break
+        return runs
+    if options.scenario == "camera" and is_live(options.input):
+        live: Source
+        with open_source(options.input) as live:
+            return [(1, camera(reconstructor, live, count, warm_up, every, show))]
+    if options.scenario == "camera":
+        return [(1, camera(reconstructor, paced(frames, _fps(options, frames)), count, warm_up, every, show))]
+    streams = options.streams if options.scenario == "multi-stream" else 1
+    return [(1, streamed(reconstructor, frames, streams, count, warm_up, every, show))]
+
+
+def frames_in_memory(uri: str) -> list[Frame]:
+    """The frames of a file, up to `MOST_BYTES`, shown as those of a video. Raises SourceError as sources do."""
+    frames, held = [], 0
+    with open_source(uri) as source:
+        for frame in source:
+            frames.append(frame)
+            held += frame.image.nbytes
+            if held > MOST_BYTES:
+                break
+    if len({frame.size for frame in frames}) > 1:
+        raise SourceError(f"{public_name(uri)}: pictures of several sizes; a latency is that of one size")
+    return [
+        Frame(frame.image, frame.source, index, frame.time_s, still=False, fps=frame.fps)
+        for index, frame in enumerate(frames)
+    ]
+
+
+def some_of(uri: str, count: int) -> list[Frame]:
+    """A few frames of a live source."""
+    frames: list[Frame] = []
+    with open_source(uri) as source:
+        for frame in source:
+            frames.append(frame)
+            if len(frames) == count:
+                break
+    return frames
+
+
+def _fps(options: BenchOptions, frames: Sequence[Frame]) -> float:
+    return options.fps or frames[0].fps or USUAL_FPS
+
+
+def _warm_up(load_ms: float, milliseconds: Sequence[float]) -> dict[str, float]:
+    found = {"load_ms": load_ms, "queries": float(len(milliseconds))}
+    if milliseconds:
+        found["first_ms"] = milliseconds[0]
+    if milliseconds[1:]:
+        found["rest_p50_ms"] = float(np.median(milliseconds[1:]))
+    return found
+
+
+def _per_query(scenario: Scenario, samples: Samples) -> dict[str, float]:
+    queries = len(samples.milliseconds)
+    found = {
+        "faces": samples.faces / queries,
+        "cpu_ms": 1000 * samples.cpu_s / queries,
+        "queries_per_s": queries / samples.wall_s,
+    }
+    if scenario == "camera":
+        found["dropped_percent"] = 100 * samples.dropped / (samples.dropped + queries)
+    return found
+
+
+def _batch(batch: int, samples: Samples) -> dict[str, object]:
+    latency = summary(samples.milliseconds)
+    return {"batch": batch, "latency_ms": latency, "crops_per_s": 1000 * batch / float(np.mean(samples.milliseconds))}
+
+
+def _accuracy(options: BenchOptions, reconstructor: Reconstructor, crops: NDArray[np.uint8]) -> dict[str, object]:
+    fidelity, note = difference(reconstructor.network, options.models, crops)
+    found: dict[str, object] = {"fidelity": fidelity, "fidelity_note": note, "photographs": None, "folder": None}
+    if options.photographs is not None:
+        found["photographs"], _ = photograph_figures(reconstructor, annotated_photographs(options.photographs))
+        found["folder"] = options.photographs.name
+    return found
+
+
+def _model(reconstructor: Reconstructor, options: BenchOptions) -> dict[str, object]:
+    network = reconstructor.network
+    sessions: Sequence[FaceSession] = ()
+    if isinstance(network, Single):
+        sessions = (network.session,)
+    elif isinstance(network, Ensemble):
+        sessions = network.members
+    return {
+        "files": [
+            {
+                "name": session.path.name,
+                "sha256": session.sha256,
+                "precision": session.contract.precision,
+                "backbone": session.contract.backbone,
+                "terms": session.contract.terms,
+            }
+            for session in sessions
+        ],
+        "provider": network.provider,
+        "choice": reconstructor.choice,
+        "threads": options.threads,
+        "detector": Path(options.detector).name if options.detector else "beside the model",
+        "detect_every": options.detect_every,
+        "outputs": ", ".join(reconstructor.contract.outputs),
+    }

@@ -1,0 +1,124 @@
+"""This machine -> what a measurement on it depends on: processor, memory, versions, sensors. Standard library only.
+
+Nothing here raises: what the system does not tell is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "facerecon-rt",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "opencv-contrib-python",
+    "tensorrt",
+)
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+"""Of the processor's flags, those that decide how fast float32 and int8 are."""
+NVIDIA_SMI = ("name", "driver_version", "pstate", "clocks.sm", "temperature.gpu", "power.draw", "power.limit")
+NVIDIA_IDLE = ("pstate", "clocks.sm", "temperature.gpu", "power.draw")
+
+Facts = dict[str, str]
+
+
+def machine() -> Facts:
+    """What does not change while something runs."""
+    cpuinfo = _cpuinfo()
+    flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
+    facts = {
+        "board": _read("/proc/device-tree/model").rstrip("\0"),
+        "processor": cpuinfo.get("model name", "") or platform.processor() or platform.machine(),
+        "instructions": " ".join(name for name in INSTRUCTIONS if name in flags),
+        "cores usable": str(usable_cores()),
+        "memory": _memory(),
+        "system": platform.platform(),
+        "power mode": power_mode(),
+        "JetPack": _read("/etc/nv_tegra_release").partition("\n")[0],
+        "gpu": "; ".join(", ".join(gpu.values()) for gpu in gpus(NVIDIA_SMI[:2])),
+        "Python": platform.python_version(),
+        **versions(),
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def sensors() -> Facts:
+    """What changes: load, clocks, temperatures, power."""
+    facts = {
+        "load average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "clock MHz": _cpuinfo().get("cpu MHz", ""),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+    }
+    for zone in sorted(Path("/sys/class/thermal").glob("thermal_zone*")):
+        degrees = _read(zone / "temp")
+        if degrees.lstrip("-").isdigit():
+            facts[f"{_read(zone / 'type') or zone.name}, degrees C"] = f"{int(degrees) / 1000:.1f}"
+    for index, gpu in enumerate(gpus(NVIDIA_IDLE)):
+        facts |= {f"gpu {index} {name}": value for name, value in gpu.items()}
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def versions() -> Facts:
+    """Of the packages that matter, those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def usable_cores() -> int:
+    """Those this process may run on; a container may allow less time on them still."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def power_mode() -> str:
+    """Jetson's, as `nvpmodel` says it."""
+    lines = said_by(["nvpmodel", "-q"]).splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if "Power Mode" in line), "")
+
+
+def gpus(wanted: Sequence[str]) -> list[Facts]:
+    """What nvidia-smi says of each GPU."""
+    said = said_by(["nvidia-smi", f"--query-gpu={','.join(wanted)}", "--format=csv,noheader"])
+    return [dict(zip(wanted, (value.strip() for value in line.split(",")), strict=False)) for line in said.splitlines()]
+
+
+def said_by(command: Sequence[str]) -> str:
+    """A program's standard output; "" where there is no such program, or it fails or takes ten seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, errors="replace")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _memory() -> str:
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal"):
+            return f"{int(line.split()[1]) / 2**20:.1f} GiB"
+    return ""
+
+
+def _cpuinfo() -> Facts:
+    """Of the first core."""
+    first = _read("/proc/cpuinfo").partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return ""
