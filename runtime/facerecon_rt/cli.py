@@ -68,7 +68,13 @@ def _bench(arguments: Sequence[str]) -> int:
     return bench(arguments)
 
 
-COMMANDS = {"bench": _bench}
+def _doctor(arguments: Sequence[str]) -> int:
+    from .doctor import main as doctor
+
+    return doctor(arguments)
+
+
+COMMANDS = {"bench": _bench, "doctor": _doctor}
 
 
 def _command(name: str, arguments: Sequence[str]) -> int:
@@ -102,6 +108,7 @@ examples:
 
 other commands, each with --help:
   facerecon-rt bench --model models/face.onnx --input video.mp4      (a latency report)
+  facerecon-rt doctor                                                (what is missing here, and what mends it)
 
 exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 source missing, unreadable or lost,
 130 interrupted, by Ctrl-C or SIGTERM (files written so far are valid)""",

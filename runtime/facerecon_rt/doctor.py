@@ -1,0 +1,287 @@
+"""`facerecon-rt doctor`: what this machine has for faces, what is wrong with it, and the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from .environment import Facts, machine, versions
+from .errors import FaceReconError
+from .reconstruct import DETECTOR_NAME
+from .session import FaceSession, import_onnxruntime
+
+SCHEMA = "facerecon-doctor/1"
+ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu")
+OPENCV_WHEELS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python")
+OLDEST_PYTHON = (3, 10)
+SUMS = "SHA256SUMS"
+
+State = Literal["ok", "note", "problem"]
+MARKS: dict[State, str] = {"ok": "ok  ", "note": "note", "problem": "!!  "}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    state: State
+    """`note`: works, but something is missing that some people need."""
+    what: str
+    fix: str = ""
+    """The command, where one mends it."""
+
+
+def examine(models: Sequence[Path]) -> list[Finding]:
+    """Look at everything. `models` are FaceModel files."""
+    packages = versions()
+    facts = machine()
+    found = [python_version(sys.version_info[:2]), onnxruntime_wheels(packages), opencv_wheels(packages)]
+    if all(finding.state != "problem" for finding in found):
+        found += onnxruntime_providers(packages, facts)
+    found += [power(facts, _governor()), *cameras(Path("/dev")), video_codecs(cv2.getBuildInformation())]
+    for model in models:
+        found += list(model_file(model))
+    return found
+
+
+def python_version(version: tuple[int, ...]) -> Finding:
+    """New enough?"""
+    text = ".".join(map(str, version))
+    if version < OLDEST_PYTHON:
+        needed = ".".join(map(str, OLDEST_PYTHON))
+        return Finding("Python", "problem", f"{text} is older than {needed}", f"install Python {needed} or newer")
+    return Finding("Python", "ok", text)
+
+
+def onnxruntime_wheels(packages: Mapping[str, str]) -> Finding:
+    """Exactly one of the wheels that overwrite each other?"""
+    there = [name for name in ORT_WHEELS if name in packages]
+    if len(there) > 1:
+        fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'facerecon-rt[gpu]'"
+        return Finding("ONNX Runtime", "problem", "both wheels are installed and overwrite each other", fix)
+    if not there:
+        fix = "pip install 'facerecon-rt[cpu]', or 'facerecon-rt[gpu]' on a machine with an NVIDIA GPU"
+        return Finding("ONNX Runtime", "problem", "not installed", fix)
+    return Finding("ONNX Runtime", "ok", f"{there[0]} {packages[there[0]]}")
+
+
+def opencv_wheels(packages: Mapping[str, str]) -> Finding:
+    """Exactly one of OpenCV's wheels?"""
+    there = [name for name in OPENCV_WHEELS if name in packages]
+    if len(there) > 1:
+        fix = f"pip uninstall -y {' '.join(there)} && pip install opencv-python-headless"
+        return Finding("OpenCV", "problem", f"{' and '.join(there)} overwrite each other", fix)
+    what = f"{there[0]} {packages[there[0]]}" if there else f"{cv2.__version__}, built outside pip"
+    return Finding("OpenCV", "ok", what)
+
+
+def onnxruntime_providers(packages: Mapping[str, str], facts: Facts) -> list[Finding]:
+    """What ONNX Runtime was built with, and whether the libraries and the driver it needs are there."""
+    try:
+        ort = import_onnxruntime()
+    except FaceReconError as error:
+        what, _, fix = str(error).partition(": ")
+        return [Finding("ONNX Runtime", "problem", what, fix)]
+    available = ort.get_available_providers()
+    gpu = facts.get("gpu", "")
+    found = [Finding("providers", "ok", ", ".join(name.removesuffix("ExecutionProvider") for name in available))]
+    if "CUDAExecutionProvider" not in available:
+        if gpu:
+            fix = "pip uninstall -y onnxruntime && pip install 'facerecon-rt[gpu]'"
+            found.append(Finding("CUDA", "problem", f"{gpu} is there, this ONNX Runtime is for CPUs alone", fix))
+        return found
+    found.append(gpu_driver(gpu, loads("libcuda.so.1")))
+    with_libraries(ort)
+    found.append(library("cuDNN", "libcudnn.so.9", "pip install nvidia-cudnn-cu12"))
+    if "TensorrtExecutionProvider" in available:
+        folder = Path(ort.__file__).parent / "capi"
+        linked = linked_major(folder / "libonnxruntime_providers_tensorrt.so", "libnvinfer")
+        found.append(tensorrt(linked, packages.get("tensorrt", "")))
+    return found
+
+
+def with_libraries(ort: Any) -> None:
+    """Load the CUDA and cuDNN that came by pip, as a session would. What is missing is found out afterwards."""
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+
+
+def gpu_driver(gpu: str, driver_loads: bool) -> Finding:
+    """Is there a GPU, and a driver that works?"""
+    if gpu:
+        return Finding("GPU", "ok", gpu)
+    if driver_loads:
+        return Finding("GPU", "note", "the driver's library is there, nvidia-smi is not or sees no GPU", "nvidia-smi")
+    what = "no NVIDIA driver: CUDA and TensorRT cannot start"
+    return Finding("GPU", "problem", what, "install the driver, see that nvidia-smi runs; or --provider cpu")
+
+
+def library(name: str, file: str, fix: str) -> Finding:
+    """Does a shared library load?"""
+    return Finding(name, "ok", f"{file} loads") if loads(file) else Finding(name, "problem", f"{file} is missing", fix)
+
+
+def tensorrt(linked: str, installed: str) -> Finding:
+    """Is the TensorRT installed the one that ONNX Runtime was linked with? Majors do not mix."""
+    if linked and loads(f"libnvinfer.so.{linked}"):
+        return Finding("TensorRT", "ok", f"libnvinfer.so.{linked} loads")
+    major = installed.partition(".")[0]
+    if not linked:
+        return Finding("TensorRT", "note", "which TensorRT this ONNX Runtime links is not known")
+    if not installed:
+        fix = f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
+        return Finding("TensorRT", "note", f"not installed; this ONNX Runtime links TensorRT {linked}", fix)
+    if major != linked:
+        fix = f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
+        return Finding("TensorRT", "problem", f"{installed} is installed, this ONNX Runtime links {linked}", fix)
+    return Finding("TensorRT", "ok", f"{installed}, as ONNX Runtime links")
+
+
+def linked_major(file: Path, name: str) -> str:
+    """The major version of a library that a shared library asks for, "" where that cannot be told."""
+    try:
+        found = re.search(rb"%s\.so\.(\d+)" % name.encode(), file.read_bytes())
+    except OSError:
+        return ""
+    return found.group(1).decode() if found else ""
+
+
+def loads(file: str) -> bool:
+    """Does the dynamic loader find it?"""
+    try:
+        ctypes.CDLL(file)
+    except OSError:
+        return False
+    return True
+
+
+def power(facts: Facts, governor: str) -> Finding:
+    """Will the processor run as fast as it can?"""
+    board, mode = facts.get("board", ""), facts.get("power mode", "")
+    if mode and "MAXN" not in mode:
+        fix = "sudo nvpmodel -m 0 && sudo jetson_clocks"
+        return Finding("power", "note", f"{board or 'this board'} is in power mode {mode}", fix)
+    if governor and governor not in ("performance", "schedutil"):
+        fix = "sudo cpupower frequency-set -g performance"
+        return Finding("power", "note", f"the frequency governor is {governor}: latencies will vary", fix)
+    return Finding("power", "ok", mode or governor or "the system does not tell")
+
+
+def cameras(devices: Path) -> list[Finding]:
+    """Which video devices are in this folder, and may we read them?"""
+    found = []
+    for device in sorted(devices.glob("video*")):
+        if os.access(device, os.R_OK | os.W_OK):
+            found.append(Finding("camera", "ok", str(device)))
+        else:
+            fix = "sudo usermod -aG video $USER, then log in again"
+            found.append(Finding("camera", "problem", f"{device}: no permission", fix))
+    return found or [Finding("camera", "note", "no video device; files and network streams work")]
+
+
+def video_codecs(build: str) -> Finding:
+    """What OpenCV was built with, from its build information."""
+
+    def has(name: str) -> bool:
+        return bool(re.search(rf"^\s*{name}:\s+YES", build, re.MULTILINE))
+
+    if not has("FFMPEG"):
+        fix = "pip install --force-reinstall opencv-python-headless"
+        return Finding("video", "problem", "OpenCV was built without FFmpeg: no videos, no network streams", fix)
+    if not has("GStreamer"):
+        return Finding("video", "ok", "FFmpeg; no GStreamer, which only cameras on a Jetson's CSI port need")
+    return Finding("video", "ok", "FFmpeg and GStreamer")
+
+
+def model_file(path: Path) -> Iterator[Finding]:
+    """Is it whole, is it ours, does it run here, and does a detector lie beside it?"""
+    check = f"model {path.name}"
+    try:
+        with FaceSession(path) as session:
+            size = session.contract.input_size
+            session.run(np.zeros((1, size, size, 3), np.uint8))
+            kind = f"{session.contract.precision}, {session.contract.backbone}, {session.contract.terms or 'no terms'}"
+            yield Finding(check, "ok", f"{kind}; runs on {session.choice}")
+            yield checksum(path, session.sha256)
+    except FaceReconError as error:
+        yield Finding(check, "problem", str(error), "facerecon-export WEIGHTS.safetensors, or another file")
+        return
+    if not (path.parent / DETECTOR_NAME).is_file():
+        what = f"no {DETECTOR_NAME} beside {path}"
+        yield Finding(check, "problem", what, f"cp models/{DETECTOR_NAME} {path.parent}/, or --detector FILE")
+
+
+def checksum(path: Path, digest: str) -> Finding:
+    """Is the file's hash the one that SHA256SUMS beside it says?"""
+    check, sums = f"hash of {path.name}", path.parent / SUMS
+    try:
+        pairs = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
+        listed = {name.lstrip("*"): listed_digest for listed_digest, name in pairs}
+    except (OSError, ValueError):
+        listed = {}
+    if path.name not in listed:
+        return Finding(check, "note", f"{digest[:16]}…; no {SUMS} beside it names the file")
+    if listed[path.name] != digest:
+        what = f"{digest[:16]}… is not what {SUMS} says: the file was changed or damaged"
+        return Finding(check, "problem", what, f"cd {path.parent} && sha256sum -c {SUMS}, and copy the file again")
+    return Finding(check, "ok", f"{digest[:16]}…, as {SUMS} says")
+
+
+def _governor() -> str:
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        return ""
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """One line for each, and its fix below it."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{MARKS[finding.state]} {finding.check}: {finding.what}")
+        if finding.fix:
+            lines.append(f"       fix: {finding.fix}")
+    return "\n".join(lines)
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """schema, healthy, machine (what is measured on), findings [{check, state, what, fix}]."""
+    healthy = all(finding.state != "problem" for finding in findings)
+    listed = [asdict(finding) for finding in findings]
+    return json.dumps({"schema": SCHEMA, "healthy": healthy, "machine": machine(), "findings": listed}, indent=1)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What stands after `doctor` -> the exit code: 0 healthy, 1 with a problem."""
+    parser = argparse.ArgumentParser(
+        prog="facerecon-rt doctor",
+        description="What this machine has for faces, what is wrong, and the command that mends it.",
+        epilog="exit codes: 0 healthy (notes are no problem), 1 with a problem",
+    )
+    parser.add_argument(
+        "--model", action="append", type=Path, metavar="FILE", help="look at this FaceModel too [models/*.onnx here]"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    options = parser.parse_args(arguments)
+    findings = examine(options.model or shipped_models())
+    show: Callable[[Sequence[Finding]], str] = as_json if options.json else as_text
+    sys.stdout.write(show(findings) + "\n")
+    sys.stdout.flush()
+    return 1 if any(finding.state == "problem" for finding in findings) else 0
+
+
+def shipped_models() -> list[Path]:
+    """In a clone of the repository, the FaceModels of models/ that run on a CPU."""
+    return [path for path in (Path("models/face.onnx"), Path("models/face.int8-cpu.onnx")) if path.is_file()]

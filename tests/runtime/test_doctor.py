@@ -1,0 +1,156 @@
+"""What is wrong with a machine is found, and the fix is named."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from facerecon_rt import doctor
+from facerecon_rt.cli import main
+from facerecon_rt.doctor import (
+    cameras,
+    checksum,
+    gpu_driver,
+    library,
+    linked_major,
+    model_file,
+    onnxruntime_providers,
+    onnxruntime_wheels,
+    opencv_wheels,
+    power,
+    python_version,
+    tensorrt,
+    video_codecs,
+)
+
+
+def test_python_older_than_the_package_needs_is_a_problem() -> None:
+    assert python_version((3, 10)).state == "ok"
+    assert python_version((3, 9)).fix == "install Python 3.10 or newer"
+
+
+def test_exactly_one_wheel_of_onnx_runtime_is_right() -> None:
+    assert onnxruntime_wheels({"onnxruntime": "1.2"}).what == "onnxruntime 1.2"
+    both = onnxruntime_wheels({"onnxruntime": "1.2", "onnxruntime-gpu": "1.2"})
+    assert both.state == "problem" and both.fix.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
+    none = onnxruntime_wheels({"numpy": "2"})
+    assert none.state == "problem" and "facerecon-rt[cpu]" in none.fix
+
+
+def test_two_wheels_of_opencv_are_a_problem() -> None:
+    assert opencv_wheels({"opencv-python": "5"}).what == "opencv-python 5"
+    assert opencv_wheels({}).state == "ok"
+    both = opencv_wheels({"opencv-python": "5", "opencv-python-headless": "5"})
+    assert both.state == "problem" and "pip uninstall -y opencv-python-headless opencv-python" in both.fix
+
+
+def test_a_gpu_that_onnx_runtime_cannot_use_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [finding.state for finding in onnxruntime_providers({}, {})] == ["ok"]
+    unused = onnxruntime_providers({}, {"gpu": "H100"})[-1]
+    assert unused.state == "problem" and "facerecon-rt[gpu]" in unused.fix
+
+
+def test_a_gpu_wheel_is_looked_at_library_by_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Ort:
+        __file__ = str(tmp_path / "onnxruntime" / "__init__.py")
+
+        @staticmethod
+        def get_available_providers() -> list[str]:
+            return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
+    linked = tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_tensorrt.so"
+    linked.write_bytes(b"\x7fELF\0libcublas.so.12\0libnvinfer.so.10\0")
+    monkeypatch.setattr(doctor, "import_onnxruntime", Ort)
+    monkeypatch.setattr(doctor, "loads", lambda file: file == "libcuda.so.1")
+    found = {finding.check: finding for finding in onnxruntime_providers({"tensorrt": "11.1"}, {"gpu": "H100"})}
+    assert found["GPU"].state == "ok"
+    assert found["cuDNN"].what == "libcudnn.so.9 is missing"
+    assert found["TensorRT"].what == "11.1 is installed, this ONNX Runtime links 10"
+    assert found["TensorRT"].fix == "pip install 'tensorrt>=10,<11'"
+
+
+def test_a_driver_is_needed_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu_driver("H100, 570", False).state == "ok"
+    assert gpu_driver("", True).state == "note"
+    assert gpu_driver("", False).state == "problem"
+
+
+@pytest.mark.parametrize(
+    ("linked", "installed", "state"),
+    [("10", "10.9.0", "ok"), ("10", "11.0", "problem"), ("10", "", "note"), ("", "10.1", "note")],
+)
+def test_majors_of_tensorrt_do_not_mix(
+    linked: str, installed: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "loads", lambda file: False)
+    assert tensorrt(linked, installed).state == state
+
+
+def test_a_library_loads_or_is_missing() -> None:
+    assert library("C", "libc.so.6", "").state == "ok"
+    assert library("X", "libnowhere.so.1", "pip install it").fix == "pip install it"
+    assert linked_major(Path("/nowhere"), "libnvinfer") == ""
+
+
+def test_slow_power_modes_are_noted() -> None:
+    assert power({"power mode": "15W", "board": "Orin"}, "").fix.startswith("sudo nvpmodel -m 0")
+    assert power({"power mode": "MAXN"}, "").state == "ok"
+    assert power({}, "powersave").state == "note"
+    assert power({}, "performance").state == power({}, "").state == "ok"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_camera_without_permission_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "video0").touch(0o600)
+    (tmp_path / "video1").touch(0o000)
+    assert [finding.state for finding in cameras(tmp_path)] == ["ok", "problem"]
+
+
+def test_a_machine_without_cameras_is_healthy(tmp_path: Path) -> None:
+    assert [finding.state for finding in cameras(tmp_path)] == ["note"]
+    (tmp_path / "video0").touch()
+    assert [finding.what for finding in cameras(tmp_path)] == [str(tmp_path / "video0")]
+
+
+def test_opencv_without_ffmpeg_is_a_problem() -> None:
+    build = "  Video I/O:\n    FFMPEG:                      {}\n    GStreamer:                   {}\n"
+    assert video_codecs(build.format("YES", "NO")).what.startswith("FFmpeg; no GStreamer")
+    assert video_codecs(build.format("YES", "YES (1.20)")).what == "FFmpeg and GStreamer"
+    assert video_codecs(build.format("NO", "NO")).state == "problem"
+
+
+def test_a_model_is_run(model: Path, tmp_path: Path) -> None:
+    ran, hashed = model_file(model)
+    assert ran.state == "ok" and "runs on cpu" in ran.what
+    assert hashed.state == "note"
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    (broken,) = model_file(tmp_path / "no.onnx")
+    assert broken.state == "problem"
+
+
+def test_a_model_without_a_detector_beside_it_is_a_problem(tiny_model: Path) -> None:
+    assert list(model_file(tiny_model))[-1].fix.startswith("cp models/face_detector.onnx")
+
+
+def test_a_changed_file_is_told_by_its_hash(tmp_path: Path) -> None:
+    (tmp_path / "SHA256SUMS").write_text(f"{'ab' * 32}  a.onnx\n{'cd' * 32} *b.onnx\n")
+    assert checksum(tmp_path / "a.onnx", "ab" * 32).state == "ok"
+    assert checksum(tmp_path / "b.onnx", "ab" * 32).state == "problem"
+    assert checksum(tmp_path / "c.onnx", "ab" * 32).state == "note"
+    (tmp_path / "SHA256SUMS").write_text("nonsense\n")
+    assert checksum(tmp_path / "a.onnx", "ab" * 32).state == "note"
+
+
+def test_the_command_says_what_mends_and_ends_with_1(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--model", str(model)]) == 0
+    assert "ok   model face.onnx: " in capsys.readouterr().out
+    assert main(["doctor", "--model", str(tmp_path / "absent.onnx"), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["schema"], report["healthy"]) == ("facerecon-doctor/1", False)
+    assert report["findings"][-1]["state"] == "problem"
+    assert "Python" in report["machine"]
