@@ -130,6 +130,7 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
         terms="; ".join(dict.fromkeys(one.terms for one in contracts)),
         weights_sha256=hashlib.sha256("".join(one.weights_sha256 for one in contracts).encode()).hexdigest(),
         annotation_asymmetry=mean_asymmetry(contracts),
+        golden=_mean_golden(contracts),
     )
     say(f"fusing {len(paths)} models")
     parts = [onnx.load(path) for path in paths]
@@ -143,6 +144,13 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
         _write(_joined(parts, onnx.load(partial)), partial, contract)
         partial.replace(target)
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+def _mean_golden(contracts: Sequence[ModelContract]) -> tuple[float, ...]:
+    """What the average of the members says, if all can be tested: landmarks and vertices are averaged plainly."""
+    if not all(contract.golden for contract in contracts):
+        return ()
+    return tuple(float(value) for value in np.mean([contract.golden for contract in contracts], axis=0))
 
 
 def fuse_set(path: Path, size: int, target: Path, say: Callable[[str], None]) -> None:

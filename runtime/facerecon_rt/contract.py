@@ -20,6 +20,7 @@ shape mm, vertices mm, landmarks crop pixels, rotation degrees."""
 SET_OUTPUTS = ("shape", "spread_mm", "weights", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
 """Of files that average the N photographs of one person: shape (1, V, 3) and its spread (1, V) mm, the weights (N,) of
 the photographs, and the others for each photograph, with that shape."""
+GOLDEN_COLUMNS = 5
 BLENDSHAPES: tuple[str, ...] = (
     "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R", "cheekPuff_L",
     "cheekPuff_R", "cheekSquint_L", "cheekSquint_R", "eyeBlink_L", "eyeBlink_R", "eyeLookDown_L", "eyeLookDown_R",
@@ -66,6 +67,9 @@ class ModelContract:
     """(68 * 2,) crop pixels, x and y of each landmark: how much further right and down annotators put it than they
     would in a mirror, halved, which is part of `landmarks`. Whoever averages a crop with its mirror image loses it and
     adds it again; () means none."""
+    golden: tuple[float, ...] = ()
+    """(68 * 5,) what the weights say about `golden.golden_crop`: of each landmark x and y in crop pixels, and x, y and
+    z of its vertex in mm. () in files that cannot be tested so."""
     version: int = CONTRACT_VERSION
 
     def to_json(self) -> str:
@@ -110,13 +114,16 @@ class ModelContract:
                 raise ModelRefused(f"contract: {name} is no list of names; export the model again")
             for each in names:
                 _check_text(name, each)
-        asymmetry = self.annotation_asymmetry
-        if not isinstance(asymmetry, tuple) or not all(type(x) in (int, float) and isfinite(x) for x in asymmetry):
-            raise ModelRefused("contract: annotation_asymmetry is no list of numbers; export the model again")
+        for name in ("annotation_asymmetry", "golden"):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple) or not all(type(x) in (int, float) and isfinite(x) for x in numbers):
+                raise ModelRefused(f"contract: {name} is no list of numbers; export the model again")
         if self.version != CONTRACT_VERSION:
             raise _other_version(self.version)
-        if len(asymmetry) not in (0, 68 * 2):
-            raise ModelRefused(f"contract: annotation_asymmetry has {len(asymmetry)} numbers, not 136; export it again")
+        for name, columns in (("annotation_asymmetry", 2), ("golden", GOLDEN_COLUMNS)):
+            count = len(getattr(self, name))
+            if count not in (0, 68 * columns):
+                raise ModelRefused(f"contract: {name} has {count} numbers, not {68 * columns}; export the model again")
         if not 32 <= self.input_size <= 1024:
             raise ModelRefused(f"contract: input_size {self.input_size} is not in 32..1024; export it again")
         if self.vertex_count < 68:

@@ -140,16 +140,8 @@ class Mirrored:
 
 def comparable(contract: ModelContract) -> ModelContract:
     """What the contracts of an ensemble's members must agree about."""
-    return replace(
-        contract,
-        backbone="",
-        precision="fp32",
-        target="",
-        terms="",
-        weights_sha256="",
-        batch=0,
-        annotation_asymmetry=(),
-    )
+    same = replace(contract, backbone="", precision="fp32", target="", terms="", weights_sha256="", batch=0)
+    return replace(same, annotation_asymmetry=(), golden=())
 
 
 def mean_asymmetry(contracts: Sequence[ModelContract]) -> tuple[float, ...]:

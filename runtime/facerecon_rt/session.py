@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .contract import CONTRACT_KEY, ModelContract
 from .errors import ModelRefused, ProviderMissing, UsageError
+from .golden import failure, golden_crop
 from .onnx_file import FLOAT, TYPE_NAMES, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
 from .template import load_template
 from .types import Floats
@@ -69,8 +70,14 @@ class RawFaces:
 class FaceSession:
     """A FaceModel file, loaded and ready. Owns ONNX Runtime's session; a context manager."""
 
-    def __init__(self, path: str | Path, *, provider: Provider = "auto", threads: int = 1) -> None:
-        """Raises ModelRefused for a file that is no FaceModel of this release, ProviderMissing where it cannot run."""
+    def __init__(
+        self, path: str | Path, *, provider: Provider = "auto", threads: int = 1, self_test: bool = True
+    ) -> None:
+        """`self_test`: ask about the golden crop first, whose answer stands in the contract.
+
+        Raises ModelRefused for a file that is no FaceModel of this release or answers wrongly, ProviderMissing where it
+        cannot run.
+        """
         model = read_onnx(path)
         refuse_unsafe(model)
         self.path = model.path
@@ -82,8 +89,15 @@ class FaceSession:
                 f"{self.path}: averages {self.contract.set_size} photographs of one person inside the graph; the "
                 "runtime averages by itself, so give it the model this was made of"
             )
-        session, self.provider, self.choice = open_ort_session(model, provider, threads)
-        self._session: InferenceSession | None = session
+        self._session: InferenceSession | None = None
+
+        def open_tested(name: Provider) -> InferenceSession:
+            session, _, _ = open_ort_session(model, name, threads)
+            if self_test:
+                self._test(session, name)
+            return session
+
+        self._session, self.provider, self.choice = best_provider(provider, open_tested)
 
     def run(self, images: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> RawFaces:
         """(N, S, S, 3) uint8 BGR crops -> what the network says; `outputs` names those wanted, None means all."""
@@ -112,6 +126,19 @@ class FaceSession:
             if (np.linalg.det(arrays["crop_from_head"][..., :3]) <= 0).any():
                 raise ModelRefused(f"{self.path}: output crop_from_head mirrors or flattens; export the model again")
         return RawFaces(**arrays)
+
+    def _test(self, session: InferenceSession, provider: Provider) -> None:
+        """Ask about the golden crop. Raises ModelRefused where the CPU gives a wrong answer, ProviderMissing where
+        another provider does."""
+        if not self.contract.golden:
+            return
+        names = ["landmarks", "vertices"]
+        landmarks, vertices = self._run(session, names, golden_crop(self.contract.input_size)[None])
+        failed = failure(self.contract, landmarks[0], vertices[0])
+        if failed and provider == "cpu":
+            raise ModelRefused(f"{self.path}: {failed}; export the model again")
+        if failed:
+            raise ProviderMissing(f"no {provider}: {failed}; update its driver and libraries, or use --provider cpu")
 
     def _run(self, session: InferenceSession, names: list[str], images: NDArray[np.uint8]) -> list[Floats]:
         """In one go; a file of a fixed batch gets its number of crops at a time, the last ones repeated."""

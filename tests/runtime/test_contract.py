@@ -40,8 +40,8 @@ def test_there_are_53_blendshapes_and_6_outputs() -> None:
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ModelContract)])
 @pytest.mark.parametrize("value", [None, True, 1.5, [], {}, [["jawOpen"]], [1], "a\nb", float("nan")], ids=repr)
 def test_a_field_of_the_wrong_type_is_refused_in_one_line(name: str, value: Any) -> None:
-    if (name, value) == ("annotation_asymmetry", []):
-        pytest.skip("no asymmetry is a good one")
+    if name in ("annotation_asymmetry", "golden") and value == []:
+        pytest.skip("there may be none")
     with pytest.raises(ModelRefused, match=f"{name}|blendshape names|version") as caught:
         ModelContract.from_json(with_value(name, value))
     assert "\n" not in str(caught.value)
