@@ -137,3 +137,21 @@ def test_the_recipe_of_the_shipped_weights_asks_for_options_that_there_are(tmp_p
         needed = [*([one.init] if one.init else []), *one.distil]
         assert set(needed) <= set(made[:number])
     assert options[-1].weights == made[-1:]
+
+
+def test_weights_are_averaged_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from facerecon_training.checkpoint import load_weights, save_weights
+    from facerecon_training.model import FaceModel, ModelConfig
+
+    files = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    for file in files:
+        save_weights(FaceModel(ModelConfig("tiny", 64, shape_code=8, hidden=16, terms="mine")), file)
+    names, target = [str(file) for file in files], tmp_path / "mean.safetensors"
+    assert main(["average", *names, "-o", str(target)]) == 0
+    assert load_weights(target).config.terms == "mine"
+    capsys.readouterr()
+    assert complaint(["average", *names, "-o", str(tmp_path / "mean.onnx")], capsys)[0] == 2
+    assert (
+        "there is no folder" in complaint(["average", *names, "-o", str(tmp_path / "no" / "m.safetensors")], capsys)[1]
+    )
+    assert complaint(["average", names[0], "-o", str(target)], capsys)[0] == 2

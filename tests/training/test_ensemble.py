@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from facerecon_rt.errors import UsageError
 from facerecon_rt.networks import average_raw
 from facerecon_rt.session import RawFaces
-from facerecon_training.ensemble import Ensemble
+from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS
+from facerecon_training.ensemble import Ensemble, average_weights
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
 
 
@@ -57,3 +60,37 @@ def test_members_look_at_crops_of_one_size() -> None:
         Ensemble([member(0), member(1, size=96)])
     with pytest.raises(UsageError, match="these have none"):
         Ensemble([])
+
+
+def test_the_mean_of_weights_lies_between_them() -> None:
+    members = [member(seed) for seed in range(3)]
+    mean = average_weights(members)
+    for name, tensor in mean.state_dict().items():
+        values = [one.state_dict()[name] for one in members]
+        if tensor.dtype.is_floating_point:
+            torch.testing.assert_close(tensor, torch.stack(values).mean(0))
+    same = average_weights([members[0], members[0]])
+    for found, expected in zip(same(crops()), members[0](crops()), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        ((CLEAN_TERMS, CLEAN_TERMS), CLEAN_TERMS),
+        ((CLEAN_TERMS, RESEARCH_TERMS), RESEARCH_TERMS),
+        ((RESEARCH_TERMS, "mine alone"), f"{RESEARCH_TERMS}; mine alone"),
+    ],
+)
+def test_mean_weights_may_be_used_for_what_all_members_may(terms: tuple[str, str], expected: str) -> None:
+    members = [member(0), member(1)]
+    for one, its in zip(members, terms, strict=True):
+        one.config = replace(one.config, terms=its)
+    assert average_weights(members).config.terms == expected
+
+
+def test_weights_of_different_networks_have_no_mean() -> None:
+    with pytest.raises(UsageError, match="two runs or more"):
+        average_weights([member(0)])
+    with pytest.raises(UsageError, match="different networks have no average"):
+        average_weights([member(0), member(1, size=96)])

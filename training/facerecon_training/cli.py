@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.outputs import check_writable
 
 from . import detector_config
 
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_average(commands)
     _add_detector(commands)
     _add_sample_clip(commands)
     return parser
@@ -162,6 +164,18 @@ def _add_evaluate(commands: Commands) -> None:
         "--out", type=Path, help="folder of the report [report/ or report-ensemble/ beside the weights]"
     )
     parser.set_defaults(run_command=_evaluate)
+
+
+def _add_average(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "average",
+        help="one network with the mean weights of several runs from one start",
+        description="Runs that went on from the same weights (--init), with other seeds or losses, end in networks "
+        "whose mean errs less than any of them and costs as much as one.",
+    )
+    parser.add_argument("weights", type=Path, nargs="+", help="two .safetensors files or more")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
+    parser.set_defaults(run_command=_average)
 
 
 def _add_detector(commands: Commands) -> None:
@@ -307,6 +321,17 @@ def _evaluate(options: argparse.Namespace) -> None:
         for name, row in rows.items():
             print(f"  {name}: " + ", ".join(f"{key} {value:.3f}" for key, value in row.items()))
     print(f"\n{out / 'report.md'}: tables and pictures")
+
+
+def _average(options: argparse.Namespace) -> None:
+    from .checkpoint import load_weights, save_weights
+    from .ensemble import average_weights
+
+    if options.out.suffix != ".safetensors":
+        raise UsageError(f"-o {options.out}: give a path ending in .safetensors")
+    check_writable(options.out)
+    save_weights(average_weights([load_weights(path) for path in options.weights]), options.out)
+    print(f"{options.out}: facerecon-train evaluate {options.out}; facerecon-export {options.out}")
 
 
 def _clip(options: argparse.Namespace) -> None:

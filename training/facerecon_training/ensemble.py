@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
 from facerecon_rt.errors import UsageError
 from torch import Tensor, nn
 
+from .config import CLEAN_TERMS
 from .model import FaceModel, FaceOutput
 
 
@@ -31,6 +33,29 @@ class Ensemble(nn.Module):
         outputs = [member(image) for member in self.members]
         mean = FaceOutput(*(torch.stack(tensors).mean(0) for tensors in zip(*outputs, strict=True)))
         return mean._replace(crop_from_head=mean_camera(torch.stack([output.crop_from_head for output in outputs])))
+
+
+def average_weights(members: Sequence[FaceModel]) -> FaceModel:
+    """Networks trained on from the same weights -> one network with the mean of their weights, which errs less than any
+    of them and costs as much as one (Wortsman et al., Model soups, ICML 2022). Of networks with different beginnings
+    the mean is worth nothing. It may be used for what every member may.
+
+    Raises UsageError for fewer than two, or members of different configurations.
+    """
+    if len(members) < 2:
+        raise UsageError("an average needs the weights of two runs or more")
+    configs = {replace(member.config, terms="") for member in members}
+    if len(configs) != 1:
+        raise UsageError(f"weights of different networks have no average: {', '.join(map(str, configs))}")
+    mean = deepcopy(members[0])
+    states = [member.state_dict() for member in members]
+    with torch.no_grad():
+        for name, tensor in mean.state_dict().items():
+            if tensor.dtype.is_floating_point:
+                tensor.copy_(torch.stack([state[name] for state in states]).mean(0))
+    terms = dict.fromkeys(member.config.terms for member in members if member.config.terms != CLEAN_TERMS)
+    mean.config = replace(members[0].config, terms="; ".join(terms) or CLEAN_TERMS)
+    return mean
 
 
 def mean_camera(cameras: Tensor) -> Tensor:
