@@ -128,15 +128,21 @@ def test_the_recipe_of_the_shipped_weights_asks_for_options_that_there_are(tmp_p
     program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
     program.chmod(0o755)
     recipe = Path(__file__).parents[2] / "training" / "recipe.sh"
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "BIGGER": "1"}
     subprocess.run(["bash", str(recipe), "data", str(tmp_path / "runs")], env=environment, check=True)
-    options = [build_parser().parse_args(line.split()) for line in calls.read_text().splitlines()]
-    trained = [one for one in options if "pictures" in one]
-    made = [one.run / "face.safetensors" for one in trained]
-    for number, one in enumerate(trained):
-        needed = [*([one.init] if one.init else []), *one.distil]
-        assert set(needed) <= set(made[:number])
-    assert options[-1].weights == made[-1:]
+    made: set[Path] = set()
+    for line in calls.read_text().splitlines():
+        options = build_parser().parse_args(line.split())
+        if "pictures" in options:
+            needed, makes = (
+                [*([options.init] if options.init else []), *options.distil],
+                options.run / "face.safetensors",
+            )
+        else:
+            needed, makes = getattr(options, "weights", []), options.out
+        assert set(needed) <= made, line
+        made |= {makes}
+    assert tmp_path / "runs" / "face.safetensors" in made
 
 
 def test_weights_are_averaged_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
