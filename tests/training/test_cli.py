@@ -134,14 +134,13 @@ def test_the_recipe_of_the_shipped_weights_asks_for_options_that_there_are(tmp_p
     for line in calls.read_text().splitlines():
         options = build_parser().parse_args(line.split())
         if "pictures" in options:
-            needed, makes = (
-                [*([options.init] if options.init else []), *options.distil],
-                options.run / "face.safetensors",
-            )
+            needed = [*filter(None, [options.init]), *options.distil]
+            made_by_it = {options.run / "face.safetensors"}
         else:
-            needed, makes = getattr(options, "weights", []), options.out
+            needed = getattr(options, "weights", [])
+            made_by_it = {options.out} if options.out is not None else set()
         assert set(needed) <= made, line
-        made |= {makes}
+        made |= made_by_it
     assert tmp_path / "runs" / "face.safetensors" in made
 
 
