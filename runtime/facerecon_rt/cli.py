@@ -20,6 +20,7 @@ from .image_set import reconstruct_set_from_sources
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import check_writable, numbered
 from .pipeline import Pipeline
+from .prefetch import prefetched
 from .reconstruct import MIN_CONFIDENCE, Reconstructor
 from .sinks import SINK_STYLES, Sink, open_sink
 from .sources import Source, open_source
@@ -316,8 +317,10 @@ def frames_of(uris: Sequence[str]) -> Generator[Frame, None, None]:
     for uri in uris:
         try:
             source: Source
-            with open_source(uri) as source:
-                for frame in source:
+            with open_source(uri) as source, ExitStack() as ahead:
+                # A live source reads in a thread of its own, and has no frames ahead.
+                frames = iter(source) if source.live else ahead.enter_context(closing(prefetched(source)))
+                for frame in frames:
                     found = True
                     yield frame
         except SourceError as error:
