@@ -12,6 +12,7 @@ import onnx
 from facerecon_rt.detect import read_detector_contract
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
+from facerecon_rt.outputs import make_folder
 from facerecon_rt.session import read_contract
 from facerecon_training.detector_config import DETECTOR_MARK
 from safetensors import SafetensorError, safe_open
@@ -80,7 +81,7 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
     subject = open_subject(weights, options)
     calibration = subject.calibration() if "int8" in options.precisions else None
     activations = subject.feeds() if "fp16" in options.precisions else []
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with staging(out) as folder:
         work = _Work(subject, folder, out, weights.stem, options, say)
         say("fp32: tracing the network with PyTorch's exporter, ten seconds or so")

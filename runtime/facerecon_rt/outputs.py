@@ -30,6 +30,14 @@ def check_writable(path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for outputs, and those above it; one that is there will do. Raises UsageError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write the file so that it is never seen half written. Raises UsageError on any error of the disk."""
     partial = partial_path(path)

@@ -234,6 +234,12 @@ def test_a_place_that_cannot_be_written_is_named(small_weights: Path, tmp_path: 
         export_weights(small_weights, tmp_path, FP32, quiet)
 
 
+def test_a_folder_that_cannot_be_made_is_named(small_weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"cannot write .*file/out: Not a directory"):
+        export_weights(small_weights, tmp_path / "file" / "out", FP32, quiet)
+
+
 def test_a_disk_that_runs_full_leaves_nothing_half_written(
     exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

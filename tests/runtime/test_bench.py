@@ -16,12 +16,13 @@ import pytest
 from facerecon_rt.bench.compare import compare
 from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.figures import LEAST_FOR_P99, doubts, stage_summary, summary
-from facerecon_rt.bench.report import SCHEMA, make_folder, markdown, read_report, verdict_of, web_page, write_report
+from facerecon_rt.bench.report import SCHEMA, markdown, read_report, verdict_of, web_page, write_report
 from facerecon_rt.bench.scenarios import camera, offline, paced, streamed
 from facerecon_rt.cli import main
 from facerecon_rt.environment import machine, sensors
 from facerecon_rt.errors import UsageError
 from facerecon_rt.networks import Single
+from facerecon_rt.outputs import make_folder
 from facerecon_rt.reconstruct import Reconstructor
 from facerecon_rt.session import FaceSession, RawFaces
 from facerecon_rt.types import Frame

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from facerecon_rt.detect import MULTIPLE, decode, letterbox, merge
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.outputs import make_folder
 from facerecon_rt.types import Detection, Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -43,7 +44,7 @@ def train_detector(config: DetectorConfig) -> Path:
     if config.size % MULTIPLE:
         raise UsageError(f"--size {config.size} is no multiple of {MULTIPLE}")
     folder = Path(config.run)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     cache = build_cache(Path(config.data), folder / "cache")
     scenes = SceneMaker(cache, config.size, config.seed)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")

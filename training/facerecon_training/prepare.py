@@ -13,6 +13,7 @@ from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
+from facerecon_rt.outputs import make_folder
 from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.shade import render_mesh
 from facerecon_rt.template import FaceTemplate, load_template
@@ -153,7 +154,7 @@ def write_settings(config: PrepareConfig) -> None:
             then, now = before.get(key, settings[key]), settings[key]
             if then != now and not (key == "photographs" and sorted(then) == sorted(now)):
                 raise UsageError(f"{path}: prepared with {key} = {then}, not {now}; give another --out, or delete it")
-    config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     path.write_text(json.dumps(settings, indent=1) + "\n")
 
 

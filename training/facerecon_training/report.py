@@ -15,6 +15,7 @@ from facerecon_rt.annotated import annotated_photographs, landmark_figures
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
+from facerecon_rt.outputs import make_folder
 from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.sources import read_image
 from facerecon_rt.types import Floats
@@ -59,7 +60,7 @@ def write_report(
     Raises UsageError when there is nothing to measure on.
     """
     model = members[0] if len(members) == 1 else Ensemble(members)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     finder = open_detector(detector) if detector.is_file() else None
     seen = {
         folder.name: look_at(model, annotated_photographs(folder)) for folder in sorted((data / "faces").glob("*-test"))

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.outputs import make_folder
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -75,7 +76,7 @@ def train(config: TrainConfig) -> Path:
     backgrounds = None if is_clean(config.prepared) else config.data / "backgrounds"
     if backgrounds:
         background_files(backgrounds)
-    config.run.mkdir(parents=True, exist_ok=True)
+    make_folder(config.run)
     skin = SkinModel.read(config.prepared / "skin.npz", device) if config.loss.photometric else None
     teacher = Teacher.from_face(face, device, skin)
     bigger = read_bigger(config.distil, config.model.input_size, device) if config.distil else None

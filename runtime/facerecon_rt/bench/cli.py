@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..contract import PRECISIONS
+from ..outputs import check_writable, make_folder
 from .compare import compare
 from .figures import LEAST_FOR_P99
 from .measure import SCENARIOS, BenchOptions, measure
-from .report import make_folder, read_report, write_report
+from .report import read_report, write_report
 
 EPILOG = f"""\
 examples:
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     wanted.check()
     make_folder(options.report)
+    check_writable(options.report / "report.json")
     progress = Progress(quiet=options.quiet)
     try:
         report = measure(wanted, progress.show)

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..outputs import cannot_write, check_writable, write_whole
+from ..outputs import write_whole
 
 SCHEMA = "facerecon-bench/1"
 FIGURES = ("count", "mean", "p50", "p90", "p95", "p99", "max", "variation")
@@ -45,15 +45,6 @@ MEANS = {
 
 Report = dict[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-
-
-def make_folder(folder: Path) -> None:
-    """Make it, before anything is measured. Raises UsageError where reports cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    check_writable(folder / "report.json")
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
