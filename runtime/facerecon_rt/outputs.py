@@ -31,7 +31,7 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for outputs, and those above it; one that is there will do. Raises UsageError where it cannot be."""
+    """Make a folder for outputs, and those above it; one that is there will do. Raises UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
