@@ -219,6 +219,7 @@ def main() -> None:
                 f"{benchmark.name}, each face and its mirror image": rows,
                 f"{benchmark.name}, without, as frames of videos": plain,
             }
+            options.out.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(options.out / "shapes.jpg"), shape_sheet(faces))
             figures["Jitter of still photographs under sensor noise"] = {
                 benchmark.name: jitter(reconstructor, benchmark)
@@ -232,7 +233,9 @@ def main() -> None:
         if (options.data / "videos").is_dir():
             figures["Tracking"] = videos(reconstructor, options.data / "videos")
         report: dict[str, object] = {
-            "command": "python benchmarks/accuracy.py --data DATA",
+            "command": " ".join(
+                ["python benchmarks/accuracy.py --data DATA", *(f"--model {model}" for model in options.model or [])]
+            ),
             "machine": f"Python {platform.python_version()}, {platform.machine()}, CPU provider",
             "model": reconstructor.network.sha256[:16],
             "detector": options.detector.name,

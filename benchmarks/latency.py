@@ -5,7 +5,7 @@
 
 Scenario: single stream, one face at 720p while tracking, one thread, CPU. Load and warm-up are apart from the figures.
 MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its
-dependencies clash with ours; both workers read the same frames from one file and take turns, block by block, so that
+dependencies clash with ours; all workers read the same frames from one file and take turns, block by block, so that
 whatever else the machine does hits both.
 """
 
@@ -32,6 +32,7 @@ RESULTS = Path(__file__).with_name("results")
 SIZE = (1280, 720)
 WARM_UP = 60
 BLOCK = 150
+PEER = "MediaPipe 0.10.14 FaceMesh"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
@@ -54,12 +55,12 @@ def frames_at_720p(video: Path) -> Image:
     return np.stack(frames)
 
 
-def work(frames_file: Path, models: list[str], detector: str | None) -> None:
+def work(frames_file: Path, models: list[str], detector: str | None, precision: str) -> None:
     """The worker: for every number N on the standard input, N frames; answers with one JSON line."""
     cv2.setNumThreads(1)
     frames = np.load(frames_file, mmap_mode="r")
     started = time.perf_counter()
-    with Reconstructor(models, detector=detector, provider="cpu", threads=1) as reconstructor:
+    with Reconstructor(models, detector=detector, provider="cpu", threads=1, precision=precision) as reconstructor:
         load_ms = 1000 * (time.perf_counter() - started)
         pipeline = Pipeline(reconstructor)
         index = 0
@@ -136,7 +137,7 @@ def report(workers: list[Worker], options: argparse.Namespace, sha256: str) -> s
     lines = [
         "# Latency",
         "",
-        "Single stream, one face at 1280x720 while tracking, one thread, CPU, fp32; ms per frame.",
+        "Single stream, one face at 1280x720 while tracking, one thread, CPU; ms per frame.",
         "",
     ]
     lines += [machine(), "", f"Model `{sha256}`, {Path(options.video).name}, {BLOCK} frames a block, alternating.", ""]
@@ -144,15 +145,17 @@ def report(workers: list[Worker], options: argparse.Namespace, sha256: str) -> s
     for worker in workers:
         figures = worker.figures()
         lines.append(f"| {worker.name} | " + " | ".join(f"{figures[name]:.2f}" for name in names) + " |")
-    medians = stage_medians(workers[0])
-    lines += ["", "Ours by stage, median ms: " + ", ".join(f"{k} {v:.2f}" for k, v in medians.items()) + "."]
-    if len(workers) == 2:
-        ours, peer = workers[0].figures(), workers[1].figures()
-        lines += [
-            "",
-            f"Ours over {workers[1].name}: "
-            + ", ".join(f"{n} {ours[n] / peer[n]:.2f}" for n in ("p50", "p90", "cpu_ms")),
-        ]
+    peer = next((worker for worker in workers if worker.name == PEER), None)
+    for worker in workers:
+        if worker is peer:
+            continue
+        medians = stage_medians(worker)
+        stages = ", ".join(f"{name} {value:.2f}" for name, value in medians.items())
+        lines += ["", f"{worker.name} by stage, median ms: {stages}."]
+        if peer is not None:
+            ours, theirs = worker.figures(), peer.figures()
+            ratios = ", ".join(f"{name} {ours[name] / theirs[name]:.2f}" for name in ("p50", "p90", "cpu_ms"))
+            lines += ["", f"{worker.name} over {peer.name}: {ratios}."]
     return "\n".join(lines) + "\n"
 
 
@@ -160,6 +163,9 @@ def main() -> None:
     """Take turns, then report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="[models/face.onnx]; several make an ensemble")
+    parser.add_argument(
+        "--precision", nargs="+", default=["fp32", "int8"], help="files beside the model, one worker each [fp32 int8]"
+    )
     parser.add_argument("--detector", help="[face_detector.onnx beside the model]")
     parser.add_argument("--video", default="tests/data/talking_head.mp4", help="[%(default)s]")
     parser.add_argument("--blocks", type=int, default=10, help=f"of {BLOCK} frames each [%(default)s]")
@@ -169,7 +175,7 @@ def main() -> None:
     options = parser.parse_args()
     models = options.model or ["models/face.onnx"]
     if options.worker:
-        work(options.worker, models, options.detector)
+        work(options.worker, models, options.detector, options.precision[0])
         return
     with tempfile.TemporaryDirectory() as folder:
         frames_file = Path(folder) / "frames.npy"
@@ -178,10 +184,10 @@ def main() -> None:
         for model in models:
             ours += ["--model", model]
         ours += ["--detector", options.detector] if options.detector else []
-        workers = [Worker("facerecon-rt", ours)]
+        workers = [Worker(f"facerecon-rt {name}", [*ours, "--precision", name]) for name in options.precision]
         if options.mediapipe_python:
             peer = [options.mediapipe_python, str(Path(__file__).with_name("mediapipe_worker.py")), str(frames_file)]
-            workers.append(Worker("MediaPipe 0.10.14 FaceMesh", peer))
+            workers.append(Worker(PEER, peer))
         for worker in workers:
             worker.time(WARM_UP)
         for _ in range(options.blocks):

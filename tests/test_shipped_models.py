@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,21 @@ def test_the_model_was_exported_from_the_weights_beside_it() -> None:
         weights = hashlib.sha256((MODELS / "face.safetensors").read_bytes()).hexdigest()
         assert session.contract.weights_sha256 == weights
         assert "research" in session.contract.terms
+
+
+def test_the_clean_model_may_be_used_for_anything_and_sees_the_sample_clip() -> None:
+    with FaceSession(MODELS / "face.clean.onnx", provider="cpu") as session:
+        assert session.contract.terms.startswith("any purpose")
+        assert session.contract.golden
+        # No annotator taught it; what its own offset has of this is hardly anything.
+        assert np.abs(session.contract.annotation_asymmetry).mean() < 0.1
+    truth = json.loads(CLIP.with_suffix(".json").read_text())["frames"]
+    with Reconstructor(MODELS / "face.clean.onnx", provider="cpu") as reconstructor, open_source(CLIP) as source:
+        for scene, true in islice(zip(Pipeline(reconstructor).run(source), truth, strict=True), 30):
+            (face,) = scene.faces
+            points = np.array(true["landmarks"])
+            error = np.linalg.norm(face.landmarks[17:, :2] - points[17:], axis=1).mean()
+            assert error / np.linalg.norm(points[36] - points[45]) < 0.05
 
 
 def test_the_sample_clip_is_reconstructed_as_it_was_rendered() -> None:
