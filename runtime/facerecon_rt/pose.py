@@ -9,6 +9,9 @@ from .types import Floats
 
 Doubles = NDArray[np.float64]
 
+IDENTITY: Doubles = np.eye(3)
+ROUNDING = 2e-6
+"""By which float32 leaves a rotation's rows short of orthonormal."""
 VIEWER_FROM_FRAME: Doubles = np.diag([1.0, -1.0, -1.0])
 """Frame axes (x right, y down, z away) to viewer axes (x right, y up, z towards the viewer): a half turn about x."""
 
@@ -38,7 +41,11 @@ def split_camera(frame_from_head: ArrayLike) -> tuple[float, Doubles, Doubles]:
     """(3, 4) scaled-orthographic camera -> scale (pixels per mm), rotation (3, 3), translation (3,)."""
     camera = np.asarray(frame_from_head, np.float64)
     scale = float(np.cbrt(np.linalg.det(camera[:, :3])))
-    return scale, nearest_rotation(camera[:, :3] / scale), camera[:, 3]
+    rotation = camera[:, :3] / scale
+    # Networks give rotations already, and a look is a third of the price of a singular value decomposition.
+    if np.abs(rotation @ rotation.T - IDENTITY).max() > ROUNDING:
+        rotation = nearest_rotation(rotation)
+    return scale, rotation, camera[:, 3]
 
 
 def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:

@@ -27,6 +27,7 @@ STILL_SCALE = 0.03
 STILL_RADIANS = 0.045
 """A square that moves less than this (in sides, of its side, in roll) stays where it was: sensor noise that moved the
 crop would come back as noise of everything seen in it."""
+ONES = np.ones(3, np.float32)
 MEMORY = 300.0
 """Frames' worth of weight after which old frames are forgotten."""
 
@@ -50,7 +51,7 @@ class ShapeAverage:
             share = np.float32(weight / self._weight)
             offset = shape - self._mean
             self._mean = self._mean + share * offset
-            self._squares = (1 - share) * (self._squares + share * np.einsum("vc,vc->v", offset, offset))
+            self._squares = (1 - share) * (self._squares + share * ((offset * offset) @ ONES))
         return self._mean, np.sqrt(self._squares)
 
 
