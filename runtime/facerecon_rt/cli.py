@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 
+from .arguments import positive, unit
 from .camera import is_live, public_name
 from .contract import PRECISIONS
 from .errors import FaceReconError, SourceError, UsageError
@@ -37,19 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Closed by whoever started us: what there is to say, nobody reads.
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     given = list(sys.argv[1:] if arguments is None else arguments)
+    program, run = "facerecon-rt", _reconstruct
     if given and given[0] in COMMANDS:
-        return _command(given[0], given[1:])
-    options = build_parser().parse_args(given)
-    _log_to_stderr(quiet=options.quiet)
+        program, run = f"facerecon-rt {given[0]}", COMMANDS[given[0]]
+        given = given[1:]
+    _log_to_stderr(quiet=False)
     # So do systemd and Docker stop a program: what is open is finished as on Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if options.set:
-            _run_set(options)
-        else:
-            _run(options)
+        return run(given)
     except FaceReconError as error:
-        print(f"facerecon-rt: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
@@ -60,6 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _reconstruct(arguments: Sequence[str]) -> int:
+    options = build_parser().parse_args(arguments)
+    _log_to_stderr(quiet=options.quiet)
+    if options.set:
+        _run_set(options)
+    else:
+        _run(options)
     return 0
 
 
@@ -76,21 +84,6 @@ def _doctor(arguments: Sequence[str]) -> int:
 
 
 COMMANDS = {"bench": _bench, "doctor": _doctor}
-
-
-def _command(name: str, arguments: Sequence[str]) -> int:
-    """One of the other commands, whose errors read like ours."""
-    _log_to_stderr(quiet=False)
-    try:
-        return COMMANDS[name](arguments)
-    except FaceReconError as error:
-        print(f"facerecon-rt {name}: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -143,17 +136,17 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         "--detector", type=_name, metavar="FILE", help="ours or a YuNet .onnx [face_detector.onnx beside the model]"
     )
     faces.add_argument(
-        "--det-every", type=_positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
+        "--det-every", type=positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
     )
     faces.add_argument(
         "--det-size",
-        type=_positive,
+        type=positive,
         metavar="PIXELS",
         help="longer side of what the detector sees; more finds smaller faces [256, or 640 for large frames]",
     )
-    faces.add_argument("--max-faces", type=_positive, metavar="N", help="keep the N largest faces of a frame")
+    faces.add_argument("--max-faces", type=positive, metavar="N", help="keep the N largest faces of a frame")
     faces.add_argument(
-        "--min-confidence", type=_unit, default=MIN_CONFIDENCE, metavar="C", help="0..1, below is no face [%(default)s]"
+        "--min-confidence", type=unit, default=MIN_CONFIDENCE, metavar="C", help="0..1, below is no face [%(default)s]"
     )
     sets = parser.add_argument_group("image sets")
     sets.add_argument("--set", action="store_true", help="all inputs show one person: one averaged shape, one mesh")
@@ -175,7 +168,7 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         default="ictfacekit",
         help="the model's 53 names, or Apple's 52 [%(default)s]",
     )
-    output.add_argument("--frames", type=_positive, metavar="N", help="stop after N frames")
+    output.add_argument("--frames", type=positive, metavar="N", help="stop after N frames")
     output.add_argument("--quiet", action="store_true", help="errors only")
     running = parser.add_argument_group("running")
     running.add_argument(
@@ -187,7 +180,7 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         help="take the file of this precision that lies beside --model and was made from the same weights; of int8 "
         "files, the one for the provider [the file named]",
     )
-    running.add_argument("--threads", type=_positive, default=1, metavar="N", help="of the network on the CPU [1]")
+    running.add_argument("--threads", type=positive, default=1, metavar="N", help="of the network on the CPU [1]")
     parser.add_argument("--version", action="version", version=f"facerecon-rt {version('facerecon-rt')}")
     return parser
 
@@ -197,22 +190,6 @@ def _name(text: str) -> str:
         # A path to pathlib, the current folder; on a command line, a variable that was never set.
         raise argparse.ArgumentTypeError("the name is empty")
     return text
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def _unit(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return number
 
 
 def _run(options: argparse.Namespace) -> None:

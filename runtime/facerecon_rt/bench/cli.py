@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..arguments import positive, positive_number, whole
 from ..contract import PRECISIONS
 from ..outputs import check_writable, make_folder
 from .compare import compare
@@ -133,25 +134,23 @@ def bench_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", required=True, metavar="X", help="a video, photographs of one size, or a camera")
     parser.add_argument("--report", type=Path, default=Path("bench-report"), metavar="FOLDER", help="[%(default)s/]")
     parser.add_argument("--scenario", choices=SCENARIOS, default="single-stream", help="[%(default)s]")
-    parser.add_argument(
-        "--budget-ms", type=_positive_number, metavar="MS", help="what a query may take; judges the run"
-    )
+    parser.add_argument("--budget-ms", type=positive_number, metavar="MS", help="what a query may take; judges the run")
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="x.jpg with x.pts: landmark error as well")
     run = parser.add_argument_group("the run")
-    run.add_argument("--count", type=_positive, default=LEAST_FOR_P99, metavar="N", help="queries [%(default)s]")
-    run.add_argument("--warm-up", type=_whole, default=50, metavar="N", help="queries before, apart [%(default)s]")
-    run.add_argument("--streams", type=_positive, default=4, metavar="N", help="of multi-stream [%(default)s]")
+    run.add_argument("--count", type=positive, default=LEAST_FOR_P99, metavar="N", help="queries [%(default)s]")
+    run.add_argument("--warm-up", type=whole, default=50, metavar="N", help="queries before, apart [%(default)s]")
+    run.add_argument("--streams", type=positive, default=4, metavar="N", help="of multi-stream [%(default)s]")
     run.add_argument(
-        "--batch", type=_positive, nargs="+", default=[1, 2, 4, 8], metavar="N", help="of offline [1 2 4 8]"
+        "--batch", type=positive, nargs="+", default=[1, 2, 4, 8], metavar="N", help="of offline [1 2 4 8]"
     )
-    run.add_argument("--fps", type=_positive_number, metavar="F", help="of a file shown as a camera [its own]")
+    run.add_argument("--fps", type=positive_number, metavar="F", help="of a file shown as a camera [its own]")
     what = parser.add_argument_group("what runs")
     what.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]")
     what.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
-    what.add_argument("--threads", type=_positive, default=1, metavar="N", help="of the network on the CPU [1]")
+    what.add_argument("--threads", type=positive, default=1, metavar="N", help="of the network on the CPU [1]")
     what.add_argument("--detector", metavar="FILE", help="[face_detector.onnx beside the model]")
     what.add_argument(
-        "--det-every", type=_positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
+        "--det-every", type=positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
     )
     parser.add_argument("--quiet", action="store_true", help="errors and the verdict only")
     return parser
@@ -166,28 +165,6 @@ def _compare_parser() -> argparse.ArgumentParser:
     parser.add_argument("before", type=Path, help="report.json, or its folder")
     parser.add_argument("after", type=Path)
     parser.add_argument(
-        "--tolerance", type=_positive_number, default=0.1, metavar="SHARE", help="differences that do not count [0.1]"
+        "--tolerance", type=positive_number, default=0.1, metavar="SHARE", help="differences that do not count [0.1]"
     )
     return parser
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def _positive_number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
