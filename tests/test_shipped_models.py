@@ -43,6 +43,13 @@ def test_the_model_was_exported_from_the_weights_beside_it() -> None:
         assert "research" in session.contract.terms
 
 
+@pytest.mark.parametrize("name", ["face", "face.int8-cpu", "face.fp16", "face.int8", "face.clean"])
+def test_every_face_model_answers_its_golden_crop_on_the_cpu(name: str) -> None:
+    with FaceSession(MODELS / f"{name}.onnx", provider="cpu") as session:
+        assert session.contract.golden
+        assert session.contract.annotation_asymmetry
+
+
 def test_the_clean_model_may_be_used_for_anything_and_sees_the_sample_clip() -> None:
     with FaceSession(MODELS / "face.clean.onnx", provider="cpu") as session:
         assert session.contract.terms.startswith("any purpose")
