@@ -71,8 +71,8 @@ def test_an_ensemble_in_one_file_averages_as_the_runtime_does(exported: SmallExp
                 assert value > 0
                 assert mine[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
         assert both.contract.backbone == "tiny+tiny"
-        expected = np.mean([one.contract.golden, two.contract.golden], axis=0)
-        np.testing.assert_allclose(both.contract.golden, expected)  # and it opened, so it answered so
+        golden = np.mean([one.contract.golden, two.contract.golden], axis=0)
+        np.testing.assert_allclose(both.contract.golden, golden)  # and it opened, so it answered so
 
 
 def test_the_disagreement_reaches_the_face(fused: Path) -> None:
