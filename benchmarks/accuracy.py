@@ -204,6 +204,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.data is None or not options.data.is_dir():
         parser.error("give --data, or set FACERECON_DATA; training/README.md describes its layout")
+    options.out.mkdir(parents=True, exist_ok=True)
     models = options.model or ["models/face.onnx"]
     figures: dict[str, object] = {}
     with Reconstructor(models, detector=options.detector, provider="cpu") as reconstructor:
@@ -219,7 +220,6 @@ def main() -> None:
                 f"{benchmark.name}, each face and its mirror image": rows,
                 f"{benchmark.name}, without, as frames of videos": plain,
             }
-            options.out.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(options.out / "shapes.jpg"), shape_sheet(faces))
             figures["Jitter of still photographs under sensor noise"] = {
                 benchmark.name: jitter(reconstructor, benchmark)
@@ -241,7 +241,6 @@ def main() -> None:
             "detector": options.detector.name,
             "figures": figures,
         }
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "accuracy.json").write_text(json.dumps(report, indent=1) + "\n")
     (options.out / "accuracy.md").write_text(markdown(report) + "\n")
     print(markdown(report))

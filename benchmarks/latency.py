@@ -6,7 +6,7 @@
 Scenario: single stream, one face at 720p while tracking, one thread, CPU. Load and warm-up are apart from the figures.
 MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its
 dependencies clash with ours; all workers read the same frames from one file and take turns, block by block, so that
-whatever else the machine does hits both.
+whatever else the machine does hits all of them.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def work(frames_file: Path, models: list[str], detector: str | None, precision: 
                 stages.append(dict(scene.stages_ms))
                 found += bool(scene.faces)
             reply = {"ms": milliseconds, "cpu_ms": cpu, "stages_ms": stages, "found": found, "load_ms": load_ms}
+            reply["sha256"] = reconstructor.network.sha256
             print(json.dumps(reply), flush=True)
 
 
@@ -131,7 +132,7 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, load {load}; Python {platform.python_version()}, {packages}"
 
 
-def report(workers: list[Worker], options: argparse.Namespace, sha256: str) -> str:
+def report(workers: list[Worker], options: argparse.Namespace) -> str:
     """Markdown."""
     names = list(workers[0].figures())
     lines = [
@@ -140,7 +141,7 @@ def report(workers: list[Worker], options: argparse.Namespace, sha256: str) -> s
         "Single stream, one face at 1280x720 while tracking, one thread, CPU; ms per frame.",
         "",
     ]
-    lines += [machine(), "", f"Model `{sha256}`, {Path(options.video).name}, {BLOCK} frames a block, alternating.", ""]
+    lines += [machine(), "", f"{Path(options.video).name}, {BLOCK} frames a block, alternating.", ""]
     lines += ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for worker in workers:
         figures = worker.figures()
@@ -151,7 +152,7 @@ def report(workers: list[Worker], options: argparse.Namespace, sha256: str) -> s
             continue
         medians = stage_medians(worker)
         stages = ", ".join(f"{name} {value:.2f}" for name, value in medians.items())
-        lines += ["", f"{worker.name} by stage, median ms: {stages}."]
+        lines += ["", f"{worker.name} (`{worker.replies[0]['sha256'][:16]}`) by stage, median ms: {stages}."]
         if peer is not None:
             ours, theirs = worker.figures(), peer.figures()
             ratios = ", ".join(f"{name} {ours[name] / theirs[name]:.2f}" for name in ("p50", "p90", "cpu_ms"))
@@ -195,9 +196,7 @@ def main() -> None:
                 worker.replies.append(worker.time(BLOCK))
         for worker in workers:
             worker.process.communicate()
-    with Reconstructor(models, detector=options.detector, provider="cpu") as reconstructor:
-        sha256 = reconstructor.network.sha256[:16]
-    text = report(workers, options, sha256)
+    text = report(workers, options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text)
     options.out.with_suffix(".json").write_text(

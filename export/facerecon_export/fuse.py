@@ -17,7 +17,7 @@ import onnx.compose
 import torch
 from facerecon_rt.contract import CONTRACT_KEY, DISAGREEMENT, OUTPUTS, SET_OUTPUTS, ModelContract
 from facerecon_rt.errors import UsageError
-from facerecon_rt.networks import comparable, mean_asymmetry
+from facerecon_rt.networks import averaged, comparable
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
 from facerecon_rt.reconstruct import HUBER, LEAST_DISTANCE_MM, LEAST_WEIGHT, ROBUST_STEPS
 from facerecon_rt.session import output_dims, read_contract
@@ -124,13 +124,11 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
                 f"{path} is {contract.precision}, {paths[0]} {first.precision}; fuse files of one precision"
             )
     contract = replace(
-        first,
+        averaged(contracts),
         backbone="+".join(one.backbone for one in contracts),
         outputs=(*OUTPUTS, DISAGREEMENT),
         terms="; ".join(dict.fromkeys(one.terms for one in contracts)),
         weights_sha256=hashlib.sha256("".join(one.weights_sha256 for one in contracts).encode()).hexdigest(),
-        annotation_asymmetry=mean_asymmetry(contracts),
-        golden=_mean_golden(contracts),
     )
     say(f"fusing {len(paths)} models")
     parts = [onnx.load(path) for path in paths]
@@ -144,13 +142,6 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
         _write(_joined(parts, onnx.load(partial)), partial, contract)
         partial.replace(target)
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
-
-
-def _mean_golden(contracts: Sequence[ModelContract]) -> tuple[float, ...]:
-    """What the average of the members says, if all can be tested: landmarks and vertices are averaged plainly."""
-    if not all(contract.golden for contract in contracts):
-        return ()
-    return tuple(float(value) for value in np.mean([contract.golden for contract in contracts], axis=0))
 
 
 def fuse_set(path: Path, size: int, target: Path, say: Callable[[str], None]) -> None:

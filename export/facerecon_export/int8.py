@@ -126,6 +126,10 @@ def quantise(
             "QuantizeBias": False,
             "OpTypesToExcludeOutputQuantization": ["Conv", *JOINS],
         }
+    else:
+        # The quantiser drops a ReLU that it is told of: codes that start at 0 cut off what is negative themselves. Left
+        # alone, ReLUs are computed in float between two roundings.
+        chosen += relus_before(source, chosen)
     # The ranges of all tensors of these operators are taken, wanted or not: the fewer, the faster.
     operators = {node.name: node.op_type for node in source.graph.node}
     with _quiet():
@@ -144,51 +148,16 @@ def quantise(
         )
     model = onnx.load(path)
     if target == "cpu":
-        let_quantisers_rectify(model)
         decode_in_integers(model, parts, codes)
         store_matrices_in_half(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
-def let_quantisers_rectify(model: onnx.ModelProto) -> None:
-    """Layer -> Q -> DQ -> Relu -> Q becomes layer -> Q, in place, where the second Q starts at 0 and so cuts off what
-    is negative itself. Codes are rounded once instead of twice, and ONNX Runtime does all of it in the layer's own
-    kernel."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    producer = {output: node for node in model.graph.node for output in node.output}
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    outputs = {output.name for output in model.graph.output}
-    gone = []
-    for relu in model.graph.node:
-        if relu.op_type != "Relu" or relu.output[0] in outputs:
-            continue
-        back = producer.get(relu.input[0])
-        forth = producer.get(back.input[0]) if back is not None and back.op_type == "DequantizeLinear" else None
-        if back is None or forth is None or forth.op_type != "QuantizeLinear":
-            continue
-        alone = len(users[back.output[0]]) == len(users[forth.output[0]]) == len(users[forth.input[0]]) == 1
-        after = users.get(relu.output[0], [])
-        if alone and after and all(_starts_at_zero(node, constants) for node in after):
-            for node in after:
-                node.input[0] = forth.input[0]
-            gone += [forth, back, relu]
-    for node in gone:
-        model.graph.node.remove(node)
-    needed = {name for node in model.graph.node for name in node.input}
-    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in needed]:
-        model.graph.initializer.remove(tensor)
-
-
-def _starts_at_zero(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
-    """Is it a QuantizeLinear to uint8 whose code 0 stands for 0?"""
-    if node.op_type != "QuantizeLinear" or len(node.input) < 3:
-        return False
-    zero = numpy_helper.to_array(constants[node.input[2]])
-    return zero.dtype == np.uint8 and not zero.any()
+def relus_before(model: onnx.ModelProto, layers: Sequence[str]) -> list[str]:
+    """Names of the ReLUs whose outputs these layers take."""
+    taken = {name for node in model.graph.node if node.name in layers for name in node.input}
+    return [node.name for node in model.graph.node if node.op_type == "Relu" and node.output[0] in taken]
 
 
 def decode_in_integers(model: onnx.ModelProto, parts: Parts, largest: Mapping[str, float]) -> None:

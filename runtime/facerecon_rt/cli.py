@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from importlib.metadata import version
@@ -22,11 +21,12 @@ from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import check_writable, numbered
 from .pipeline import Pipeline
 from .prefetch import prefetched
+from .progress import Progress
 from .reconstruct import MIN_CONFIDENCE, Reconstructor
 from .sinks import SINK_STYLES, Sink, open_sink
 from .sources import Source, open_source
 from .template import load_template
-from .types import Frame, Scene
+from .types import Frame
 
 DEFAULT_OUTPUT = "facerecon-out/"
 log = logging.getLogger("facerecon_rt")
@@ -317,48 +317,6 @@ def limited(frames: Generator[Frame, None, None], count: int | None) -> Generato
                 return
     finally:
         frames.close()
-
-
-class Progress:
-    """One line on a terminal that says how far it is; elsewhere, a line at the end. Also says, once per source, that no
-    face was found."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._live = not quiet and sys.stderr.isatty()
-        self._quiet = quiet
-        self._started = time.monotonic()
-        self._shown = 0.0
-        self._frames = 0
-        self._faces = 0
-        self._faceless: dict[str, bool] = {}
-
-    def show(self, scene: Scene) -> None:
-        """Count a scene."""
-        self._frames += 1
-        self._faces += len(scene.faces)
-        self._faceless[scene.frame.source] = self._faceless.get(scene.frame.source, True) and not scene.faces
-        if self._live and time.monotonic() - self._shown > 0.2:
-            self._shown = time.monotonic()
-            spent = sum(ms for stage, ms in scene.stages_ms.items() if stage != "capture")
-            rate = self._frames / (self._shown - self._started)
-            where = f"{scene.frame.source[-60:]}  frame {scene.frame.index}"
-            line = f"{where}  {_count(len(scene.faces), 'face')}  {spent:.1f} ms  {rate:.1f} fps"
-            print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
-
-    def finish(self) -> None:
-        """Say what was done."""
-        if self._live:
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
-        for source, faceless in self._faceless.items():
-            if faceless:
-                log.warning("%s: no face found", source)
-        if not self._quiet and self._frames:
-            seconds = time.monotonic() - self._started
-            log.info("%s, %s, %.1f s", _count(self._frames, "frame"), _count(self._faces, "face"), seconds)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _say_where(targets: Sequence[str]) -> None:

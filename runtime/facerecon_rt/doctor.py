@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from .environment import Facts, machine, versions
+from .environment import Facts, governor, machine
 from .errors import FaceReconError
 from .reconstruct import DETECTOR_NAME
 from .session import FaceSession, import_onnxruntime
@@ -26,6 +26,8 @@ ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu")
 OPENCV_WHEELS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python")
 OLDEST_PYTHON = (3, 10)
 SUMS = "SHA256SUMS"
+SHIPPED = (Path("models/face.onnx"), Path("models/face.int8-cpu.onnx"))
+"""In a clone of the repository, the FaceModels that run on a CPU."""
 
 State = Literal["ok", "note", "problem"]
 MARKS: dict[State, str] = {"ok": "ok  ", "note": "note", "problem": "!!  "}
@@ -43,14 +45,12 @@ class Finding:
     """The command, where one mends it."""
 
 
-def examine(models: Sequence[Path]) -> list[Finding]:
-    """Look at everything. `models` are FaceModel files."""
-    packages = versions()
-    facts = machine()
-    found = [python_version(sys.version_info[:2]), onnxruntime_wheels(packages), opencv_wheels(packages)]
+def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
+    """Look at everything. `facts` as `machine` tells them; `models` are FaceModel files."""
+    found = [python_version(sys.version_info[:2]), onnxruntime_wheels(facts), opencv_wheels(facts)]
     if all(finding.state != "problem" for finding in found):
-        found += onnxruntime_providers(packages, facts)
-    found += [power(facts, _governor()), *cameras(Path("/dev")), video_codecs(cv2.getBuildInformation())]
+        found += onnxruntime_providers(facts)
+    found += [power(facts, governor()), *cameras(Path("/dev")), video_codecs(cv2.getBuildInformation())]
     for model in models:
         found += list(model_file(model))
     return found
@@ -65,7 +65,7 @@ def python_version(version: tuple[int, ...]) -> Finding:
     return Finding("Python", "ok", text)
 
 
-def onnxruntime_wheels(packages: Mapping[str, str]) -> Finding:
+def onnxruntime_wheels(packages: Facts) -> Finding:
     """Exactly one of the wheels that overwrite each other?"""
     there = [name for name in ORT_WHEELS if name in packages]
     if len(there) > 1:
@@ -77,7 +77,7 @@ def onnxruntime_wheels(packages: Mapping[str, str]) -> Finding:
     return Finding("ONNX Runtime", "ok", f"{there[0]} {packages[there[0]]}")
 
 
-def opencv_wheels(packages: Mapping[str, str]) -> Finding:
+def opencv_wheels(packages: Facts) -> Finding:
     """Exactly one of OpenCV's wheels?"""
     there = [name for name in OPENCV_WHEELS if name in packages]
     if len(there) > 1:
@@ -87,7 +87,7 @@ def opencv_wheels(packages: Mapping[str, str]) -> Finding:
     return Finding("OpenCV", "ok", what)
 
 
-def onnxruntime_providers(packages: Mapping[str, str], facts: Facts) -> list[Finding]:
+def onnxruntime_providers(facts: Facts) -> list[Finding]:
     """What ONNX Runtime was built with, and whether the libraries and the driver it needs are there."""
     try:
         ort = import_onnxruntime()
@@ -108,7 +108,7 @@ def onnxruntime_providers(packages: Mapping[str, str], facts: Facts) -> list[Fin
     if "TensorrtExecutionProvider" in available:
         folder = Path(ort.__file__).parent / "capi"
         linked = linked_major(folder / "libonnxruntime_providers_tensorrt.so", "libnvinfer")
-        found.append(tensorrt(linked, packages.get("tensorrt", "")))
+        found.append(tensorrt(linked, facts.get("tensorrt", "")))
     return found
 
 
@@ -216,7 +216,8 @@ def model_file(path: Path) -> Iterator[Finding]:
             yield Finding(check, "ok", f"{kind}; runs on {session.choice}")
             yield checksum(path, session.sha256)
     except FaceReconError as error:
-        yield Finding(check, "problem", str(error), "facerecon-export WEIGHTS.safetensors, or another file")
+        what, _, fix = str(error).partition("; ")
+        yield Finding(check, "problem", what, fix)
         return
     if not (path.parent / DETECTOR_NAME).is_file():
         what = f"no {DETECTOR_NAME} beside {path}"
@@ -239,13 +240,6 @@ def checksum(path: Path, digest: str) -> Finding:
     return Finding(check, "ok", f"{digest[:16]}…, as {SUMS} says")
 
 
-def _governor() -> str:
-    try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
-    except OSError:
-        return ""
-
-
 def as_text(findings: Sequence[Finding]) -> str:
     """One line for each, and its fix below it."""
     lines = []
@@ -256,11 +250,15 @@ def as_text(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def as_json(findings: Sequence[Finding]) -> str:
-    """schema, healthy, machine (what is measured on), findings [{check, state, what, fix}]."""
-    healthy = all(finding.state != "problem" for finding in findings)
+def as_json(findings: Sequence[Finding], facts: Facts) -> str:
+    """schema, healthy, machine (the facts), findings [{check, state, what, fix}]."""
     listed = [asdict(finding) for finding in findings]
-    return json.dumps({"schema": SCHEMA, "healthy": healthy, "machine": machine(), "findings": listed}, indent=1)
+    return json.dumps({"schema": SCHEMA, "healthy": healthy(findings), "machine": facts, "findings": listed}, indent=1)
+
+
+def healthy(findings: Sequence[Finding]) -> bool:
+    """Notes are no problem."""
+    return all(finding.state != "problem" for finding in findings)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -271,17 +269,16 @@ def main(arguments: Sequence[str]) -> int:
         epilog="exit codes: 0 healthy (notes are no problem), 1 with a problem",
     )
     parser.add_argument(
-        "--model", action="append", type=Path, metavar="FILE", help="look at this FaceModel too [models/*.onnx here]"
+        "--model",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help=f"look at this FaceModel; may be repeated [of {', '.join(map(str, SHIPPED))} those that are there]",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
-    findings = examine(options.model or shipped_models())
-    show: Callable[[Sequence[Finding]], str] = as_json if options.json else as_text
-    sys.stdout.write(show(findings) + "\n")
+    facts = machine()
+    findings = examine(facts, options.model or [path for path in SHIPPED if path.is_file()])
+    sys.stdout.write((as_json(findings, facts) if options.json else as_text(findings)) + "\n")
     sys.stdout.flush()
-    return 1 if any(finding.state == "problem" for finding in findings) else 0
-
-
-def shipped_models() -> list[Path]:
-    """In a clone of the repository, the FaceModels of models/ that run on a CPU."""
-    return [path for path in (Path("models/face.onnx"), Path("models/face.int8-cpu.onnx")) if path.is_file()]
+    return 0 if healthy(findings) else 1

@@ -45,7 +45,7 @@ def machine() -> Facts:
         "JetPack": _read("/etc/nv_tegra_release").partition("\n")[0],
         "gpu": "; ".join(", ".join(gpu.values()) for gpu in gpus(NVIDIA_SMI[:2])),
         "Python": platform.python_version(),
-        **versions(),
+        **_versions(),
     }
     return {name: fact for name, fact in facts.items() if fact}
 
@@ -55,7 +55,7 @@ def sensors() -> Facts:
     facts = {
         "load average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "clock MHz": _cpuinfo().get("cpu MHz", ""),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": governor(),
     }
     for zone in sorted(Path("/sys/class/thermal").glob("thermal_zone*")):
         degrees = _read(zone / "temp")
@@ -66,7 +66,7 @@ def sensors() -> Facts:
     return {name: fact for name, fact in facts.items() if fact}
 
 
-def versions() -> Facts:
+def _versions() -> Facts:
     """Of the packages that matter, those that are installed."""
     found = {}
     for package in PACKAGES:
@@ -80,6 +80,11 @@ def versions() -> Facts:
 def usable_cores() -> int:
     """Those this process may run on; a container may allow less time on them still."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def governor() -> str:
+    """Which policy sets the clock of the first core."""
+    return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def power_mode() -> str:

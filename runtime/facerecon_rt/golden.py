@@ -59,10 +59,8 @@ def golden_answer(landmarks: Floats, vertices: Floats) -> tuple[float, ...]:
 
 
 def failure(contract: ModelContract, landmarks: Floats, vertices: Floats) -> str:
-    """An answer to the golden crop (68, 3), (V, 3) -> in words, how it fails; "" where it does not, or where the
-    contract has no golden answer."""
-    if not contract.golden:
-        return ""
+    """An answer to the golden crop (68, 3), (V, 3) -> in words, how it fails; "" where it does not. The contract must
+    have a golden answer."""
     expected = np.reshape(contract.golden, (68, GOLDEN_COLUMNS))
     answer = np.reshape(golden_answer(landmarks, vertices), (68, GOLDEN_COLUMNS))
     pixels = float(np.linalg.norm((answer - expected)[:, :2], axis=1).mean())

@@ -86,9 +86,7 @@ class Ensemble:
                     "equal input sizes, templates and blendshapes"
                 )
         self.members = tuple(members)
-        self.contract = replace(
-            members[0].contract, annotation_asymmetry=mean_asymmetry([member.contract for member in members])
-        )
+        self.contract = averaged([member.contract for member in members])
         self.provider = members[0].provider
         self.sha256 = hashlib.sha256("".join(member.sha256 for member in members).encode()).hexdigest()
         self._disagreement: list[Mapping[str, float]] = []
@@ -140,15 +138,30 @@ class Mirrored:
 
 def comparable(contract: ModelContract) -> ModelContract:
     """What the contracts of an ensemble's members must agree about."""
-    same = replace(contract, backbone="", precision="fp32", target="", terms="", weights_sha256="", batch=0)
-    return replace(same, annotation_asymmetry=(), golden=())
+    return replace(
+        contract,
+        backbone="",
+        precision="fp32",
+        target="",
+        terms="",
+        weights_sha256="",
+        batch=0,
+        annotation_asymmetry=(),
+        golden=(),
+    )
 
 
-def mean_asymmetry(contracts: Sequence[ModelContract]) -> tuple[float, ...]:
-    """The `annotation_asymmetry` of an average of networks with these contracts."""
-    every = [contract.annotation_asymmetry or (0.0,) * 68 * 2 for contract in contracts]
-    mean = tuple(map(float, np.mean(every, axis=0)))
-    return mean if any(mean) else ()
+def averaged(contracts: Sequence[ModelContract]) -> ModelContract:
+    """The contract of an average of networks: the first one's, but with the mean of their asymmetries, and of their
+    golden answers where all have one."""
+    asymmetries = [contract.annotation_asymmetry or (0.0,) * 68 * 2 for contract in contracts]
+    asymmetry = _mean(asymmetries)
+    golden = _mean([contract.golden for contract in contracts]) if all(c.golden for c in contracts) else ()
+    return replace(contracts[0], annotation_asymmetry=asymmetry if any(asymmetry) else (), golden=golden)
+
+
+def _mean(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(map(float, np.mean(rows, axis=0)))
 
 
 def average_raw(runs: Sequence[RawFaces]) -> RawFaces:

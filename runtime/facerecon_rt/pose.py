@@ -42,7 +42,7 @@ def split_camera(frame_from_head: ArrayLike) -> tuple[float, Doubles, Doubles]:
     camera = np.asarray(frame_from_head, np.float64)
     scale = float(np.cbrt(np.linalg.det(camera[:, :3])))
     rotation = camera[:, :3] / scale
-    # Networks give rotations already, and a look is a third of the price of a singular value decomposition.
+    # Networks give rotations already, and a look is less than half the price of a singular value decomposition.
     if np.abs(rotation @ rotation.T - IDENTITY).max() > ROUNDING:
         rotation = nearest_rotation(rotation)
     return scale, rotation, camera[:, 3]

@@ -113,67 +113,6 @@ def test_a_recipe_nearly_as_good_with_fewer_layers_in_float_goes_first() -> None
     assert [(one.recipe.first_float, one.score) for one in best] == [(1, 0.38), (3, 0.30), (0, 0.60)]
 
 
-def rectified(zero: int, users: int = 1) -> onnx.ModelProto:
-    """x -> Conv -> Q -> DQ -> Relu -> Q -> DQ -> y; the second Q's zero point, and how many read the Relu."""
-    make = onnx.helper.make_node
-    tail = [
-        node
-        for i in range(users)
-        for node in (
-            make("QuantizeLinear", ["rectified", "s", "z"], [f"q{i}"]),
-            make("DequantizeLinear", [f"q{i}", "s", "z"], [f"y{i}"]),
-        )
-    ]
-    nodes = [
-        make("Conv", ["x", "w"], ["c"]),
-        make("QuantizeLinear", ["c", "s0", "z0"], ["cq"]),
-        make("DequantizeLinear", ["cq", "s0", "z0"], ["cd"]),
-        make("Relu", ["cd"], ["rectified"]),
-        *tail,
-    ]
-    constants = {
-        "w": np.array([[[[1.0]]]], np.float32),
-        "s0": np.array(0.02, np.float32),
-        "z0": np.array(128, np.uint8),
-        "s": np.array(0.01, np.float32),
-        "z": np.array(zero, np.uint8),
-    }
-    dims = [1, 1, 1, 5]
-    graph = onnx.helper.make_graph(
-        nodes,
-        "rectified",
-        [onnx.helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)],
-        [onnx.helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, dims) for i in range(users)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-
-
-@pytest.mark.parametrize("users", [1, 2])
-def test_a_quantiser_that_starts_at_zero_takes_the_place_of_a_relu(users: int) -> None:
-    import onnxruntime
-
-    model = rectified(0, users)
-    int8.let_quantisers_rectify(model)
-    onnx.checker.check_model(model, full_check=True)
-    assert [node.op_type for node in model.graph.node] == ["Conv", *["QuantizeLinear", "DequantizeLinear"] * users]
-    assert {tensor.name for tensor in model.graph.initializer} == {"w", "s", "z"}
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    # Rounded once, to hundredths: twice would be to fiftieths.
-    x = np.array([[[[-1.0, 0.0, 0.013, 1.0, 9.0]]]], np.float32)
-    for y in session.run(None, {"x": x}):
-        np.testing.assert_allclose(y[0, 0, 0], [0, 0, 0.01, 1.0, 2.55], atol=1e-6)
-
-
-def test_a_quantiser_with_negative_codes_does_not() -> None:
-    model = rectified(10)
-    before = model.SerializeToString()
-    int8.let_quantisers_rectify(model)
-    assert [node.op_type for node in model.graph.node] == [
-        node.op_type for node in onnx.ModelProto.FromString(before).graph.node
-    ]
-
-
 def test_for_the_cpu_no_code_is_rounded_before_a_relu_and_again_after_it(exported: SmallExport) -> None:
     model = onnx.load(exported.folder / "small.int8-cpu.onnx")
     producer = {output: node.op_type for node in model.graph.node for output in node.output}

@@ -46,9 +46,9 @@ def test_two_wheels_of_opencv_are_a_problem() -> None:
     assert both.state == "problem" and "pip uninstall -y opencv-python-headless opencv-python" in both.fix
 
 
-def test_a_gpu_that_onnx_runtime_cannot_use_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [finding.state for finding in onnxruntime_providers({}, {})] == ["ok"]
-    unused = onnxruntime_providers({}, {"gpu": "H100"})[-1]
+def test_a_gpu_that_onnx_runtime_cannot_use_is_a_problem() -> None:
+    assert [finding.state for finding in onnxruntime_providers({})] == ["ok"]
+    unused = onnxruntime_providers({"gpu": "H100"})[-1]
     assert unused.state == "problem" and "facerecon-rt[gpu]" in unused.fix
 
 
@@ -65,7 +65,7 @@ def test_a_gpu_wheel_is_looked_at_library_by_library(monkeypatch: pytest.MonkeyP
     linked.write_bytes(b"\x7fELF\0libcublas.so.12\0libnvinfer.so.10\0")
     monkeypatch.setattr(doctor, "import_onnxruntime", Ort)
     monkeypatch.setattr(doctor, "loads", lambda file: file == "libcuda.so.1")
-    found = {finding.check: finding for finding in onnxruntime_providers({"tensorrt": "11.1"}, {"gpu": "H100"})}
+    found = {finding.check: finding for finding in onnxruntime_providers({"tensorrt": "11.1", "gpu": "H100"})}
     assert found["GPU"].state == "ok"
     assert found["cuDNN"].what == "libcudnn.so.9 is missing"
     assert found["TensorRT"].what == "11.1 is installed, this ONNX Runtime links 10"
@@ -128,7 +128,7 @@ def test_a_model_is_run(model: Path, tmp_path: Path) -> None:
     assert hashed.state == "note"
     (tmp_path / "no.onnx").write_bytes(b"no model")
     (broken,) = model_file(tmp_path / "no.onnx")
-    assert broken.state == "problem"
+    assert broken.state == "problem" and broken.fix == "download or export it again"
 
 
 def test_a_model_without_a_detector_beside_it_is_a_problem(tiny_model: Path) -> None:

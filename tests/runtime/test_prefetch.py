@@ -34,13 +34,13 @@ class Reads:
 
 
 def threads_left() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "prefetch"]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
 def test_frames_come_in_order_from_another_thread() -> None:
     frames = Reads(50)
     assert [frame.index for frame in prefetched(frames)] == list(range(50))
-    assert frames.threads == {"prefetch"}
+    assert frames.threads == {"prefetch_0"}
     assert threads_left() == []
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..arguments import positive, positive_number, whole
 from ..contract import PRECISIONS
 from ..outputs import check_writable, make_folder
+from ..progress import StatusLine
 from .compare import compare
 from .figures import LEAST_FOR_P99
 from .measure import SCENARIOS, BenchOptions, measure
@@ -67,11 +66,11 @@ def main(arguments: Sequence[str]) -> int:
     wanted.check()
     make_folder(options.report)
     check_writable(options.report / "report.json")
-    progress = Progress(quiet=options.quiet)
+    line = StatusLine(quiet=options.quiet)
     try:
-        report = measure(wanted, progress.show)
+        report = measure(wanted, lambda done, of: line.show(lambda: f"{done} of {of}"))
     finally:
-        progress.finish()
+        line.clear()
     files = write_report(report, options.report)
     if not options.quiet:
         latency = report["latency_ms"]
@@ -100,26 +99,6 @@ def _compare(options: argparse.Namespace) -> int:
         print(f"differs: {note}")
     print(f"{found.verdict} (tolerance {100 * options.tolerance:g} %)", flush=True)
     return 1 if found.verdict == "slower" else 0
-
-
-class Progress:
-    """One line on a terminal that says how far the run is. Written between queries, at most five times a second."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._live = not quiet and sys.stderr.isatty()
-        self._shown = 0.0
-
-    def show(self, done: int, of: int) -> None:
-        """Called after each query."""
-        now = time.monotonic()
-        if self._live and now - self._shown > 0.2:
-            self._shown = now
-            print(f"\r\x1b[2K{done} of {of}", end="", file=sys.stderr, flush=True)
-
-    def finish(self) -> None:
-        """Take the line away."""
-        if self._live:
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
 def bench_parser() -> argparse.ArgumentParser:
