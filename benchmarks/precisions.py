@@ -29,8 +29,9 @@ from facerecon_rt.annotated import landmark_figures
 from facerecon_rt.contract import SET_OUTPUTS
 from facerecon_rt.detect import open_detector
 from facerecon_rt.networks import Ensemble
+from facerecon_rt.providers import open_ort_session
 from facerecon_rt.reconstruct import average_shapes
-from facerecon_rt.session import FaceSession, open_ort_session
+from facerecon_rt.session import FaceSession
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.detector_measure import annotated, measure_found
 

@@ -13,7 +13,7 @@ import onnx
 import torch
 from facerecon_rt.detect import DETECTOR_KEY, MULTIPLE, DetectorContract, letterbox
 from facerecon_rt.errors import UsageError
-from facerecon_rt.session import open_ort_session
+from facerecon_rt.providers import open_ort_session
 from facerecon_rt.types import Floats, Image
 from facerecon_training.detector import FaceDetectorNet
 from facerecon_training.detector_config import SCORE

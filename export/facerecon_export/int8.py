@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from facerecon_rt.session import import_onnxruntime
+from facerecon_rt.providers import import_onnxruntime
 from onnx import TensorProto, numpy_helper
 from tqdm import tqdm
 

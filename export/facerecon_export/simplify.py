@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from facerecon_rt.session import import_onnxruntime
+from facerecon_rt.providers import import_onnxruntime
 
 
 def simplify(path: Path) -> None:

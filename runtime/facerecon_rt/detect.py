@@ -17,8 +17,8 @@ from .align import box_from_square, square_from_camera
 from .errors import ModelRefused, UsageError
 from .onnx_file import FLOAT, UINT8, OnnxFile, read_onnx
 from .pose import fit_camera
+from .providers import Provider, open_ort_session
 from .quiet import quiet_opencv
-from .session import Provider, open_ort_session
 from .template import load_template
 from .types import Detection, Floats, Image
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import re
@@ -11,15 +10,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from .environment import Facts, governor, machine
 from .errors import FaceReconError
+from .gpu import load_library, preload_cuda, tensorrt_linked
+from .providers import import_onnxruntime
 from .reconstruct import DETECTOR_NAME
-from .session import FaceSession, import_onnxruntime
+from .session import FaceSession
 
 SCHEMA = "facerecon-doctor/1"
 ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu")
@@ -102,20 +103,12 @@ def onnxruntime_providers(facts: Facts) -> list[Finding]:
             fix = "pip uninstall -y onnxruntime && pip install 'facerecon-rt[gpu]'"
             found.append(Finding("CUDA", "problem", f"{gpu} is there, this ONNX Runtime is for CPUs alone", fix))
         return found
-    found.append(gpu_driver(gpu, loads("libcuda.so.1")))
-    with_libraries(ort)
+    found.append(gpu_driver(gpu, load_library("libcuda.so.1") is not None))
+    preload_cuda(ort)
     found.append(library("cuDNN", "libcudnn.so.9", "pip install nvidia-cudnn-cu12"))
     if "TensorrtExecutionProvider" in available:
-        folder = Path(ort.__file__).parent / "capi"
-        linked = linked_major(folder / "libonnxruntime_providers_tensorrt.so", "libnvinfer")
-        found.append(tensorrt(linked, facts.get("tensorrt", "")))
+        found.append(tensorrt(tensorrt_linked(ort), facts.get("tensorrt", "")))
     return found
-
-
-def with_libraries(ort: Any) -> None:
-    """Load the CUDA and cuDNN that came by pip, as a session would. What is missing is found out afterwards."""
-    if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
 
 
 def gpu_driver(gpu: str, driver_loads: bool) -> Finding:
@@ -130,12 +123,14 @@ def gpu_driver(gpu: str, driver_loads: bool) -> Finding:
 
 def library(name: str, file: str, fix: str) -> Finding:
     """Does a shared library load?"""
-    return Finding(name, "ok", f"{file} loads") if loads(file) else Finding(name, "problem", f"{file} is missing", fix)
+    if load_library(file) is None:
+        return Finding(name, "problem", f"{file} is missing", fix)
+    return Finding(name, "ok", f"{file} loads")
 
 
 def tensorrt(linked: str, installed: str) -> Finding:
     """Is the TensorRT installed the one that ONNX Runtime was linked with? Majors do not mix."""
-    if linked and loads(f"libnvinfer.so.{linked}"):
+    if linked and load_library(f"libnvinfer.so.{linked}") is not None:
         return Finding("TensorRT", "ok", f"libnvinfer.so.{linked} loads")
     major = installed.partition(".")[0]
     if not linked:
@@ -147,24 +142,6 @@ def tensorrt(linked: str, installed: str) -> Finding:
         fix = f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
         return Finding("TensorRT", "problem", f"{installed} is installed, this ONNX Runtime links {linked}", fix)
     return Finding("TensorRT", "ok", f"{installed}, as ONNX Runtime links")
-
-
-def linked_major(file: Path, name: str) -> str:
-    """The major version of a library that a shared library asks for, "" where that cannot be told."""
-    try:
-        found = re.search(rb"%s\.so\.(\d+)" % name.encode(), file.read_bytes())
-    except OSError:
-        return ""
-    return found.group(1).decode() if found else ""
-
-
-def loads(file: str) -> bool:
-    """Does the dynamic loader find it?"""
-    try:
-        ctypes.CDLL(file)
-    except OSError:
-        return False
-    return True
 
 
 def power(facts: Facts, governor: str) -> Finding:

@@ -35,14 +35,14 @@ def machine() -> Facts:
     cpuinfo = _cpuinfo()
     flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
     facts = {
-        "board": _read("/proc/device-tree/model").rstrip("\0"),
+        "board": board(),
         "processor": cpuinfo.get("model name", "") or platform.processor() or platform.machine(),
         "instructions": " ".join(name for name in INSTRUCTIONS if name in flags),
         "cores usable": str(usable_cores()),
         "memory": _memory(),
         "system": platform.platform(),
         "power mode": power_mode(),
-        "JetPack": _read("/etc/nv_tegra_release").partition("\n")[0],
+        "JetPack": jetpack(),
         "gpu": "; ".join(", ".join(gpu.values()) for gpu in gpus(NVIDIA_SMI[:2])),
         "Python": platform.python_version(),
         **_versions(),
@@ -80,6 +80,16 @@ def _versions() -> Facts:
 def usable_cores() -> int:
     """Those this process may run on; a container may allow less time on them still."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def board() -> str:
+    """Name of a single-board computer, as its device tree has it."""
+    return _read("/proc/device-tree/model").rstrip("\0")
+
+
+def jetpack() -> str:
+    """Release of Jetson Linux."""
+    return _read("/etc/nv_tegra_release").partition("\n")[0]
 
 
 def governor() -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from .contract import CONTRACT_KEY, PRECISIONS, ModelContract
 from .errors import ModelRefused, UsageError
 from .onnx_file import read_onnx
-from .session import FaceSession, Provider, best_provider
+from .providers import Provider, best_provider
+from .session import FaceSession
 
 TARGET_OF = {"cpu": "cpu", "cuda": "tensorrt", "tensorrt": "tensorrt"}
 """Provider -> which of the two int8 files it takes: signed activations are slow on CPUs, unsigned ones refused by

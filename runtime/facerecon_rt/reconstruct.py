@@ -17,7 +17,7 @@ from .detect import Detector, open_detector
 from .errors import ModelRefused, UsageError
 from .networks import Ensemble, Mirrored, Network, Single
 from .precision import open_session
-from .session import Provider
+from .providers import Provider
 from .stages import Stages
 from .template import load_template
 from .types import Crop, Face, Floats, Image

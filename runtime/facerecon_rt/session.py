@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .batches import buckets_of, profile, runs_of
+from .bound import BoundSession
 from .contract import CONTRACT_KEY, ModelContract
-from .errors import ModelRefused, ProviderMissing, UsageError
+from .errors import ModelRefused, UsageError
 from .golden import failure, golden_crop
+from .gpu import GpuOptions
 from .onnx_file import FLOAT, TYPE_NAMES, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
+from .providers import Provider, Wanted, best_provider, failures, import_onnxruntime, missing, open_on
 from .template import load_template
 from .types import Floats
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-T = TypeVar("T")
-Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
-
-_ORT_NAMES = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-PROVIDERS: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
-"""Best first: `auto` tries them in this order."""
-
-_FIX = {
-    "tensorrt": "pip uninstall -y onnxruntime, pip install 'facerecon-rt[tensorrt]', and see that nvidia-smi runs",
-    "cuda": "pip uninstall -y onnxruntime, pip install 'facerecon-rt[gpu]', and see that nvidia-smi runs",
-    "cpu": "pip install --force-reinstall 'facerecon-rt[cpu]'",
-}
+Answer = Callable[[Sequence[str], NDArray[np.uint8]], "list[Floats]"]
+"""Names of outputs and crops of one run -> those outputs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +55,13 @@ class FaceSession:
     """A FaceModel file, loaded and ready. Owns ONNX Runtime's session; a context manager."""
 
     def __init__(
-        self, path: str | Path, *, provider: Provider = "auto", threads: int = 1, self_test: bool = True
+        self,
+        path: str | Path,
+        *,
+        provider: Provider = "auto",
+        threads: int = 1,
+        self_test: bool = True,
+        gpu: GpuOptions = GpuOptions(),  # noqa: B008 - it is frozen
     ) -> None:
         """`self_test`: ask about the golden crop first, whose answer stands in the contract.
 
@@ -89,19 +79,20 @@ class FaceSession:
                 f"{self.path}: averages {self.contract.set_size} photographs of one person inside the graph; the "
                 "runtime averages by itself, so give it the model this was made of"
             )
-        self._session: InferenceSession | None = None
+        self._answer: Answer | None = None
+        wanted = Wanted(model, threads, self.contract.precision, profile(self.contract), gpu)
 
-        def open_tested(name: Provider) -> InferenceSession:
-            session, _, _ = open_ort_session(model, name, threads)
+        def open_tested(name: Provider) -> Answer:
+            answer = self._open(wanted, name)
             if self_test:
-                self._test(session, name)
-            return session
+                self._test(answer, name, gpu)
+            return answer
 
-        self._session, self.provider, self.choice = best_provider(provider, open_tested)
+        self._answer, self.provider, self.choice = best_provider(provider, open_tested)
 
     def run(self, images: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> RawFaces:
         """(N, S, S, 3) uint8 BGR crops -> what the network says; `outputs` names those wanted, None means all."""
-        if self._session is None:
+        if self._answer is None:
             raise UsageError(f"{self.path}: this session is closed; open a new FaceSession")
         size = self.contract.input_size
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
@@ -115,7 +106,7 @@ class FaceSession:
             raise UsageError(f"unknown output {unknown[0]!r}; the outputs are {', '.join(self.contract.outputs)}")
         arrays = {name: np.empty((0, *dims), np.float32) for name, dims in output_dims(self.contract).items()}
         if len(images) and names:
-            for name, array in zip(names, self._run(self._session, names, images), strict=True):
+            for name, array in zip(names, self._in_runs(self._answer, names, images), strict=True):
                 # A file can declare one shape and compute another; ONNX Runtime only warns.
                 if array.shape != (len(images), *arrays[name].shape[1:]):
                     raise ModelRefused(f"{self.path}: output {name} came out as {array.shape}; export the model again")
@@ -127,32 +118,64 @@ class FaceSession:
                 raise ModelRefused(f"{self.path}: output crop_from_head mirrors or flattens; export the model again")
         return RawFaces(**arrays)
 
-    def _test(self, session: InferenceSession, provider: Provider) -> None:
-        """Ask about the golden crop. Raises ModelRefused where the CPU gives a wrong answer, ProviderMissing where
-        another provider does."""
-        if not self.contract.golden:
-            return
-        names = ["landmarks", "vertices"]
-        landmarks, vertices = self._run(session, names, golden_crop(self.contract.input_size)[None])
-        failed = failure(self.contract, landmarks[0], vertices[0])
+    def _open(self, wanted: Wanted, provider: Provider) -> Answer:
+        session = open_on(wanted, provider)
+        if provider == "cpu":
+            return lambda names, images: list(session.run(names, {"image": images}))
+        ort = import_onnxruntime()
+        dims = output_dims(self.contract)
+        return BoundSession(ort, session, "cuda", dims, cuda_graph=wanted.gpu.cuda_graph).run
+
+    def _in_runs(self, answer: Answer, names: Sequence[str], images: NDArray[np.uint8]) -> list[Floats]:
+        """In runs of a few sizes; crops that a run lacks are the last one repeated. The CPU needs that only where the
+        file takes a fixed number."""
+        pad = self.contract.batch or self.provider != "cpu"
+        parts = []
+        for run in runs_of(len(images), buckets_of(self.contract)):
+            crops = images[run.start : run.stop]
+            if pad and len(crops) < run.size:
+                crops = np.concatenate([crops, np.repeat(crops[-1:], run.size - len(crops), axis=0)])
+            parts.append([array[: run.stop - run.start] for array in answer(names, crops)])
+        return parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _test(self, answer: Answer, provider: Provider, gpu: GpuOptions) -> None:
+        """Ask about the golden crop. Raises ModelRefused where the CPU gives a wrong answer or none, ProviderMissing
+        where another provider does."""
+        failed = ""
+        try:
+            if self.contract.golden:
+                failed = self._failure(answer, buckets_of(self.contract)[0])
+            if provider != "cpu" and gpu.cuda_graph:
+                failed = failed or self._graph_failure(answer)
+        except failures(import_onnxruntime()) as error:
+            failed = f"it does not run ({' '.join(str(error).split())[:200]})"
         if failed and provider == "cpu":
             raise ModelRefused(f"{self.path}: {failed}; export the model again")
         if failed:
-            raise ProviderMissing(f"no {provider}: {failed}; update its driver and libraries, or use --provider cpu")
+            raise missing(provider, failed, "update its driver and libraries, or use --provider cpu")
 
-    def _run(self, session: InferenceSession, names: list[str], images: NDArray[np.uint8]) -> list[Floats]:
-        """In one go; a file of a fixed batch gets its number of crops at a time, the last ones repeated."""
-        batch = self.contract.batch
-        if not batch:
-            return list(session.run(names, {"image": images}))
-        count = len(images)
-        padded = np.concatenate([images, np.repeat(images[-1:], -count % batch, axis=0)])
-        runs = [session.run(names, {"image": padded[i : i + batch]}) for i in range(0, len(padded), batch)]
-        return [np.concatenate(parts)[:count] for parts in zip(*runs, strict=True)]
+    def _failure(self, answer: Answer, size: int) -> str:
+        """In words, how the answer to a batch of golden crops is wrong; "" where it is not."""
+        crops = np.repeat(golden_crop(self.contract.input_size)[None], size, axis=0)
+        landmarks, vertices = answer(["landmarks", "vertices"], crops)
+        return failure(self.contract, landmarks[-1], vertices[-1])
+
+    def _graph_failure(self, answer: Answer) -> str:
+        """A graph that is captured wrongly repeats its first answer for ever: so each batch size gets another picture,
+        and then the golden crop again."""
+        blank = np.zeros_like(golden_crop(self.contract.input_size))[None]
+        for size in buckets_of(self.contract):
+            for _ in range(2):
+                wrong = self._failure(answer, size) if self.contract.golden else ""
+                (other,) = answer(["landmarks"], np.repeat(blank, size, axis=0))
+                (golden,) = answer(["landmarks"], np.repeat(golden_crop(self.contract.input_size)[None], size, axis=0))
+                if wrong or np.array_equal(other, golden):
+                    return f"its CUDA graph of {size} crops repeats itself{f' ({wrong})' if wrong else ''}"
+        return ""
 
     def close(self) -> None:
         """Give the session's memory back. Closing twice is harmless."""
-        self._session = None
+        self._answer = None
 
     def __enter__(self) -> FaceSession:
         return self
@@ -230,145 +253,3 @@ def _check_tensors(
 def _described(elem_type: int, dims: Sequence[int | str]) -> str:
     """As in "float32 (N, 68, 3)"."""
     return f"{TYPE_NAMES.get(elem_type, f'type {elem_type}')} ({', '.join(str(d) or '?' for d in dims)})"
-
-
-def open_ort_session(
-    model: str | Path | OnnxFile, provider: Provider = "auto", threads: int = 1
-) -> tuple[InferenceSession, str, str]:
-    """A checked ONNX file -> ONNX Runtime's session, the provider it really uses, and a line that says why that one.
-
-    `auto` takes the first that works of tensorrt, cuda, cpu. A provider asked for by name works or raises
-    ProviderMissing: ONNX Runtime itself would fall back to the CPU without a word. Raises ModelRefused for a file that
-    is missing, unsafe or that ONNX Runtime does not load.
-    """
-    if threads < 1:
-        raise UsageError(f"threads is {threads}; give 1 or more")
-    if not isinstance(model, OnnxFile):
-        model = read_onnx(model)
-    checked = model
-    refuse_unsafe(checked)
-    return best_provider(provider, lambda name: _open_on(checked, name, threads))
-
-
-def best_provider(provider: Provider, open_on: Callable[[Provider], T]) -> tuple[T, Provider, str]:
-    """What `open_on` opens on the provider asked for, or for `auto` on the best that works; that provider; and a line
-    that says why that one. `open_on` raises ProviderMissing where it does not work; so does this."""
-    if provider == "auto":
-        missing: list[str] = []
-        for name in PROVIDERS:
-            try:
-                with _quiet():
-                    opened = open_on(name)
-            except ProviderMissing as error:
-                # The fix belongs to those who asked for this one. That of the last, the CPU, is needed by everybody.
-                missing.append(str(error) if name == PROVIDERS[-1] else str(error).partition(";")[0])
-                continue
-            return opened, name, f"{name}, the best that works" + (f" ({'; '.join(missing)})" if missing else "")
-        raise ProviderMissing("; ".join(missing))
-    if provider not in _ORT_NAMES:
-        raise UsageError(f"unknown provider {provider!r}; choose from auto, {', '.join(_ORT_NAMES)}")
-    return open_on(provider), provider, f"{provider}, as asked for"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What does not work here is said once, by whoever caught it, and not by ONNX Runtime too."""
-    ort = import_onnxruntime()
-    ort.set_default_logger_severity(4)
-    try:
-        yield
-    finally:
-        ort.set_default_logger_severity(2)  # ONNX Runtime's own default
-
-
-def import_onnxruntime() -> Any:
-    """The only place that imports ONNX Runtime, so that it never reports to Microsoft.
-
-    Since 1.29 its Linux wheels send an identifier of the machine, hashes of the models and timings unless the
-    environment says otherwise before the import. ORT_DISABLE_TELEMETRY=0 allows it.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ProviderMissing(
-            f"ONNX Runtime is not installed or cannot be loaded ({error}): pip install 'facerecon-rt[cpu]', or "
-            "'facerecon-rt[gpu]' on a machine with an NVIDIA GPU"
-        ) from error
-    if not hasattr(onnxruntime, "InferenceSession"):
-        raise ProviderMissing(
-            "ONNX Runtime is broken: its CPU and GPU wheels overwrote each other; "
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'facerecon-rt[cpu]' or 'facerecon-rt[gpu]'"
-        )
-    return onnxruntime
-
-
-def _open_on(model: OnnxFile, provider: Provider, threads: int) -> InferenceSession:
-    """A session that really runs on `provider`. Raises ProviderMissing, with the fix, where there is none, and
-    ModelRefused where the CPU cannot load the file."""
-    name = _ORT_NAMES[provider]
-    ort = import_onnxruntime()
-    if name not in ort.get_available_providers():
-        raise _missing(provider, "this ONNX Runtime is built without it")
-    state = ort.capi.onnxruntime_pybind11_state
-    refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
-    try:
-        session = ort.InferenceSession(
-            model.data,
-            _session_options(ort, threads),
-            providers=_with_fallbacks(provider, model),
-            enable_fallback=0,  # it prints to the standard output and goes on with the CPU
-            read_config_from_model=0,  # a model must not choose its own session options
-        )
-    except (RuntimeError, ValueError, OSError, state.EPFail, state.RuntimeException, *refusals) as error:
-        # On one line, without the place in ONNX Runtime's source that some messages begin with.
-        reason = re.sub(r"^\S+\.cc:\d+ .*?\) ", "", " ".join(str(error).split()))[:200]
-        if provider == "cpu":
-            raise ModelRefused(f"{model.path}: ONNX Runtime cannot load it ({reason}); export it again") from error
-        raise _missing(provider, f"it does not start ({reason})") from error
-    # The GPU wheel offers CUDA on machines that have none and then leaves it out: only the session tells.
-    if name not in session.get_providers():
-        raise _missing(provider, "this ONNX Runtime has it but could not start it")
-    opened: InferenceSession = session
-    return opened
-
-
-def _missing(provider: Provider, reason: str) -> ProviderMissing:
-    return ProviderMissing(f"no {provider}: {reason.replace(';', ',')}; {_FIX[provider]}")
-
-
-def _session_options(ort: Any, threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; the warnings are about which node runs where
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would burn whole cores
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, and never its .ort format
-    return options
-
-
-def _with_fallbacks(provider: str, model: OnnxFile) -> list[Any]:
-    """ONNX Runtime's list of providers: the one wanted, then those that may take single operators it lacks."""
-    cpu = _ORT_NAMES["cpu"]
-    # Precision lives in the graph: an fp32 model is not to be computed in TF32.
-    cuda = (_ORT_NAMES["cuda"], {"use_tf32": "0"})
-    if provider == "cpu":
-        return [cpu]
-    if provider == "cuda":
-        return [cuda, cpu]
-    return [(_ORT_NAMES["tensorrt"], _tensorrt_options(model)), cuda, cpu]
-
-
-def _tensorrt_options(model: OnnxFile) -> dict[str, str]:
-    """Engines are cached by the model's hash: ONNX Runtime's own key ignores the weights."""
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facerecon-rt" / "tensorrt" / model.sha256
-    )
-    cache.mkdir(parents=True, exist_ok=True)
-    return {
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(cache),
-        "trt_engine_cache_prefix": model.sha256[:16],
-    }

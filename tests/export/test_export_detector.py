@@ -17,7 +17,7 @@ from facerecon_export.verify import Gate
 from facerecon_rt.detect import FaceDetector, open_detector, read_detector_contract
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.onnx_file import read_onnx
-from facerecon_rt.session import open_ort_session
+from facerecon_rt.providers import open_ort_session
 from facerecon_training.detector import FaceDetectorNet
 from facerecon_training.detector_config import SCORE
 from facerecon_training.detector_train import load_weights, save_weights

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from facerecon_rt import providers
+from facerecon_rt import session as session_module
 from facerecon_rt.align import box_from_square, square_from_camera
 from facerecon_rt.detect import DETECTOR_KEY, DetectorContract
 from facerecon_rt.pose import rotation_from_euler
+from facerecon_rt.providers import ORT_NAMES
 from facerecon_rt.template import FaceTemplate
 from facerecon_rt.types import Face, Floats, Image
+
+from tests.conftest import MakeTinyModel
 
 RADIUS_MM = 80.0
 
@@ -39,6 +48,126 @@ class PaintSpots(Protocol):
     def __call__(self, width: int, height: int, at: Sequence[tuple[float, float]]) -> Image: ...
 
 
+class Pretend(Protocol):
+    """The type of the fixture `pretend`."""
+
+    def __call__(
+        self,
+        *works: str,
+        claims: Sequence[str] = ...,
+        raises: Exception | None = ...,
+        leaves: Sequence[str] = ...,
+        wrong: bool = ...,
+        breaks: bool = ...,
+        frozen: bool = ...,
+    ) -> list[dict[str, Any]]: ...
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pretend:
+    """`pretend("cuda")`: ONNX Runtime as its GPU wheel is on a machine where these providers work besides the CPU.
+    They compute on the CPU. Returns what sessions were asked for.
+
+    `claims`: what the wheel was built with, if it is more than works. `raises`: what a provider that does not work
+    raises; without, it is left out in silence. `leaves`: operators that the provider leaves to the CPU. `wrong`: its
+    answers are; `breaks`: it opens and does not run; `frozen`: a captured graph repeats its first answer.
+    """
+
+    def start(
+        *works: str,
+        claims: Sequence[str] = (),
+        raises: Exception | None = None,
+        leaves: Sequence[str] = (),
+        wrong: bool = False,
+        breaks: bool = False,
+        frozen: bool = False,
+    ) -> list[dict[str, Any]]:
+        names = [ORT_NAMES[name] for name in (*(claims or works), "cpu")]
+        real = [ORT_NAMES[name] for name in (*works, "cpu")]
+        calls: list[dict[str, Any]] = []
+
+        def create(data: bytes, options: Any, *, providers: list[Any], **others: Any) -> Any:
+            asked = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+            calls.append({"names": asked, "providers": providers, "options": options, **others})
+            if raises is not None and asked[0] not in real:
+                raise raises
+            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            if asked[0] == ORT_NAMES["cpu"]:
+                return session
+            return GpuSession(session, [name for name in asked if name in real], leaves, wrong, breaks, frozen)
+
+        fake = SimpleNamespace(**{name: getattr(onnxruntime, name) for name in FROM_ORT})
+        fake.__file__, fake.__version__ = onnxruntime.__file__, onnxruntime.__version__
+        fake.InferenceSession = create
+        fake.get_available_providers = lambda: names
+        fake.set_default_logger_severity = lambda severity: None
+        fake.OrtValue = SimpleNamespace(
+            ortvalue_from_numpy=lambda array, device, number: onnxruntime.OrtValue.ortvalue_from_numpy(array),
+            ortvalue_from_shape_and_type=lambda shape, dtype, device, number: (
+                onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, dtype)
+            ),
+        )
+        for module in (providers, session_module):
+            monkeypatch.setattr(module, "import_onnxruntime", lambda: fake)
+        monkeypatch.setattr(providers, "load_tensorrt", lambda linked: "10.13.3" if "tensorrt" in works else "")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return calls
+
+    return start
+
+
+FROM_ORT = (
+    "SessionOptions",
+    "GraphOptimizationLevel",
+    "ExecutionMode",
+    "RunOptions",
+    "capi",
+    "__file__",
+    "__version__",
+)
+
+
+class GpuSession:
+    """A session on the CPU that looks as if it ran elsewhere."""
+
+    def __init__(
+        self, session: Any, names: list[str], leaves: Sequence[str], wrong: bool, breaks: bool, frozen: bool
+    ) -> None:
+        self._session = session
+        self._names = names
+        self._leaves = leaves
+        self._wrong = wrong
+        self._breaks = breaks
+        self._frozen = frozen
+        self._first: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def get_providers(self) -> list[str]:
+        return self._names
+
+    def end_profiling(self) -> str:
+        path = str(self._session.end_profiling())
+        events = json.loads(Path(path).read_text())
+        for event in events:
+            args = event.get("args", {})
+            if "provider" in args and args["op_name"] not in self._leaves:
+                args["provider"] = self._names[0]
+        Path(path).write_text(json.dumps(events))
+        return path
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        if self._breaks:
+            raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("CUDA failure 2: out of memory")
+        self._session.run_with_iobinding(binding, options)
+        for index, output in enumerate(binding.get_outputs()):
+            array = output.numpy()
+            if self._frozen:
+                array = self._first.setdefault((options.get_run_config_entry("gpu_graph_id"), index), array.copy())
+            output.update_inplace(np.ascontiguousarray(array + 7 if self._wrong else array))
+
+
 @pytest.fixture(scope="session")
 def make_bright_detector() -> MakeDetector:
     """`make_bright_detector(path, contract)`: `bright_detector` with another contract."""
@@ -57,6 +186,16 @@ def model(tiny_model: Path, bright_detector: Path, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("shipped")
     shutil.copy(bright_detector, folder / "face_detector.onnx")
     return Path(shutil.copy(tiny_model, folder / "face.onnx"))
+
+
+@pytest.fixture
+def four_at_a_time(make_tiny_model: MakeTinyModel, tmp_path: Path) -> Path:
+    """`tiny_model` as a file that takes four crops, no more and no fewer."""
+    model = onnx.load(make_tiny_model(tmp_path / "any.onnx", batch=4))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, tmp_path / "four.onnx")
+    return tmp_path / "four.onnx"
 
 
 @pytest.fixture(scope="session")

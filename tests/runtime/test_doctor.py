@@ -14,7 +14,6 @@ from facerecon_rt.doctor import (
     checksum,
     gpu_driver,
     library,
-    linked_major,
     model_file,
     onnxruntime_providers,
     onnxruntime_wheels,
@@ -64,7 +63,7 @@ def test_a_gpu_wheel_is_looked_at_library_by_library(monkeypatch: pytest.MonkeyP
     linked = tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_tensorrt.so"
     linked.write_bytes(b"\x7fELF\0libcublas.so.12\0libnvinfer.so.10\0")
     monkeypatch.setattr(doctor, "import_onnxruntime", Ort)
-    monkeypatch.setattr(doctor, "loads", lambda file: file == "libcuda.so.1")
+    monkeypatch.setattr(doctor, "load_library", lambda file: object() if file == "libcuda.so.1" else None)
     found = {finding.check: finding for finding in onnxruntime_providers({"tensorrt": "11.1", "gpu": "H100"})}
     assert found["GPU"].state == "ok"
     assert found["cuDNN"].what == "libcudnn.so.9 is missing"
@@ -85,14 +84,13 @@ def test_a_driver_is_needed_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_majors_of_tensorrt_do_not_mix(
     linked: str, installed: str, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "loads", lambda file: False)
+    monkeypatch.setattr(doctor, "load_library", lambda file: None)
     assert tensorrt(linked, installed).state == state
 
 
 def test_a_library_loads_or_is_missing() -> None:
     assert library("C", "libc.so.6", "").state == "ok"
     assert library("X", "libnowhere.so.1", "pip install it").fix == "pip install it"
-    assert linked_major(Path("/nowhere"), "libnvinfer") == ""
 
 
 def test_slow_power_modes_are_noted() -> None:

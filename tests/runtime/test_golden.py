@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from facerecon_rt import session as session_module
 from facerecon_rt.errors import ModelRefused, ProviderMissing
 from facerecon_rt.golden import TOLERANCES, failure, golden_answer, golden_crop
 from facerecon_rt.session import FaceSession
 
 from tests.conftest import TINY_SIZE, MakeTinyModel
+from tests.runtime.conftest import Pretend
 
 
 def answer_of(path: Path) -> tuple[float, ...]:
@@ -71,28 +70,23 @@ def test_what_is_no_number_is_no_answer(
 
 
 def test_auto_leaves_a_provider_that_answers_wrongly_and_says_so(
-    make_tiny_model: MakeTinyModel, golden: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_tiny_model: MakeTinyModel, golden: tuple[float, ...], tmp_path: Path, pretend: Pretend
 ) -> None:
     path = make_tiny_model(tmp_path / "m.onnx", golden=golden)
-    open_ort_session = session_module.open_ort_session
-    real_run = FaceSession._run
-
-    def open_anywhere(model: Any, provider: Any = "auto", threads: int = 1) -> Any:
-        """As if CUDA were there; its sessions are the CPU's."""
-        if provider == "tensorrt":
-            raise ProviderMissing("no tensorrt: not here; install it")
-        session, _, _ = open_ort_session(model, "cpu", threads)
-        return (("cuda", session) if provider == "cuda" else session), provider, ""
-
-    def run(self: FaceSession, session: Any, names: list[str], images: Any) -> Any:
-        if isinstance(session, tuple):
-            return [array + 7 for array in real_run(self, session[1], names, images)]
-        return real_run(self, session, names, images)
-
-    monkeypatch.setattr(session_module, "open_ort_session", open_anywhere)
-    monkeypatch.setattr(FaceSession, "_run", run)
+    pretend("cuda", wrong=True)
     with FaceSession(path) as opened:
         assert opened.provider == "cpu"
-        assert opened.choice.startswith("cpu, the best that works (no tensorrt: not here; no cuda: its self-test fails")
+        assert "no cuda: its self-test fails" in opened.choice
     with pytest.raises(ProviderMissing, match=r"no cuda: its self-test fails.*or use --provider cpu"):
+        FaceSession(path, provider="cuda")
+
+
+def test_auto_leaves_a_provider_that_opens_and_then_does_not_run(
+    make_tiny_model: MakeTinyModel, golden: tuple[float, ...], tmp_path: Path, pretend: Pretend
+) -> None:
+    path = make_tiny_model(tmp_path / "m.onnx", golden=golden)
+    pretend("cuda", breaks=True)
+    with FaceSession(path) as opened:
+        assert "no cuda: it does not run (CUDA failure 2: out of memory)" in opened.choice
+    with pytest.raises(ProviderMissing, match="no cuda: it does not run"):
         FaceSession(path, provider="cuda")

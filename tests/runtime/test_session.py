@@ -7,18 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from facerecon_rt import session as session_module
+from facerecon_rt import providers
 from facerecon_rt.contract import CONTRACT_KEY
-from facerecon_rt.errors import ModelRefused, ProviderMissing, UsageError
+from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.pose import euler_from_camera
-from facerecon_rt.session import FaceSession, open_ort_session, output_dims
+from facerecon_rt.providers import open_ort_session
+from facerecon_rt.session import FaceSession, output_dims
 from facerecon_rt.template import load_template
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -240,139 +239,10 @@ def test_numbers_that_nothing_can_be_made_of_are_refused(
 def test_external_data_never_reaches_onnx_runtime(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny_model.with_name("external.onnx")
     onnx.save(onnx.load(tiny_model), path, save_as_external_data=True, location="secrets.bin", size_threshold=0)
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: pytest.fail("asked for ONNX Runtime"))
+    monkeypatch.setattr(providers, "import_onnxruntime", lambda: pytest.fail("asked for ONNX Runtime"))
     for open_it in (FaceSession, open_ort_session):
         with pytest.raises(ModelRefused, match=r"external\.onnx: .*external data"):
             open_it(path)
-
-
-# Providers. This machine's ONNX Runtime is wrapped to look like other wheels on other machines.
-
-
-def wheel(
-    claims: list[str], works: list[str], raises: Exception | None = None
-) -> tuple[SimpleNamespace, list[dict[str, Any]]]:
-    """An ONNX Runtime that `claims` providers and leaves out, or fails with, those that do not work; and its calls."""
-    calls: list[dict[str, Any]] = []
-
-    def create(data: bytes, options: onnxruntime.SessionOptions, *, providers: list[Any], **others: Any) -> Any:
-        names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
-        calls.append({"names": names, "providers": providers, "options": options, **others})
-        if raises is not None and names[0] not in works:
-            raise raises
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        real = [name for name in names if name in works]
-        return SimpleNamespace(run=session.run, get_providers=lambda: real)
-
-    fake = SimpleNamespace(
-        InferenceSession=create,
-        get_available_providers=lambda: claims,
-        SessionOptions=onnxruntime.SessionOptions,
-        GraphOptimizationLevel=onnxruntime.GraphOptimizationLevel,
-        ExecutionMode=onnxruntime.ExecutionMode,
-        set_default_logger_severity=lambda severity: None,
-        capi=onnxruntime.capi,
-    )
-    return fake, calls
-
-
-CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def test_a_gpu_wheel_on_a_machine_without_a_gpu_is_seen_through(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake, _ = wheel([TENSORRT, CUDA, CPU], works=[CPU])
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
-    with pytest.raises(ProviderMissing, match=r"no cuda: .*could not start.*'facerecon-rt\[gpu\]'.*nvidia-smi"):
-        FaceSession(tiny_model, provider="cuda")
-    with FaceSession(tiny_model) as session:
-        assert session.provider == "cpu"
-        assert "no tensorrt" in session.choice
-        assert "no cuda" in session.choice
-
-
-def test_a_provider_that_fails_aloud_is_left_out_and_said_why(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failure = RuntimeError(
-        "/onnxruntime_src/core/cuda_call.cc:129 bool onnxruntime::CudaCall() CUDA failure 100:\n no device"
-    )
-    fake, _ = wheel([CUDA, CPU], works=[CPU], raises=failure)
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
-    assert "no cuda: it does not start (CUDA failure 100: no device)" in FaceSession(tiny_model).choice
-    with pytest.raises(ProviderMissing, match=r"no cuda: it does not start \(CUDA failure 100: no device\)"):
-        FaceSession(tiny_model, provider="cuda")
-
-
-@pytest.mark.parametrize(("works", "best"), [([CUDA, CPU], "cuda"), ([TENSORRT, CUDA, CPU], "tensorrt")])
-def test_auto_takes_the_best_that_works(
-    works: list[str], best: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake, _ = wheel([TENSORRT, CUDA, CPU], works)
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
-    with FaceSession(tiny_model) as session:
-        assert session.provider == best
-        assert session.choice.startswith(f"{best}, the best that works")
-
-
-def test_each_model_has_its_own_engine_cache(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake, calls = wheel([TENSORRT, CUDA, CPU], [TENSORRT, CUDA, CPU])
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
-    sha256 = FaceSession(tiny_model, provider="tensorrt").sha256
-    options = calls[0]["providers"][0][1]
-    assert options["trt_engine_cache_path"] == str(cache / "facerecon-rt" / "tensorrt" / sha256)
-    assert options["trt_engine_cache_prefix"] == sha256[:16]
-    assert calls[0]["names"] == [TENSORRT, CUDA, CPU]
-
-
-def test_threads_sleep_when_idle_and_no_fallback_is_silent(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake, calls = wheel([CPU], [CPU])
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
-    FaceSession(tiny_model, threads=2)
-    options = calls[0]["options"]
-    assert options.intra_op_num_threads == 2
-    assert options.inter_op_num_threads == 1
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    assert calls[0]["enable_fallback"] == 0
-
-
-@pytest.mark.parametrize(("provider", "extra"), [("cuda", "gpu"), ("tensorrt", "tensorrt")])
-def test_a_named_provider_that_is_not_built_in_names_the_extra(
-    provider: Any, extra: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake, _ = wheel([CPU], [CPU])
-    monkeypatch.setattr(session_module, "import_onnxruntime", lambda: fake)
-    with pytest.raises(ProviderMissing, match=rf"no {provider}: .*built without it; .*'facerecon-rt\[{extra}\]'"):
-        FaceSession(tiny_model, provider=provider)
-
-
-@pytest.mark.parametrize("module", [None, ModuleType("onnxruntime")], ids=["missing", "broken"])
-def test_without_onnx_runtime_the_extra_is_named(
-    module: ModuleType | None, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", module)
-    with pytest.raises(ProviderMissing, match=r"pip install 'facerecon-rt\[cpu\]'"):
-        FaceSession(tiny_model)
-
-
-@pytest.mark.parametrize(("arguments", "says"), [({"provider": "gpu"}, "'gpu'"), ({"threads": 0}, "threads is 0")])
-def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], says: str, tiny_model: Path) -> None:
-    with pytest.raises(UsageError, match=says):
-        FaceSession(tiny_model, **arguments)
-
-
-def test_any_onnx_file_opens_for_other_networks(tiny_model: Path) -> None:
-    session, provider, choice = open_ort_session(tiny_model, "cpu", 1)
-    assert [value.name for value in session.get_inputs()] == ["image"]
-    assert (provider, choice) == ("cpu", "cpu, as asked for")
 
 
 def test_importing_the_session_loads_no_onnx_runtime() -> None:

@@ -17,8 +17,9 @@ from ..camera import is_live, public_name
 from ..environment import machine, sensors, usable_cores
 from ..errors import SourceError, UsageError
 from ..networks import Ensemble, Single
+from ..providers import Provider
 from ..reconstruct import Reconstructor
-from ..session import FaceSession, Provider
+from ..session import FaceSession
 from ..sources import Source, open_source
 from ..types import Frame
 from .fidelity import difference, face_crops
