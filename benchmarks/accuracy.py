@@ -177,7 +177,9 @@ def shape_sheet(faces: list[Face], count: int = 40, size: int = 140) -> Image:
         np.hstack([draw_clay(face.shape, size, yaw=yaw) for yaw in (0.0, 55.0)])
         for face in faces[:: max(1, len(faces) // count)][:count]
     ]
-    return np.vstack([np.hstack(cells[i : i + 5]) for i in range(0, len(cells) - len(cells) % 5, 5)])
+    empty = np.full_like(cells[0], 255)
+    cells += [empty] * (-len(cells) % 5)
+    return np.vstack([np.hstack(cells[i : i + 5]) for i in range(0, len(cells), 5)])
 
 
 def markdown(report: dict[str, object]) -> str:

@@ -11,8 +11,9 @@ from typing import Protocol, TypeVar
 import cv2
 import numpy as np
 from facerecon_rt.align import align, square_from_camera
-from facerecon_rt.annotated import IMAGE_SUFFIXES, read_pts
+from facerecon_rt.annotated import read_pts
 from facerecon_rt.errors import SourceError, UsageError
+from facerecon_rt.sources import IMAGE_SUFFIXES
 from facerecon_rt.types import Floats, Image
 from facerecon_training.photographs import camera_from_landmarks
 from numpy.typing import NDArray

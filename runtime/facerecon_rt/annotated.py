@@ -10,12 +10,11 @@ import numpy as np
 
 from .errors import SourceError
 from .reconstruct import Reconstructor
-from .sources import read_image
+from .sources import IMAGE_SUFFIXES, read_image
 from .types import Face, Floats
 
 INNER_49: tuple[int, ...] = tuple(i for i in range(17, 68) if i not in (60, 64))
 """iBUG indices of a 49-point file: no jaw, no inner mouth corners."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 INNER_51 = list(range(17, 68))
 NEAR = 0.6
 """A face whose middle is further than this share of its size from the annotated one is another face."""
@@ -50,12 +49,14 @@ def read_pts(path: Path) -> Floats:
 
 
 def annotated_photographs(folder: Path) -> Iterator[Annotated]:
-    """Every `x.jpg|png` with an `x.pts` beside it, in name order. Raises SourceError when there is none."""
+    """Every picture `x.jpg` and the like with an `x.pts` beside it, in name order. Raises SourceError when there is
+    none."""
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder of photographs with .pts files")
     found = False
+    pictures = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
     for points in sorted(folder.glob("*.pts")):
-        image = next((points.with_suffix(s) for s in IMAGE_SUFFIXES if points.with_suffix(s).is_file()), None)
+        image = pictures.get(points.stem)
         if image is not None:
             found = True
             yield Annotated(image, read_pts(points))
@@ -94,7 +95,8 @@ def photograph_figures(
     for photograph in photographs:
         count += 1
         true = photograph.landmarks
-        centre, size = np.nanmean(true[17:], 0), np.nanmax(np.ptp(true[17:], axis=0))
+        inner = true[17:]
+        centre, size = np.nanmean(inner, 0), np.max(np.nanmax(inner, 0) - np.nanmin(inner, 0))
         found = reconstructor.faces(read_image(photograph.path))
         distances = [float(np.linalg.norm(face.landmarks[17:, :2].mean(0) - centre)) for face in found]
         if distances and min(distances) < NEAR * size:

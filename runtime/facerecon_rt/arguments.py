@@ -1,8 +1,14 @@
-"""Texts of a command line -> numbers, for argparse's `type`. Raises ArgumentTypeError, whose text argparse shows."""
+"""What command lines share: texts -> numbers, for argparse's `type`, and the options of GPUs.
+
+Raises ArgumentTypeError, whose text argparse shows.
+"""
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace, _ActionsContainer
+from pathlib import Path
+
+from .gpu import GpuOptions
 
 
 def whole(text: str) -> int:
@@ -40,3 +46,24 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return -1.0
+
+
+def add_gpu_options(parser: _ActionsContainer) -> None:
+    """Those that `gpu_options` reads."""
+    parser.add_argument(
+        "--gpu-memory", type=positive, metavar="MB", help="most that ONNX Runtime takes of the GPU's memory [no limit]"
+    )
+    parser.add_argument(
+        "--cuda-graph", action="store_true", help="replay captured CUDA graphs; tested when the model is opened"
+    )
+    parser.add_argument(
+        "--engines",
+        type=Path,
+        metavar="FOLDER",
+        help="keeps TensorRT's engines [facerecon-rt/engines in the user's cache folder]",
+    )
+
+
+def gpu_options(options: Namespace) -> GpuOptions:
+    """What was given on the command line."""
+    return GpuOptions(memory_mb=options.gpu_memory, cuda_graph=options.cuda_graph, engines=options.engines)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 
-from .arguments import positive, unit
+from .arguments import add_gpu_options, gpu_options, positive, unit
 from .camera import is_live, public_name
 from .contract import PRECISIONS
 from .errors import FaceReconError, SourceError, UsageError
@@ -83,7 +83,13 @@ def _doctor(arguments: Sequence[str]) -> int:
     return doctor(arguments)
 
 
-COMMANDS = {"bench": _bench, "doctor": _doctor}
+def _build(arguments: Sequence[str]) -> int:
+    from .build import main as build
+
+    return build(arguments)
+
+
+COMMANDS = {"bench": _bench, "build": _build, "doctor": _doctor}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -102,6 +108,7 @@ examples:
 
 other commands, each with --help:
   facerecon-rt bench --model models/face.onnx --input video.mp4      (a latency report)
+  facerecon-rt build --model models/face.onnx --precision fp16       (TensorRT's engines ahead of time)
   facerecon-rt doctor                                                (what is missing here, and what mends it)
 
 exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 source missing, unreadable or lost,
@@ -181,6 +188,12 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         "files, the one for the provider [the file named]",
     )
     running.add_argument("--threads", type=positive, default=1, metavar="N", help="of the network on the CPU [1]")
+    add_gpu_options(running)
+    running.add_argument(
+        "--warm-while-building",
+        action="store_true",
+        help="where TensorRT's engine is still to be built, answer on cuda or cpu until it is",
+    )
     parser.add_argument("--version", action="version", version=f"facerecon-rt {version('facerecon-rt')}")
     return parser
 
@@ -272,6 +285,8 @@ def _reconstructor(options: argparse.Namespace) -> Reconstructor:
         detector_size=options.det_size,
         min_confidence=options.min_confidence,
         mirror=options.mirror,
+        gpu=gpu_options(options),
+        warm_while_building=options.warm_while_building,
     )
 
 

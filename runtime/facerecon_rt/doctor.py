@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from .detect import open_detector
 from .environment import Facts, governor, machine
 from .errors import FaceReconError
 from .gpu import load_library, preload_cuda, tensorrt_linked
@@ -93,7 +95,7 @@ def onnxruntime_providers(facts: Facts) -> list[Finding]:
     try:
         ort = import_onnxruntime()
     except FaceReconError as error:
-        what, _, fix = str(error).partition(": ")
+        what, _, fix = str(error).partition("; ")
         return [Finding("ONNX Runtime", "problem", what, fix)]
     available = ort.get_available_providers()
     gpu = facts.get("gpu", "")
@@ -196,9 +198,26 @@ def model_file(path: Path) -> Iterator[Finding]:
         what, _, fix = str(error).partition("; ")
         yield Finding(check, "problem", what, fix)
         return
-    if not (path.parent / DETECTOR_NAME).is_file():
-        what = f"no {DETECTOR_NAME} beside {path}"
-        yield Finding(check, "problem", what, f"cp models/{DETECTOR_NAME} {path.parent}/, or --detector FILE")
+    yield from detector_file(path.with_name(DETECTOR_NAME))
+
+
+def detector_file(path: Path) -> Iterator[Finding]:
+    """Is there one, is it whole, and does it run?"""
+    check = f"detector {path.name}"
+    if not path.is_file():
+        yield Finding(
+            check, "problem", f"none in {path.parent}", f"cp models/{path.name} {path.parent}/, or --detector FILE"
+        )
+        return
+    try:
+        detector = open_detector(path)
+        detector.detect(np.zeros((64, 64, 3), np.uint8))
+    except FaceReconError as error:
+        what, _, fix = str(error).partition("; ")
+        yield Finding(check, "problem", what, fix)
+        return
+    yield Finding(check, "ok", "runs")
+    yield checksum(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def checksum(path: Path, digest: str) -> Finding:

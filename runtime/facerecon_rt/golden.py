@@ -15,7 +15,7 @@ from .template import load_template
 from .types import Floats, Image
 
 Doubles = NDArray[np.float64]
-TOLERANCES = {"fp32": 0.05, "fp16": 0.5, "int8": 2.5}
+TOLERANCES = {"fp32": 0.05, "fp16": 0.2, "int8": 0.8}
 """Precision -> mean distance, in crop pixels and in mm, up to which an answer is the golden one."""
 SKIN, LIPS, DARK, BEHIND = (140, 165, 215), (95, 85, 175), (35, 40, 55), (90, 90, 80)
 """BGR."""
@@ -36,7 +36,7 @@ def golden_crop(size: int) -> Image:
     chin, brows = points[8], points[19:25].mean(0)
     middle, radii = (chin + brows) / 2, np.array([0.62, 0.78]) * (chin[1] - brows[1])
     inside = 1 - np.hypot((x - middle[0]) / radii[0], (y - middle[1]) / radii[1])
-    # Lit from the upper left, so that left and right are told apart.
+    # Lit from the upper left.
     shade = 1 + 0.15 * ((middle[0] - x) + (middle[1] - y)) / size
     picture = _blend(
         np.full((size, size, 3), BEHIND, np.float64), np.multiply(shade[..., None], SKIN), np.clip(inside * 12, 0, 1)

@@ -38,6 +38,9 @@ class GpuOptions:
     """Folder that keeps TensorRT's engines; None: facerecon-rt/engines in the user's cache folder."""
 
 
+AS_USUAL = GpuOptions()
+
+
 # CUDA
 
 

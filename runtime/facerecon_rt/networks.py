@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from .contract import ModelContract
 from .errors import ModelRefused, UsageError
 from .mirror import mirrored
 from .pose import mean_rotation, rotation_angle_deg, split_camera
-from .session import FaceSession, RawFaces
+from .session import RawFaces
 from .types import Floats
 
 DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
@@ -43,15 +44,54 @@ class Network(Protocol):
         """Of the members about the last run, per crop; None where there is only one network."""
 
 
+class Session(Protocol):
+    """A FaceSession, or what answers like one."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def contract(self) -> ModelContract:
+        """Of the file."""
+
+    @property
+    def provider(self) -> str:
+        """Where it runs."""
+
+    @property
+    def choice(self) -> str:
+        """Why it runs there."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+
+    def run(self, images: NDArray[np.uint8]) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR -> raw faces."""
+
+
 class Single:
     """One file. The session stays its opener's."""
 
-    def __init__(self, session: FaceSession) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.contract = session.contract
-        self.provider = session.provider
-        self.sha256 = session.sha256
         self._disagreement: Floats | None = None
+
+    @property
+    def contract(self) -> ModelContract:
+        """What the file takes and gives."""
+        return self.session.contract
+
+    @property
+    def provider(self) -> str:
+        """Where it runs now."""
+        return self.session.provider
+
+    @property
+    def sha256(self) -> str:
+        """Of the file that runs now."""
+        return self.session.sha256
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         """(N, S, S, 3) uint8 BGR -> raw faces."""
@@ -74,7 +114,7 @@ class Ensemble:
     backbone, weights and precision.
     """
 
-    def __init__(self, members: Sequence[FaceSession]) -> None:
+    def __init__(self, members: Sequence[Session]) -> None:
         """Raises ModelRefused where the members' contracts differ, UsageError for fewer than two."""
         if len(members) < 2:
             raise UsageError("an ensemble needs two models or more")
@@ -87,9 +127,17 @@ class Ensemble:
                 )
         self.members = tuple(members)
         self.contract = averaged([member.contract for member in members])
-        self.provider = members[0].provider
-        self.sha256 = hashlib.sha256("".join(member.sha256 for member in members).encode()).hexdigest()
         self._disagreement: list[Mapping[str, float]] = []
+
+    @property
+    def provider(self) -> str:
+        """Where the members run now."""
+        return "+".join(dict.fromkeys(member.provider for member in self.members))
+
+    @property
+    def sha256(self) -> str:
+        """Of the hashes of the members' files."""
+        return ensemble_sha256([member.sha256 for member in self.members])
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         """(N, S, S, 3) uint8 BGR -> averaged raw faces."""
@@ -134,6 +182,11 @@ class Mirrored:
             return None
         pairs = zip(both[: self._count], both[self._count :], strict=True)
         return [{name: (seen[name] + other[name]) / 2 for name in seen} for seen, other in pairs]
+
+
+def ensemble_sha256(hashes: Sequence[str]) -> str:
+    """Of an ensemble, from those of its members' files."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def comparable(contract: ModelContract) -> ModelContract:

@@ -11,8 +11,8 @@ from .stages import Stages
 from .track import Tracker, drifted, unknown
 from .types import Face, Frame, Scene
 
-MOST_SOURCES = 16
-"""Sources whose tracks are remembered at once. More than anyone's cameras; a folder may hold thousands of videos."""
+IDLE_FRAMES = 1000
+"""Frames of other sources after which the tracks of one are forgotten: a folder may hold thousands of videos."""
 
 
 class SceneSink(Protocol):
@@ -31,7 +31,9 @@ class Pipeline:
         self.reconstructor = reconstructor
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
-        self._trackers: dict[str, tuple[Tracker, int]] = {}
+        self._trackers: dict[str, tuple[Tracker, int, int]] = {}
+        """Source -> its tracks, its frames since the last look for new faces, and when it was last seen."""
+        self._frames = 0
 
     def process(self, frame: Frame) -> Scene:
         """One frame -> its scene."""
@@ -52,7 +54,8 @@ class Pipeline:
             yield scene
 
     def _tracked(self, frame: Frame, stages: Stages) -> tuple[Face, ...]:
-        tracker, since_detection = self._trackers.pop(frame.source, (Tracker(), self.detect_every))
+        self._frames += 1
+        tracker, since_detection, _ = self._trackers.pop(frame.source, (Tracker(), self.detect_every, 0))
         visible = tracker.visible
         seen = self.reconstructor.faces_at(frame.image, [track.next_square() for track in visible], stages)
         confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
@@ -71,9 +74,10 @@ class Pipeline:
             pairs = list(zip(visible, seen, strict=True))
             faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
         # Put last: what comes first was not seen for longest.
-        self._trackers[frame.source] = (tracker, since_detection)
-        if len(self._trackers) > MOST_SOURCES:
-            del self._trackers[next(iter(self._trackers))]
+        self._trackers[frame.source] = (tracker, since_detection, self._frames)
+        longest = next(iter(self._trackers))
+        if self._frames - self._trackers[longest][2] > IDLE_FRAMES:
+            del self._trackers[longest]
         return faces
 
     def _corrected(self, frame: Frame, seen: list[Face], squares: list[Square], stages: Stages) -> list[Face]:

@@ -42,9 +42,11 @@ def taking_notes(options: Any) -> Iterator[None]:
         yield
 
 
-def placement(session: InferenceSession, profile: Mapping[str, Shapes]) -> Placement:
+def placement(ort: Any, session: InferenceSession, profile: Mapping[str, Shapes]) -> Placement:
     """Run the session once on blank inputs, the smallest of the profile, and read its notes."""
-    session.run(None, blank_inputs(session, profile))
+    options = ort.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "-1")  # no graph is captured of this run
+    session.run(None, blank_inputs(session, profile), options)
     events = json.loads(Path(session.end_profiling()).read_text())
     nodes = {
         (event["name"], event["args"]["provider"], event["args"]["op_name"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from .contract import CONTRACT_KEY, PRECISIONS, ModelContract
-from .errors import ModelRefused, UsageError
-from .onnx_file import read_onnx
-from .providers import Provider, best_provider
-from .session import FaceSession
+from .errors import ModelRefused, ProviderMissing, UsageError
+from .gpu import AS_USUAL, GpuOptions
+from .onnx_file import read_onnx, refuse_unsafe
+from .providers import PROVIDERS, Provider, Wanted, best_provider, engine_is_kept
+from .session import FaceSession, read_contract, wanted_of
+from .warm import WarmSession, start_building
 
 TARGET_OF = {"cpu": "cpu", "cuda": "tensorrt", "tensorrt": "tensorrt"}
 """Provider -> which of the two int8 files it takes: signed activations are slow on CPUs, unsigned ones refused by
@@ -16,23 +18,58 @@ TensorRT."""
 
 
 def open_session(
-    path: str | Path, *, provider: Provider = "auto", threads: int = 1, precision: str | None = None
-) -> FaceSession:
+    path: str | Path,
+    *,
+    provider: Provider = "auto",
+    threads: int = 1,
+    precision: str | None = None,
+    gpu: GpuOptions = AS_USUAL,
+    warm_while_building: bool = False,
+) -> FaceSession | WarmSession:
     """A FaceModel file, or the one of another precision made from the same weights that lies beside it.
 
-    `auto` takes the first provider that works of tensorrt, cuda, cpu, each with the file that fits it. Raises what
+    `auto` takes the first provider that works of tensorrt, cuda, cpu, each with the file that fits it.
+    `warm_while_building`: where TensorRT's engine is still to be built, answer on cuda or cpu meanwhile. Raises what
     FaceSession raises, and UsageError where no file has that precision.
     """
-    if precision is None:
-        return FaceSession(path, provider=provider, threads=threads)
-    wanted = precision
+    path = Path(path)
+    no_file: list[UsageError] = []
 
-    def open_on(name: Provider) -> FaceSession:
-        return FaceSession(file_of_precision(path, wanted, name), provider=name, threads=threads)
+    def file_for(name: Provider) -> Path:
+        try:
+            return path if precision is None else file_of_precision(path, precision, name)
+        except UsageError as error:
+            if provider != "auto":
+                raise
+            no_file.append(error)
+            raise ProviderMissing(f"no {name}: {error}") from error
 
-    session, _, choice = best_provider(provider, open_on)
-    session.choice = choice
+    def open_on(name: Provider) -> FaceSession | WarmSession:
+        file = file_for(name)
+        if name == "tensorrt" and warm_while_building and not engine_is_kept(wanted_of_file(file, threads, gpu)):
+            first, _, _ = best_provider("auto", open_now, PROVIDERS[1:])
+            return WarmSession(first, start_building(file, gpu), lambda: open_now("tensorrt"))
+        return open_now(name)
+
+    def open_now(name: Provider) -> FaceSession:
+        return FaceSession(file_for(name), provider=name, threads=threads, gpu=gpu)
+
+    try:
+        session, _, choice = best_provider(provider, open_on)
+    except ProviderMissing:
+        if len(no_file) == len(PROVIDERS):
+            raise no_file[-1] from None
+        raise
+    if isinstance(session, FaceSession):
+        session.choice = choice
     return session
+
+
+def wanted_of_file(file: Path, threads: int, gpu: GpuOptions) -> Wanted:
+    """What a provider has to know of it. Raises ModelRefused."""
+    model = read_onnx(file)
+    refuse_unsafe(model)
+    return wanted_of(model, read_contract(model), threads, gpu)
 
 
 def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
@@ -41,10 +78,11 @@ def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}")
     path = Path(path)
-    wanted = _contract(path)
-    if wanted is None:
+    text = read_onnx(path).metadata.get(CONTRACT_KEY)
+    if text is None:
         raise ModelRefused(f"{path}: holds no {CONTRACT_KEY}, so it is no FaceModel; export one: facerecon-export")
-    others = sorted(other for other in path.parent.glob("*.onnx") if other != path)
+    wanted = ModelContract.from_json(text)
+    others = sorted(other for other in path.parent.glob("*.onnx") if other != path and other.is_file())
     for other in (path, *others):
         contract = _contract(other)
         if (
@@ -66,6 +104,4 @@ def _contract(path: Path) -> ModelContract | None:
         text = read_onnx(path).metadata.get(CONTRACT_KEY)
         return ModelContract.from_json(text) if text is not None else None
     except ModelRefused:
-        if path.is_file():
-            return None
-        raise
+        return None

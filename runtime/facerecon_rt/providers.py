@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,19 +75,21 @@ def open_ort_session(
     return best_provider(provider, lambda name: open_on(wanted, name))
 
 
-def best_provider(provider: Provider, open_it: Callable[[Provider], T]) -> tuple[T, Provider, str]:
-    """What `open_it` opens on the provider asked for, or for `auto` on the best that works; that provider; and a line
-    that says why that one. `open_it` raises ProviderMissing where it does not work; so does this."""
+def best_provider(
+    provider: Provider, open_it: Callable[[Provider], T], order: Sequence[Provider] = PROVIDERS
+) -> tuple[T, Provider, str]:
+    """What `open_it` opens on the provider asked for, or for `auto` on the first of `order` that works; that provider;
+    and a line that says why that one. `open_it` raises ProviderMissing where it does not work; so does this."""
     if provider == "auto":
         import_onnxruntime()  # what it lacks as a whole is not to be said of each provider
         out: list[str] = []
-        for name in PROVIDERS:
+        for name in order:
             try:
                 with _quiet():
                     opened = open_it(name)
             except ProviderMissing as error:
                 # The fix belongs to those who asked for this one. That of the last, the CPU, is needed by everybody.
-                out.append(str(error) if name == PROVIDERS[-1] else str(error).partition(";")[0])
+                out.append(str(error) if name == order[-1] else str(error).partition(";")[0])
                 continue
             return opened, name, f"{name}, the best that works" + (f" ({'; '.join(out)})" if out else "")
         raise ProviderMissing("; ".join(out))
@@ -118,8 +120,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise ProviderMissing(
-            f"ONNX Runtime is not installed or cannot be loaded ({error}): pip install 'facerecon-rt[cpu]', or "
-            "'facerecon-rt[gpu]' on a machine with an NVIDIA GPU"
+            f"ONNX Runtime is not installed or cannot be loaded ({str(error).replace(';', ',')}); pip install "
+            "'facerecon-rt[cpu]', or 'facerecon-rt[gpu]' on a machine with an NVIDIA GPU"
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
         raise ProviderMissing(
@@ -135,10 +137,9 @@ def open_on(wanted: Wanted, provider: Provider) -> InferenceSession:
     if wanted.threads < 1:
         raise UsageError(f"threads is {wanted.threads}; give 1 or more")
     ort = import_onnxruntime()
-    available = ORT_NAMES[provider] in ort.get_available_providers()
     if provider == "tensorrt":
-        return _open_tensorrt(ort, wanted) if available else _open_rtx(ort, wanted)
-    if not available:
+        return _open_tensorrt(ort, wanted)
+    if ORT_NAMES[provider] not in ort.get_available_providers():
         raise missing(provider, "this ONNX Runtime is built without it")
     if provider == "cuda":
         return _create(ort, wanted, provider, _cuda_and_cpu(ort, wanted))
@@ -152,36 +153,45 @@ def _cuda_and_cpu(ort: Any, wanted: Wanted) -> list[Any]:
 
 
 def _open_tensorrt(ort: Any, wanted: Wanted) -> InferenceSession:
-    from .engines import default_root, open_with_engine
+    """TensorRT as ONNX Runtime has it built in, or TensorRT for RTX where that is plugged in instead."""
+    from .engines import open_with_engine
 
+    root, key = _engine(ort, wanted)
     model, gpu = wanted.model, wanted.gpu
-    linked = tensorrt_linked(ort)
-    loaded = load_tensorrt(linked)
-    if not loaded:
-        raise missing("tensorrt", f"TensorRT {linked} (libnvinfer.so.{linked}) is not there or does not load")
-    key = engine_key(ort, model.sha256, wanted.precision, wanted.profile, gpu, loaded)
-    others = _cuda_and_cpu(ort, wanted)
+    built_in = ORT_NAMES["tensorrt"] in ort.get_available_providers()
+    others = _cuda_and_cpu(ort, wanted) if built_in else []
 
     def open_in(folder: Path | None) -> InferenceSession:
+        if not built_in:
+            return _create(ort, wanted, "tensorrt", [], rtx_options(wanted.profile, gpu, folder))
         options = tensorrt_options(model.sha256, wanted.precision, wanted.profile, gpu, folder)
         return _create(ort, wanted, "tensorrt", [(ORT_NAMES["tensorrt"], options), *others])
 
-    return open_with_engine(gpu.engines or default_root(), key, model.path.name, open_in)
+    return open_with_engine(root, key, model.path.name, open_in)
 
 
-def _open_rtx(ort: Any, wanted: Wanted) -> InferenceSession:
-    """TensorRT for RTX, where its plug-in is installed beside an ONNX Runtime that has no TensorRT of its own."""
-    from .engines import default_root, open_with_engine
+def engine_is_kept(wanted: Wanted) -> bool:
+    """Would TensorRT start at once, its engine built before? Raises ProviderMissing where there is no TensorRT."""
+    from .engines import is_kept
 
-    plugin = rtx_version()
-    if not plugin:
-        raise missing("tensorrt", "this ONNX Runtime is built without it")
-    key = engine_key(ort, wanted.model.sha256, wanted.precision, wanted.profile, wanted.gpu, plugin)
+    return is_kept(*_engine(import_onnxruntime(), wanted))
 
-    def open_in(folder: Path | None) -> InferenceSession:
-        return _create(ort, wanted, "tensorrt", [], rtx_options(wanted.profile, wanted.gpu, folder))
 
-    return open_with_engine(wanted.gpu.engines or default_root(), key, wanted.model.path.name, open_in)
+def _engine(ort: Any, wanted: Wanted) -> tuple[Path, dict[str, str]]:
+    """The folder of engines, and the key of this one. Raises ProviderMissing where there is no TensorRT to build it."""
+    from .engines import default_root
+
+    if ORT_NAMES["tensorrt"] in ort.get_available_providers():
+        linked = tensorrt_linked(ort)
+        tensorrt = load_tensorrt(linked)
+        if not tensorrt:
+            raise missing("tensorrt", f"TensorRT {linked} (libnvinfer.so.{linked}) is not there or does not load")
+    else:
+        tensorrt = rtx_version()
+        if not tensorrt:
+            raise missing("tensorrt", "this ONNX Runtime is built without it")
+    key = engine_key(ort, wanted.model.sha256, wanted.precision, wanted.profile, wanted.gpu, tensorrt)
+    return wanted.gpu.engines or default_root(), key
 
 
 def _create(
@@ -205,7 +215,7 @@ def _create(
             # The GPU wheel offers CUDA on machines that have none and then leaves it out: only the session tells.
             if name not in session.get_providers():
                 raise missing(provider, "this ONNX Runtime has it but could not start it")
-            left = left_on_the_cpu(placement(session, wanted.profile)) if provider != "cpu" else None
+            left = left_on_the_cpu(placement(ort, session, wanted.profile)) if provider != "cpu" else None
         except failures(ort) as error:
             # On one line, without the place in ONNX Runtime's source that some messages begin with.
             reason = re.sub(r"^\S+\.cc:\d+ .*?\) ", "", " ".join(str(error).split()))[:200]

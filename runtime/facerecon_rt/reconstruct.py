@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -15,7 +14,8 @@ import numpy as np
 from .align import Square, align, box_from_square, compose, square_from_box, square_from_camera
 from .detect import Detector, open_detector
 from .errors import ModelRefused, UsageError
-from .networks import Ensemble, Mirrored, Network, Single
+from .gpu import AS_USUAL, GpuOptions
+from .networks import Ensemble, Mirrored, Network, Session, Single
 from .precision import open_session
 from .providers import Provider
 from .stages import Stages
@@ -141,6 +141,8 @@ class Reconstructor:
         min_confidence: float = MIN_CONFIDENCE,
         precision: str | None = None,
         mirror: bool = True,
+        gpu: GpuOptions = AS_USUAL,
+        warm_while_building: bool = False,
     ) -> None:
         """`model`: a FaceModel file; several make an ensemble. `detector`: a file of ours or a YuNet, or anything with
         `detect`, which stays the caller's; by default face_detector.onnx beside the model. `detector_size`: longer side
@@ -148,16 +150,27 @@ class Reconstructor:
         be small. `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each
         model, the file of that precision beside it that was made from the same weights and fits the provider.
         `mirror`: photographs are read together with their mirror image, which is more exact and takes one crop more
-        per face; frames of videos and cameras never are.
+        per face; frames of videos and cameras never are. `gpu`: how it is used, where there is one.
+        `warm_while_building`: answer on cuda or cpu while TensorRT builds its engine.
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
         paths = [model] if isinstance(model, (str, Path)) else list(model)
         if not paths:
             raise UsageError("give at least one model")
-        opening = partial(open_session, provider=provider, threads=threads, precision=precision)
+
+        def open_one(path: str | Path) -> AbstractContextManager[Session]:
+            return open_session(
+                path,
+                provider=provider,
+                threads=threads,
+                precision=precision,
+                gpu=gpu,
+                warm_while_building=warm_while_building,
+            )
+
         with ExitStack() as opened:
-            sessions = [opened.enter_context(opening(path)) for path in paths]
+            sessions = [opened.enter_context(open_one(path)) for path in paths]
             self.choice = sessions[0].choice
             """Which provider, and why not a better one."""
             self.network: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)

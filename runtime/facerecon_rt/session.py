@@ -16,7 +16,7 @@ from .bound import BoundSession
 from .contract import CONTRACT_KEY, ModelContract
 from .errors import ModelRefused, UsageError
 from .golden import failure, golden_crop
-from .gpu import GpuOptions
+from .gpu import AS_USUAL, GpuOptions
 from .onnx_file import FLOAT, TYPE_NAMES, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
 from .providers import Provider, Wanted, best_provider, failures, import_onnxruntime, missing, open_on
 from .template import load_template
@@ -61,7 +61,7 @@ class FaceSession:
         provider: Provider = "auto",
         threads: int = 1,
         self_test: bool = True,
-        gpu: GpuOptions = GpuOptions(),  # noqa: B008 - it is frozen
+        gpu: GpuOptions = AS_USUAL,
     ) -> None:
         """`self_test`: ask about the golden crop first, whose answer stands in the contract.
 
@@ -80,7 +80,7 @@ class FaceSession:
                 "runtime averages by itself, so give it the model this was made of"
             )
         self._answer: Answer | None = None
-        wanted = Wanted(model, threads, self.contract.precision, profile(self.contract), gpu)
+        wanted = wanted_of(model, self.contract, threads, gpu)
 
         def open_tested(name: Provider) -> Answer:
             answer = self._open(wanted, name)
@@ -184,6 +184,11 @@ class FaceSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def wanted_of(model: OnnxFile, contract: ModelContract, threads: int, gpu: GpuOptions) -> Wanted:
+    """What a provider has to know of a FaceModel file."""
+    return Wanted(model, threads, contract.precision, profile(contract), gpu)
 
 
 def output_dims(contract: ModelContract) -> dict[str, tuple[int, ...]]:

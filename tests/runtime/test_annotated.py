@@ -119,6 +119,17 @@ def test_the_face_nearest_to_the_annotated_one_is_measured(model: Path, spots: P
     assert figures["nme_inner51"] == pytest.approx(100 * 5 / eyes / 2, rel=0.02)
 
 
+def test_a_face_annotated_without_its_jaw_is_found(model: Path, spots: PaintSpots, tmp_path: Path) -> None:
+    picture = spots(256, 192, [(0.25, 0.3)])
+    cv2.imwrite(str(tmp_path / "a.PNG"), picture)  # and its suffix is as cameras write it
+    with Reconstructor(model) as reconstructor:
+        (face,) = reconstructor.faces(picture)
+        write_pts(tmp_path / "a.pts", face.landmarks[list(INNER_49), :2])
+        figures, _ = photograph_figures(reconstructor, annotated_photographs(tmp_path))
+    assert figures["found_percent"] == 100
+    assert figures["nme_inner51"] == pytest.approx(0, abs=0.1)
+
+
 def test_a_face_elsewhere_counts_as_not_found(model: Path, spots: PaintSpots, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), spots(256, 192, [(0.25, 0.3)]))
     with Reconstructor(model) as reconstructor:

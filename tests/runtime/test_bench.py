@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from facerecon_rt.bench.cli import without_secrets
 from facerecon_rt.bench.compare import compare
 from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.figures import LEAST_FOR_P99, doubts, stage_summary, summary
@@ -21,8 +24,9 @@ from facerecon_rt.bench.scenarios import camera, offline, paced, streamed
 from facerecon_rt.cli import main
 from facerecon_rt.environment import machine, sensors
 from facerecon_rt.errors import UsageError
-from facerecon_rt.networks import Single
+from facerecon_rt.networks import Session, Single
 from facerecon_rt.outputs import make_folder
+from facerecon_rt.pipeline import Pipeline
 from facerecon_rt.reconstruct import Reconstructor
 from facerecon_rt.session import FaceSession, RawFaces
 from facerecon_rt.types import Frame
@@ -115,7 +119,7 @@ def test_a_run_that_slows_down_is_doubted_and_one_whose_every_tenth_frame_detect
 
 def test_every_query_is_one_frame_of_each_stream(reconstructor: Reconstructor, frames: list[Frame]) -> None:
     samples = streamed(reconstructor, frames, 3, count=5, warm_up=2, detect_every=10, show=silent)
-    assert (len(samples.milliseconds), len(samples.warm_up_ms), samples.frames, samples.faces) == (5, 2, 15, 15)
+    assert (len(samples.milliseconds), len(samples.warm_up_ms), samples.faces) == (5, 2, 15)
     assert len(samples.stages_ms["infer"]) == 15
     assert samples.wall_s > 0 and not samples.interrupted
 
@@ -145,10 +149,35 @@ def test_a_file_shown_as_a_camera_keeps_to_its_rate_and_gives_the_newest_frame(f
         np.testing.assert_array_equal(frame.image, frames[frame.index % 6].image)
 
 
+def test_of_a_camera_the_warm_up_is_apart_in_every_figure(reconstructor: Reconstructor, frames: list[Frame]) -> None:
+    def coming() -> Iterator[Frame]:
+        for index in range(8):
+            if index == 5:
+                started.append(time.perf_counter())
+            yield replace(frames[0], index=2 * index, captured_at=time.monotonic(), still=False)
+
+    started: list[float] = []
+    samples = camera(reconstructor, coming(), count=3, warm_up=5, detect_every=10, show=silent)
+    assert (len(samples.warm_up_ms), len(samples.milliseconds), samples.dropped) == (5, 3, 3)
+    assert samples.wall_s <= time.perf_counter() - started[0] + 1e-3
+    # A source that ends early ends the run.
+    assert len(camera(reconstructor, coming(), 30, 5, 10, silent).milliseconds) == 3
+
+
+def test_ctrl_c_before_anything_was_measured_is_an_interruption(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Pipeline, frame: Frame) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "process", stop)
+    assert bench(model, pictures, tmp_path / "out") == 130
+
+
 class Counts(Single):
     """Notes the batches it was given."""
 
-    def __init__(self, session: FaceSession) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.batches: list[int] = []
 
@@ -267,6 +296,41 @@ def test_offline_shows_its_batches() -> None:
         assert "crops per second" in text and "2000" in text
 
 
+def test_a_run_that_was_cut_short_has_not_passed() -> None:
+    assert verdict_of("camera", summary([1.0] * 5), 33.0) == {
+        "budget_ms": 33.0,
+        "figure": "max",
+        "value_ms": 1.0,
+        "passed": False,
+    }
+
+
+def test_figures_are_kept_where_plots_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError("no fonts")
+
+    monkeypatch.setattr("facerecon_rt.bench.plots.draw", fail)
+    assert [path.name for path in write_report(report_of(), tmp_path)] == ["report.json", "report.md", "report.html"]
+    assert read_report(tmp_path)["warnings"] == ["no plots: no fonts"]
+
+
+@pytest.mark.parametrize("form", ["{}", "--input={}"])
+def test_no_password_reaches_a_report(form: str) -> None:
+    shown = without_secrets(form.format("rtsp://user:secret@host/s?token=secret"))
+    assert shown == form.format("rtsp://host/s?token=***")
+    assert without_secrets("--tolerance=0.1") == "--tolerance=0.1"
+
+
+def test_an_ensemble_that_is_float32_in_part_is_no_reference(model: Path, make_tiny_model: MakeTinyModel) -> None:
+    other = make_tiny_model(model.with_name("int8.onnx"), precision="int8", target="cpu", weights_sha256="")
+    crops = np.zeros((1, 64, 64, 3), np.uint8)
+    with Reconstructor([model, other], provider="cpu") as both:
+        figures, note = difference(both.network, [model, other], crops)
+        assert figures is not None and note.startswith("against face.onnx, face.onnx")
+    with Reconstructor([model, model], provider="cpu") as twice:
+        assert difference(twice.network, [model, model], crops)[0] is None
+
+
 # Comparing
 
 
@@ -287,6 +351,17 @@ def test_what_else_differs_is_said() -> None:
     assert compare(report_of(), other).notes == ["machine processor: one | two -> three", "after: busy"]
     with pytest.raises(UsageError, match="one report is of single-stream, the other of camera"):
         compare(report_of(), report_of(scenario="camera"))
+
+
+def test_batches_are_compared_size_by_size() -> None:
+    def offline_report(*batches: int) -> dict[str, Any]:
+        of = [{"batch": batch, "latency_ms": summary([float(batch)] * 9), "crops_per_s": 1000.0} for batch in batches]
+        return report_of(scenario="offline", batches=of, latency_ms=of[0]["latency_ms"])
+
+    names = [name for name, *_ in compare(offline_report(1, 2, 8), offline_report(1, 8)).rows]
+    assert names[-2:] == ["p50 of batch 1", "p50 of batch 8"]
+    with pytest.raises(UsageError, match="begin with batches of 1 and 8 crops"):
+        compare(offline_report(1), offline_report(8))
 
 
 # The command
@@ -335,12 +410,13 @@ def test_over_the_budget_is_exit_code_1(
         (("--scenario", "camera", "--budget-ms", "5"), "takes --count 1000 or more"),
         (("--input", "cam0"), "cam0 gives frames when it likes; measure it with --scenario camera"),
         (("--report", "/dev/null/x"), "cannot write"),
+        (("--photographs", "/dev/null/x"), "is not a folder of photographs"),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_it_is(
     model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], says: str
 ) -> None:
-    assert bench(model, pictures, tmp_path / "out", *more) == 2
+    assert bench(model, pictures, tmp_path / "out", *more) == (5 if "--photographs" in more else 2)
     assert says in capsys.readouterr().err
 
 

@@ -10,8 +10,10 @@ import pytest
 from facerecon_rt import doctor
 from facerecon_rt.cli import main
 from facerecon_rt.doctor import (
+    Finding,
     cameras,
     checksum,
+    detector_file,
     gpu_driver,
     library,
     model_file,
@@ -23,6 +25,7 @@ from facerecon_rt.doctor import (
     tensorrt,
     video_codecs,
 )
+from facerecon_rt.errors import ProviderMissing
 
 
 def test_python_older_than_the_package_needs_is_a_problem() -> None:
@@ -121,9 +124,10 @@ def test_opencv_without_ffmpeg_is_a_problem() -> None:
 
 
 def test_a_model_is_run(model: Path, tmp_path: Path) -> None:
-    ran, hashed = model_file(model)
+    ran, hashed, detects, detector_hashed = model_file(model)
     assert ran.state == "ok" and "runs on cpu" in ran.what
-    assert hashed.state == "note"
+    assert detects == Finding("detector face_detector.onnx", "ok", "runs")
+    assert hashed.state == detector_hashed.state == "note"
     (tmp_path / "no.onnx").write_bytes(b"no model")
     (broken,) = model_file(tmp_path / "no.onnx")
     assert broken.state == "problem" and broken.fix == "download or export it again"
@@ -131,6 +135,24 @@ def test_a_model_is_run(model: Path, tmp_path: Path) -> None:
 
 def test_a_model_without_a_detector_beside_it_is_a_problem(tiny_model: Path) -> None:
     assert list(model_file(tiny_model))[-1].fix.startswith("cp models/face_detector.onnx")
+
+
+def test_a_broken_detector_is_a_problem(bright_detector: Path, tmp_path: Path) -> None:
+    (tmp_path / "face_detector.onnx").write_bytes(bright_detector.read_bytes()[:500])
+    (broken,) = detector_file(tmp_path / "face_detector.onnx")
+    assert broken.state == "problem" and "cut short" in broken.what and broken.fix
+
+
+def test_an_onnx_runtime_that_does_not_load_is_said_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ProviderMissing(
+            "ONNX Runtime cannot be loaded (libstdc++.so.6: version GLIBCXX not found); pip install it"
+        )
+
+    monkeypatch.setattr(doctor, "import_onnxruntime", broken)
+    (finding,) = onnxruntime_providers({})
+    assert finding.what == "ONNX Runtime cannot be loaded (libstdc++.so.6: version GLIBCXX missing)"
+    assert finding.fix == "pip install it"
 
 
 def test_a_changed_file_is_told_by_its_hash(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facerecon_rt import pipeline as pipeline_module
 from facerecon_rt.networks import Network
-from facerecon_rt.pipeline import MOST_SOURCES, Pipeline
+from facerecon_rt.pipeline import Pipeline
 from facerecon_rt.reconstruct import Reconstructor
 from facerecon_rt.session import RawFaces
 from facerecon_rt.types import Detection, Floats, Frame, Image, Scene
@@ -184,7 +185,10 @@ def test_every_source_has_its_own_people(reconstructor: Reconstructor) -> None:
         assert tracks(pipeline.process(two)) == [1]
 
 
-def test_the_tracks_of_many_videos_are_not_all_kept(reconstructor: Reconstructor) -> None:
+def test_the_tracks_of_many_videos_are_not_all_kept(
+    reconstructor: Reconstructor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "IDLE_FRAMES", 20)
     pipeline = Pipeline(reconstructor)
     live = video([picture(LEFT)] * 40, "cam0")
     for number in range(40):
@@ -192,8 +196,17 @@ def test_the_tracks_of_many_videos_are_not_all_kept(reconstructor: Reconstructor
         # A source that keeps coming is not the one that is forgotten.
         (face,) = pipeline.process(live[number]).faces
         assert face.track == 1
-    assert len(pipeline._trackers) == MOST_SOURCES
+    assert len(pipeline._trackers) == 1 + 20 // 2
     assert pipeline._trackers["cam0"][0].tracks[0].seen == 40
+
+
+def test_no_camera_is_forgotten_while_it_runs_however_many_there_are(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor, detect_every=1000)
+    cameras = [video([picture(LEFT)] * 3, f"cam{number}") for number in range(40)]
+    for number in range(3):
+        for camera in cameras:
+            assert tracks(pipeline.process(camera[number])) == [1]
+    assert [tracker.tracks[0].seen for tracker, _, _ in pipeline._trackers.values()] == [3] * 40
 
 
 def test_a_scene_says_how_it_was_made_and_where_the_time_went(reconstructor: Reconstructor) -> None:

@@ -13,7 +13,7 @@ def test_the_notes_name_every_operator_and_where_it_ran(tiny_model: Path) -> Non
     options = onnxruntime.SessionOptions()
     with taking_notes(options):
         session = onnxruntime.InferenceSession(str(tiny_model), options, providers=[CPU])
-        found = placement(session, {"image": ((1, 64, 64, 3),) * 3})
+        found = placement(onnxruntime, session, {"image": ((1, 64, 64, 3),) * 3})
     assert list(found) == [CPU]
     assert found[CPU]["MatMul"] > 0
     assert not list(Path(options.profile_file_prefix).parent.glob("*"))

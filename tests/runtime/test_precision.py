@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from facerecon_rt import precision as module
-from facerecon_rt.errors import ModelRefused, ProviderMissing, UsageError
+from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.precision import file_of_precision, open_session
 from facerecon_rt.session import FaceSession
+
+from tests.runtime.conftest import Pretend
 
 
 class MakeTinyModel(Protocol):
@@ -39,10 +40,12 @@ def test_files_of_other_weights_do_not_count(family: Path) -> None:
 
 
 def test_what_is_no_model_is_refused(family: Path) -> None:
-    with pytest.raises(ModelRefused):
+    with pytest.raises(ModelRefused, match=r"broken\.onnx: not an ONNX file"):
         file_of_precision(family.with_name("broken.onnx"), "fp32", "cpu")
-    with pytest.raises(ModelRefused):
+    with pytest.raises(ModelRefused, match=r"absent\.onnx"):
         file_of_precision(family.with_name("absent.onnx"), "fp32", "cpu")
+    (family.parent / "a-folder.onnx").mkdir()
+    assert file_of_precision(family, "fp32", "cpu") == family
     with pytest.raises(UsageError, match="unknown precision 'fp8'"):
         file_of_precision(family, "fp8", "cpu")
 
@@ -58,23 +61,25 @@ def test_a_session_opens_the_file_of_that_precision(family: Path) -> None:
         assert session.path == family
 
 
-def test_auto_takes_the_file_that_fits_the_provider_that_works(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[tuple[str, str]] = []
-
-    def only_cpu(path: Path, *, provider: str, threads: int) -> FaceSession:
-        tried.append((path.name, provider))
-        if provider != "cpu":
-            raise ProviderMissing(f"no {provider}: not here; fix it")
-        return FaceSession(path, provider="cpu", threads=threads)
-
-    monkeypatch.setattr(module, "FaceSession", only_cpu)
+def test_auto_takes_the_file_that_fits_the_provider_that_works(family: Path, pretend: Pretend) -> None:
+    pretend(claims=["cuda"])
     with open_session(family, precision="int8") as session:
-        assert session.choice == "cpu, the best that works (no tensorrt: not here; no cuda: not here)"
-    assert tried == [
-        ("face.int8.onnx", "tensorrt"),
-        ("face.int8.onnx", "cuda"),
-        ("face.int8-cpu.onnx", "cpu"),
-    ]
+        assert session.path.name == "face.int8-cpu.onnx"
+        assert session.choice.startswith("cpu, the best that works (no tensorrt: ")
+    pretend("cuda")
+    with open_session(family, precision="int8") as session:
+        assert (session.path.name, session.provider) == ("face.int8.onnx", "cuda")
+
+
+def test_auto_passes_over_a_provider_that_has_no_file(family: Path) -> None:
+    family.with_name("face.int8.onnx").unlink()
+    with open_session(family, precision="int8") as session:
+        assert session.path.name == "face.int8-cpu.onnx"
+        assert "no tensorrt: no int8 file for tensorrt beside" in session.choice
+    with pytest.raises(UsageError, match="no int8 file for tensorrt"):
+        open_session(family, provider="tensorrt", precision="int8")
+    with pytest.raises(UsageError, match="no fp16 file for cpu"):
+        open_session(family, precision="fp16")
 
 
 def test_a_file_of_a_fixed_batch_takes_any_number_of_crops(four_at_a_time: Path, tiny_model: Path) -> None:

@@ -32,6 +32,10 @@ def compare(before: Report, after: Report, tolerance: float = 0.1) -> Comparison
             f"one report is of {before['scenario']}, the other of {after['scenario']}; compare like with like"
         )
     rows = []
+    batches = [[one["batch"] for one in report["batches"]] for report in (before, after)]
+    if batches[0][:1] != batches[1][:1]:
+        # The figures of a report are those of its first batch size.
+        raise UsageError(f"the reports begin with batches of {batches[0][0]} and {batches[1][0]} crops; measure alike")
     for name in COMPARED:
         first, second = before["latency_ms"][name], after["latency_ms"][name]
         if first is not None and second is not None:
@@ -39,6 +43,11 @@ def compare(before: Report, after: Report, tolerance: float = 0.1) -> Comparison
     for name in ("cpu_ms", "faces"):
         first, second = before["per_query"][name], after["per_query"][name]
         rows.append((name.replace("_", " ") + " per query", first, second, second / max(first, 1e-9)))
+    for one in before["batches"]:
+        for other in after["batches"]:
+            if one["batch"] == other["batch"]:
+                first, second = one["latency_ms"]["p50"], other["latency_ms"]["p50"]
+                rows.append((f"p50 of batch {one['batch']}", first, second, second / max(first, 1e-9)))
     ratios = [ratio for name, _, _, ratio in rows if name in DECIDE]
     verdict = "alike"
     if max(ratios) > 1 + tolerance:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..align import align, square_from_camera
 from ..errors import UsageError
-from ..networks import Ensemble, Network, Single
+from ..networks import Ensemble, Network, Single, ensemble_sha256
+from ..onnx_file import read_onnx
 from ..pose import rotation_angle_deg, split_camera
 from ..precision import file_of_precision
 from ..reconstruct import Reconstructor
@@ -36,6 +37,12 @@ def face_crops(reconstructor: Reconstructor, frames: Sequence[Frame]) -> NDArray
     return np.stack(crops)
 
 
+def _sha256(files: Sequence[Path]) -> str:
+    """As of the network made of these files."""
+    hashes = [read_onnx(file).sha256 for file in files]
+    return hashes[0] if len(hashes) == 1 else ensemble_sha256(hashes)
+
+
 def difference(
     network: Network, models: Sequence[str | Path], crops: NDArray[np.uint8]
 ) -> tuple[dict[str, float] | None, str]:
@@ -45,7 +52,7 @@ def difference(
         references = [file_of_precision(model, "fp32", "cpu") for model in models]
     except UsageError:
         return None, "no float32 file of the same weights lies beside the model"
-    if network.provider == "cpu" and network.contract.precision == "fp32":
+    if network.provider == "cpu" and network.sha256 == _sha256(references):
         return None, "this is the float32 file on the CPU, which others are held against"
     with ExitStack() as opened:
         sessions = [opened.enter_context(FaceSession(path, provider="cpu")) for path in references]

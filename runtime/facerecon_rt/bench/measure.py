@@ -16,10 +16,10 @@ from ..annotated import annotated_photographs, photograph_figures
 from ..camera import is_live, public_name
 from ..environment import machine, sensors, usable_cores
 from ..errors import SourceError, UsageError
-from ..networks import Ensemble, Single
+from ..gpu import AS_USUAL, GpuOptions
+from ..networks import Ensemble, Session, Single
 from ..providers import Provider
 from ..reconstruct import Reconstructor
-from ..session import FaceSession
 from ..sources import Source, open_source
 from ..types import Frame
 from .fidelity import difference, face_crops
@@ -59,6 +59,7 @@ class BenchOptions:
     photographs: Path | None = None
     """Folder of annotated photographs, to say how exact the same files are."""
     command: str = ""
+    gpu: GpuOptions = AS_USUAL
 
     def check(self) -> None:
         """Raises UsageError for what cannot be measured."""
@@ -75,6 +76,8 @@ class BenchOptions:
 def measure(options: BenchOptions, show: Show) -> Report:
     """Run it. Raises UsageError, SourceError, ModelRefused, ProviderMissing; Ctrl-C during the run ends it early."""
     options.check()
+    if options.photographs is not None:
+        next(annotated_photographs(options.photographs))  # if there is none, that is better said before the run
     live = is_live(options.input)
     before = sensors()
     frames = [] if live else frames_in_memory(options.input)
@@ -85,6 +88,8 @@ def measure(options: BenchOptions, show: Show) -> Report:
         provider=options.provider,
         precision=options.precision,
         threads=options.threads,
+        gpu=options.gpu,
+        mirror=False,  # as frames are read: the accuracy beside a latency is that of the same work
     ) as reconstructor:
         load_ms = 1000 * (time.perf_counter() - started)
         seen = some_of(options.input, SOME_LIVE_FRAMES) if live else frames
@@ -93,7 +98,7 @@ def measure(options: BenchOptions, show: Show) -> Report:
         after = sensors()
         first = runs[0][1]
         if not first.milliseconds:
-            raise UsageError("ended before anything was measured")
+            raise KeyboardInterrupt
         latency = summary(first.milliseconds)
         return {
             "schema": SCHEMA,
@@ -117,6 +122,7 @@ def measure(options: BenchOptions, show: Show) -> Report:
             "environment": {"machine": machine(), "before": before, "after": after},
             "warnings": [
                 *(["interrupted: fewer samples than asked for"] if any(of.interrupted for _, of in runs) else []),
+                *_shortened(frames),
                 *doubts(first.milliseconds, float((before.get("load average") or "0").split()[0]), usable_cores()),
             ],
             "verdict": verdict_of(options.scenario, latency, options.budget_ms),
@@ -169,6 +175,12 @@ def frames_in_memory(uri: str) -> list[Frame]:
     ]
 
 
+def _shortened(frames: Sequence[Frame]) -> list[str]:
+    if sum(frame.image.nbytes for frame in frames) <= MOST_BYTES:
+        return []
+    return [f"of the input only the first {len(frames)} frames, as many as {MOST_BYTES >> 20} MB of memory hold"]
+
+
 def some_of(uri: str, count: int) -> list[Frame]:
     """A few frames of a live source."""
     frames: list[Frame] = []
@@ -198,7 +210,7 @@ def _per_query(scenario: Scenario, samples: Samples) -> dict[str, float]:
     found = {
         "faces": samples.faces / queries,
         "cpu_ms": 1000 * samples.cpu_s / queries,
-        "queries_per_s": queries / samples.wall_s,
+        "queries_per_s": queries / samples.wall_s if samples.wall_s else 0.0,
     }
     if scenario == "camera":
         found["dropped_percent"] = 100 * samples.dropped / (samples.dropped + queries)
@@ -214,14 +226,17 @@ def _accuracy(options: BenchOptions, reconstructor: Reconstructor, crops: NDArra
     fidelity, note = difference(reconstructor.network, options.models, crops)
     found: dict[str, object] = {"fidelity": fidelity, "fidelity_note": note, "photographs": None, "folder": None}
     if options.photographs is not None:
-        found["photographs"], _ = photograph_figures(reconstructor, annotated_photographs(options.photographs))
         found["folder"] = options.photographs.name
+        try:
+            found["photographs"], _ = photograph_figures(reconstructor, annotated_photographs(options.photographs))
+        except KeyboardInterrupt:
+            found["folder"] = f"{options.photographs.name}: interrupted"
     return found
 
 
 def _model(reconstructor: Reconstructor, options: BenchOptions) -> dict[str, object]:
     network = reconstructor.network
-    sessions: Sequence[FaceSession] = ()
+    sessions: Sequence[Session] = ()
     if isinstance(network, Single):
         sessions = (network.session,)
     elif isinstance(network, Ensemble):

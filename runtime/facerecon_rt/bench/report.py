@@ -50,6 +50,8 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write everything into `folder`, which is there -> the files. Plots are left out, with a warning in the report,
     where matplotlib is not installed."""
+    # First what cannot be measured again; a second time with what was said of the plots.
+    write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
     plots: list[Path] = []
     try:
         from .plots import draw
@@ -57,6 +59,8 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         plots = draw(report["samples_ms"], report["latency_ms"], report["verdict"], folder)
     except ModuleNotFoundError as error:
         report["warnings"].append(f"no plots: {error.name} is not installed (pip install 'facerecon-rt[bench]')")
+    except (ImportError, OSError) as error:
+        report["warnings"].append(f"no plots: {error}")
     texts = {
         "report.json": json.dumps(report, indent=1) + "\n",
         "report.md": markdown(report, plots),
@@ -181,5 +185,5 @@ def verdict_of(scenario: str, latency: Mapping[str, float | None], budget_ms: fl
     value = latency[figure]
     if value is None:
         # A run that was ended early: what cannot be shown has not passed.
-        figure, value = "max", latency["max"] or 0.0
+        return {"budget_ms": budget_ms, "figure": "max", "value_ms": latency["max"], "passed": False}
     return {"budget_ms": budget_ms, "figure": figure, "value_ms": value, "passed": value <= budget_ms}

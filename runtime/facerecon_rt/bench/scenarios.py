@@ -36,30 +36,35 @@ class Samples:
     warm_up_ms: list[float] = field(default_factory=list)
     stages_ms: dict[str, list[float]] = field(default_factory=dict)
     faces: int = 0
-    frames: int = 0
     dropped: int = 0
     """Frames of a camera that came while another was looked at."""
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    """Of what was measured, warm-up and the making of queries apart; of a camera, of all that happens meanwhile."""
     interrupted: bool = False
 
     def note(self, scenes: Sequence[Scene], milliseconds: float) -> None:
         """Count a query."""
         self.milliseconds.append(milliseconds)
         for scene in scenes:
-            self.frames += 1
             self.faces += len(scene.faces)
             for stage, spent in scene.stages_ms.items():
                 self.stages_ms.setdefault(stage, []).append(spent)
 
     @contextmanager
-    def measuring(self) -> Iterator[None]:
-        """Wall and processor time of the block; Ctrl-C ends it."""
-        wall, cpu = time.perf_counter(), time.process_time()
+    def until_interrupted(self) -> Iterator[None]:
+        """Ctrl-C ends the block, not the program."""
         try:
             yield
         except KeyboardInterrupt:
             self.interrupted = True
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Wall and processor time of the block are counted."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
         finally:
             self.wall_s += time.perf_counter() - wall
             self.cpu_s += time.process_time() - cpu
@@ -87,12 +92,14 @@ def streamed(
             for frame in [frames[(offset + number) % len(frames)]]
         ]
         started = time.perf_counter()
-        scenes = [pipeline.process(frame) for frame in wanted]
+        with samples.spending():
+            scenes = [pipeline.process(frame) for frame in wanted]
         return scenes, 1000 * (time.perf_counter() - started)
 
-    for number in range(warm_up):
-        samples.warm_up_ms.append(query(number)[1])
-    with samples.measuring():
+    with samples.until_interrupted():
+        for number in range(warm_up):
+            samples.warm_up_ms.append(query(number)[1])
+        samples.wall_s = samples.cpu_s = 0.0
         for number in range(warm_up, warm_up + count):
             samples.note(*query(number))
             show(len(samples.milliseconds), count)
@@ -105,19 +112,23 @@ def camera(
     """`count` frames of a live source, or of `paced`: how old each is, captured to reconstructed."""
     pipeline, samples = Pipeline(reconstructor, detect_every=detect_every), Samples()
     before = -1
-    with samples.measuring():
-        for frame in frames:
-            scene = pipeline.process(frame)
-            age = 1000 * (time.monotonic() - frame.captured_at)
-            if len(samples.warm_up_ms) < warm_up:
-                samples.warm_up_ms.append(age)
-            else:
+    coming = iter(frames)
+
+    def query(frame: Frame) -> tuple[Scene, float]:
+        scene = pipeline.process(frame)
+        return scene, 1000 * (time.monotonic() - frame.captured_at)
+
+    with samples.until_interrupted():
+        for _, frame in zip(range(warm_up), coming, strict=False):
+            samples.warm_up_ms.append(query(frame)[1])
+            before = frame.index
+        with samples.spending():
+            for _, frame in zip(range(count), coming, strict=False):
+                scene, age = query(frame)
                 samples.dropped += frame.index - before - 1
                 samples.note([scene], age)
                 show(len(samples.milliseconds), count)
-            before = frame.index
-            if len(samples.milliseconds) == count:
-                break
+                before = frame.index
     return samples
 
 
@@ -142,12 +153,14 @@ def offline(network: Network, crops: NDArray[np.uint8], batch: int, count: int, 
     def query(number: int) -> float:
         images = np.take(crops, range(number * batch, (number + 1) * batch), axis=0, mode="wrap")
         started = time.perf_counter()
-        network.run(images)
+        with samples.spending():
+            network.run(images)
         return 1000 * (time.perf_counter() - started)
 
-    for number in range(warm_up):
-        samples.warm_up_ms.append(query(number))
-    with samples.measuring():
+    with samples.until_interrupted():
+        for number in range(warm_up):
+            samples.warm_up_ms.append(query(number))
+        samples.wall_s = samples.cpu_s = 0.0
         for number in range(warm_up, warm_up + count):
             samples.milliseconds.append(query(number))
             samples.faces += batch
