@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -34,6 +35,8 @@ LEAST_DISTANCE_MM = 1e-3
 ROBUST_STEPS = 10
 LARGE_PIXELS = 1600
 """Longer side from which a picture may hold small faces."""
+TOGETHER = 8
+"""Photographs whose faces are done in one run."""
 SMALL_INPUT, LARGE_INPUT = 256, 640
 """Longer side of what the detector sees of smaller and of large pictures, unless the caller says otherwise."""
 
@@ -222,40 +225,63 @@ class Reconstructor:
     ) -> list[Face]:
         """(H, W, 3) uint8 BGR and squares -> the face in each, one for one, confident or not; with `mirror`, averaged
         with what its mirror image shows."""
-        stages = stages or Stages()
-        with stages.measure("align"):
-            crops = [align(image, square, self.contract.input_size) for square in squares]
-        with stages.measure("infer"):
-            return faces_from_crops(Mirrored(self.network) if mirror else self.network, crops)
+        return self._looks([image], [squares], stages or Stages(), mirror=mirror)[0]
 
     def first_look(
         self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
     ) -> list[Face]:
         """As `faces_at` from a detector's coarse squares: looks twice, the second time where the first saw the head."""
-        coarse = self.faces_at(image, squares, stages)
-        again = [square_from_camera(face.frame_from_head) for face in coarse]
-        return self.faces_at(image, again, stages, mirror=mirror)
+        return self._first_looks([image], [squares], stages or Stages(), mirror=mirror)[0]
 
     def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
         """(H, W, 3) uint8 BGR photograph -> its faces, the most confident first."""
-        stages = stages or Stages()
-        with stages.measure("detect"):
-            squares = self.detect(image)
-        seen = self.first_look(image, squares, stages, mirror=self.mirror)
-        with stages.measure("post"):
-            confident = [face for face in seen if face.confidence >= self.min_confidence]
-            return tuple(distinct(sorted(confident, key=lambda face: -face.confidence)))
+        return self._faces_of_each([image], stages or Stages())[0]
 
     def reconstruct(self, images: Iterable[Image]) -> list[tuple[Face, ...]]:
-        """Photographs (H, W, 3) uint8 BGR -> the faces of each."""
-        return [self.faces(image) for image in images]
+        """Photographs (H, W, 3) uint8 BGR -> the faces of each. Faces of several photographs are done in one run; no
+        more than `TOGETHER` photographs are held at once."""
+        coming = iter(images)
+        found: list[tuple[Face, ...]] = []
+        while some := list(islice(coming, TOGETHER)):
+            found += self._faces_of_each(some, Stages())
+            some.clear()  # before the next are read
+        return found
 
     def reconstruct_set(self, images: Iterable[Image], average: Average = "robust") -> ImageSet:
         """Photographs of one person -> one shape. In each photograph the largest face counts.
 
         Raises UsageError when there is no face at all.
         """
-        return set_from_faces([largest(self.faces(image)) for image in images], average)
+        return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average)
+
+    def _faces_of_each(self, images: Sequence[Image], stages: Stages) -> list[tuple[Face, ...]]:
+        with stages.measure("detect"):
+            squares = [self.detect(image) for image in images]
+        seen = self._first_looks(images, squares, stages, mirror=self.mirror)
+        with stages.measure("post"):
+            return [self._confident(faces) for faces in seen]
+
+    def _confident(self, faces: Sequence[Face]) -> tuple[Face, ...]:
+        confident = [face for face in faces if face.confidence >= self.min_confidence]
+        return tuple(distinct(sorted(confident, key=lambda face: -face.confidence)))
+
+    def _first_looks(
+        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool
+    ) -> list[list[Face]]:
+        coarse = self._looks(images, squares, stages)
+        again = [[square_from_camera(face.frame_from_head) for face in faces] for faces in coarse]
+        return self._looks(images, again, stages, mirror=mirror)
+
+    def _looks(
+        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool = False
+    ) -> list[list[Face]]:
+        """Pictures and squares in each -> the face in each square, all in one run."""
+        with stages.measure("align"):
+            size = self.contract.input_size
+            crops = [align(image, square, size) for image, of in zip(images, squares, strict=True) for square in of]
+        with stages.measure("infer"):
+            faces = iter(faces_from_crops(Mirrored(self.network) if mirror else self.network, crops))
+        return [list(islice(faces, len(of))) for of in squares]
 
 
 def reconstruct(

@@ -145,9 +145,7 @@ def test_a_broken_detector_is_a_problem(bright_detector: Path, tmp_path: Path) -
 
 def test_an_onnx_runtime_that_does_not_load_is_said_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
-        raise ProviderMissing(
-            "ONNX Runtime cannot be loaded (libstdc++.so.6: version GLIBCXX not found); pip install it"
-        )
+        raise ProviderMissing("ONNX Runtime cannot be loaded (libstdc++.so.6: version GLIBCXX missing); pip install it")
 
     monkeypatch.setattr(doctor, "import_onnxruntime", broken)
     (finding,) = onnxruntime_providers({})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from facerecon_rt.image_set import reconstruct_set_from_sources
 from facerecon_rt.networks import Ensemble, Network, Single, average_raw, disagreement_of
 from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
 from facerecon_rt.reconstruct import (
+    TOGETHER,
     Reconstructor,
     average_shapes,
     box_overlap,
@@ -498,3 +500,25 @@ def test_members_that_turn_the_head_differently_meet_halfway() -> None:
     runs = [raw_of(yaw=yaw) for yaw in (0, 20, 40)]
     rotation = split_camera(average_raw(runs).crop_from_head[0])[1]
     assert rotation_angle_deg(rotation, rotation_from_euler(0, 20, 0)) == pytest.approx(0, abs=1e-4)
+
+
+def test_many_photographs_are_done_together_and_few_are_held(model: Path, spots: PaintSpots) -> None:
+    held: list[weakref.ref[Image]] = []
+    most = 0
+
+    def photographs() -> Iterator[Image]:
+        nonlocal most
+        for number in range(3 * TOGETHER + 1):
+            image = spots(256, 192, [(0.25, 0.3), (0.7, 0.6)][: number % 3])
+            held.append(weakref.ref(image))
+            most = max(most, sum(one() is not None for one in held))
+            yield image
+
+    with Reconstructor(model) as reconstructor:
+        together = reconstructor.reconstruct(photographs())
+        alone = [reconstructor.faces(image) for image in photographs()]
+    assert most <= TOGETHER + 1
+    assert [len(faces) for faces in together] == [number % 3 for number in range(3 * TOGETHER + 1)]
+    for one, other in zip(together, alone, strict=True):
+        for face, same in zip(one, other, strict=True):
+            np.testing.assert_allclose(face.landmarks, same.landmarks, atol=1e-3)
