@@ -62,7 +62,7 @@ def work(frames_file: Path, models: list[str], detector: str | None, precision: 
     started = time.perf_counter()
     with Reconstructor(models, detector=detector, provider="cpu", threads=1, precision=precision) as reconstructor:
         load_ms = 1000 * (time.perf_counter() - started)
-        pipeline = Pipeline(reconstructor)
+        pipeline = Pipeline(reconstructor, max_faces=1)  # as MediaPipe's max_num_faces
         index = 0
         for line in sys.stdin:
             milliseconds, cpu, stages, found = [], [], [], 0

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .pose import scale_of
 from .types import Crop, Floats, Image
 
 CROP_CENTRE_MM: tuple[float, float, float] = (0.0, -30.0, 0.0)
@@ -37,12 +38,14 @@ class Square:
 
 def square_from_camera(frame_from_head: ArrayLike) -> Square:
     """(3, 4) scaled-orthographic camera -> the square of that head, upright with it."""
-    camera = np.asarray(frame_from_head, np.float64)
-    x, y, _ = camera[:, :3] @ np.array(CROP_CENTRE_MM) + camera[:, 3]
-    scale = float(np.cbrt(np.linalg.det(camera[:, :3])))
+    # Plain numbers: for so few, calling numpy takes several times as long as the arithmetic.
+    first, second, third = np.asarray(frame_from_head, np.float64).tolist()
+    a, b, c = CROP_CENTRE_MM
+    x = first[0] * a + first[1] * b + first[2] * c + first[3]
+    y = second[0] * a + second[1] * b + second[2] * c + second[3]
+    side = CROP_SIDE_MM * scale_of(first, second, third)
     # Where the head's "up" points in the picture; straight up is (0, -1).
-    up_x, up_y = camera[0, 1], camera[1, 1]
-    return Square(float(x), float(y), CROP_SIDE_MM * scale, math.atan2(up_x, -up_y))
+    return Square(x, y, side, math.atan2(first[1], -second[1]))
 
 
 def square_from_box(box: ArrayLike) -> Square:
@@ -103,14 +106,16 @@ def align(image: Image, square: Square, size: int) -> Crop:
         # part = (reduced + 0.5) * factor - 0.5, solved for reduced
         half = np.array([0, 0, 0.5])
         crop_affine = (crop_affine + half) / factors - half
-    warped = cv2.warpAffine(image, crop_affine, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return Crop(np.asarray(warped, np.uint8), transform)
+    # OpenCV warps four channels in two thirds of the time of three, with the same result.
+    four = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
+    warped = cv2.warpAffine(four, crop_affine, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return Crop(np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), np.uint8), transform)
 
 
 def _around(image: Image, square: Square) -> tuple[tuple[int, int], Image]:
     """The part of the frame that the square needs, a view, empty where they do not meet; and its corner (x, y)."""
     height, width = image.shape[:2]
     half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + 1
-    x1, y1 = (math.floor(np.clip(v - half, 0, most)) for v, most in ((square.x, width), (square.y, height)))
-    x2, y2 = (math.ceil(np.clip(v + half + 1, 0, most)) for v, most in ((square.x, width), (square.y, height)))
+    x1, y1 = (math.floor(min(max(v - half, 0), most)) for v, most in ((square.x, width), (square.y, height)))
+    x2, y2 = (math.ceil(min(max(v + half + 1, 0), most)) for v, most in ((square.x, width), (square.y, height)))
     return (x1, y1), image[y1:y2, x1:x2]

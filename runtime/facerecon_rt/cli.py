@@ -151,7 +151,12 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         metavar="PIXELS",
         help="longer side of what the detector sees; more finds smaller faces [256, or 640 for large frames]",
     )
-    faces.add_argument("--max-faces", type=positive, metavar="N", help="keep the N largest faces of a frame")
+    faces.add_argument(
+        "--max-faces",
+        type=positive,
+        metavar="N",
+        help="keep the N largest faces of a frame; looks for new ones are rarer while there are N",
+    )
     faces.add_argument(
         "--min-confidence", type=unit, default=MIN_CONFIDENCE, metavar="C", help="0..1, below is no face [%(default)s]"
     )

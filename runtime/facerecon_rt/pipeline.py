@@ -11,6 +11,8 @@ from .stages import Stages
 from .track import Tracker, drifted, unknown
 from .types import Face, Frame, Scene
 
+FULL = 5
+"""Times as many frames between two looks for new faces while as many as are wanted are seen."""
 IDLE_FRAMES = 1000
 """Frames of other sources after which the tracks of one are forgotten: a folder may hold thousands of videos."""
 
@@ -27,7 +29,8 @@ class Pipeline:
 
     def __init__(self, reconstructor: Reconstructor, *, detect_every: int = 10, max_faces: int | None = None) -> None:
         """`detect_every`: frames between two looks for new faces; whenever a face is lost, or there is none, the next
-        frame is looked at anyway. `max_faces`: the largest ones are kept."""
+        frame is looked at anyway. `max_faces`: the largest ones are kept, and while there are so many, looks for new
+        ones are a fifth as frequent."""
         self.reconstructor = reconstructor
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
@@ -62,8 +65,9 @@ class Pipeline:
         new: list[Face] = []
         since_detection += 1
         lost = not confident or len(confident) < len(tracker.tracks)
+        full = self.max_faces is not None and len(confident) >= self.max_faces
         jumped = any(track.jumped(face) for track, face in zip(visible, seen, strict=True))
-        if since_detection >= self.detect_every or lost or jumped:
+        if since_detection >= self.detect_every * (FULL if full else 1) or lost or jumped:
             since_detection = 0
             with stages.measure("detect"):
                 squares = self.reconstructor.detect(frame.image)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -32,15 +35,25 @@ def mean_rotation(rotations: ArrayLike, weights: ArrayLike | None = None) -> Dou
 
 def rotation_angle_deg(a: ArrayLike, b: ArrayLike) -> float:
     """Geodesic distance between two rotations, degrees."""
-    relative = np.asarray(a, np.float64) @ np.asarray(b, np.float64).T
-    vector = [relative[2, 1] - relative[1, 2], relative[0, 2] - relative[2, 0], relative[1, 0] - relative[0, 1]]
-    return float(np.degrees(np.arctan2(np.linalg.norm(vector), np.trace(relative) - 1.0)))
+    first, second, third = (np.asarray(a, np.float64) @ np.asarray(b, np.float64).T).tolist()
+    sine = math.hypot(third[1] - second[2], first[2] - third[0], second[0] - first[1])
+    return math.degrees(math.atan2(sine, first[0] + second[1] + third[2] - 1.0))
+
+
+def scale_of(first: Sequence[float], second: Sequence[float], third: Sequence[float]) -> float:
+    """The rows of a scaled-orthographic camera -> pixels per mm: the cube root of the determinant."""
+    determinant = (
+        first[0] * (second[1] * third[2] - second[2] * third[1])
+        - first[1] * (second[0] * third[2] - second[2] * third[0])
+        + first[2] * (second[0] * third[1] - second[1] * third[0])
+    )
+    return math.copysign(abs(determinant) ** (1 / 3), determinant)
 
 
 def split_camera(frame_from_head: ArrayLike) -> tuple[float, Doubles, Doubles]:
     """(3, 4) scaled-orthographic camera -> scale (pixels per mm), rotation (3, 3), translation (3,)."""
     camera = np.asarray(frame_from_head, np.float64)
-    scale = float(np.cbrt(np.linalg.det(camera[:, :3])))
+    scale = scale_of(*camera.tolist())
     rotation = camera[:, :3] / scale
     # Networks give rotations already, and a look is less than half the price of a singular value decomposition.
     if np.abs(rotation @ rotation.T - IDENTITY).max() > ROUNDING:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from .align import Square, box_from_square, square_from_camera
-from .pose import rotation_angle_deg, split_camera
+from .pose import Doubles, rotation_angle_deg, split_camera
 from .reconstruct import LEAST_WEIGHT, box_overlap
 from .types import Face, Floats
 
@@ -64,17 +64,26 @@ class Track:
         """Frames since the face was last seen."""
         self.seen = 0
         self._shape = ShapeAverage()
-        self._square = self._seen_at = square_from_camera(face.frame_from_head)
+        self._looked_at: tuple[Face, Square, Doubles] | None = None
+        square, self._rotation = self._where(face)
+        self._square = self._seen_at = square
         """Where to look, and where the head was last seen: the same but for noise."""
-        self._rotation = split_camera(face.frame_from_head)[1]
         self._motion = (0.0, 0.0)
 
     def jumped(self, face: Face) -> bool:
         """Is the face found at this track's place further away, or turned further, than a head moves in one frame?"""
-        square, expected = square_from_camera(face.frame_from_head), self.next_square()
+        square, rotation = self._where(face)
+        expected = self.next_square()
         way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
-        turn = rotation_angle_deg(split_camera(face.frame_from_head)[1], self._rotation)
+        turn = rotation_angle_deg(rotation, self._rotation)
         return way > JUMP_SIDES or turn > JUMP_DEG
+
+    def _where(self, face: Face) -> tuple[Square, Doubles]:
+        """Its square and rotation; a face is asked about twice in a frame, and computed once."""
+        if self._looked_at is None or self._looked_at[0] is not face:
+            camera = face.frame_from_head
+            self._looked_at = (face, square_from_camera(camera), split_camera(camera)[1])
+        return self._looked_at[1:]
 
     def next_square(self) -> Square:
         """Where the face should be in the next frame: it moves on as it did."""
@@ -95,7 +104,7 @@ class Track:
 
         Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
         """
-        square = square_from_camera(face.frame_from_head)
+        square, rotation = self._where(face)
         known = bool(self.seen) and not self.missed
         self._motion = (0.0, 0.0)
         if not (known and still(self._square, square)):
@@ -104,7 +113,7 @@ class Track:
                 self._motion = (0.5 * (square.x - self._seen_at.x), 0.5 * (square.y - self._seen_at.y))
             self._square = square
         self._seen_at = square
-        self._rotation = split_camera(face.frame_from_head)[1]
+        self._rotation = rotation
         self.missed = 0
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)

@@ -103,6 +103,14 @@ def test_a_tracked_face_is_detected_only_every_so_often(reconstructor: Reconstru
     assert calls == [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]
 
 
+def test_looks_for_more_faces_than_are_wanted_are_rare(reconstructor: Reconstructor, lamps: Lamps) -> None:
+    list(Pipeline(reconstructor, detect_every=2, max_faces=1).run(video([picture(LEFT)] * 11)))
+    assert lamps.calls == 2
+    lamps.calls = 0
+    list(Pipeline(reconstructor, detect_every=2, max_faces=2).run(video([picture(LEFT)] * 11)))
+    assert lamps.calls == 6
+
+
 def test_an_empty_frame_is_always_searched(reconstructor: Reconstructor, lamps: Lamps) -> None:
     scenes = list(Pipeline(reconstructor, detect_every=100).run(video([picture()] * 4)))
     assert [scene.faces for scene in scenes] == [()] * 4

@@ -1,0 +1,107 @@
+"""Folded convolutions give the sums they gave before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from facerecon_export.fold import PLANES, first_weights, fold_columns, second_weights, take_codes
+from facerecon_export.wrapper import take_images
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+
+def two_convolutions(width: int = 16, stride: int = 2, relu: bool = True) -> onnx.ModelProto:
+    """(N, 8, width, 3) uint8 -> two 3x3 convolutions, random ones, and the number of pictures."""
+    random = np.random.default_rng(0)
+    constants = {
+        "w1": random.normal(size=(4, 3, 3, 3)),
+        "b1": random.normal(size=4),
+        "w2": random.normal(size=(5, 4, 3, 3)),
+        "b2": random.normal(size=5),
+    }
+    make = onnx.helper.make_node
+
+    def convolution(name: str, data: str, weights: list[str], output: str, step: int) -> onnx.NodeProto:
+        sides = [step, step]
+        return make("Conv", [data, *weights], [output], name, kernel_shape=[3, 3], strides=sides, pads=[1, 1, 1, 1])
+
+    nodes = [
+        make("Shape", ["image"], ["count"], "shape", start=0, end=1),
+        convolution("conv1", "image", ["w1", "b1"], "a", 2),
+        make("Relu", ["a"], ["between"], "relu") if relu else make("Identity", ["a"], ["between"], "same"),
+        convolution("conv2", "between", ["w2", "b2"], "y", stride),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "two",
+        [onnx.helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, width])],
+        [
+            onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5, None, None]),
+            onnx.helper.make_tensor_value_info("count", TensorProto.INT64, [1]),
+        ],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    take_images(model)
+    return model
+
+
+def answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return list(session.run(None, {"image": images}))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_folded_layers_give_what_they_gave(count: int) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (count, 8, 16, 3)).astype(np.uint8)
+    model = two_convolutions()
+    before, number = answers(model, images)
+    assert fold_columns(model)
+    after, same_number = answers(model, images)
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-2)
+    assert number == same_number == [count]
+
+
+@pytest.mark.parametrize("other", [{"width": 18}, {"stride": 1}, {"relu": False}], ids=["width", "stride", "between"])
+def test_other_layers_are_left_alone(other: dict[str, int]) -> None:
+    model = two_convolutions(**other)  # type: ignore[arg-type]
+    before = model.SerializeToString()
+    assert not fold_columns(model)
+    assert model.SerializeToString() == before
+
+
+def test_no_weight_is_lost_or_doubled() -> None:
+    weights = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    for folded, times in ((first_weights(weights), 2), (second_weights(weights), 1)):
+        np.testing.assert_array_equal(np.sort(folded[folded != 0]), np.sort(np.repeat(weights.ravel(), times)))
+
+
+def test_the_bytes_of_a_picture_are_taken_for_codes() -> None:
+    model = two_convolutions()
+    fold_columns(model)
+    make = onnx.helper.make_node
+    for node in model.graph.node:
+        node.input[:] = ["decoded" if name == PLANES else name for name in node.input]
+    place = [node.name for node in model.graph.node].index("image_transpose") + 1
+    model.graph.node.insert(place, make("QuantizeLinear", [PLANES, "one", "zero"], ["codes"], "q"))
+    model.graph.node.insert(place + 1, make("DequantizeLinear", ["codes", "one", "zero"], ["decoded"], "dq"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1, np.float32), "one"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.uint8), "zero"))
+    images = np.random.default_rng(1).integers(0, 256, (2, 8, 16, 3)).astype(np.uint8)
+    before, _ = answers(model, images)
+    take_codes(model)
+    after, _ = answers(model, images)
+    np.testing.assert_array_equal(after, before)
+    assert not {"Cast", "QuantizeLinear"} & {node.op_type for node in model.graph.node}
+
+
+def test_the_shipped_file_for_the_cpu_is_folded() -> None:
+    model = onnx.load(Path(__file__).parents[2] / "models" / "face.int8-cpu.onnx")
+    operators = [node.op_type for node in model.graph.node if node.name.startswith("image")]
+    assert operators == ["Reshape", "Transpose", "DequantizeLinear"]
