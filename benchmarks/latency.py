@@ -2,8 +2,10 @@
 
     python benchmarks/latency.py                                          # ours alone
     python benchmarks/latency.py --mediapipe-python mp-venv/bin/python    # and MediaPipe 0.10.14, alternating blocks
+    python benchmarks/latency.py --detecting --mediapipe-python ...       # both look for faces in every frame
 
-Scenario: single stream, one face at 720p while tracking, one thread, CPU. Load and warm-up are apart from the figures.
+Scenario: single stream, one face wanted at 720p while tracking, one thread, CPU. Load and warm-up are apart from the
+figures.
 MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its
 dependencies clash with ours; all workers read the same frames from one file and take turns, block by block, so that
 whatever else the machine does hits all of them.
@@ -55,14 +57,15 @@ def frames_at_720p(video: Path) -> Image:
     return np.stack(frames)
 
 
-def work(frames_file: Path, models: list[str], detector: str | None, precision: str) -> None:
+def work(frames_file: Path, models: list[str], detector: str | None, precision: str, *, detecting: bool) -> None:
     """The worker: for every number N on the standard input, N frames; answers with one JSON line."""
     cv2.setNumThreads(1)
     frames = np.load(frames_file, mmap_mode="r")
     started = time.perf_counter()
     with Reconstructor(models, detector=detector, provider="cpu", threads=1, precision=precision) as reconstructor:
         load_ms = 1000 * (time.perf_counter() - started)
-        pipeline = Pipeline(reconstructor, max_faces=1)  # as MediaPipe's max_num_faces
+        # One face, as MediaPipe's max_num_faces; detecting, as its static_image_mode.
+        pipeline = Pipeline(reconstructor, detect_every=1) if detecting else Pipeline(reconstructor, max_faces=1)
         index = 0
         for line in sys.stdin:
             milliseconds, cpu, stages, found = [], [], [], 0
@@ -138,7 +141,8 @@ def report(workers: list[Worker], options: argparse.Namespace) -> str:
     lines = [
         "# Latency",
         "",
-        "Single stream, one face at 1280x720 while tracking, one thread, CPU; ms per frame.",
+        "Single stream, one face at 1280x720 while tracking, one thread, CPU; ms per frame."
+        + (" Faces are detected in every frame." if options.detecting else ""),
         "",
     ]
     lines += [machine(), "", f"{Path(options.video).name}, {BLOCK} frames a block, alternating.", ""]
@@ -171,12 +175,13 @@ def main() -> None:
     parser.add_argument("--video", default="tests/data/talking_head.mp4", help="[%(default)s]")
     parser.add_argument("--blocks", type=int, default=10, help=f"of {BLOCK} frames each [%(default)s]")
     parser.add_argument("--mediapipe-python", help="python of an environment with mediapipe==0.10.14")
-    parser.add_argument("--out", type=Path, default=RESULTS / "latency.md", help="[%(default)s]")
+    parser.add_argument("--detecting", action="store_true", help="look for faces in every frame, not only now and then")
+    parser.add_argument("--out", type=Path, help="[results/latency.md, or latency_detecting.md]")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     models = options.model or ["models/face.onnx"]
     if options.worker:
-        work(options.worker, models, options.detector, options.precision[0])
+        work(options.worker, models, options.detector, options.precision[0], detecting=options.detecting)
         return
     with tempfile.TemporaryDirectory() as folder:
         frames_file = Path(folder) / "frames.npy"
@@ -185,9 +190,11 @@ def main() -> None:
         for model in models:
             ours += ["--model", model]
         ours += ["--detector", options.detector] if options.detector else []
+        ours += ["--detecting"] if options.detecting else []
         workers = [Worker(f"facerecon-rt {name}", [*ours, "--precision", name]) for name in options.precision]
         if options.mediapipe_python:
             peer = [options.mediapipe_python, str(Path(__file__).with_name("mediapipe_worker.py")), str(frames_file)]
+            peer += ["--detecting"] if options.detecting else []
             workers.append(Worker(PEER, peer))
         for worker in workers:
             worker.time(WARM_UP)
@@ -197,6 +204,7 @@ def main() -> None:
         for worker in workers:
             worker.process.communicate()
     text = report(workers, options)
+    options.out = options.out or RESULTS / ("latency_detecting.md" if options.detecting else "latency.md")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text)
     options.out.with_suffix(".json").write_text(

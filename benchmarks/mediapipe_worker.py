@@ -11,7 +11,9 @@ import numpy as np
 cv2.setNumThreads(1)
 frames = np.load(sys.argv[1], mmap_mode="r")
 started = time.perf_counter()
-mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1, refine_landmarks=False)
+mesh = mediapipe.solutions.face_mesh.FaceMesh(
+    static_image_mode="--detecting" in sys.argv, max_num_faces=1, refine_landmarks=False
+)
 load_ms = 1000 * (time.perf_counter() - started)
 index = 0
 for line in sys.stdin:
