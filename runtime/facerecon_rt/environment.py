@@ -61,6 +61,13 @@ def sensors() -> Facts:
         degrees = _read(zone / "temp")
         if degrees.lstrip("-").isdigit():
             facts[f"{_read(zone / 'type') or zone.name}, degrees C"] = f"{int(degrees) / 1000:.1f}"
+    for sensor in sorted(Path("/sys/class/hwmon").glob("hwmon*/power*_input")):
+        microwatts = _read(sensor)
+        if microwatts.isdigit():
+            label = _read(sensor.with_name(sensor.name.replace("_input", "_label")))
+            facts[f"{_read(sensor.parent / 'name')} {label or sensor.stem}, W"] = f"{int(microwatts) / 1e6:.2f}"
+    if jetpack():
+        facts["tegrastats"] = first_line_of(["tegrastats", "--interval", "100"])
     for index, gpu in enumerate(gpus(NVIDIA_IDLE)):
         facts |= {f"gpu {index} {name}": value for name, value in gpu.items()}
     return {name: fact for name, fact in facts.items() if fact}
@@ -116,6 +123,17 @@ def said_by(command: Sequence[str]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
+
+
+def first_line_of(command: Sequence[str]) -> str:
+    """What a program that goes on for ever says first; "" where there is no such program, or it says nothing."""
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            line = process.stdout.readline() if process.stdout else ""
+            process.terminate()
+    except OSError:
+        return ""
+    return line.strip()
 
 
 def _memory() -> str:

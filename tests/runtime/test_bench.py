@@ -22,7 +22,7 @@ from facerecon_rt.bench.figures import LEAST_FOR_P99, doubts, stage_summary, sum
 from facerecon_rt.bench.report import SCHEMA, markdown, read_report, verdict_of, web_page, write_report
 from facerecon_rt.bench.scenarios import camera, offline, paced, streamed
 from facerecon_rt.cli import main
-from facerecon_rt.environment import machine, sensors
+from facerecon_rt.environment import first_line_of, machine, sensors
 from facerecon_rt.errors import UsageError
 from facerecon_rt.networks import Session, Single
 from facerecon_rt.outputs import make_folder
@@ -447,3 +447,9 @@ def test_the_machine_is_described_in_words() -> None:
     assert int(facts["cores usable"]) >= 1
     assert all(isinstance(value, str) and value for value in (*facts.values(), *sensors().values()))
     assert "numpy" in facts
+
+
+def test_a_program_that_goes_on_is_asked_for_one_line() -> None:
+    program = "import itertools\nfor i in itertools.count(): print(f'line {i}', flush=True)"
+    assert first_line_of([sys.executable, "-c", program]) == "line 0"
+    assert first_line_of(["/nowhere/tegrastats"]) == ""

@@ -1,0 +1,242 @@
+"""One command on a machine with a GPU: is it right, how fast is it, and how near to what the machine can do.
+
+    python benchmarks/gpu.py                        # CUDA and TensorRT; writes results/gpu.md and gpu.json
+    python benchmarks/gpu.py --providers cpu        # the same questions to a CPU; writes results/cpu.md
+
+For each provider and precision: how far answers are from the fp32 file's on the CPU (mm, degrees, pixels), latency of
+one crop, crops per second by batch, and the share of the roofline (Williams et al., CACM 2009): multiply-adds and bytes
+of the network over what the same provider does in one large matrix product, and in one large copy. Crops are those of
+the faces in the repository's clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from facerecon_rt import FaceSession, Reconstructor
+from facerecon_rt.batches import BUCKETS
+from facerecon_rt.bench.fidelity import difference, face_crops
+from facerecon_rt.bench.measure import frames_in_memory
+from facerecon_rt.environment import machine, sensors
+from facerecon_rt.errors import FaceReconError
+from facerecon_rt.gpu import AS_USUAL, cuda_options
+from facerecon_rt.networks import Single
+from facerecon_rt.onnx_file import read_onnx
+from facerecon_rt.precision import file_of_precision
+from facerecon_rt.providers import ORT_NAMES, import_onnxruntime, session_options
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+RESULTS = Path(__file__).with_name("results")
+CLIP = Path("tests/data/talking_head.mp4")
+PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "int8")}
+"""Provider -> the files that are made for it."""
+WARM_UP, COUNT = 50, 300
+SIDE = 1024
+"""Of the matrices whose product is the compute limit on a CPU; a GPU takes four times that to be busy."""
+COPIED_BYTES = 2**28
+
+Figures = dict[str, float]
+
+
+def seconds(run: Any, count: int) -> NDArray[np.float64]:
+    """(count,) of calls of `run`."""
+    found = []
+    for _ in range(count):
+        started = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - started)
+    return np.array(found)
+
+
+def multiply_adds(path: Path) -> float:
+    """Of the network for one crop, from the shapes that ONNX infers: Conv, Gemm, MatMul and their integer kin."""
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    values = [*model.graph.value_info, *model.graph.output, *model.graph.input]
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    shapes |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    total = 0.0
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul", "MatMulInteger"):
+            continue
+        weights, output = shapes.get(node.input[1], []), shapes.get(node.output[0], [])
+        if node.op_type == "Conv":
+            total += float(np.prod(output)) * float(np.prod(weights[1:]))
+        else:
+            total += float(np.prod(weights))
+    return total
+
+
+def constant_bytes(path: Path) -> float:
+    """Of the weights, which a batch of one reads once each."""
+    return float(sum(numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(path).graph.initializer))
+
+
+def limits(provider: str, precision: str) -> Figures:
+    """What the provider does at best, as ONNX Runtime gets it: multiply-adds per second of one large matrix product in
+    this precision, bytes per second of one large addition (read and written)."""
+    side = SIDE if provider == "cpu" else 4 * SIDE
+    dtype = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int8": TensorProto.FLOAT16}[precision]
+    make = helper.make_tensor_value_info
+    if precision == "int8" and provider == "cpu":
+        # Unsigned codes times signed weights, as our file has them. On GPUs ONNX Runtime has no such product.
+        node = helper.make_node("MatMulInteger", ["a", "b"], ["y"])
+        inputs, output = [("a", TensorProto.UINT8), ("b", TensorProto.INT8)], TensorProto.INT32
+    else:
+        node, inputs, output = helper.make_node("MatMul", ["a", "b"], ["y"]), [("a", dtype), ("b", dtype)], dtype
+    numpy_types = {kind: helper.tensor_dtype_to_np_dtype(kind) for _, kind in inputs}
+    weights = numpy_helper.from_array(np.ones((side, side), numpy_types[inputs[1][1]]), "b")
+    product = helper.make_graph(
+        [node], "product", [make("a", inputs[0][1], [side, side])], [make("y", output, [side, side])], [weights]
+    )
+    a = np.ones((side, side), numpy_types[inputs[0][1]])
+    rate = side**3 / _best_s(provider, product, {"a": a})
+    length = COPIED_BYTES // 8
+    copy = helper.make_graph(
+        [helper.make_node("Add", ["a", "a"], ["y"])], "copy", [make("a", 1, [length])], [make("y", 1, [length])]
+    )
+    copied = 8 * length / _best_s(provider, copy, {"a": np.ones(length, np.float32)})
+    return {"multiply_adds_per_s": rate, "bytes_per_s": copied}
+
+
+def _best_s(provider: str, graph: onnx.GraphProto, feeds: Mapping[str, NDArray[Any]]) -> float:
+    """Seconds of one run on data that lies on the device."""
+    ort = import_onnxruntime()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    # Of TensorRT the limit is CUDA's: the same device.
+    providers = [ORT_NAMES["cpu"]] if provider == "cpu" else [(ORT_NAMES["cuda"], cuda_options(AS_USUAL))]
+    session = ort.InferenceSession(model.SerializeToString(), session_options(ort, 1), providers=providers)
+    device = "cpu" if provider == "cpu" else "cuda"
+    binding = session.io_binding()
+    for name, value in feeds.items():
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, device, 0))
+    binding.bind_output("y", device)
+
+    def run() -> None:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    seconds(run, 3)
+    return float(seconds(run, 15).min())
+
+
+def measured(model: Path, provider: Any, precision: str, crops: NDArray[np.uint8]) -> dict[str, Any]:
+    """One file on one provider."""
+    path = file_of_precision(model, precision, provider)
+    started = time.perf_counter()
+    with FaceSession(path, provider=provider) as session:
+        load_s = time.perf_counter() - started
+        fidelity, note = difference(Single(session), [model], crops)
+        batches = {}
+        for batch in BUCKETS:
+            images = np.take(crops, range(batch), axis=0, mode="wrap")
+            seconds(lambda images=images: session.run(images), WARM_UP)  # type: ignore[misc]
+            spent = 1000 * seconds(lambda images=images: session.run(images), COUNT)  # type: ignore[misc]
+            batches[batch] = {
+                "p50_ms": float(np.percentile(spent, 50)),
+                "p90_ms": float(np.percentile(spent, 90)),
+                "crops_per_s": 1000 * batch / float(spent.mean()),
+            }
+    work, weights, limit = multiply_adds(model), constant_bytes(path), limits(provider, precision)
+    share = {
+        batch: 100 * work * figures["crops_per_s"]
+        / min(limit["multiply_adds_per_s"], limit["bytes_per_s"] * work * batch / weights)
+        for batch, figures in batches.items()
+    }  # fmt: skip
+    return {
+        "file": path.name,
+        "sha256": read_onnx(path).sha256,
+        "provider": provider,
+        "precision": precision,
+        "load_s": load_s,
+        "fidelity": fidelity,
+        "fidelity_note": note,
+        "batches": batches,
+        "multiply_adds": work,
+        "weight_bytes": weights,
+        "limits": limit,
+        "roofline_percent": share,
+    }
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report as tables."""
+    facts = report["machine"]
+    lines = ["# Providers", "", f"`{report['command']}`", ""]
+    lines += ["; ".join(f"{name} {fact}" for name, fact in facts.items()), ""]
+    lines += [f"Not run: {missing}" for missing in report["missing"]] + ([""] if report["missing"] else [])
+    head = ["file", "provider", "load s", "vertices mm", "rotation deg", "landmarks px"]
+    head += ["p50 / p90 ms, one crop", *(f"{batch}: crops/s (% of roofline)" for batch in BUCKETS)]
+    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for one in report["measured"]:
+        fidelity = one["fidelity"] or {"vertices_mm": 0.0, "rotation_deg": 0.0, "landmarks_px": 0.0}
+        first = one["batches"][BUCKETS[0]]
+        cells = [one["file"], one["provider"], f"{one['load_s']:.2f}"]
+        cells += [f"{fidelity[name]:.3f}" for name in ("vertices_mm", "rotation_deg", "landmarks_px")]
+        cells.append(f"{first['p50_ms']:.2f} / {first['p90_ms']:.2f}")
+        for batch, figures in one["batches"].items():
+            cells.append(f"{figures['crops_per_s']:.0f} ({one['roofline_percent'][batch]:.0f} %)")
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Limits, as one large matrix product and one large addition through ONNX Runtime measure them:", ""]
+    lines += ["| provider | precision | 10^9 multiply-adds/s | GB/s | a crop: 10^6 multiply-adds, MB of weights |"]
+    lines.append("|---" * 5 + "|")
+    for one in report["measured"]:
+        limit = one["limits"]
+        lines.append(
+            f"| {one['provider']} | {one['precision']} | {limit['multiply_adds_per_s'] / 1e9:.0f} | "
+            f"{limit['bytes_per_s'] / 1e9:.0f} | {one['multiply_adds'] / 1e6:.1f}, {one['weight_bytes'] / 1e6:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def run(model: Path, providers: Sequence[str]) -> dict[str, Any]:
+    """Everything there is; what does not work here is named."""
+    with Reconstructor(model, provider="cpu") as reconstructor:
+        crops = face_crops(reconstructor, frames_in_memory(str(CLIP)))
+    found, absent = [], []
+    before = sensors()
+    for provider in providers:
+        for precision in PRECISIONS[provider]:
+            try:
+                found.append(measured(model, provider, precision, crops))
+            except FaceReconError as error:
+                absent.append(str(error))
+                break
+    return {
+        "command": f"python benchmarks/gpu.py --providers {' '.join(providers)}",
+        "machine": machine(),
+        "sensors": {"before": before, "after": sensors()},
+        "measured": found,
+        "missing": absent,
+    }
+
+
+def main() -> int:
+    """Measure, write, and say 1 where a provider asked for did not run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="[%(default)s]")
+    parser.add_argument("--providers", nargs="+", choices=PRECISIONS, default=["cuda", "tensorrt"])
+    parser.add_argument("--out", type=Path, help="[results/gpu.md, or cpu.md for a CPU alone]")
+    options = parser.parse_args()
+    report = run(options.model, options.providers)
+    text = markdown(report)
+    print(text)
+    if report["measured"]:
+        out = options.out or RESULTS / ("cpu.md" if options.providers == ["cpu"] else "gpu.md")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text)
+        out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    return 1 if report["missing"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
