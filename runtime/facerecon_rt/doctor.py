@@ -19,8 +19,8 @@ import numpy as np
 from .detect import open_detector
 from .environment import Facts, governor, machine
 from .errors import FaceReconError
-from .gpu import load_library, preload_cuda, tensorrt_linked
-from .providers import import_onnxruntime
+from .gpu import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
+from .providers import DRIVER, failures, import_onnxruntime, said_by
 from .reconstruct import DETECTOR_NAME
 from .session import FaceSession
 
@@ -100,6 +100,8 @@ def onnxruntime_providers(facts: Facts) -> list[Finding]:
     available = ort.get_available_providers()
     gpu = facts.get("gpu", "")
     found = [Finding("providers", "ok", ", ".join(name.removesuffix("ExecutionProvider") for name in available))]
+    if plugin := rtx_version():
+        found.append(tensorrt_for_rtx(ort, plugin))
     if "CUDAExecutionProvider" not in available:
         if gpu:
             fix = "pip uninstall -y onnxruntime && pip install 'facerecon-rt[gpu]'"
@@ -113,6 +115,17 @@ def onnxruntime_providers(facts: Facts) -> list[Finding]:
     return found
 
 
+def tensorrt_for_rtx(ort: Any, plugin: str) -> Finding:
+    """Does the plug-in provider load, and see a GPU?"""
+    try:
+        devices = rtx_devices(ort)
+    except failures(ort) as error:
+        return Finding("TensorRT for RTX", "problem", f"{plugin} does not load ({said_by(error)})", DRIVER)
+    if not devices:
+        return Finding("TensorRT for RTX", "problem", f"{plugin} sees no GPU", DRIVER)
+    return Finding("TensorRT for RTX", "ok", plugin)
+
+
 def gpu_driver(gpu: str, driver_loads: bool) -> Finding:
     """Is there a GPU, and a driver that works?"""
     if gpu:
@@ -120,7 +133,7 @@ def gpu_driver(gpu: str, driver_loads: bool) -> Finding:
     if driver_loads:
         return Finding("GPU", "note", "the driver's library is there, nvidia-smi is not or sees no GPU", "nvidia-smi")
     what = "no NVIDIA driver: CUDA and TensorRT cannot start"
-    return Finding("GPU", "problem", what, "install the driver, see that nvidia-smi runs; or --provider cpu")
+    return Finding("GPU", "problem", what, f"{DRIVER}; or --provider cpu")
 
 
 def library(name: str, file: str, fix: str) -> Finding:

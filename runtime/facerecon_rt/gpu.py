@@ -116,16 +116,19 @@ def _profiles(prefix: str, profile: Mapping[str, Shapes]) -> dict[str, str]:
 
 
 def add_rtx(ort: Any, options: Any, rtx: Mapping[str, str]) -> str:
-    """Put the plug-in provider into session options -> its name. Raises RuntimeError where there is no GPU for it."""
+    """Put the plug-in provider into session options -> its name."""
+    first = rtx_devices(ort)[0]
+    options.add_provider_for_devices([first], dict(rtx))
+    return str(first.ep_name)
+
+
+def rtx_devices(ort: Any) -> list[Any]:
+    """The GPUs that the plug-in provider sees. Raises what ONNX Runtime raises where it does not load."""
     plugin = importlib.import_module(RTX_MODULE)
     name: str = plugin.get_ep_name()
     if all(device.ep_name != name for device in ort.get_ep_devices()):
         ort.register_execution_provider_library(name, plugin.get_library_path())
-    devices = [device for device in ort.get_ep_devices() if device.ep_name == name]
-    if not devices:
-        raise RuntimeError("TensorRT for RTX sees no GPU")
-    options.add_provider_for_devices(devices[:1], dict(rtx))
-    return name
+    return [device for device in ort.get_ep_devices() if device.ep_name == name]
 
 
 def engine_key(

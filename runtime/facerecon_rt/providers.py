@@ -19,6 +19,7 @@ from .gpu import (
     engine_key,
     load_tensorrt,
     preload_cuda,
+    rtx_devices,
     rtx_options,
     rtx_version,
     tensorrt_linked,
@@ -40,6 +41,7 @@ ORT_NAMES = {
 }
 PROVIDERS: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
 """Best first: `auto` tries them in this order."""
+DRIVER = "install NVIDIA's driver, and see that nvidia-smi runs"
 _FIX = {
     "tensorrt": "pip uninstall -y onnxruntime, pip install 'facerecon-rt[tensorrt]', and see that nvidia-smi runs",
     "cuda": "pip uninstall -y onnxruntime, pip install 'facerecon-rt[gpu]', and see that nvidia-smi runs",
@@ -190,6 +192,12 @@ def _engine(ort: Any, wanted: Wanted) -> tuple[Path, dict[str, str]]:
         tensorrt = rtx_version()
         if not tensorrt:
             raise missing("tensorrt", "this ONNX Runtime is built without it")
+        try:
+            devices = rtx_devices(ort)
+        except failures(ort) as error:
+            raise missing("tensorrt", f"TensorRT for RTX does not load ({said_by(error)})", DRIVER) from error
+        if not devices:
+            raise missing("tensorrt", "TensorRT for RTX sees no GPU", DRIVER)
     key = engine_key(ort, wanted.model.sha256, wanted.precision, wanted.profile, wanted.gpu, tensorrt)
     return wanted.gpu.engines or default_root(), key
 
@@ -217,8 +225,7 @@ def _create(
                 raise missing(provider, "this ONNX Runtime has it but could not start it")
             left = left_on_the_cpu(placement(ort, session, wanted.profile)) if provider != "cpu" else None
         except failures(ort) as error:
-            # On one line, without the place in ONNX Runtime's source that some messages begin with.
-            reason = re.sub(r"^\S+\.cc:\d+ .*?\) ", "", " ".join(str(error).split()))[:200]
+            reason = said_by(error)
             if provider == "cpu":
                 refusal = f"{wanted.model.path}: ONNX Runtime cannot load it ({reason}); export it again"
                 raise ModelRefused(refusal) from error
@@ -227,6 +234,14 @@ def _create(
         what = ", ".join(f"{count} {operator}" for operator, count in left.most_common(3))
         raise missing(provider, f"it leaves {left.total()} nodes to the CPU ({what})", "take another --precision")
     return session
+
+
+def said_by(error: Exception) -> str:
+    """ONNX Runtime's error on one line, from where it says what is wrong: before that stand places in its source, and
+    after it, of CUDA's errors, the call and the host."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^.*(?=CUDA failure)|^.*\[ONNXRuntimeError\] : \d+ : \w+ : |^\S+\.cc:\d+ .*?\) ", "", text)
+    return text.partition(" ; ")[0][:300]
 
 
 def failures(ort: Any) -> tuple[type[Exception], ...]:

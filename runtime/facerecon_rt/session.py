@@ -19,7 +19,7 @@ from .errors import ModelRefused, UsageError
 from .golden import failure, golden_crop
 from .gpu import AS_USUAL, GpuOptions
 from .onnx_file import FLOAT, TYPE_NAMES, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
-from .providers import Provider, Wanted, best_provider, failures, import_onnxruntime, missing, open_on
+from .providers import Provider, Wanted, best_provider, failures, import_onnxruntime, missing, open_on, said_by
 from .template import load_template
 from .types import Floats
 
@@ -152,7 +152,7 @@ class FaceSession:
             if provider != "cpu" and gpu.cuda_graph:
                 failed = failed or self._graph_failure(answer)
         except failures(import_onnxruntime()) as error:
-            failed = f"it does not run ({' '.join(str(error).split())[:200]})"
+            failed = f"it does not run ({said_by(error)})"
         if failed and provider == "cpu":
             raise ModelRefused(f"{self.path}: {failed}; export the model again")
         if failed:

@@ -74,6 +74,18 @@ def test_a_gpu_wheel_is_looked_at_library_by_library(monkeypatch: pytest.MonkeyP
     assert found["TensorRT"].fix == "pip install 'tensorrt>=10,<11'"
 
 
+def test_a_plugged_in_tensorrt_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(ort: object) -> list[str]:
+        raise RuntimeError("libcuda.so.1 is missing")
+
+    monkeypatch.setattr(doctor, "rtx_version", lambda: "RTX 0.5")
+    for devices, state in ((lambda ort: ["a GPU"], "ok"), (lambda ort: [], "problem"), (broken, "problem")):
+        monkeypatch.setattr(doctor, "rtx_devices", devices)
+        finding = onnxruntime_providers({})[-1]
+        assert (finding.check, finding.state) == ("TensorRT for RTX", state)
+    assert finding.what == "RTX 0.5 does not load (libcuda.so.1 is missing)"
+
+
 def test_a_driver_is_needed_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu_driver("H100, 570", False).state == "ok"
     assert gpu_driver("", True).state == "note"

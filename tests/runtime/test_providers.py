@@ -151,14 +151,19 @@ def test_tensorrt_for_rtx_is_a_tensorrt_too(
 ) -> None:
     pretend("cuda")
     monkeypatch.setattr(providers, "rtx_version", lambda: "RTX 1.0")
+    monkeypatch.setattr(providers, "rtx_devices", lambda ort: [])
+    with pytest.raises(ProviderMissing, match="no tensorrt: TensorRT for RTX sees no GPU; "):
+        FaceSession(tiny_model, provider="tensorrt")
+    assert not default_root().exists()
+    monkeypatch.setattr(providers, "rtx_devices", lambda ort: ["a GPU"])
     given: list[dict[str, str]] = []
 
     def add_rtx(ort: Any, options: Any, rtx: dict[str, str]) -> str:
         given.append(rtx)
-        raise RuntimeError("TensorRT for RTX sees no GPU")
+        raise RuntimeError("it is too old")
 
     monkeypatch.setattr(providers, "add_rtx", add_rtx)
-    with pytest.raises(ProviderMissing, match=r"no tensorrt: it does not start \(TensorRT for RTX sees no GPU\)"):
+    with pytest.raises(ProviderMissing, match=r"no tensorrt: it does not start \(it is too old\)"):
         FaceSession(tiny_model, provider="tensorrt")
     assert given[0]["nv_profile_max_shapes"] == f"image:16x{TINY_SIZE}x{TINY_SIZE}x3"
 
@@ -199,6 +204,27 @@ def test_any_onnx_file_opens_for_other_networks(tiny_model: Path) -> None:
     session, provider, choice = open_ort_session(tiny_model, "cpu", 1)
     assert [value.name for value in session.get_inputs()] == ["image"]
     assert (provider, choice) == ("cpu", "cpu, as asked for")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            "/src/core/cuda_call.cc:154 void CudaCall(int) [with bool THRW = true; T = void] /src/b.cc:146 void Call(int) "
+            "[with U = void] CUDA failure 36: not supported by the driver ; GPU=-1 ; hostname=vm ; line=3",
+            "CUDA failure 36: not supported by the driver",
+        ),
+        (
+            "/src/info.cc:63 static Info From(const Options&) [ONNXRuntimeError] : 1 : FAIL : utils.h:182 Parse "
+            'Unknown provider option: "x".\n\n',
+            'utils.h:182 Parse Unknown provider option: "x".',
+        ),
+        ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : no model", "no model"),
+        ("plain words", "plain words"),
+    ],
+)
+def test_of_onnx_runtimes_errors_what_is_wrong_is_said(error: str, says: str) -> None:
+    assert providers.said_by(RuntimeError(error)) == says
 
 
 def test_engines_need_nothing_where_there_is_no_tensorrt() -> None:
