@@ -19,7 +19,17 @@ from .errors import ModelRefused, UsageError
 from .golden import failure, golden_crop
 from .gpu import AS_USUAL, GpuOptions
 from .onnx_file import FLOAT, TYPE_NAMES, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
-from .providers import Provider, Wanted, best_provider, failures, import_onnxruntime, missing, open_on, said_by
+from .providers import (
+    ORT_NAMES,
+    Provider,
+    Wanted,
+    best_provider,
+    failures,
+    import_onnxruntime,
+    missing,
+    open_on,
+    said_by,
+)
 from .template import load_template
 from .types import Floats
 
@@ -124,7 +134,8 @@ class FaceSession:
 
     def _open(self, wanted: Wanted, provider: Provider) -> Answer:
         session = open_on(wanted, provider)
-        if provider == "cpu":
+        # Device buffers are for providers that ONNX Runtime has built in, not for plug-ins to its CPU wheel.
+        if provider == "cpu" or session.get_providers()[0] not in ORT_NAMES.values():
             return lambda names, images: list(session.run(names, {"image": images}))
         ort = import_onnxruntime()
         dims = output_dims(self.contract)

@@ -210,7 +210,7 @@ def test_any_onnx_file_opens_for_other_networks(tiny_model: Path) -> None:
     ("error", "says"),
     [
         (
-            "/src/core/cuda_call.cc:154 void CudaCall(int) [with bool THRW = true; T = void] /src/b.cc:146 void Call(int) "
+            "/src/cuda_call.cc:154 void CudaCall(int) [with bool THRW = true; T = void] /src/b.cc:146 void Call(int) "
             "[with U = void] CUDA failure 36: not supported by the driver ; GPU=-1 ; hostname=vm ; line=3",
             "CUDA failure 36: not supported by the driver",
         ),
