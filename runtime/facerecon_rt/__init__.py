@@ -13,6 +13,7 @@ Shapes, units and frames of reference are said under every field of `Face`, in t
 from .contract import BLENDSHAPES, ModelContract
 from .detect import Detector, open_detector
 from .errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError
+from .gpu import GpuOptions
 from .image_set import reconstruct_set_from_sources
 from .networks import Ensemble
 from .pipeline import Pipeline
@@ -36,6 +37,7 @@ __all__ = [
     "FaceSession",
     "FaceTemplate",
     "Frame",
+    "GpuOptions",
     "ImageSet",
     "ModelContract",
     "ModelRefused",

@@ -82,7 +82,9 @@ def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
     if text is None:
         raise ModelRefused(f"{path}: holds no {CONTRACT_KEY}, so it is no FaceModel; export one: facerecon-export")
     wanted = ModelContract.from_json(text)
-    others = sorted(other for other in path.parent.glob("*.onnx") if other != path and other.is_file())
+    # Those named after the precision first: most often the others need not be read.
+    beside = (other for other in path.parent.glob("*.onnx") if other != path and other.is_file())
+    others = sorted(beside, key=lambda other: (precision not in other.name, other.name))
     for other in (path, *others):
         contract = _contract(other)
         if (
