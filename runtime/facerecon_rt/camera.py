@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -14,13 +16,40 @@ import cv2
 import numpy as np
 from cv2.typing import MatLike
 
-from .errors import SourceError
+from .errors import SourceError, UsageError
 from .quiet import quiet_opencv
 from .types import Frame
 
-CAMERA = re.compile(r"cam(\d+)|/dev/video(\d+)")
+CAMERA = re.compile(r"cam(\d+)|(?:v4l2://)?/dev/video(\d+)")
+CSI = re.compile(r"csi://(\d+)")
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
+CSI_SIZE, CSI_FPS = (1280, 720), 30.0
+"""Of a camera on a Jetson's CSI port, unless others are asked for."""
+FLIPS = {"none": None, "horizontal": 1, "vertical": 0, "180": -1}
+"""Name -> what cv2.flip calls it."""
 _SECRET_VALUE = re.compile(r"((?:pass|pwd|token|key|secret|auth|sig)[^=&/]*=)[^&/]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How cameras and streams are opened."""
+
+    timeout_s: float = 10.0
+    """Seconds that opening, and later the next frame, may take."""
+    size: tuple[int, int] | None = None
+    """(width, height) that a camera is asked for; it may give another. Streams have their own."""
+    fps: float | None = None
+    """Likewise."""
+    flip: str = "none"
+    """One of `FLIPS`: for cameras that hang upside down or look into a mirror."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        if self.flip not in FLIPS:
+            raise UsageError(f"there is no flip {self.flip!r}; choose from {', '.join(FLIPS)}")
+
+
+AS_IT_IS = LiveOptions()
 
 
 class Capture(Protocol):
@@ -42,18 +71,47 @@ class Capture(Protocol):
 def is_live(uri: str) -> bool:
     """True for a camera or a stream, whose frames cannot be read twice."""
     scheme, colon, _ = uri.partition("://")
-    return CAMERA.fullmatch(uri) is not None or (bool(colon) and scheme.lower() in STREAM_SCHEMES)
+    device = CAMERA.fullmatch(uri) or CSI.fullmatch(uri)
+    return device is not None or (bool(colon) and scheme.lower() in STREAM_SCHEMES)
 
 
-def open_camera(uri: str, timeout_s: float) -> CameraSource:
-    """`cam0`, `/dev/video0` or a stream URL -> its live source.
+def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
+    """`cam0`, `/dev/video0`, `csi://0` or a stream URL -> its live source. `${NAME}` in a URL is taken from the
+    environment, so that no password need stand in a command line or a file.
 
-    Raises SourceError when the camera is not there, may not be read, is in use, or the stream does not answer within
-    `timeout_s` seconds.
+    Raises SourceError when the camera is not there, may not be read, is in use, or the stream does not answer in time.
     """
-    number = CAMERA.fullmatch(uri)
-    capture = _open_device(int(number[1] or number[2])) if number else _open_stream(uri, timeout_s)
-    return CameraSource(public_name(uri), capture, timeout_s=timeout_s)
+    number, csi = CAMERA.fullmatch(uri), CSI.fullmatch(uri)
+    if number:
+        capture = _open_device(int(number[1] or number[2]), options)
+    elif csi:
+        capture = _open_pipeline(csi_pipeline(int(csi[1]), options), uri)
+    else:
+        capture = _open_stream(with_environment(uri), options.timeout_s)
+    return CameraSource(public_name(uri), capture, timeout_s=options.timeout_s, flip=options.flip)
+
+
+def with_environment(uri: str) -> str:
+    """`${NAME}` -> the variable's value. Raises SourceError for one that is not set."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise SourceError(f"{public_name(uri)}: the environment has no {found[1]}; export {found[1]}=...")
+        return os.environ[found[1]]
+
+    return re.sub(r"\$\{(\w+)\}", value, uri)
+
+
+def csi_pipeline(number: int, options: LiveOptions = AS_IT_IS) -> str:
+    """GStreamer's description of a camera on a Jetson's CSI port (NVIDIA, Accelerated GStreamer guide): the sensor's
+    frames through the image processor, to BGR, and only the newest kept."""
+    (width, height), fps = options.size or CSI_SIZE, options.fps or CSI_FPS
+    return (
+        f"nvarguscamerasrc sensor-id={number} ! "
+        f"video/x-raw(memory:NVMM),width={width},height={height},framerate={round(fps)}/1 ! "
+        "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
+        "appsink drop=true max-buffers=1 sync=false"
+    )
 
 
 def public_name(uri: str) -> str:
@@ -71,8 +129,9 @@ class CameraSource:
     live = True
     still = False
 
-    def __init__(self, name: str, capture: Capture, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, name: str, capture: Capture, *, timeout_s: float = 10.0, flip: str = "none") -> None:
         self.name = name
+        self._flip = FLIPS[flip]
         self._capture = capture
         self._timeout_s = timeout_s
         fps = capture.get(cv2.CAP_PROP_FPS)
@@ -126,6 +185,8 @@ class CameraSource:
                 # Waiting for the frame is no part of its age, decoding it is.
                 arrived = time.monotonic() if self._capture.grab() else None
                 ok, image = self._capture.retrieve() if arrived else (False, np.zeros(0, np.uint8))
+                if ok and self._flip is not None:
+                    image = cv2.flip(image, self._flip)
                 with self._changed:
                     if arrived is None or not ok:
                         self._lost = True
@@ -147,7 +208,7 @@ class CameraSource:
             self._capture.release()
 
 
-def _open_device(number: int) -> cv2.VideoCapture:
+def _open_device(number: int, options: LiveOptions) -> cv2.VideoCapture:
     device = Path(f"/dev/video{number}")
     if not device.exists():
         found = ", ".join(sorted(path.name.replace("video", "cam") for path in Path("/dev").glob("video[0-9]*")))
@@ -163,12 +224,32 @@ def _open_device(number: int) -> cv2.VideoCapture:
     with quiet_opencv():
         capture = cv2.VideoCapture(number, cv2.CAP_V4L2)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if options.size is not None:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, options.size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, options.size[1])
+        if options.fps is not None:
+            capture.set(cv2.CAP_PROP_FPS, options.fps)
     if not capture.isOpened():
         raise SourceError(f"cannot open {device}; is another program using it, or is it no camera?")
     return capture
 
 
+def _open_pipeline(pipeline: str, uri: str) -> cv2.VideoCapture:
+    if not re.search(r"^\s*GStreamer:\s+YES", cv2.getBuildInformation(), re.MULTILINE):
+        raise SourceError(
+            f"cannot open {uri}: this OpenCV has no GStreamer, and pip's never has; on a Jetson use the OpenCV that "
+            "came with JetPack: pip uninstall -y opencv-python-headless, in an environment with --system-site-packages"
+        )
+    with quiet_opencv():
+        capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
+    if not capture.isOpened():
+        raise SourceError(f"cannot open {uri}; is the camera's ribbon in place, and does nvargus-daemon run?")
+    return capture
+
+
 def _open_stream(uri: str, timeout_s: float) -> cv2.VideoCapture:
+    # Over UDP, FFmpeg's default, pictures of a busy network are torn. Whoever has set the variable knows better.
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     milliseconds = round(timeout_s * 1000)
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
     with quiet_opencv():

@@ -14,8 +14,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from .camera import STREAM_SCHEMES, is_live, open_camera, public_name
+from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, is_live, public_name
 from .errors import SourceError
+from .live import LiveSource
 from .quiet import quiet_opencv
 from .types import Frame, Image
 
@@ -62,15 +63,15 @@ class Source(Protocol):
         """Let files and devices go; iterating ends."""
 
 
-def open_source(uri: str | Path, *, timeout_s: float = 10.0) -> Source:
-    """Open `cam0`, `/dev/video0`, an rtsp:// or http(s):// stream, a video, a photograph, a folder or a glob.
+def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int | None = None) -> Source:
+    """Open `cam0`, `/dev/video0`, `csi://0`, an rtsp:// or http(s):// stream, a video, a photograph, a folder, a glob.
 
-    `timeout_s`: seconds a live source may take to open, and later to give its next frame. Raises SourceError with
-    one line that names the fix.
+    `live`: how cameras and streams are opened; `retries`: how often one that is lost is opened again, None: for ever.
+    Raises SourceError with one line that names the fix.
     """
     text = str(uri)
     if is_live(text):
-        return open_camera(text, timeout_s)
+        return LiveSource(text, live, retries=retries)
     if "://" in text:
         raise SourceError(
             f"cannot open {public_name(text)}; streams are {', '.join(s + '://' for s in STREAM_SCHEMES)}"

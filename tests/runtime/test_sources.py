@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cv2.typing import MatLike
 from cv2.utils import logging as cv2_logging
-from facerecon_rt.camera import CameraSource, public_name
+from facerecon_rt.camera import CameraSource, LiveOptions, public_name
 from facerecon_rt.errors import SourceError
 from facerecon_rt.quiet import quiet_opencv
 from facerecon_rt.sources import open_source, read_image
@@ -388,7 +388,7 @@ def test_a_camera_that_is_not_there_is_named(uri: str) -> None:
 def test_a_password_is_in_no_name_and_no_error() -> None:
     # Port 9 of this machine: refused at once, nothing leaves it.
     with pytest.raises(SourceError, match=r"cannot open rtsp://127\.0\.0\.1:9/door; check the address") as caught:
-        open_source("rtsp://anna:se@cret@127.0.0.1:9/door", timeout_s=1)
+        open_source("rtsp://anna:se@cret@127.0.0.1:9/door", live=LiveOptions(timeout_s=1))
     assert "cret" not in str(caught.value)
 
 

@@ -1,0 +1,186 @@
+"""Cameras and streams for as long as the program runs: opened again when they are lost, several at once."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+
+from .camera import AS_IT_IS, CameraSource, LiveOptions, open_camera, public_name
+from .errors import SourceError
+from .types import Frame
+
+log = logging.getLogger("facerecon_rt")
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Before the second attempt to open, and at most; each is twice the one before."""
+JITTER = 0.5
+"""Share of a pause that is left to chance: a hundred cameras behind one switch must not come back in step."""
+
+Open = Callable[[str, LiveOptions], CameraSource]
+
+
+def pause_s(attempt: int, chance: float) -> float:
+    """Attempts that have failed (1 or more) and a number from 0 to 1 -> seconds until the next."""
+    whole = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt - 1, 16))
+    return whole * (1 - JITTER * chance)
+
+
+class LiveSource:
+    """A camera or stream that is opened again, with growing pauses, whenever it is lost. A context manager."""
+
+    live = True
+    still = False
+
+    def __init__(
+        self,
+        uri: str,
+        options: LiveOptions = AS_IT_IS,
+        *,
+        retries: int | None = None,
+        open_once: Open = open_camera,
+        patient: bool = False,
+    ) -> None:
+        """`retries`: attempts to open it again after a loss, each time; None: for ever. `patient`: it is opened when
+        iterating begins, and may be lost from the start; otherwise what cannot be opened raises SourceError here."""
+        self.name = public_name(uri)
+        self.losses = 0
+        """How often it went away."""
+        self._uri = uri
+        self._options = options
+        self._retries = retries
+        self._open_once = open_once
+        self._closed = threading.Event()
+        self._attempts = 0
+        """To open it again, since the last frame: one that opens and gives nothing is not back."""
+        self._why_not = ""
+        self._camera = None if patient else open_once(uri, options)
+
+    def __enter__(self) -> LiveSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the newest frame, each at most once, until `close`. `Frame.index` goes on over losses, `time_s` with
+        the clock. Raises SourceError where the attempts are used up."""
+        started, first_index = time.monotonic(), 0
+        while not self._closed.is_set():
+            if self._camera is not None:
+                newest = first_index - 1
+                try:
+                    for frame in self._camera:
+                        if self._attempts:
+                            log.info("%s is back", self.name)
+                            self._attempts = 0
+                        newest = first_index + frame.index
+                        yield replace(frame, index=newest, time_s=frame.captured_at - started)
+                    return  # closed
+                except SourceError as error:
+                    self._why_not = str(error)
+                    self.losses += 1
+                    self._camera.close()
+                    self._camera = None
+                first_index = newest + 1
+            if not self._open_again():
+                return
+
+    def close(self) -> None:
+        """Let it go; iterating ends. May be called from any thread, and twice."""
+        self._closed.set()
+        if (camera := self._camera) is not None:
+            camera.close()
+
+    def _open_again(self) -> bool:
+        """False when closed meanwhile. Raises SourceError, the last one, where the attempts are used up."""
+        while not self._why_not or self._retries is None or self._attempts < self._retries:
+            if self._why_not:
+                self._attempts += 1
+                seconds = pause_s(self._attempts, random.random())
+                log.warning("%s; opening it again in %.1f s", self._why_not.partition(";")[0], seconds)
+                if self._closed.wait(seconds):
+                    return False
+            try:
+                self._camera = self._open_once(self._uri, self._options)
+            except SourceError as error:
+                self._why_not = str(error)
+                continue
+            if self._closed.is_set():
+                self._camera.close()
+                return False
+            return True
+        raise SourceError(self._why_not)
+
+
+class LiveSources:
+    """Several live sources at once: whichever has a new frame is next, and one that is lost stops none of the others.
+    A context manager."""
+
+    live = True
+    still = False
+
+    def __init__(self, sources: Sequence[LiveSource]) -> None:
+        """The sources become this one's to close."""
+        self.name = ", ".join(source.name for source in sources)
+        self._sources = tuple(sources)
+        self._changed = threading.Condition()
+        self._newest: dict[int, Frame] = {}
+        self._running = len(self._sources)
+        self._closed = False
+        self._errors: list[SourceError] = []
+
+    def __enter__(self) -> LiveSources:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield each source's newest frame, that which waits longest first. Raises SourceError when all have used up
+        their attempts."""
+        readers = [
+            threading.Thread(target=self._read, args=(number, source), name=f"live {source.name}", daemon=True)
+            for number, source in enumerate(self._sources)
+        ]
+        for reader in readers:
+            reader.start()
+        while (frame := self._next()) is not None:
+            yield frame
+
+    def close(self) -> None:
+        """Let all of them go; iterating ends."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for source in self._sources:
+            source.close()
+
+    def _next(self) -> Frame | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or not self._running or self._closed)
+            if self._closed:
+                return None
+            if not self._newest:
+                raise SourceError("; ".join(str(error) for error in self._errors) or f"{self.name}: closed")
+            # A dictionary keeps the order in which keys came; a newer frame takes the place of the one before.
+            return self._newest.pop(next(iter(self._newest)))
+
+    def _read(self, number: int, source: LiveSource) -> None:
+        try:
+            for frame in source:
+                with self._changed:
+                    self._newest[number] = frame
+                    self._changed.notify_all()
+        except SourceError as error:
+            log.warning("%s; it is given up", str(error).partition(";")[0])
+            with self._changed:
+                self._errors.append(error)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()

@@ -1,0 +1,209 @@
+"""Live sources that are killed, stalled, started again and changed: real streams, on this host."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+from facerecon_rt import live as module
+from facerecon_rt.camera import CSI, CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
+from facerecon_rt.errors import SourceError, UsageError
+from facerecon_rt.live import LONGEST_PAUSE_S, LiveSource, LiveSources, pause_s
+from facerecon_rt.sources import open_source
+from facerecon_rt.types import Frame, Image
+
+from .mjpeg import MjpegServer
+
+QUICK = LiveOptions(timeout_s=2.0)
+
+
+def plain(level: int, width: int = 64, height: int = 48) -> list[Image]:
+    return [np.full((height, width, 3), level, np.uint8)]
+
+
+def level_of(frame: Frame) -> int:
+    return round(float(frame.image.mean()) / 10) * 10
+
+
+@pytest.fixture(autouse=True)
+def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.2)
+
+
+@pytest.fixture
+def server() -> Iterator[MjpegServer]:
+    with MjpegServer(plain(100)) as running:
+        yield running
+
+
+def until(frames: Iterator[Frame], level: int) -> Frame:
+    """The first frame of that brightness."""
+    return next(frame for frame in frames if level_of(frame) == level)
+
+
+def test_pauses_grow_to_half_a_minute_and_leave_something_to_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 1.0)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", LONGEST_PAUSE_S)
+    assert [pause_s(attempt, 0.0) for attempt in (1, 2, 3, 5, 6, 1000)] == [1, 2, 4, 16, 30, 30]
+    assert pause_s(2, 1.0) == 1.0
+
+
+def test_a_stream_that_is_killed_and_started_again_is_found_again(
+    server: MjpegServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "facerecon_rt")
+    with open_source(server.uri, live=QUICK) as source:
+        frames = iter(source)
+        before = until(frames, 100)
+        server.kill()
+        server.show(plain(200))
+        threading.Timer(0.5, server.start).start()
+        after = until(frames, 200)
+        assert after.index > before.index
+        assert after.time_s > before.time_s
+        assert after.captured_at > before.captured_at
+        assert isinstance(source, LiveSource) and source.losses >= 1
+        assert after.source == server.uri
+    assert "was lost; opening it again in" in caplog.text
+    assert "is back" in caplog.text
+
+
+def test_a_stream_that_stalls_is_opened_again(server: MjpegServer) -> None:
+    with open_source(server.uri, live=LiveOptions(timeout_s=0.6)) as source:
+        frames = iter(source)
+        until(frames, 100)
+        server.stall()
+        threading.Timer(1.5, server.go_on).start()
+        server.show(plain(200))
+        assert until(frames, 200)
+
+
+def test_a_stream_may_come_back_in_another_size(server: MjpegServer) -> None:
+    with open_source(server.uri, live=QUICK) as source:
+        frames = iter(source)
+        assert until(frames, 100).size == (64, 48)
+        server.kill()
+        server.show(plain(200, 128, 96))
+        server.start()
+        assert until(frames, 200).size == (128, 96)
+
+
+def test_indices_only_grow(server: MjpegServer) -> None:
+    with open_source(server.uri, live=QUICK) as source:
+        frames = iter(source)
+        seen = list(islice(frames, 5))
+        server.kill()
+        server.start()
+        seen += islice(frames, 5)
+    assert all(later.index > earlier.index for earlier, later in pairwise(seen))
+
+
+def test_attempts_that_are_used_up_end_it(server: MjpegServer) -> None:
+    with open_source(server.uri, live=QUICK, retries=2) as source:
+        frames = iter(source)
+        until(frames, 100)
+        server.kill()
+        with pytest.raises(SourceError, match="cannot open http://127"):
+            list(frames)
+
+
+def test_closing_wakes_a_source_that_waits_to_open_again(server: MjpegServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 60.0)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 60.0)
+    with open_source(server.uri, live=QUICK) as source:
+        frames = iter(source)
+        until(frames, 100)
+        server.kill()
+        threading.Timer(0.5, source.close).start()
+        assert all(level_of(frame) == 100 for frame in frames)  # and ends
+
+
+def test_one_dead_stream_stops_no_other(server: MjpegServer) -> None:
+    with MjpegServer(plain(200)) as other:
+        nowhere = "http://127.0.0.1:9/live.mjpg"
+        uris = (server.uri, nowhere, other.uri)
+        with LiveSources([LiveSource(uri, QUICK, patient=True) for uri in uris]) as sources:
+            frames = iter(sources)
+            assert {frame.source for frame in islice(frames, 30)} == {server.uri, other.uri}
+            other.kill()
+            for _ in range(30):
+                assert next(frames).source in (server.uri, other.uri)
+            other.start()
+            assert next(frame for frame in frames if frame.source == other.uri)
+
+
+def test_when_all_are_given_up_it_ends() -> None:
+    nowhere = [f"http://127.0.0.1:9/{number}.mjpg" for number in range(2)]
+    sources = LiveSources([LiveSource(uri, QUICK, retries=1, patient=True) for uri in nowhere])
+    with sources, pytest.raises(SourceError, match=r"cannot open http://127\.0\.0\.1:9/.*; cannot open http://127"):
+        list(sources)
+
+
+def test_a_picture_is_turned_as_asked(server: MjpegServer) -> None:
+    half = np.zeros((48, 64, 3), np.uint8)
+    half[:, :32] = 200
+    server.show([half])
+    for flip, bright in (("none", (12, 10)), ("horizontal", (12, 54)), ("180", (36, 54))):
+        with open_source(server.uri, live=LiveOptions(timeout_s=2.0, flip=flip)) as source:
+            assert next(iter(source)).image[bright].mean() > 150
+    with pytest.raises(UsageError, match="no flip 'diagonal'; choose from none, horizontal"):
+        LiveOptions(flip="diagonal")
+
+
+def test_passwords_come_from_the_environment_and_go_nowhere(
+    server: MjpegServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMERA_PASSWORD", "s3cret")
+    uri = server.uri.replace("://", "://anna:${CAMERA_PASSWORD}@")
+    assert "anna:s3cret@" in with_environment(uri)
+    with open_source(uri, live=QUICK) as source:
+        assert next(iter(source)).source == server.uri
+    monkeypatch.delenv("CAMERA_PASSWORD")
+    with pytest.raises(SourceError, match=r"environment has no CAMERA_PASSWORD; export CAMERA_PASSWORD=\.\.\."):
+        open_source(uri)
+
+
+def test_a_csi_camera_is_a_gstreamer_pipeline_and_says_what_it_needs() -> None:
+    assert CSI.fullmatch("csi://1")
+    pipeline = csi_pipeline(1, LiveOptions(size=(1920, 1080), fps=60))
+    assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1920,height=1080,")
+    assert "framerate=60/1" in pipeline and pipeline.endswith("appsink drop=true max-buffers=1 sync=false")
+    with pytest.raises(SourceError, match="this OpenCV has no GStreamer, and pip's never has"):
+        open_source("csi://0")
+
+
+def test_a_v4l2_address_is_a_camera() -> None:
+    with pytest.raises(SourceError, match="there is no camera cam97"):
+        open_camera("v4l2:///dev/video97")
+
+
+def test_a_camera_that_opens_and_gives_nothing_is_not_back() -> None:
+    opened: list[str] = []
+
+    class Nothing:
+        def grab(self) -> bool:
+            return False
+
+        def retrieve(self) -> tuple[bool, Image]:
+            return False, np.zeros((1, 1, 3), np.uint8)
+
+        def get(self, propId: int) -> float:
+            return 0.0
+
+        def release(self) -> None:
+            """Nothing to release."""
+
+    def open_once(uri: str, options: LiveOptions) -> CameraSource:
+        opened.append(uri)
+        return CameraSource(uri, Nothing())
+
+    with (
+        LiveSource("cam0", retries=3, open_once=open_once) as source,
+        pytest.raises(SourceError, match="cam0 opened, but gave no frame that can be decoded"),
+    ):
+        list(source)
+    assert len(opened) == 1 + 3
