@@ -33,6 +33,14 @@ def positive_number(text: str) -> float:
     return number
 
 
+def size(text: str) -> tuple[int, int]:
+    """As in 1280x720."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ArgumentTypeError(f"{text!r} is not a size like 1280x720")
+    return int(width), int(height)
+
+
 def unit(text: str) -> float:
     """A number from 0 to 1."""
     number = _number(text)

@@ -12,11 +12,12 @@ from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 
-from .arguments import add_gpu_options, gpu_options, positive, unit
-from .camera import is_live, public_name
+from .arguments import add_gpu_options, gpu_options, positive, positive_number, size, unit, whole
+from .camera import AS_IT_IS, FLIPS, LiveOptions, is_live, public_name
 from .contract import PRECISIONS
 from .errors import FaceReconError, SourceError, UsageError
 from .image_set import reconstruct_set_from_sources
+from .live import LiveSource, LiveSources
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import check_writable, numbered
 from .pipeline import Pipeline
@@ -128,7 +129,9 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         required=True,
         type=_name,
         metavar="X",
-        help="cam0, /dev/video0, rtsp://…, http://…, a video, a photograph, a folder or a glob; may be repeated",
+        help="cam0, /dev/video0, csi://0, rtsp://…, http://…, a video, a photograph, a folder or a glob; repeatable. "
+        "Files come one after the other, cameras and streams all at once. ${NAME} in an address is taken from the "
+        "environment",
     )
     parser.add_argument(
         "--output",
@@ -160,6 +163,20 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     faces.add_argument(
         "--min-confidence", type=unit, default=MIN_CONFIDENCE, metavar="C", help="0..1, below is no face [%(default)s]"
     )
+    live = parser.add_argument_group("cameras and streams")
+    live.add_argument(
+        "--retries", type=whole, metavar="N", help="to open one again that is lost, 1 to 30 s apart [for ever]"
+    )
+    live.add_argument(
+        "--timeout",
+        type=positive_number,
+        default=AS_IT_IS.timeout_s,
+        metavar="S",
+        help="seconds to open, and until a frame must come [%(default)g]",
+    )
+    live.add_argument("--camera-size", type=size, metavar="WxH", help="that a camera is asked for [its own]")
+    live.add_argument("--camera-fps", type=positive_number, metavar="F", help="likewise")
+    live.add_argument("--flip", choices=FLIPS, default="none", help="for cameras that hang otherwise [%(default)s]")
     sets = parser.add_argument_group("image sets")
     sets.add_argument("--set", action="store_true", help="all inputs show one person: one averaged shape, one mesh")
     sets.add_argument(
@@ -220,7 +237,7 @@ def _run(options: argparse.Namespace) -> None:
         log.info("%s", reconstructor.choice)
         progress = Progress(quiet=options.quiet or "-" in targets)
         try:
-            frames = stack.enter_context(closing(limited(frames_of(options.input), options.frames)))
+            frames = stack.enter_context(closing(_frames(options)))
             for scene in pipeline.run(frames, sinks):
                 progress.show(scene)
         finally:
@@ -249,7 +266,7 @@ def _run_set(options: argparse.Namespace) -> None:
         progress = Progress(quiet=options.quiet or "-" in targets)
 
         def frames() -> Generator[Frame, None, None]:
-            return limited(frames_of(options.input), options.frames)
+            return _frames(options)
 
         try:
             image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, progress.show)
@@ -270,6 +287,11 @@ def _run_set(options: argparse.Namespace) -> None:
     elif meshes:
         log.warning("no face in the whole set, so no shape: no mesh was written")
     _say_where(targets)
+
+
+def _frames(options: argparse.Namespace) -> Generator[Frame, None, None]:
+    live = LiveOptions(options.timeout, options.camera_size, options.camera_fps, options.flip)
+    return limited(frames_of(options.input, live, options.retries), options.frames)
 
 
 def _targets(options: argparse.Namespace) -> list[str]:
@@ -304,17 +326,25 @@ def _is_folder(target: str) -> bool:
     return target != "-" and (Path(target).is_dir() or target.endswith("/") or not Path(target).suffix)
 
 
-def frames_of(uris: Sequence[str]) -> Generator[Frame, None, None]:
-    """The frames of every input, one input after the other.
+def frames_of(
+    uris: Sequence[str], live: LiveOptions = AS_IT_IS, retries: int | None = None
+) -> Generator[Frame, None, None]:
+    """The frames of every input: files one after the other, then the cameras and streams, several at once.
 
-    With several inputs, one that is missing or unreadable is named and skipped. Raises SourceError when none could be
-    read.
+    With several inputs, one that is missing or unreadable is named and skipped, and a camera or stream is tried again
+    for as long as `retries` says. Raises SourceError when none could be read.
     """
     found = False
-    for uri in uris:
+    cameras = [uri for uri in uris if is_live(uri)]
+    together = cameras if len(cameras) > 1 else []
+    for uri in [uri for uri in uris if uri not in together] + together[:1]:
         try:
             source: Source
-            with open_source(uri) as source, ExitStack() as ahead:
+            if uri in together:
+                source = LiveSources([LiveSource(one, live, retries=retries, patient=True) for one in together])
+            else:
+                source = open_source(uri, live=live, retries=retries)
+            with source, ExitStack() as ahead:
                 # A live source reads in a thread of its own, and has no frames ahead.
                 frames = iter(source) if source.live else ahead.enter_context(closing(prefetched(source)))
                 for frame in frames:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from itertools import islice, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from facerecon_rt import live as module
 from facerecon_rt.camera import CSI, CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
+from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.live import LONGEST_PAUSE_S, LiveSource, LiveSources, pause_s
 from facerecon_rt.sources import open_source
 from facerecon_rt.types import Frame, Image
 
+from .conftest import PaintSpots
 from .mjpeg import MjpegServer
 
 QUICK = LiveOptions(timeout_s=2.0)
@@ -207,3 +211,25 @@ def test_a_camera_that_opens_and_gives_nothing_is_not_back() -> None:
     ):
         list(source)
     assert len(opened) == 1 + 3
+
+
+def test_the_command_reads_several_streams_at_once(
+    server: MjpegServer, model: Path, spots: PaintSpots, tmp_path: Path
+) -> None:
+    records = tmp_path / "records.jsonl"
+    with MjpegServer([spots(256, 192, [(0.5, 0.5)])]) as other:
+        inputs = [argument for uri in (server.uri, other.uri) for argument in ("--input", uri)]
+        arguments = ["--model", str(model), *inputs, "--frames", "20", "--output", str(records), "--timeout", "5"]
+        assert main(arguments) == 0
+        sources = [json.loads(line)["source"] for line in records.read_text().splitlines()]
+    assert len(sources) == 20
+    assert set(sources) == {server.uri, other.uri}
+
+
+def test_the_command_gives_up_when_it_is_told_to(
+    server: MjpegServer, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threading.Timer(1.0, server.kill).start()
+    output = ["--output", str(tmp_path / "records.jsonl")]
+    assert main(["--model", str(model), "--input", server.uri, "--retries", "1", "--timeout", "1", *output]) == 5
+    assert "cannot open http://127.0.0.1" in capsys.readouterr().err

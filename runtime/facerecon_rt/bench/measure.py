@@ -150,7 +150,7 @@ def run_scenario(
         return runs
     if options.scenario == "camera" and is_live(options.input):
         live: Source
-        with open_source(options.input) as live:
+        with open_source(options.input, retries=0) as live:
             return [(1, camera(reconstructor, live, count, warm_up, every, show))]
     if options.scenario == "camera":
         return [(1, camera(reconstructor, paced(frames, _fps(options, frames)), count, warm_up, every, show))]
@@ -184,7 +184,7 @@ def _shortened(frames: Sequence[Frame]) -> list[str]:
 def some_of(uri: str, count: int) -> list[Frame]:
     """A few frames of a live source."""
     frames: list[Frame] = []
-    with open_source(uri) as source:
+    with open_source(uri, retries=0) as source:
         for frame in source:
             frames.append(frame)
             if len(frames) == count:
