@@ -19,6 +19,7 @@ from .errors import FaceReconError, SourceError, UsageError
 from .image_set import reconstruct_set_from_sources
 from .live import LiveSource, LiveSources
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .metric import Intrinsics
 from .outputs import check_writable, numbered
 from .pipeline import Pipeline
 from .prefetch import prefetched
@@ -163,6 +164,11 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     faces.add_argument(
         "--min-confidence", type=unit, default=MIN_CONFIDENCE, metavar="C", help="0..1, below is no face [%(default)s]"
     )
+    lens = faces.add_mutually_exclusive_group()
+    lens.add_argument(
+        "--camera-matrix", type=_intrinsics, metavar="FX,FY,CX,CY", help="pixels: poses in mm from the camera as well"
+    )
+    lens.add_argument("--fov", type=positive_number, metavar="DEGREES", help="the same from a horizontal field of view")
     live = parser.add_argument_group("cameras and streams")
     live.add_argument(
         "--retries", type=whole, metavar="N", help="to open one again that is lost, 1 to 30 s apart [for ever]"
@@ -227,13 +233,22 @@ def _name(text: str) -> str:
     return text
 
 
+def _intrinsics(text: str) -> Intrinsics:
+    try:
+        fx, fy, cx, cy = map(float, text.split(","))
+        return Intrinsics(fx, fy, cx, cy)
+    except (ValueError, UsageError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not fx,fy,cx,cy in pixels, as in 900,900,640,360") from error
+
+
 def _run(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
         targets = _targets(options)
         # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
         sinks = [stack.enter_context(_sink(target, reconstructor, options)) for target in targets]
-        pipeline = Pipeline(reconstructor, detect_every=options.det_every, max_faces=options.max_faces)
+        lens = options.camera_matrix or options.fov
+        pipeline = Pipeline(reconstructor, detect_every=options.det_every, max_faces=options.max_faces, lens=lens)
         log.info("%s", reconstructor.choice)
         progress = Progress(quiet=options.quiet or "-" in targets)
         try:

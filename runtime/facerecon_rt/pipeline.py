@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from .align import Square
+from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor
 from .stages import Stages
 from .track import Tracker, drifted, unknown
@@ -27,13 +28,22 @@ class SceneSink(Protocol):
 class Pipeline:
     """Turns frames into scenes: photographs one by one, the frames of a video or camera with tracking."""
 
-    def __init__(self, reconstructor: Reconstructor, *, detect_every: int = 10, max_faces: int | None = None) -> None:
+    def __init__(
+        self,
+        reconstructor: Reconstructor,
+        *,
+        detect_every: int = 10,
+        max_faces: int | None = None,
+        lens: Intrinsics | float | None = None,
+    ) -> None:
         """`detect_every`: frames between two looks for new faces; whenever a face is lost, or there is none, the next
         frame is looked at anyway. `max_faces`: the largest ones are kept, and while there are so many, looks for new
-        ones are a fifth as frequent."""
+        ones are a fifth as frequent. `lens`: the camera's intrinsics, or its horizontal field of view in degrees;
+        faces then have a `camera_from_head`."""
         self.reconstructor = reconstructor
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
+        self.lens = lens
         self._trackers: dict[str, tuple[Tracker, int, int]] = {}
         """Source -> its tracks, its frames since the last look for new faces, and when it was last seen."""
         self._frames = 0
@@ -46,6 +56,12 @@ class Pipeline:
         if self.max_faces is not None and len(faces) > self.max_faces:
             by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
             faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
+        if self.lens is not None and faces:
+            with stages.measure("post"):
+                lens = self.lens
+                if not isinstance(lens, Intrinsics):
+                    lens = Intrinsics.from_field_of_view(lens, *frame.size)
+                faces = tuple(with_metric_pose(face, lens) for face in faces)
         return scene_of(self.reconstructor, frame, faces, stages)
 
     def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:

@@ -71,18 +71,21 @@ def _face(face: Face, blendshapes: Sequence[str], arkit: bool) -> dict[str, obje
         weights = arkit_blendshapes(face.expression, blendshapes)
     else:
         weights = dict(zip(blendshapes, face.expression.tolist(), strict=True))
+    pose: dict[str, object] = {
+        # Six decimals: a vertex 200 mm from the origin still projects to within a thousandth of a pixel.
+        "frame_from_head": [_numbers(row, 6) for row in face.frame_from_head],
+        "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2), "roll": _number(roll, 2)},
+    }
     record: dict[str, object] = {
         "track": face.track,
         "box": _numbers(face.box, 2),
         "confidence": _number(face.confidence, 4),
-        "pose": {
-            # Six decimals: a vertex 200 mm from the origin still projects to within a thousandth of a pixel.
-            "frame_from_head": [_numbers(row, 6) for row in face.frame_from_head],
-            "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2), "roll": _number(roll, 2)},
-        },
+        "pose": pose,
         "landmarks": [_numbers(point, 2) for point in face.landmarks],
         "blendshapes": {name: _number(weight, 4) for name, weight in weights.items()},
     }
+    if face.camera_from_head is not None:
+        pose["camera_from_head"] = [_numbers(row, 6) for row in face.camera_from_head]
     if face.spread_mm is not None:
         spread = {"mean": float(face.spread_mm.mean()), "max": float(face.spread_mm.max())}
         record["spread_mm"] = {name: _number(value, 3) for name, value in spread.items()}

@@ -514,3 +514,14 @@ def test_a_folder_without_permission_is_a_usage_error(run: Run, photo: Path, tmp
     done = run("--input", photo, "--output", "locked/out.jsonl")
     assert done.code == 2
     assert "cannot write locked/out.jsonl: Permission denied" in done.err
+
+
+def test_a_lens_puts_heads_into_the_room(model: Path, spots: PaintSpots, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), spots(256, 192, [(0.5, 0.5)]))
+    for lens in (["--fov", "60"], ["--camera-matrix", "220,220,127.5,95.5"]):
+        common = ["--model", str(model), "--input", str(tmp_path / "a.png"), "--output", str(tmp_path / "r.jsonl")]
+        assert main([*common, *lens]) == 0
+        (face,) = json.loads((tmp_path / "r.jsonl").read_text())["faces"]
+        assert len(face["pose"]["camera_from_head"]) == 4
+    with pytest.raises(SystemExit):
+        main([*common, "--camera-matrix", "220,220,127"])

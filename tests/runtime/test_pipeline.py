@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facerecon_rt import pipeline as pipeline_module
+from facerecon_rt.metric import Intrinsics
 from facerecon_rt.networks import Network
 from facerecon_rt.pipeline import Pipeline
 from facerecon_rt.reconstruct import Reconstructor
@@ -215,6 +216,17 @@ def test_no_camera_is_forgotten_while_it_runs_however_many_there_are(reconstruct
         for camera in cameras:
             assert tracks(pipeline.process(camera[number])) == [1]
     assert [tracker.tracks[0].seen for tracker, _, _ in pipeline._trackers.values()] == [3] * 40
+
+
+@pytest.mark.parametrize("lens", [Intrinsics(600, 600, 200, 100), 60.0], ids=["matrix", "field of view"])
+def test_with_a_lens_faces_are_somewhere(reconstructor: Reconstructor, lens: Intrinsics | float) -> None:
+    pipeline = Pipeline(reconstructor, lens=lens)
+    for frame in (*video([picture(LEFT)] * 2), Frame(picture(LEFT), "a.jpg")):
+        (face,) = pipeline.process(frame).faces
+        assert face.camera_from_head is not None
+        assert 100 < face.camera_from_head[2, 3] < 3000
+    (face,) = Pipeline(reconstructor).process(frame).faces
+    assert face.camera_from_head is None
 
 
 def test_a_scene_says_how_it_was_made_and_where_the_time_went(reconstructor: Reconstructor) -> None:
