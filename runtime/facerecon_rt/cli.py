@@ -21,7 +21,7 @@ from .live import LiveSource, LiveSources
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .metric import Intrinsics
 from .outputs import check_writable, numbered
-from .pipeline import Pipeline
+from .pipeline import SMOOTH, Pipeline
 from .prefetch import prefetched
 from .progress import Progress
 from .reconstruct import MIN_CONFIDENCE, Reconstructor
@@ -164,6 +164,9 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     faces.add_argument(
         "--min-confidence", type=unit, default=MIN_CONFIDENCE, metavar="C", help="0..1, below is no face [%(default)s]"
     )
+    faces.add_argument(
+        "--smooth", choices=SMOOTH, default="off", help="steadier faces on videos and cameras, which lag [%(default)s]"
+    )
     lens = faces.add_mutually_exclusive_group()
     lens.add_argument(
         "--camera-matrix", type=_intrinsics, metavar="FX,FY,CX,CY", help="pixels: poses in mm from the camera as well"
@@ -247,8 +250,13 @@ def _run(options: argparse.Namespace) -> None:
         targets = _targets(options)
         # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
         sinks = [stack.enter_context(_sink(target, reconstructor, options)) for target in targets]
-        lens = options.camera_matrix or options.fov
-        pipeline = Pipeline(reconstructor, detect_every=options.det_every, max_faces=options.max_faces, lens=lens)
+        pipeline = Pipeline(
+            reconstructor,
+            detect_every=options.det_every,
+            max_faces=options.max_faces,
+            lens=options.camera_matrix or options.fov,
+            smooth=options.smooth,
+        )
         log.info("%s", reconstructor.choice)
         progress = Progress(quiet=options.quiet or "-" in targets)
         try:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from .align import Square
+from .errors import UsageError
 from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor
+from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Tracker, drifted, unknown
 from .types import Face, Frame, Scene
 
 FULL = 5
 """Times as many frames between two looks for new faces while as many as are wanted are seen."""
+SMOOTH = ("off", *STRENGTHS)
 IDLE_FRAMES = 1000
 """Frames of other sources after which the tracks of one are forgotten: a folder may hold thousands of videos."""
 
@@ -23,6 +27,18 @@ class SceneSink(Protocol):
 
     def write(self, scene: Scene) -> None:
         """Take one."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What is remembered of one source."""
+
+    tracker: Tracker
+    since_detection: int
+    """Frames since the last look for new faces."""
+    smoother: Smoother | None
+    last_frame: int = 0
+    """Of all sources, when it was last seen."""
 
 
 class Pipeline:
@@ -35,17 +51,23 @@ class Pipeline:
         detect_every: int = 10,
         max_faces: int | None = None,
         lens: Intrinsics | float | None = None,
+        smooth: str = "off",
     ) -> None:
         """`detect_every`: frames between two looks for new faces; whenever a face is lost, or there is none, the next
         frame is looked at anyway. `max_faces`: the largest ones are kept, and while there are so many, looks for new
         ones are a fifth as frequent. `lens`: the camera's intrinsics, or its horizontal field of view in degrees;
-        faces then have a `camera_from_head`."""
+        faces then have a `camera_from_head`. `smooth`: off, low or high: tracked faces are steadier, and lag a little.
+        Raises UsageError.
+        """
+        if smooth not in SMOOTH:
+            raise UsageError(f"there is no smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
         self.reconstructor = reconstructor
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
         self.lens = lens
-        self._trackers: dict[str, tuple[Tracker, int, int]] = {}
-        """Source -> its tracks, its frames since the last look for new faces, and when it was last seen."""
+        self.smooth = smooth
+        self._streams: dict[str, _Stream] = {}
+        """By source, the one not seen for longest first."""
         self._frames = 0
 
     def process(self, frame: Frame) -> Scene:
@@ -74,17 +96,18 @@ class Pipeline:
 
     def _tracked(self, frame: Frame, stages: Stages) -> tuple[Face, ...]:
         self._frames += 1
-        tracker, since_detection, _ = self._trackers.pop(frame.source, (Tracker(), self.detect_every, 0))
+        stream = self._streams.pop(frame.source, None) or self._new_stream()
+        tracker = stream.tracker
         visible = tracker.visible
         seen = self.reconstructor.faces_at(frame.image, [track.next_square() for track in visible], stages)
         confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
         new: list[Face] = []
-        since_detection += 1
+        stream.since_detection += 1
         lost = not confident or len(confident) < len(tracker.tracks)
         full = self.max_faces is not None and len(confident) >= self.max_faces
         jumped = any(track.jumped(face) for track, face in zip(visible, seen, strict=True))
-        if since_detection >= self.detect_every * (FULL if full else 1) or lost or jumped:
-            since_detection = 0
+        if stream.since_detection >= self.detect_every * (FULL if full else 1) or lost or jumped:
+            stream.since_detection = 0
             with stages.measure("detect"):
                 squares = self.reconstructor.detect(frame.image)
             seen = self._corrected(frame, seen, squares, stages)
@@ -93,12 +116,18 @@ class Pipeline:
         with stages.measure("post"):
             pairs = list(zip(visible, seen, strict=True))
             faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
-        # Put last: what comes first was not seen for longest.
-        self._trackers[frame.source] = (tracker, since_detection, self._frames)
-        longest = next(iter(self._trackers))
-        if self._frames - self._trackers[longest][2] > IDLE_FRAMES:
-            del self._trackers[longest]
+            if stream.smoother is not None:
+                faces = stream.smoother(faces, frame.time_s)
+        stream.last_frame = self._frames
+        self._streams[frame.source] = stream
+        longest = next(iter(self._streams))
+        if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
+            del self._streams[longest]
         return faces
+
+    def _new_stream(self) -> _Stream:
+        smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
+        return _Stream(Tracker(), self.detect_every, smoother)
 
     def _corrected(self, frame: Frame, seen: list[Face], squares: list[Square], stages: Stages) -> list[Face]:
         """Tracked faces, one for one; where the detector sees a face a little elsewhere, the more confident of both."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facerecon_rt import pipeline as pipeline_module
+from facerecon_rt.errors import UsageError
 from facerecon_rt.metric import Intrinsics
 from facerecon_rt.networks import Network
 from facerecon_rt.pipeline import Pipeline
@@ -205,8 +206,8 @@ def test_the_tracks_of_many_videos_are_not_all_kept(
         # A source that keeps coming is not the one that is forgotten.
         (face,) = pipeline.process(live[number]).faces
         assert face.track == 1
-    assert len(pipeline._trackers) == 1 + 20 // 2
-    assert pipeline._trackers["cam0"][0].tracks[0].seen == 40
+    assert len(pipeline._streams) == 1 + 20 // 2
+    assert pipeline._streams["cam0"].tracker.tracks[0].seen == 40
 
 
 def test_no_camera_is_forgotten_while_it_runs_however_many_there_are(reconstructor: Reconstructor) -> None:
@@ -215,7 +216,7 @@ def test_no_camera_is_forgotten_while_it_runs_however_many_there_are(reconstruct
     for number in range(3):
         for camera in cameras:
             assert tracks(pipeline.process(camera[number])) == [1]
-    assert [tracker.tracks[0].seen for tracker, _, _ in pipeline._trackers.values()] == [3] * 40
+    assert [stream.tracker.tracks[0].seen for stream in pipeline._streams.values()] == [3] * 40
 
 
 @pytest.mark.parametrize("lens", [Intrinsics(600, 600, 200, 100), 60.0], ids=["matrix", "field of view"])
@@ -227,6 +228,16 @@ def test_with_a_lens_faces_are_somewhere(reconstructor: Reconstructor, lens: Int
         assert 100 < face.camera_from_head[2, 3] < 3000
     (face,) = Pipeline(reconstructor).process(frame).faces
     assert face.camera_from_head is None
+
+
+def test_smoothing_is_for_tracks_and_comes_by_name(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor, smooth="high")
+    for frame in (*video([picture(LEFT)] * 3), Frame(picture(LEFT), "a.jpg")):
+        assert len(pipeline.process(frame).faces) == 1
+    (stream,) = pipeline._streams.values()
+    assert stream.smoother is not None
+    with pytest.raises(UsageError, match="no smoothing 'much'; choose from off, low, high"):
+        Pipeline(reconstructor, smooth="much")
 
 
 def test_a_scene_says_how_it_was_made_and_where_the_time_went(reconstructor: Reconstructor) -> None:
