@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
+
+try:
+    import onnx
+except ModuleNotFoundError:
+    raise SystemExit("this benchmark counts with onnx, which is not installed: pip install onnx") from None
 from facerecon_rt import FaceSession, Reconstructor
 from facerecon_rt.batches import BUCKETS
 from facerecon_rt.bench.fidelity import difference, face_crops

@@ -5,10 +5,19 @@ Raises ArgumentTypeError, whose text argparse shows.
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, Namespace, _ActionsContainer
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsContainer
 from pathlib import Path
+from typing import NoReturn
 
 from .gpu import GpuOptions
+
+
+class Parser(ArgumentParser):
+    """Says what is wrong on one line, without all that might have been right."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def whole(text: str) -> int:
@@ -23,6 +32,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def batch(text: str) -> int:
+    """1 to 1024: more crops at once only take memory."""
+    number = positive(text)
+    if number > 1024:
+        raise ArgumentTypeError(f"{text!r} is more than 1024")
+    return number
 
 
 def positive_number(text: str) -> float:

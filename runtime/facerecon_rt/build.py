@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from .arguments import add_gpu_options, gpu_options
+from .arguments import Parser, add_gpu_options, gpu_options
 from .contract import PRECISIONS
 from .engines import default_root
 from .precision import open_session
@@ -15,7 +15,7 @@ from .precision import open_session
 
 def main(arguments: Sequence[str]) -> int:
     """What stands after `build` -> the exit code. Raises FaceReconError."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-rt build",
         description="Build and keep the TensorRT engines of FaceModel files on this machine. They fit this GPU, driver "
         "and TensorRT alone, and are built again after an update. Takes seconds to minutes per file; what is kept "

@@ -12,10 +12,11 @@ from contextlib import ExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
 
-from .arguments import add_gpu_options, gpu_options, positive, positive_number, size, unit, whole
+from .arguments import Parser, add_gpu_options, gpu_options, positive, positive_number, size, unit, whole
 from .camera import AS_IT_IS, FLIPS, LiveOptions, is_live, public_name
 from .contract import PRECISIONS
 from .errors import FaceReconError, SourceError, UsageError
+from .gpu import AS_USUAL
 from .image_set import reconstruct_set_from_sources
 from .live import LiveSource, LiveSources
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
@@ -44,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given and given[0] in COMMANDS:
         program, run = f"facerecon-rt {given[0]}", COMMANDS[given[0]]
         given = given[1:]
+    elif given and not given[0].startswith("-"):
+        known = ", ".join(COMMANDS)
+        print(f"facerecon-rt: {given[0]!r} is no command ({known}); inputs stand after --input", file=sys.stderr)
+        return UsageError.exit_code
     _log_to_stderr(quiet=False)
     # So do systemd and Docker stop a program: what is open is finished as on Ctrl-C.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -68,8 +73,10 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     _log_to_stderr(quiet=options.quiet)
     if options.set:
         _run_set(options)
-    else:
-        _run(options)
+        return 0
+    if options.average is not None:
+        raise UsageError("--average says how --set averages; give --set, or leave it out")
+    _run(options)
     return 0
 
 
@@ -96,7 +103,7 @@ COMMANDS = {"bench": _bench, "build": _build, "doctor": _doctor}
 
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-rt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="3D faces from photographs, videos and cameras: mesh, pose, 68 landmarks, blendshapes.",
@@ -126,7 +133,8 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     )
     parser.add_argument(
         "--input",
-        action="append",
+        action="extend",
+        nargs="+",
         required=True,
         type=_name,
         metavar="X",
@@ -188,9 +196,7 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     live.add_argument("--flip", choices=FLIPS, default="none", help="for cameras that hang otherwise [%(default)s]")
     sets = parser.add_argument_group("image sets")
     sets.add_argument("--set", action="store_true", help="all inputs show one person: one averaged shape, one mesh")
-    sets.add_argument(
-        "--average", choices=("robust", "mean"), default="robust", help="how --set averages [%(default)s]"
-    )
+    sets.add_argument("--average", choices=("robust", "mean"), help="how --set averages [robust]")
     faces.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,
@@ -245,6 +251,7 @@ def _intrinsics(text: str) -> Intrinsics:
 
 
 def _run(options: argparse.Namespace) -> None:
+    unread = Unread(options.input)
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
         targets = _targets(options)
@@ -257,18 +264,20 @@ def _run(options: argparse.Namespace) -> None:
             lens=options.camera_matrix or options.fov,
             smooth=options.smooth,
         )
-        log.info("%s", reconstructor.choice)
+        _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
         try:
-            frames = stack.enter_context(closing(_frames(options)))
+            frames = stack.enter_context(closing(_frames(options, unread)))
             for scene in pipeline.run(frames, sinks):
                 progress.show(scene)
         finally:
             progress.finish()
     _say_where(targets)
+    unread.check()
 
 
 def _run_set(options: argparse.Namespace) -> None:
+    unread, average = Unread(options.input), options.average or "robust"
     targets = _targets(options)
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
@@ -285,14 +294,14 @@ def _run_set(options: argparse.Namespace) -> None:
         for mesh in meshes:
             check_mesh_format(mesh)
             check_writable(mesh)
-        log.info("%s", reconstructor.choice)
+        _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
 
         def frames() -> Generator[Frame, None, None]:
-            return _frames(options)
+            return _frames(options, unread)
 
         try:
-            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, progress.show)
+            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, average, progress.show)
         finally:
             progress.finish()
         if image_set is not None:
@@ -307,14 +316,21 @@ def _run_set(options: argparse.Namespace) -> None:
             "%d of %d photographs, spread %.2f mm on average, %.2f mm at most",
             used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(),
         )  # fmt: skip
-    elif meshes:
-        log.warning("no face in the whole set, so no shape: no mesh was written")
     _say_where(targets)
+    unread.check()
+    if image_set is None:
+        raise SourceError("no face was found in the whole set, so there is no shape; are these photographs of a face?")
 
 
-def _frames(options: argparse.Namespace) -> Generator[Frame, None, None]:
+def _frames(options: argparse.Namespace, unread: Unread) -> Generator[Frame, None, None]:
     live = LiveOptions(options.timeout, options.camera_size, options.camera_fps, options.flip)
-    return limited(frames_of(options.input, live, options.retries), options.frames)
+    return limited(frames_of(options.input, unread, live, options.retries), options.frames)
+
+
+def _say_choice(reconstructor: Reconstructor, options: argparse.Namespace) -> None:
+    log.info("%s", reconstructor.choice)
+    if reconstructor.network.provider == "cpu" and gpu_options(options) != AS_USUAL and not options.warm_while_building:
+        log.warning("--gpu-memory, --cuda-graph and --engines do nothing on the CPU")
 
 
 def _targets(options: argparse.Namespace) -> list[str]:
@@ -349,15 +365,37 @@ def _is_folder(target: str) -> bool:
     return target != "-" and (Path(target).is_dir() or target.endswith("/") or not Path(target).suffix)
 
 
+class Unread:
+    """Which of the inputs named could not be read. The others are done first; then it is an error."""
+
+    def __init__(self, inputs: Sequence[str]) -> None:
+        self._inputs = inputs
+        self._errors: dict[str, SourceError] = {}
+
+    def note(self, uri: str, error: SourceError) -> None:
+        """One more."""
+        self._errors[uri] = error
+        if len(self._errors) < len(self._inputs):
+            log.warning("skipped: %s", error)
+
+    def check(self) -> None:
+        """Raises SourceError if there are any."""
+        if len(self._inputs) == 1:
+            for error in self._errors.values():
+                raise error
+        if self._errors:
+            names = ", ".join(map(public_name, self._errors))
+            raise SourceError(f"{len(self._errors)} of the {len(self._inputs)} inputs could not be read: {names}")
+
+
 def frames_of(
-    uris: Sequence[str], live: LiveOptions = AS_IT_IS, retries: int | None = None
+    uris: Sequence[str], unread: Unread, live: LiveOptions = AS_IT_IS, retries: int | None = None
 ) -> Generator[Frame, None, None]:
     """The frames of every input: files one after the other, then the cameras and streams, several at once.
 
-    With several inputs, one that is missing or unreadable is named and skipped, and a camera or stream is tried again
-    for as long as `retries` says. Raises SourceError when none could be read.
+    One that is missing or unreadable goes to `unread`; a camera or stream among several is tried again for as long as
+    `retries` says.
     """
-    found = False
     cameras = [uri for uri in uris if is_live(uri)]
     together = cameras if len(cameras) > 1 else []
     for uri in [uri for uri in uris if uri not in together] + together[:1]:
@@ -369,16 +407,9 @@ def frames_of(
                 source = open_source(uri, live=live, retries=retries)
             with source, ExitStack() as ahead:
                 # A live source reads in a thread of its own, and has no frames ahead.
-                frames = iter(source) if source.live else ahead.enter_context(closing(prefetched(source)))
-                for frame in frames:
-                    found = True
-                    yield frame
+                yield from source if source.live else ahead.enter_context(closing(prefetched(source)))
         except SourceError as error:
-            if len(uris) == 1:
-                raise
-            log.warning("skipped: %s", error)
-    if not found:
-        raise SourceError(f"none of the {len(uris)} inputs could be read")
+            unread.note(uri, error)
 
 
 def limited(frames: Generator[Frame, None, None], count: int | None) -> Generator[Frame, None, None]:

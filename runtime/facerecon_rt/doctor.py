@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from .arguments import Parser
 from .detect import open_detector
 from .environment import Facts, governor, machine
 from .errors import FaceReconError
@@ -54,8 +54,11 @@ def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
     if all(finding.state != "problem" for finding in found):
         found += onnxruntime_providers(facts)
     found += [power(facts, governor()), *cameras(Path("/dev")), video_codecs(cv2.getBuildInformation())]
+    if not models:
+        what = f"none at {' or '.join(map(str, SHIPPED))} in this folder"
+        found.append(Finding("model", "note", what, "facerecon-rt doctor --model FILE"))
     for model in models:
-        found += list(model_file(model))
+        found += [finding for finding in model_file(model) if finding not in found]
     return found
 
 
@@ -272,7 +275,7 @@ def healthy(findings: Sequence[Finding]) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """What stands after `doctor` -> the exit code: 0 healthy, 1 with a problem."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-rt doctor",
         description="What this machine has for faces, what is wrong, and the command that mends it.",
         epilog="exit codes: 0 healthy (notes are no problem), 1 with a problem",

@@ -95,8 +95,8 @@ def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
         ):
             return other
     raise UsageError(
-        f"no {precision} file for {provider} beside {path}; make one: facerecon-export WEIGHTS.safetensors -o "
-        f"{path.parent} --precision {precision}"
+        f"no {precision} file of the same weights for {provider} beside {path}; leave --precision out, or make one: "
+        f"facerecon-export WEIGHTS.safetensors -o {path.parent} --precision {precision}"
     )
 
 

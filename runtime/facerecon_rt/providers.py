@@ -41,10 +41,11 @@ ORT_NAMES = {
 }
 PROVIDERS: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
 """Best first: `auto` tries them in this order."""
+BUILT_WITHOUT = "this ONNX Runtime is built without it"
 DRIVER = "install NVIDIA's driver, and see that nvidia-smi runs"
 _FIX = {
-    "tensorrt": "pip uninstall -y onnxruntime, pip install 'facerecon-rt[tensorrt]', and see that nvidia-smi runs",
-    "cuda": "pip uninstall -y onnxruntime, pip install 'facerecon-rt[gpu]', and see that nvidia-smi runs",
+    "tensorrt": "pip uninstall -y onnxruntime && pip install 'facerecon-rt[tensorrt]', and see that nvidia-smi runs",
+    "cuda": "pip uninstall -y onnxruntime && pip install 'facerecon-rt[gpu]', and see that nvidia-smi runs",
     "cpu": "pip install --force-reinstall 'facerecon-rt[cpu]'",
 }
 
@@ -93,6 +94,8 @@ def best_provider(
                 # The fix belongs to those who asked for this one. That of the last, the CPU, is needed by everybody.
                 out.append(str(error) if name == order[-1] else str(error).partition(";")[0])
                 continue
+            if name == "cpu" and out and all(BUILT_WITHOUT in reason for reason in out):
+                return opened, name, f"{name} (this ONNX Runtime is for CPUs alone)"
             return opened, name, f"{name}, the best that works" + (f" ({'; '.join(out)})" if out else "")
         raise ProviderMissing("; ".join(out))
     if provider not in ORT_NAMES:
@@ -142,7 +145,7 @@ def open_on(wanted: Wanted, provider: Provider) -> InferenceSession:
     if provider == "tensorrt":
         return _open_tensorrt(ort, wanted)
     if ORT_NAMES[provider] not in ort.get_available_providers():
-        raise missing(provider, "this ONNX Runtime is built without it")
+        raise missing(provider, BUILT_WITHOUT)
     if provider == "cuda":
         return _create(ort, wanted, provider, _cuda_and_cpu(ort, wanted))
     return _create(ort, wanted, provider, [ORT_NAMES["cpu"]])
@@ -191,7 +194,7 @@ def _engine(ort: Any, wanted: Wanted) -> tuple[Path, dict[str, str]]:
     else:
         tensorrt = rtx_version()
         if not tensorrt:
-            raise missing("tensorrt", "this ONNX Runtime is built without it")
+            raise missing("tensorrt", BUILT_WITHOUT)
         try:
             devices = rtx_devices(ort)
         except failures(ort) as error:

@@ -112,6 +112,7 @@ class JsonLinesSink:
         self._started = False
         if isinstance(target, Path):
             check_place(target)
+            self._new = not target.exists()
             try:
                 # Opened for appending: what an earlier run wrote is only given up when there is something to write.
                 self._stream: IO[str] = target.open("a", encoding="utf-8")
@@ -147,6 +148,8 @@ class JsonLinesSink:
             return
         try:
             self._stream.close()
+            if self._new and not self._started and self._path.is_file() and not self._path.stat().st_size:
+                self._path.unlink()  # made by us, and nothing came
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
@@ -241,6 +244,7 @@ class FolderSink:
         meshes: bool = True,
     ) -> None:
         """Makes the folder. Raises UsageError when it cannot be made or written to."""
+        self._new = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -280,9 +284,14 @@ class FolderSink:
     def close(self) -> None:
         """Finish the video, write the tracks' meshes, close the records: each even if another fails."""
         with ExitStack() as stack:
+            stack.callback(self._leave_nothing_empty)
             stack.callback(self._records.close)
             stack.callback(self._write_tracks)
             stack.callback(self._finish_video)
+
+    def _leave_nothing_empty(self) -> None:
+        if self._new and self._folder.is_dir() and not any(self._folder.iterdir()):
+            self._folder.rmdir()
 
     def _write_photograph(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source)

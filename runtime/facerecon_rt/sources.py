@@ -273,9 +273,15 @@ def _is_video_name(path: Path) -> bool:
 def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
     """The photographs and videos among `paths`, by suffix, in natural order."""
     known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-    media = [p for p in paths if p.suffix.lower() in known and not p.name.startswith(".") and not p.is_dir()]
+    try:
+        found = list(paths)
+        media = [p for p in found if p.suffix.lower() in known and not p.name.startswith(".") and not p.is_dir()]
+        folders = sum(path.is_dir() for path in found)
+    except OSError as error:
+        raise SourceError(f"cannot read {where}: {error.strerror}") from error
     if not media:
-        raise SourceError(f"{where} holds no photograph or video; it reads {', '.join(known)}")
+        inside = f"; the {folders} folders in it are not looked into: name one, or 'FOLDER/*/*.jpg'" if folders else ""
+        raise SourceError(f"{where} holds no photograph (.jpg, .png and the like) or video (.mp4 and the like){inside}")
     return sorted(media, key=_natural)
 
 

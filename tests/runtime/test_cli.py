@@ -201,17 +201,18 @@ def test_a_set_is_one_mesh_and_one_shape(run: Run, tmp_path: Path, spots: PaintS
 def test_a_set_without_a_face_is_said_in_one_line(run: Run, tmp_path: Path, spots: PaintSpots) -> None:
     photo = write(tmp_path / "empty.png", spots(256, 192, []))
     done = run("--set", "--input", photo, "--output", "set.obj", "--output", "set.jsonl")
-    assert done.code == 0
-    assert done.err.count("no face in the whole set, so no shape: no mesh was written") == 1
+    assert done.code == 5
+    assert done.err.count("no face was found in the whole set, so there is no shape") == 1
     assert not (tmp_path / "set.obj").exists()
     (record,) = map(json.loads, (tmp_path / "set.jsonl").read_text().splitlines())
     assert record["faces"] == []
 
 
 def test_what_is_wrong_with_a_sets_input_is_said_once(run: Run, photo: Path) -> None:
-    done = run("--set", "--input", photo, "--input", "gone.jpg", "--output", "out/")
-    assert done.code == 0
-    assert done.err.count("gone.jpg") == 1
+    done = run("--set", "--input", photo, "gone.jpg", "--output", "out/")
+    assert done.code == 5
+    assert done.err.count("skipped: gone.jpg") == 1
+    assert done.err.endswith("1 of the 2 inputs could not be read: gone.jpg\n")
 
 
 def test_a_camera_cannot_be_read_twice_for_a_set(run: Run) -> None:
@@ -316,21 +317,64 @@ def test_a_folder_without_pictures_is_named(run: Run, tmp_path: Path, content: s
         (folder / "notes.txt").write_text("words")
     done = run("--input", folder, "--quiet")
     assert done.code == 5
-    assert "holds no photograph or video" in done.err
+    assert "holds no photograph" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_folders_in_a_folder_are_named(run: Run, tmp_path: Path, photo: Path) -> None:
+    (tmp_path / "people" / "anna").mkdir(parents=True)
+    done = run("--input", tmp_path / "people")
+    assert "the 1 folders in it are not looked into: name one, or 'FOLDER/*/*.jpg'" in done.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir(0o000)
+    done = run("--input", tmp_path / "secret")
+    assert (done.code, "Permission denied" in done.err) == (5, True)
+
+
+def test_what_the_shell_made_of_a_pattern_is_taken(run: Run, photo: Path) -> None:
+    assert len(run("--input", photo, photo, "--output", "-").records) == 2
+
+
+def test_a_run_without_any_result_leaves_nothing_new(run: Run, tmp_path: Path) -> None:
+    assert run("--input", "gone.jpg", "--output", "new/", "--output", "new.jsonl").code == 5
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new.jsonl").exists()
+
+
+def test_a_word_that_is_no_command_is_named(run: Run) -> None:
+    done = run("bulid", "--model", "x", models=())
+    assert done.code == 2
+    assert "'bulid' is no command (bench, build, doctor); inputs stand after --input" in done.err
+
+
+def test_a_wrong_option_takes_one_line(run: Run, photo: Path) -> None:
+    done = run("--input", photo, "--style", "oil")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "invalid choice: 'oil'" in done.err and done.err.endswith("see facerecon-rt --help\n")
+
+
+def test_options_that_do_nothing_are_said(run: Run, photo: Path) -> None:
+    assert "--cuda-graph and --engines do nothing on the CPU" in run("--input", photo, "--gpu-memory", "9").err
+    done = run("--input", photo, "--average", "mean")
+    assert (done.code, "give --set, or leave it out" in done.err) == (2, True)
 
 
 def test_one_missing_input_of_several_is_skipped_and_named(run: Run, photo: Path) -> None:
     done = run("--input", "gone.jpg", "--input", photo, "--output", "-")
-    assert (done.code, len(done.records)) == (0, 1)
+    assert (done.code, len(done.records)) == (5, 1)  # the others are done first
     assert "skipped: gone.jpg does not exist" in done.err
+    assert "1 of the 2 inputs could not be read: gone.jpg" in done.err
 
 
 def test_inputs_that_are_all_missing_are_an_error(run: Run) -> None:
     done = run("--input", "gone.jpg", "--input", "away.mp4", "--output", "-")
     assert done.code == 5
     assert "skipped: gone.jpg" in done.err
-    assert "none of the 2 inputs could be read" in done.err
+    assert "2 of the 2 inputs could not be read: gone.jpg, away.mp4" in done.err
 
 
 # Wrong models, options and outputs

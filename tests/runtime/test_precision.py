@@ -35,7 +35,8 @@ def test_int8_is_the_file_for_the_provider(family: Path) -> None:
 
 
 def test_files_of_other_weights_do_not_count(family: Path) -> None:
-    with pytest.raises(UsageError, match=r"no fp16 file for cpu beside .*face\.onnx; make one: facerecon-export"):
+    says = r"no fp16 file of the same weights for cpu beside .*face\.onnx; leave --precision out, or make one"
+    with pytest.raises(UsageError, match=says):
         file_of_precision(family, "fp16", "cpu")
 
 
@@ -75,10 +76,10 @@ def test_auto_passes_over_a_provider_that_has_no_file(family: Path) -> None:
     family.with_name("face.int8.onnx").unlink()
     with open_session(family, precision="int8") as session:
         assert session.path.name == "face.int8-cpu.onnx"
-        assert "no tensorrt: no int8 file for tensorrt beside" in session.choice
-    with pytest.raises(UsageError, match="no int8 file for tensorrt"):
+        assert "no tensorrt: no int8 file of the same weights for tensorrt beside" in session.choice
+    with pytest.raises(UsageError, match="no int8 file of the same weights for tensorrt"):
         open_session(family, provider="tensorrt", precision="int8")
-    with pytest.raises(UsageError, match="no fp16 file for cpu"):
+    with pytest.raises(UsageError, match="no fp16 file of the same weights for cpu"):
         open_session(family, precision="fp16")
 
 

@@ -25,7 +25,7 @@ def shaken(face: Face, random: np.random.Generator, pixels: float = 0.3) -> Face
         face,
         frame_from_head=np.concatenate([scale * rotation, moved[:, None]], 1).astype(np.float32),
         landmarks=(face.landmarks + random.normal(0, pixels, (68, 3))).astype(np.float32),
-        expression=np.clip(face.expression + random.normal(0, 0.01, len(face.expression)), 0, 1).astype(np.float32),
+        expression=np.clip(face.expression + random.normal(0, 0.005, len(face.expression)), 0, 1).astype(np.float32),
     )
 
 

@@ -31,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("facerecon"):
+            raise
+        print(f"facerecon-train: {error.name} is not installed: pip install 'facerecon-rt[train]'", file=sys.stderr)
+        return UsageError.exit_code
     return 0
 
 

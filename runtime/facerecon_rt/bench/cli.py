@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arguments import add_gpu_options, gpu_options, positive, positive_number, whole
+from ..arguments import Parser, add_gpu_options, batch, gpu_options, positive, positive_number, whole
 from ..camera import public_name
 from ..contract import PRECISIONS
 from ..outputs import check_writable, make_folder
@@ -113,7 +113,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def bench_parser() -> argparse.ArgumentParser:
     """The options of `bench`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-rt bench",
         description="How long a face takes here: a report with percentiles, stages, accuracy, machine and verdict.",
         epilog=EPILOG,
@@ -129,9 +129,7 @@ def bench_parser() -> argparse.ArgumentParser:
     run.add_argument("--count", type=positive, default=LEAST_FOR_P99, metavar="N", help="queries [%(default)s]")
     run.add_argument("--warm-up", type=whole, default=50, metavar="N", help="queries before, apart [%(default)s]")
     run.add_argument("--streams", type=positive, default=4, metavar="N", help="of multi-stream [%(default)s]")
-    run.add_argument(
-        "--batch", type=positive, nargs="+", default=[1, 2, 4, 8], metavar="N", help="of offline [1 2 4 8]"
-    )
+    run.add_argument("--batch", type=batch, nargs="+", default=[1, 2, 4, 8], metavar="N", help="of offline [1 2 4 8]")
     run.add_argument("--fps", type=positive_number, metavar="F", help="of a file shown as a camera [its own]")
     what = parser.add_argument_group("what runs")
     what.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]")
@@ -147,7 +145,7 @@ def bench_parser() -> argparse.ArgumentParser:
 
 
 def _compare_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-rt bench compare",
         description="Two reports of one scenario: ratios, what else differs, and a verdict by p50 and p90. Exit code 1 "
         "where the second is slower.",
