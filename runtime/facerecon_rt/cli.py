@@ -25,7 +25,7 @@ from .outputs import check_writable, numbered
 from .pipeline import SMOOTH, Pipeline
 from .prefetch import prefetched
 from .progress import Progress
-from .reconstruct import MIN_CONFIDENCE, Reconstructor
+from .reconstruct import MIN_CONFIDENCE, Average, Reconstructor
 from .sinks import SINK_STYLES, Sink, open_sink
 from .sources import Source, open_source
 from .template import load_template
@@ -277,7 +277,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _run_set(options: argparse.Namespace) -> None:
-    unread, average = Unread(options.input), options.average or "robust"
+    unread = Unread(options.input)
+    average: Average = options.average or "robust"
     targets = _targets(options)
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
