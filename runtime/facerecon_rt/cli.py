@@ -18,18 +18,18 @@ from .contract import PRECISIONS
 from .errors import FaceReconError, SourceError, UsageError
 from .gpu import AS_USUAL
 from .image_set import reconstruct_set_from_sources
-from .live import LiveSource, LiveSources
+from .inputs import Unread, frames_of, limited
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .metric import Intrinsics
 from .outputs import check_writable, numbered
 from .pipeline import SMOOTH, Pipeline
-from .prefetch import prefetched
 from .progress import Progress
 from .reconstruct import MIN_CONFIDENCE, Average, Reconstructor
 from .sinks import SINK_STYLES, Sink, open_sink
-from .sources import Source, open_source
 from .template import load_template
+from .threaded import ThreadedSink
 from .types import Frame
+from .video_sink import CODECS
 
 DEFAULT_OUTPUT = "facerecon-out/"
 log = logging.getLogger("facerecon_rt")
@@ -253,10 +253,14 @@ def _intrinsics(text: str) -> Intrinsics:
 def _run(options: argparse.Namespace) -> None:
     unread = Unread(options.input)
     with ExitStack() as stack:
-        reconstructor = stack.enter_context(_reconstructor(options))
         targets = _targets(options)
+        _check_cameras(options.input, targets)
+        reconstructor = stack.enter_context(_reconstructor(options))
         # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
-        sinks = [stack.enter_context(_sink(target, reconstructor, options)) for target in targets]
+        sinks = [
+            stack.enter_context(ThreadedSink(_sink(target, reconstructor, options), _name_of(target)))
+            for target in targets
+        ]
         pipeline = Pipeline(
             reconstructor,
             detect_every=options.det_every,
@@ -328,6 +332,13 @@ def _frames(options: argparse.Namespace, unread: Unread) -> Generator[Frame, Non
     return limited(frames_of(options.input, unread, live, options.retries), options.frames)
 
 
+def _check_cameras(inputs: Sequence[str], targets: Sequence[str]) -> None:
+    """Raises UsageError where the pictures of several cameras would end up in one video."""
+    videos = [target for target in targets if Path(target).suffix.lower() in CODECS]
+    if videos and sum(map(is_live, inputs)) > 1:
+        raise UsageError(f"{videos[0]} is one video, and there are several cameras; give a folder, as in out/")
+
+
 def _say_choice(reconstructor: Reconstructor, options: argparse.Namespace) -> None:
     log.info("%s", reconstructor.choice)
     if reconstructor.network.provider == "cpu" and gpu_options(options) != AS_USUAL and not options.warm_while_building:
@@ -362,66 +373,12 @@ def _sink(target: str, reconstructor: Reconstructor, options: argparse.Namespace
     return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes)
 
 
+def _name_of(target: str) -> str:
+    return "standard output" if target == "-" else target
+
+
 def _is_folder(target: str) -> bool:
     return target != "-" and (Path(target).is_dir() or target.endswith("/") or not Path(target).suffix)
-
-
-class Unread:
-    """Which of the inputs named could not be read. The others are done first; then it is an error."""
-
-    def __init__(self, inputs: Sequence[str]) -> None:
-        self._inputs = inputs
-        self._errors: dict[str, SourceError] = {}
-
-    def note(self, uri: str, error: SourceError) -> None:
-        """One more."""
-        self._errors[uri] = error
-        if len(self._errors) < len(self._inputs):
-            log.warning("skipped: %s", error)
-
-    def check(self) -> None:
-        """Raises SourceError if there are any."""
-        if len(self._inputs) == 1:
-            for error in self._errors.values():
-                raise error
-        if self._errors:
-            names = ", ".join(map(public_name, self._errors))
-            raise SourceError(f"{len(self._errors)} of the {len(self._inputs)} inputs could not be read: {names}")
-
-
-def frames_of(
-    uris: Sequence[str], unread: Unread, live: LiveOptions = AS_IT_IS, retries: int | None = None
-) -> Generator[Frame, None, None]:
-    """The frames of every input: files one after the other, then the cameras and streams, several at once.
-
-    One that is missing or unreadable goes to `unread`; a camera or stream among several is tried again for as long as
-    `retries` says.
-    """
-    cameras = [uri for uri in uris if is_live(uri)]
-    together = cameras if len(cameras) > 1 else []
-    for uri in [uri for uri in uris if uri not in together] + together[:1]:
-        try:
-            source: Source
-            if uri in together:
-                source = LiveSources([LiveSource(one, live, retries=retries, patient=True) for one in together])
-            else:
-                source = open_source(uri, live=live, retries=retries)
-            with source, ExitStack() as ahead:
-                # A live source reads in a thread of its own, and has no frames ahead.
-                yield from source if source.live else ahead.enter_context(closing(prefetched(source)))
-        except SourceError as error:
-            unread.note(uri, error)
-
-
-def limited(frames: Generator[Frame, None, None], count: int | None) -> Generator[Frame, None, None]:
-    """The first `count` frames, or all of them; the source is closed either way."""
-    try:
-        for number, frame in enumerate(frames, 1):
-            yield frame
-            if number == count:
-                return
-    finally:
-        frames.close()
 
 
 def _say_where(targets: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from typing import IO, Protocol
 
 import cv2
 
+from .camera import is_live
 from .draw import STYLES, Painter, draw_scene, montage
 from .errors import UsageError
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
@@ -24,6 +25,8 @@ from .template import FaceTemplate, load_template
 from .types import Face, Floats, Image, Scene
 from .video_sink import CODECS, VideoSink
 
+MOST_TRACKS = 500
+"""Whose meshes wait for the end: those of more are written meanwhile, since a camera may run for months."""
 SINK_STYLES = (*STYLES, "montage")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _PICTURE_OPTIONS = {
@@ -198,6 +201,8 @@ class MeshSink:
         """Write a photograph's faces; remember a video's. Raises UsageError when they cannot be written."""
         if not scene.frame.still:
             self._latest.see(scene)
+            for source, _, vertices in self._latest.take(MOST_TRACKS):
+                self._write(source, vertices)
             return
         for face in scene.faces:
             self._write(scene.frame.source, face.vertices)
@@ -220,12 +225,16 @@ class LatestMeshes:
     def see(self, scene: Scene) -> None:
         """Remember the faces of a frame."""
         for index, face in enumerate(scene.faces):
-            self._vertices[scene.frame.source, face_label(index, face)] = face.shape
+            key = scene.frame.source, face_label(index, face)
+            self._vertices.pop(key, None)
+            self._vertices[key] = face.shape
 
-    def take(self) -> list[tuple[str, str, Floats]]:
-        """(source, label, vertices) of each, in the order first seen; forgets them."""
-        meshes = [(source, label, vertices) for (source, label), vertices in self._vertices.items()]
-        self._vertices.clear()
+    def take(self, but: int = 0) -> list[tuple[str, str, Floats]]:
+        """(source, label, vertices) of each but the `but` seen last, those not seen for longest first; forgets them."""
+        meshes = []
+        while len(self._vertices) > but:
+            source, label = key = next(iter(self._vertices))
+            meshes.append((source, label, self._vertices.pop(key)))
         return meshes
 
 
@@ -261,7 +270,7 @@ class FolderSink:
         self._paint_montage = painter("montage", template)
         self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit)
         self._stems: dict[str, str] = {}
-        self._video: VideoSink | None = None
+        self._videos: dict[Path, VideoSink] = {}
         self._latest = LatestMeshes()
 
     def __enter__(self) -> FolderSink:
@@ -287,7 +296,7 @@ class FolderSink:
             stack.callback(self._leave_nothing_empty)
             stack.callback(self._records.close)
             stack.callback(self._write_tracks)
-            stack.callback(self._finish_video)
+            stack.callback(self._finish_videos)
 
     def _leave_nothing_empty(self) -> None:
         if self._new and self._folder.is_dir() and not any(self._folder.iterdir()):
@@ -303,19 +312,21 @@ class FolderSink:
 
     def _write_video_frame(self, scene: Scene) -> None:
         path = self._folder / f"{self._stem(scene.frame.source)}.mp4"
-        if self._video is None or self._video.path != path:
-            self._finish_video()
-            self._video = VideoSink(path, self._paint)
-        self._video.write(scene)
+        if path not in self._videos:
+            if not is_live(scene.frame.source):
+                self._finish_videos()  # files come one after the other, cameras all at once
+            self._videos[path] = VideoSink(path, self._paint)
+        self._videos[path].write(scene)
         self._latest.see(scene)
+        self._write_tracks(MOST_TRACKS)
 
-    def _finish_video(self) -> None:
-        video, self._video = self._video, None
-        if video is not None:
-            video.close()
+    def _finish_videos(self) -> None:
+        with ExitStack() as stack:
+            while self._videos:
+                stack.callback(self._videos.popitem()[1].close)
 
-    def _write_tracks(self) -> None:
-        for source, label, vertices in self._latest.take():
+    def _write_tracks(self, but: int = 0) -> None:
+        for source, label, vertices in self._latest.take(but):
             self._write_mesh(self._stem(source), label, vertices)
 
     def _write_mesh(self, stem: str, label: str, vertices: Floats) -> None:

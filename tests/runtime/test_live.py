@@ -226,6 +226,20 @@ def test_the_command_reads_several_streams_at_once(
     assert set(sources) == {server.uri, other.uri}
 
 
+def test_each_of_several_cameras_has_a_video_of_its_own(
+    server: MjpegServer, model: Path, spots: PaintSpots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.show([spots(256, 192, [(0.3, 0.5)])])
+    with MjpegServer([spots(256, 192, [(0.5, 0.5)])]) as other:
+        common = ["--model", str(model), "--input", server.uri, other.uri, "--frames", "20", "--timeout", "5"]
+        assert main([*common, "--output", f"{tmp_path}/out/"]) == 0
+        assert main([*common, "--output", f"{tmp_path}/out.mp4"]) == 2
+    assert "is one video, and there are several cameras; give a folder" in capsys.readouterr().err
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert sum(name.endswith(".mp4") for name in names) == 2
+    assert sum(name.endswith("_track1.obj") for name in names) == 2
+
+
 def test_the_command_gives_up_when_it_is_told_to(
     server: MjpegServer, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.draw import draw_scene, montage
 from facerecon_rt.errors import UsageError
 from facerecon_rt.meshes import write_mesh
-from facerecon_rt.sinks import Sink, open_sink
+from facerecon_rt.sinks import LatestMeshes, Sink, open_sink
 from facerecon_rt.sources import open_source, read_image
 from facerecon_rt.template import FaceTemplate
 from facerecon_rt.types import Face, Frame, Image, Scene
@@ -400,3 +400,14 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path, sink_to: OpenSin
     for target in (f"{tmp_path}/file", f"{tmp_path}/file/out"):
         with pytest.raises(UsageError, match=r"cannot write .*file"):
             sink_to(target)
+
+
+def test_of_a_camera_that_runs_for_months_few_tracks_are_held(ball_face: MakeFace) -> None:
+    latest = LatestMeshes()
+    written = []
+    for number in range(1, 8):
+        faces = (ball_face(50.0, 50.0, track=number), ball_face(90.0, 50.0, track=100))
+        latest.see(Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", number, still=False), faces))
+        written += [label for _, label, _ in latest.take(but=3)]
+    assert written == ["track1", "track2", "track3", "track4", "track5"]
+    assert [label for _, label, _ in latest.take()] == ["track6", "track7", "track100"]

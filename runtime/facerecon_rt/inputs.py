@@ -1,0 +1,74 @@
+"""What a command line names as inputs -> their frames, one after the other; cameras and streams all at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+
+from .camera import AS_IT_IS, LiveOptions, is_live, public_name
+from .errors import SourceError
+from .live import LiveSource, LiveSources
+from .prefetch import prefetched
+from .sources import Source, open_source
+from .types import Frame
+
+log = logging.getLogger("facerecon_rt")
+
+
+class Unread:
+    """Which of the inputs named could not be read. The others are done first; then it is an error."""
+
+    def __init__(self, inputs: Sequence[str]) -> None:
+        self._inputs = inputs
+        self._errors: dict[str, SourceError] = {}
+
+    def note(self, uri: str, error: SourceError) -> None:
+        """One more."""
+        self._errors[uri] = error
+        if len(self._errors) < len(self._inputs):
+            log.warning("skipped: %s", error)
+
+    def check(self) -> None:
+        """Raises SourceError if there are any."""
+        if len(self._inputs) == 1:
+            for error in self._errors.values():
+                raise error
+        if self._errors:
+            names = ", ".join(map(public_name, self._errors))
+            raise SourceError(f"{len(self._errors)} of the {len(self._inputs)} inputs could not be read: {names}")
+
+
+def frames_of(
+    uris: Sequence[str], unread: Unread, live: LiveOptions = AS_IT_IS, retries: int | None = None
+) -> Generator[Frame, None, None]:
+    """The frames of every input: files one after the other, then the cameras and streams, several at once.
+
+    One that is missing or unreadable goes to `unread`; a camera or stream among several is tried again for as long as
+    `retries` says.
+    """
+    cameras = [uri for uri in uris if is_live(uri)]
+    together = cameras if len(cameras) > 1 else []
+    for uri in [uri for uri in uris if uri not in together] + together[:1]:
+        try:
+            source: Source
+            if uri in together:
+                source = LiveSources([LiveSource(one, live, retries=retries, patient=True) for one in together])
+            else:
+                source = open_source(uri, live=live, retries=retries)
+            with source, ExitStack() as ahead:
+                # A live source reads in a thread of its own, and has no frames ahead.
+                yield from source if source.live else ahead.enter_context(closing(prefetched(source)))
+        except SourceError as error:
+            unread.note(uri, error)
+
+
+def limited(frames: Generator[Frame, None, None], count: int | None) -> Generator[Frame, None, None]:
+    """The first `count` frames, or all of them; the source is closed either way."""
+    try:
+        for number, frame in enumerate(frames, 1):
+            yield frame
+            if number == count:
+                return
+    finally:
+        frames.close()

@@ -1,0 +1,117 @@
+"""Slow and failing sinks: what waits, what is left out, what is said, and that nothing hangs."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+
+import numpy as np
+import pytest
+from facerecon_rt.errors import UsageError
+from facerecon_rt.threaded import DEPTH, ThreadedSink
+from facerecon_rt.types import Frame, Scene
+
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+MANY = 50
+
+
+class Slow:
+    """A sink that waits until it may, and fails at one scene if told to."""
+
+    def __init__(self, *, fails_at: int = -1, fails_closing: bool = False) -> None:
+        self.may = threading.Event()
+        self.began = threading.Event()
+        self.written: list[int] = []
+        self.closed = 0
+        self._fails_at = fails_at
+        self._fails_closing = fails_closing
+
+    def __enter__(self) -> Slow:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        self.began.set()
+        assert self.may.wait(20)
+        if scene.frame.index == self._fails_at:
+            raise UsageError("cannot write out.jsonl: No space left on device")
+        self.written.append(scene.frame.index)
+
+    def close(self) -> None:
+        self.closed += 1
+        if self._fails_closing:
+            raise UsageError("cannot write out.jsonl: it is gone")
+
+
+def scene(index: int, source: str = "clip.mp4") -> Scene:
+    return Scene(Frame(IMAGE, source, index, still=False), ())
+
+
+def test_a_files_scenes_all_arrive_in_order_however_slow_the_sink_is() -> None:
+    slow = Slow()
+    threading.Timer(0.1, slow.may.set).start()
+    with ThreadedSink(slow, "out.jsonl") as sink:
+        for index in range(MANY):
+            sink.write(scene(index))
+    assert slow.written == list(range(MANY))
+    assert (sink.dropped, slow.closed) == (0, 1)
+
+
+def test_a_cameras_scenes_never_wait_and_what_is_left_out_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    slow = Slow()
+    with ThreadedSink(slow, "out.mp4") as sink:
+        sink.write(scene(0, "cam0"))
+        assert slow.began.wait(20)
+        for index in range(1, MANY):
+            sink.write(scene(index, "cam0"))
+        slow.may.set()
+    assert slow.written == list(range(1 + DEPTH))
+    assert sink.dropped == MANY - 1 - DEPTH
+    assert f"out.mp4 was too slow for {sink.dropped} frames, which it lacks" in caplog.text
+
+
+def test_with_files_a_failure_ends_the_run() -> None:
+    slow = Slow(fails_at=3)
+    slow.may.set()
+    sink = ThreadedSink(slow, "out.jsonl")
+    with pytest.raises(UsageError, match="No space left"):
+        for index in range(10_000):
+            sink.write(scene(index))
+    with pytest.raises(UsageError, match="No space left"):
+        sink.close()
+    assert (slow.written, slow.closed) == ([0, 1, 2], 1)
+
+
+def test_with_cameras_a_failure_stops_one_sink_and_is_an_error_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    slow = Slow(fails_at=0, fails_closing=True)
+    slow.may.set()
+    sink = ThreadedSink(slow, "out.jsonl")
+    for index in range(MANY):
+        sink.write(scene(index, "rtsp://host/door"))
+        slow.began.wait(20)
+    with pytest.raises(UsageError, match="No space left"):  # the first, not what closing said
+        sink.close()
+    sink.close()
+    assert slow.written == []
+    assert caplog.text.count("out.jsonl is stopped, all else goes on") == 1
+
+
+def test_what_closing_raises_is_raised() -> None:
+    slow = Slow(fails_closing=True)
+    with pytest.raises(UsageError, match="it is gone"):
+        ThreadedSink(slow, "out.jsonl").close()
+
+
+def test_a_reader_that_has_gone_is_a_broken_pipe() -> None:
+    class Gone(Slow):
+        def write(self, scene: Scene) -> None:
+            raise BrokenPipeError
+
+    sink = ThreadedSink(Gone(), "standard output")
+    with pytest.raises(BrokenPipeError):
+        for index in range(10_000):
+            sink.write(scene(index))
+    with pytest.raises(BrokenPipeError):
+        sink.close()
