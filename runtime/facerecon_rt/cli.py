@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from .inputs import Unread, frames_of, limited
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .metric import Intrinsics
 from .outputs import check_writable, numbered
-from .pipeline import SMOOTH, Pipeline
+from .pipeline import SMOOTH, Pipeline, SceneSink
 from .progress import Progress
 from .reconstruct import MIN_CONFIDENCE, Average, Reconstructor
 from .sinks import SINK_STYLES, Sink, open_sink
@@ -72,6 +72,8 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     _log_to_stderr(quiet=options.quiet)
     if options.set:
+        if options.serve:
+            raise UsageError("--serve shows what is seen now, --set averages what was; give one of them")
         _run_set(options)
         return 0
     if options.average is not None:
@@ -212,6 +214,12 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         default="ictfacekit",
         help="the model's 53 names, or Apple's 52 [%(default)s]",
     )
+    output.add_argument(
+        "--serve",
+        metavar="HOST:PORT",
+        help="a web page with the live picture, mesh, blendshapes and timings, /healthz and /metrics; as in "
+        "127.0.0.1:8080. Without --output, nothing is written then",
+    )
     output.add_argument("--frames", type=positive, metavar="N", help="stop after N frames")
     output.add_argument("--quiet", action="store_true", help="errors only")
     running = parser.add_argument_group("running")
@@ -257,10 +265,12 @@ def _run(options: argparse.Namespace) -> None:
         _check_cameras(options.input, targets)
         reconstructor = stack.enter_context(_reconstructor(options))
         # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
-        sinks = [
+        sinks: list[SceneSink] = [
             stack.enter_context(ThreadedSink(_sink(target, reconstructor, options), _name_of(target)))
             for target in targets
         ]
+        if options.serve:
+            sinks.append(stack.enter_context(_web(options.serve, reconstructor)))
         pipeline = Pipeline(
             reconstructor,
             detect_every=options.det_every,
@@ -346,7 +356,7 @@ def _say_choice(reconstructor: Reconstructor, options: argparse.Namespace) -> No
 
 
 def _targets(options: argparse.Namespace) -> list[str]:
-    targets: list[str] = options.output or [DEFAULT_OUTPUT]
+    targets: list[str] = options.output or ([] if options.serve else [DEFAULT_OUTPUT])
     for target in targets:
         if targets.count(target) > 1:
             raise UsageError(f"{target} is given as an output twice; give each once")
@@ -371,6 +381,19 @@ def _reconstructor(options: argparse.Namespace) -> Reconstructor:
 def _sink(target: str, reconstructor: Reconstructor, options: argparse.Namespace, *, meshes: bool = True) -> Sink:
     names, arkit = reconstructor.contract.blendshapes, options.blendshapes == "arkit"
     return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes)
+
+
+@contextmanager
+def _web(address: str, reconstructor: Reconstructor) -> Iterator[SceneSink]:
+    try:
+        from .web.server import WebServer
+        from .web.state import State
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--serve needs {error.name}: pip install 'facerecon-rt[web]'") from error
+    state = State(reconstructor.contract.blendshapes)
+    with WebServer(state, address) as server:
+        log.info("%s", server.url)
+        yield state
 
 
 def _name_of(target: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .camera import public_name
 from .contract import BLENDSHAPES
 from .errors import UsageError
 from .pose import euler_from_camera
@@ -34,7 +35,7 @@ def record_from_scene(
     age_s = (time.monotonic() if now is None else now) - frame.captured_at
     return {
         "schema": SCHEMA,
-        "source": frame.source,
+        "source": public_name(frame.source),
         "frame": frame.index,
         "time_s": _number(frame.time_s, 4),
         "age_ms": _number(age_s * 1000, 2),

@@ -1,0 +1,137 @@
+"""Scenes -> what the page and the metrics show: the newest scene of each source, and counts. Safe between threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ..camera import public_name
+from ..record import record_from_scene
+from ..types import Face, Scene
+
+RECENT = 100
+"""Frames of a source that rates and medians are of."""
+MOST_SOURCES = 64
+"""Shown at once; of more, those not seen for longest are left out."""
+BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.066, 0.133, 0.266, 0.5, 1.0)
+
+
+@dataclass(slots=True)
+class Watched:
+    """One source."""
+
+    scene: Scene
+    number: int
+    """Of the scene, counted from 1."""
+    seen_at: float
+    """time.monotonic()."""
+    moments: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    stages: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    @property
+    def fps(self) -> float:
+        """Scenes per second, of late."""
+        span = self.moments[-1] - self.moments[0]
+        return (len(self.moments) - 1) / span if span > 0 else 0.0
+
+
+class State:
+    """Takes scenes as a sink does. Holds one frame for each source."""
+
+    def __init__(self, blendshapes: tuple[str, ...]) -> None:
+        self._blendshapes = blendshapes
+        self._lock = threading.Lock()
+        self._sources: dict[str, Watched] = {}
+        self._started = time.monotonic()
+        self.registry = CollectorRegistry()
+        self._frames = Counter("facerecon_frames", "Frames looked at.", ("source",), registry=self.registry)
+        self._found = Counter("facerecon_faces_seen", "Faces in all frames.", ("source",), registry=self.registry)
+        self._faces = Gauge("facerecon_faces", "Faces in the newest frame.", ("source",), registry=self.registry)
+        self._age = Gauge(
+            "facerecon_result_age_seconds", "From capture to here, newest result.", ("source",), registry=self.registry
+        )
+        self._stages = Histogram(
+            "facerecon_stage_seconds", "Time per frame.", ("stage",), buckets=BUCKETS_S, registry=self.registry
+        )
+
+    def write(self, scene: Scene) -> None:
+        """Take one scene."""
+        now, source = time.monotonic(), public_name(scene.frame.source)
+        with self._lock:
+            watched = self._sources.pop(source, None)
+            if watched is None:
+                watched = Watched(scene, 0, now)
+            watched.scene, watched.number, watched.seen_at = scene, watched.number + 1, now
+            watched.moments.append(now)
+            watched.stages.append(dict(scene.stages_ms))
+            self._sources[source] = watched
+            while len(self._sources) > MOST_SOURCES:
+                self._forget(next(iter(self._sources)))
+        self._frames.labels(source).inc()
+        self._found.labels(source).inc(len(scene.faces))
+        self._faces.labels(source).set(len(scene.faces))
+        self._age.labels(source).set(now - scene.frame.captured_at)
+        for stage, milliseconds in scene.stages_ms.items():
+            self._stages.labels(stage).observe(milliseconds / 1000)
+
+    def _forget(self, source: str) -> None:
+        del self._sources[source]
+        for metric in (self._frames, self._found, self._faces, self._age):
+            metric.remove(source)
+
+    def scene(self, index: int) -> tuple[Scene, int] | None:
+        """The newest scene of a source and its number, by its place in `summary`; None where there is none."""
+        with self._lock:
+            names = sorted(self._sources)
+            if not 0 <= index < len(names):
+                return None
+            watched = self._sources[names[index]]
+            return watched.scene, watched.number
+
+    def summary(self) -> dict[str, Any]:
+        """Everything the page polls, as JSON has it."""
+        now = time.monotonic()
+        with self._lock:
+            watched = [(name, self._sources[name]) for name in sorted(self._sources)]
+            shown = [(name, one.scene, one.number, one.fps, one.seen_at, list(one.stages)) for name, one in watched]
+        return {
+            "uptime_s": round(now - self._started, 1),
+            "sources": [
+                {
+                    "name": name,
+                    "frames": number,
+                    "fps": round(fps, 1),
+                    "silent_s": round(now - seen_at, 2),
+                    "stages_ms": {
+                        stage: round(float(np.median([one.get(stage, 0.0) for one in stages])), 3)
+                        for stage in stages[-1]
+                    },
+                    "record": record_from_scene(scene, self._blendshapes, now=seen_at),
+                }
+                for name, scene, number, fps, seen_at, stages in shown
+            ],
+        }
+
+    def silent_s(self) -> float:
+        """Seconds since the last scene of any source, or since the start."""
+        with self._lock:
+            last = max((one.seen_at for one in self._sources.values()), default=self._started)
+        return time.monotonic() - last
+
+    def largest_face(self, index: int) -> Face | None:
+        """Of a source's newest scene."""
+        found = self.scene(index)
+        faces = found[0].faces if found is not None else ()
+        return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+
+
+def medians(stages: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Milliseconds per stage of some frames -> the median of each."""
+    return {name: round(float(np.median([one.get(name, 0.0) for one in stages])), 3) for name in stages[-1]}

@@ -1,0 +1,248 @@
+"""The page and what machines ask, over real sockets; and in a real browser where there is one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from facerecon_rt.cli import main
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import UsageError
+from facerecon_rt.live import LiveSource
+from facerecon_rt.pipeline import Pipeline
+from facerecon_rt.reconstruct import Reconstructor
+from facerecon_rt.template import load_template
+from facerecon_rt.types import Frame, Scene
+
+from .conftest import PaintSpots
+from .mjpeg import MjpegServer
+
+pytest.importorskip("starlette", reason="the extra `web` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
+pytest.importorskip("prometheus_client", reason="the extra `web` is not installed")
+from facerecon_rt.web import server as module
+from facerecon_rt.web.server import WebServer, allowed_hosts
+from facerecon_rt.web.state import MOST_SOURCES, State
+
+SPOT = [(0.5, 0.5)]
+
+
+@pytest.fixture
+def state() -> State:
+    return State(BLENDSHAPES)
+
+
+@pytest.fixture
+def server(state: State) -> Iterator[WebServer]:
+    with WebServer(state, "127.0.0.1:0") as running:
+        yield running
+
+
+@pytest.fixture
+def scenes(model: Path, spots: PaintSpots) -> list[Scene]:
+    """Three frames of one face."""
+    with Reconstructor(model) as reconstructor:
+        frames = [Frame(spots(256, 192, SPOT), "cam0", index, still=False) for index in range(3)]
+        return list(Pipeline(reconstructor).run(frames))
+
+
+def get(server: WebServer, path: str) -> tuple[int, bytes, dict[str, str]]:
+    try:
+        with urllib.request.urlopen(server.url.rstrip("/") + path, timeout=10) as answer:
+            return answer.status, answer.read(), dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), dict(error.headers)
+
+
+def test_the_page_needs_nothing_from_elsewhere(server: WebServer) -> None:
+    code, text, headers = get(server, "/")
+    assert code == 200 and b"<title>facerecon-rt</title>" in text
+    assert "default-src 'self'" in headers["content-security-policy"]
+    for path in ("/app.js", "/style.css"):
+        code, more, _ = get(server, path)
+        assert code == 200
+        text += more
+    assert not re.search(rb"https?://", text)
+
+
+def test_what_is_seen_is_told(server: WebServer, state: State, scenes: list[Scene]) -> None:
+    assert json.loads(get(server, "/api/state")[1])["sources"] == []
+    assert get(server, "/api/vertices/0")[0] == 204
+    for scene in scenes:
+        state.write(scene)
+    (source,) = json.loads(get(server, "/api/state")[1])["sources"]
+    assert (source["name"], source["frames"], len(source["record"]["faces"])) == ("cam0", 3, 1)
+    assert source["stages_ms"]["infer"] > 0
+    vertices = np.frombuffer(get(server, "/api/vertices/0")[1], "<f4").reshape(-1, 3)
+    np.testing.assert_array_equal(vertices, scenes[-1].faces[0].vertices)
+    triangles = np.frombuffer(get(server, "/api/triangles")[1], "<u4").reshape(-1, 3)
+    np.testing.assert_array_equal(triangles, load_template().triangles)
+
+
+def test_the_live_picture_is_drawn_over(server: WebServer, state: State, scenes: list[Scene]) -> None:
+    state.write(scenes[-1])
+    with urllib.request.urlopen(f"{server.url}live/0.mjpg?style=landmarks", timeout=10) as answer:
+        assert answer.headers["content-type"] == "multipart/x-mixed-replace; boundary=picture"
+        while (line := answer.readline().strip()) != b"":
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        picture = cv2.imdecode(np.frombuffer(answer.read(length), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None and picture.shape == (192, 256, 3)
+    assert np.abs(picture.astype(int) - scenes[-1].frame.image).max() > 60
+
+
+def test_a_wide_picture_is_reduced(scenes: list[Scene]) -> None:
+    wide = Scene(Frame(np.zeros((1080, 1920, 3), np.uint8), "cam0"), ())
+    picture = cv2.imdecode(np.frombuffer(module.jpeg(wide, "landmarks"), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None and picture.shape == (540, 960, 3)
+
+
+def test_live_pictures_are_few(
+    server: WebServer, state: State, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.write(scenes[-1])
+    opened = [urllib.request.urlopen(f"{server.url}live/0.mjpg", timeout=10) for _ in range(module.MOST_WATCHERS)]
+    for answer in opened:
+        answer.readline()
+    assert get(server, "/live/0.mjpg")[0] == 503
+    for answer in opened:
+        answer.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/live/7.mjpg", 404),
+        ("/live/x.mjpg", 404),
+        ("/api/vertices/-1", 404),
+        ("/../../etc/passwd", 404),
+        ("/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("/page/index.html", 404),
+        ("/static/../server.py", 404),
+        ("/api/vertices/99999999999999999999", 204),
+    ],
+)
+def test_nothing_else_is_served(server: WebServer, path: str, code: int) -> None:
+    connection = HTTPConnection(server.address, timeout=10)
+    connection.request("GET", path)  # as it is: urllib would tidy it
+    answer = connection.getresponse()
+    assert answer.status == code
+    assert b"root:" not in answer.read()
+    connection.close()
+
+
+def test_only_questions_are_answered_and_only_for_this_host(
+    server: WebServer, state: State, scenes: list[Scene]
+) -> None:
+    state.write(scenes[-1])
+    connection = HTTPConnection(server.address, timeout=10)
+    for method, path, headers, code in (
+        ("POST", "/api/state", {}, 405),
+        ("DELETE", "/", {}, 405),
+        ("GET", "/api/state", {"Host": "evil.example"}, 400),
+        ("GET", "/live/0.mjpg?style=oil", {}, 400),
+        ("GET", "/api/state", {"Host": "localhost"}, 200),
+    ):
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        assert (answer.status, method, path) == (code, method, path)
+        answer.read()
+    connection.close()
+    assert allowed_hosts("0.0.0.0") == ["*"]
+    assert "*" not in allowed_hosts("::1")
+
+
+def test_health_is_frames_that_come(
+    server: WebServer, state: State, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.write(scenes[-1])
+    assert get(server, "/healthz")[0] == 200
+    monkeypatch.setattr(module, "SILENT_S", 0.0)
+    code, text, _ = get(server, "/healthz")
+    assert (code, json.loads(text)["healthy"]) == (503, False)
+
+
+def test_metrics_are_prometheus_and_hold_no_password(server: WebServer, state: State, scenes: list[Scene]) -> None:
+    for scene in scenes:
+        frame = Frame(scene.frame.image, "rtsp://anna:secret@host/door", scene.frame.index, still=False)
+        state.write(Scene(frame, scene.faces, scene.stages_ms))
+    text = get(server, "/metrics")[1].decode()
+    assert 'facerecon_frames_total{source="rtsp://host/door"} 3.0' in text
+    assert 'facerecon_faces_seen_total{source="rtsp://host/door"} 3.0' in text
+    assert 'facerecon_stage_seconds_count{stage="infer"} 3.0' in text
+    assert "secret" not in text + get(server, "/api/state")[1].decode()
+
+
+def test_sources_that_come_and_go_are_not_all_kept(state: State, scenes: list[Scene]) -> None:
+    for number in range(MOST_SOURCES + 5):
+        state.write(Scene(Frame(scenes[0].frame.image, f"{number}.mp4", still=False), ()))
+    names = [source["name"] for source in state.summary()["sources"]]
+    assert len(names) == MOST_SOURCES
+    assert "0.mp4" not in names and f"{MOST_SOURCES + 4}.mp4" in names
+
+
+@pytest.mark.parametrize("address", ["8080", "127.0.0.1", "127.0.0.1:x", ":8080", "127.0.0.1:99999"])
+def test_an_address_that_is_none_is_refused(state: State, address: str) -> None:
+    with pytest.raises(UsageError, match=r"give host and port, as in 127\.0\.0\.1:8080"):
+        WebServer(state, address)
+
+
+def test_a_port_in_use_is_said(server: WebServer, state: State) -> None:
+    with pytest.raises(UsageError, match=r"cannot serve 127\.0\.0\.1:\d+: .*; choose another port"):
+        WebServer(state, server.address)
+
+
+def test_closing_lets_the_port_go(state: State) -> None:
+    with WebServer(state, "127.0.0.1:0") as running:
+        port = int(running.address.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)):
+        """It is free again."""
+
+
+def test_the_command_serves_and_writes_nothing(
+    model: Path, spots: PaintSpots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with MjpegServer([spots(256, 192, SPOT)]) as camera:
+        common = ["--model", str(model), "--input", camera.uri, "--serve", "127.0.0.1:0"]
+        assert main([*common, "--frames", "5"]) == 0
+        assert main([*common, "--set"]) == 2
+    assert not list(tmp_path.iterdir())
+    assert re.search(r"http://127\.0\.0\.1:\d+/", capsys.readouterr().err)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium here")
+def test_a_browser_shows_it(model: Path, spots: PaintSpots, server: WebServer, state: State, tmp_path: Path) -> None:
+    with (
+        MjpegServer([spots(256, 192, SPOT)]) as camera,
+        Reconstructor(model) as reconstructor,
+        LiveSource(camera.uri) as source,
+    ):
+        seen = threading.Thread(target=lambda: deque(map(state.write, Pipeline(reconstructor).run(iter(source))), 0))
+        seen.start()
+        shot = tmp_path / "page.png"
+        browser = ["chromium", "--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        browser += ["--virtual-time-budget=4000", "--timeout=15000", "--window-size=1200,900"]
+        browser += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}", server.url]
+        subprocess.run(browser, capture_output=True, timeout=100, check=True)
+        source.close()
+        seen.join(20)
+    page = cv2.imread(str(shot))
+    assert page is not None
+    live, mesh = page[100:500, 100:600], page[60:450, 780:1150]
+    assert live.std() > 10  # the picture, not a blank
+    assert mesh.std() > 20  # light grey on dark
