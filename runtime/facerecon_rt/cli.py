@@ -25,6 +25,7 @@ from .outputs import check_writable, numbered
 from .pipeline import SMOOTH, Pipeline, SceneSink
 from .progress import Progress
 from .reconstruct import MIN_CONFIDENCE, Average, Reconstructor
+from .service import ServiceNotifier
 from .sinks import SINK_STYLES, Sink, open_sink
 from .template import load_template
 from .threaded import ThreadedSink
@@ -215,6 +216,9 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         help="the model's 53 names, or Apple's 52 [%(default)s]",
     )
     output.add_argument(
+        "--rotate", type=positive, metavar="MB", help="begin a new file of records whenever one has this size"
+    )
+    output.add_argument(
         "--serve",
         metavar="HOST:PORT",
         help="a web page with the live picture, mesh, blendshapes and timings, /healthz and /metrics; as in "
@@ -271,6 +275,7 @@ def _run(options: argparse.Namespace) -> None:
         ]
         if options.serve:
             sinks.append(stack.enter_context(_web(options.serve, reconstructor)))
+        sinks.append(stack.enter_context(ServiceNotifier()))
         pipeline = Pipeline(
             reconstructor,
             detect_every=options.det_every,
@@ -380,7 +385,9 @@ def _reconstructor(options: argparse.Namespace) -> Reconstructor:
 
 def _sink(target: str, reconstructor: Reconstructor, options: argparse.Namespace, *, meshes: bool = True) -> Sink:
     names, arkit = reconstructor.contract.blendshapes, options.blendshapes == "arkit"
-    return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes)
+    return open_sink(
+        target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes, rotate_mb=options.rotate
+    )
 
 
 @contextmanager

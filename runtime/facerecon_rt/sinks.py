@@ -18,7 +18,7 @@ from .camera import is_live
 from .draw import STYLES, Painter, draw_scene, montage
 from .errors import UsageError
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
-from .outputs import OutputNames, cannot_write, check_place, check_writable, source_path, write_whole
+from .outputs import OutputNames, cannot_write, check_place, check_writable, numbered, source_path, write_whole
 from .quiet import quiet_opencv
 from .record import record_from_scene
 from .template import FaceTemplate, load_template
@@ -61,6 +61,7 @@ def open_sink(
     style: str = "shaded",
     template: FaceTemplate | None = None,
     meshes: bool = True,
+    rotate_mb: int | None = None,
 ) -> Sink:
     """The sink that `target` names.
 
@@ -69,6 +70,7 @@ def open_sink(
     A folder (existing, ending in "/" or without suffix) takes all of them, named after the sources.
     `blendshapes`: (B,) names from the model's contract; `arkit`: Apple's names in records; `style`: shaded, wireframe,
     landmarks, or montage: the crop, the overlay and the mesh from two sides. `meshes`: whether a folder gets them.
+    `rotate_mb`: size from which records go on in a new file; the one before gets a number.
     Raises UsageError when the target is of no known kind or cannot be written.
     """
     if style not in SINK_STYLES:
@@ -81,9 +83,11 @@ def open_sink(
     path = Path(target)
     suffix = path.suffix.lower()
     if path.is_dir() or target.endswith("/") or not suffix:
-        return FolderSink(path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes)
+        return FolderSink(
+            path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes, rotate_mb=rotate_mb
+        )
     if suffix == ".jsonl":
-        return JsonLinesSink(path, blendshapes, arkit=arkit)
+        return JsonLinesSink(path, blendshapes, arkit=arkit, rotate_mb=rotate_mb)
     if suffix in CODECS:
         return VideoSink(path, paint)
     if suffix in PICTURE_SUFFIXES:
@@ -107,8 +111,12 @@ def painter(style: str, template: FaceTemplate | None = None) -> Painter:
 class JsonLinesSink:
     """One record per line, each flushed whole, so that another program can read along."""
 
-    def __init__(self, target: IO[str] | Path, blendshapes: Sequence[str], *, arkit: bool = False) -> None:
-        """`target`: an open text stream, which stays open, or a file to write anew. Raises UsageError."""
+    def __init__(
+        self, target: IO[str] | Path, blendshapes: Sequence[str], *, arkit: bool = False, rotate_mb: int | None = None
+    ) -> None:
+        """`target`: an open text stream, which stays open, or a file to write anew. `rotate_mb`: size from which a file
+        is called `<stem>_0001.jsonl`, `<stem>_0002.jsonl` and so on, and a new one begun. Raises UsageError."""
+        self._most_bytes = None if rotate_mb is None else rotate_mb * 10**6
         self._blendshapes = blendshapes
         self._arkit = arkit
         self._path = target if isinstance(target, Path) else None
@@ -140,10 +148,20 @@ class JsonLinesSink:
             self._started = True
             self._stream.write(line + "\n")
             self._stream.flush()
+            if self._path is not None and self._most_bytes is not None and self._stream.tell() >= self._most_bytes:
+                self._rotate(self._path)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise cannot_write(self._path or "standard output", error) from error
+
+    def _rotate(self, path: Path) -> None:
+        self._stream.close()
+        number = 1
+        while numbered(path, number).exists():
+            number += 1
+        path.rename(numbered(path, number))
+        self._stream = path.open("a", encoding="utf-8")
 
     def close(self) -> None:
         """Close the file; a stream that was handed in stays open."""
@@ -251,6 +269,7 @@ class FolderSink:
         style: str = "shaded",
         template: FaceTemplate | None = None,
         meshes: bool = True,
+        rotate_mb: int | None = None,
     ) -> None:
         """Makes the folder. Raises UsageError when it cannot be made or written to."""
         self._new = not folder.exists()
@@ -268,7 +287,7 @@ class FolderSink:
         # A photograph gets its montage anyway.
         self._paint = painter("shaded" if style == "montage" else style, template)
         self._paint_montage = painter("montage", template)
-        self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit)
+        self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotate_mb=rotate_mb)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
         self._latest = LatestMeshes()

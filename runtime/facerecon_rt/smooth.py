@@ -9,12 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .align import CROP_SIDE_MM
-from .pose import Doubles, nearest_rotation, split_camera
+from .pose import nearest_rotation, split_camera
 from .types import Face
+
+Reals = NDArray[np.floating[Any]]
+"""Filtered in the precision it comes in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,10 @@ class OneEuro:
 
     def __init__(self, strength: Strength) -> None:
         self._strength = strength
-        self._value: Doubles | None = None
-        self._speed: Doubles | None = None
+        self._value: Reals | None = None
+        self._speed: Reals | None = None
 
-    def __call__(self, value: Doubles, seconds: float, unit: float = 1.0) -> Doubles:
+    def __call__(self, value: Reals, seconds: float, unit: float = 1.0) -> Reals:
         """The newest value, `seconds` after the one before -> the filtered one. `unit`: what counts as 1 for speeds."""
         if self._value is None or self._speed is None or seconds <= 0:
             if self._value is None:
@@ -55,9 +60,10 @@ class OneEuro:
         return self._value
 
 
-def _share(cutoff_hz: Doubles | float, seconds: float) -> Doubles:
+def _share(cutoff_hz: Reals | float, seconds: float) -> Reals | float:
     """Of the new value in the filtered one."""
-    return np.asarray(1.0 / (1.0 + 1.0 / (2 * math.pi * np.asarray(cutoff_hz) * seconds)))
+    turns = cutoff_hz * (2 * math.pi * seconds)
+    return turns / (1.0 + turns)
 
 
 class FaceFilter:
@@ -80,7 +86,7 @@ class FaceFilter:
         place = run["place"](translation, seconds, side)
         turned = nearest_rotation(run["rotation"](rotation, seconds))
         expression = run["expression"](np.asarray(face.expression, np.float64), seconds)
-        motion = run["motion"](np.asarray(face.vertices - face.shape, np.float64), seconds, MOTION_MM)
+        motion = run["motion"](face.vertices - face.shape, seconds, MOTION_MM)
         # Landmarks ride on the head: only how they move in it is theirs.
         landmarks = run["landmarks"](np.asarray(face.landmarks - translation, np.float64), seconds, side) + place
         return replace(

@@ -411,3 +411,17 @@ def test_of_a_camera_that_runs_for_months_few_tracks_are_held(ball_face: MakeFac
         written += [label for _, label, _ in latest.take(but=3)]
     assert written == ["track1", "track2", "track3", "track4", "track5"]
     assert [label for _, label, _ in latest.take()] == ["track6", "track7", "track100"]
+
+
+def test_records_go_on_in_a_new_file_when_one_is_large(tmp_path: Path, ball_face: MakeFace) -> None:
+    (tmp_path / "records_0002.jsonl").write_text("kept\n")
+    scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),) * 60)
+    with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotate_mb=1) as sink:
+        for _ in range(18):
+            sink.write(scene)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["records.jsonl", "records_0001.jsonl", "records_0002.jsonl", "records_0003.jsonl"]
+    assert (tmp_path / "records_0002.jsonl").read_text() == "kept\n"
+    lines = [line for name in names for line in (tmp_path / name).read_text().splitlines() if line != "kept"]
+    assert len(lines) == 18
+    assert all(len(json.loads(line)["faces"]) == 60 for line in lines)

@@ -1,0 +1,243 @@
+"""Four streams for half an hour, killed and stalled at random: does memory grow, how old are results, what is lost.
+
+    python benchmarks/soak.py                       # 30 minutes; writes results/soak.md and soak.png
+    python benchmarks/soak.py --minutes 5
+
+Runs the command itself (records with rotation, the web page asked all the time) on Motion JPEG streams of the
+repository's clip. Every half minute one stream is killed or stalled for some seconds, seeded. Memory and processor time
+are read from /proc; ages and losses from the records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from facerecon_rt import open_source
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.runtime.mjpeg import MjpegServer
+
+RESULTS = Path(__file__).with_name("results")
+CLIP = Path("tests/data/talking_head.mp4")
+FPS = 15.0
+EVERY_S, SAMPLE_S = 30.0, 5.0
+QUIET_END_S = 40.0
+"""At the end of the run, without faults: so that the last one is seen to be over."""
+SETTLED = 0.2
+"""Share of the run after which memory is expected to be steady."""
+PORT = 8097
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A stream that was killed or stalled; seconds since the start."""
+
+    uri: str
+    begun: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is needed of a line of the records."""
+
+    source: str
+    time_s: float
+    age_ms: float
+    faces: int
+
+
+@dataclass(slots=True)
+class Run:
+    """What was seen from outside."""
+
+    samples: list[tuple[float, float, float]] = field(default_factory=list)
+    """Seconds, memory in MB, seconds of processor time."""
+    faults: list[Fault] = field(default_factory=list)
+    unanswered: int = 0
+    """Rounds of questions to the page of which one had no answer."""
+    ran_s: float = 0.0
+    alive: bool = False
+    exit_code: int = 0
+    stopping_s: float = 0.0
+
+
+def resident_mb(process: int) -> float:
+    """Memory in use."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+def cpu_s(process: int) -> float:
+    """Processor time so far, of all its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def asked(path: str) -> bool:
+    """Does the page answer?"""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=5) as answer:
+            return bool(answer.read())
+    except OSError:
+        return False
+
+
+def soak(servers: list[MjpegServer], command: list[str], minutes: float) -> Run:
+    """Run the command, break streams, ask the page."""
+    chance, run = random.Random(0), Run()
+    process = subprocess.Popen(command)
+    started = time.monotonic()
+    next_fault = EVERY_S
+    while (now := time.monotonic() - started) < 60 * minutes and process.poll() is None:
+        time.sleep(SAMPLE_S)
+        run.samples.append((now, resident_mb(process.pid), cpu_s(process.pid)))
+        run.unanswered += not all(map(asked, ("/api/state", "/healthz", "/metrics")))
+        if next_fault < now < 60 * minutes - QUIET_END_S:
+            server, killed, seconds = chance.choice(servers), chance.random() < 0.5, chance.uniform(2, 15)
+            begun = time.monotonic() - started
+            (server.kill if killed else server.stall)()
+            time.sleep(seconds)
+            (server.start if killed else server.go_on)()
+            run.faults.append(Fault(server.uri, begun, time.monotonic() - started))
+            next_fault += EVERY_S
+    run.ran_s = time.monotonic() - started
+    run.alive = process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    stopping = time.monotonic()
+    run.exit_code = process.wait(60)
+    run.stopping_s = time.monotonic() - stopping
+    return run
+
+
+def records(folder: Path) -> list[Record]:
+    """Of all files of the run, in the order they were written."""
+    found = []
+    for path in sorted(folder.glob("records*.jsonl"), key=lambda path: path.stat().st_mtime):
+        for line in path.read_text().splitlines():
+            one = json.loads(line)
+            found.append(Record(one["source"], one["time_s"], one["age_ms"], len(one["faces"])))
+    return found
+
+
+def main() -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0, help="[%(default)g]")
+    parser.add_argument("--streams", type=int, default=4, help="[%(default)s]")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="[benchmarks/results]")
+    options = parser.parse_args()
+    with open_source(CLIP) as source:
+        frames = [frame.image for frame in source]
+    step = len(frames) // options.streams
+    servers = [MjpegServer(frames[number * step :] + frames[: number * step], FPS) for number in range(options.streams)]
+    for server in servers:
+        server.start()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "facerecon_rt.cli",
+            "--model",
+            "models/face.onnx",
+            "--precision",
+            "int8",
+            "--quiet",
+        ]
+        command += ["--input", *(server.uri for server in servers), "--timeout", "3", "--serve", f"127.0.0.1:{PORT}"]
+        command += ["--output", f"{folder}/records.jsonl", "--rotate", "20", "--quiet"]
+        run = soak(servers, command, options.minutes)
+        seen = records(Path(folder))
+    for server in servers:
+        server.go_on()
+        server.kill()
+    report(run, seen, options)
+
+
+def report(run: Run, seen: list[Record], options: argparse.Namespace) -> None:
+    """Figures as Markdown, and a picture of memory and ages over time."""
+    samples = np.array(run.samples)
+    settled = samples[samples[:, 0] > SETTLED * samples[-1, 0]]
+    slope = float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0])
+    ages, at = np.array([one.age_ms for one in seen]), np.array([one.time_s for one in seen])
+    down = sum(fault.until - fault.begun for fault in run.faults)
+    due = FPS * (options.streams * run.ran_s - down)
+    gaps = returns(run.faults, seen)
+    p50, p90, p99 = (float(np.percentile(ages, percentile)) for percentile in (50, 90, 99))
+    cpu = 100 * (samples[-1, 2] - samples[0, 2]) / (samples[-1, 0] - samples[0, 0])
+    faces = 100 * np.mean([one.faces > 0 for one in seen])
+    rows = {
+        "ran": f"{run.ran_s / 60:.1f} minutes, {options.streams} streams at {FPS:g} frames a second",
+        "alive at the end": "yes" if run.alive else "NO",
+        "after SIGTERM": f"{run.stopping_s:.2f} s, exit code {run.exit_code}",
+        "streams killed or stalled for 2 to 15 s": f"{len(run.faults)}",
+        "of them seen again": f"{len(gaps)}",
+        "from a stream's return to its first frame": f"median {np.median(gaps or 0):.1f}, at most {max(gaps or [0]):.1f} s",
+        "memory, after the first fifth": f"{settled[:, 1].mean():.0f} MB, slope {slope:+.1f} MB per hour",
+        "processor": f"{cpu:.0f} % of one core",
+        "frames looked at": f"{len(seen)}, {100 * len(seen) / due:.0f} % of those that came; {faces:.1f} % with a face",
+        "age of results when written": f"p50 {p50:.1f}, p90 {p90:.1f}, p99 {p99:.1f} ms",
+        "questions to the page without an answer": f"{run.unanswered}",
+    }
+    command = f"python benchmarks/soak.py --minutes {options.minutes:g} --streams {options.streams}"
+    lines = ["# Soak", "", f"`{command}`", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    lines += ["", "![Memory and ages over time](soak.png)", ""]
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "soak.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+    draw(samples, at, ages, options.out / "soak.png")
+
+
+def returns(faults: list[Fault], seen: list[Record]) -> list[float]:
+    """Seconds by which each stream's pause in the records is longer than the fault was."""
+    found = []
+    for fault in faults:
+        times = np.array([one.time_s for one in seen if one.source == fault.uri])
+        pauses = np.diff(times)
+        # Records count from when the stream was opened, a second or so after the start.
+        near = (
+            (times[1:] > fault.begun - 5)
+            & (times[:-1] < fault.until + 5)
+            & (pauses > 0.7 * (fault.until - fault.begun))
+        )
+        if near.any():
+            found.append(max(0.0, float(pauses[near].max()) - (fault.until - fault.begun)))
+    return found
+
+
+def draw(samples: np.ndarray, at: np.ndarray, ages: np.ndarray, path: Path) -> None:  # type: ignore[type-arg]
+    """Two plots, one over the other."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(8, 5), sharex=True)
+    above.plot(samples[:, 0] / 60, samples[:, 1])
+    above.set_ylabel("memory, MB")
+    above.set_ylim(0)
+    minutes = np.arange(int(at.max() / 60) + 1)
+    for percentile in (50, 99):
+        values = [np.percentile(ages[(at >= 60 * m) & (at < 60 * m + 60)], percentile) for m in minutes]
+        below.plot(minutes, values, label=f"p{percentile}")
+    below.set_ylabel("age of results, ms")
+    below.set_xlabel("minutes")
+    below.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+
+
+if __name__ == "__main__":
+    main()
