@@ -183,7 +183,7 @@ def report(run: Run, seen: list[Record], options: argparse.Namespace) -> None:
         "after SIGTERM": f"{run.stopping_s:.2f} s, exit code {run.exit_code}",
         "streams killed or stalled for 2 to 15 s": f"{len(run.faults)}",
         "of them seen again": f"{len(gaps)}",
-        "from a stream's return to its first frame": f"median {np.median(gaps or 0):.1f}, at most {max(gaps or [0]):.1f} s",
+        "return to first frame": f"median {np.median(gaps or 0):.1f}, at most {max(gaps or [0]):.1f} s",
         "memory, after the first fifth": f"{settled[:, 1].mean():.0f} MB, slope {slope:+.1f} MB per hour",
         "processor": f"{cpu:.0f} % of one core",
         "frames looked at": f"{len(seen)}, {100 * len(seen) / due:.0f} % of those that came; {faces:.1f} % with a face",
