@@ -12,6 +12,8 @@ from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from cv2.utils import logging as cv2_logging
+
 from .arguments import Parser, add_gpu_options, gpu_options, positive, positive_number, size, unit, whole
 from .camera import AS_IT_IS, FLIPS, LiveOptions, is_live, public_name
 from .contract import PRECISIONS
@@ -178,6 +180,13 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
     faces.add_argument(
         "--smooth", choices=SMOOTH, default="off", help="steadier faces on videos and cameras, which lag [%(default)s]"
     )
+    faces.add_argument(
+        "--budget-ms",
+        type=positive_number,
+        metavar="MS",
+        help="that a frame of a video or camera may take; over it, new faces are looked for less often, then fewer "
+        "faces are looked at, and the records say so [no limit]",
+    )
     lens = faces.add_mutually_exclusive_group()
     lens.add_argument(
         "--camera-matrix", type=_intrinsics, metavar="FX,FY,CX,CY", help="pixels: poses in mm from the camera as well"
@@ -282,6 +291,7 @@ def _run(options: argparse.Namespace) -> None:
             max_faces=options.max_faces,
             lens=options.camera_matrix or options.fov,
             smooth=options.smooth,
+            budget_ms=options.budget_ms,
         )
         _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
@@ -445,6 +455,9 @@ def _log_to_stderr(*, quiet: bool) -> None:
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.ERROR if quiet else logging.INFO)
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        # Its warnings of streams that stall are said by us, as losses.
+        cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_ERROR)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .align import Square
+from .budget import Budget, Shed
 from .errors import UsageError
 from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor
@@ -15,6 +16,8 @@ from .stages import Stages
 from .track import Tracker, drifted, unknown
 from .types import Face, Frame, Scene
 
+NOTHING = Shed()
+"""Is left out."""
 FULL = 5
 """Times as many frames between two looks for new faces while as many as are wanted are seen."""
 SMOOTH = ("off", *STRENGTHS)
@@ -52,12 +55,14 @@ class Pipeline:
         max_faces: int | None = None,
         lens: Intrinsics | float | None = None,
         smooth: str = "off",
+        budget_ms: float | None = None,
     ) -> None:
         """`detect_every`: frames between two looks for new faces; whenever a face is lost, or there is none, the next
         frame is looked at anyway. `max_faces`: the largest ones are kept, and while there are so many, looks for new
         ones are a fifth as frequent. `lens`: the camera's intrinsics, or its horizontal field of view in degrees;
         faces then have a `camera_from_head`. `smooth`: off, low or high: tracked faces are steadier, and lag a little.
-        Raises UsageError.
+        `budget_ms`: what a frame of a video or camera may take; where it takes more, load is shed (`budget.Budget`) and
+        scenes say what. Raises UsageError.
         """
         if smooth not in SMOOTH:
             raise UsageError(f"there is no smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
@@ -66,6 +71,7 @@ class Pipeline:
         self.max_faces = max_faces
         self.lens = lens
         self.smooth = smooth
+        self.budget = None if budget_ms is None else Budget(budget_ms)
         self._streams: dict[str, _Stream] = {}
         """By source, the one not seen for longest first."""
         self._frames = 0
@@ -84,7 +90,11 @@ class Pipeline:
                 if not isinstance(lens, Intrinsics):
                     lens = Intrinsics.from_field_of_view(lens, *frame.size)
                 faces = tuple(with_metric_pose(face, lens) for face in faces)
-        return scene_of(self.reconstructor, frame, faces, stages)
+        shed = NOTHING
+        if self.budget is not None and not frame.still:
+            shed = self.budget.shed
+            self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
+        return scene_of(self.reconstructor, frame, faces, stages, shed)
 
     def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
         """Frames -> scenes, each written to every sink before it is given."""
@@ -98,7 +108,10 @@ class Pipeline:
         self._frames += 1
         stream = self._streams.pop(frame.source, None) or self._new_stream()
         tracker = stream.tracker
+        shed = NOTHING if self.budget is None else self.budget.shed
         visible = tracker.visible
+        if shed.faces > 1:
+            visible = sorted(visible, key=lambda track: -track.next_square().side)[: shed.most_faces(len(visible))]
         seen = self.reconstructor.faces_at(frame.image, [track.next_square() for track in visible], stages)
         confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
         new: list[Face] = []
@@ -106,7 +119,8 @@ class Pipeline:
         lost = not confident or len(confident) < len(tracker.tracks)
         full = self.max_faces is not None and len(confident) >= self.max_faces
         jumped = any(track.jumped(face) for track, face in zip(visible, seen, strict=True))
-        if stream.since_detection >= self.detect_every * (FULL if full else 1) or lost or jumped:
+        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
+        if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
             stream.since_detection = 0
             with stages.measure("detect"):
                 squares = self.reconstructor.detect(frame.image)
@@ -141,9 +155,14 @@ class Pipeline:
 
 
 def scene_of(
-    reconstructor: Reconstructor, frame: Frame, faces: tuple[Face, ...], stages: Stages | None = None
+    reconstructor: Reconstructor,
+    frame: Frame,
+    faces: tuple[Face, ...],
+    stages: Stages | None = None,
+    shed: Shed = NOTHING,
 ) -> Scene:
     """A frame and its faces, with what they were made by."""
     network = reconstructor.network
     milliseconds = (stages or Stages()).milliseconds
-    return Scene(frame, faces, milliseconds, network.provider, network.contract.precision, network.sha256)
+    left_out = {"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None
+    return Scene(frame, faces, milliseconds, network.provider, network.contract.precision, network.sha256, left_out)

@@ -32,6 +32,7 @@ def record_from_scene(
     Raises UsageError as `arkit_blendshapes` does.
     """
     frame = scene.frame
+    shed = {} if scene.shed is None else {"shed": dict(scene.shed)}
     age_s = (time.monotonic() if now is None else now) - frame.captured_at
     return {
         "schema": SCHEMA,
@@ -45,6 +46,7 @@ def record_from_scene(
         "model": scene.model,
         "faces": [_face(face, blendshapes, arkit) for face in scene.faces],
         "stages_ms": {stage: _number(value, 3) for stage, value in scene.stages_ms.items()},
+        **shed,
     }
 
 

@@ -104,3 +104,5 @@ class Scene:
     precision: str = ""
     model: str = ""
     """SHA-256 of the model file; for an ensemble, of the files' hashes joined in order."""
+    shed: Mapping[str, int] | None = None
+    """What was left out to keep within a budget, as `budget.Shed` has it: {"looks", "faces"}; None for nothing."""

@@ -246,3 +246,18 @@ def test_a_browser_shows_it(model: Path, spots: PaintSpots, server: WebServer, s
     live, mesh = page[100:500, 100:600], page[60:450, 780:1150]
     assert live.std() > 10  # the picture, not a blank
     assert mesh.std() > 20  # light grey on dark
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(server: WebServer, state: State, scenes: list[Scene]) -> None:
+    state.write(scenes[-1])
+    told = get(server, "/metrics")[1].decode()
+    dashboard = json.loads((Path(__file__).parents[2] / "runtime/deploy/grafana-dashboard.json").read_text())
+    wanted = [
+        name
+        for panel in dashboard["panels"]
+        for one in panel["targets"]
+        for name in re.findall(r"facerecon_\w+", one["expr"])
+    ]
+    assert len(wanted) == len(dashboard["panels"])
+    for name in wanted:
+        assert f"\n{name}" in told, name

@@ -1,0 +1,75 @@
+"""Load is shed in the order that is stated, and taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from facerecon_rt.budget import MOST_STEPS, OVER_FRAMES, UNDER_FRAMES, Budget, Shed
+from facerecon_rt.pipeline import Pipeline
+from facerecon_rt.reconstruct import Reconstructor
+from facerecon_rt.record import record_from_scene
+from facerecon_rt.types import Frame
+
+from .conftest import PaintSpots
+
+FOUR = [(0.15, 0.25), (0.6, 0.25), (0.15, 0.75), (0.6, 0.75)]
+
+
+def after(budget: Budget, frames: int, milliseconds: float) -> Shed:
+    for _ in range(frames):
+        budget.note(milliseconds)
+    return budget.shed
+
+
+def test_looks_get_rarer_first_and_then_faces_fewer() -> None:
+    budget = Budget(10.0)
+    seen = [budget.shed, *(after(budget, OVER_FRAMES, 20.0) for _ in range(6))]
+    assert [(shed.looks, shed.faces) for shed in seen] == [(1, 1), (2, 1), (4, 1), (8, 1), (8, 2), (8, 4), (8, 8)]
+
+
+def test_one_slow_frame_is_no_load() -> None:
+    budget = Budget(10.0)
+    after(budget, 20, 5.0)
+    budget.note(40.0)
+    assert after(budget, 20, 5.0) == Shed()
+
+
+def test_it_ends_somewhere_and_comes_back() -> None:
+    budget = Budget(10.0)
+    assert after(budget, 1000, 50.0) == Shed(8, 2 ** (MOST_STEPS - 3))
+    after(budget, 30, 1.0)  # the mean comes down
+    assert after(budget, UNDER_FRAMES, 1.0).faces == 2 ** (MOST_STEPS - 4)
+    assert after(budget, MOST_STEPS * UNDER_FRAMES, 1.0) == Shed()
+
+
+def test_close_to_the_budget_nothing_changes() -> None:
+    budget = Budget(10.0)
+    after(budget, OVER_FRAMES, 20.0)
+    before = budget.shed
+    after(budget, 40, 8.0)
+    assert after(budget, 1000, 8.0) == before == Shed(2, 1)
+
+
+def test_at_least_one_face_is_looked_at() -> None:
+    assert [Shed(8, 4).most_faces(count) for count in (0, 1, 4, 5, 9)] == [1, 1, 1, 2, 3]
+
+
+@pytest.fixture
+def reconstructor(model: Path) -> Reconstructor:
+    return Reconstructor(model)
+
+
+def test_a_pipeline_over_its_budget_looks_at_fewer_faces_and_says_so(
+    reconstructor: Reconstructor, spots: PaintSpots
+) -> None:
+    frames = [Frame(spots(256, 192, FOUR), "clip", index, still=False) for index in range(120)]
+    with reconstructor:
+        generous = [len(scene.faces) for scene in Pipeline(reconstructor, budget_ms=1e6).run(frames[:20])]
+        assert generous == [4] * 20
+        scenes = list(Pipeline(reconstructor, budget_ms=1e-6).run(frames))
+    assert (len(scenes[0].faces), scenes[0].shed) == (4, None)
+    assert scenes[-1].shed == {"looks": 8, "faces": 32}
+    assert len(scenes[-1].faces) == 1
+    assert record_from_scene(scenes[-1], reconstructor.contract.blendshapes)["shed"] == {"looks": 8, "faces": 32}
+    assert "shed" not in record_from_scene(scenes[0], reconstructor.contract.blendshapes)
