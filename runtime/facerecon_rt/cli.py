@@ -20,7 +20,7 @@ from .contract import PRECISIONS
 from .errors import FaceReconError, SourceError, UsageError
 from .gpu import AS_USUAL
 from .image_set import reconstruct_set_from_sources
-from .inputs import Unread, frames_of, limited
+from .inputs import Unread, groups_of, limited
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .metric import Intrinsics
 from .outputs import check_writable, numbered
@@ -203,6 +203,13 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         metavar="S",
         help="seconds to open, and until a frame must come [%(default)g]",
     )
+    live.add_argument(
+        "--max-delay-ms",
+        type=positive_number,
+        default=0.0,
+        metavar="MS",
+        help="that the frame of one camera may wait for those of others: their faces are one run of the network [0]",
+    )
     live.add_argument("--camera-size", type=size, metavar="WxH", help="that a camera is asked for [its own]")
     live.add_argument("--camera-fps", type=positive_number, metavar="F", help="likewise")
     live.add_argument("--flip", choices=FLIPS, default="none", help="for cameras that hang otherwise [%(default)s]")
@@ -296,8 +303,8 @@ def _run(options: argparse.Namespace) -> None:
         _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
         try:
-            frames = stack.enter_context(closing(_frames(options, unread)))
-            for scene in pipeline.run(frames, sinks):
+            groups = stack.enter_context(closing(_groups(options, unread)))
+            for scene in pipeline.run_together(groups, sinks):
                 progress.show(scene)
         finally:
             progress.finish()
@@ -328,7 +335,9 @@ def _run_set(options: argparse.Namespace) -> None:
         progress = Progress(quiet=options.quiet or "-" in targets)
 
         def frames() -> Generator[Frame, None, None]:
-            return _frames(options, unread)
+            with closing(_groups(options, unread)) as groups:
+                for group in groups:
+                    yield from group
 
         try:
             image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, average, progress.show)
@@ -352,9 +361,10 @@ def _run_set(options: argparse.Namespace) -> None:
         raise SourceError("no face was found in the whole set, so there is no shape; are these photographs of a face?")
 
 
-def _frames(options: argparse.Namespace, unread: Unread) -> Generator[Frame, None, None]:
+def _groups(options: argparse.Namespace, unread: Unread) -> Generator[list[Frame], None, None]:
     live = LiveOptions(options.timeout, options.camera_size, options.camera_fps, options.flip)
-    return limited(frames_of(options.input, unread, live, options.retries), options.frames)
+    delay_s = options.max_delay_ms / 1000
+    return limited(groups_of(options.input, unread, live, options.retries, delay_s), options.frames)
 
 
 def _check_cameras(inputs: Sequence[str], targets: Sequence[str]) -> None:

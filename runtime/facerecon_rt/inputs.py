@@ -10,7 +10,7 @@ from .camera import AS_IT_IS, LiveOptions, is_live, public_name
 from .errors import SourceError
 from .live import LiveSource, LiveSources
 from .prefetch import prefetched
-from .sources import Source, open_source
+from .sources import open_source
 from .types import Frame
 
 log = logging.getLogger("facerecon_rt")
@@ -39,36 +39,47 @@ class Unread:
             raise SourceError(f"{len(self._errors)} of the {len(self._inputs)} inputs could not be read: {names}")
 
 
-def frames_of(
-    uris: Sequence[str], unread: Unread, live: LiveOptions = AS_IT_IS, retries: int | None = None
-) -> Generator[Frame, None, None]:
-    """The frames of every input: files one after the other, then the cameras and streams, several at once.
+def groups_of(
+    uris: Sequence[str],
+    unread: Unread,
+    live: LiveOptions = AS_IT_IS,
+    retries: int | None = None,
+    most_delay_s: float = 0.0,
+) -> Generator[list[Frame], None, None]:
+    """The frames of every input: files one after the other and frame by frame, then the cameras and streams, several at
+    once, in groups of those that are there together, or come within `most_delay_s`.
 
     One that is missing or unreadable goes to `unread`; a camera or stream among several is tried again for as long as
     `retries` says.
     """
     cameras = [uri for uri in uris if is_live(uri)]
     together = cameras if len(cameras) > 1 else []
-    for uri in [uri for uri in uris if uri not in together] + together[:1]:
+    for uri in (uri for uri in uris if uri not in together):
         try:
-            source: Source
-            if uri in together:
-                source = LiveSources([LiveSource(one, live, retries=retries, patient=True) for one in together])
-            else:
-                source = open_source(uri, live=live, retries=retries)
-            with source, ExitStack() as ahead:
+            with open_source(uri, live=live, retries=retries) as source, ExitStack() as ahead:
                 # A live source reads in a thread of its own, and has no frames ahead.
-                yield from source if source.live else ahead.enter_context(closing(prefetched(source)))
+                for frame in source if source.live else ahead.enter_context(closing(prefetched(source))):
+                    yield [frame]
         except SourceError as error:
             unread.note(uri, error)
+    if together:
+        try:
+            with LiveSources([LiveSource(uri, live, retries=retries, patient=True) for uri in together]) as sources:
+                yield from sources.groups(most_delay_s)
+        except SourceError as error:
+            for uri in together:
+                unread.note(uri, error)
 
 
-def limited(frames: Generator[Frame, None, None], count: int | None) -> Generator[Frame, None, None]:
+def limited(groups: Generator[list[Frame], None, None], count: int | None) -> Generator[list[Frame], None, None]:
     """The first `count` frames, or all of them; the source is closed either way."""
+    left = count
     try:
-        for number, frame in enumerate(frames, 1):
-            yield frame
-            if number == count:
-                return
+        for group in groups:
+            yield group if left is None else group[:left]
+            if left is not None:
+                left -= len(group)
+                if left <= 0:
+                    return
     finally:
-        frames.close()
+        groups.close()

@@ -143,14 +143,20 @@ class LiveSources:
     def __iter__(self) -> Iterator[Frame]:
         """Yield each source's newest frame, that which waits longest first. Raises SourceError when all have used up
         their attempts."""
+        for group in self.groups():
+            yield from group
+
+    def groups(self, most_delay_s: float = 0.0) -> Iterator[list[Frame]]:
+        """Yield the newest frames of different sources together: those that are there, or, within `most_delay_s` of the
+        first, those of all sources that still run. Raises SourceError as iterating does."""
         readers = [
             threading.Thread(target=self._read, args=(number, source), name=f"live {source.name}", daemon=True)
             for number, source in enumerate(self._sources)
         ]
         for reader in readers:
             reader.start()
-        while (frame := self._next()) is not None:
-            yield frame
+        while (group := self._next(most_delay_s)) is not None:
+            yield group
 
     def close(self) -> None:
         """Let all of them go; iterating ends."""
@@ -160,15 +166,19 @@ class LiveSources:
         for source in self._sources:
             source.close()
 
-    def _next(self) -> Frame | None:
+    def _next(self, most_delay_s: float) -> list[Frame] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._newest or not self._running or self._closed)
+            if self._newest and most_delay_s:
+                self._changed.wait_for(lambda: len(self._newest) >= self._running or self._closed, most_delay_s)
             if self._closed:
                 return None
             if not self._newest:
                 raise SourceError("; ".join(str(error) for error in self._errors) or f"{self.name}: closed")
             # A dictionary keeps the order in which keys came; a newer frame takes the place of the one before.
-            return self._newest.pop(next(iter(self._newest)))
+            group = list(self._newest.values())
+            self._newest.clear()
+            return group
 
     def _read(self, number: int, source: LiveSource) -> None:
         try:

@@ -13,7 +13,7 @@ from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
-from .track import Tracker, drifted, unknown
+from .track import Track, Tracker, drifted, unknown
 from .types import Face, Frame, Scene
 
 NOTHING = Shed()
@@ -78,9 +78,85 @@ class Pipeline:
 
     def process(self, frame: Frame) -> Scene:
         """One frame -> its scene."""
-        stages = Stages()
-        stages.milliseconds["capture"] = frame.capture_ms
-        faces = self.reconstructor.faces(frame.image, stages) if frame.still else self._tracked(frame, stages)
+        return self.process_together([frame])[0]
+
+    def process_together(self, frames: Sequence[Frame]) -> list[Scene]:
+        """Frames of different sources -> their scenes; the tracked faces of all of them are one run of the network."""
+        stages = [Stages() for _ in frames]
+        streams = [None if frame.still else self._stream_of(frame) for frame in frames]
+        looked_at = [self._looked_at(stream) for stream in streams]
+        squares = [[track.next_square() for track in tracks] for tracks in looked_at]
+        together = Stages()
+        seen = self.reconstructor.faces_at_each([frame.image for frame in frames], squares, together)
+        scenes = []
+        for frame, stream, tracks, of_frame, own in zip(frames, streams, looked_at, seen, stages, strict=True):
+            own.milliseconds["capture"] = frame.capture_ms
+            for stage, spent in together.milliseconds.items():
+                own.milliseconds[stage] += spent / len(frames)
+            if stream is None:
+                faces = self.reconstructor.faces(frame.image, own)
+            else:
+                faces = self._tracked(frame, stream, tracks, of_frame, own)
+            scenes.append(self._scene(frame, faces, own))
+        return scenes
+
+    def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
+        """Frames -> scenes, each written to every sink before it is given."""
+        return self.run_together(([frame] for frame in frames), sinks)
+
+    def run_together(self, groups: Iterable[Sequence[Frame]], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
+        """Groups of frames of different sources -> scenes, as of `run`."""
+        for group in groups:
+            for scene in self.process_together(group):
+                for sink in sinks:
+                    sink.write(scene)
+                yield scene
+
+    def _stream_of(self, frame: Frame) -> _Stream:
+        """What is remembered of its source, now the one seen last; one not seen for too long is forgotten."""
+        self._frames += 1
+        smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
+        stream = self._streams.pop(frame.source, None) or _Stream(Tracker(), self.detect_every, smoother)
+        stream.last_frame = self._frames
+        self._streams[frame.source] = stream
+        longest = next(iter(self._streams))
+        if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
+            del self._streams[longest]
+        return stream
+
+    def _looked_at(self, stream: _Stream | None) -> list[Track]:
+        """The tracks whose faces are looked at in this frame."""
+        if stream is None:
+            return []
+        visible, shed = stream.tracker.visible, self._shed()
+        if shed.faces > 1:
+            visible = sorted(visible, key=lambda track: -track.next_square().side)[: shed.most_faces(len(visible))]
+        return visible
+
+    def _tracked(
+        self, frame: Frame, stream: _Stream, looked_at: Sequence[Track], seen: list[Face], stages: Stages
+    ) -> tuple[Face, ...]:
+        tracker, shed = stream.tracker, self._shed()
+        confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
+        new: list[Face] = []
+        stream.since_detection += 1
+        lost = not confident or len(confident) < len(tracker.tracks)
+        full = self.max_faces is not None and len(confident) >= self.max_faces
+        jumped = any(track.jumped(face) for track, face in zip(looked_at, seen, strict=True))
+        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
+        if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
+            stream.since_detection = 0
+            with stages.measure("detect"):
+                squares = self.reconstructor.detect(frame.image)
+            seen = self._corrected(frame, seen, squares, stages)
+            confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
+            new = self.reconstructor.first_look(frame.image, unknown(squares, confident), stages)
+        with stages.measure("post"):
+            pairs = list(zip(looked_at, seen, strict=True))
+            faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
+            return faces if stream.smoother is None else stream.smoother(faces, frame.time_s)
+
+    def _scene(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> Scene:
         if self.max_faces is not None and len(faces) > self.max_faces:
             by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
             faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
@@ -92,56 +168,12 @@ class Pipeline:
                 faces = tuple(with_metric_pose(face, lens) for face in faces)
         shed = NOTHING
         if self.budget is not None and not frame.still:
-            shed = self.budget.shed
+            shed = self._shed()
             self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
         return scene_of(self.reconstructor, frame, faces, stages, shed)
 
-    def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
-        """Frames -> scenes, each written to every sink before it is given."""
-        for frame in frames:
-            scene = self.process(frame)
-            for sink in sinks:
-                sink.write(scene)
-            yield scene
-
-    def _tracked(self, frame: Frame, stages: Stages) -> tuple[Face, ...]:
-        self._frames += 1
-        stream = self._streams.pop(frame.source, None) or self._new_stream()
-        tracker = stream.tracker
-        shed = NOTHING if self.budget is None else self.budget.shed
-        visible = tracker.visible
-        if shed.faces > 1:
-            visible = sorted(visible, key=lambda track: -track.next_square().side)[: shed.most_faces(len(visible))]
-        seen = self.reconstructor.faces_at(frame.image, [track.next_square() for track in visible], stages)
-        confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
-        new: list[Face] = []
-        stream.since_detection += 1
-        lost = not confident or len(confident) < len(tracker.tracks)
-        full = self.max_faces is not None and len(confident) >= self.max_faces
-        jumped = any(track.jumped(face) for track, face in zip(visible, seen, strict=True))
-        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
-        if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
-            stream.since_detection = 0
-            with stages.measure("detect"):
-                squares = self.reconstructor.detect(frame.image)
-            seen = self._corrected(frame, seen, squares, stages)
-            confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
-            new = self.reconstructor.first_look(frame.image, unknown(squares, confident), stages)
-        with stages.measure("post"):
-            pairs = list(zip(visible, seen, strict=True))
-            faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
-            if stream.smoother is not None:
-                faces = stream.smoother(faces, frame.time_s)
-        stream.last_frame = self._frames
-        self._streams[frame.source] = stream
-        longest = next(iter(self._streams))
-        if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
-            del self._streams[longest]
-        return faces
-
-    def _new_stream(self) -> _Stream:
-        smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
-        return _Stream(Tracker(), self.detect_every, smoother)
+    def _shed(self) -> Shed:
+        return NOTHING if self.budget is None else self.budget.shed
 
     def _corrected(self, frame: Frame, seen: list[Face], squares: list[Square], stages: Stages) -> list[Face]:
         """Tracked faces, one for one; where the detector sees a face a little elsewhere, the more confident of both."""

@@ -227,6 +227,12 @@ class Reconstructor:
         with what its mirror image shows."""
         return self._looks([image], [squares], stages or Stages(), mirror=mirror)[0]
 
+    def faces_at_each(
+        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages | None = None
+    ) -> list[list[Face]]:
+        """As `faces_at`, for several pictures in one run of the network."""
+        return self._looks(images, squares, stages or Stages())
+
     def first_look(
         self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
     ) -> list[Face]:

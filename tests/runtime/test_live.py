@@ -140,6 +140,16 @@ def test_one_dead_stream_stops_no_other(server: MjpegServer) -> None:
             assert next(frame for frame in frames if frame.source == other.uri)
 
 
+def test_frames_that_come_together_are_given_together(server: MjpegServer) -> None:
+    with MjpegServer(plain(200)) as other:
+        uris = (server.uri, other.uri)
+        with LiveSources([LiveSource(uri, QUICK, patient=True) for uri in uris]) as sources:
+            groups = list(islice(sources.groups(most_delay_s=0.5), 20))
+    for group in groups:
+        assert len({frame.source for frame in group}) == len(group)
+    assert sum(len(group) == 2 for group in groups) > 10
+
+
 def test_when_all_are_given_up_it_ends() -> None:
     nowhere = [f"http://127.0.0.1:9/{number}.mjpg" for number in range(2)]
     sources = LiveSources([LiveSource(uri, QUICK, retries=1, patient=True) for uri in nowhere])

@@ -210,6 +210,24 @@ def test_the_tracks_of_many_videos_are_not_all_kept(
     assert pipeline._streams["cam0"].tracker.tracks[0].seen == 40
 
 
+def test_faces_of_several_cameras_are_one_run_and_the_same_as_alone(model: Path) -> None:
+    lamps = Lamps(LEFT, RIGHT)
+    cameras = [video([picture(*lit)] * 4, f"cam{number}") for number, lit in enumerate(([LEFT], [LEFT, RIGHT], []))]
+    with Reconstructor(model, detector=lamps) as reconstructor:
+        alone = [list(Pipeline(reconstructor, detect_every=100).run(frames)) for frames in cameras]
+        counting = reconstructor.network = Counting(reconstructor.network)
+        pipeline = Pipeline(reconstructor, detect_every=100)
+        together = [pipeline.process_together(group) for group in zip(*cameras, strict=True)]
+    # Detected: twice each camera's faces; tracked: all in one.
+    assert counting.sizes[-3:] == [3, 3, 3]
+    for number, scenes in enumerate(alone):
+        for scene, group in zip(scenes, together, strict=True):
+            assert group[number].frame is scene.frame
+            assert tracks(group[number]) == tracks(scene)
+            for face, same in zip(group[number].faces, scene.faces, strict=True):
+                np.testing.assert_allclose(face.landmarks, same.landmarks, atol=1e-3)
+
+
 def test_no_camera_is_forgotten_while_it_runs_however_many_there_are(reconstructor: Reconstructor) -> None:
     pipeline = Pipeline(reconstructor, detect_every=1000)
     cameras = [video([picture(LEFT)] * 3, f"cam{number}") for number in range(40)]
