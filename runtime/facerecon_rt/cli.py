@@ -153,7 +153,7 @@ exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 so
         type=_name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        f".obj .ply .glb; a folder takes all of them; may be repeated [{DEFAULT_OUTPUT}]",
+        f".obj .ply .glb; a Rerun recording: .rrd; a folder takes all but that; may be repeated [{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(

@@ -21,8 +21,9 @@ from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import OutputNames, cannot_write, check_place, check_writable, numbered, source_path, write_whole
 from .quiet import quiet_opencv
 from .record import record_from_scene
+from .rerun_sink import RerunSink
 from .template import FaceTemplate, load_template
-from .types import Face, Floats, Image, Scene
+from .types import Floats, Image, Scene, face_label
 from .video_sink import CODECS, VideoSink
 
 MOST_TRACKS = 500
@@ -66,8 +67,9 @@ def open_sink(
     """The sink that `target` names.
 
     `-`: JSON lines on standard output. By suffix: .jsonl; .mp4 .mov .mkv .avi: annotated video; .jpg .png .webp:
-    annotated pictures, numbered when there are several; .obj .ply .glb: a mesh per face or track, likewise numbered.
-    A folder (existing, ending in "/" or without suffix) takes all of them, named after the sources.
+    annotated pictures, numbered when there are several; .obj .ply .glb: a mesh per face or track, likewise numbered;
+    .rrd: a Rerun recording. A folder (existing, ending in "/" or without suffix) takes all but that, named after the
+    sources.
     `blendshapes`: (B,) names from the model's contract; `arkit`: Apple's names in records; `style`: shaded, wireframe,
     landmarks, or montage: the crop, the overlay and the mesh from two sides. `meshes`: whether a folder gets them.
     `rotate_mb`: size from which records go on in a new file; the one before gets a number.
@@ -94,7 +96,9 @@ def open_sink(
         return PictureSink(path, paint)
     if suffix in MESH_SUFFIXES:
         return MeshSink(path, template)
-    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES])
+    if suffix == ".rrd":
+        return RerunSink(path, blendshapes, template)
+    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".rrd"])
     raise UsageError(
         f"cannot write {target}: {suffix} is no known kind of output; use {known}, a folder, or - for stdout"
     )
@@ -369,11 +373,6 @@ def stem_of(source: str) -> str:
     if "://" not in source:
         return Path(source).stem
     return re.sub(r"[^\w.-]+", "_", source.partition("://")[2]).strip("_.") or "stream"
-
-
-def face_label(index: int, face: Face) -> str:
-    """`track1` for a face with a track, else `face0` by its place in the scene."""
-    return f"face{index}" if face.track is None else f"track{face.track}"
 
 
 def write_picture(path: Path, picture: Image) -> None:

@@ -106,3 +106,8 @@ class Scene:
     """SHA-256 of the model file; for an ensemble, of the files' hashes joined in order."""
     shed: Mapping[str, int] | None = None
     """What was left out to keep within a budget, as `budget.Shed` has it: {"looks", "faces"}; None for nothing."""
+
+
+def face_label(index: int, face: Face) -> str:
+    """`track1` for a face with a track, else `face0` by its place in the scene."""
+    return f"face{index}" if face.track is None else f"track{face.track}"

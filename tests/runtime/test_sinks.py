@@ -376,7 +376,9 @@ def test_the_inputs_folder_is_no_output_folder(tmp_path: Path, sink_to: OpenSink
 
 
 def test_an_unknown_suffix_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
-    with pytest.raises(UsageError, match=r"\.xyz is no known kind of output; use \.jsonl \.mp4 .* \.glb, a folder"):
+    with pytest.raises(
+        UsageError, match=r"\.xyz is no known kind of output; use \.jsonl \.mp4 .* \.glb \.rrd, a folder"
+    ):
         sink_to(tmp_path / "out.xyz")
 
 
