@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .align import Square
@@ -97,7 +97,10 @@ class Pipeline:
                 faces = self.reconstructor.faces(frame.image, own)
             else:
                 faces = self._tracked(frame, stream, tracks, of_frame, own)
-            scenes.append(self._scene(frame, faces, own))
+            scene = self._scene(frame, faces, own)
+            if stream is not None:
+                scene = replace(scene, entered=stream.tracker.entered, left=stream.tracker.left)
+            scenes.append(scene)
         return scenes
 
     def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
@@ -197,4 +200,5 @@ def scene_of(
     network = reconstructor.network
     milliseconds = (stages or Stages()).milliseconds
     left_out = {"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None
-    return Scene(frame, faces, milliseconds, network.provider, network.contract.precision, network.sha256, left_out)
+    precision = network.contract.precision
+    return Scene(frame, faces, milliseconds, network.provider, precision, network.sha256, shed=left_out)

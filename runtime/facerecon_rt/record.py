@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 
 from .camera import public_name
 from .contract import BLENDSHAPES
+from .doubts import doubts
 from .errors import UsageError
 from .pose import euler_from_camera
-from .types import Face, Scene
+from .types import Face, Image, Scene
 
 SCHEMA = "facerecon-rt/1"
 """Fields are only ever added under it."""
@@ -32,7 +33,11 @@ def record_from_scene(
     Raises UsageError as `arkit_blendshapes` does.
     """
     frame = scene.frame
-    shed = {} if scene.shed is None else {"shed": dict(scene.shed)}
+    sometimes: dict[str, object] = {} if scene.shed is None else {"shed": dict(scene.shed)}
+    if scene.entered:
+        sometimes["entered"] = list(scene.entered)
+    if scene.left:
+        sometimes["left"] = list(scene.left)
     age_s = (time.monotonic() if now is None else now) - frame.captured_at
     return {
         "schema": SCHEMA,
@@ -44,9 +49,9 @@ def record_from_scene(
         "provider": scene.provider,
         "precision": scene.precision,
         "model": scene.model,
-        "faces": [_face(face, blendshapes, arkit) for face in scene.faces],
+        "faces": [_face(face, frame.image, blendshapes, arkit) for face in scene.faces],
         "stages_ms": {stage: _number(value, 3) for stage, value in scene.stages_ms.items()},
-        **shed,
+        **sometimes,
     }
 
 
@@ -68,7 +73,7 @@ def arkit_blendshapes(weights: ArrayLike, names: Sequence[str]) -> dict[str, flo
     return {name: apple[name] for name in sorted(apple)}
 
 
-def _face(face: Face, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
+def _face(face: Face, image: Image, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
     pitch, yaw, roll = euler_from_camera(face.frame_from_head)
     if arkit:
         weights = arkit_blendshapes(face.expression, blendshapes)
@@ -87,6 +92,8 @@ def _face(face: Face, blendshapes: Sequence[str], arkit: bool) -> dict[str, obje
         "landmarks": [_numbers(point, 2) for point in face.landmarks],
         "blendshapes": {name: _number(weight, 4) for name, weight in weights.items()},
     }
+    if why := doubts(face, image):
+        record["doubts"] = why
     if face.camera_from_head is not None:
         pose["camera_from_head"] = [_numbers(row, 6) for row in face.camera_from_head]
     if face.spread_mm is not None:

@@ -155,6 +155,10 @@ class Tracker:
     def __init__(self, *, forget_after: int = 25) -> None:
         """`forget_after`: frames for which a face may be out of sight and keep its number."""
         self.tracks: list[Track] = []
+        self.entered: tuple[int, ...] = ()
+        """Numbers of the tracks that began in the newest frame."""
+        self.left: tuple[int, ...] = ()
+        """Of those that were forgotten in it: their faces have been out of sight for too long."""
         self._forget_after = forget_after
         self._next_number = 1
 
@@ -186,6 +190,8 @@ class Tracker:
             if face.confidence >= min_confidence and elsewhere:
                 found.append((self._lost_near(face, [track for track, _ in found]) or self._start(face), face))
         faces = tuple(track.update(face) for track, face in found)
+        self.entered = tuple(track.number for track, _ in found if track.seen == 1)
+        self.left = tuple(track.number for track in self.tracks if track.missed > self._forget_after)
         self.tracks = [track for track in self.tracks if track.missed <= self._forget_after]
         return faces
 

@@ -104,6 +104,10 @@ class Scene:
     precision: str = ""
     model: str = ""
     """SHA-256 of the model file; for an ensemble, of the files' hashes joined in order."""
+    entered: tuple[int, ...] = ()
+    """Tracks that begin in this frame."""
+    left: tuple[int, ...] = ()
+    """Tracks that end with it: their faces have been out of sight for 25 frames."""
     shed: Mapping[str, int] | None = None
     """What was left out to keep within a budget, as `budget.Shed` has it: {"looks", "faces"}; None for nothing."""
 

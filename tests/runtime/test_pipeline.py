@@ -125,6 +125,13 @@ def test_a_newcomer_is_seen_at_the_next_look(reconstructor: Reconstructor) -> No
     assert [tracks(scene) for scene in scenes] == [[1]] * 5 + [[1, 2]] * 2
 
 
+def test_scenes_say_who_enters(reconstructor: Reconstructor) -> None:
+    scenes = list(Pipeline(reconstructor, detect_every=2).run(video([picture(LEFT)] * 2 + [picture(LEFT, RIGHT)] * 2)))
+    assert [scene.entered for scene in scenes] == [(1,), (), (2,), ()]
+    assert [scene.left for scene in scenes] == [()] * 4
+    assert next(iter(Pipeline(reconstructor).run([Frame(picture(LEFT), "a.jpg")]))).entered == ()
+
+
 def test_a_lost_face_is_searched_at_once_and_found_again(reconstructor: Reconstructor, lamps: Lamps) -> None:
     pictures = [picture(LEFT)] * 3 + [picture()] * 2 + [picture(LEFT)] * 3
     scenes = list(Pipeline(reconstructor, detect_every=100).run(video(pictures)))

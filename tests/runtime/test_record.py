@@ -77,7 +77,8 @@ def test_a_record_says_where_a_frame_comes_from_and_how_it_was_made() -> None:
 
 def test_a_face_is_recorded_with_pose_landmarks_and_blendshapes() -> None:
     (face,) = parsed(a_scene(a_face()))["faces"]
-    assert list(face) == ["track", "box", "confidence", "pose", "landmarks", "blendshapes"]
+    # The picture is blank: whatever is said of it is in doubt.
+    assert list(face) == ["track", "box", "confidence", "pose", "landmarks", "blendshapes", "doubts"]
     assert (face["track"], face["confidence"], face["box"]) == (3, 0.9877, [10.0, 20.0, 110.12, 120.46])
     assert face["pose"]["euler_deg"] == pytest.approx({"pitch": 10, "yaw": -20, "roll": 5}, abs=0.01)
     assert (len(face["landmarks"]), len(face["landmarks"][0])) == (68, 3)

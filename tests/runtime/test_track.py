@@ -286,3 +286,17 @@ def test_a_detection_that_touches_a_face_without_agreeing_says_where_to_look_aga
     assert drifted([elsewhere, beside], faces) == [(0, beside)]
     assert drifted([agreeing, beside], faces) == []
     assert drifted([], faces) == []
+
+
+def test_who_comes_and_goes_is_said_once(ball_face: MakeFace) -> None:
+    tracker = Tracker(forget_after=2)
+    tracker.update([], [ball_face(50.0, 50.0), ball_face(300.0, 50.0)], 0.5)
+    assert (tracker.entered, tracker.left) == ((1, 2), ())
+    first, second = tracker.visible
+    tracker.update([(first, ball_face(50.0, 50.0)), (second, replace(ball_face(300.0, 50.0), confidence=0.0))], [], 0.5)
+    assert (tracker.entered, tracker.left) == ((), ())
+    seen = []
+    for _ in range(4):
+        tracker.update([(first, ball_face(50.0, 50.0))], [], 0.5)
+        seen.append(tracker.left)
+    assert seen == [(), (2,), (), ()]
