@@ -156,13 +156,17 @@ class CameraSource:
         while (frame := self._next()) is not None:
             yield frame
 
-    def close(self) -> None:
-        """Stop grabbing and let the device go. May be called from any thread, and twice."""
+    def stop(self) -> None:
+        """As `close`, without waiting."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def close(self, wait_s: float = 2.0) -> None:
+        """Stop grabbing and let the device go. May be called from any thread, and twice."""
+        self.stop()
         # A read that hangs keeps its thread (a daemon, which then releases the capture), not the caller.
-        self._grabber.join(timeout=2.0)
+        self._grabber.join(timeout=wait_s)
 
     def _next(self) -> Frame | None:
         with self._changed:

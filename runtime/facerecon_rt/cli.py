@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _reconstruct(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
-    _log_to_stderr(quiet=options.quiet)
+    _log_to_stderr(quiet=options.quiet, once=options.set)
     if options.set:
         if options.serve:
             raise UsageError("--serve shows what is seen now, --set averages what was; give one of them")
@@ -458,10 +458,11 @@ class SayOnce(logging.Filter):
         return new
 
 
-def _log_to_stderr(*, quiet: bool) -> None:
+def _log_to_stderr(*, quiet: bool, once: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.addFilter(SayOnce())
+    if once:
+        handler.addFilter(SayOnce())
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.ERROR if quiet else logging.INFO)

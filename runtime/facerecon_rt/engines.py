@@ -73,6 +73,18 @@ def open_with_engine(root: Path, key: Key, what: str, open_in: Callable[[Path | 
         return open_in(None)
 
 
+def private_entry(root: Path, key: Key) -> Path | None:
+    """A folder of its own for a provider that keeps its engines by itself, and writes them when a session ends:
+    private, but without a list of what is in it. None, with a warning, where there can be none."""
+    try:
+        make_private(root)
+        make_private(root / entry_name(key))
+    except (UnkeptError, OSError) as error:
+        log.warning("%s; engines are built anew each time", error)
+        return None
+    return root / entry_name(key)
+
+
 class UnkeptError(Exception):
     """Why engines cannot be kept."""
 
@@ -88,6 +100,8 @@ def _open_locked(root: Path, key: Key, what: str, open_in: Callable[[Path | None
     if os.path.lexists(entry):
         log.warning("the engine of %s in %s is set aside: %s", what, entry, wrong)
         set_aside(entry)
+    for cut_short in root.glob(f"{entry.name}.building-*"):
+        shutil.rmtree(cut_short, ignore_errors=True)  # whoever built there was killed: the lock is ours
     building = Path(tempfile.mkdtemp(prefix=f"{entry.name}.building-", dir=root))
     try:
         with heartbeat(f"building a TensorRT engine of {what}, kept in {root}"):

@@ -63,12 +63,30 @@ def groups_of(
         except SourceError as error:
             unread.note(uri, error)
     if together:
+        sources = LiveSources(
+            [
+                LiveSource(uri, live, retries=retries, patient=True, name=name)
+                for uri, name in zip(together, different_names(together), strict=True)
+            ]
+        )
         try:
-            with LiveSources([LiveSource(uri, live, retries=retries, patient=True) for uri in together]) as sources:
+            with sources:
                 yield from sources.groups(most_delay_s)
-        except SourceError as error:
-            for uri in together:
-                unread.note(uri, error)
+        except SourceError:
+            """All were given up, as is said below."""
+        finally:
+            for number, why in sources.given_up.items():
+                unread.note(together[number], why)
+
+
+def different_names(uris: Sequence[str]) -> list[str]:
+    """Public names that no two share: tracks, videos and metrics are kept by name, and two channels of one recorder may
+    differ in nothing but what is not shown."""
+    names = list(map(public_name, uris))
+    return [
+        f"{name}#{names[:place].count(name) + 1}" if names[:place].count(name) else name
+        for place, name in enumerate(names)
+    ]
 
 
 def limited(groups: Generator[list[Frame], None, None], count: int | None) -> Generator[list[Frame], None, None]:

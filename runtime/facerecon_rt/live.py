@@ -44,10 +44,12 @@ class LiveSource:
         retries: int | None = None,
         open_once: Open = open_camera,
         patient: bool = False,
+        name: str = "",
     ) -> None:
         """`retries`: attempts to open it again after a loss, each time; None: for ever. `patient`: it is opened when
-        iterating begins, and may be lost from the start; otherwise what cannot be opened raises SourceError here."""
-        self.name = public_name(uri)
+        iterating begins, and may be lost from the start; otherwise what cannot be opened raises SourceError here.
+        `name`: what frames, records and messages call it, if not by its public address."""
+        self.name = name or public_name(uri)
         self.losses = 0
         """How often it went away."""
         self._uri = uri
@@ -79,7 +81,7 @@ class LiveSource:
                             log.info("%s is back", self.name)
                             self._attempts = 0
                         newest = first_index + frame.index
-                        yield replace(frame, index=newest, time_s=frame.captured_at - started)
+                        yield replace(frame, source=self.name, index=newest, time_s=frame.captured_at - started)
                     return  # closed
                 except SourceError as error:
                     self._why_not = str(error)
@@ -90,11 +92,22 @@ class LiveSource:
             if not self._open_again():
                 return
 
-    def close(self) -> None:
-        """Let it go; iterating ends. May be called from any thread, and twice."""
+    @property
+    def connected(self) -> bool:
+        """Is it open now?"""
+        return self._camera is not None
+
+    def stop(self) -> None:
+        """As `close`, without waiting."""
         self._closed.set()
         if (camera := self._camera) is not None:
-            camera.close()
+            camera.stop()
+
+    def close(self, wait_s: float = 2.0) -> None:
+        """Let it go; iterating ends. May be called from any thread, and twice."""
+        self.stop()
+        if (camera := self._camera) is not None:
+            camera.close(wait_s)
 
     def _open_again(self) -> bool:
         """False when closed meanwhile. Raises SourceError, the last one, where the attempts are used up."""
@@ -132,7 +145,8 @@ class LiveSources:
         self._newest: dict[int, Frame] = {}
         self._running = len(self._sources)
         self._closed = False
-        self._errors: list[SourceError] = []
+        self.given_up: dict[int, SourceError] = {}
+        """Sources, by their place, that have used up their attempts."""
 
     def __enter__(self) -> LiveSources:
         return self
@@ -164,17 +178,23 @@ class LiveSources:
             self._closed = True
             self._changed.notify_all()
         for source in self._sources:
-            source.close()
+            source.stop()
+        end = time.monotonic() + 2.0  # for all of them: a service manager does not wait long
+        for source in self._sources:
+            source.close(max(0.0, end - time.monotonic()))
 
     def _next(self, most_delay_s: float) -> list[Frame] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._newest or not self._running or self._closed)
             if self._newest and most_delay_s:
-                self._changed.wait_for(lambda: len(self._newest) >= self._running or self._closed, most_delay_s)
+                self._changed.wait_for(
+                    lambda: self._closed or len(self._newest) >= sum(one.connected for one in self._sources),
+                    most_delay_s,
+                )
             if self._closed:
                 return None
             if not self._newest:
-                raise SourceError("; ".join(str(error) for error in self._errors) or f"{self.name}: closed")
+                raise SourceError("; ".join(map(str, self.given_up.values())) or f"{self.name}: closed")
             # A dictionary keeps the order in which keys came; a newer frame takes the place of the one before.
             group = list(self._newest.values())
             self._newest.clear()
@@ -189,7 +209,7 @@ class LiveSources:
         except SourceError as error:
             log.warning("%s; it is given up", str(error).partition(";")[0])
             with self._changed:
-                self._errors.append(error)
+                self.given_up[number] = error
         finally:
             with self._changed:
                 self._running -= 1

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from .align import Square
 from .budget import Budget, Shed
+from .camera import is_live
 from .errors import UsageError
 from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor
@@ -21,6 +22,8 @@ NOTHING = Shed()
 FULL = 5
 """Times as many frames between two looks for new faces while as many as are wanted are seen."""
 SMOOTH = ("off", *STRENGTHS)
+GAP_S = 2.0
+"""That a camera may have been away: after longer, whoever is there may be somebody else."""
 IDLE_FRAMES = 1000
 """Frames of other sources after which the tracks of one are forgotten: a folder may hold thousands of videos."""
 
@@ -42,6 +45,8 @@ class _Stream:
     smoother: Smoother | None
     last_frame: int = 0
     """Of all sources, when it was last seen."""
+    last_s: float = 0.0
+    """In its own time."""
 
 
 class Pipeline:
@@ -74,6 +79,8 @@ class Pipeline:
         self.budget = None if budget_ms is None else Budget(budget_ms)
         self._streams: dict[str, _Stream] = {}
         """By source, the one not seen for longest first."""
+        self._numbers: dict[str, int] = {}
+        """Of the next track of sources that were forgotten or away: no number is given twice."""
         self._frames = 0
 
     def process(self, frame: Frame) -> Scene:
@@ -118,13 +125,19 @@ class Pipeline:
     def _stream_of(self, frame: Frame) -> _Stream:
         """What is remembered of its source, now the one seen last; one not seen for too long is forgotten."""
         self._frames += 1
-        smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
-        stream = self._streams.pop(frame.source, None) or _Stream(Tracker(), self.detect_every, smoother)
-        stream.last_frame = self._frames
+        stream = self._streams.pop(frame.source, None)
+        if stream is not None and is_live(frame.source) and frame.time_s - stream.last_s > GAP_S:
+            self._numbers[frame.source] = stream.tracker.next_number
+            stream = None
+        if stream is None:
+            smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
+            tracker = Tracker(first_number=self._numbers.get(frame.source, 1))
+            stream = _Stream(tracker, self.detect_every, smoother)
+        stream.last_frame, stream.last_s = self._frames, frame.time_s
         self._streams[frame.source] = stream
         longest = next(iter(self._streams))
         if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
-            del self._streams[longest]
+            self._numbers[longest] = self._streams.pop(longest).tracker.next_number
         return stream
 
     def _looked_at(self, stream: _Stream | None) -> list[Track]:
@@ -143,7 +156,8 @@ class Pipeline:
         confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
         new: list[Face] = []
         stream.since_detection += 1
-        lost = not confident or len(confident) < len(tracker.tracks)
+        passed_over = [track for track in tracker.visible if all(track is not other for other in looked_at)]
+        lost = not confident or len(confident) < len(tracker.tracks) - len(passed_over)
         full = self.max_faces is not None and len(confident) >= self.max_faces
         jumped = any(track.jumped(face) for track, face in zip(looked_at, seen, strict=True))
         due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
@@ -153,7 +167,7 @@ class Pipeline:
                 squares = self.reconstructor.detect(frame.image)
             seen = self._corrected(frame, seen, squares, stages)
             confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
-            new = self.reconstructor.first_look(frame.image, unknown(squares, confident), stages)
+            new = self.reconstructor.first_look(frame.image, unknown(squares, confident, passed_over), stages)
         with stages.measure("post"):
             pairs = list(zip(looked_at, seen, strict=True))
             faces = tracker.update(pairs, new, self.reconstructor.min_confidence)

@@ -159,16 +159,16 @@ def _cuda_and_cpu(ort: Any, wanted: Wanted) -> list[Any]:
 
 def _open_tensorrt(ort: Any, wanted: Wanted) -> InferenceSession:
     """TensorRT as ONNX Runtime has it built in, or TensorRT for RTX where that is plugged in instead."""
-    from .engines import open_with_engine
+    from .engines import heartbeat, open_with_engine, private_entry
 
     root, key = _engine(ort, wanted)
     model, gpu = wanted.model, wanted.gpu
-    built_in = ORT_NAMES["tensorrt"] in ort.get_available_providers()
-    others = _cuda_and_cpu(ort, wanted) if built_in else []
+    if ORT_NAMES["tensorrt"] not in ort.get_available_providers():
+        with heartbeat(f"TensorRT for RTX prepares {model.path.name}"):
+            return _create(ort, wanted, "tensorrt", [], rtx_options(wanted.profile, gpu, private_entry(root, key)))
+    others = _cuda_and_cpu(ort, wanted)
 
     def open_in(folder: Path | None) -> InferenceSession:
-        if not built_in:
-            return _create(ort, wanted, "tensorrt", [], rtx_options(wanted.profile, gpu, folder))
         options = tensorrt_options(model.sha256, wanted.precision, wanted.profile, gpu, folder)
         return _create(ort, wanted, "tensorrt", [(ORT_NAMES["tensorrt"], options), *others])
 
@@ -179,7 +179,10 @@ def engine_is_kept(wanted: Wanted) -> bool:
     """Would TensorRT start at once, its engine built before? Raises ProviderMissing where there is no TensorRT."""
     from .engines import is_kept
 
-    return is_kept(*_engine(import_onnxruntime(), wanted))
+    ort = import_onnxruntime()
+    root, key = _engine(ort, wanted)
+    # TensorRT for RTX takes seconds, whether it has been here before or not.
+    return ORT_NAMES["tensorrt"] not in ort.get_available_providers() or is_kept(root, key)
 
 
 def _engine(ort: Any, wanted: Wanted) -> tuple[Path, dict[str, str]]:

@@ -62,6 +62,8 @@ class RerunSink:
         to.log(f"{root}/picture/landmarks", rerun.Points2D(points, radii=1.5))
         for name, face in zip(labels, scene.faces, strict=True):
             self._write_face(f"{root}/faces/{name}", face)
+        for number in scene.left:
+            to.log(f"{root}/faces/track{number}", rerun.Clear(recursive=True))
         for stage, milliseconds in scene.stages_ms.items():
             to.log(f"{root}/stages_ms/{stage}", rerun.Scalars(milliseconds))
 

@@ -46,6 +46,6 @@ class ServiceNotifier:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             try:
-                out.sendto(text.encode(), address)
+                out.sendto(text.encode(), socket.MSG_DONTWAIT, address)
             except OSError:
                 return  # nobody listens any more, which is no reason to stop looking

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import sys
@@ -148,7 +149,10 @@ class JsonLinesSink:
         line = json.dumps(record, allow_nan=False, separators=(",", ":"))
         try:
             if self._path is not None and not self._started and self._stream.seekable():
-                self._stream.truncate(0)
+                if self._most_bytes is not None and self._stream.tell():
+                    self._rotate(self._path)  # a service that starts again goes on where it was
+                else:
+                    self._stream.truncate(0)
             self._started = True
             self._stream.write(line + "\n")
             self._stream.flush()
@@ -161,10 +165,9 @@ class JsonLinesSink:
 
     def _rotate(self, path: Path) -> None:
         self._stream.close()
-        number = 1
-        while numbered(path, number).exists():
-            number += 1
-        path.rename(numbered(path, number))
+        older = path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{path.suffix}")
+        numbers = [int(digits) for one in older if (digits := one.stem.rpartition("_")[2]).isdecimal()]
+        path.rename(numbered(path, max(numbers, default=0) + 1))
         self._stream = path.open("a", encoding="utf-8")
 
     def close(self) -> None:

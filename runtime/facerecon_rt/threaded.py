@@ -8,7 +8,6 @@ import threading
 from types import TracebackType
 
 from .camera import is_live
-from .errors import UsageError
 from .sinks import Sink
 from .types import Scene
 
@@ -45,13 +44,14 @@ class ThreadedSink:
         self.close()
 
     def write(self, scene: Scene) -> None:
-        """Take one scene. Raises what the sink raised before, unless the scene is a camera's."""
-        if not is_live(scene.frame.source):
-            if self._error is not None:
-                raise self._error
+        """Take one scene. Raises what the sink raised before, unless the scene is a camera's; that whoever reads has
+        gone, it raises in either case."""
+        live = is_live(scene.frame.source)
+        if self._error is not None and (not live or isinstance(self._error, BrokenPipeError)):
+            raise self._error
+        if not live:
             self._waiting.put(scene)
-            return
-        if self._error is None:
+        elif self._error is None:
             try:
                 self._waiting.put_nowait(scene)
             except queue.Full:
@@ -68,7 +68,7 @@ class ThreadedSink:
             log.warning("%s was too slow for %d frames, which it lacks", self._name, self.dropped)
         try:
             self._sink.close()
-        except (UsageError, OSError):
+        except Exception:
             if self._error is None:
                 raise
         if self._error is not None:
@@ -81,7 +81,7 @@ class ThreadedSink:
                 continue
             try:
                 self._sink.write(scene)
-            except (UsageError, OSError) as error:
+            except Exception as error:  # whatever it is, somebody waits for this thread
                 self._error = error
-                if is_live(scene.frame.source):
+                if is_live(scene.frame.source) and not isinstance(error, BrokenPipeError):
                     log.error("%s; %s is stopped, all else goes on", error, self._name)

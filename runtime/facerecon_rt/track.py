@@ -28,6 +28,8 @@ STILL_RADIANS = 0.045
 """A square that moves less than this (in sides, of its side, in roll) stays where it was: sensor noise that moved the
 crop would come back as noise of everything seen in it."""
 ONES = np.ones(3, np.float32)
+PASSED_OVER = 250
+"""Frames after which a track that was not looked at, for want of time, is forgotten."""
 MEMORY = 300.0
 """Frames' worth of weight after which old frames are forgotten."""
 
@@ -63,6 +65,8 @@ class Track:
         self.missed = 0
         """Frames since the face was last seen."""
         self.seen = 0
+        self.passed_over = 0
+        """Frames in which it was not looked at, since it last was."""
         self._shape = ShapeAverage()
         self._looked_at: tuple[Face, Square, Doubles] | None = None
         square, self._rotation = self._where(face)
@@ -114,7 +118,7 @@ class Track:
             self._square = square
         self._seen_at = square
         self._rotation = rotation
-        self.missed = 0
+        self.missed = self.passed_over = 0
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)
         vertices = shape + (face.vertices - face.shape)
@@ -139,28 +143,32 @@ def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int,
     return found
 
 
-def unknown(squares: Sequence[Square], faces: Sequence[Face]) -> list[Square]:
-    """Of the squares detected in a frame, those that lie on none of the faces already seen in it."""
+def unknown(squares: Sequence[Square], faces: Sequence[Face], passed_over: Sequence[Track] = ()) -> list[Square]:
+    """Of the squares detected in a frame, those that lie on none of the faces already seen in it, nor where tracks are
+    that were not looked at."""
+    taken = [face.box for face in faces] + [box_from_square(track.next_square()) for track in passed_over]
     boxes = [box_from_square(square) for square in squares]
     return [
         square
         for square, box in zip(squares, boxes, strict=True)
-        if all(box_overlap(box, face.box) < SAME_FACE for face in faces)
+        if all(box_overlap(box, other) < SAME_FACE for other in taken)
     ]
 
 
 class Tracker:
     """The tracks of one source."""
 
-    def __init__(self, *, forget_after: int = 25) -> None:
-        """`forget_after`: frames for which a face may be out of sight and keep its number."""
+    def __init__(self, *, forget_after: int = 25, first_number: int = 1) -> None:
+        """`forget_after`: frames for which a face may be out of sight and keep its number. `first_number`: of the first
+        track."""
         self.tracks: list[Track] = []
         self.entered: tuple[int, ...] = ()
         """Numbers of the tracks that began in the newest frame."""
         self.left: tuple[int, ...] = ()
         """Of those that were forgotten in it: their faces have been out of sight for too long."""
         self._forget_after = forget_after
-        self._next_number = 1
+        self.next_number = first_number
+        """Of the next track."""
 
     @property
     def visible(self) -> list[Track]:
@@ -183,8 +191,9 @@ class Tracker:
             else:
                 track.missed += 1
         for track in self.tracks:
-            if track.missed and all(track is not other for other, _ in seen):
-                track.missed += 1
+            if all(track is not other for other, _ in seen):
+                track.passed_over += not track.missed
+                track.missed += track.missed > 0 or track.passed_over > PASSED_OVER
         for face in new:
             elsewhere = all(box_overlap(face.box, other.box) < SAME_FACE for _, other in found)
             if face.confidence >= min_confidence and elsewhere:
@@ -206,7 +215,7 @@ class Tracker:
         return min(near)[2] if near else None
 
     def _start(self, face: Face) -> Track:
-        track = Track(self._next_number, face)
-        self._next_number += 1
+        track = Track(self.next_number, face)
+        self.next_number += 1
         self.tracks.append(track)
         return track

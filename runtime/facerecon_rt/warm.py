@@ -16,6 +16,7 @@ from .contract import ModelContract
 from .errors import FaceReconError
 from .golden import TOLERANCES
 from .gpu import GpuOptions
+from .providers import failures, import_onnxruntime, said_by
 from .session import FaceSession, RawFaces
 
 log = logging.getLogger("facerecon_rt")
@@ -76,7 +77,14 @@ class WarmSession:
         except FaceReconError as error:
             log.warning("staying on %s: %s", self.provider, error)
             return
-        pixels, millimetres = differences(self._now.run(images), better.run(images))
+        try:
+            pixels, millimetres = differences(self._now.run(images), better.run(images))
+        except Exception as error:
+            if not isinstance(error, (FaceReconError, *failures(import_onnxruntime()))):
+                raise
+            better.close()
+            log.warning("staying on %s: %s does not run (%s)", self.provider, better.provider, said_by(error))
+            return
         allowed = max(TOLERANCES[session.contract.precision] for session in (self._now, better))
         if not (pixels <= allowed and millimetres <= allowed):
             better.close()
@@ -93,7 +101,11 @@ class WarmSession:
         """Let the sessions go, and end what still builds. Closing twice is harmless."""
         if self._building is not None:
             self._building.terminate()
-            self._building.wait()
+            try:
+                self._building.wait(2)
+            except subprocess.TimeoutExpired:
+                self._building.kill()  # in the middle of a build it does not listen
+                self._building.wait()
             self._building = None
         self._now.close()
 

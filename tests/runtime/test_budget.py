@@ -9,9 +9,10 @@ from facerecon_rt.budget import MOST_STEPS, OVER_FRAMES, UNDER_FRAMES, Budget, S
 from facerecon_rt.pipeline import Pipeline
 from facerecon_rt.reconstruct import Reconstructor
 from facerecon_rt.record import record_from_scene
+from facerecon_rt.track import PASSED_OVER, Tracker
 from facerecon_rt.types import Frame
 
-from .conftest import PaintSpots
+from .conftest import MakeFace, PaintSpots
 
 FOUR = [(0.15, 0.25), (0.6, 0.25), (0.15, 0.75), (0.6, 0.75)]
 
@@ -73,3 +74,26 @@ def test_a_pipeline_over_its_budget_looks_at_fewer_faces_and_says_so(
     assert len(scenes[-1].faces) == 1
     assert record_from_scene(scenes[-1], reconstructor.contract.blendshapes)["shed"] == {"looks": 8, "faces": 32}
     assert "shed" not in record_from_scene(scenes[0], reconstructor.contract.blendshapes)
+
+
+def test_faces_that_are_passed_over_keep_their_numbers_and_cost_no_looks(
+    reconstructor: Reconstructor, spots: PaintSpots
+) -> None:
+    frames = [Frame(spots(256, 192, FOUR), "clip", index, still=False) for index in range(160)]
+    with reconstructor:
+        pipeline = Pipeline(reconstructor, budget_ms=1e-6)
+        scenes = [pipeline.process(frame) for frame in frames]
+    assert [scene.entered for scene in scenes if scene.entered] == [(1, 2, 3, 4)]
+    (stream,) = pipeline._streams.values()
+    assert len(stream.tracker.tracks) == 4
+    # Looked for new ones every 10, 20, 40 and then 80 frames.
+    assert sum(scene.stages_ms["detect"] > 0 for scene in scenes) < 8
+
+
+def test_a_face_that_is_passed_over_for_long_is_forgotten(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    tracker.update([], [ball_face(50.0, 50.0), ball_face(300.0, 50.0)], 0.5)
+    first, _ = tracker.visible
+    for _ in range(PASSED_OVER + 30):
+        tracker.update([(first, ball_face(50.0, 50.0))], [], 0.5)
+    assert [track.number for track in tracker.tracks] == [1]

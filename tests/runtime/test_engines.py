@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from facerecon_rt import engines
-from facerecon_rt.engines import ABOUT, entry_name, fault, is_kept, open_with_engine
+from facerecon_rt.engines import ABOUT, entry_name, fault, is_kept, open_with_engine, private_entry
 from facerecon_rt.errors import ProviderMissing
 
 KEY = {"model": "ab" * 32, "gpu": "H100", "tensorrt": "10.13.3"}
@@ -176,6 +176,24 @@ def test_a_full_disk_costs_the_cache_and_not_the_session(
     assert "MB are free" in caplog.text if when == "before" else "No space left" in caplog.text
     assert not list(root.glob(entry_name(KEY)))
     assert not list(root.glob("*building*"))
+
+
+def test_what_a_killed_builder_left_is_removed(root: Path, builder: Builder) -> None:
+    left = root / f"{entry_name(KEY)}.building-abc"
+    left.mkdir(parents=True, mode=0o700)
+    root.chmod(0o700)
+    opened(root, builder)
+    assert not left.exists()
+
+
+def test_an_entry_that_a_provider_keeps_itself_is_private_too(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entry = private_entry(root, KEY)
+    assert entry is not None and stat.S_IMODE(entry.stat().st_mode) == 0o700
+    (entry / "cache").touch()
+    assert private_entry(root, KEY) == entry
+    entry.chmod(0o777)
+    assert private_entry(root, KEY) is None
+    assert "may be written by others" in caplog.text
 
 
 def test_a_folder_that_others_write_to_keeps_no_engines(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from facerecon_rt import live as module
 from facerecon_rt.camera import CSI, CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
 from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError, UsageError
+from facerecon_rt.inputs import Unread, different_names, groups_of, limited
 from facerecon_rt.live import LONGEST_PAUSE_S, LiveSource, LiveSources, pause_s
 from facerecon_rt.sources import open_source
 from facerecon_rt.types import Frame, Image
@@ -148,6 +150,50 @@ def test_frames_that_come_together_are_given_together(server: MjpegServer) -> No
     for group in groups:
         assert len({frame.source for frame in group}) == len(group)
     assert sum(len(group) == 2 for group in groups) > 10
+
+
+def test_a_stream_that_is_given_up_among_others_is_an_error_at_the_end(server: MjpegServer) -> None:
+    nowhere = "http://127.0.0.1:9/live.mjpg"
+    unread = Unread([server.uri, nowhere])
+    groups = groups_of([server.uri, nowhere], unread, QUICK, retries=1)
+    with closing(limited(groups, 30)) as some:
+        for _ in some:
+            threading.Event().wait(0.02)
+    with pytest.raises(SourceError, match="1 of the 2 inputs could not be read: http://127"):
+        unread.check()
+
+
+def test_two_channels_that_differ_in_what_is_not_shown_are_told_apart(server: MjpegServer) -> None:
+    uris = [f"{server.uri}?key=cam{number}" for number in (1, 2)]
+    public = server.uri + "?key=***"
+    assert different_names(uris) == [public, f"{public}#2"]
+    with closing(limited(groups_of(uris, Unread(uris), QUICK), 20)) as groups:
+        assert {frame.source for group in groups for frame in group} == {public, f"{public}#2"}
+
+
+def test_stalled_streams_are_closed_together() -> None:
+    class Stalls:
+        def grab(self) -> bool:
+            threading.Event().wait(6)
+            return False
+
+        def retrieve(self) -> tuple[bool, Image]:
+            return False, np.zeros((1, 1, 3), np.uint8)
+
+        def get(self, propId: int) -> float:
+            return 0.0
+
+        def release(self) -> None:
+            """Nothing to release."""
+
+    def open_once(uri: str, options: LiveOptions) -> CameraSource:
+        return CameraSource(uri, Stalls())
+
+    sources = LiveSources([LiveSource(f"cam{number}", open_once=open_once) for number in range(4)])
+    closing_one = threading.Thread(target=sources.close)
+    closing_one.start()
+    closing_one.join(5)
+    assert not closing_one.is_alive()  # one after the other would be 8 seconds
 
 
 def test_when_all_are_given_up_it_ends() -> None:

@@ -265,6 +265,30 @@ def test_smoothing_is_for_tracks_and_comes_by_name(reconstructor: Reconstructor)
         Pipeline(reconstructor, smooth="much")
 
 
+def test_after_a_loss_whoever_is_there_is_somebody_new(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor)
+    seen = []
+    for index, time_s in enumerate((0.0, 0.1, 0.2, 30.0, 30.1)):
+        frame = Frame(picture(LEFT), "rtsp://host/door", index, time_s, still=False)
+        seen.append(tracks(pipeline.process(frame)))
+    assert seen == [[1], [1], [1], [2], [2]]
+    # In a file the same gap is a slow film.
+    film = [Frame(picture(LEFT), "slow.mp4", index, 30.0 * index, still=False) for index in range(3)]
+    assert [tracks(scene) for scene in Pipeline(reconstructor).run(film)] == [[1]] * 3
+
+
+def test_no_number_is_given_twice_to_a_camera_that_was_away(
+    reconstructor: Reconstructor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "IDLE_FRAMES", 5)
+    pipeline = Pipeline(reconstructor)
+    (first,) = pipeline.process(video([picture(LEFT)], "cam0")[0]).faces
+    for frame in video([picture(LEFT)] * 10, "cam1"):
+        pipeline.process(frame)
+    (again,) = pipeline.process(video([picture(LEFT)], "cam0")[0]).faces
+    assert (first.track, again.track) == (1, 2)
+
+
 def test_a_scene_says_how_it_was_made_and_where_the_time_went(reconstructor: Reconstructor) -> None:
     (frame,) = video([picture(LEFT)])
     scene = Pipeline(reconstructor).process(frame)

@@ -422,8 +422,18 @@ def test_records_go_on_in_a_new_file_when_one_is_large(tmp_path: Path, ball_face
         for _ in range(18):
             sink.write(scene)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["records.jsonl", "records_0001.jsonl", "records_0002.jsonl", "records_0003.jsonl"]
+    assert names == ["records.jsonl", "records_0002.jsonl", "records_0003.jsonl", "records_0004.jsonl"]
     assert (tmp_path / "records_0002.jsonl").read_text() == "kept\n"
     lines = [line for name in names for line in (tmp_path / name).read_text().splitlines() if line != "kept"]
     assert len(lines) == 18
     assert all(len(json.loads(line)["faces"]) == 60 for line in lines)
+
+
+def test_a_service_that_starts_again_goes_on_after_its_records(tmp_path: Path, ball_face: MakeFace) -> None:
+    scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
+    (tmp_path / "records_0007.jsonl").write_text("old\n")
+    for _ in range(3):
+        with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotate_mb=1) as sink:
+            sink.write(scene)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["records.jsonl", "records_0007.jsonl", "records_0008.jsonl", "records_0009.jsonl"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from types import TracebackType
 
 import numpy as np
@@ -104,14 +106,29 @@ def test_what_closing_raises_is_raised() -> None:
         ThreadedSink(slow, "out.jsonl").close()
 
 
-def test_a_reader_that_has_gone_is_a_broken_pipe() -> None:
+@pytest.mark.parametrize("source", ["clip.mp4", "cam0"])
+def test_whatever_a_sink_raises_nobody_hangs(source: str) -> None:
+    class Broken(Slow):
+        def write(self, scene: Scene) -> None:
+            raise ValueError("a bug")
+
+    sink = ThreadedSink(Broken(), "out.mp4")
+    with pytest.raises(ValueError, match="a bug"):
+        for index in range(10_000):
+            sink.write(scene(index, source))
+        sink.close()
+
+
+@pytest.mark.parametrize("source", ["clip.mp4", "cam0"])
+def test_a_reader_that_has_gone_is_a_broken_pipe(source: str) -> None:
     class Gone(Slow):
         def write(self, scene: Scene) -> None:
             raise BrokenPipeError
 
     sink = ThreadedSink(Gone(), "standard output")
     with pytest.raises(BrokenPipeError):
-        for index in range(10_000):
-            sink.write(scene(index))
+        for index in itertools.count():
+            sink.write(scene(index, source))
+            time.sleep(0)
     with pytest.raises(BrokenPipeError):
         sink.close()

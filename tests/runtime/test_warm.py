@@ -86,6 +86,20 @@ def test_one_that_says_otherwise_does_not(
         assert caplog.text.count("staying on") == 1
 
 
+def test_one_that_opens_and_then_does_not_run_changes_nothing(
+    building: StartProcess, tiny_model: Path, pretend: Pretend, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = building()
+    first = FaceSession(tiny_model, provider="cpu")
+    pretend("cuda", breaks=True)
+    better = FaceSession(tiny_model, provider="cuda", self_test=False)
+    with WarmSession(first, process, lambda: better) as session:
+        let_end(process)
+        assert len(session.run(IMAGES).vertices) == 2
+        assert session.provider == "cpu"
+    assert "staying on cpu: cuda does not run (CUDA failure 2: out of memory)" in caplog.text
+
+
 @pytest.mark.parametrize("ends", ["with an error", "and then does not open"])
 def test_an_engine_that_is_not_to_be_had_changes_nothing(
     building: StartProcess, ends: str, tiny_model: Path, caplog: pytest.LogCaptureFixture

@@ -187,6 +187,19 @@ def test_metrics_are_prometheus_and_hold_no_password(server: WebServer, state: S
     assert "secret" not in text + get(server, "/api/state")[1].decode()
 
 
+def test_of_photographs_only_the_newest_is_held(state: State, scenes: list[Scene]) -> None:
+    state.write(scenes[0])
+    for number in range(5):
+        state.write(Scene(Frame(scenes[0].frame.image, f"{number}.jpg"), ()))
+    assert [source["name"] for source in state.summary()["sources"]] == ["4.jpg", "cam0"]
+
+
+def test_a_camera_that_is_silent_is_seen_to_be(server: WebServer, state: State, scenes: list[Scene]) -> None:
+    state.write(scenes[0])
+    silent = [re.search(rb'facerecon_silent_seconds\{source="cam0"\} (\S+)', get(server, "/metrics")[1]) for _ in "ab"]
+    assert silent[0] and silent[1] and float(silent[1][1]) > float(silent[0][1]) > 0
+
+
 def test_sources_that_come_and_go_are_not_all_kept(state: State, scenes: list[Scene]) -> None:
     for number in range(MOST_SOURCES + 5):
         state.write(Scene(Frame(scenes[0].frame.image, f"{number}.mp4", still=False), ()))

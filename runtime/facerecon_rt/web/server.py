@@ -1,7 +1,7 @@
-"""The newest scenes -> a web page, live pictures, health and metrics. Nothing is written, nothing is read from disk.
+"""The newest scenes -> a web page, live pictures, health and metrics. Nothing is written; what is read is its own page.
 
 Listens on the address it is given and nowhere else; on a loopback address it answers requests for that host alone, so
-that no page from elsewhere can look in. Only GET, no parameters but numbers and a style.
+that no page from elsewhere can look in. Only GET and HEAD, no parameters but numbers and a style.
 """
 
 from __future__ import annotations

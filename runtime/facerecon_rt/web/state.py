@@ -57,6 +57,7 @@ class State:
         self._age = Gauge(
             "facerecon_result_age_seconds", "From capture to here, newest result.", ("source",), registry=self.registry
         )
+        self._silent = Gauge("facerecon_silent_seconds", "Since the newest frame.", ("source",), registry=self.registry)
         self._stages = Histogram(
             "facerecon_stage_seconds", "Time per frame.", ("stage",), buckets=BUCKETS_S, registry=self.registry
         )
@@ -72,18 +73,23 @@ class State:
             watched.moments.append(now)
             watched.stages.append(dict(scene.stages_ms))
             self._sources[source] = watched
+            if scene.frame.still:
+                # Of photographs only the newest is held: they are large, and many.
+                for name in [name for name, one in self._sources.items() if one.scene.frame.still and name != source]:
+                    self._forget(name)
             while len(self._sources) > MOST_SOURCES:
                 self._forget(next(iter(self._sources)))
         self._frames.labels(source).inc()
         self._found.labels(source).inc(len(scene.faces))
         self._faces.labels(source).set(len(scene.faces))
         self._age.labels(source).set(now - scene.frame.captured_at)
+        self._silent.labels(source).set_function(lambda: time.monotonic() - now)
         for stage, milliseconds in scene.stages_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
 
     def _forget(self, source: str) -> None:
         del self._sources[source]
-        for metric in (self._frames, self._found, self._faces, self._age):
+        for metric in (self._frames, self._found, self._faces, self._age, self._silent):
             metric.remove(source)
 
     def scene(self, index: int) -> tuple[Scene, int] | None:
@@ -109,10 +115,7 @@ class State:
                     "frames": number,
                     "fps": round(fps, 1),
                     "silent_s": round(now - seen_at, 2),
-                    "stages_ms": {
-                        stage: round(float(np.median([one.get(stage, 0.0) for one in stages])), 3)
-                        for stage in stages[-1]
-                    },
+                    "stages_ms": medians(stages),
                     "record": record_from_scene(scene, self._blendshapes, now=seen_at),
                 }
                 for name, scene, number, fps, seen_at, stages in shown

@@ -4,7 +4,7 @@
 const POLL_MS = 200, MESH_MS = 100, HISTORY = 300;
 const COLOURS = { capture: "#9aa0a6", detect: "#e8710a", align: "#9334e6", infer: "#1a73e8", post: "#2f9e8f" };
 const element = id => document.getElementById(id);
-let source = 0, history = [];
+let source = 0, history = [], connected = true;
 
 function showSources(sources) {
   const nav = element("sources");
@@ -87,8 +87,11 @@ function show(state) {
 
 async function poll() {
   try {
-    show(await (await fetch("api/state")).json());
+    const state = await (await fetch("api/state")).json();
+    if (!connected) { connected = true; showLive(); }
+    show(state);
   } catch (error) {
+    connected = false;
     element("status").textContent = "not connected";
   }
   setTimeout(poll, POLL_MS);
@@ -181,5 +184,6 @@ async function startMesh() {
   requestAnimationFrame(draw);
 }
 
+element("live").addEventListener("error", () => setTimeout(showLive, 1000));
 poll();
 startMesh();
