@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from facerecon_rt.cli import build_parser
+from facerecon_rt.options import build_parser
 from facerecon_rt.service import ServiceNotifier
 from facerecon_rt.types import Frame, Scene
 
