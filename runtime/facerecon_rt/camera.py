@@ -205,6 +205,7 @@ class CameraSource:
                         capture_ms=(time.monotonic() - arrived) * 1000,
                         still=False,
                         fps=self._fps,
+                        live=True,
                     )
                     self._grabbed += 1
                     self._changed.notify_all()

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from .align import Square
 from .budget import Budget, Shed
-from .camera import is_live
 from .errors import UsageError
 from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor
@@ -126,7 +125,7 @@ class Pipeline:
         """What is remembered of its source, now the one seen last; one not seen for too long is forgotten."""
         self._frames += 1
         stream = self._streams.pop(frame.source, None)
-        if stream is not None and is_live(frame.source) and frame.time_s - stream.last_s > GAP_S:
+        if stream is not None and frame.live and frame.time_s - stream.last_s > GAP_S:
             self._numbers[frame.source] = stream.tracker.next_number
             stream = None
         if stream is None:

@@ -15,7 +15,6 @@ from typing import IO, Protocol
 
 import cv2
 
-from .camera import is_live
 from .draw import STYLES, Painter, draw_scene, montage
 from .errors import UsageError
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
@@ -339,7 +338,7 @@ class FolderSink:
     def _write_video_frame(self, scene: Scene) -> None:
         path = self._folder / f"{self._stem(scene.frame.source)}.mp4"
         if path not in self._videos:
-            if not is_live(scene.frame.source):
+            if not scene.frame.live:
                 self._finish_videos()  # files come one after the other, cameras all at once
             self._videos[path] = VideoSink(path, self._paint)
         self._videos[path].write(scene)

@@ -7,7 +7,6 @@ import queue
 import threading
 from types import TracebackType
 
-from .camera import is_live
 from .sinks import Sink
 from .types import Scene
 
@@ -46,7 +45,7 @@ class ThreadedSink:
     def write(self, scene: Scene) -> None:
         """Take one scene. Raises what the sink raised before, unless the scene is a camera's; that whoever reads has
         gone, it raises in either case."""
-        live = is_live(scene.frame.source)
+        live = scene.frame.live
         if self._error is not None and (not live or isinstance(self._error, BrokenPipeError)):
             raise self._error
         if not live:
@@ -83,5 +82,5 @@ class ThreadedSink:
                 self._sink.write(scene)
             except Exception as error:  # whatever it is, somebody waits for this thread
                 self._error = error
-                if is_live(scene.frame.source) and not isinstance(error, BrokenPipeError):
+                if scene.frame.live and not isinstance(error, BrokenPipeError):
                     log.error("%s; %s is stopped, all else goes on", error, self._name)

@@ -32,6 +32,8 @@ class Frame:
     """A photograph; False for a frame of a video or camera, whose faces are tracked."""
     fps: float = 0.0
     """Frames per second of the video or camera; 0 for a photograph or where unknown."""
+    live: bool = False
+    """Of a camera or stream, which does not wait."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -269,7 +269,7 @@ def test_after_a_loss_whoever_is_there_is_somebody_new(reconstructor: Reconstruc
     pipeline = Pipeline(reconstructor)
     seen = []
     for index, time_s in enumerate((0.0, 0.1, 0.2, 30.0, 30.1)):
-        frame = Frame(picture(LEFT), "rtsp://host/door", index, time_s, still=False)
+        frame = Frame(picture(LEFT), "rtsp://host/door", index, time_s, still=False, live=True)
         seen.append(tracks(pipeline.process(frame)))
     assert seen == [[1], [1], [1], [2], [2]]
     # In a file the same gap is a slow film.

@@ -48,7 +48,7 @@ class Slow:
 
 
 def scene(index: int, source: str = "clip.mp4") -> Scene:
-    return Scene(Frame(IMAGE, source, index, still=False), ())
+    return Scene(Frame(IMAGE, source, index, still=False, live=source != "clip.mp4"), ())
 
 
 def test_a_files_scenes_all_arrive_in_order_however_slow_the_sink_is() -> None:
