@@ -134,12 +134,8 @@ class LiveSources:
     """Several live sources at once: whichever has a new frame is next, and one that is lost stops none of the others.
     A context manager."""
 
-    live = True
-    still = False
-
     def __init__(self, sources: Sequence[LiveSource]) -> None:
         """The sources become this one's to close."""
-        self.name = ", ".join(source.name for source in sources)
         self._sources = tuple(sources)
         self._changed = threading.Condition()
         self._newest: dict[int, Frame] = {}
@@ -194,7 +190,7 @@ class LiveSources:
             if self._closed:
                 return None
             if not self._newest:
-                raise SourceError("; ".join(map(str, self.given_up.values())) or f"{self.name}: closed")
+                raise SourceError("; ".join(map(str, self.given_up.values())))
             # A dictionary keeps the order in which keys came; a newer frame takes the place of the one before.
             group = list(self._newest.values())
             self._newest.clear()

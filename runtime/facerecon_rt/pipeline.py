@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from .align import Square
@@ -88,25 +88,27 @@ class Pipeline:
 
     def process_together(self, frames: Sequence[Frame]) -> list[Scene]:
         """Frames of different sources -> their scenes; the tracked faces of all of them are one run of the network."""
-        stages = [Stages() for _ in frames]
+        shed = NOTHING if self.budget is None else self.budget.shed
         streams = [None if frame.still else self._stream_of(frame) for frame in frames]
-        looked_at = [self._looked_at(stream) for stream in streams]
-        squares = [[track.next_square() for track in tracks] for tracks in looked_at]
+        tracks = [_by_attention(stream, shed) for stream in streams]
+        squares = [[track.next_square() for track in looked_at] for looked_at, _ in tracks]
         together = Stages()
         seen = self.reconstructor.faces_at_each([frame.image for frame in frames], squares, together)
         scenes = []
-        for frame, stream, tracks, of_frame, own in zip(frames, streams, looked_at, seen, stages, strict=True):
-            own.milliseconds["capture"] = frame.capture_ms
+        for frame, stream, (looked_at, passed_over), of_frame in zip(frames, streams, tracks, seen, strict=True):
+            stages = Stages()
+            stages.milliseconds["capture"] = frame.capture_ms
             for stage, spent in together.milliseconds.items():
-                own.milliseconds[stage] += spent / len(frames)
+                stages.milliseconds[stage] += spent / len(frames)
             if stream is None:
-                faces = self.reconstructor.faces(frame.image, own)
-            else:
-                faces = self._tracked(frame, stream, tracks, of_frame, own)
-            scene = self._scene(frame, faces, own)
-            if stream is not None:
-                scene = replace(scene, entered=stream.tracker.entered, left=stream.tracker.left)
-            scenes.append(scene)
+                faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
+                scenes.append(scene_of(self.reconstructor, frame, faces, stages))
+                continue
+            faces = self._tracked(frame, stream, looked_at, passed_over, of_frame, shed, stages)
+            faces = self._kept(frame, faces, stages)
+            if self.budget is not None:
+                self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
+            scenes.append(scene_of(self.reconstructor, frame, faces, stages, tracker=stream.tracker, shed=shed))
         return scenes
 
     def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
@@ -139,23 +141,20 @@ class Pipeline:
             self._numbers[longest] = self._streams.pop(longest).tracker.next_number
         return stream
 
-    def _looked_at(self, stream: _Stream | None) -> list[Track]:
-        """The tracks whose faces are looked at in this frame."""
-        if stream is None:
-            return []
-        visible, shed = stream.tracker.visible, self._shed()
-        if shed.faces > 1:
-            visible = sorted(visible, key=lambda track: -track.next_square().side)[: shed.most_faces(len(visible))]
-        return visible
-
     def _tracked(
-        self, frame: Frame, stream: _Stream, looked_at: Sequence[Track], seen: list[Face], stages: Stages
+        self,
+        frame: Frame,
+        stream: _Stream,
+        looked_at: Sequence[Track],
+        passed_over: Sequence[Track],
+        seen: list[Face],
+        shed: Shed,
+        stages: Stages,
     ) -> tuple[Face, ...]:
-        tracker, shed = stream.tracker, self._shed()
+        tracker = stream.tracker
         confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
         new: list[Face] = []
         stream.since_detection += 1
-        passed_over = [track for track in tracker.visible if all(track is not other for other in looked_at)]
         lost = not confident or len(confident) < len(tracker.tracks) - len(passed_over)
         full = self.max_faces is not None and len(confident) >= self.max_faces
         jumped = any(track.jumped(face) for track, face in zip(looked_at, seen, strict=True))
@@ -172,7 +171,8 @@ class Pipeline:
             faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
             return faces if stream.smoother is None else stream.smoother(faces, frame.time_s)
 
-    def _scene(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> Scene:
+    def _kept(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> tuple[Face, ...]:
+        """Those of the frame's faces that are wanted, with their place in the room where the lens is known."""
         if self.max_faces is not None and len(faces) > self.max_faces:
             by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
             faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
@@ -182,14 +182,7 @@ class Pipeline:
                 if not isinstance(lens, Intrinsics):
                     lens = Intrinsics.from_field_of_view(lens, *frame.size)
                 faces = tuple(with_metric_pose(face, lens) for face in faces)
-        shed = NOTHING
-        if self.budget is not None and not frame.still:
-            shed = self._shed()
-            self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
-        return scene_of(self.reconstructor, frame, faces, stages, shed)
-
-    def _shed(self) -> Shed:
-        return NOTHING if self.budget is None else self.budget.shed
+        return faces
 
     def _corrected(self, frame: Frame, seen: list[Face], squares: list[Square], stages: Stages) -> list[Face]:
         """Tracked faces, one for one; where the detector sees a face a little elsewhere, the more confident of both."""
@@ -202,16 +195,36 @@ class Pipeline:
         return corrected
 
 
+def _by_attention(stream: _Stream | None, shed: Shed) -> tuple[list[Track], list[Track]]:
+    """The tracks whose faces are looked at in this frame, and those that are passed over."""
+    if stream is None:
+        return [], []
+    visible = stream.tracker.visible
+    if shed.faces == 1:
+        return visible, []
+    visible = sorted(visible, key=lambda track: -track.next_square().side)
+    most = shed.most_faces(len(visible))
+    return visible[:most], visible[most:]
+
+
 def scene_of(
     reconstructor: Reconstructor,
     frame: Frame,
     faces: tuple[Face, ...],
     stages: Stages | None = None,
+    tracker: Tracker | None = None,
     shed: Shed = NOTHING,
 ) -> Scene:
     """A frame and its faces, with what they were made by."""
     network = reconstructor.network
-    milliseconds = (stages or Stages()).milliseconds
-    left_out = {"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None
-    precision = network.contract.precision
-    return Scene(frame, faces, milliseconds, network.provider, precision, network.sha256, shed=left_out)
+    return Scene(
+        frame,
+        faces,
+        (stages or Stages()).milliseconds,
+        network.provider,
+        network.contract.precision,
+        network.sha256,
+        entered=tracker.entered if tracker else (),
+        left=tracker.left if tracker else (),
+        shed={"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None,
+    )

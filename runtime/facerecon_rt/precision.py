@@ -44,15 +44,15 @@ def open_session(
             no_file.append(error)
             raise ProviderMissing(f"no {name}: {error}") from error
 
+    def open_file(file: Path, name: Provider) -> FaceSession:
+        return FaceSession(file, provider=name, threads=threads, gpu=gpu)
+
     def open_on(name: Provider) -> FaceSession | WarmSession:
         file = file_for(name)
         if name == "tensorrt" and warm_while_building and not engine_is_kept(wanted_of_file(file, threads, gpu)):
-            first, _, _ = best_provider("auto", open_now, PROVIDERS[1:])
-            return WarmSession(first, start_building(file, gpu), lambda: open_now("tensorrt"))
-        return open_now(name)
-
-    def open_now(name: Provider) -> FaceSession:
-        return FaceSession(file_for(name), provider=name, threads=threads, gpu=gpu)
+            first, _, _ = best_provider("auto", lambda other: open_file(file_for(other), other), PROVIDERS[1:])
+            return WarmSession(first, start_building(file, gpu), lambda: open_file(file, name))
+        return open_file(file, name)
 
     try:
         session, _, choice = best_provider(provider, open_on)

@@ -144,11 +144,15 @@ def open_on(wanted: Wanted, provider: Provider) -> InferenceSession:
     ort = import_onnxruntime()
     if provider == "tensorrt":
         return _open_tensorrt(ort, wanted)
-    if ORT_NAMES[provider] not in ort.get_available_providers():
+    if not _built_in(ort, provider):
         raise missing(provider, BUILT_WITHOUT)
     if provider == "cuda":
         return _create(ort, wanted, provider, _cuda_and_cpu(ort, wanted))
     return _create(ort, wanted, provider, [ORT_NAMES["cpu"]])
+
+
+def _built_in(ort: Any, provider: Provider) -> bool:
+    return ORT_NAMES[provider] in ort.get_available_providers()
 
 
 def _cuda_and_cpu(ort: Any, wanted: Wanted) -> list[Any]:
@@ -163,7 +167,7 @@ def _open_tensorrt(ort: Any, wanted: Wanted) -> InferenceSession:
 
     root, key = _engine(ort, wanted)
     model, gpu = wanted.model, wanted.gpu
-    if ORT_NAMES["tensorrt"] not in ort.get_available_providers():
+    if not _built_in(ort, "tensorrt"):
         with heartbeat(f"TensorRT for RTX prepares {model.path.name}"):
             return _create(ort, wanted, "tensorrt", [], rtx_options(wanted.profile, gpu, private_entry(root, key)))
     others = _cuda_and_cpu(ort, wanted)
@@ -182,14 +186,14 @@ def engine_is_kept(wanted: Wanted) -> bool:
     ort = import_onnxruntime()
     root, key = _engine(ort, wanted)
     # TensorRT for RTX takes seconds, whether it has been here before or not.
-    return ORT_NAMES["tensorrt"] not in ort.get_available_providers() or is_kept(root, key)
+    return not _built_in(ort, "tensorrt") or is_kept(root, key)
 
 
 def _engine(ort: Any, wanted: Wanted) -> tuple[Path, dict[str, str]]:
     """The folder of engines, and the key of this one. Raises ProviderMissing where there is no TensorRT to build it."""
     from .engines import default_root
 
-    if ORT_NAMES["tensorrt"] in ort.get_available_providers():
+    if _built_in(ort, "tensorrt"):
         linked = tensorrt_linked(ort)
         tensorrt = load_tensorrt(linked)
         if not tensorrt:

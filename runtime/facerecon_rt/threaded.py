@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from .sinks import Sink
@@ -30,11 +30,13 @@ class ThreadedSink:
         """Scenes left out because the sink was too slow."""
         self._sink = sink
         self._name = name
-        self._waiting: queue.Queue[Scene | None] = queue.Queue(DEPTH)
-        self._error: Exception | None = None
+        self._writer = ThreadPoolExecutor(1, f"sink {name}")
+        self._waiting: deque[Future[None]] = deque()
+        """Scenes that are being written, and those after them."""
+        self._failed = False
+        """In the writer's thread: what waits behind a scene that could not be written is not."""
+        self._error: BaseException | None = None
         self._closed = False
-        self._writer = threading.Thread(target=self._write_all, name=f"sink {name}", daemon=True)
-        self._writer.start()
 
     def __enter__(self) -> ThreadedSink:
         return self
@@ -46,41 +48,42 @@ class ThreadedSink:
         """Take one scene. Raises what the sink raised before, unless the scene is a camera's; that whoever reads has
         gone, it raises in either case."""
         live = scene.frame.live
+        self._collect(said=live, leave=None if live else DEPTH)
         if self._error is not None and (not live or isinstance(self._error, BrokenPipeError)):
             raise self._error
-        if not live:
-            self._waiting.put(scene)
+        if self._error is None and len(self._waiting) <= DEPTH:
+            self._waiting.append(self._writer.submit(self._write, scene))
         elif self._error is None:
-            try:
-                self._waiting.put_nowait(scene)
-            except queue.Full:
-                self.dropped += 1
+            self.dropped += 1
 
     def close(self) -> None:
         """Write what waits and finish the files. Raises what the sink raised, now or before. Twice is harmless."""
         if self._closed:
             return
         self._closed = True
-        self._waiting.put(None)
-        self._writer.join()
+        self._collect(said=False, leave=0)
+        self._writer.shutdown()
         if self.dropped:
             log.warning("%s was too slow for %d frames, which it lacks", self._name, self.dropped)
         try:
             self._sink.close()
-        except Exception:
-            if self._error is None:
-                raise
-        if self._error is not None:
-            raise self._error
-
-    def _write_all(self) -> None:
-        """Goes on after a failure too: whoever waits for room must not wait for ever."""
-        while (scene := self._waiting.get()) is not None:
+        finally:
+            # The first that went wrong says why; what closing says of the same file does not.
             if self._error is not None:
-                continue
-            try:
-                self._sink.write(scene)
-            except Exception as error:  # whatever it is, somebody waits for this thread
+                raise self._error
+
+    def _write(self, scene: Scene) -> None:
+        if not self._failed:
+            self._failed = True
+            self._sink.write(scene)
+            self._failed = False
+
+    def _collect(self, *, said: bool, leave: int | None) -> None:
+        """Take away what is done, and wait until no more than `leave` are not; None does not wait. What failed is kept,
+        and, if `said`, said once."""
+        while self._waiting and (self._waiting[0].done() or (leave is not None and len(self._waiting) > leave)):
+            error = self._waiting.popleft().exception()
+            if error is not None and self._error is None:
                 self._error = error
-                if scene.frame.live and not isinstance(error, BrokenPipeError):
+                if said and not isinstance(error, BrokenPipeError):
                     log.error("%s; %s is stopped, all else goes on", error, self._name)

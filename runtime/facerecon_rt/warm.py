@@ -77,11 +77,10 @@ class WarmSession:
         except FaceReconError as error:
             log.warning("staying on %s: %s", self.provider, error)
             return
+        not_running: tuple[type[Exception], ...] = (FaceReconError, *failures(import_onnxruntime()))
         try:
             pixels, millimetres = differences(self._now.run(images), better.run(images))
-        except Exception as error:
-            if not isinstance(error, (FaceReconError, *failures(import_onnxruntime()))):
-                raise
+        except not_running as error:
             better.close()
             log.warning("staying on %s: %s does not run (%s)", self.provider, better.provider, said_by(error))
             return

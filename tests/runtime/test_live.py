@@ -34,6 +34,26 @@ def level_of(frame: Frame) -> int:
     return round(float(frame.image.mean()) / 10) * 10
 
 
+class Nothing:
+    """A capture that never has a frame, and says so after a while."""
+
+    def __init__(self, after_s: float = 0.0) -> None:
+        self.after_s = after_s
+
+    def grab(self) -> bool:
+        threading.Event().wait(self.after_s)
+        return False
+
+    def retrieve(self) -> tuple[bool, Image]:
+        return False, np.zeros((1, 1, 3), np.uint8)
+
+    def get(self, propId: int) -> float:
+        return 0.0
+
+    def release(self) -> None:
+        """Nothing to release."""
+
+
 @pytest.fixture(autouse=True)
 def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.05)
@@ -172,22 +192,8 @@ def test_two_channels_that_differ_in_what_is_not_shown_are_told_apart(server: Mj
 
 
 def test_stalled_streams_are_closed_together() -> None:
-    class Stalls:
-        def grab(self) -> bool:
-            threading.Event().wait(6)
-            return False
-
-        def retrieve(self) -> tuple[bool, Image]:
-            return False, np.zeros((1, 1, 3), np.uint8)
-
-        def get(self, propId: int) -> float:
-            return 0.0
-
-        def release(self) -> None:
-            """Nothing to release."""
-
     def open_once(uri: str, options: LiveOptions) -> CameraSource:
-        return CameraSource(uri, Stalls())
+        return CameraSource(uri, Nothing(after_s=6.0))
 
     sources = LiveSources([LiveSource(f"cam{number}", open_once=open_once) for number in range(4)])
     closing_one = threading.Thread(target=sources.close)
@@ -243,19 +249,6 @@ def test_a_v4l2_address_is_a_camera() -> None:
 
 def test_a_camera_that_opens_and_gives_nothing_is_not_back() -> None:
     opened: list[str] = []
-
-    class Nothing:
-        def grab(self) -> bool:
-            return False
-
-        def retrieve(self) -> tuple[bool, Image]:
-            return False, np.zeros((1, 1, 3), np.uint8)
-
-        def get(self, propId: int) -> float:
-            return 0.0
-
-        def release(self) -> None:
-            """Nothing to release."""
 
     def open_once(uri: str, options: LiveOptions) -> CameraSource:
         opened.append(uri)
