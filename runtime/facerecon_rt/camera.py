@@ -18,6 +18,7 @@ import numpy as np
 from cv2.typing import MatLike
 
 from .errors import SourceError, UsageError
+from .limits import MOST_FRAME_PIXELS
 from .quiet import quiet_opencv
 from .types import Frame
 
@@ -229,6 +230,15 @@ class CameraSource:
                     self._changed.notify_all()
         finally:
             self._capture.release()
+
+
+def check_frame_size(capture: Capture, name: str) -> None:
+    """Raises SourceError, and lets the capture go, where what it opened says that its frames are larger than any may
+    be."""
+    width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > MOST_FRAME_PIXELS:
+        capture.release()
+        raise SourceError(f"{name} has frames of {width}x{height}, more than {MOST_FRAME_PIXELS // 10**6} megapixels")
 
 
 def _open_device(number: int, options: LiveOptions) -> cv2.VideoCapture:
