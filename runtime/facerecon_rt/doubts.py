@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -21,8 +23,16 @@ BLURRED = 6.0
 as they are, 57 and 89 % when they are blurred with a sigma of 1.5 and 2 pixels of the aligned crop."""
 
 
-def doubts(face: Face, image: Image) -> list[str]:
-    """Of "small", "cut off", "turned" and "blurred", those that hold."""
+BEHIND = 0.15
+"""Share of the face's box that lies under a nearer face's."""
+COVERED = 0.8
+"""Confidence below which a face that is large, sharp, whole and frontal must be covered. Of 100 photographs of lfpw-test
+2 % are below it as they are; 78 % with the eyes covered by a plain patch, 62 % with one side, 18 % with the mouth."""
+
+
+def doubts(face: Face, image: Image, others: Iterable[Face] = ()) -> list[str]:
+    """Of "small", "cut off", "turned", "blurred" and "covered", those that hold. `others`: faces in the picture, among
+    which it may be itself."""
     found = []
     left, top, right, bottom = face.box.tolist()
     height, width = image.shape[:2]
@@ -35,7 +45,18 @@ def doubts(face: Face, image: Image) -> list[str]:
         found.append("turned")
     if sharpness(face, image) < BLURRED:
         found.append("blurred")
+    if any(under(face, other) > BEHIND for other in others) or (not found and face.confidence < COVERED):
+        found.append("covered")
     return found
+
+
+def under(face: Face, other: Face) -> float:
+    """Share of the face's box that lies under the other's, if that face is larger and so nearer; else 0."""
+    (left, top, right, bottom), (other_left, other_top, other_right, other_bottom) = face.box, other.box
+    if other_right - other_left <= right - left:
+        return 0.0
+    width, height = min(right, other_right) - max(left, other_left), min(bottom, other_bottom) - max(top, other_top)
+    return float(max(0.0, width) * max(0.0, height) / ((right - left) * (bottom - top)))
 
 
 def turned_deg(face: Face) -> float:

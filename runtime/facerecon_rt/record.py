@@ -14,7 +14,7 @@ from .contract import BLENDSHAPES
 from .doubts import doubts
 from .errors import UsageError
 from .pose import euler_from_camera
-from .types import Face, Image, Scene
+from .types import Face, Scene
 
 SCHEMA = "facerecon-rt/1"
 """Fields are only ever added under it."""
@@ -73,7 +73,7 @@ def arkit_blendshapes(weights: ArrayLike, names: Sequence[str]) -> dict[str, flo
     return {name: apple[name] for name in sorted(apple)}
 
 
-def _face(face: Face, image: Image, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
+def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
     pitch, yaw, roll = euler_from_camera(face.frame_from_head)
     if arkit:
         weights = arkit_blendshapes(face.expression, blendshapes)
@@ -92,7 +92,7 @@ def _face(face: Face, image: Image, blendshapes: Sequence[str], arkit: bool) -> 
         "landmarks": [_numbers(point, 2) for point in face.landmarks],
         "blendshapes": {name: _number(weight, 4) for name, weight in weights.items()},
     }
-    if why := doubts(face, image):
+    if why := doubts(face, scene.frame.image, scene.faces):
         record["doubts"] = why
     if face.camera_from_head is not None:
         pose["camera_from_head"] = [_numbers(row, 6) for row in face.camera_from_head]

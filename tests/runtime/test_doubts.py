@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -34,6 +36,16 @@ def test_a_blurred_face_is_named(ball_face: MakeFace) -> None:
     blurred = cv2.GaussianBlur(PICTURE, (0, 0), 4).astype(np.uint8)
     assert sharpness(face, blurred) < sharpness(face, PICTURE)
     assert doubts(face, blurred) == ["blurred"]
+
+
+def test_a_covered_face_is_named(ball_face: MakeFace) -> None:
+    face = ball_face(150.0, 100.0, scale=0.6)
+    assert doubts(replace(face, confidence=0.7), PICTURE) == ["covered"]
+    assert doubts(replace(ball_face(150.0, 100.0, scale=0.2), confidence=0.7), PICTURE) == ["small"]
+    nearer, farther = ball_face(100.0, 100.0, scale=0.7), ball_face(100.0, 100.0, scale=0.5)
+    assert doubts(face, PICTURE, [face, nearer]) == ["covered"]
+    assert doubts(face, PICTURE, [face, farther]) == []
+    assert doubts(face, PICTURE, [face, ball_face(20.0, 100.0, scale=0.7)]) == []
 
 
 def test_the_angle_is_that_between_face_and_viewer(ball_face: MakeFace) -> None:
