@@ -125,7 +125,8 @@ def report(subjects: list[Subject], packages: dict[str, dict[str, float]], optio
     lines += [machine(), ""]
     lines += [
         f"One face at {SIZE[0]}x{SIZE[1]} while tracking, one thread, CPU. Medians of {options.starts} processes each, "
-        f"which take turns; memory after {options.frames} frames. MB are 2^20 bytes; sizes are those of the files.",
+        f"which take turns; memory after {options.frames} frames. MB are 2^20 bytes; sizes are those of the files. "
+        "The import loads numpy and OpenCV; ONNX Runtime is loaded with the first model.",
         "",
         *table(subjects),
         "",
