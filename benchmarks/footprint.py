@@ -23,7 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from latency import ENVIRONMENT, PEER, RESULTS, SIZE, frames_at_720p, machine
+from facerecon_rt.environment import machine
+from latency import ENVIRONMENT, PEER, RESULTS, SIZE, frames_at_720p
 
 REPOSITORY = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("footprint_worker.py")
@@ -37,10 +38,11 @@ sizes = {}
 for found in distributions(path=[site]):
     files = [str(found.locate_file(file)) for file in found.files or ()]
     here = [file for file in files if os.path.realpath(file).startswith(os.path.realpath(site))]
-    sizes[found.metadata["Name"]] = sum(os.path.getsize(file) for file in here if os.path.isfile(file))
+    name = f"{found.metadata['Name']} {found.version}"
+    sizes[name] = sum(os.path.getsize(file) for file in here if os.path.isfile(file))
 print(json.dumps(sizes))
 """
-"""Run by the environment's own Python: distribution -> bytes in site-packages, as pip wrote them down."""
+"""Run by the environment's own Python: distribution and version -> bytes in site-packages, as pip wrote them down."""
 MB = 2**20
 
 
@@ -99,9 +101,9 @@ def fresh_environment(folder: Path) -> Path:
 
 
 def sizes_mb(python: Path) -> dict[str, float]:
-    """Distribution -> MB in this Python's site-packages, the largest first."""
+    """Distribution and version -> MB in this Python's site-packages, the largest first."""
     said = subprocess.run([python, "-c", SIZES], capture_output=True, text=True, check=True).stdout
-    sizes = {name: size / MB for name, size in json.loads(said).items() if name.lower() not in TOOLS}
+    sizes = {name: size / MB for name, size in json.loads(said).items() if name.split()[0].lower() not in TOOLS}
     return dict(sorted(sizes.items(), key=lambda pair: -pair[1]))
 
 
@@ -122,7 +124,8 @@ def report(subjects: list[Subject], packages: dict[str, dict[str, float]], optio
         f"`python benchmarks/footprint.py{' --mediapipe-python …' * bool(options.mediapipe_python)}`",
         "",
     ]
-    lines += [machine(), ""]
+    facts, load = machine(), " ".join(f"{value:.1f}" for value in os.getloadavg())
+    lines += [f"{facts['processor']}, {facts['cores usable']} cores, load {load}; Python {facts['Python']}.", ""]
     lines += [
         f"One face at {SIZE[0]}x{SIZE[1]} while tracking, one thread, CPU. Medians of {options.starts} processes each, "
         f"which take turns; memory after {options.frames} frames. MB are 2^20 bytes; sizes are those of the files. "
@@ -132,7 +135,7 @@ def report(subjects: list[Subject], packages: dict[str, dict[str, float]], optio
         "",
     ]
     for name, sizes in packages.items():
-        large = [f"{package} {size:.0f}" for package, size in sizes.items() if size >= 1]
+        large = [f"{package}: {size:.0f}" for package, size in sizes.items() if size >= 1]
         lines += [f"{name}, MB by package: {', '.join(large)}; {len(sizes) - len(large)} smaller ones.", ""]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -1,7 +1,7 @@
 """This working tree -> the lean runtime in an arm64 Debian under qemu, its answers held against this machine's.
 
     apt-get install mmdebstrap qemu-user-static        # once, on Debian or Ubuntu, x86-64
-    python runtime/deploy/aarch64_smoke.py             # three minutes; --root FOLDER keeps the arm64 root for next time
+    python runtime/deploy/aarch64_smoke.py             # three minutes, as root; --root FOLDER keeps the arm64 root
 
 A Debian root for arm64 is unpacked, this tree's wheel and its dependencies (the wheels that PyPI has for aarch64) are
 installed into it, and `facerecon-rt doctor` and `facerecon-rt` run there, in fp32 and int8. What the same code makes of
