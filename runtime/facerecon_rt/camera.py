@@ -271,7 +271,8 @@ def _open_pipeline(pipeline: str, uri: str) -> cv2.VideoCapture:
     if not re.search(r"^\s*GStreamer:\s+YES", cv2.getBuildInformation(), re.MULTILINE):
         raise SourceError(
             f"cannot open {uri}: this OpenCV has no GStreamer, and pip's never has; on a Jetson use the OpenCV that "
-            "came with JetPack: pip uninstall -y opencv-python-headless, in an environment with --system-site-packages"
+            "came with JetPack, which wants numpy 1: pip uninstall -y opencv-python-headless && pip install 'numpy<2', "
+            "in an environment with --system-site-packages"
         )
     with quiet_opencv():
         capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from cv2.utils import logging as cv2_logging
-
 from .arguments import gpu_options
 from .camera import LiveOptions
 from .errors import FaceReconError, SourceError, UsageError
@@ -26,6 +24,7 @@ from .options import DEFAULT_OUTPUT, build_parser
 from .outputs import check_writable, numbered
 from .pipeline import Pipeline, SceneSink
 from .progress import Progress
+from .quiet import log_errors_only
 from .reconstruct import Average, Reconstructor
 from .service import ServiceNotifier
 from .sinks import Sink, open_sink
@@ -310,9 +309,7 @@ def _log_to_stderr(*, quiet: bool, once: bool = False) -> None:
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.ERROR if quiet else logging.INFO)
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        # Its warnings of streams that stall are said by us, as losses.
-        cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_ERROR)
+    log_errors_only()
 
 
 if __name__ == "__main__":

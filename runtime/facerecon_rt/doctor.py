@@ -17,7 +17,7 @@ import numpy as np
 
 from .arguments import Parser
 from .detect import open_detector
-from .environment import Facts, governor, machine
+from .environment import Facts, fastest_power_mode, governor, machine
 from .errors import FaceReconError
 from .gpu import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
 from .providers import DRIVER, failures, import_onnxruntime, said_by
@@ -25,6 +25,7 @@ from .reconstruct import DETECTOR_NAME
 from .session import FaceSession
 
 SCHEMA = "facerecon-doctor/1"
+JETPACK = "sudo apt-get install nvidia-jetpack"
 ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu")
 OPENCV_WHEELS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python")
 OLDEST_PYTHON = (3, 10)
@@ -51,9 +52,17 @@ class Finding:
 def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
     """Look at everything. `facts` as `machine` tells them; `models` are FaceModel files."""
     found = [python_version(sys.version_info[:2]), onnxruntime_wheels(facts), opencv_wheels(facts)]
+    if "JetPack" in facts:
+        found.insert(
+            0, Finding("Jetson", "ok", f"{facts.get('board', 'unknown board')}, Jetson Linux {facts['JetPack']}")
+        )
     if all(finding.state != "problem" for finding in found):
         found += onnxruntime_providers(facts)
-    found += [power(facts, governor()), *cameras(Path("/dev")), video_codecs(cv2.getBuildInformation())]
+    found += [
+        power(facts, governor(), fastest_power_mode()),
+        *cameras(Path("/dev")),
+        video_codecs(cv2.getBuildInformation()),
+    ]
     if not models:
         what = f"none at {' or '.join(map(str, SHIPPED))} in this folder"
         found.append(Finding("model", "note", what, "facerecon-rt doctor --model FILE"))
@@ -71,14 +80,24 @@ def python_version(version: tuple[int, ...]) -> Finding:
     return Finding("Python", "ok", text)
 
 
+def gpu_wheel(facts: Facts) -> str:
+    """The command that installs an ONNX Runtime for this machine's GPU."""
+    if "JetPack" not in facts:
+        return "pip install 'facerecon-rt[gpu]'"
+    # PyPI's wheel for aarch64 is for servers: it holds no code for a Jetson's GPU.
+    if "R36" in facts["JetPack"]:
+        return "pip install --no-deps --index-url https://pypi.jetson-ai-lab.io/jp6/cu126 onnxruntime-gpu==1.23.0"
+    return "build ONNX Runtime's wheel as runtime/deploy/README.md says"
+
+
 def onnxruntime_wheels(packages: Facts) -> Finding:
     """Exactly one of the wheels that overwrite each other?"""
     there = [name for name in ORT_WHEELS if name in packages]
     if len(there) > 1:
-        fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'facerecon-rt[gpu]'"
+        fix = f"pip uninstall -y onnxruntime onnxruntime-gpu && {gpu_wheel(packages)}"
         return Finding("ONNX Runtime", "problem", "both wheels are installed and overwrite each other", fix)
     if not there:
-        fix = "pip install 'facerecon-rt[cpu]', or 'facerecon-rt[gpu]' on a machine with an NVIDIA GPU"
+        fix = f"pip install 'facerecon-rt[cpu]', or on a machine with an NVIDIA GPU {gpu_wheel(packages)}"
         return Finding("ONNX Runtime", "problem", "not installed", fix)
     return Finding("ONNX Runtime", "ok", f"{there[0]} {packages[there[0]]}")
 
@@ -106,15 +125,20 @@ def onnxruntime_providers(facts: Facts) -> list[Finding]:
     if plugin := rtx_version():
         found.append(tensorrt_for_rtx(ort, plugin))
     if "CUDAExecutionProvider" not in available:
-        if gpu:
-            fix = "pip uninstall -y onnxruntime && pip install 'facerecon-rt[gpu]'"
+        if gpu or "JetPack" in facts:
+            gpu = gpu or facts.get("board", "a Jetson")
+            fix = f"pip uninstall -y onnxruntime && {gpu_wheel(facts)}"
             found.append(Finding("CUDA", "problem", f"{gpu} is there, this ONNX Runtime is for CPUs alone", fix))
         return found
     found.append(gpu_driver(gpu, load_library("libcuda.so.1") is not None))
     preload_cuda(ort)
-    found.append(library("cuDNN", "libcudnn.so.9", "pip install nvidia-cudnn-cu12"))
+    jetson = "JetPack" in facts
+    found.append(library("cuDNN", "libcudnn.so.9", JETPACK if jetson else "pip install nvidia-cudnn-cu12"))
     if "TensorrtExecutionProvider" in available:
-        found.append(tensorrt(tensorrt_linked(ort), facts.get("tensorrt", "")))
+        found.append(tensorrt(tensorrt_linked(ort), facts.get("tensorrt", ""), jetson=jetson))
+    elif jetson:
+        what = "this ONNX Runtime has none; PyPI's is for servers and has no code for a Jetson's GPU"
+        found.append(Finding("TensorRT", "problem", what, f"pip uninstall -y onnxruntime-gpu && {gpu_wheel(facts)}"))
     return found
 
 
@@ -146,27 +170,30 @@ def library(name: str, file: str, fix: str) -> Finding:
     return Finding(name, "ok", f"{file} loads")
 
 
-def tensorrt(linked: str, installed: str) -> Finding:
+def tensorrt(linked: str, installed: str, *, jetson: bool = False) -> Finding:
     """Is the TensorRT installed the one that ONNX Runtime was linked with? Majors do not mix."""
     if linked and load_library(f"libnvinfer.so.{linked}") is not None:
         return Finding("TensorRT", "ok", f"libnvinfer.so.{linked} loads")
     major = installed.partition(".")[0]
     if not linked:
         return Finding("TensorRT", "note", "which TensorRT this ONNX Runtime links is not known")
+    fix = JETPACK if jetson else f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
     if not installed:
-        fix = f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
         return Finding("TensorRT", "note", f"not installed; this ONNX Runtime links TensorRT {linked}", fix)
     if major != linked:
-        fix = f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
         return Finding("TensorRT", "problem", f"{installed} is installed, this ONNX Runtime links {linked}", fix)
     return Finding("TensorRT", "ok", f"{installed}, as ONNX Runtime links")
 
 
-def power(facts: Facts, governor: str) -> Finding:
-    """Will the processor run as fast as it can?"""
+def power(facts: Facts, governor: str, fastest: str = "") -> Finding:
+    """Will the processor run as fast as it can? `fastest`: number of a Jetson's power mode without limits."""
     board, mode = facts.get("board", ""), facts.get("power mode", "")
     if mode and "MAXN" not in mode:
-        fix = "sudo nvpmodel -m 0 && sudo jetson_clocks"
+        fix = (
+            f"sudo nvpmodel -m {fastest} && sudo jetson_clocks"
+            if fastest
+            else "sudo nvpmodel -p --verbose lists others"
+        )
         return Finding("power", "note", f"{board or 'this board'} is in power mode {mode}", fix)
     if governor and governor not in ("performance", "schedutil"):
         fix = "sudo cpupower frequency-set -g performance"

@@ -26,8 +26,8 @@ as they are, 57 and 89 % when they are blurred with a sigma of 1.5 and 2 pixels 
 BEHIND = 0.15
 """Share of the face's box that lies under a nearer face's."""
 COVERED = 0.8
-"""Confidence below which a face that is large, sharp, whole and frontal must be covered. Of 100 photographs of lfpw-test
-2 % are below it as they are; 78 % with the eyes covered by a plain patch, 62 % with one side, 18 % with the mouth."""
+"""Confidence below which a face that is large, sharp, whole and frontal must be covered. Of 100 photographs of
+lfpw-test 2 % are below it as they are; 78 % with the eyes under a plain patch, 62 % with one side, 18 % with the mouth."""
 
 
 def doubts(face: Face, image: Image, others: Iterable[Face] = ()) -> list[str]:

@@ -40,6 +40,7 @@ PAPER: Color = (250, 250, 250)
 
 HOLLOW: Color = (124, 120, 117)
 LETTER_WEIGHT = 450
+HERSHEY_PER_PIXEL = 1 / 30
 
 TILE_PIXELS = (256, 512)
 """Least and greatest side of a montage's tile."""
@@ -120,7 +121,20 @@ def vertices_in_frame(face: Face) -> Floats:
 
 def put_text(picture: Image, text: str, left: int, baseline: int, size: int, color: Color) -> None:
     """Write into the picture, from `left`, on `baseline`, letters of `size` pixels."""
-    cv2.putText(picture, text, (left, baseline), color, _font(), size, LETTER_WEIGHT)
+    if (font := _font()) is not None:
+        cv2.putText(picture, text, (left, baseline), color, font, size, LETTER_WEIGHT)
+        return
+    scale, width = size * HERSHEY_PER_PIXEL, max(1, size // 14)
+    cv2.putText(picture, text, (left, baseline), cv2.FONT_HERSHEY_SIMPLEX, scale, color, width, cv2.LINE_AA)
+
+
+def text_width(text: str, size: int) -> int:
+    """Pixels that letters of `size` pixels take."""
+    if (font := _font()) is not None:
+        (_, _, width, _) = cv2.getTextSize((0, 0), text, (0, 0), font, size, LETTER_WEIGHT)
+    else:
+        ((width, _), _) = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size * HERSHEY_PER_PIXEL, max(1, size // 14))
+    return int(width)
 
 
 def _side(face: Face) -> float:
@@ -195,9 +209,8 @@ def _draw_label(picture: Image, face: Face, accent: Color) -> None:
     """Track and confidence on a dark plate above the face, kept inside the picture."""
     text = f"{face.confidence:.2f}" if face.track is None else f"#{face.track}  {face.confidence:.2f}"
     size = int(np.clip(_side(face) / 20, 11, 96))
-    (_, _, text_width, _) = cv2.getTextSize((0, 0), text, (0, 0), _font(), size, LETTER_WEIGHT)
     pad = size // 2
-    width, height = text_width + 3 * pad, size + pad
+    width, height = text_width(text, size) + 3 * pad, size + pad
     left = int(np.clip(face.box[0], 0, max(0, picture.shape[1] - width)))
     top = int(np.clip(face.box[1] - height, 0, max(0, picture.shape[0] - height)))
     plate = picture[top : top + height, left : left + width]
@@ -246,8 +259,9 @@ def _join(pictures: list[Image], axis: int) -> Image:
 
 
 @cache
-def _font() -> cv2.FontFace:
-    return cv2.FontFace("sans")
+def _font() -> cv2.FontFace | None:
+    """None with OpenCV 4, which JetPack brings: it has stroked letters alone."""
+    return cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
 
 
 def _width(face: Face, pixels: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -108,6 +109,12 @@ def power_mode() -> str:
     """Jetson's, as `nvpmodel` says it."""
     lines = said_by(["nvpmodel", "-q"]).splitlines()
     return next((line.partition(":")[2].strip() for line in lines if "Power Mode" in line), "")
+
+
+def fastest_power_mode(conf: str | Path = "/etc/nvpmodel.conf") -> str:
+    """The number of a Jetson's mode without limits, which is not the same on every board; "" where there is none."""
+    modes = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=MAXN\w*\s*>", _read(conf))
+    return modes[0] if modes else ""
 
 
 def gpus(wanted: Sequence[str]) -> list[Facts]:

@@ -6,9 +6,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from cv2.utils import logging as cv2_logging
+import cv2
 
+SILENT, ERROR = 0, 2
+"""Of OpenCV's log levels."""
+# OpenCV 4, which JetPack brings, has the same functions one module higher.
+opencv_log: Any = getattr(cv2.utils, "logging", cv2)
 _lock = threading.Lock()
 _inside, _level = 0, 0
 """The log level is the whole program's: the first of several threads silences, the last gives back what was."""
@@ -25,8 +30,8 @@ def quiet_opencv() -> Iterator[None]:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     with _lock:
         if not _inside:
-            _level = cv2_logging.getLogLevel()
-            cv2_logging.setLogLevel(cv2_logging.LOG_LEVEL_SILENT)
+            _level = opencv_log.getLogLevel()
+            opencv_log.setLogLevel(SILENT)
         _inside += 1
     try:
         yield
@@ -34,4 +39,10 @@ def quiet_opencv() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if not _inside:
-                cv2_logging.setLogLevel(_level)
+                opencv_log.setLogLevel(_level)
+
+
+def log_errors_only() -> None:
+    """OpenCV's warnings, as of streams that stall, are said by us, as losses; unless the user has set its level."""
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        opencv_log.setLogLevel(ERROR)

@@ -49,7 +49,7 @@ def record_from_scene(
         "provider": scene.provider,
         "precision": scene.precision,
         "model": scene.model,
-        "faces": [_face(face, frame.image, blendshapes, arkit) for face in scene.faces],
+        "faces": [_face(face, scene, blendshapes, arkit) for face in scene.faces],
         "stages_ms": {stage: _number(value, 3) for stage, value in scene.stages_ms.items()},
         **sometimes,
     }

@@ -16,6 +16,8 @@ CLAY = (0.88, 0.91, 0.94)
 """BGR 0..1: what a mesh is made of unless vertex colours are given."""
 SUPERSAMPLED_PIXELS = 900 * 900
 """Pictures up to this size are rendered at twice their size, for smooth outlines; larger ones are smooth enough."""
+FRACTION_BITS = 4
+"""Of a pixel, that polygons are drawn with."""
 
 Mask = NDArray[np.uint8]
 
@@ -47,7 +49,8 @@ def render_mesh(
     albedo = np.asarray(CLAY if colors is None else colors, np.float32)
     shaded = light(vertex_normals(vertices, triangles) @ VIEWER_FROM_FRAME.astype(np.float32)) * albedo
     corners = (vertices[:, :2] + 0.5) * times
-    color, inside = _rasterize(corners, vertices[:, 2], triangles, shaded, (width * times, height * times))
+    rasterize = _rasterize if hasattr(cv2, "triangleRasterize") else _paint
+    color, inside = rasterize(corners, vertices[:, 2], triangles, shaded, (width * times, height * times))
     if times > 1:
         color = _halve(color)
         inside = _halve(inside)
@@ -115,3 +118,20 @@ def _rasterize(
     # By default it draws triangles that are counter-clockwise to the camera: ours, when seen from outside.
     cv2.triangleRasterize(camera, triangles, colors, color, depths, np.eye(4), math.pi / 2, near, far)
     return color, (depths < 11.25 * depth_range).astype(np.float32)
+
+
+def _paint(
+    corners: Floats, depth: Floats, triangles: Indices, colors: Floats, size: tuple[int, int]
+) -> tuple[Floats, Floats]:
+    """As `_rasterize`, with OpenCV 4, which JetPack brings: far triangles first, each in one colour. Slower."""
+    width, height = size
+    a, b, c = (corners[triangles[:, corner]] for corner in range(3))
+    (abx, aby), (acx, acy) = (b - a).T, (c - a).T
+    seen = triangles[abx * acy - aby * acx < 0]
+    seen = seen[np.argsort(-depth[seen].mean(axis=1))]
+    color, inside = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
+    fixed = np.rint((corners - 0.5) * 2**FRACTION_BITS).astype(np.int32)
+    for outline, shade in zip(fixed[seen], colors[seen].mean(axis=1).tolist(), strict=True):
+        cv2.fillConvexPoly(color, outline, shade, cv2.LINE_8, FRACTION_BITS)
+        cv2.fillConvexPoly(inside, outline, 1.0, cv2.LINE_8, FRACTION_BITS)
+    return color, inside

@@ -25,6 +25,7 @@ from facerecon_rt.doctor import (
     tensorrt,
     video_codecs,
 )
+from facerecon_rt.environment import fastest_power_mode
 from facerecon_rt.errors import ProviderMissing
 
 
@@ -39,6 +40,42 @@ def test_exactly_one_wheel_of_onnx_runtime_is_right() -> None:
     assert both.state == "problem" and both.fix.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
     none = onnxruntime_wheels({"numpy": "2"})
     assert none.state == "problem" and "facerecon-rt[cpu]" in none.fix
+
+
+ORIN = {"JetPack": "# R36 (release), REVISION: 4.7", "board": "Jetson Orin Nano"}
+
+
+def test_a_jetson_is_sent_to_wheels_for_jetsons() -> None:
+    assert "pypi.jetson-ai-lab.io/jp6/cu126" in onnxruntime_wheels(ORIN).fix
+    assert "runtime/deploy/README.md" in onnxruntime_wheels({"JetPack": "# R39 (release), REVISION: 2.0"}).fix
+    unused = onnxruntime_providers(ORIN)[-1]
+    assert unused.what == "Jetson Orin Nano is there, this ONNX Runtime is for CPUs alone"
+    assert "jetson-ai-lab" in unused.fix
+
+
+def test_the_servers_wheel_on_a_jetson_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ort:
+        @staticmethod
+        def get_available_providers() -> list[str]:
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    monkeypatch.setattr(doctor, "import_onnxruntime", lambda: Ort)
+    monkeypatch.setattr(doctor, "preload_cuda", lambda ort: None)
+    *_, cudnn, tensorrt_there = onnxruntime_providers(ORIN)
+    assert cudnn.fix == "sudo apt-get install nvidia-jetpack"
+    assert tensorrt_there.state == "problem" and "no code for a Jetson" in tensorrt_there.what
+    assert onnxruntime_providers({})[-1].check == "cuDNN"
+
+
+def test_a_jetsons_tensorrt_comes_with_jetpack() -> None:
+    assert tensorrt("99", "", jetson=True).fix == "sudo apt-get install nvidia-jetpack"
+
+
+def test_the_fastest_power_mode_is_the_boards_own(tmp_path: Path) -> None:
+    conf = tmp_path / "nvpmodel.conf"
+    conf.write_text("< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n")
+    assert fastest_power_mode(conf) == "2"
+    assert fastest_power_mode(tmp_path / "none") == ""
 
 
 def test_two_wheels_of_opencv_are_a_problem() -> None:
@@ -109,7 +146,8 @@ def test_a_library_loads_or_is_missing() -> None:
 
 
 def test_slow_power_modes_are_noted() -> None:
-    assert power({"power mode": "15W", "board": "Orin"}, "").fix.startswith("sudo nvpmodel -m 0")
+    assert power({"power mode": "15W", "board": "Orin"}, "", "2").fix == "sudo nvpmodel -m 2 && sudo jetson_clocks"
+    assert power({"power mode": "15W", "board": "Orin"}, "").fix == "sudo nvpmodel -p --verbose lists others"
     assert power({"power mode": "MAXN"}, "").state == "ok"
     assert power({}, "powersave").state == "note"
     assert power({}, "performance").state == power({}, "").state == "ok"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from facerecon_rt import draw
 from facerecon_rt.draw import CONTOURS, PAPER, STYLES, draw_scene, front_facing, montage, vertices_in_frame
 from facerecon_rt.pose import VIEWER_FROM_FRAME
 from facerecon_rt.shade import light, render_mesh, vertex_normals
@@ -63,6 +65,23 @@ def test_the_near_surface_hides_the_far_one() -> None:
         picture, _ = render_mesh(np.vstack([near, far]), order, (41, 41), colors)
         assert picture[20, 20, 0] > 100
         assert picture[20, 20, 2] == 0
+
+
+def test_opencv_4_which_jetpack_brings_draws_nearly_the_same(
+    ball: FaceTemplate, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_of(ball_face(80, 60, scale=0.4, yaw=30.0, track=3))
+    with_5 = draw_scene(scene, ids=False, template=ball).astype(int)
+    monkeypatch.delattr(cv2, "triangleRasterize", raising=False)
+    monkeypatch.delattr(cv2, "FontFace", raising=False)
+    draw._font.cache_clear()
+    try:
+        assert np.abs(with_5 - draw_scene(scene, ids=False, template=ball)).mean() < 2
+        label = draw_scene(scene, style="landmarks", axes=False, landmarks=False, template=ball)
+        x1, y1, x2, y2 = changed_box(scene.frame.image, label)
+        assert 30 < x2 - x1 < 160 and 8 < y2 - y1 < 40
+    finally:
+        draw._font.cache_clear()
 
 
 def test_triangles_seen_from_behind_are_left_out() -> None:

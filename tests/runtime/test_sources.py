@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 import pytest
 from cv2.typing import MatLike
-from cv2.utils import logging as cv2_logging
 from facerecon_rt.camera import CameraSource, LiveOptions, public_name
 from facerecon_rt.errors import SourceError
-from facerecon_rt.quiet import quiet_opencv
+from facerecon_rt.quiet import SILENT, opencv_log, quiet_opencv
 from facerecon_rt.sources import open_source, read_image
 from facerecon_rt.types import Frame, Image
 
@@ -411,15 +410,15 @@ def test_an_unknown_scheme_is_refused_without_the_password() -> None:
 
 
 def test_opencv_gets_its_log_level_back_however_many_threads_silence_it() -> None:
-    before = cv2_logging.getLogLevel()
-    cv2_logging.setLogLevel(3)
+    before = opencv_log.getLogLevel()
+    opencv_log.setLogLevel(3)
     try:
         first, second = quiet_opencv(), quiet_opencv()
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)
-        assert cv2_logging.getLogLevel() == cv2_logging.LOG_LEVEL_SILENT
+        assert opencv_log.getLogLevel() == SILENT
         second.__exit__(None, None, None)
-        assert cv2_logging.getLogLevel() == 3
+        assert opencv_log.getLogLevel() == 3
     finally:
-        cv2_logging.setLogLevel(before)
+        opencv_log.setLogLevel(before)
