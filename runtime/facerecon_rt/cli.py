@@ -21,7 +21,7 @@ from .inputs import Inputs, limited
 from .live import SourceStatus
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .options import DEFAULT_OUTPUT, build_parser
-from .outputs import check_writable, numbered
+from .outputs import Rotation, check_writable, numbered
 from .pipeline import Pipeline, SceneSink
 from .progress import Progress
 from .quiet import log_errors_only
@@ -84,6 +84,8 @@ def _reconstruct(arguments: Sequence[str]) -> int:
             raise UsageError("--serve shows what is seen now, --set averages what was; give one of them")
         _run_set(options)
         return 0
+    if options.keep is not None and options.rotate is None:
+        raise UsageError("--keep says how many files of --rotate stay; give --rotate as well")
     if options.average is not None:
         raise UsageError("--average says how --set averages; give --set, or leave it out")
     _run(options)
@@ -248,9 +250,8 @@ def _reconstructor(options: argparse.Namespace) -> Reconstructor:
 
 def _sink(target: str, reconstructor: Reconstructor, options: argparse.Namespace, *, meshes: bool = True) -> Sink:
     names, arkit = reconstructor.contract.blendshapes, options.blendshapes == "arkit"
-    return open_sink(
-        target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes, rotate_mb=options.rotate
-    )
+    rotation = None if options.rotate is None else Rotation(options.rotate, options.keep)
+    return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes, rotation=rotation)
 
 
 @contextmanager

@@ -148,7 +148,13 @@ others are done first), or no face in a whole --set,
         help="the model's 53 names, or Apple's 52 [%(default)s]",
     )
     output.add_argument(
-        "--rotate", type=positive, metavar="MB", help="begin a new file of records whenever one has this size"
+        "--rotate",
+        type=positive,
+        metavar="MB",
+        help="begin a new file of records, and of video, whenever one has this size; also go on after an earlier run's",
+    )
+    output.add_argument(
+        "--keep", type=positive, metavar="N", help="with --rotate: remove the oldest but the N newest of each [all]"
     )
     output.add_argument(
         "--serve",

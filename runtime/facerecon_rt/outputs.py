@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UsageError
@@ -59,6 +61,35 @@ def cannot_write(path: Path | str, error: OSError) -> UsageError:
 def numbered(path: Path, number: int) -> Path:
     """The name of one of several outputs: `out_0001.jpg` for `out.jpg`."""
     return path.with_name(f"{path.stem}_{number:04d}{path.suffix}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Outputs that go on in a new file: cameras may run for months."""
+
+    megabytes: int
+    """Size from which a file is set aside and a new one begun."""
+    keep: int | None = None
+    """Files that are kept besides the newest, the oldest being removed; None: all."""
+
+    def due(self, size: int) -> bool:
+        """Is a file of so many bytes full?"""
+        return size >= self.megabytes * 10**6
+
+    def set_aside(self, path: Path) -> None:
+        """Give the file the next number, as in `records_0003.jsonl`. Raises UsageError."""
+        older = sorted(
+            (int(digits), one)
+            for one in path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{glob.escape(path.suffix)}")
+            if (digits := one.stem.rpartition("_")[2]).isdecimal() and one == numbered(path, int(digits))
+        )
+        try:
+            path.rename(numbered(path, older[-1][0] + 1 if older else 1))
+            if self.keep is not None:
+                for _, one in older[: max(0, len(older) + 1 - self.keep)]:
+                    one.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
 
 class OutputNames:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 import sys
@@ -18,7 +17,7 @@ import cv2
 from .draw import STYLES, Painter, draw_scene, montage
 from .errors import UsageError
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
-from .outputs import OutputNames, cannot_write, check_place, check_writable, numbered, source_path, write_whole
+from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .quiet import quiet_opencv
 from .record import record_from_scene
 from .rerun_sink import RerunSink
@@ -62,7 +61,7 @@ def open_sink(
     style: str = "shaded",
     template: FaceTemplate | None = None,
     meshes: bool = True,
-    rotate_mb: int | None = None,
+    rotation: Rotation | None = None,
 ) -> Sink:
     """The sink that `target` names.
 
@@ -72,7 +71,7 @@ def open_sink(
     sources.
     `blendshapes`: (B,) names from the model's contract; `arkit`: Apple's names in records; `style`: shaded, wireframe,
     landmarks, or montage: the crop, the overlay and the mesh from two sides. `meshes`: whether a folder gets them.
-    `rotate_mb`: size from which records go on in a new file; the one before gets a number.
+    `rotation`: when records and videos go on in a new file; the one before gets a number.
     Raises UsageError when the target is of no known kind or cannot be written.
     """
     if style not in SINK_STYLES:
@@ -86,12 +85,12 @@ def open_sink(
     suffix = path.suffix.lower()
     if path.is_dir() or target.endswith("/") or not suffix:
         return FolderSink(
-            path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes, rotate_mb=rotate_mb
+            path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes, rotation=rotation
         )
     if suffix == ".jsonl":
-        return JsonLinesSink(path, blendshapes, arkit=arkit, rotate_mb=rotate_mb)
+        return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
     if suffix in CODECS:
-        return VideoSink(path, paint)
+        return VideoSink(path, paint, rotation)
     if suffix in PICTURE_SUFFIXES:
         return PictureSink(path, paint)
     if suffix in MESH_SUFFIXES:
@@ -116,11 +115,16 @@ class JsonLinesSink:
     """One record per line, each flushed whole, so that another program can read along."""
 
     def __init__(
-        self, target: IO[str] | Path, blendshapes: Sequence[str], *, arkit: bool = False, rotate_mb: int | None = None
+        self,
+        target: IO[str] | Path,
+        blendshapes: Sequence[str],
+        *,
+        arkit: bool = False,
+        rotation: Rotation | None = None,
     ) -> None:
-        """`target`: an open text stream, which stays open, or a file to write anew. `rotate_mb`: size from which a file
-        is called `<stem>_0001.jsonl`, `<stem>_0002.jsonl` and so on, and a new one begun. Raises UsageError."""
-        self._most_bytes = None if rotate_mb is None else rotate_mb * 10**6
+        """`target`: an open text stream, which stays open, or a file to write anew; with `rotation`, to go on with.
+        Raises UsageError."""
+        self._rotation = rotation
         self._blendshapes = blendshapes
         self._arkit = arkit
         self._path = target if isinstance(target, Path) else None
@@ -148,25 +152,23 @@ class JsonLinesSink:
         line = json.dumps(record, allow_nan=False, separators=(",", ":"))
         try:
             if self._path is not None and not self._started and self._stream.seekable():
-                if self._most_bytes is not None and self._stream.tell():
-                    self._rotate(self._path)  # a service that starts again goes on where it was
+                if self._rotation is not None and self._stream.tell():
+                    self._begin_anew(self._path, self._rotation)  # a service that starts again goes on where it was
                 else:
                     self._stream.truncate(0)
             self._started = True
             self._stream.write(line + "\n")
             self._stream.flush()
-            if self._path is not None and self._most_bytes is not None and self._stream.tell() >= self._most_bytes:
-                self._rotate(self._path)
+            if self._path is not None and self._rotation is not None and self._rotation.due(self._stream.tell()):
+                self._begin_anew(self._path, self._rotation)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise cannot_write(self._path or "standard output", error) from error
 
-    def _rotate(self, path: Path) -> None:
+    def _begin_anew(self, path: Path, rotation: Rotation) -> None:
         self._stream.close()
-        older = path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{path.suffix}")
-        numbers = [int(digits) for one in older if (digits := one.stem.rpartition("_")[2]).isdecimal()]
-        path.rename(numbered(path, max(numbers, default=0) + 1))
+        rotation.set_aside(path)
         self._stream = path.open("a", encoding="utf-8")
 
     def close(self) -> None:
@@ -275,7 +277,7 @@ class FolderSink:
         style: str = "shaded",
         template: FaceTemplate | None = None,
         meshes: bool = True,
-        rotate_mb: int | None = None,
+        rotation: Rotation | None = None,
     ) -> None:
         """Makes the folder. Raises UsageError when it cannot be made or written to."""
         self._new = not folder.exists()
@@ -289,11 +291,12 @@ class FolderSink:
             raise cannot_write(folder, error) from error
         self._folder = folder
         self._template = template
+        self._rotation = rotation
         self._meshes = meshes
         # A photograph gets its montage anyway.
         self._paint = painter("shaded" if style == "montage" else style, template)
         self._paint_montage = painter("montage", template)
-        self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotate_mb=rotate_mb)
+        self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
         self._latest = LatestMeshes()
@@ -340,7 +343,7 @@ class FolderSink:
         if path not in self._videos:
             if not scene.frame.live:
                 self._finish_videos()  # files come one after the other, cameras all at once
-            self._videos[path] = VideoSink(path, self._paint)
+            self._videos[path] = VideoSink(path, self._paint, self._rotation)
         self._videos[path].write(scene)
         self._latest.see(scene)
         self._write_tracks(MOST_TRACKS)

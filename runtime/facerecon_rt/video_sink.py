@@ -10,7 +10,7 @@ import numpy as np
 
 from .draw import Painter
 from .errors import UsageError
-from .outputs import cannot_write, check_writable, partial_path, source_path
+from .outputs import Rotation, cannot_write, check_writable, partial_path, source_path
 from .quiet import quiet_opencv
 from .types import Frame, Image, Scene
 
@@ -28,11 +28,12 @@ class VideoSink:
     A live source skips frames: the picture before the gap is repeated, so that the video keeps time.
     """
 
-    def __init__(self, path: Path, paint: Painter) -> None:
-        """Raises UsageError when the file cannot be written."""
+    def __init__(self, path: Path, paint: Painter, rotation: Rotation | None = None) -> None:
+        """`rotation`: when it goes on in a new file. Raises UsageError when the file cannot be written."""
         check_writable(path)
         self.path = path
         self._paint = paint
+        self._rotation = rotation
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._last: tuple[Frame, Image] | None = None
@@ -59,6 +60,8 @@ class VideoSink:
             writer.write(each)
         self._written += len(pictures)
         self._last = (scene.frame, picture)
+        if self._rotation is not None and self._rotation.due(partial_path(self.path).stat().st_size):
+            self.close()
 
     def close(self) -> None:
         """Finish the file and give it its name. Raises UsageError when it is not whole."""
@@ -69,6 +72,9 @@ class VideoSink:
         partial = partial_path(self.path)
         if _frame_count(partial) < self._written - 2:
             raise UsageError(f"cannot write {self.path}: the video is incomplete, is the disk full? See {partial}")
+        self._written = 0
+        if self._rotation is not None and self.path.exists():
+            self._rotation.set_aside(self.path)  # also an earlier run's
         try:
             partial.replace(self.path)
         except OSError as error:

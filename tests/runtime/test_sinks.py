@@ -18,6 +18,7 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.draw import draw_scene, montage
 from facerecon_rt.errors import UsageError
 from facerecon_rt.meshes import write_mesh
+from facerecon_rt.outputs import Rotation
 from facerecon_rt.sinks import LatestMeshes, Sink, open_sink
 from facerecon_rt.sources import open_source, read_image
 from facerecon_rt.template import FaceTemplate
@@ -418,7 +419,7 @@ def test_of_a_camera_that_runs_for_months_few_tracks_are_held(ball_face: MakeFac
 def test_records_go_on_in_a_new_file_when_one_is_large(tmp_path: Path, ball_face: MakeFace) -> None:
     (tmp_path / "records_0002.jsonl").write_text("kept\n")
     scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),) * 60)
-    with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotate_mb=1) as sink:
+    with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotation=Rotation(1)) as sink:
         for _ in range(18):
             sink.write(scene)
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -433,7 +434,38 @@ def test_a_service_that_starts_again_goes_on_after_its_records(tmp_path: Path, b
     scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
     (tmp_path / "records_0007.jsonl").write_text("old\n")
     for _ in range(3):
-        with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotate_mb=1) as sink:
+        with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotation=Rotation(1)) as sink:
             sink.write(scene)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["records.jsonl", "records_0007.jsonl", "records_0008.jsonl", "records_0009.jsonl"]
+
+
+def test_only_the_newest_files_are_kept_where_that_is_asked_for(tmp_path: Path, ball_face: MakeFace) -> None:
+    scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
+    for name in ("records_0009.jsonl", "records_0010.jsonl", "records_0011.jsonl", "records_of_anna_1.jsonl"):
+        (tmp_path / name).write_text("old\n")
+    for _ in range(2):
+        with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotation=Rotation(1, keep=2)) as sink:
+            sink.write(scene)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["records.jsonl", "records_0011.jsonl", "records_0012.jsonl", "records_of_anna_1.jsonl"]
+
+
+def test_a_video_goes_on_in_a_new_file_when_one_is_large(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    for _ in range(2):
+        target = str(tmp_path / "live.avi")
+        with open_sink(target, blendshapes=BLENDSHAPES, rotation=Rotation(1, keep=2)) as sink:
+            for index in range(60):
+                picture = noise.integers(0, 255, (240, 320, 3), np.uint8)
+                sink.write(Scene(Frame(picture, "cam0", index, still=False, live=True, fps=25.0), ()))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    # Two files a run, of which the first is full; the first of all is not kept.
+    assert names == ["live.avi", "live_0002.avi", "live_0003.avi"]
+    assert 0.9e6 < (tmp_path / "live_0003.avi").stat().st_size < 1.5e6
+    frames = []
+    for name in names:
+        with open_source(tmp_path / name) as source:
+            frames.append(sum(1 for _ in source))
+    assert frames[0] + frames[2] == 60
+    assert frames[0] == frames[1]
