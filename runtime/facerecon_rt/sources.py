@@ -95,20 +95,24 @@ def read_image(path: str | Path) -> Image:
     Grey becomes three equal channels, 16 bits become 8 by scaling, an alpha channel is dropped: the colours below it
     are the picture. Raises SourceError when the file is missing, not an image OpenCV reads, or cut short.
     """
-    path = Path(path)
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    if not len(data):
+    return decode_image(data, Path(path))
+
+
+def decode_image(data: bytes, path: Path) -> Image:
+    """As `read_image`, from the bytes of a file; `path` names it in messages."""
+    if not data:
         raise SourceError(f"{path} is empty; copy it again")
     try:
         with quiet_opencv():
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise SourceError(f"{path} cannot be decoded: damaged, or more than a gigapixel; save it anew") from error
     if image is None:
-        raise SourceError(f"{path} {_why_no_image(path, data.tobytes()[:4096])}")
+        raise SourceError(f"{path} {_why_no_image(path, data[:4096])}")
     return np.asarray(image, np.uint8)
 
 
