@@ -16,7 +16,6 @@ from .errors import ModelRefused, UsageError
 from .mirror import mirrored
 from .pose import mean_rotation, rotation_angle_deg, split_camera
 from .session import RawFaces
-from .types import Floats
 
 DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
 """Of the members of an ensemble: mean distances to their average."""

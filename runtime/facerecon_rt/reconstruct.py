@@ -148,13 +148,13 @@ class Reconstructor:
         warm_while_building: bool = False,
     ) -> None:
         """`model`: a FaceModel file; several make an ensemble; or a network, as `served.ServedNetwork`, which stays the
-        caller's: how a file is run does not concern it, and it needs a `detector`. `detector`: a file of ours or a
-        YuNet, or anything with `detect`, which stays the caller's; by default face_detector.onnx beside the model. `detector_size`: longer side
-        of what the detector sees, pixels; by default 256, and 640 for pictures of 1600 pixels or more, where faces may
-        be small. `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each
-        model, the file of that precision beside it that was made from the same weights and fits the provider.
-        `mirror`: photographs are read together with their mirror image, which is more exact and takes one crop more
-        per face; frames of videos and cameras never are. `gpu`: how it is used, where there is one.
+        caller's: how files are run does not concern it, and it needs a `detector`. `detector`: a file of ours or a
+        YuNet, or anything with `detect`, which stays the caller's; by default face_detector.onnx beside the model.
+        `detector_size`: longer side of what the detector sees, pixels; by default 256, and 640 for pictures of 1600
+        pixels or more, where faces may be small. `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or
+        int8; takes, in place of each model, the file of that precision beside it that was made from the same weights
+        and fits the provider. `mirror`: photographs are read together with their mirror image, which is more exact and
+        takes one crop more per face; frames of videos and cameras never are. `gpu`: how it is used, where there is one.
         `warm_while_building`: answer on cuda or cpu while TensorRT builds its engine.
 
         Raises ModelRefused, ProviderMissing, UsageError.

@@ -19,10 +19,12 @@ from .types import Detection, Floats, Image
 Infer = Callable[[Sequence[str], NDArray[np.uint8]], Mapping[str, Floats]]
 """Names of outputs and the input `image` of one request -> those outputs by name. A server may give (N, 1) for (N,), as
 Triton does."""
+SHA256_KEY = "facerecon.sha256"
+"""Of a Triton configuration's parameters, beside the contracts under their own keys: hash of the file served."""
 
 
 class ServedNetwork:
-    """A FaceModel on a model server, asked about its golden crop before it is trusted; a Network for a Reconstructor."""
+    """A FaceModel on a model server, asked about its golden crop before it is trusted; for a Reconstructor."""
 
     def __init__(
         self, infer: Infer, contract: ModelContract, *, where: str, sha256: str = "", provider: str = "served"
@@ -63,10 +65,16 @@ class ServedNetwork:
 
 
 class ServedDetector:
-    """Our face detector on a model server; a Detector for a Reconstructor."""
+    """Our face detector on a model server; for a Reconstructor."""
 
     def __init__(
-        self, infer: Infer, contract: DetectorContract, *, where: str, size: int | None = None, score: float | None = None
+        self,
+        infer: Infer,
+        contract: DetectorContract,
+        *,
+        where: str,
+        size: int | None = None,
+        score: float | None = None,
     ) -> None:
         """`size`: longer side of what it sees, pixels; None is 256, and 640 of pictures of 1600 pixels or more.
         `score`: least of a detection; None is the file's own choice."""

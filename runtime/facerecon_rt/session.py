@@ -181,7 +181,8 @@ def raw_faces(
     size = contract.input_size
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
         raise UsageError(
-            f"crops are {images.dtype} {images.shape}, {where} takes uint8 (N, {size}, {size}, 3); cut them with align()"
+            f"crops are {images.dtype} {images.shape}, {where} takes uint8 (N, {size}, {size}, 3); "
+            "cut them with align()"
         )
     names = list(contract.outputs if outputs is None else outputs)
     unknown = [name for name in names if name not in contract.outputs]
