@@ -52,7 +52,7 @@ class Server:
         try:
             self._client = importlib.import_module(f"tritonclient.{kind}")
             self._refusals = importlib.import_module("tritonclient.utils").InferenceServerException
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # the latter where tritonclient is there without this protocol
             raise UsageError(f"{url} needs tritonclient; pip install 'tritonclient[{kind}]'") from error
         self.url = url
         self._grpc = kind == "grpc"
@@ -71,7 +71,7 @@ class Server:
 
     def parameters(self, model: str) -> dict[str, str]:
         """Of the model's configuration, an extension of Triton's. Raises ProviderMissing where it is not known."""
-        with self._refused(model):
+        with self._refused(model, ", or give the file by --contract"):
             if self._grpc:
                 found = self._connection.get_model_config(model, as_json=True, **self._wait)["config"]
             else:
@@ -79,14 +79,12 @@ class Server:
         return {key: entry["string_value"] for key, entry in found.get("parameters", {}).items()}
 
     @contextmanager
-    def _refused(self, model: str) -> Iterator[None]:
+    def _refused(self, model: str, or_else: str = "") -> Iterator[None]:
         try:
             yield
         except (self._refusals, OSError) as error:
-            said = " ".join(str(error).split())
-            raise ProviderMissing(
-                f"{self.url}, {model}: {said}; see that it is served, and the server's log"
-            ) from error
+            said = f"{self.url}, {model}: {' '.join(str(error).split())}"
+            raise ProviderMissing(f"{said}; see that it is served there, and the server's log{or_else}") from error
 
     def __enter__(self) -> Server:
         return self

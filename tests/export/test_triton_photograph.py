@@ -151,6 +151,5 @@ def test_what_is_no_photograph_is_an_error_that_says_so(backend: Callable[..., R
 
 def test_a_model_that_is_not_loaded_is_named(backend: Callable[..., Response], photograph: Image) -> None:
     del Asked.sessions["face"]
-    assert (
-        "face: unknown model face; see that the server has loaded it" in backend(encoded(photograph)).error().message()
-    )
+    said = backend(encoded(photograph)).error().message()
+    assert said == "face: unknown model face; see that the server has loaded it"

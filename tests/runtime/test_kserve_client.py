@@ -1,7 +1,8 @@
-"""The example client against Triton itself: repository, configuration, batching, versions, both protocols.
+"""The example client against Triton itself: repository, configuration, batching, versions, both protocols; and against
+KServe's own server.
 
-Only Triton's ONNX Runtime backend is a stand-in (tests/triton/onnxruntime_backend.py). Skipped without a server, as
-tests/triton/server.py says.
+Only Triton's ONNX Runtime backend is a stand-in (tests/servers/onnxruntime_backend.py). What needs a server is skipped
+without: tests/servers/start_triton.py and start_kserve.py say how to have one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,7 +25,9 @@ from facerecon_rt.errors import ModelRefused, ProviderMissing, UsageError
 from facerecon_rt.onnx_file import read_onnx
 from facerecon_rt.types import Image
 
-from tests.triton.server import Triton, triton
+from tests.servers.process import Server
+from tests.servers.start_kserve import kserve
+from tests.servers.start_triton import triton
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "models"
@@ -59,15 +63,20 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(repository: Path) -> Iterator[Triton]:
-    for name in ("tritonclient.http", "tritonclient.grpc"):
+def clients() -> None:
+    """Skips the test without the libraries of both protocols."""
+    for name in ("geventhttpclient", "grpc"):
         pytest.importorskip(name)
+
+
+@pytest.fixture(scope="module")
+def server(clients: None, repository: Path) -> Iterator[Server]:
     with triton(repository, repository.parent) as started:
         yield started
 
 
 @pytest.fixture(params=PROTOCOLS)
-def connection(request: pytest.FixtureRequest, server: Triton) -> Iterator[Any]:
+def connection(request: pytest.FixtureRequest, server: Server) -> Iterator[Any]:
     with client.Server(getattr(server, request.param)) as opened:
         yield opened
 
@@ -80,7 +89,7 @@ def photograph() -> Image:
     return np.asarray(image, np.uint8)
 
 
-def test_triton_loads_every_model_strictly_as_configured(server: Triton, repository: Path) -> None:
+def test_triton_loads_every_model_strictly_as_configured(server: Server, repository: Path) -> None:
     states = re.findall(r"^\| (face\w*) +\| (\d+) +\| (\w+)", server.log.read_text(), re.MULTILINE)
     assert sorted(states) == sorted((folder.name, "1", "READY") for folder in repository.iterdir())
 
@@ -117,7 +126,7 @@ def test_photographs_are_reconstructed_as_here(connection: Any, photograph: Imag
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("on_server", [False, True])
 def test_the_example_prints_the_record_that_the_runtime_writes(
-    server: Triton,
+    server: Server,
     protocol: str,
     on_server: bool,
     photograph: Image,
@@ -141,7 +150,7 @@ def test_the_example_prints_the_record_that_the_runtime_writes(
         assert record[name] == expected[name]
 
 
-def test_the_example_writes_a_mesh_with_the_detector_here(server: Triton, photograph: Image, tmp_path: Path) -> None:
+def test_the_example_writes_a_mesh_with_the_detector_here(server: Server, photograph: Image, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "photograph.png"), photograph)
     arguments = ["--url", server.grpc, "--detector", str(MODELS / "face_detector.onnx"), "--output"]
     arguments += [str(tmp_path / "face.obj"), "--contract", str(MODELS / "face.onnx"), "--no-mirror"]
@@ -150,7 +159,7 @@ def test_the_example_writes_a_mesh_with_the_detector_here(server: Triton, photog
 
 
 def test_what_goes_wrong_on_the_server_is_one_line(
-    server: Triton, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "photograph.jpg").write_text("no photograph")
     given = ["--input", str(tmp_path / "photograph.jpg")]
@@ -163,7 +172,7 @@ def test_what_goes_wrong_on_the_server_is_one_line(
         assert said.count("\n") == 1
 
 
-def test_requests_at_once_share_runs(server: Triton) -> None:
+def test_requests_at_once_share_runs(server: Server) -> None:
     import tritonclient.grpc as grpc
 
     crops = np.random.default_rng(1).integers(0, 255, (16, 1, 128, 128, 3)).astype(np.uint8)
@@ -178,12 +187,12 @@ def test_requests_at_once_share_runs(server: Triton) -> None:
         for crop in crops:
             tensor = grpc.InferInput("image", list(crop.shape), "UINT8")
             tensor.set_data_from_numpy(crop)
-            asking.async_infer(name, [tensor], lambda _, error: errors.put(error))
+            asking.async_infer(name, [tensor], lambda result, error: errors.put(error))
         assert [errors.get(timeout=60) for _ in crops] == [None] * len(crops)
         assert executions() - before < len(crops)
 
 
-def test_labels_name_the_strongest_blendshapes(server: Triton, photograph: Image) -> None:
+def test_labels_name_the_strongest_blendshapes(server: Server, photograph: Image) -> None:
     import tritonclient.grpc as grpc
 
     tensor = grpc.InferInput("image", [1, 128, 128, 3], "UINT8")
@@ -198,7 +207,7 @@ def test_labels_name_the_strongest_blendshapes(server: Triton, photograph: Image
     assert names == [BLENDSHAPES[index] for index in np.argsort(-weights)[:3]]
 
 
-def test_the_next_version_takes_the_place_of_the_one_before(server: Triton, repository: Path) -> None:
+def test_the_next_version_takes_the_place_of_the_one_before(server: Server, repository: Path) -> None:
     import tritonclient.grpc as grpc
     from facerecon_export.cli import main
 
@@ -219,12 +228,34 @@ def test_the_next_version_takes_the_place_of_the_one_before(server: Triton, repo
             client.served_network(connection, "turned_over", MODELS / "face.clean.onnx")
 
 
-def test_an_address_that_is_none_or_where_nobody_is(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("tritonclient.grpc")
+def test_another_server_of_the_protocol_answers_as_a_session_here(
+    clients: None, repository: Path, photograph: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with kserve(repository, tmp_path / "log") as other, Reconstructor(MODELS / "face.onnx", provider="cpu") as here:
+        expected = here.faces(photograph)
+        for url in (other.http, other.grpc):
+            with client.Server(url) as connection:
+                network = client.served_network(connection, "face", MODELS / "face.onnx")
+                with Reconstructor(network, detector=MODELS / "face_detector.onnx") as there:
+                    found = there.faces(photograph)
+            assert len(found) == len(expected) == 1
+            np.testing.assert_array_equal(found[0].vertices, expected[0].vertices)
+            # It has no configurations to ask for.
+            assert client.main(["--url", url, "--input", "photograph.png"]) == 4
+            assert "--contract" in capsys.readouterr().err
+
+
+def test_an_address_that_is_none_or_where_nobody_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("grpc")
     for url in ("localhost:8000", "ftp://localhost", "http://"):
         with pytest.raises(UsageError, match="is no address of a server"):
             client.Server(url)
     with client.Server("grpc://127.0.0.1:1", timeout_s=5) as nobody, pytest.raises(ProviderMissing, match="127"):
         client.served_network(nobody, "face")
+    monkeypatch.setitem(sys.modules, "tritonclient.http", None)
+    with pytest.raises(UsageError, match=r"needs tritonclient; pip install 'tritonclient\[http\]'"):
+        client.Server("http://localhost:8000")
     assert client.main(["--url", "nowhere", "--input", "photograph.jpg"]) == 2
     assert "is no address of a server" in capsys.readouterr().err
