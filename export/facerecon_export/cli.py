@@ -259,7 +259,7 @@ examples:
   facerecon-export triton models/face.fp16.onnx -o model_repository/ --name face --engines /engines
       face, by TensorRT, whose engines are kept in the server's folder /engines
   facerecon-export triton retrained/face.fp16.onnx -o model_repository/ --name face --engines /engines
-      its version 2, which takes the place of version 1 as soon as the server looks again
+      its version 2, in place of version 1 as soon as the server looks again (--model-control-mode=poll) or is told to
   facerecon-export triton models/face.onnx models/face_detector.onnx -o model_repository/ --photographs
       and face_photograph: JPEG or PNG in, faces out; detector and crops inside Triton
   tritonserver --model-repository model_repository/

@@ -103,6 +103,13 @@ def write_repository(paths: Sequence[Path], out: Path, options: TritonOptions, s
             raise UsageError(f"two files would be served as {one.name}; rename one, or run once for each with --name")
     if options.photographs and (not faces or len(detectors) != 1):
         raise UsageError("--photographs: give one face detector's file beside the FaceModel's")
+    for face in faces:
+        photograph = out / (face.name + PHOTOGRAPH)
+        if photograph.exists() and not options.photographs:
+            raise UsageError(
+                f"{photograph} asks {face.name} and must be told of its contract; give --photographs and the detector, "
+                "or remove it"
+            )
     for one in served:
         _check_tensors_stay(one, out)
     for one in served:
@@ -151,7 +158,7 @@ def _write_model(one: _Served, out: Path, options: TritonOptions) -> int:
             made.mkdir()
             (made / MODEL_FILE).write_bytes(one.model.data)
             made.rename(folder / str(version))
-    write_whole(folder / "config.pbtxt", config(one, version, options).encode())
+    write_whole(folder / "config.pbtxt", _config(one, version, options).encode())
     return version
 
 
@@ -204,7 +211,7 @@ def _detector_picture(dims: Sequence[int]) -> list[int]:
 # config.pbtxt
 
 
-def config(one: _Served, version: int, options: TritonOptions) -> str:
+def _config(one: _Served, version: int, options: TritonOptions) -> str:
     """The text of a model's config.pbtxt."""
     message: dict[str, Message | Sequence[Message] | str | int] = {
         "name": one.name,

@@ -261,6 +261,20 @@ def test_photographs_are_a_model_that_knows_the_two_others(tiny_model: Path, tmp
     )
 
 
+def test_photographs_are_not_forgotten_by_a_new_version(
+    make_tiny_model: MakeTinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, detector = tmp_path / "repository", MODELS / "face_detector.onnx"
+    serve(out, make_tiny_model(tmp_path / "first.onnx"), detector, "--name", "face", "--photographs")
+    second = make_tiny_model(tmp_path / "second.onnx", weights_sha256="retrained")
+    assert serve(out, second, "--name", "face") == 2
+    assert "face_photograph asks face and must be told" in capsys.readouterr().err
+    assert not (out / "face" / "2").exists()
+    assert serve(out, second, detector, "--name", "face", "--photographs") == 0
+    contract = ModelContract.from_json(read(out / "face_photograph").parameters[CONTRACT_KEY].string_value)
+    assert contract.weights_sha256 == "retrained"
+
+
 def test_what_does_not_fit_is_said_before_anything_is_written(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
