@@ -73,7 +73,7 @@ class _Served:
     @property
     def tensorrt(self) -> bool:
         """Does TensorRT accelerate it? A detector's pictures come in all shapes, for each of which it would build an
-        engine anew; float32 files are left to CUDA, which computes what the contract's golden answer is."""
+        engine anew. Float32 files gain little by it, and it would compute them in TF32."""
         return (
             isinstance(self.contract, ModelContract) and self.kind == "KIND_GPU" and self.contract.precision != "fp32"
         )
@@ -124,9 +124,10 @@ def _served(path: Path, options: TritonOptions) -> _Served:
     model = read_onnx(path)
     refuse_unsafe(model)
     contract = read_detector_contract(model) if DETECTOR_KEY in model.metadata else read_contract(model)
-    given = options.name if options.name is not None and isinstance(contract, ModelContract) else None
     # Triton allows dots, but not all that makes names of metrics or services of its models' does.
-    name = re.sub(r"[.-]", "_", path.stem) if given is None else given
+    name = re.sub(r"[.-]", "_", path.stem)
+    if options.name is not None and isinstance(contract, ModelContract):
+        name = options.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise UsageError(f"{name!r} is no name for a model: letters, digits, - and _; give another with --name")
     return _Served(model, name, contract, _kind(path, contract, options.kind))
