@@ -28,6 +28,7 @@ other commands, each with --help:
   facerecon-export verify FILE.onnx --against WEIGHTS.safetensors
   facerecon-export ensemble A.onnx B.onnx -o ensemble.onnx
   facerecon-export set FILE.onnx --set-size 5 -o set.onnx
+  facerecon-export triton FILE.onnx -o model_repository/
 
 A file holds everything: it takes uint8 BGR pictures, normalises them itself, and says in its metadata what it needs and
 gives, which the runtime checks before it uses it. Before it is put in place it answers the same pictures as PyTorch
@@ -120,6 +121,26 @@ def _set(options: argparse.Namespace) -> int:
     from .fuse import fuse_set
 
     fuse_set(options.file, options.set_size, _target(options.output), say)
+    return 0
+
+
+def _triton(options: argparse.Namespace) -> int:
+    from .triton import TritonOptions, write_repository
+
+    write_repository(
+        options.files,
+        options.output,
+        TritonOptions(
+            options.name,
+            options.kind,
+            options.instances,
+            options.threads,
+            options.max_delay_ms,
+            options.engines,
+            options.photographs,
+        ),
+        say,
+    )
     return 0
 
 
@@ -231,6 +252,93 @@ def _set_parser() -> argparse.ArgumentParser:
     return parser
 
 
+TRITON_EPILOG = """\
+examples:
+  facerecon-export triton models/face.int8-cpu.onnx models/face_detector.onnx -o model_repository/
+      two models, face_int8_cpu and face_detector
+  facerecon-export triton models/face.fp16.onnx -o model_repository/ --name face --engines /engines
+      face, by TensorRT, whose engines are kept in the server's folder /engines
+  facerecon-export triton retrained/face.fp16.onnx -o model_repository/ --name face --engines /engines
+      its version 2, in place of version 1 as soon as the server looks again (--model-control-mode=poll) or is told to
+  facerecon-export triton models/face.onnx models/face_detector.onnx -o model_repository/ --photographs
+      and face_photograph: JPEG or PNG in, faces out; detector and crops inside Triton
+  tritonserver --model-repository model_repository/
+      serves them
+
+Which device and what accelerates, by the file:
+  fp32           a GPU where there is one (CUDA, without TF32), else the CPU
+  fp16           a GPU, by TensorRT
+  int8           a GPU, by TensorRT
+  int8 for CPUs  the CPU
+  detectors      as above, but by CUDA alone: their pictures come in all shapes
+Triton's ONNX Runtime backend has to be built with TensorRT, as NVIDIA's containers are.
+
+Each model has batches up to 16 crops with preferred sizes of 2, 4, 8 and 16, a warm-up by the golden crop in every
+size, names of blendshapes as labels, and its contract among its parameters, where runtime/examples/kserve_client.py
+finds it. Files of a fixed batch are served as they are, without batching.
+
+exit codes: 0 written; 2 bad arguments, or it cannot be written; 3 a file is missing or refused.
+"""
+
+
+def _triton_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="facerecon-export triton",
+        description="FaceModel and detector files -> a model repository for NVIDIA's Triton Inference Server. Run "
+        "again, it adds the next version; with a file that is there already, it goes back to that version.",
+        epilog=TRITON_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="exported .onnx files")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the repository, made or added to"
+    )
+    parser.add_argument(
+        "--name", help="of the model, where one FaceModel is given [after the file, dots and dashes as _]"
+    )
+    parser.add_argument("--kind", choices=("gpu", "cpu"), help="where it runs [by the file's precision, see below]")
+    parser.add_argument("--instances", type=_count, default=1, metavar="N", help="per GPU, or on the CPU [%(default)s]")
+    parser.add_argument(
+        "--threads", type=_count, default=1, metavar="N", help="of each instance on the CPU [%(default)s]"
+    )
+    parser.add_argument(
+        "--max-delay-ms",
+        type=_milliseconds,
+        default=1.0,
+        metavar="MS",
+        help="that a request may wait for others, to share a batch [%(default)s]",
+    )
+    parser.add_argument(
+        "--engines",
+        metavar="FOLDER",
+        help="on the server: keeps TensorRT's engines [built at each start, in minutes]; only the server may be able "
+        "to write there: an engine is code",
+    )
+    parser.add_argument(
+        "--photographs",
+        action="store_true",
+        help="add NAME_photograph, a model of Triton's Python backend that takes files of photographs; give a detector "
+        "too, and install facerecon-rt in the server's Python",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: give a number from 1")
+    return int(text)
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text}: give milliseconds, 0 to 1000")
+    return value
+
+
 def _batch(text: str) -> int:
     if text == "dynamic":
         return 0
@@ -244,6 +352,7 @@ COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argpa
     "verify": (_verify_parser, _verify),
     "ensemble": (_ensemble_parser, _ensemble),
     "set": (_set_parser, _set),
+    "triton": (_triton_parser, _triton),
 }
 
 

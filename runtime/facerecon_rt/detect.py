@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .align import box_from_square, square_from_camera
 from .errors import ModelRefused, UsageError
@@ -196,10 +197,12 @@ class FaceDetector:
 
     def detect(self, image: Image) -> list[Detection]:
         """(H, W, 3) uint8 BGR -> faces, best first."""
-        pixels, frame_from_input = letterbox(image, self.size)
-        scores, boxes = self._session.run(["score", "box"], {"image": pixels[None]})
-        found = merge(*decode(scores[0], boxes[0], self.score))
-        return [Detection(frame_from_input.box(d.box), d.score) for d in found]
+
+        def answer(pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+            scores, boxes = self._session.run(["score", "box"], {"image": pictures})
+            return scores, boxes
+
+        return detections(answer, image, self.size, self.score)
 
     def close(self) -> None:
         """Give the session's memory back. Closing twice is harmless."""
@@ -212,6 +215,20 @@ class FaceDetector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def detections(
+    answer: Callable[[NDArray[np.uint8]], tuple[Floats, Floats]], image: Image, size: int, least: float
+) -> list[Detection]:
+    """(H, W, 3) uint8 BGR -> faces, best first, of at least the score `least`.
+
+    `answer` is the network: (N, h, w, 3) uint8 BGR -> its outputs `score` and `box`; `size` the longer side of what it
+    sees.
+    """
+    pixels, frame_from_input = letterbox(image, size)
+    scores, boxes = answer(pixels[None])
+    found = merge(*decode(scores[0], boxes[0], least))
+    return [Detection(frame_from_input.box(d.box), d.score) for d in found]
 
 
 def read_detector_contract(model: OnnxFile) -> DetectorContract:

@@ -16,7 +16,6 @@ from .errors import ModelRefused, UsageError
 from .mirror import mirrored
 from .pose import mean_rotation, rotation_angle_deg, split_camera
 from .session import RawFaces
-from .types import Floats
 
 DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
 """Of the members of an ensemble: mean distances to their average."""
@@ -76,7 +75,7 @@ class Single:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._disagreement: Floats | None = None
+        self._disagreement: Sequence[Mapping[str, float]] | None = None
 
     @property
     def contract(self) -> ModelContract:
@@ -96,14 +95,12 @@ class Single:
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         """(N, S, S, 3) uint8 BGR -> raw faces."""
         raw = self.session.run(images)
-        self._disagreement = raw.disagreement
+        self._disagreement = disagreement_in(raw)
         return raw
 
     def disagreement(self) -> Sequence[Mapping[str, float]] | None:
         """Of the last run, if the file holds several networks and says so."""
-        if self._disagreement is None:
-            return None
-        return [dict(zip(DISAGREEMENTS, map(float, row), strict=True)) for row in self._disagreement]
+        return self._disagreement
 
 
 class Ensemble:
@@ -182,6 +179,13 @@ class Mirrored:
             return None
         pairs = zip(both[: self._count], both[self._count :], strict=True)
         return [{name: (seen[name] + other[name]) / 2 for name in seen} for seen, other in pairs]
+
+
+def disagreement_in(raw: RawFaces) -> list[Mapping[str, float]] | None:
+    """What a file that holds several networks says about their disagreement, per crop; None of other files."""
+    if raw.disagreement is None:
+        return None
+    return [dict(zip(DISAGREEMENTS, map(float, row), strict=True)) for row in raw.disagreement]
 
 
 def ensemble_sha256(hashes: Sequence[str]) -> str:

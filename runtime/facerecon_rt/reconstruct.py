@@ -135,7 +135,7 @@ class Reconstructor:
 
     def __init__(
         self,
-        model: str | Path | Sequence[str | Path],
+        model: str | Path | Sequence[str | Path] | Network,
         *,
         detector: str | Path | Detector | None = None,
         provider: Provider = "auto",
@@ -147,20 +147,25 @@ class Reconstructor:
         gpu: GpuOptions = AS_USUAL,
         warm_while_building: bool = False,
     ) -> None:
-        """`model`: a FaceModel file; several make an ensemble. `detector`: a file of ours or a YuNet, or anything with
-        `detect`, which stays the caller's; by default face_detector.onnx beside the model. `detector_size`: longer side
-        of what the detector sees, pixels; by default 256, and 640 for pictures of 1600 pixels or more, where faces may
-        be small. `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each
-        model, the file of that precision beside it that was made from the same weights and fits the provider.
-        `mirror`: photographs are read together with their mirror image, which is more exact and takes one crop more
-        per face; frames of videos and cameras never are. `gpu`: how it is used, where there is one.
+        """`model`: a FaceModel file; several make an ensemble; or a network, as `served.ServedNetwork`, which stays the
+        caller's: how files are run does not concern it, and it needs a `detector`. `detector`: a file of ours or a
+        YuNet, or anything with `detect`, which stays the caller's; by default face_detector.onnx beside the model.
+        `detector_size`: longer side of what the detector sees, pixels; by default 256, and 640 for pictures of 1600
+        pixels or more, where faces may be small. `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or
+        int8; takes, in place of each model, the file of that precision beside it that was made from the same weights
+        and fits the provider. `mirror`: photographs are read together with their mirror image, which is more exact and
+        takes one crop more per face; frames of videos and cameras never are. `gpu`: how it is used, where there is one.
         `warm_while_building`: answer on cuda or cpu while TensorRT builds its engine.
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
-        paths = [model] if isinstance(model, (str, Path)) else list(model)
-        if not paths:
+        if isinstance(model, (str, Path)):
+            model = [model]
+        paths, network = (list(model), None) if isinstance(model, Sequence) else ([], model)
+        if not paths and network is None:
             raise UsageError("give at least one model")
+        if network is not None and detector is None:
+            raise UsageError("a network has no detector beside it; give one")
 
         def open_one(path: str | Path) -> AbstractContextManager[Session]:
             return open_session(
@@ -174,9 +179,11 @@ class Reconstructor:
 
         with ExitStack() as opened:
             sessions = [opened.enter_context(open_one(path)) for path in paths]
-            self.choice = sessions[0].choice
+            if network is None:
+                network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+            self.choice = sessions[0].choice if sessions else f"{network.provider}, the caller's"
             """Which provider, and why not a better one."""
-            self.network: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+            self.network = network
             self.contract = self.network.contract
             self.min_confidence = min_confidence
             self.mirror = mirror

@@ -90,8 +90,6 @@ class FaceSession:
                 f"{self.path}: averages {self.contract.set_size} photographs of one person inside the graph; the "
                 "runtime averages by itself, so give it the model this was made of"
             )
-        dims = output_dims(self.contract)
-        self._no_rows = {name: np.empty((0, *dims[name]), np.float32) for name in self.contract.outputs}
         self._answer: Answer | None = None
         wanted = wanted_of(model, self.contract, threads, gpu)
 
@@ -107,30 +105,7 @@ class FaceSession:
         """(N, S, S, 3) uint8 BGR crops -> what the network says; `outputs` names those wanted, None means all."""
         if self._answer is None:
             raise UsageError(f"{self.path}: this session is closed; open a new FaceSession")
-        size = self.contract.input_size
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
-            raise UsageError(
-                f"crops are {images.dtype} {images.shape}, {self.path.name} takes uint8 (N, {size}, {size}, 3); "
-                "cut them with align()"
-            )
-        names = list(self.contract.outputs if outputs is None else outputs)
-        unknown = [name for name in names if name not in self.contract.outputs]
-        if unknown:
-            raise UsageError(f"unknown output {unknown[0]!r}; the outputs are {', '.join(self.contract.outputs)}")
-        arrays = dict(self._no_rows)
-        if len(images) and names:
-            for name, array in zip(names, self._in_runs(self._answer, names, images), strict=True):
-                # A file can declare one shape and compute another; ONNX Runtime only warns.
-                if array.shape != (len(images), *arrays[name].shape[1:]):
-                    raise ModelRefused(f"{self.path}: output {name} came out as {array.shape}; export the model again")
-                # One product over all of them: what is not finite leaves nothing finite, and 1e19 is no millimetre.
-                if not math.isfinite(np.vdot(array, array)):
-                    # As half precision does where it overflows. Nothing after this could make sense of it.
-                    raise ModelRefused(f"{self.path}: output {name} is not finite; use the fp32 model")
-                arrays[name] = array
-            if (np.linalg.det(arrays["crop_from_head"][..., :3]) <= 0).any():
-                raise ModelRefused(f"{self.path}: output crop_from_head mirrors or flattens; export the model again")
-        return RawFaces(**arrays)
+        return raw_faces(self._answer, self.contract, images, outputs, str(self.path), pad=self.provider != "cpu")
 
     def _open(self, wanted: Wanted, provider: Provider) -> Answer:
         session = open_on(wanted, provider)
@@ -140,18 +115,6 @@ class FaceSession:
         ort = import_onnxruntime()
         dims = output_dims(self.contract)
         return BoundSession(ort, session, "cuda", dims, cuda_graph=wanted.gpu.cuda_graph).run
-
-    def _in_runs(self, answer: Answer, names: Sequence[str], images: NDArray[np.uint8]) -> list[Floats]:
-        """In runs of a few sizes; crops that a run lacks are the last one repeated. The CPU needs that only where the
-        file takes a fixed number."""
-        pad = self.contract.batch or self.provider != "cpu"
-        parts = []
-        for run in runs_of(len(images), buckets_of(self.contract)):
-            crops = images[run.start : run.stop]
-            if pad and len(crops) < run.size:
-                crops = np.concatenate([crops, np.repeat(crops[-1:], run.size - len(crops), axis=0)])
-            parts.append([array[: run.stop - run.start] for array in answer(names, crops)])
-        return parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
     def _test(self, answer: Answer, provider: Provider, gpu: GpuOptions) -> None:
         """Ask about the golden crop. Raises ModelRefused where the CPU gives a wrong answer or none, ProviderMissing
@@ -199,6 +162,59 @@ class FaceSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def raw_faces(
+    answer: Answer,
+    contract: ModelContract,
+    images: NDArray[np.uint8],
+    outputs: Sequence[str] | None,
+    where: str,
+    *,
+    pad: bool,
+) -> RawFaces:
+    """(N, S, S, 3) uint8 BGR crops -> what a network says, in runs of a few sizes, checked before it is trusted.
+
+    `outputs` names those wanted, None means all. `where` the network is, for messages. `pad`: fill each run up to its
+    size. Raises UsageError for other crops or outputs, ModelRefused for an answer that no FaceModel gives.
+    """
+    size = contract.input_size
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
+        raise UsageError(
+            f"crops are {images.dtype} {images.shape}, {where} takes uint8 (N, {size}, {size}, 3); "
+            "cut them with align()"
+        )
+    names = list(contract.outputs if outputs is None else outputs)
+    unknown = [name for name in names if name not in contract.outputs]
+    if unknown:
+        raise UsageError(f"unknown output {unknown[0]!r}; the outputs are {', '.join(contract.outputs)}")
+    arrays = {name: np.empty((0, *dims), np.float32) for name, dims in output_dims(contract).items()}
+    if len(images) and names:
+        for name, array in zip(names, _in_runs(answer, contract, names, images, pad), strict=True):
+            # A file can declare one shape and compute another; ONNX Runtime only warns.
+            if array.shape != (len(images), *arrays[name].shape[1:]):
+                raise ModelRefused(f"{where}: output {name} came out as {array.shape}; export the model again")
+            # One product over all of them: what is not finite leaves nothing finite, and 1e19 is no millimetre.
+            if not math.isfinite(np.vdot(array, array)):
+                # As half precision does where it overflows. Nothing after this could make sense of it.
+                raise ModelRefused(f"{where}: output {name} is not finite; use the fp32 model")
+            arrays[name] = array
+        if (np.linalg.det(arrays["crop_from_head"][..., :3]) <= 0).any():
+            raise ModelRefused(f"{where}: output crop_from_head mirrors or flattens; export the model again")
+    return RawFaces(**arrays)
+
+
+def _in_runs(
+    answer: Answer, contract: ModelContract, names: Sequence[str], images: NDArray[np.uint8], pad: bool
+) -> list[Floats]:
+    """Crops that a run lacks are the last one repeated; without `pad` only where the file takes a fixed number."""
+    parts = []
+    for run in runs_of(len(images), buckets_of(contract)):
+        crops = images[run.start : run.stop]
+        if (pad or contract.batch) and len(crops) < run.size:
+            crops = np.concatenate([crops, np.repeat(crops[-1:], run.size - len(crops), axis=0)])
+        parts.append([array[: run.stop - run.start] for array in answer(names, crops)])
+    return parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def wanted_of(model: OnnxFile, contract: ModelContract, threads: int, gpu: GpuOptions) -> Wanted:

@@ -97,24 +97,28 @@ def read_image(path: str | Path) -> Image:
     are the picture. Raises SourceError when the file is missing, not an image OpenCV reads, cut short, or larger than
     `limits` allow.
     """
-    path = Path(path)
     try:
-        with path.open("rb") as file:
-            data = np.frombuffer(file.read(MOST_PICTURE_BYTES + 1), np.uint8)
+        with Path(path).open("rb") as file:
+            data = file.read(MOST_PICTURE_BYTES + 1)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    return decode_image(data, Path(path))
+
+
+def decode_image(data: bytes, path: Path) -> Image:
+    """As `read_image`, from the bytes of a file; `path` names it in messages."""
     if len(data) > MOST_PICTURE_BYTES:
         raise SourceError(f"{path} is larger than {MOST_PICTURE_BYTES >> 20} MB; save it as JPEG, or smaller")
-    if not len(data):
+    if not data:
         raise SourceError(f"{path} is empty; copy it again")
     try:
         with quiet_opencv():
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         most = MOST_PICTURE_PIXELS // 10**6
         raise SourceError(f"{path} cannot be decoded: damaged, or more than {most} megapixels; save it anew") from error
     if image is None:
-        raise SourceError(f"{path} {_why_no_image(path, data.tobytes()[:4096])}")
+        raise SourceError(f"{path} {_why_no_image(path, data[:4096])}")
     return np.asarray(image, np.uint8)
 
 

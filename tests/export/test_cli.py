@@ -102,7 +102,7 @@ def test_help_teaches_and_needs_no_pytorch(capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert "facerecon-export models/face.safetensors -o out/" in text
     assert "exit codes" in text
-    for command in ("inspect", "verify", "ensemble", "set"):
+    for command in ("inspect", "verify", "ensemble", "set", "triton"):
         assert f"facerecon-export {command} " in text
         with pytest.raises(SystemExit):
             main([command, "--help"])

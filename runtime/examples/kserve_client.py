@@ -1,0 +1,187 @@
+"""Photographs, videos, cameras -> faces, the networks on a model server that speaks the KServe v2 protocol.
+
+Detection and crops are done here, by the runtime's own code; only crops and what the network says about them travel.
+With a server's detector (--detector NAME) this machine needs no ONNX Runtime at all. Made for Triton, whose repository
+`facerecon-export triton` writes; other servers need --contract, as they do not tell what the file says about itself.
+
+    pip install facerecon-rt 'tritonclient[grpc,http]'
+    python kserve_client.py --url grpc://localhost:8001 --model face --detector face_detector --input photo.jpg
+    python kserve_client.py --model face --detector models/face_detector.onnx --input photo.jpg --output face.obj
+    python kserve_client.py --model face_photograph --on-server --input photo.jpg
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from facerecon_rt import Detector, FaceReconError, Pipeline, Reconstructor, open_detector, open_sink, open_source
+from facerecon_rt.contract import CONTRACT_KEY, ModelContract
+from facerecon_rt.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.errors import ProviderMissing, SourceError, UsageError
+from facerecon_rt.onnx_file import read_onnx
+from facerecon_rt.served import SHA256_KEY, ServedDetector, ServedNetwork
+from facerecon_rt.session import read_contract
+from numpy.typing import NDArray
+
+TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.object_): "BYTES"}
+"""Of what is sent, as the protocol names them."""
+
+
+class Server:
+    """A connection to a server, over HTTP with binary tensors or over gRPC. A context manager."""
+
+    def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
+        """`url`: http://host:8000, https://…, grpc://host:8001 or grpcs://…; `timeout_s` is for one answer.
+
+        Raises UsageError for another address or where tritonclient is missing.
+        """
+        scheme, _, host = url.rstrip("/").partition("://")
+        if scheme not in ("http", "https", "grpc", "grpcs") or not host:
+            raise UsageError(f"{url} is no address of a server; give http://host:8000 or grpc://host:8001")
+        kind, secure = scheme.removesuffix("s"), scheme.endswith("s")
+        try:
+            self._client = importlib.import_module(f"tritonclient.{kind}")
+            self._refusals = importlib.import_module("tritonclient.utils").InferenceServerException
+        except (ImportError, RuntimeError) as error:  # the latter where tritonclient is there without this protocol
+            raise UsageError(f"{url} needs tritonclient; pip install 'tritonclient[{kind}]'") from error
+        self.url = url
+        self._grpc = kind == "grpc"
+        self._wait = {"client_timeout": timeout_s} if self._grpc else {}
+        options = {} if self._grpc else {"connection_timeout": timeout_s, "network_timeout": timeout_s}
+        self._connection = self._client.InferenceServerClient(host, ssl=secure, **options)
+
+    def infer(self, model: str, names: Sequence[str], given: NDArray[Any], *, name: str = "image") -> dict[str, Any]:
+        """One request: the outputs `names` of a model for one input. Raises ProviderMissing without an answer."""
+        tensor = self._client.InferInput(name, list(given.shape), TYPES[given.dtype])
+        tensor.set_data_from_numpy(np.ascontiguousarray(given))
+        wanted = [self._client.InferRequestedOutput(each) for each in names]
+        with self._refused(model):
+            answer = self._connection.infer(model, [tensor], outputs=wanted, **self._wait)
+        return {each: answer.as_numpy(each) for each in names}
+
+    def parameters(self, model: str) -> dict[str, str]:
+        """Of the model's configuration, an extension of Triton's. Raises ProviderMissing where it is not known."""
+        with self._refused(model, ", or give the file by --contract"):
+            if self._grpc:
+                found = self._connection.get_model_config(model, as_json=True, **self._wait)["config"]
+            else:
+                found = self._connection.get_model_config(model)
+        return {key: entry["string_value"] for key, entry in found.get("parameters", {}).items()}
+
+    @contextmanager
+    def _refused(self, model: str, or_else: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (self._refusals, OSError) as error:
+            said = f"{self.url}, {model}: {' '.join(str(error).split())}"
+            raise ProviderMissing(f"{said}; see that it is served there, and the server's log{or_else}") from error
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.close()
+
+
+def served_network(server: Server, model: str, file: Path | None = None) -> ServedNetwork:
+    """A FaceModel of the server, after it gave its golden answer. `file`: the one that is served, where the server
+    itself does not tell its contract."""
+    where = f"{server.url}, {model}"
+    if file is not None:
+        onnx = read_onnx(file)
+        contract, sha256 = read_contract(onnx), onnx.sha256
+    else:
+        told = server.parameters(model)
+        contract, sha256 = _told(told, CONTRACT_KEY, where, ModelContract.from_json), told.get(SHA256_KEY, "")
+    return ServedNetwork(partial(server.infer, model), contract, where=where, sha256=sha256, provider="kserve")
+
+
+def detector_of(server: Server, name: str) -> Detector:
+    """A detector's file, run here, or the server's model of that name."""
+    if Path(name).suffix == ".onnx":
+        return open_detector(name)
+    where = f"{server.url}, {name}"
+    contract = _told(server.parameters(name), DETECTOR_KEY, where, DetectorContract.from_json)
+    return ServedDetector(partial(server.infer, name), contract, where=where)
+
+
+def _told(parameters: Mapping[str, str], key: str, where: str, read: Callable[[str], Any]) -> Any:
+    if key not in parameters:
+        raise UsageError(f"{where}: tells no {key}; write its configuration with facerecon-export triton")
+    return read(parameters[key])
+
+
+def records_from_server(server: Server, model: str, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Files of photographs, sent as they are -> their records, by the model that `--photographs` made."""
+    for path in paths:
+        try:
+            picture = np.array([path.read_bytes()], np.object_)
+        except OSError as error:
+            raise SourceError(f"cannot read {path}: {error.strerror}") from error
+        (record,) = server.infer(model, ["record"], picture, name="picture")["record"]
+        yield {**json.loads(record), "source": str(path)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code; errors are one line on the standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        with Server(options.url, timeout_s=options.timeout) as server:
+            if options.on_server:
+                for record in records_from_server(server, options.model, [Path(name) for name in options.input]):
+                    print(json.dumps(record), flush=True)
+            else:
+                _run(server, options)
+    except FaceReconError as error:
+        print(f"kserve_client: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(server: Server, options: argparse.Namespace) -> None:
+    network = served_network(server, options.model, options.contract)
+    detector = detector_of(server, options.detector)
+    with (
+        Reconstructor(network, detector=detector, mirror=not options.no_mirror) as reconstructor,
+        open_sink(options.output, blendshapes=network.contract.blendshapes) as sink,
+    ):
+        pipeline = Pipeline(reconstructor)
+        for uri in options.input:
+            with open_source(uri) as source:
+                for _ in pipeline.run(source, [sink]):
+                    pass
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", default="http://localhost:8000", help="http(s)://… or grpc(s)://… [%(default)s]")
+    parser.add_argument("--model", default="face", help="the server's name of the FaceModel [%(default)s]")
+    parser.add_argument(
+        "--detector",
+        default="face_detector",
+        metavar="NAME|FILE.onnx",
+        help="the server's, or a file to run here [%(default)s]",
+    )
+    parser.add_argument("--contract", type=Path, metavar="FILE.onnx", help="the file served, for servers but Triton")
+    parser.add_argument("--input", nargs="+", required=True, help="what facerecon-rt takes: photographs, folders, cam0")
+    parser.add_argument("--output", default="-", help="what facerecon-rt takes: .jsonl, .obj, .mp4 [records on stdout]")
+    parser.add_argument("--on-server", action="store_true", help="send files to a model made by --photographs instead")
+    parser.add_argument("--no-mirror", action="store_true", help="read photographs once: faster, and less exact")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="for one answer [%(default)s]")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
