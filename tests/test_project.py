@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 from itertools import pairwise
@@ -112,3 +113,33 @@ def test_the_api_reference_and_the_release_are_not_committed() -> None:
     if ignored.returncode == 128:
         pytest.skip("this is no git checkout")
     assert ignored.stdout.split() == ["build/api", "dist/SHA256SUMS"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("version", "CHANGELOG.md has no dated entry for 9.9.9"),
+        ("changes", "there are changes that are not committed"),
+        ("models", "models/ is not what models/SHA256SUMS says"),
+    ],
+)
+def test_a_release_is_refused(tmp_path: Path, spoil: str, said: str) -> None:
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "face.onnx").write_bytes(b"weights")
+    script = tmp_path / ".ci" / "release"
+    script.write_bytes((ROOT / ".ci" / "release").read_bytes())
+    version = "9.9.9" if spoil == "version" else "1.2.3"
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
+    (tmp_path / "CHANGELOG.md").write_text("## [1.2.3] - 2026-01-31\n")
+    sha256 = "0" * 64 if spoil == "models" else hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "models" / "SHA256SUMS").write_text(f"{sha256}  face.onnx\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "All"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    if spoil == "changes":
+        (tmp_path / "CHANGELOG.md").write_text("## [1.2.3] - 2026-01-31\nmore\n")
+    done = subprocess.run(["bash", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (tmp_path / "dist").exists()
