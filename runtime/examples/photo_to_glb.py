@@ -58,8 +58,15 @@ def main() -> int:
             face = largest(reconstructor.faces(image))
         if face is None:
             raise SourceError(f"no face was found in {options.photograph}; give a photograph that shows one")
-        points, triangles = face.vertices * METRES_PER_MM, load_template().triangles
-        mesh: Any = trimesh.Trimesh(points, triangles, vertex_colors=vertex_colours(image, face), process=False)
+        triangles = load_template().triangles
+        mesh: Any = trimesh.Trimesh(
+            face.vertices * METRES_PER_MM,
+            triangles,
+            vertex_normals=vertex_normals(face.vertices, triangles),
+            vertex_colors=vertex_colours(image, face),
+            # Keep every vertex where the template has it.
+            process=False,
+        )
         write_whole(options.output, mesh.export(file_type="glb", include_normals=True))
     except FaceReconError as error:
         print(f"photo_to_glb: {error}", file=sys.stderr)
