@@ -27,7 +27,7 @@ from pdoc.doc import Doc, Module, Namespace
 PACKAGES = ("facerecon_rt", "facerecon_export")
 """Not the training's: pdoc cannot resolve the annotations of its named tuples, and nobody calls it but its own."""
 IN_BACKTICKS = re.compile(r"(?<!`)`((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*|[A-Z]\w+)`(?!`)")
-FILES = (".onnx", ".json", ".jsonl", ".md", ".html", ".npz")
+FILES = (".onnx", ".json", ".jsonl", ".md", ".html", ".npz", ".yaml", ".toml", ".mp4", ".jpg", ".png", ".py")
 
 
 def specs_of(package: str) -> list[str]:

@@ -10,6 +10,10 @@
 Shapes, units and frames of reference are said under every field of `Face`, in types.py.
 """
 
+# isort: off
+from . import limits as _limits  # noqa: F401  before OpenCV is loaded, which it limits
+
+# isort: on
 from .contract import BLENDSHAPES, ModelContract
 from .detect import Detector, open_detector
 from .errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -17,6 +18,7 @@ import numpy as np
 from cv2.typing import MatLike
 
 from .errors import SourceError, UsageError
+from .limits import MOST_FRAME_PIXELS
 from .quiet import quiet_opencv
 from .types import Frame
 
@@ -27,6 +29,8 @@ CSI_SIZE, CSI_FPS = (1280, 720), 30.0
 """Of a camera on a Jetson's CSI port, unless others are asked for."""
 FLIPS = {"none": None, "horizontal": 1, "vertical": 0, "180": -1}
 """Name -> what cv2.flip calls it."""
+RATE_SLACK = 0.2
+"""Share by which a frame may come early and still be kept, where fewer are wanted than come: no clock is exact."""
 _SECRET_VALUE = re.compile(r"((?:pass|pwd|token|key|secret|auth|sig)[^=&/]*=)[^&/]*", re.IGNORECASE)
 
 
@@ -39,7 +43,7 @@ class LiveOptions:
     size: tuple[int, int] | None = None
     """(width, height) that a camera is asked for; it may give another. Streams have their own."""
     fps: float | None = None
-    """Likewise."""
+    """Frames per second that a camera is asked for; of cameras and streams that give more, some are passed over."""
     flip: str = "none"
     """One of `FLIPS`: for cameras that hang upside down or look into a mirror."""
 
@@ -88,7 +92,7 @@ def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
         capture = _open_pipeline(csi_pipeline(int(csi[1]), options), uri)
     else:
         capture = _open_stream(with_environment(uri), options.timeout_s)
-    return CameraSource(public_name(uri), capture, timeout_s=options.timeout_s, flip=options.flip)
+    return CameraSource(public_name(uri), capture, timeout_s=options.timeout_s, flip=options.flip, most_fps=options.fps)
 
 
 def with_environment(uri: str) -> str:
@@ -129,8 +133,18 @@ class CameraSource:
     live = True
     still = False
 
-    def __init__(self, name: str, capture: Capture, *, timeout_s: float = 10.0, flip: str = "none") -> None:
+    def __init__(
+        self,
+        name: str,
+        capture: Capture,
+        *,
+        timeout_s: float = 10.0,
+        flip: str = "none",
+        most_fps: float | None = None,
+    ) -> None:
         self.name = name
+        self._least_s = 0.0 if most_fps is None else (1 - RATE_SLACK) / most_fps
+        """Between two frames that are kept."""
         self._flip = FLIPS[flip]
         self._capture = capture
         self._timeout_s = timeout_s
@@ -184,10 +198,15 @@ class CameraSource:
 
     def _grab(self) -> None:
         opened = time.monotonic()
+        kept = -math.inf
         try:
             while not self._closed:
                 # Waiting for the frame is no part of its age, decoding it is.
                 arrived = time.monotonic() if self._capture.grab() else None
+                if arrived and arrived - kept < self._least_s:
+                    self._grabbed += 1
+                    continue
+                kept = arrived or kept
                 ok, image = self._capture.retrieve() if arrived else (False, np.zeros(0, np.uint8))
                 if ok and self._flip is not None:
                     image = cv2.flip(image, self._flip)
@@ -211,6 +230,15 @@ class CameraSource:
                     self._changed.notify_all()
         finally:
             self._capture.release()
+
+
+def check_frame_size(capture: Capture, name: str) -> None:
+    """Raises SourceError, and lets the capture go, where what it opened says that its frames are larger than any may
+    be."""
+    width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > MOST_FRAME_PIXELS:
+        capture.release()
+        raise SourceError(f"{name} has frames of {width}x{height}, more than {MOST_FRAME_PIXELS // 10**6} megapixels")
 
 
 def _open_device(number: int, options: LiveOptions) -> cv2.VideoCapture:

@@ -7,18 +7,20 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Generator, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from cv2.utils import logging as cv2_logging
 
 from .arguments import gpu_options
-from .camera import LiveOptions, is_live, public_name
+from .camera import LiveOptions
 from .errors import FaceReconError, SourceError, UsageError
 from .gpu import AS_USUAL
 from .image_set import reconstruct_set_from_sources
-from .inputs import Unread, groups_of, limited
+from .inputs import Inputs, limited
+from .live import SourceStatus
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .options import DEFAULT_OUTPUT, build_parser
 from .outputs import check_writable, numbered
@@ -50,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"facerecon-rt: {given[0]!r} is no command ({known}); inputs stand after --input", file=sys.stderr)
         return UsageError.exit_code
     _log_to_stderr(quiet=False)
-    # So do systemd and Docker stop a program: what is open is finished as on Ctrl-C.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # So do systemd, Docker and a terminal that is closed end a program: what is open is finished as on Ctrl-C.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _ending_signals()}
     try:
         return run(given)
     except FaceReconError as error:
@@ -65,7 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("interrupted; what was written is whole")
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """SIGHUP is left alone where nohup has seen to it."""
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    return [number for number in ending if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _reconstruct(arguments: Sequence[str]) -> int:
@@ -104,10 +113,10 @@ COMMANDS = {"bench": _bench, "build": _build, "doctor": _doctor}
 
 
 def _run(options: argparse.Namespace) -> None:
-    unread = Unread(options.input)
+    inputs = _inputs(options)
     with ExitStack() as stack:
         targets = _targets(options)
-        _check_cameras(options.input, targets)
+        _check_cameras(inputs, targets)
         reconstructor = stack.enter_context(_reconstructor(options))
         # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
         sinks: list[SceneSink] = [
@@ -115,7 +124,9 @@ def _run(options: argparse.Namespace) -> None:
             for target in targets
         ]
         if options.serve:
-            sinks.append(stack.enter_context(_web(options.serve, reconstructor)))
+            sinks.append(stack.enter_context(_web(options.serve, reconstructor, inputs.statuses)))
+        if inputs.reloadable:
+            stack.enter_context(_reloaded_on_hangup(inputs))
         sinks.append(stack.enter_context(ServiceNotifier()))
         pipeline = Pipeline(
             reconstructor,
@@ -128,26 +139,25 @@ def _run(options: argparse.Namespace) -> None:
         _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
         try:
-            groups = stack.enter_context(closing(_groups(options, unread)))
+            groups = stack.enter_context(closing(limited(inputs.groups(), options.frames)))
             for scene in pipeline.run_together(groups, sinks):
                 progress.show(scene)
         finally:
             progress.finish()
     _say_where(targets)
-    unread.check()
+    inputs.check()
 
 
 def _run_set(options: argparse.Namespace) -> None:
-    unread = Unread(options.input)
+    inputs = _inputs(options)
     average: Average = options.average or "robust"
     targets = _targets(options)
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
-    live = [uri for uri in options.input if is_live(uri)]
-    if live and others:
+    if inputs.live and others:
         raise UsageError(
-            f"{public_name(live[0])} cannot be read twice, as --set must for pictures and records; give a mesh as the "
+            f"{inputs.live[0].name} cannot be read twice, as --set must for pictures and records; give a mesh as the "
             "only output, or record a video first"
         )
     with ExitStack() as stack:
@@ -160,7 +170,7 @@ def _run_set(options: argparse.Namespace) -> None:
         progress = Progress(quiet=options.quiet or "-" in targets)
 
         def frames() -> Generator[Frame, None, None]:
-            with closing(_groups(options, unread)) as groups:
+            with closing(limited(inputs.groups(), options.frames)) as groups:
                 for group in groups:
                     yield from group
 
@@ -181,21 +191,30 @@ def _run_set(options: argparse.Namespace) -> None:
             used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(),
         )  # fmt: skip
     _say_where(targets)
-    unread.check()
+    inputs.check()
     if image_set is None:
         raise SourceError("no face was found in the whole set, so there is no shape; are these photographs of a face?")
 
 
-def _groups(options: argparse.Namespace, unread: Unread) -> Generator[list[Frame], None, None]:
+def _inputs(options: argparse.Namespace) -> Inputs:
     live = LiveOptions(options.timeout, options.camera_size, options.camera_fps, options.flip)
-    delay_s = options.max_delay_ms / 1000
-    return limited(groups_of(options.input, unread, live, options.retries, delay_s), options.frames)
+    return Inputs(options.input, live, options.retries, options.max_delay_ms / 1000)
 
 
-def _check_cameras(inputs: Sequence[str], targets: Sequence[str]) -> None:
+@contextmanager
+def _reloaded_on_hangup(inputs: Inputs) -> Iterator[None]:
+    """As services are told to read their configuration again. A thread does it: the signal may come anywhere."""
+    before = signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=inputs.reload, name="reload").start())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
+
+
+def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
     """Raises UsageError where the pictures of several cameras would end up in one video."""
     videos = [target for target in targets if Path(target).suffix.lower() in CODECS]
-    if videos and sum(map(is_live, inputs)) > 1:
+    if videos and (len(inputs.live) > 1 or inputs.reloadable):
         raise UsageError(f"{videos[0]} is one video, and there are several cameras; give a folder, as in out/")
 
 
@@ -236,13 +255,13 @@ def _sink(target: str, reconstructor: Reconstructor, options: argparse.Namespace
 
 
 @contextmanager
-def _web(address: str, reconstructor: Reconstructor) -> Iterator[SceneSink]:
+def _web(address: str, reconstructor: Reconstructor, statuses: Callable[[], list[SourceStatus]]) -> Iterator[SceneSink]:
     try:
         from .web.server import WebServer
         from .web.state import State
     except ModuleNotFoundError as error:
         raise UsageError(f"--serve needs {error.name}: pip install 'facerecon-rt[web]'") from error
-    state = State(reconstructor.contract.blendshapes)
+    state = State(reconstructor.contract.blendshapes, statuses)
     with WebServer(state, address) as server:
         log.info("%s", server.url)
         yield state

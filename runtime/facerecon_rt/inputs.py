@@ -1,92 +1,150 @@
-"""What a command line names as inputs -> their frames, one after the other; cameras and streams all at once."""
+"""What is to be read -> its frames, one after the other; cameras and streams all at once."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 
-from .camera import AS_IT_IS, LiveOptions, is_live, public_name
-from .errors import SourceError
-from .live import LiveSource, LiveSources
+from .camera import AS_IT_IS, LiveOptions
+from .errors import FaceReconError, SourceError
+from .live import LiveSource, LiveSources, SourceStatus
 from .prefetch import prefetched
+from .source_list import ListedSource, is_list, listed_sources
 from .sources import open_source
 from .types import Frame
 
 log = logging.getLogger("facerecon_rt")
 
 
-class Unread:
-    """Which of the inputs named could not be read. The others are done first; then it is an error."""
+class Inputs:
+    """Everything that a command line names. What cannot be read is skipped; in the end it is an error."""
 
-    def __init__(self, inputs: Sequence[str]) -> None:
-        self._inputs = inputs
+    def __init__(
+        self,
+        uris: Sequence[str],
+        live: LiveOptions = AS_IT_IS,
+        retries: int | None = None,
+        most_delay_s: float = 0.0,
+    ) -> None:
+        """`uris`: as for `open_source`, and sources.yaml; `live`, `retries`: of cameras and streams that do not say
+        otherwise; `most_delay_s`: that the frame of one may wait for those of others. Raises UsageError and SourceError
+        for a sources.yaml that makes no sense."""
+        self._uris = uris
+        self._live = live
+        self._retries = retries
+        self._most_delay_s = most_delay_s
+        self.reloadable = any(map(is_list, uris))
+        """May sources come and go? There is a sources.yaml."""
+        self._listed = self._list()
         self._errors: dict[str, SourceError] = {}
+        """Of those that could not be read, by name."""
+        self._sources: LiveSources | None = None
+        """While cameras and streams are read."""
+        self._reloading = threading.Lock()
 
-    def note(self, uri: str, error: SourceError) -> None:
-        """One more."""
-        self._errors[uri] = error
-        if len(self._errors) < len(self._inputs):
-            log.warning("skipped: %s", error)
+    @property
+    def live(self) -> list[ListedSource]:
+        """Cameras and streams."""
+        return [one for one in self._listed if one.live]
+
+    def groups(self) -> Generator[list[Frame], None, None]:
+        """The frames of every input: files one after the other and frame by frame, then the cameras and streams, all at
+        once, in groups of those that are there together, or come within `most_delay_s`."""
+        for one in self._listed:
+            if not one.live:
+                try:
+                    with open_source(one.uri) as source, ExitStack() as ahead:
+                        for frame in ahead.enter_context(closing(prefetched(source))):
+                            yield [frame]
+                except SourceError as error:
+                    self._note(one.name, error)
+        if cameras := self.live:
+            yield from self._live_groups(cameras)
+
+    def _live_groups(self, cameras: Sequence[ListedSource]) -> Generator[list[Frame], None, None]:
+        with LiveSources() as sources:
+            try:
+                for one in cameras:
+                    # One alone that is not there is a mistake, and said at once; among others it may come later.
+                    sources.add(live_source(one, patient=len(cameras) > 1 or self.reloadable))
+                self._sources = sources
+                yield from sources.groups(self._most_delay_s)
+            except SourceError as error:
+                if not sources.given_up:
+                    self._note(cameras[0].name, error)
+            finally:
+                self._sources = None
+                for status in sources.statuses():
+                    log.info("%s", said(status))
+                for name, why in sources.given_up.items():
+                    self._note(name, why)
+
+    def statuses(self) -> list[SourceStatus]:
+        """How the cameras and streams are; of none before the files are done."""
+        sources = self._sources
+        return [] if sources is None else sources.statuses()
+
+    def reload(self) -> None:
+        """Read sources.yaml again: cameras and streams that are new in it begin, those that are gone end, those that
+        have changed, or were given up, are opened anew, and all others go on. One that makes no sense is said, and
+        changes nothing. May be called from any thread."""
+        with self._reloading:
+            sources = self._sources
+            if sources is None:
+                log.warning("sources are read again once cameras are open")
+                return
+            try:
+                listed = self._list()
+            except FaceReconError as error:
+                log.error("%s; sources are left as they were", error)
+                return
+            before = {one.name: one for one in self.live}
+            after = {one.name: one for one in listed if one.live}
+            if not after:
+                log.error("%s name no camera or stream; sources are left as they were", " ".join(self._uris))
+                return
+            given_up = set(sources.given_up)
+            for name, one in before.items():
+                if after.get(name) != one or name in given_up:
+                    sources.remove(name)
+            for name, one in after.items():
+                if before.get(name) != one or name in given_up:
+                    sources.add(live_source(one, patient=True))
+            log.info(
+                "sources read again: %d new, %d gone, %d in all",
+                len(after.keys() - before.keys()), len(before.keys() - after.keys()), len(after),
+            )  # fmt: skip
+            self._listed = listed
 
     def check(self) -> None:
-        """Raises SourceError if there are any."""
-        if len(self._inputs) == 1:
+        """Raises SourceError if any could not be read."""
+        if len(self._listed) == 1:
             for error in self._errors.values():
                 raise error
         if self._errors:
-            names = ", ".join(map(public_name, self._errors))
-            raise SourceError(f"{len(self._errors)} of the {len(self._inputs)} inputs could not be read: {names}")
+            names = ", ".join(self._errors)
+            raise SourceError(f"{len(self._errors)} of the {len(self._listed)} inputs could not be read: {names}")
+
+    def _list(self) -> list[ListedSource]:
+        return listed_sources(self._uris, self._live, self._retries)
+
+    def _note(self, name: str, error: SourceError) -> None:
+        self._errors[name] = error
+        if len(self._errors) < len(self._listed):
+            log.warning("skipped: %s", error)
 
 
-def groups_of(
-    uris: Sequence[str],
-    unread: Unread,
-    live: LiveOptions = AS_IT_IS,
-    retries: int | None = None,
-    most_delay_s: float = 0.0,
-) -> Generator[list[Frame], None, None]:
-    """The frames of every input: files one after the other and frame by frame, then the cameras and streams, several at
-    once, in groups of those that are there together, or come within `most_delay_s`.
-
-    One that is missing or unreadable goes to `unread`; a camera or stream among several is tried again for as long as
-    `retries` says.
-    """
-    cameras = [uri for uri in uris if is_live(uri)]
-    together = cameras if len(cameras) > 1 else []
-    for uri in (uri for uri in uris if uri not in together):
-        try:
-            with open_source(uri, live=live, retries=retries) as source, ExitStack() as ahead:
-                # A live source reads in a thread of its own, and has no frames ahead.
-                for frame in source if source.live else ahead.enter_context(closing(prefetched(source))):
-                    yield [frame]
-        except SourceError as error:
-            unread.note(uri, error)
-    if together:
-        sources = LiveSources(
-            [
-                LiveSource(uri, live, retries=retries, patient=True, name=name)
-                for uri, name in zip(together, different_names(together), strict=True)
-            ]
-        )
-        try:
-            with sources:
-                yield from sources.groups(most_delay_s)
-        except SourceError:
-            """All were given up, as is said below."""
-        finally:
-            for number, why in sources.given_up.items():
-                unread.note(together[number], why)
+def live_source(listed: ListedSource, *, patient: bool) -> LiveSource:
+    """What is listed -> the source. Raises SourceError as it does."""
+    return LiveSource(listed.uri, listed.options, retries=listed.retries, patient=patient, name=listed.name)
 
 
-def different_names(uris: Sequence[str]) -> list[str]:
-    """Public names that no two share: tracks, videos and metrics are kept by name, and two channels of one recorder may
-    differ in nothing but what is not shown."""
-    names = list(map(public_name, uris))
-    return [
-        f"{name}#{names[:place].count(name) + 1}" if names[:place].count(name) else name
-        for place, name in enumerate(names)
-    ]
+def said(status: SourceStatus) -> str:
+    """As one line."""
+    lost = f", losses {status.losses}, now {status.state}" if status.losses else ""
+    return f"{status.name}: {status.frames} frames looked at, {status.skipped} passed over{lost}"
 
 
 def limited(groups: Generator[list[Frame], None, None], count: int | None) -> Generator[list[Frame], None, None]:

@@ -6,12 +6,12 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from .camera import AS_IT_IS, CameraSource, LiveOptions, open_camera, public_name
-from .errors import SourceError
+from .errors import SourceError, UsageError
 from .types import Frame
 
 log = logging.getLogger("facerecon_rt")
@@ -28,6 +28,23 @@ def pause_s(attempt: int, chance: float) -> float:
     """Attempts that have failed (1 or more) and a number from 0 to 1 -> seconds until the next."""
     whole = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt - 1, 16))
     return whole * (1 - JITTER * chance)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """How a live source is."""
+
+    name: str
+    state: str
+    """"open"; "lost": it is opened again and again; "given up": its attempts are used up."""
+    frames: int
+    """Looked at."""
+    skipped: int
+    """Grabbed, but a newer one came before anybody had time to look."""
+    losses: int
+    """How often it went away, or could not be opened at the start."""
+    why: str
+    """It was lost or not opened, the last time; empty if never."""
 
 
 class LiveSource:
@@ -51,7 +68,9 @@ class LiveSource:
         `name`: what frames, records and messages call it, if not by its public address."""
         self.name = name or public_name(uri)
         self.losses = 0
-        """How often it went away."""
+        """How often it went away, or could not be opened at the start."""
+        self.grabbed = 0
+        """Frames, looked at or not."""
         self._uri = uri
         self._options = options
         self._retries = retries
@@ -59,7 +78,8 @@ class LiveSource:
         self._closed = threading.Event()
         self._attempts = 0
         """To open it again, since the last frame: one that opens and gives nothing is not back."""
-        self._why_not = ""
+        self.why_not = ""
+        """It was lost or not opened, the last time."""
         self._camera = None if patient else open_once(uri, options)
 
     def __enter__(self) -> LiveSource:
@@ -81,10 +101,12 @@ class LiveSource:
                             log.info("%s is back", self.name)
                             self._attempts = 0
                         newest = first_index + frame.index
-                        yield replace(frame, source=self.name, index=newest, time_s=frame.captured_at - started)
+                        self.grabbed = newest + 1
+                        time_s = max(0.0, frame.captured_at - started)
+                        yield replace(frame, source=self.name, index=newest, time_s=time_s)
                     return  # closed
                 except SourceError as error:
-                    self._why_not = str(error)
+                    self.why_not = str(error)
                     self.losses += 1
                     self._camera.close()
                     self._camera = None
@@ -111,38 +133,44 @@ class LiveSource:
 
     def _open_again(self) -> bool:
         """False when closed meanwhile. Raises SourceError, the last one, where the attempts are used up."""
-        while not self._why_not or self._retries is None or self._attempts < self._retries:
-            if self._why_not:
+        lost = bool(self.losses)
+        while not lost or self._retries is None or self._attempts < self._retries:
+            if lost:
                 self._attempts += 1
                 seconds = pause_s(self._attempts, random.random())
-                log.warning("%s; opening it again in %.1f s", self._why_not.partition(";")[0], seconds)
+                log.warning("%s; opening it again in %.1f s", self.why_not.partition(";")[0], seconds)
                 if self._closed.wait(seconds):
                     return False
             try:
                 self._camera = self._open_once(self._uri, self._options)
             except SourceError as error:
-                self._why_not = str(error)
+                self.losses += not lost
+                self.why_not, lost = str(error), True
                 continue
             if self._closed.is_set():
                 self._camera.close()
                 return False
             return True
-        raise SourceError(self._why_not)
+        raise SourceError(self.why_not)
 
 
 class LiveSources:
     """Several live sources at once: whichever has a new frame is next, and one that is lost stops none of the others.
-    A context manager."""
+    Sources may come and go meanwhile. A context manager; may be used from several threads."""
 
-    def __init__(self, sources: Sequence[LiveSource]) -> None:
-        """The sources become this one's to close."""
-        self._sources = tuple(sources)
+    def __init__(self, sources: Iterable[LiveSource] = ()) -> None:
+        """The sources become this one's to close; each is read in a thread of its own from now on. Raises UsageError
+        where two have one name."""
         self._changed = threading.Condition()
-        self._newest: dict[int, Frame] = {}
-        self._running = len(self._sources)
+        self._sources: dict[str, LiveSource] = {}
+        self._newest: dict[str, Frame] = {}
+        self._taken: dict[str, int] = {}
+        """Frames of each that were looked at."""
         self._closed = False
-        self.given_up: dict[int, SourceError] = {}
-        """Sources, by their place, that have used up their attempts."""
+        self.given_up: dict[str, SourceError] = {}
+        """Sources, by name, that have used up their attempts."""
+        for source in sources:
+            self.add(source)
 
     def __enter__(self) -> LiveSources:
         return self
@@ -151,40 +179,69 @@ class LiveSources:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield each source's newest frame, that which waits longest first. Raises SourceError when all have used up
-        their attempts."""
+        """Yield each source's newest frame, that which waits longest first; wait while there is none, and no source.
+        Raises SourceError when all have used up their attempts."""
         for group in self.groups():
             yield from group
 
     def groups(self, most_delay_s: float = 0.0) -> Iterator[list[Frame]]:
         """Yield the newest frames of different sources together: those that are there, or, within `most_delay_s` of the
-        first, those of all sources that still run. Raises SourceError as iterating does."""
-        readers = [
-            threading.Thread(target=self._read, args=(number, source), name=f"live {source.name}", daemon=True)
-            for number, source in enumerate(self._sources)
-        ]
-        for reader in readers:
-            reader.start()
+        first, those of all sources that are open. Raises SourceError as iterating does."""
         while (group := self._next(most_delay_s)) is not None:
             yield group
+
+    def add(self, source: LiveSource) -> None:
+        """One more, read from now on. Raises UsageError where there is one of its name."""
+        with self._changed:
+            if source.name in self._sources:
+                raise UsageError(f"there are two sources {source.name}; give one of them another name")
+            self._sources[source.name] = source
+            self._taken[source.name] = 0
+        threading.Thread(target=self._read, args=(source,), name=f"live {source.name}", daemon=True).start()
+
+    def remove(self, name: str) -> None:
+        """Let one go, without waiting for it; one that is not there is none."""
+        with self._changed:
+            source = self._sources.pop(name, None)
+            for kept in (self._newest, self._taken, self.given_up):
+                kept.pop(name, None)
+            self._changed.notify_all()
+        if source is not None:
+            source.stop()
+
+    def statuses(self) -> list[SourceStatus]:
+        """How each of them is, in the order in which they came."""
+        with self._changed:
+            return [
+                SourceStatus(
+                    name,
+                    state="given up" if name in self.given_up else "open" if source.connected else "lost",
+                    frames=self._taken[name],
+                    skipped=max(0, source.grabbed - self._taken[name] - (name in self._newest)),
+                    losses=source.losses,
+                    why=source.why_not,
+                )
+                for name, source in self._sources.items()
+            ]
 
     def close(self) -> None:
         """Let all of them go; iterating ends."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for source in self._sources:
+            sources = list(self._sources.values())
+        for source in sources:
             source.stop()
         end = time.monotonic() + 2.0  # for all of them: a service manager does not wait long
-        for source in self._sources:
+        for source in sources:
             source.close(max(0.0, end - time.monotonic()))
 
     def _next(self, most_delay_s: float) -> list[Frame] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or not self._running or self._closed)
+            self._changed.wait_for(lambda: self._newest or self._closed or self._all_given_up)
             if self._newest and most_delay_s:
                 self._changed.wait_for(
-                    lambda: self._closed or len(self._newest) >= sum(one.connected for one in self._sources),
+                    lambda: self._closed or len(self._newest) >= sum(one.connected for one in self._sources.values()),
                     most_delay_s,
                 )
             if self._closed:
@@ -193,20 +250,29 @@ class LiveSources:
                 raise SourceError("; ".join(map(str, self.given_up.values())))
             # A dictionary keeps the order in which keys came; a newer frame takes the place of the one before.
             group = list(self._newest.values())
+            for name in self._newest:
+                self._taken[name] += 1
             self._newest.clear()
             return group
 
-    def _read(self, number: int, source: LiveSource) -> None:
+    @property
+    def _all_given_up(self) -> bool:
+        return bool(self._sources) and self.given_up.keys() == self._sources.keys()
+
+    def _read(self, source: LiveSource) -> None:
         try:
             for frame in source:
                 with self._changed:
-                    self._newest[number] = frame
+                    if self._sources.get(source.name) is not source:
+                        break  # removed
+                    self._newest[source.name] = frame
                     self._changed.notify_all()
         except SourceError as error:
-            log.warning("%s; it is given up", str(error).partition(";")[0])
             with self._changed:
-                self.given_up[number] = error
-        finally:
-            with self._changed:
-                self._running -= 1
+                if self._sources.get(source.name) is source:
+                    self.given_up[source.name] = error
+                    if len(self._sources) > 1:
+                        log.warning("%s; it is given up", str(error).partition(";")[0])
                 self._changed.notify_all()
+        if self._sources.get(source.name) is not source:
+            source.close()

@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 examples:
   facerecon-rt --model models/face.onnx --input photo.jpg
   facerecon-rt --model models/face.onnx --input cam0 --output records.jsonl --output live.mp4
+  facerecon-rt --model models/face.onnx --input sources.yaml --serve 127.0.0.1:8080   (SIGHUP reads sources.yaml again)
   facerecon-rt --model models/face.onnx --input video.mp4 --output - | jq .faces[0].pose.euler_deg
   facerecon-rt --model models/face.onnx --set --input photos-of-anna/ --output anna.obj
   facerecon-rt --model a.onnx --model b.onnx --input photo.jpg          (an ensemble)
@@ -55,7 +56,8 @@ others are done first), or no face in a whole --set,
         required=True,
         type=_name,
         metavar="X",
-        help="cam0, /dev/video0, csi://0, rtsp://…, http://…, a video, a photograph, a folder or a glob; repeatable. "
+        help="cam0, /dev/video0, csi://0, rtsp://…, http://…, a video, a photograph, a folder, a glob, or a "
+        "sources.yaml that lists such, with a name and options each; repeatable. "
         "Files come one after the other, cameras and streams all at once. ${NAME} in an address is taken from the "
         "environment",
     )
@@ -123,7 +125,9 @@ others are done first), or no face in a whole --set,
         help="that the frame of one camera may wait for those of others: their faces are one run of the network [0]",
     )
     live.add_argument("--camera-size", type=size, metavar="WxH", help="that a camera is asked for [its own]")
-    live.add_argument("--camera-fps", type=positive_number, metavar="F", help="likewise")
+    live.add_argument(
+        "--camera-fps", type=positive_number, metavar="F", help="likewise; of what gives more, some are passed over"
+    )
     live.add_argument("--flip", choices=FLIPS, default="none", help="for cameras that hang otherwise [%(default)s]")
     sets = parser.add_argument_group("image sets")
     sets.add_argument("--set", action="store_true", help="all inputs show one person: one averaged shape, one mesh")

@@ -14,8 +14,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, is_live, public_name
+from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, check_frame_size, is_live, public_name
 from .errors import SourceError
+from .limits import MOST_PICTURE_BYTES, MOST_PICTURE_PIXELS
 from .live import LiveSource
 from .quiet import quiet_opencv
 from .types import Frame, Image
@@ -93,20 +94,25 @@ def read_image(path: str | Path) -> Image:
     """Decode a photograph -> (H, W, 3) uint8 BGR, upright: EXIF orientation applied.
 
     Grey becomes three equal channels, 16 bits become 8 by scaling, an alpha channel is dropped: the colours below it
-    are the picture. Raises SourceError when the file is missing, not an image OpenCV reads, or cut short.
+    are the picture. Raises SourceError when the file is missing, not an image OpenCV reads, cut short, or larger than
+    `limits` allow.
     """
     path = Path(path)
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        with path.open("rb") as file:
+            data = np.frombuffer(file.read(MOST_PICTURE_BYTES + 1), np.uint8)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MOST_PICTURE_BYTES:
+        raise SourceError(f"{path} is larger than {MOST_PICTURE_BYTES >> 20} MB; save it as JPEG, or smaller")
     if not len(data):
         raise SourceError(f"{path} is empty; copy it again")
     try:
         with quiet_opencv():
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error as error:
-        raise SourceError(f"{path} cannot be decoded: damaged, or more than a gigapixel; save it anew") from error
+        most = MOST_PICTURE_PIXELS // 10**6
+        raise SourceError(f"{path} cannot be decoded: damaged, or more than {most} megapixels; save it anew") from error
     if image is None:
         raise SourceError(f"{path} {_why_no_image(path, data.tobytes()[:4096])}")
     return np.asarray(image, np.uint8)
@@ -158,6 +164,7 @@ class VideoSource:
             self._capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise SourceError(f"{path} cannot be opened as a video: damaged, cut short or no video; copy or convert it")
+        check_frame_size(self._capture, self.name)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 0.0
         self.promised_frames = int(max(0, self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))

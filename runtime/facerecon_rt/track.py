@@ -27,6 +27,10 @@ STILL_SCALE = 0.03
 STILL_RADIANS = 0.045
 """A square that moves less than this (in sides, of its side, in roll) stays where it was: sensor noise that moved the
 crop would come back as noise of everything seen in it."""
+STRANGE_MM = 2.0
+"""Between two shapes, that counts as much as a crop's side of way."""
+HIDDEN = 100
+"""Frames for which a face may be behind another one, besides those for which it may be out of sight."""
 ONES = np.ones(3, np.float32)
 PASSED_OVER = 250
 """Frames after which a track that was not looked at, for want of time, is forgotten."""
@@ -56,6 +60,13 @@ class ShapeAverage:
             self._squares = (1 - share) * (self._squares + share * ((offset * offset) @ ONES))
         return self._mean, np.sqrt(self._squares)
 
+    def distance_mm(self, shape: Floats) -> float:
+        """Root mean square over the vertices of (V, 3) mm from the mean so far; 0 before there is one."""
+        if self._mean is None:
+            return 0.0
+        offset = shape - self._mean
+        return math.sqrt(float(np.vdot(offset, offset)) / len(offset))
+
 
 class Track:
     """One person in front of one camera."""
@@ -65,6 +76,8 @@ class Track:
         self.missed = 0
         """Frames since the face was last seen."""
         self.seen = 0
+        self.hidden = 0
+        """Of the missed frames, those in which another face was at its place."""
         self.passed_over = 0
         """Frames in which it was not looked at, since it last was."""
         self._shape = ShapeAverage()
@@ -95,6 +108,11 @@ class Track:
             return self._square
         return replace(self._square, x=self._square.x + self._motion[0], y=self._square.y + self._motion[1])
 
+    @property
+    def box(self) -> Floats:
+        """(4,) xyxy: where it was last seen."""
+        return box_from_square(self._square)
+
     def distance(self, square: Square) -> float:
         """How far a lost face would have come, in crop sides: from its last place, or had it walked on since."""
         dx, dy = square.x - self._square.x, square.y - self._square.y
@@ -102,6 +120,18 @@ class Track:
         walked_x, walked_y = (2.0 * self.missed * half_step for half_step in self._motion)
         nearest = min(math.hypot(dx, dy), math.hypot(dx - walked_x, dy - walked_y))
         return nearest / max(square.side, self._square.side)
+
+    def strangeness(self, face: Face) -> float:
+        """How unlike this track's person a face is: in place and size, as for `jumped`, and in shape."""
+        square, _ = self._where(face)
+        expected = self.next_square()
+        way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
+        growth = abs(math.log(square.side / expected.side))
+        return way + growth + self.unlikeness(face)
+
+    def unlikeness(self, face: Face) -> float:
+        """Of this track's shape and the face's; 1 counts as much as a crop's side of way."""
+        return self._shape.distance_mm(face.shape) / STRANGE_MM
 
     def update(self, face: Face) -> Face:
         """The face seen in this frame -> the same face with the track's number and its shape averaged over time.
@@ -118,7 +148,7 @@ class Track:
             self._square = square
         self._seen_at = square
         self._rotation = rotation
-        self.missed = self.passed_over = 0
+        self.missed = self.hidden = self.passed_over = 0
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)
         vertices = shape + (face.vertices - face.shape)
@@ -155,11 +185,24 @@ def unknown(squares: Sequence[Square], faces: Sequence[Face], passed_over: Seque
     ]
 
 
+def one_each(pairs: Sequence[tuple[Track, Face]]) -> list[tuple[Track, Face]]:
+    """Tracks and the faces at their places -> without those whose face is another's: where two people cross, both look
+    at the one in front, and it is the one whom it is like."""
+    if len(pairs) < 2:
+        return list(pairs)
+    kept: list[tuple[Track, Face]] = []
+    for pair in sorted(pairs, key=lambda pair: pair[0].strangeness(pair[1])):
+        if all(box_overlap(pair[1].box, other.box) < MERGED for _, other in kept):
+            kept.append(pair)
+    return [pair for pair in pairs if any(pair is other for other in kept)]
+
+
 class Tracker:
     """The tracks of one source."""
 
     def __init__(self, *, forget_after: int = 25, first_number: int = 1) -> None:
-        """`forget_after`: frames for which a face may be out of sight and keep its number. `first_number`: of the first
+        """`forget_after`: frames for which a face may be out of sight and keep its number, besides those (`HIDDEN` at
+        most) that it is behind another one. `first_number`: of the first
         track."""
         self.tracks: list[Track] = []
         self.entered: tuple[int, ...] = ()
@@ -181,15 +224,12 @@ class Tracker:
         """What was looked at in this frame -> the faces with their numbers, in the order of the tracks.
 
         seen: each visible track with the face found at its place; new: faces at detections that are `unknown`. A face
-        below `min_confidence`, or on top of an older track's, is not seen. A new face near a lost track is that one.
+        below `min_confidence`, or on top of another track's whom it is more like, is not seen. A new face near a lost
+        track is that one.
         """
-        found: list[tuple[Track, Face]] = []
-        for track, face in seen:
-            elsewhere = all(box_overlap(face.box, other.box) < MERGED for _, other in found)
-            if face.confidence >= min_confidence and elsewhere:
-                found.append((track, face))
-            else:
-                track.missed += 1
+        found = one_each([(track, face) for track, face in seen if face.confidence >= min_confidence])
+        for track, _ in seen:
+            track.missed += all(track is not other for other, _ in found)
         for track in self.tracks:
             if all(track is not other for other, _ in seen):
                 track.passed_over += not track.missed
@@ -200,8 +240,12 @@ class Tracker:
                 found.append((self._lost_near(face, [track for track, _ in found]) or self._start(face), face))
         faces = tuple(track.update(face) for track, face in found)
         self.entered = tuple(track.number for track, _ in found if track.seen == 1)
-        self.left = tuple(track.number for track in self.tracks if track.missed > self._forget_after)
-        self.tracks = [track for track in self.tracks if track.missed <= self._forget_after]
+        for track in self.tracks:
+            behind = track.missed and any(box_overlap(track.box, face.box) >= SAME_FACE for face in faces)
+            track.hidden = min(track.hidden + behind, HIDDEN)
+        left = [track for track in self.tracks if track.missed - track.hidden > self._forget_after]
+        self.left = tuple(track.number for track in left)
+        self.tracks = [track for track in self.tracks if track.missed - track.hidden <= self._forget_after]
         return faces
 
     def _lost_near(self, face: Face, taken: Sequence[Track]) -> Track | None:
@@ -211,7 +255,7 @@ class Tracker:
         for track in self.tracks:
             distance, alike = track.distance(square), 0.5 < square.side / track.next_square().side < 2.0
             if track.missed and alike and distance < 0.75 and all(track is not other for other in taken):
-                near.append((distance, track.number, track))
+                near.append((distance + track.unlikeness(face), track.number, track))
         return min(near)[2] if near else None
 
     def _start(self, face: Face) -> Track:

@@ -15,7 +15,7 @@ from facerecon_rt import live as module
 from facerecon_rt.camera import CSI, CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
 from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError, UsageError
-from facerecon_rt.inputs import Unread, different_names, groups_of, limited
+from facerecon_rt.inputs import Inputs, limited
 from facerecon_rt.live import LONGEST_PAUSE_S, LiveSource, LiveSources, pause_s
 from facerecon_rt.sources import open_source
 from facerecon_rt.types import Frame, Image
@@ -174,20 +174,18 @@ def test_frames_that_come_together_are_given_together(server: MjpegServer) -> No
 
 def test_a_stream_that_is_given_up_among_others_is_an_error_at_the_end(server: MjpegServer) -> None:
     nowhere = "http://127.0.0.1:9/live.mjpg"
-    unread = Unread([server.uri, nowhere])
-    groups = groups_of([server.uri, nowhere], unread, QUICK, retries=1)
-    with closing(limited(groups, 30)) as some:
+    inputs = Inputs([server.uri, nowhere], QUICK, retries=1)
+    with closing(limited(inputs.groups(), 30)) as some:
         for _ in some:
             threading.Event().wait(0.02)
     with pytest.raises(SourceError, match="1 of the 2 inputs could not be read: http://127"):
-        unread.check()
+        inputs.check()
 
 
 def test_two_channels_that_differ_in_what_is_not_shown_are_told_apart(server: MjpegServer) -> None:
     uris = [f"{server.uri}?key=cam{number}" for number in (1, 2)]
     public = server.uri + "?key=***"
-    assert different_names(uris) == [public, f"{public}#2"]
-    with closing(limited(groups_of(uris, Unread(uris), QUICK), 20)) as groups:
+    with closing(limited(Inputs(uris, QUICK).groups(), 20)) as groups:
         assert {frame.source for group in groups for frame in group} == {public, f"{public}#2"}
 
 

@@ -8,7 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
-from facerecon_rt.track import MEMORY, STILL_SCALE, STILL_SIDES, ShapeAverage, Track, Tracker, drifted, still, unknown
+from facerecon_rt.track import (
+    HIDDEN,
+    MEMORY,
+    STILL_SCALE,
+    STILL_SIDES,
+    ShapeAverage,
+    Track,
+    Tracker,
+    drifted,
+    still,
+    unknown,
+)  # fmt: skip
 from facerecon_rt.types import Face
 
 MakeFace = Callable[..., Face]
@@ -150,12 +161,61 @@ def test_two_faces_that_cross_keep_their_numbers(ball_face: MakeFace, speed: int
     assert distance(square_of(faces[1]), square_of(walking)) < 1
 
 
+def test_where_two_cross_the_one_in_front_keeps_its_number_though_it_is_the_younger(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    look(tracker, [ball_face(100, 200)])
+    look(tracker, [ball_face(112, 200), ball_face(400, 200)])
+    older, younger = tracker.tracks
+    face = ball_face(395, 200)  # at both places, seen where the younger is
+    assert numbers(tracker.update([(older, face), (younger, face)], [], 0.5)) == [2]
+    assert (tracker.visible, older.missed) == ([younger], 1)
+
+
+def test_of_two_who_stand_alike_the_face_is_whose_shape_it_has(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    round_face = ball_face(100, 200)
+    wide_face = replace(ball_face(300, 200), shape=round_face.shape * np.array([1.2, 1, 1], np.float32))
+    look(tracker, [round_face, wide_face])
+    round_track, wide_track = tracker.tracks
+    between = replace(ball_face(200, 200), shape=wide_face.shape)
+    assert numbers(tracker.update([(round_track, between), (wide_track, between)], [], 0.5)) == [2]
+    # And whoever comes out from behind is known by it too.
+    look(tracker, [])
+    back = replace(ball_face(160, 200), shape=round_face.shape)
+    assert numbers(tracker.update([], [back], 0.5)) == [1]
+
+
+def test_a_face_behind_another_is_waited_for_longer(ball_face: MakeFace) -> None:
+    tracker = Tracker(forget_after=5)
+    look(tracker, [ball_face(100, 200), ball_face(300, 200)])
+    hidden, front = tracker.tracks
+    before = ball_face(85, 200)
+    tracker.update([(hidden, nobody()), (front, before)], [], 0.5)
+    for _ in range(40):
+        assert numbers(tracker.update([(front, before)], [], 0.5)) == [2]
+    assert tracker.tracks == [hidden, front]
+    assert numbers(tracker.update([(front, before)], [ball_face(170, 200)], 0.5)) == [2, 1]
+
+
+def test_a_face_behind_another_is_not_waited_for_for_ever(ball_face: MakeFace) -> None:
+    tracker = Tracker(forget_after=5)
+    look(tracker, [ball_face(100, 200), ball_face(300, 200)])
+    hidden, front = tracker.tracks
+    before = ball_face(85, 200)
+    tracker.update([(hidden, nobody()), (front, before)], [], 0.5)
+    for _ in range(HIDDEN + 4):
+        tracker.update([(front, before)], [], 0.5)
+    assert tracker.tracks == [hidden, front]
+    tracker.update([(front, before)], [], 0.5)
+    assert (tracker.tracks, tracker.left) == ([front], (1,))
+
+
 def test_two_tracks_on_one_face_become_one(ball_face: MakeFace) -> None:
     """The younger slides onto the older one's face, and is not shown twice."""
     tracker = Tracker()
     look(tracker, [ball_face(100, 200), ball_face(300, 200)])
     older, younger = tracker.tracks
-    face = ball_face(200, 200)
+    face = ball_face(150, 200)
     assert numbers(tracker.update([(older, face), (younger, face)], [], 0.5)) == [1]
     assert tracker.visible == [older]
 

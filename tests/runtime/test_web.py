@@ -21,7 +21,7 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_rt.live import LiveSource
+from facerecon_rt.live import LiveSource, SourceStatus
 from facerecon_rt.pipeline import Pipeline
 from facerecon_rt.reconstruct import Reconstructor
 from facerecon_rt.template import load_template
@@ -103,6 +103,20 @@ def test_the_live_picture_is_drawn_over(server: WebServer, state: State, scenes:
         picture = cv2.imdecode(np.frombuffer(answer.read(length), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None and picture.shape == (192, 256, 3)
     assert np.abs(picture.astype(int) - scenes[-1].frame.image).max() > 60
+
+
+def test_how_cameras_are_is_told_also_of_one_that_gives_nothing(scenes: list[Scene]) -> None:
+    statuses = [SourceStatus("door", "open", 90, 7, 2, "door was lost"), SourceStatus("yard", "lost", 0, 0, 1, "gone")]
+    state = State(BLENDSHAPES, lambda: statuses)
+    with WebServer(state, "127.0.0.1:0") as server:
+        door, yard = json.loads(get(server, "/api/state")[1])["inputs"]
+        metrics = get(server, "/metrics")[1].decode()
+    assert (door["name"], door["state"], door["frames"], door["skipped"], door["losses"]) == ("door", "open", 90, 7, 2)
+    assert (yard["state"], yard["why"]) == ("lost", "gone")
+    assert 'facerecon_source_open{source="door"} 1.0' in metrics
+    assert 'facerecon_source_open{source="yard"} 0.0' in metrics
+    assert 'facerecon_source_losses_total{source="door"} 2.0' in metrics
+    assert 'facerecon_frames_skipped_total{source="door"} 7.0' in metrics
 
 
 def test_a_wide_picture_is_reduced(scenes: list[Scene]) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from ..camera import public_name
+from ..live import SourceStatus
 from ..record import record_from_scene
 from ..types import Face, Scene
 
@@ -42,15 +45,39 @@ class Watched:
         return (len(self.moments) - 1) / span if span > 0 else 0.0
 
 
+Statuses = Callable[[], list[SourceStatus]]
+"""How live sources are, now."""
+
+
+class SourceMetrics(Collector):
+    """What Prometheus is told of cameras and streams, those that give no frames among them."""
+
+    def __init__(self, statuses: Statuses) -> None:
+        self._statuses = statuses
+
+    def collect(self) -> Iterator[Metric]:
+        """As of now."""
+        is_open = GaugeMetricFamily("facerecon_source_open", "1 while it is open.", labels=["source"])
+        losses = CounterMetricFamily("facerecon_source_losses", "Times it was lost.", labels=["source"])
+        skipped = CounterMetricFamily("facerecon_frames_skipped", "Passed over for newer ones.", labels=["source"])
+        for status in self._statuses():
+            is_open.add_metric([status.name], status.state == "open")
+            losses.add_metric([status.name], status.losses)
+            skipped.add_metric([status.name], status.skipped)
+        yield from (is_open, losses, skipped)
+
+
 class State:
     """Takes scenes as a sink does. Holds one frame for each source."""
 
-    def __init__(self, blendshapes: tuple[str, ...]) -> None:
+    def __init__(self, blendshapes: tuple[str, ...], statuses: Statuses = list) -> None:
         self._blendshapes = blendshapes
+        self._statuses = statuses
         self._lock = threading.Lock()
         self._sources: dict[str, Watched] = {}
         self._started = time.monotonic()
         self.registry = CollectorRegistry()
+        self.registry.register(SourceMetrics(statuses))
         self._frames = Counter("facerecon_frames", "Frames looked at.", ("source",), registry=self.registry)
         self._found = Counter("facerecon_faces_seen", "Faces in all frames.", ("source",), registry=self.registry)
         self._faces = Gauge("facerecon_faces", "Faces in the newest frame.", ("source",), registry=self.registry)
@@ -109,6 +136,7 @@ class State:
             shown = [(name, one.scene, one.number, one.fps, one.seen_at, list(one.stages)) for name, one in watched]
         return {
             "uptime_s": round(now - self._started, 1),
+            "inputs": [asdict(status) for status in self._statuses()],
             "sources": [
                 {
                     "name": name,

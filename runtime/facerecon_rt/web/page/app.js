@@ -22,6 +22,16 @@ function showSources(sources) {
   });
 }
 
+function showInputs(inputs) {
+  element("inputs").replaceChildren(...inputs.map(one => {
+    const line = document.createElement("li");
+    line.className = one.state === "open" ? "open" : "lost";
+    line.textContent = `${one.name}: ${one.state} · ${one.frames} frames · ${one.skipped} passed over · ` +
+      `losses ${one.losses}` + (one.state === "open" ? "" : ` · ${one.why}`);
+    return line;
+  }));
+}
+
 function select(index) {
   source = index;
   history = [];
@@ -69,6 +79,7 @@ function showStages(stages) {
 
 function show(state) {
   showSources(state.sources);
+  showInputs(state.inputs);
   const one = state.sources[source];
   if (!one) { element("status").textContent = "no source yet"; return; }
   if (!element("live").src) showLive();

@@ -1,0 +1,116 @@
+"""Two talking heads that cross, or meet and turn back: does each keep its number?
+
+    python benchmarks/crossing.py --data DATA          # five minutes; writes results/crossing.md
+
+Every ordered pair of the four heads in DATA/videos, cut out and pasted so that the second passes in front of the first;
+slow, at a walk and fast; of equal size, larger and smaller. Numbers are compared while the heads are apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice, permutations, product
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt import Frame, Pipeline, Reconstructor, open_source
+from facerecon_rt.reconstruct import largest
+
+RESULTS = Path(__file__).with_name("results")
+FRAMES, FPS = 120, 25.0
+WIDTH, HEIGHT, SIDE = 960, 480, 220
+SPEEDS = (4, 8, 14)
+"""Pixels per frame, each of the two; a head is about 160 wide."""
+SIZES = ((1.0, 0), (1.25, 20), (0.8, -15))
+"""Of the head in front, and how many pixels lower it is."""
+APART = 160
+CLOSEST = 40
+"""Pixels between two heads that meet and turn back."""
+
+
+def head_of(path: Path, reconstructor: Reconstructor) -> list[np.ndarray]:
+    """Squares around the head of a talking-head video, all at the place of its first frame."""
+    with open_source(path) as source:
+        frames = [frame.image for frame in islice(source, FRAMES)]
+    face = largest(reconstructor.faces(frames[0]))
+    assert face is not None, f"no face in {path}"
+    left, top, right, bottom = face.box
+    radius = int(0.75 * (right - left))
+    x, y = int((left + right) / 2), int((top + bottom) / 2)
+    padded = (cv2.copyMakeBorder(image, *[radius] * 4, cv2.BORDER_REPLICATE) for image in frames)
+    return [image[y : y + 2 * radius, x : x + 2 * radius] for image in padded]
+
+
+def paste(canvas: np.ndarray, head: np.ndarray, x: float, y: float, side: int) -> None:
+    """Draw an oval of the head, `side` pixels in size, centred there."""
+    half = side // 2
+    mask = np.zeros((side, side), np.float32)
+    cv2.ellipse(mask, (half, half), (int(0.36 * side), int(0.46 * side)), 0, 0, 360, 1, -1)
+    mask = cv2.GaussianBlur(mask, (0, 0), side / 60)[..., None]
+    top, left = round(y) - half, round(x) - half
+    there = canvas[top : top + side, left : left + side]
+    there[:] = (there * (1 - mask) + cv2.resize(head, (side, side)) * mask).astype(np.uint8)
+
+
+def places(speed: float, turn_back: bool) -> Iterator[tuple[float, float]]:
+    """Across the picture, of the head behind and the one in front, frame by frame."""
+    middle, margin = WIDTH / 2, 150
+    for index in range(FRAMES):
+        way = (index - FRAMES / 2) * speed
+        behind, front = (-abs(way) - CLOSEST / 2, abs(way) + CLOSEST / 2) if turn_back else (way, -way)
+        yield (
+            float(np.clip(middle + behind, margin, WIDTH - margin)),
+            float(np.clip(middle + front, margin, WIDTH - margin)),
+        )
+
+
+def outcome(
+    reconstructor: Reconstructor, heads: tuple[list[np.ndarray], list[np.ndarray]], speed: float, size: float,
+    lower: int, turn_back: bool,
+) -> str:  # fmt: skip
+    """`kept`, `swapped` or `renumbered`."""
+    background = cv2.GaussianBlur(np.random.default_rng(0).integers(60, 160, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 3)
+    pipeline = Pipeline(reconstructor)
+    numbers: dict[tuple[int, bool], Counter[int | None]] = {key: Counter() for key in product((0, 1), (False, True))}
+    for index, (behind, front) in enumerate(places(speed, turn_back)):
+        image = background.copy()
+        paste(image, heads[0][index % len(heads[0])], behind, HEIGHT / 2, SIDE)
+        paste(image, heads[1][index % len(heads[1])], front, HEIGHT / 2 + lower, int(SIDE * size))
+        scene = pipeline.process(Frame(image, "crossing", index, index / FPS, still=False))
+        if abs(behind - front) > APART:
+            for face in scene.faces:
+                x = float(face.box[0] + face.box[2]) / 2
+                numbers[int(abs(x - front) < abs(x - behind)), index > FRAMES / 2][face.track] += 1
+    most = {key: count.most_common(1)[0][0] if count else None for key, count in numbers.items()}
+    before, after = [(most[0, half], most[1, half]) for half in (False, True)]
+    return "kept" if before == after else "swapped" if before == after[::-1] else "renumbered"
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"))
+    arguments = parser.parse_args()
+    outcomes: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
+    with Reconstructor(arguments.model) as reconstructor:
+        heads = [head_of(path, reconstructor) for path in sorted((arguments.data / "videos").glob("head_*.mp4"))]
+        for pair in permutations(heads, 2):
+            for speed, (size, lower), turn_back in product(SPEEDS, SIZES, (False, True)):
+                outcomes[turn_back][outcome(reconstructor, pair, speed, size, lower, turn_back)] += 1
+    lines = ["# Two heads that cross", "", f"`python benchmarks/crossing.py --data DATA`, {arguments.model}", ""]
+    lines += ["| | cases | both keep their numbers | swapped | renumbered |", "|---|---|---|---|---|"]
+    for turn_back, counts in outcomes.items():
+        name = "meet and turn back" if turn_back else "cross"
+        kept, swapped, renumbered = counts["kept"], counts["swapped"], counts["renumbered"]
+        lines.append(f"| {name} | {counts.total()} | {kept} | {swapped} | {renumbered} |")
+    text = "\n".join(lines) + "\n"
+    (RESULTS / "crossing.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

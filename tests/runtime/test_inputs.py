@@ -1,0 +1,256 @@
+"""sources.yaml and what becomes of it, while cameras come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from facerecon_rt import live as module
+from facerecon_rt.camera import LiveOptions
+from facerecon_rt.cli import main
+from facerecon_rt.errors import SourceError, UsageError
+from facerecon_rt.inputs import Inputs
+from facerecon_rt.live import SourceStatus
+from facerecon_rt.source_list import ListedSource, listed_sources
+from facerecon_rt.types import Frame, Image
+
+from .conftest import PaintSpots
+from .mjpeg import MjpegServer
+
+pytest.importorskip("yaml", reason="the extra `yaml` is not installed")
+QUICK = LiveOptions(timeout_s=2.0)
+Groups = Iterator[list[Frame]]
+
+
+@pytest.fixture(autouse=True)
+def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.2)
+
+
+@pytest.fixture
+def servers() -> Iterator[list[MjpegServer]]:
+    with MjpegServer(plain(100)) as one, MjpegServer(plain(200)) as other:
+        yield [one, other]
+
+
+def plain(level: int) -> list[Image]:
+    return [np.full((48, 64, 3), level, np.uint8)]
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def until_seen(groups: Groups, *names: str) -> None:
+    """Fetches frames until each of the sources has had one."""
+    missing = set(names)
+    for group in groups:
+        missing -= {frame.source for frame in group}
+        if not missing:
+            return
+
+
+def status_of(inputs: Inputs, name: str) -> SourceStatus:
+    (status,) = [status for status in inputs.statuses() if status.name == name]
+    return status
+
+
+def test_a_list_says_how_each_source_is_opened(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "sources.yaml",
+        """
+        sources:
+          - uri: rtsp://anna:${PASSWORD}@host/door
+            name: door
+            flip: "180"
+            size: 1280x720
+            fps: 15
+            timeout: 2.5
+            retries: 3
+          - cam0
+          - clip.mp4
+        """,
+    )
+    door, camera, clip = listed_sources([path], QUICK, retries=7)
+    options = LiveOptions(timeout_s=2.5, size=(1280, 720), fps=15, flip="180")
+    assert door == ListedSource("rtsp://anna:${PASSWORD}@host/door", "door", options, 3)
+    assert camera == ListedSource("cam0", "cam0", QUICK, 7)
+    assert clip == ListedSource(str(tmp_path / "clip.mp4"), str(tmp_path / "clip.mp4"), QUICK, 7)
+    assert (door.live, camera.live, clip.live) == (True, True, False)
+
+
+def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
+    uris = ["http://host/1?key=a", "http://host/1?key=b"]
+    assert [one.name for one in listed_sources(uris)] == ["http://host/1?key=***", "http://host/1?key=***#2"]
+    path = written(tmp_path / "a.yml", "[{uri: cam0, name: 'http://anna:secret@host/'}, {uri: cam1, name: door}]")
+    assert [one.name for one in listed_sources([path])] == ["http://host/", "door"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "names no sources; write for example: sources:"),
+        ("sources: []", "names no sources"),
+        ("cam0", "names no sources"),
+        ("[a: b: c", "is no YAML: "),
+        ("- {name: door}", "source 1 has no uri; write for example"),
+        ("- cam0\n- 7", "source 2 has no uri"),
+        ("- {uri: cam0, colour: red}", "source 1: there is no 'colour'; choose from uri, name, size"),
+        ("- {uri: cam0, size: big}", "source 1: 'big' is not a size like 1280x720"),
+        ("- {uri: cam0, fps: -1}", "source 1: fps -1 is not a number above 0"),
+        ("- {uri: cam0, timeout: soon}", "source 1: timeout 'soon' is not a number above 0"),
+        ("- {uri: cam0, retries: often}", "source 1: retries 'often' is not a whole number"),
+        ("- {uri: cam0, flip: over}", "source 1: there is no flip 'over'; choose from none, horizontal"),
+        ("- !!python/object/apply:os.system [ls]", "is no YAML: could not determine a constructor"),
+    ],
+)
+def test_a_list_that_makes_no_sense_is_an_error_that_says_where(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Inputs([written(tmp_path / "sources.yaml", text)])
+    assert why in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_list_that_is_missing_is_a_missing_source(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"cannot read .*none\.yaml: No such file"):
+        Inputs([str(tmp_path / "none.yaml")])
+
+
+def test_sources_come_and_go_while_others_go_on(tmp_path: Path, servers: list[MjpegServer]) -> None:
+    one, other = (server.uri for server in servers)
+    path = tmp_path / "sources.yaml"
+    inputs = Inputs([written(path, f"- {{uri: '{one}', name: one}}")], QUICK)
+    with closing(inputs.groups()) as groups:
+        until_seen(groups, "one")
+        written(path, f"- {{uri: '{one}', name: one}}\n- {{uri: '{other}', name: other}}")
+        inputs.reload()
+        until_seen(groups, "one", "other")
+        assert status_of(inputs, "one").losses == 0  # it was left as it was
+        written(path, f"- {{uri: '{other}', name: other}}")
+        inputs.reload()
+        next(groups)
+        assert {frame.source for _ in range(20) for frame in next(groups)} == {"other"}
+        assert [status.name for status in inputs.statuses()] == ["other"]
+        # The same name, opened otherwise.
+        written(path, f"- {{uri: '{one}', name: other}}")
+        inputs.reload()
+        assert any(frame.image.mean() < 150 for _ in range(100) for frame in next(groups))
+    inputs.check()
+
+
+def test_a_list_that_was_spoiled_changes_nothing(
+    tmp_path: Path, servers: list[MjpegServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "sources.yaml"
+    inputs = Inputs([written(path, f"- {{uri: '{servers[0].uri}', name: one}}")], QUICK)
+    with closing(inputs.groups()) as groups:
+        until_seen(groups, "one")
+        for spoiled in ("[", "- photo.jpg"):
+            written(path, spoiled)
+            inputs.reload()
+            until_seen(groups, "one")
+    assert "sources.yaml is no YAML" in caplog.text
+    assert "name no camera or stream; sources are left as they were" in caplog.text
+
+
+def test_one_that_was_given_up_is_opened_anew(tmp_path: Path, servers: list[MjpegServer]) -> None:
+    one, other = servers
+    other.kill()
+    text = f"- {{uri: '{one.uri}', name: one}}\n- {{uri: '{other.uri}', name: other, retries: 0}}"
+    inputs = Inputs([written(tmp_path / "sources.yaml", text)], QUICK)
+    with closing(inputs.groups()) as groups:
+        until_seen(groups, "one")
+        while status_of(inputs, "other").state != "given up":
+            next(groups)
+        assert "cannot open http://127.0.0.1" in status_of(inputs, "other").why
+        other.start()
+        inputs.reload()
+        until_seen(groups, "other")
+        assert status_of(inputs, "other").state == "open"
+    inputs.check()
+
+
+def test_frames_are_counted_for_each_source(servers: list[MjpegServer], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "facerecon_rt")
+    one, other = servers
+    inputs = Inputs([one.uri, other.uri], QUICK)
+    with closing(inputs.groups()) as groups:
+        taken = [frame.source for _ in range(10) for frame in next(groups)]
+        threading.Event().wait(0.5)  # 50 a second come
+        status = status_of(inputs, one.uri)
+        assert (status.state, status.losses, status.why) == ("open", 0, "")
+        assert status.frames == taken.count(one.uri)
+        assert status.skipped > 10
+        one.kill()
+        while status_of(inputs, one.uri).state != "lost":
+            next(groups)
+        assert status_of(inputs, one.uri).losses >= 1
+    assert f"{other.uri}: " in caplog.text and " passed over" in caplog.text
+
+
+def test_of_a_stream_that_gives_more_frames_than_are_wanted_some_are_passed_over(servers: list[MjpegServer]) -> None:
+    with closing(Inputs([servers[0].uri], LiveOptions(timeout_s=2.0, fps=10)).groups()) as groups:
+        frames = [frame for _ in range(5) for frame in next(groups)]
+    for before, after in pairwise(frames):
+        assert after.captured_at - before.captured_at > 0.07
+        assert after.index > before.index + 1
+
+
+def test_a_file_is_read_before_cameras_and_a_missing_camera_is_said(tmp_path: Path, spots: PaintSpots) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "photo.png"), spots(64, 48, []))
+    inputs = Inputs(["cam97", str(tmp_path / "photo.png")])
+    assert [frame.still for group in inputs.groups() for frame in group] == [True]
+    with pytest.raises(SourceError, match="1 of the 2 inputs could not be read: cam97"):
+        inputs.check()
+
+
+def test_the_command_reads_its_list_again_on_sighup(
+    servers: list[MjpegServer], model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = (server.uri for server in servers)
+    path, records = tmp_path / "sources.yaml", tmp_path / "records.jsonl"
+    written(path, f"- {{uri: '{one}', name: one}}")
+
+    def sources() -> set[str]:
+        lines = records.read_text().splitlines() if records.exists() else []
+        return {json.loads(line)["source"] for line in lines}
+
+    def change() -> None:
+        while "one" not in sources():
+            threading.Event().wait(0.02)
+        written(path, f"- {{uri: '{other}', name: other}}")
+        os.kill(os.getpid(), signal.SIGHUP)
+        while "other" not in sources():
+            threading.Event().wait(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=change, daemon=True).start()
+    before = signal.getsignal(signal.SIGHUP)
+    assert main(["--model", str(model), "--input", str(path), "--output", str(records), "--timeout", "2"]) == 130
+    assert signal.getsignal(signal.SIGHUP) is before
+    assert sources() == {"one", "other"}
+
+
+def test_a_terminal_that_is_closed_leaves_whole_files(servers: list[MjpegServer], model: Path, tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+
+    def hang_up() -> None:
+        while not (records.exists() and records.read_text().count("\n") > 3):
+            threading.Event().wait(0.02)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=hang_up, daemon=True).start()
+    assert main(["--model", str(model), "--input", servers[0].uri, "--output", str(records), "--timeout", "2"]) == 130
+    for line in records.read_text().splitlines():
+        assert json.loads(line)["source"] == servers[0].uri
