@@ -15,7 +15,7 @@ class ServiceNotifier:
     ready on entering, stopping on leaving.
 
     The watchdog is fed by scenes and by nothing else: a program that hangs, or whose cameras have all been gone for
-    longer than `WatchdogSec`, is started again.
+    longer than WatchdogSec, is started again.
     """
 
     def __init__(self) -> None:

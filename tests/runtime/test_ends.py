@@ -17,8 +17,6 @@ from .mjpeg import MjpegServer
 
 MOMENTS = np.random.default_rng(0).uniform(0.5, 1.6, 4)
 """Seconds after which a run is ended, from before the model is open to well into the frames."""
-LONGEST_S = 30.0
-"""Until a machine that is busy has a first record."""
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
@@ -29,22 +27,45 @@ def test_a_run_that_is_ended_leaves_whole_records_and_the_next_adds_to_them(
     with MjpegServer([spots(256, 192, [(0.5, 0.5)])]) as camera:
         command = [sys.executable, "-m", "facerecon_rt.cli", "--model", str(model), "--input", camera.uri]
         command += ["--output", str(tmp_path / "records.jsonl"), "--rotate", "100"]
-        for number, moment in enumerate(MOMENTS, 1):
+        for moment in (*MOMENTS, None):
             with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
-                time.sleep(moment)
-                end = time.monotonic() + LONGEST_S
-                while number == len(MOMENTS) and not records(tmp_path) and time.monotonic() < end:
-                    time.sleep(0.05)
+                if moment is None:
+                    wait_for_more_than(acknowledged, tmp_path)
+                else:
+                    time.sleep(moment)
                 assert len(records(tmp_path)) >= acknowledged
                 acknowledged = len(records(tmp_path))
-                run.send_signal(how)
-                _, complained = run.communicate(timeout=10)
-            if moment > 1.0:
-                assert "Traceback" not in complained
+                complained = ended_by(how, run)
+    # Before its own first line, a program is ended by Python, with a traceback; the last run was well past that.
+    assert "Traceback" not in complained
     assert acknowledged > 0
     kept = records(tmp_path)
     assert len(kept) >= acknowledged
     assert all(len(json.loads(line)["faces"]) <= 1 for line in kept)
+
+
+def wait_for_more_than(count: int, folder: Path) -> None:
+    """Until the files hold more records, however busy the machine is."""
+    deadline = time.monotonic() + 60
+    while len(records(folder)) <= count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(records(folder)) > count
+
+
+def ended_by(how: signal.Signals, run: subprocess.Popen[str]) -> str:
+    """What the run wrote on standard error.
+
+    It is asked again where it goes on: of the SIGINTs that come while CPython 3.13 imports, one in ten is lost (what it
+    raises in ModuleSpec.has_location is cleared), and whoever pressed Ctrl-C presses it again.
+    """
+    for _ in range(4):
+        run.send_signal(how)
+        try:
+            return run.communicate(timeout=10)[1]
+        except subprocess.TimeoutExpired:
+            continue
+    run.kill()
+    pytest.fail(f"{how.name} did not end it")
 
 
 def records(folder: Path) -> list[str]:

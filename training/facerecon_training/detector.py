@@ -47,6 +47,7 @@ class ResidualUnit(nn.Module):
         self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
         return F.relu(x + self.second(self.first(x)))
 
 

@@ -1,0 +1,65 @@
+"""The API reference is built from docstrings, and says so when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import facerecon_rt
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def build(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("pdoc", reason="the extra `dev` is not installed")
+    # The tests' own path: what is imported here is what the reference shows.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.parent), *filter(None, sys.path)])}
+    return subprocess.run(
+        [sys.executable, ROOT / ".ci" / "api_reference.py", *arguments, "-o", folder],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
+    done = build(tmp_path / "api")
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (tmp_path / "api" / "facerecon_rt.html").read_text()
+    for name in facerecon_rt.__all__:
+        assert f'id="{name}"' in page, name
+    assert "as annotated: jaw points on the visible contour" in page.lower()
+    for package in ("facerecon_rt", "facerecon_export"):
+        code = next(ROOT.glob(f"*/{package}"))
+        for module in code.rglob("*.py"):
+            if not module.name.startswith("_"):
+                assert (tmp_path / "api" / module.relative_to(code.parent)).with_suffix(".html").is_file(), module
+    assert not (tmp_path / "api" / "facerecon_training.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ('"""As `nowhere.thing` of others, `lacking.there` of ours."""\n', None),
+        ('"""See `lacking.gone`."""\n', "lacking says `lacking.gone`, which is not there"),
+        ('"""A `Gone` is."""\n', "lacking says `Gone`, which is not there"),
+        ('"""It is."""\n\ndef there() -> "Gone":\n    """It."""\n', "name 'Gone' is not defined"),
+        ('"""It is."""\nimport gone\n', "No module named 'gone'"),
+    ],
+)
+def test_what_leads_nowhere_ends_it(tmp_path: Path, module: str, said: str | None) -> None:
+    package = tmp_path / "made"
+    package.mkdir()
+    (package / "__init__.py").write_text('"""Made for the test."""\n')
+    (package / "lacking.py").write_text(module + ("" if "def there" in module else "\nthere = 1\n"))
+    done = build(tmp_path / "api", "made")
+    if said is None:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode == 1
+        assert said in done.stderr

@@ -1,0 +1,146 @@
+"""What the project says of itself in READMEs, changelog and CI is so."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "*/README.md", "models/*.md", "benchmarks/results/*.md")
+    for page in ROOT.glob(pattern)
+)
+
+
+def command_after(mark: str) -> str:
+    """The README's command that stands in a block of its own after <!-- mark -->."""
+    block = re.search(rf"<!-- {mark} -->\n```bash\n(.*)\n```", (ROOT / "README.md").read_text())
+    assert block is not None, mark
+    return block.group(1)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    ("page", "pattern"),
+    [
+        ("runtime/README.md", "facerecon_rt/**/*.py"),
+        ("runtime/README.md", "examples/*.py"),
+        ("benchmarks/README.md", "*.py"),
+    ],
+)
+def test_every_module_is_named_in_its_folders_readme(page: str, pattern: str) -> None:
+    folder = (ROOT / page).parent
+    modules = {found.relative_to(folder).as_posix() for found in folder.glob(pattern)}
+    modules = {module for module in modules if not module.endswith(("/__init__.py", "/__main__.py"))}
+    assert modules
+    assert not modules - set(LINK.findall((ROOT / page).read_text())), f"give each a line in {page}"
+
+
+def test_every_top_level_folder_has_a_readme() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("this is no git checkout")
+    folders = {path.partition("/")[0] for path in tracked.stdout.splitlines() if "/" in path and path[0] != "."}
+    assert {"runtime", "export", "training", "tests", "benchmarks", "models"} <= folders
+    assert [folder for folder in sorted(folders) if not (ROOT / folder / "README.md").is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in LINK.findall((ROOT / page).read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_ci_and_contributors_run_the_readmes_command() -> None:
+    yaml = pytest.importorskip("yaml", reason="the extra `dev` is not installed")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in workflow["jobs"].items()}
+    assert steps["test"][0].startswith("sudo apt-get update")
+    assert steps["test"][1:] == [command_after("test"), "python .ci/api_reference.py"]
+    assert steps["runtime"][0] == command_after("run")
+    assert f"\n{command_after('test')}\n" in (ROOT / "CONTRIBUTING.md").read_text()
+    assert workflow["permissions"] == {"contents": "read"}
+    # YAML takes the key `on` for true.
+    assert set(workflow[True]) == {"push", "pull_request"}
+    uses = [
+        step["uses"].partition("@")[0] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step
+    ]
+    assert set(uses) == {"actions/checkout", "actions/setup-python"}
+
+
+def test_ci_runs_every_python_that_is_promised() -> None:
+    yaml = pytest.importorskip("yaml", reason="the extra `dev` is not installed")
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    (oldest,) = [step["with"]["python-version"] for step in jobs["runtime"]["steps"] if "with" in step]
+    promised = re.search(r'^requires-python = ">=(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert promised is not None and promised.group(1) == oldest
+    minors = [int(version.removeprefix("3.")) for version in (oldest, *jobs["test"]["strategy"]["matrix"]["python"])]
+    assert all(later == earlier + 1 for earlier, later in pairwise(minors))
+
+
+def test_the_version_has_an_entry_in_the_changelog() -> None:
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    entries = re.findall(r"^## \[(.+)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert entries[0] == ("Unreleased", "")
+    assert version.group(1) in dict(entries)
+    assert all(date for _, date in entries[1:])
+    dates = [date for _, date in entries[1:]]
+    assert dates == sorted(dates, reverse=True)
+
+
+def test_the_api_reference_and_the_release_are_not_committed() -> None:
+    ignored = subprocess.run(
+        ["git", "check-ignore", "build/api", "dist/SHA256SUMS"], cwd=ROOT, capture_output=True, text=True
+    )
+    if ignored.returncode == 128:
+        pytest.skip("this is no git checkout")
+    assert ignored.stdout.split() == ["build/api", "dist/SHA256SUMS"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("version", "CHANGELOG.md has no dated entry for 9.9.9"),
+        ("changes", "there are changes that are not committed"),
+        ("models", "models/ is not what models/SHA256SUMS says"),
+    ],
+)
+def test_a_release_is_refused(tmp_path: Path, spoil: str, said: str) -> None:
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "face.onnx").write_bytes(b"weights")
+    script = tmp_path / ".ci" / "release"
+    script.write_bytes((ROOT / ".ci" / "release").read_bytes())
+    version = "9.9.9" if spoil == "version" else "1.2.3"
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
+    (tmp_path / "CHANGELOG.md").write_text("## [1.2.3] - 2026-01-31\n")
+    sha256 = "0" * 64 if spoil == "models" else hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "models" / "SHA256SUMS").write_text(f"{sha256}  face.onnx\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "All"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    if spoil == "changes":
+        (tmp_path / "CHANGELOG.md").write_text("## [1.2.3] - 2026-01-31\nmore\n")
+    done = subprocess.run(["bash", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (tmp_path / "dist").exists()
