@@ -19,6 +19,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pdoc
@@ -26,8 +27,8 @@ from pdoc.doc import Doc, Module, Namespace
 
 PACKAGES = ("facerecon_rt", "facerecon_export")
 """Not the training's: pdoc cannot resolve the annotations of its named tuples, and nobody calls it but its own."""
-ELSEWHERE = "!facerecon_export.triton_photograph"
-"""To pdoc: not this one, which nothing but Triton's server can import."""
+ELSEWHERE = ("triton_python_backend_utils",)
+"""Modules that only a server has; an empty one lets what imports them be read."""
 IN_BACKTICKS = re.compile(r"(?<!`)`((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*|[A-Z]\w+)`(?!`)")
 FILES = (".onnx", ".json", ".jsonl", ".md", ".html", ".npz", ".yaml", ".toml", ".mp4", ".jpg", ".png", ".py")
 
@@ -87,7 +88,8 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("build/api"), metavar="FOLDER", help="[%(default)s]")
     options = parser.parse_args()
     warnings.simplefilter("error")
-    specs = [*(spec for package in options.packages for spec in specs_of(package)), ELSEWHERE]
+    sys.modules.update({name: ModuleType(name) for name in ELSEWHERE})
+    specs = [spec for package in options.packages for spec in specs_of(package)]
     modules = [Module.from_name(name) for name in pdoc.extract.walk_specs(specs)]
     dead = [line for module in modules for line in dead_references(module)]
     if dead:
