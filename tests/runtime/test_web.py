@@ -275,9 +275,11 @@ def test_a_browser_shows_it(model: Path, spots: PaintSpots, server: WebServer, s
     assert mesh.std() > 20  # light grey on dark
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are(server: WebServer, state: State, scenes: list[Scene]) -> None:
+def test_the_dashboard_asks_for_metrics_that_there_are(scenes: list[Scene]) -> None:
+    state = State(BLENDSHAPES, lambda: [SourceStatus("cam0", "open", 3, 0, 0, "")])
     state.write(scenes[-1])
-    told = get(server, "/metrics")[1].decode()
+    with WebServer(state, "127.0.0.1:0") as server:
+        told = get(server, "/metrics")[1].decode()
     dashboard = json.loads((Path(__file__).parents[2] / "runtime/deploy/grafana-dashboard.json").read_text())
     wanted = [
         name
