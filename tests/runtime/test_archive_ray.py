@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -196,3 +197,14 @@ def test_a_model_that_is_refused_elsewhere_is_one_line_here(
     arguments = ["--model", str(model), "--input", str(photographs), "--output", str(tmp_path / "out")]
     assert main(["archive", *arguments, "--quiet", "--provider", "cuda"]) == 4
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_example_asks_an_archive_who_smiles(
+    cluster: Any, model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = Path(__file__).parents[2] / "runtime" / "examples" / "archive_to_parquet.py"
+    runpy.run_path(str(example))["main"]([str(model), str(photographs), str(tmp_path / "out")])
+    out = capsys.readouterr().out
+    assert out.startswith("8 photographs, 7 faces, 1 errors\n")
+    assert "turned by more than 30 degrees: 0" in out
+    assert "2.png cannot be decoded" in out

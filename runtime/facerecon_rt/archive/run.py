@@ -31,6 +31,9 @@ TASK_CPUS = 0.05
 ACTOR_SHARE = 0.9
 """Of an actor's processors that Ray counts: the rest is for those tasks, which could never start otherwise."""
 
+LOST_WHILE_STARTING = 3
+"""Actors in a row, as when nodes go; Ray Data's default is to give up at the first."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -103,7 +106,8 @@ def started(address: str | None, *, quiet: bool) -> Iterator[None]:
     level = logging.ERROR if quiet else logging.WARNING
     try:
         if address is None:
-            ray.init(include_dashboard=False, logging_level=level, log_to_driver=not quiet)
+            # "local", or else Ray joins whatever cluster was started here last.
+            ray.init("local", include_dashboard=False, logging_level=level, log_to_driver=not quiet)
         else:
             ray.init(address, logging_level=level, log_to_driver=not quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -121,6 +125,7 @@ def _dataset(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = not quiet
     context.print_on_execution_start = not quiet
+    context.max_consecutive_actor_init_deaths = LOST_WHILE_STARTING
     room = ray.cluster_resources()
     by_kind = [room.get("GPU", 0) / workers.gpus] if workers.gpus else [room.get("CPU", 1) / workers.cpus]
     most = workers.most or max(1, min(int(by_kind[0]), len(remaining)))
