@@ -32,7 +32,6 @@ MODEL = Path("models/face.onnx").absolute()
 SETS = ("lfpw-test", "afw", "helen-train", "lfpw-train")
 ACTORS = (1, 2)
 MANY = 10**8
-DAY_S = 86400
 
 
 def plain_loop(photographs: Path, out: Path) -> float:
@@ -120,11 +119,11 @@ def report(found: dict[str, Any], machine_: dict[str, str], loads: tuple[float, 
         "",
         f"At {rates['2 actors'] / 2:.1f} photographs/s per actor of one core: 10^8 / {rates['2 actors'] / 2:.1f} = "
         f"{MANY / (rates['2 actors'] / 2) / 3600:.0f} core hours, "
-        f"{MANY / (rates['2 actors'] / 2) / DAY_S / 256:.1f} days on 256 cores, if they add up as these two do; "
-        f"{MANY * found['bytes_per_photograph'] / 1e12:.1f} TB of Parquet in {MANY / 256:.0f} files of 256. Cost grows "
-        "with the photographs and with the faces in them; nothing is sorted or shuffled. What grows with the plan alone: "
-        "the list of inputs, which the program that starts it holds in memory (100 bytes each: 10 GB), and at the start "
-        "and end of a run one look at the end of each file that is there.",
+        f"{MANY / (rates['2 actors'] / 2) / 3600 / 256:.1f} hours on 256 cores, if they add up as these two do; "
+        f"{MANY * found['bytes_per_photograph'] / 1e12:.1f} TB of Parquet in {MANY / 256:.0f} files of 256. Cost "
+        "grows with the photographs and the faces in them: nothing is sorted or shuffled. Beside it, the program that "
+        "starts it holds the list of inputs in memory (100 bytes each: 10 GB), and looks at the end of each file that "
+        "is there when a run begins and ends.",
         "",
     ]
     return "\n".join(lines)

@@ -27,6 +27,7 @@ from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import FaceReconError, SourceError, UsageError
 from facerecon_rt.pipeline import Pipeline
+from facerecon_rt.quiet import quiet_opencv
 from facerecon_rt.reconstruct import Reconstructor
 from facerecon_rt.record import record_from_scene
 from facerecon_rt.sources import open_source, read_image
@@ -56,7 +57,8 @@ def people(spots: PaintSpots, tmp_path: Path) -> Path:
 def clip(spots: PaintSpots, tmp_path: Path) -> Path:
     """A video of one face that moves, twelve frames."""
     path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (256, 192))
+    with quiet_opencv():  # FFmpeg's log level is read once
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (256, 192))
     for step in range(12):
         writer.write(spots(256, 192, [(0.4 + step / 100, 0.5)]))
     writer.release()

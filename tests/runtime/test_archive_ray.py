@@ -25,6 +25,7 @@ from facerecon_rt.archive.plan import inputs_of, list_inputs, open_plan
 from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.run import archive
 from facerecon_rt.cli import main
+from facerecon_rt.quiet import quiet_opencv
 
 from .conftest import PaintSpots
 
@@ -122,7 +123,8 @@ def test_rows_are_those_of_one_process_though_an_actor_dies_and_a_node_goes(
     pipe, clip, out = photographs / "anna" / "9.avi", tmp_path / "clip.avi", tmp_path / "out"
     os.mkfifo(pipe)
     writing = os.open(pipe, os.O_RDWR)
-    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 25, (256, 192))
+    with quiet_opencv():  # FFmpeg's log level is read once
+        writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 25, (256, 192))
     for _ in range(3):
         writer.write(spots(256, 192, [(0.5, 0.5)]))
     writer.release()

@@ -27,7 +27,7 @@ from .recipe import Recipe, Workers
 
 log = logging.getLogger("facerecon_rt")
 TASK_CPUS = 0.05
-"""Of a task that reads or writes: it waits for disks and networks."""
+"""Of a task that reads or writes, of each no more at once than actors: it waits for disks and networks."""
 ACTOR_SHARE = 0.9
 """Of an actor's processors that Ray counts: the rest is for those tasks, which could never start otherwise."""
 
@@ -125,15 +125,21 @@ def _dataset(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = not quiet
     context.print_on_execution_start = not quiet
+    if quiet:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.max_consecutive_actor_init_deaths = LOST_WHILE_STARTING
     room = ray.cluster_resources()
     by_kind = [room.get("GPU", 0) / workers.gpus] if workers.gpus else [room.get("CPU", 1) / workers.cpus]
     most = workers.most or max(1, min(int(by_kind[0]), len(remaining)))
     least = min(workers.least, most)
+    tasks = ray.data.TaskPoolStrategy(min(max(2, most), len(remaining)))
     one_part: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     return (
         ray.data.read_datasource(
-            Parts(folder, remaining, recipe.most_bytes), num_cpus=TASK_CPUS, override_num_blocks=len(remaining)
+            Parts(folder, remaining, recipe.most_bytes),
+            compute=tasks,
+            num_cpus=TASK_CPUS,
+            override_num_blocks=len(remaining),
         )
         .map_batches(
             ReconstructPart,
@@ -145,7 +151,7 @@ def _dataset(
             runtime_env={"env_vars": {"OPENCV_IO_MAX_IMAGE_PIXELS": str(recipe.most_pixels)}},
             **one_part,
         )
-        .map_batches(write_rows, fn_kwargs={"folder": folder}, num_cpus=TASK_CPUS, **one_part)
+        .map_batches(write_rows, fn_kwargs={"folder": folder}, compute=tasks, num_cpus=TASK_CPUS, **one_part)
     )
 
 
