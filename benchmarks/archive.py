@@ -3,7 +3,8 @@
     FACERECON_DATA=… python benchmarks/archive.py            # ten minutes; writes results/archive.md and .json
 
 The plain loop is what `facerecon-rt --input FOLDER --output records.jsonl` does: one process, pictures decoded in a
-thread ahead, one photograph after the other. Ways take turns, so that whatever else the machine does hits all of them.
+thread ahead, one photograph after the other, and shapes not kept. The archive does eight at a time and keeps shapes;
+"parts without Ray" is that in one process. Ways take turns, so that whatever else the machine does hits all of them.
 Rates of the archive leave Ray's start out and give it apart: of a long run it is nothing.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import statistics
 import time
@@ -21,6 +23,7 @@ from typing import Any
 
 import ray
 from facerecon_rt import Pipeline, Reconstructor, open_sink, open_source
+from facerecon_rt.archive.operators import ReconstructPart, read_part, write_rows
 from facerecon_rt.archive.plan import list_inputs, open_plan
 from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.run import archive, started
@@ -47,6 +50,18 @@ def plain_loop(photographs: Path, out: Path) -> float:
         return time.perf_counter() - begun
 
 
+def without_ray(photographs: Path, out: Path, part_size: int) -> float:
+    """Seconds for what actors and tasks do, one after the other in this process."""
+    recipe, workers = Recipe((str(MODEL),)), Workers(provider="cpu")
+    plan = open_plan(out, list_inputs([str(photographs)]), part_size, recipe)
+    reconstruct = ReconstructPart(recipe, recipe.identity(), workers)
+    begun = time.perf_counter()
+    for part in range(len(plan.sizes)):
+        for inputs in read_part(plan.folder, part, recipe.most_bytes):
+            write_rows(reconstruct(inputs), folder=plan.folder)
+    return time.perf_counter() - begun
+
+
 def on_ray(photographs: Path, out: Path, actors: int, part_size: int) -> tuple[float, float]:
     """Seconds until the first part is there, and from then on for the others, scaled to all of them."""
     recipe = Recipe((str(MODEL),))
@@ -65,13 +80,16 @@ def measure(folder: Path, count: int, part_size: int, rounds: int) -> dict[str, 
     photographs.mkdir()
     data = Path(os.environ["FACERECON_DATA"]) / "faces"
     found = [path for name in SETS for path in sorted((data / name).iterdir()) if path.suffix in (".jpg", ".png")]
+    random.Random(0).shuffle(found)  # parts are to be alike
     for number, path in enumerate(found[:count]):
         (photographs / f"{number:05d}{path.suffix}").symlink_to(path)
-    seconds: dict[str, list[float]] = {"plain loop": []}
+    seconds: dict[str, list[float]] = {"plain loop": [], "parts without Ray": []}
     starts: list[float] = []
     with started(None, quiet=True):
         for round_ in range(rounds):
             seconds["plain loop"].append(plain_loop(photographs, folder / "records.jsonl"))
+            alone = folder / f"out-{round_}"
+            seconds["parts without Ray"].append(without_ray(photographs, alone, part_size))
             for actors in ACTORS:
                 out = folder / f"out-{round_}-{actors}"
                 start, spent = on_ray(photographs, out, actors, part_size)
@@ -110,8 +128,10 @@ def report(found: dict[str, Any], machine_: dict[str, str], loads: tuple[float, 
         "|---|---|---|---|",
         *(f"| {way} | {rate:.1f} | {rate / plain:.2f} | {1000 / rate:.1f} |" for way, rate in rates.items()),
         "",
-        f"One actor takes {1000 / rates['1 actor'] - 1000 / plain:+.1f} ms per photograph beside the plain loop, "
-        f"and two are {rates['2 actors'] / rates['1 actor']:.2f} times one. Ray's workers need "
+        f"One actor takes {1000 / rates['1 actor'] - 1000 / plain:+.1f} ms per photograph beside the plain loop and "
+        f"{1000 / rates['1 actor'] - 1000 / rates['parts without Ray']:+.1f} ms beside the same work without Ray, "
+        f"and two are {rates['2 actors'] / rates['1 actor']:.2f} times one, which decodes in a thread beside the network and so "
+        f"takes more than one core by itself. Ray's workers need "
         f"{statistics.median(found['start_s']):.0f} s until the first part is there. A photograph is "
         f"{found['bytes_per_photograph'] / 1000:.1f} kB of Parquet.",
         "",
