@@ -130,8 +130,8 @@ def report(found: dict[str, Any], machine_: dict[str, str], loads: tuple[float, 
         "",
         f"One actor takes {1000 / rates['1 actor'] - 1000 / plain:+.1f} ms per photograph beside the plain loop and "
         f"{1000 / rates['1 actor'] - 1000 / rates['parts without Ray']:+.1f} ms beside the same work without Ray, "
-        f"and two are {rates['2 actors'] / rates['1 actor']:.2f} times one, which decodes in a thread beside the network and so "
-        f"takes more than one core by itself. Ray's workers need "
+        f"and two are {rates['2 actors'] / rates['1 actor']:.2f} times one, which decodes in a thread beside "
+        f"the network and so takes more than one core by itself. Ray's workers need "
         f"{statistics.median(found['start_s']):.0f} s until the first part is there. A photograph is "
         f"{found['bytes_per_photograph'] / 1000:.1f} kB of Parquet.",
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -407,3 +408,13 @@ def test_an_input_that_is_missing_ends_the_command_before_ray_starts(
     code = main(["archive", "--model", str(model), "--input", "gone/", "--output", str(tmp_path / "out")])
     assert code == 5 and "gone/ does not exist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_without_the_extra_the_command_says_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "facerecon_rt.archive.run", raising=False)
+    monkeypatch.delitem(sys.modules, "facerecon_rt.archive.operators", raising=False)
+    assert main(["archive", "--model", "m", "--input", "x", "--output", "y"]) == 2
+    assert "archive needs ray: pip install 'facerecon-rt[ray]'" in capsys.readouterr().err
