@@ -16,7 +16,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ class TritonPythonModel:
         arrived = time.monotonic()
         try:
             files = pb_utils.get_input_tensor_by_name(request, "picture").as_numpy().ravel()
-            images = [decode_image(data, Path(f"picture {index}")) for index, data in enumerate(files)]
+            images = [decode_image(data, f"picture {index}") for index, data in enumerate(files)]
             reconstructor = self._opened()
             found = reconstructor.reconstruct(images)
             records = []

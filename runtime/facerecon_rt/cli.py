@@ -98,6 +98,12 @@ def _bench(arguments: Sequence[str]) -> int:
     return bench(arguments)
 
 
+def _archive(arguments: Sequence[str]) -> int:
+    from .archive.cli import main as archive
+
+    return archive(arguments)
+
+
 def _doctor(arguments: Sequence[str]) -> int:
     from .doctor import main as doctor
 
@@ -110,7 +116,7 @@ def _build(arguments: Sequence[str]) -> int:
     return build(arguments)
 
 
-COMMANDS = {"bench": _bench, "build": _build, "doctor": _doctor}
+COMMANDS = {"archive": _archive, "bench": _bench, "build": _build, "doctor": _doctor}
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -33,6 +33,7 @@ examples:
   facerecon-rt --model a.onnx --model b.onnx --input photo.jpg          (an ensemble)
 
 other commands, each with --help:
+  facerecon-rt archive --model models/face.onnx --input photos/ --output results.parquet/   (by the million, on Ray)
   facerecon-rt bench --model models/face.onnx --input video.mp4      (a latency report)
   facerecon-rt build --model models/face.onnx --precision fp16       (TensorRT's engines ahead of time)
   facerecon-rt doctor                                                (what is missing here, and what mends it)

@@ -250,13 +250,14 @@ class Reconstructor:
         """(H, W, 3) uint8 BGR photograph -> its faces, the most confident first."""
         return self._faces_of_each([image], stages or Stages())[0]
 
-    def reconstruct(self, images: Iterable[Image]) -> list[tuple[Face, ...]]:
+    def reconstruct(self, images: Iterable[Image], stages: Stages | None = None) -> list[tuple[Face, ...]]:
         """Photographs (H, W, 3) uint8 BGR -> the faces of each. Faces of several photographs are done in one run; no
-        more than `TOGETHER` photographs are held at once."""
+        more than `TOGETHER` photographs are held at once. `stages`: what the time of all of them is added to."""
+        stages = stages or Stages()
         coming = iter(images)
         found: list[tuple[Face, ...]] = []
         while some := list(islice(coming, TOGETHER)):
-            found += self._faces_of_each(some, Stages())
+            found += self._faces_of_each(some, stages)
             some.clear()  # before the next are read
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,11 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, check_frame_size, is_live, public_name
 from .errors import SourceError
-from .limits import MOST_PICTURE_BYTES, MOST_PICTURE_PIXELS
+from .limits import MOST_PICTURE_BYTES
 from .live import LiveSource
 from .quiet import quiet_opencv
 from .types import Frame, Image
@@ -102,24 +104,29 @@ def read_image(path: str | Path) -> Image:
             data = file.read(MOST_PICTURE_BYTES + 1)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    return decode_image(data, Path(path))
+    return decode_image(data, str(path))
 
 
-def decode_image(data: bytes, path: Path) -> Image:
-    """As `read_image`, from the bytes of a file; `path` names it in messages."""
+def decode_image(data: bytes | NDArray[np.uint8], name: str) -> Image:
+    """As `read_image`, of a file's bytes (N,) uint8; `name` is what errors call it."""
     if len(data) > MOST_PICTURE_BYTES:
-        raise SourceError(f"{path} is larger than {MOST_PICTURE_BYTES >> 20} MB; save it as JPEG, or smaller")
-    if not data:
-        raise SourceError(f"{path} is empty; copy it again")
+        raise SourceError(f"{name} is larger than {MOST_PICTURE_BYTES >> 20} MB; save it as JPEG, or smaller")
+    if not len(data):
+        raise SourceError(f"{name} is empty; copy it again")
     try:
         with quiet_opencv():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
-        most = MOST_PICTURE_PIXELS // 10**6
-        raise SourceError(f"{path} cannot be decoded: damaged, or more than {most} megapixels; save it anew") from error
+        raise SourceError(f"{name} cannot be decoded: damaged, or more than {_most_pixels()}; save it anew") from error
     if image is None:
-        raise SourceError(f"{path} {_why_no_image(path, data[:4096])}")
+        raise SourceError(f"{name} {_why_no_image(name, bytes(data[:4096]))}")
     return np.asarray(image, np.uint8)
+
+
+def _most_pixels() -> str:
+    """That OpenCV decodes: it reads this variable when it is loaded."""
+    limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
+    return f"{int(limit) / 1e6:.3g} megapixels" if limit.isdecimal() else "a gigapixel"
 
 
 class ImageSource:
@@ -235,7 +242,7 @@ class FilesSource:
     @property
     def still(self) -> bool:
         """True when there is no video among the files."""
-        return not any(_is_video_name(path) for path in self._paths)
+        return not any(is_video_name(path) for path in self._paths)
 
     def __enter__(self) -> FilesSource:
         return self
@@ -267,7 +274,7 @@ class FilesSource:
 
 
 def _open_file(path: Path) -> Source:
-    if _is_video_name(path):
+    if is_video_name(path):
         return VideoSource(path)
     if path.suffix.lower() in IMAGE_SUFFIXES or cv2.haveImageReader(str(path)):
         return ImageSource(path)
@@ -277,7 +284,8 @@ def _open_file(path: Path) -> Source:
     raise SourceError(f"{path} is no photograph; if it is a video, name it so: {', '.join(VIDEO_SUFFIXES)}")
 
 
-def _is_video_name(path: Path) -> bool:
+def is_video_name(path: Path) -> bool:
+    """Whether a file is called a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -293,10 +301,10 @@ def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
     if not media:
         inside = f"; the {folders} folders in it are not looked into: name one, or 'FOLDER/*/*.jpg'" if folders else ""
         raise SourceError(f"{where} holds no photograph (.jpg, .png and the like) or video (.mp4 and the like){inside}")
-    return sorted(media, key=_natural)
+    return sorted(media, key=natural_order)
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural_order(path: Path) -> list[tuple[int, str]]:
     """Sorting key in which numbers count as numbers."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path).lower())]
 
@@ -318,9 +326,9 @@ def _is_text(start: bytes) -> bool:
     return b"\0" not in start
 
 
-def _why_no_image(path: Path, start: bytes) -> str:
+def _why_no_image(name: str, start: bytes) -> str:
     if _is_text(start):
         return "is a text file, not a photograph"
-    if start[4:8] == b"ftyp" and path.suffix.lower() in (".heic", ".heif"):
+    if start[4:8] == b"ftyp" and name.lower().endswith((".heic", ".heif")):
         return "is HEIC, which OpenCV cannot read; convert it to JPEG"
     return "cannot be decoded: damaged, cut short or no image; copy it again or save it as JPEG or PNG"

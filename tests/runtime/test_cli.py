@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from cv2.typing import MatLike
-from facerecon_rt.cli import main
+from facerecon_rt.cli import COMMANDS, main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.types import Image
 
@@ -347,7 +347,7 @@ def test_a_run_without_any_result_leaves_nothing_new(run: Run, tmp_path: Path) -
 def test_a_word_that_is_no_command_is_named(run: Run) -> None:
     done = run("bulid", "--model", "x", models=())
     assert done.code == 2
-    assert "'bulid' is no command (bench, build, doctor); inputs stand after --input" in done.err
+    assert f"'bulid' is no command ({', '.join(COMMANDS)}); inputs stand after --input" in done.err
 
 
 def test_a_wrong_option_takes_one_line(run: Run, photo: Path) -> None:

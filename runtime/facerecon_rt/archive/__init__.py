@@ -1,0 +1,1 @@
+"""Photographs and videos by the million -> Parquet, with Ray Data."""

@@ -1,0 +1,159 @@
+"""`facerecon-rt archive`: photographs and videos by the million, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..arguments import Parser, add_gpu_options, gpu_options, positive, positive_number, unit
+from ..contract import PRECISIONS
+from ..errors import SourceError, UsageError
+from ..reconstruct import MIN_CONFIDENCE
+from .recipe import Recipe, Workers
+
+log = logging.getLogger("facerecon_rt")
+EPILOG = """\
+examples:
+  facerecon-rt archive --model models/face.onnx --input photos/ --output results.parquet/
+  facerecon-rt archive --model models/face.onnx --input photos/ --group-by '([^/]+)/[^/]+$' --output people.parquet/
+  facerecon-rt archive --model models/face.onnx --input uris.parquet --output /shared/out.parquet/ --ray-address auto
+  facerecon-rt archive --model models/face.onnx --input uris.parquet --output out.parquet/ --actor-gpus 0.25
+
+Exactly one row per input, with the record's fields: `faces` of a photograph, or of a video one per track, as in the
+most confident of its frames; `error` says in one line why there is nothing of an input. With --group-by (or a column
+`person` beside `uri`), the photographs of each person are averaged as --set does: the shape stands once per person in
+OUTPUT/_persons.
+
+The same command again goes on where it was stopped, by whatever: what is written is not computed again. In a cluster,
+all nodes must see the models, the inputs and the output under the same names.
+
+  pandas.read_parquet("results.parquet")          pyarrow.dataset.dataset("results.parquet/_persons")
+
+exit codes: 0 done, also where some rows are errors; 2 usage or output; 3 model refused; 4 provider missing; 5 no input
+could be read; 130 Ctrl-C (what was written stays)
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What stands after `archive` -> the exit code. Raises FaceReconError."""
+    options = archive_parser().parse_args(arguments)
+    if options.quiet:
+        log.setLevel(logging.ERROR)
+    try:
+        from .plan import list_inputs, open_plan
+        from .run import archive
+    except ModuleNotFoundError as error:
+        raise UsageError(f"archive needs {error.name}: pip install 'facerecon-rt[ray]'") from error
+    recipe = Recipe(
+        models=tuple(str(Path(model).absolute()) for model in options.model),
+        detector=None if options.detector is None else str(Path(options.detector).absolute()),
+        precision=options.precision,
+        mirror=options.mirror,
+        detector_size=options.det_size,
+        detect_every=options.det_every,
+        min_confidence=options.min_confidence,
+        average=options.average,
+        most_bytes=round(options.max_mb * 10**6),
+        most_pixels=round(options.max_megapixels * 10**6),
+    )
+    least, most = options.actors
+    workers = Workers(
+        least=least,
+        most=most,
+        cpus=options.actor_cpus or max(1, options.threads),
+        gpus=options.actor_gpus,
+        provider=options.provider,
+        threads=options.threads,
+        gpu=gpu_options(options),
+    )
+    started = time.monotonic()
+    inputs = list_inputs(options.input, options.group_by)
+    plan = open_plan(options.output.absolute(), inputs, options.part_size, recipe)
+    log.info("%d inputs in %d parts", len(inputs), len(plan.sizes))
+    counts = archive(plan, recipe, workers, address=options.ray_address, quiet=options.quiet)
+    spent = sum(counts.stages_ms.values()) or 1.0
+    log.info(
+        "%d inputs, %d of them errors, %d faces%s, %.1f s; of the actors' time %s",
+        counts.inputs, counts.errors, counts.faces, f", {counts.persons} persons" if counts.persons else "",
+        time.monotonic() - started,
+        ", ".join(f"{stage} {100 * ms / spent:.0f} %" for stage, ms in counts.stages_ms.items()),
+    )  # fmt: skip
+    log.info("wrote %s", options.output)
+    if counts.errors == counts.inputs:
+        raise SourceError(f"none of the {counts.inputs} inputs could be read; {options.output} says why of each")
+    return 0
+
+
+def archive_parser() -> argparse.ArgumentParser:
+    """The options of `archive`."""
+    parser = Parser(
+        prog="facerecon-rt archive",
+        description="Photographs and videos by the million to Parquet, on this machine or a Ray cluster.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", action="append", required=True, metavar="FILE", help="several make an ensemble")
+    parser.add_argument(
+        "--input",
+        action="extend",
+        nargs="+",
+        required=True,
+        metavar="X",
+        help="a folder with all in it, a glob, a photograph, a video, an address (http, s3, gs), or a .parquet with a "
+        "column `uri`; repeatable",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of Parquet files")
+    parser.add_argument(
+        "--group-by",
+        metavar="PATTERN",
+        help="regular expression whose group, found in the path, names the person: one averaged shape each [the column "
+        "`person` of a .parquet]",
+    )
+    parser.add_argument(
+        "--part-size", type=positive, default=256, metavar="N", help="inputs per file, done and written whole [256]"
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, or auto [start Ray here]")
+    where.add_argument(
+        "--actors", type=actors, default=(1, None), metavar="N|MIN-MAX", help="size of the pool [as there is room]"
+    )
+    where.add_argument("--actor-cpus", type=positive_number, metavar="C", help="processors of an actor [--threads]")
+    where.add_argument(
+        "--actor-gpus", type=positive_number, default=0.0, metavar="G", help="GPUs of an actor; 0.25 puts 4 on one [0]"
+    )
+    where.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]")
+    where.add_argument("--threads", type=positive, default=1, metavar="N", help="of the network on the CPU [1]")
+    add_gpu_options(where)
+    rows = parser.add_argument_group("rows")
+    rows.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
+    rows.add_argument("--detector", metavar="FILE", help="[face_detector.onnx beside the model]")
+    rows.add_argument("--det-size", type=positive, metavar="PIXELS", help="longer side of what the detector sees")
+    rows.add_argument(
+        "--det-every", type=positive, default=10, metavar="N", help="frames of a video between looks [%(default)s]"
+    )
+    rows.add_argument("--min-confidence", type=unit, default=MIN_CONFIDENCE, metavar="C", help="[%(default)s]")
+    rows.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read faces of photographs together with their mirror image [--mirror]",
+    )
+    rows.add_argument("--average", choices=("robust", "mean"), default="robust", help="of a person [%(default)s]")
+    rows.add_argument(
+        "--max-mb", type=positive_number, default=64.0, metavar="MB", help="a larger photograph is an error row [64]"
+    )
+    rows.add_argument("--max-megapixels", type=positive_number, default=100.0, metavar="MP", help="likewise [100]")
+    parser.add_argument("--quiet", action="store_true", help="errors only")
+    return parser
+
+
+def actors(text: str) -> tuple[int, int | None]:
+    """As in 4, or 2-8."""
+    found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
+    if found is None or int(found[2] or found[1]) < int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no pool of actors like 4 or 2-8")
+    return int(found[1]), int(found[2] or found[1])

@@ -1,0 +1,168 @@
+"""What Ray runs elsewhere: tasks that read a part, actors that reconstruct it, tasks that write it.
+
+A part is one row of each, which Ray never divides. What is wrong on purpose (`FaceReconError`) travels as a value, so
+that it is said in one line where the program was started, and not in tracebacks from afar.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from ray.data.block import BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+
+from ..errors import FaceReconError, ModelRefused
+from ..onnx_file import read_onnx
+from ..session import read_contract
+from .part import PartReconstructor, read_ahead
+from .plan import inputs_of, write_part
+from .recipe import Recipe, Workers
+from .rows import Input, Row, input_schema, person_schema
+
+_INPUTS = pa.list_(
+    pa.struct(
+        [
+            ("number", pa.int64()),
+            ("uri", pa.string()),
+            ("person", pa.string()),
+            ("data", pa.large_binary()),
+            ("error", pa.string()),
+        ]
+    )
+)
+
+
+class Parts(Datasource):  # type: ignore[misc]
+    """The parts that are still to be done: each is read by a task of its own."""
+
+    def __init__(self, folder: Path, remaining: Sequence[int], most_bytes: int) -> None:
+        super().__init__()
+        self._folder = folder
+        self._remaining = remaining
+        self._most_bytes = most_bytes
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown before the files were looked at."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: object = None
+    ) -> list[ReadTask]:
+        """One per part."""
+        about = BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(partial(read_part, self._folder, part, self._most_bytes), about) for part in self._remaining]
+
+
+def read_part(folder: Path, part: int, most_bytes: int) -> Iterable[pa.Table]:
+    """The number of a part -> its inputs with the files of photographs."""
+    inputs = read_ahead(inputs_of(folder, part), most_bytes)
+    yield pa.table({"part": [part], "inputs": pa.array([[_packed(one) for one in inputs]], _INPUTS)})
+
+
+def _packed(one: Input) -> dict[str, Any]:
+    return {"number": one.number, "uri": one.uri, "person": one.person, "data": one.data, "error": one.error}
+
+
+class ReconstructPart:
+    """An actor of Ray's: one session, for as many parts as come."""
+
+    def __init__(self, recipe: Recipe, identity: dict[str, Any], workers: Workers) -> None:
+        self._failed: FaceReconError | None = None
+        try:
+            if recipe.identity() != identity:
+                raise ModelRefused(
+                    f"{', '.join(recipe.models)}: on {platform.node()}, the model, the detector or facerecon-rt is "
+                    "another than where the archive was started; bring the nodes to the same"
+                )
+            contract = read_contract(read_onnx(recipe.models[0]))
+            self._schemas = (
+                input_schema(contract.blendshapes, contract.vertex_count),
+                person_schema(contract.vertex_count),
+            )
+            self._part = PartReconstructor(recipe, workers)
+        except FaceReconError as error:
+            self._failed = error  # raised here, Ray would say it ten times and start the actor again
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """One part's inputs -> its rows."""
+        (part,) = batch["part"].to_pylist()
+        if self._failed is not None:
+            return _rows_table(part, failed=self._failed)
+        try:
+            (inputs,) = batch["inputs"].to_pylist()
+            found = self._part.rows([Input(**one) for one in inputs])
+        except FaceReconError as error:
+            return _rows_table(part, failed=error)
+        of_inputs, of_persons = self._schemas
+        counts = counts_of(found.inputs, found.persons)
+        rows = pa.Table.from_pylist(found.inputs, schema=of_inputs)
+        persons = pa.Table.from_pylist(found.persons, schema=of_persons) if found.persons else None
+        return _rows_table(part, rows, persons, counts)
+
+
+def _rows_table(
+    part: int,
+    rows: pa.Table | None = None,
+    persons: pa.Table | None = None,
+    counts: dict[str, Any] | None = None,
+    failed: FaceReconError | None = None,
+) -> pa.Table:
+    """A part's tables as one row, which Ray never divides."""
+    return pa.table(
+        {
+            "part": [part],
+            "rows": pa.array([_to_bytes(rows)], pa.large_binary()),
+            "persons": pa.array([_to_bytes(persons)], pa.large_binary()),
+            "counts": [json.dumps(counts)],
+            "failed": pa.array([None if failed is None else str(failed)], pa.string()),
+            "exit_code": [0 if failed is None else failed.exit_code],
+        }
+    )
+
+
+def write_rows(batch: pa.Table, *, folder: Path) -> pa.Table:
+    """A part's rows -> its file; what is left of them is whether it failed."""
+    (row,) = batch.to_pylist()
+    failed, exit_code = row["failed"], row["exit_code"]
+    if failed is None:
+        persons = None if row["persons"] is None else _from_bytes(row["persons"])
+        try:
+            write_part(folder, row["part"], _from_bytes(row["rows"]), persons, json.loads(row["counts"]))
+        except FaceReconError as error:
+            failed, exit_code = str(error), error.exit_code
+    return pa.table({"failed": pa.array([failed], pa.string()), "exit_code": [exit_code]})
+
+
+def _to_bytes(table: pa.Table | None) -> bytes | None:
+    if table is None:
+        return None
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _from_bytes(data: bytes) -> pa.Table:
+    with pa.ipc.open_stream(data) as stream:
+        return stream.read_all()
+
+
+def counts_of(rows: Sequence[Row], persons: Sequence[Row]) -> dict[str, Any]:
+    """Of one part, as JSON."""
+    stages: Counter[str] = Counter()
+    for row in rows:
+        stages.update(row.get("stages_ms") or {})
+    return {
+        "inputs": len(rows),
+        "errors": sum("error" in row for row in rows),
+        "faces": sum(len(row.get("faces") or ()) for row in rows),
+        "persons": len(persons),
+        "stages_ms": {stage: round(spent, 1) for stage, spent in stages.items()},
+    }

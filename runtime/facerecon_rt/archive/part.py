@@ -1,0 +1,267 @@
+"""The inputs of one part -> their rows: read, decode, detect, reconstruct. Knows nothing of Ray.
+
+Pictures are decoded in the thread beside the network, not by tasks elsewhere: decoded they have twenty times the bytes,
+and a network of 10 Gb/s moves fewer of 12 megapixels than two cores decode.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+
+from ..camera import public_name
+from ..errors import FaceReconError, ModelRefused, SourceError
+from ..pipeline import Pipeline, scene_of
+from ..prefetch import prefetched
+from ..reconstruct import TOGETHER, ImageSet, Reconstructor, largest, set_from_faces
+from ..record import record_from_scene
+from ..sources import VideoSource, decode_image, is_video_name
+from ..stages import Stages
+from ..types import Floats, Frame, Scene
+from .fetch import open_bytes, read_bytes
+from .recipe import Recipe, Workers
+from .rows import Input, Row, error_row, face_row, person_row, row_of_record, row_of_video
+
+AHEAD_BYTES = 256 * 10**6
+"""Of a part's photographs that are read ahead of its turn; the others are read in it."""
+READERS = 8
+"""Files read at once: a store answers in tens of milliseconds."""
+T = TypeVar("T")
+
+
+def read_ahead(inputs: Sequence[Input], most_bytes: int) -> list[Input]:
+    """The same inputs with the files of photographs, up to `AHEAD_BYTES` of them, or why they cannot be read."""
+    read: list[Input] = []
+    spent = 0
+    with ThreadPoolExecutor(READERS, "read") as readers:
+        for some in some_of(inputs, READERS):
+            if spent < AHEAD_BYTES:
+                some = list(readers.map(partial(_with_data, most_bytes=most_bytes), some))
+                spent += sum(len(one.data) for one in some if one.data is not None)
+            read += some
+    return read
+
+
+def _with_data(of: Input, most_bytes: int) -> Input:
+    if is_video_name(Path(of.uri)):
+        return of
+    try:
+        return replace(of, data=read_bytes(of.uri, most_bytes))
+    except SourceError as error:
+        return replace(of, error=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class PartRows:
+    """What stands in the files of one part."""
+
+    inputs: list[Row]
+    """One per input, in their order."""
+    persons: list[Row]
+    """One per person; none where photographs are not grouped."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """A photograph without its pixels."""
+
+    of: Input
+    scene: Scene
+    record: Row
+
+
+class PartReconstructor:
+    """Owns one Reconstructor; a context manager."""
+
+    def __init__(self, recipe: Recipe, workers: Workers) -> None:
+        """Raises FaceReconError as Reconstructor does."""
+        cv2.setNumThreads(max(1, round(workers.cpus)))  # by itself, each actor's OpenCV takes all cores
+        self._recipe = recipe
+        self._reconstructor = Reconstructor(
+            recipe.models,
+            detector=recipe.detector,
+            precision=recipe.precision,
+            mirror=recipe.mirror,
+            detector_size=recipe.detector_size,
+            min_confidence=recipe.min_confidence,
+            provider=workers.provider,
+            threads=workers.threads,
+            gpu=workers.gpu,
+        )
+
+    def __enter__(self) -> PartReconstructor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._reconstructor.close()
+
+    def rows(self, inputs: Sequence[Input]) -> PartRows:
+        """The rows of a part. What is wrong with an input is said in its row; raises FaceReconError of nothing else."""
+        grouped = any(one.person is not None for one in inputs)
+        rows = list(self._of_videos(inputs, grouped))
+        seen: list[_Seen] = []
+        for found in self._of_photographs(inputs):
+            if not isinstance(found, _Seen):
+                rows.append(found)
+            elif grouped:
+                seen.append(found)
+            else:
+                rows.append(row_of_record(found.of, found.record, [face.shape for face in found.scene.faces]))
+        persons = []
+        if grouped:
+            looked_at = {person: list(some) for person, some in groupby(seen, lambda one: one.of.person)}
+            for person, theirs in groupby(inputs, lambda one: one.person):
+                of_one = looked_at.get(person, [])
+                image_set, faces = self._average(of_one)
+                rows += faces
+                persons.append(person_row(str(person), len(list(theirs)), image_set))
+        return PartRows(sorted(rows, key=lambda row: row["input"]), persons)
+
+    def _of_photographs(self, inputs: Sequence[Input]) -> Iterator[_Seen | Row]:
+        """What is seen in each, or the row of one that cannot be."""
+        photographs = (self._decoded(one) for one in inputs if not is_video_name(Path(one.uri)))
+        with closing(prefetched(photographs, TOGETHER)) as decoded:
+            for some in some_of(decoded, TOGETHER):
+                yield from (error_row(of, frame) for of, frame in some if isinstance(frame, str))
+                framed = [(of, frame) for of, frame in some if isinstance(frame, Frame)]
+                found = self._scenes([frame for _, frame in framed])
+                for (of, _), scene in zip(framed, found, strict=True):
+                    yield error_row(of, str(scene)) if isinstance(scene, FaceReconError) else self._seen(of, scene)
+
+    def _decoded(self, of: Input) -> tuple[Input, Frame | str]:
+        """With its picture, or why there is none; without its file, which would only hold memory."""
+        bare = replace(of, data=None)
+        if of.error is not None:
+            return bare, of.error
+        started = time.monotonic()
+        try:
+            data = of.data if of.data is not None else read_bytes(of.uri, self._recipe.most_bytes)
+            image = decode_image(np.frombuffer(data, np.uint8), public_name(of.uri))
+        except SourceError as error:
+            return bare, str(error)
+        now = time.monotonic()
+        return bare, Frame(image, of.uri, captured_at=now, capture_ms=(now - started) * 1000)
+
+    def _scenes(self, frames: Sequence[Frame]) -> list[Scene | FaceReconError]:
+        """Photographs together. Where the network breaks on them, as half precision that overflows does, one by one:
+        the fault of one picture is not that of the others."""
+        stages = Stages()
+        try:
+            found = self._reconstructor.reconstruct([frame.image for frame in frames], stages)
+        except ModelRefused as error:
+            return [error] if len(frames) == 1 else [scene for frame in frames for scene in self._scenes([frame])]
+        scenes: list[Scene | FaceReconError] = []
+        for frame, faces in zip(frames, found, strict=True):
+            of_one = Stages()
+            of_one.milliseconds = {stage: spent / len(frames) for stage, spent in stages.milliseconds.items()}
+            of_one.milliseconds["capture"] = frame.capture_ms
+            scenes.append(scene_of(self._reconstructor, frame, faces, of_one))
+        return scenes
+
+    def _seen(self, of: Input, scene: Scene) -> _Seen:
+        if of.person is not None:
+            face = largest(scene.faces)
+            scene = replace(scene, faces=() if face is None else (face,))
+        return _Seen(of, without_pixels(scene), self._record(scene))
+
+    def _average(self, photographs: Sequence[_Seen]) -> tuple[ImageSet | None, list[Row]]:
+        """Photographs of one person -> the set, None where no face is in any, and their rows with its shape."""
+        faces = [largest(one.scene.faces) for one in photographs]
+        image_set = None
+        if any(face is not None for face in faces):
+            image_set = set_from_faces(faces, self._recipe.average)
+        rows = []
+        for one, shared in zip(photographs, faces if image_set is None else image_set.faces, strict=True):
+            record = one.record
+            if shared is not None:
+                record = self._record(replace(one.scene, faces=(shared,)))
+                # Only the picture tells, and that is gone.
+                record["faces"][0]["doubts"] = one.record["faces"][0].get("doubts")
+            rows.append(row_of_record(one.of, record, [None for _ in record["faces"]]))
+        return image_set, rows
+
+    def _of_videos(self, inputs: Sequence[Input], grouped: bool) -> Iterator[Row]:
+        for of in inputs:
+            if is_video_name(Path(of.uri)):
+                try:
+                    if grouped:
+                        raise SourceError(f"{public_name(of.uri)} is a video; persons are averaged over photographs")
+                    yield self._of_video(of)
+                except SourceError as error:
+                    yield error_row(of, str(error))
+
+    def _of_video(self, of: Input) -> Row:
+        """Its tracks, each as in the most confident of its frames, with the shape that its last one knows."""
+        best: dict[int, Row] = {}
+        latest: dict[int, Scene] = {}
+        frames: dict[int, int] = {}
+        stages_ms = Stages().milliseconds
+        first: Row | None = None
+        count = 0
+        with local_file(of.uri) as path, VideoSource(path) as video, closing(prefetched(video)) as ahead:
+            for scene in Pipeline(self._reconstructor, detect_every=self._recipe.detect_every).run(ahead):
+                count += 1
+                first = first or self._record(replace(scene, faces=()))
+                for stage, spent in scene.stages_ms.items():
+                    stages_ms[stage] += spent
+                for face in scene.faces:
+                    track, alone = face.track or 0, replace(scene, faces=(face,))
+                    frames[track] = frames.get(track, 0) + 1
+                    latest[track] = without_pixels(alone)
+                    if track not in best or face.confidence > best[track]["faces"][0]["confidence"]:
+                        best[track] = self._record(alone)
+        if first is None:
+            raise SourceError(f"{public_name(of.uri)} holds no frame that can be decoded; copy or convert it")
+        faces = []
+        for track, record in best.items():
+            shape: Floats = latest[track].faces[0].shape
+            spread = self._record(latest[track])["faces"][0].get("spread_mm")
+            row = face_row(record, record["faces"][0], shape)
+            faces.append({**row, "frames": frames[track], "spread_mm": spread})
+        return row_of_video(of, first, count, faces, stages_ms)
+
+    def _record(self, scene: Scene) -> dict[str, Any]:
+        return record_from_scene(scene, self._reconstructor.contract.blendshapes)
+
+
+def without_pixels(scene: Scene) -> Scene:
+    """With a picture of the same size that takes no memory."""
+    frame = scene.frame
+    return replace(scene, frame=replace(frame, image=np.broadcast_to(np.uint8(0), frame.image.shape)))
+
+
+@contextmanager
+def local_file(uri: str) -> Iterator[Path]:
+    """A video as a file on this machine, where FFmpeg can look for its end first; a copy is deleted again. Raises
+    SourceError."""
+    if "://" not in uri:
+        yield Path(uri)
+        return
+    with TemporaryDirectory(prefix="facerecon-rt-") as folder:
+        path = Path(folder) / f"video{Path(uri).suffix}"
+        try:
+            with open_bytes(uri) as stream, path.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise SourceError(f"cannot read {public_name(uri)}: {' '.join(str(error).split())}") from error
+        yield path
+
+
+def some_of(values: Iterable[T], most: int) -> Iterator[list[T]]:
+    """Lists of up to `most` of them, in their order."""
+    coming = iter(values)
+    while some := list(islice(coming, most)):
+        yield some

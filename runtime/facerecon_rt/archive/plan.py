@@ -1,0 +1,273 @@
+"""Inputs -> numbered parts, kept beside the results: what is there is not computed again.
+
+    results.parquet/
+        _manifest.json       what decides the rows, versions, and at the end counts; says which archive this is
+        _inputs.parquet      every input with its number and its part
+        part-000000.parquet  the rows of one part, written whole: one per input, in order
+        _persons/part-000000.parquet  of image sets, one row per person; there before the part of the same number
+
+A part's file is the only sign that the part is done, so a crash at any moment leaves nothing to mend. Names with a
+leading underscore or dot are not read by pyarrow, pandas, Spark and DuckDB's hive reader as part of the table.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from ..errors import SourceError, UsageError
+from ..outputs import cannot_write, make_folder, write_whole
+from ..sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
+from .recipe import Recipe
+from .rows import Input
+
+SCHEMA = "facerecon-rt/archive/1"
+MANIFEST, INPUTS, PERSONS = "_manifest.json", "_inputs.parquet", "_persons"
+COUNTS_KEY = b"facerecon-rt.counts"
+"""Of a part, in its file's metadata."""
+PACKAGES = ("facerecon-rt", "ray", "pyarrow", "numpy", "opencv-python-headless")
+ROW_GROUP = 2**16
+"""Inputs that are read to find those of one part."""
+CHECKERS = 16
+"""Files of parts that are looked at at once."""
+_ENCODINGS = {"faces.list.element.shape.list.element": "BYTE_STREAM_SPLIT"}
+"""A fifth smaller: the high bytes of neighbouring vertices are alike."""
+
+
+def list_inputs(names: Sequence[str], group_by: str | None = None) -> pa.Table:
+    """Folders (with those in them), globs, photographs, videos, addresses and Parquet files with a column `uri` -> a
+    table of `uri` and, where there are groups, `person`: by the column of that name, or by the group of the regular
+    expression `group_by` in each URI. Raises SourceError, UsageError."""
+    tables = [_listed(name) for name in names]
+    uris = pa.concat_tables([table.select(["uri"]) for table in tables])
+    if group_by is not None:
+        return uris.append_column("person", pa.array(_persons(uris["uri"].to_pylist(), group_by), pa.string()))
+    grouped = ["person" in table.column_names for table in tables]
+    if not any(grouped):
+        return uris
+    if not all(grouped):
+        raise UsageError("some inputs name persons and some do not; give --group-by, or a column person in each")
+    return pa.concat_tables(tables)
+
+
+def _listed(name: str) -> pa.Table:
+    path = Path(name)
+    if path.suffix == ".parquet":
+        return _uris_of(path)
+    if "://" in name:
+        return pa.table({"uri": pa.array([name], pa.string())})
+    if path.is_dir():
+        found = (Path(at) / file for at, _, files in os.walk(path) for file in files if not file.startswith("."))
+        media = [one for one in found if one.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES]
+        if not media:
+            raise SourceError(f"folder {name} holds no photograph (.jpg, .png and the like) or video")
+        return _table(sorted(media, key=natural_order))
+    if path.exists():
+        return _table([path])
+    # Path.glob takes no absolute pattern.
+    found = (Path(one) for one in glob.glob(name, recursive=True))  # noqa: PTH207
+    files = [one for one in found if not one.is_dir()]
+    if not files:
+        raise SourceError(f"{name} does not exist; give a folder, a glob, a photograph, a video or a .parquet of URIs")
+    return _table(sorted(files, key=natural_order))
+
+
+def _table(paths: Iterable[Path]) -> pa.Table:
+    # Workers have other current folders.
+    return pa.table({"uri": pa.array([str(path.absolute()) for path in paths], pa.string())})
+
+
+def _uris_of(path: Path) -> pa.Table:
+    try:
+        dataset = pads.dataset(path)
+        columns = [name for name in ("uri", "person") if name in dataset.schema.names]
+        if "uri" not in columns:
+            raise UsageError(f"{path} has no column uri (it has {', '.join(dataset.schema.names)}); rename the one")
+        table = dataset.to_table(columns=columns)
+        table = table.cast(pa.schema([(name, pa.string()) for name in columns]))
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"cannot read {path} as Parquet: {' '.join(str(error).split())}") from error
+    for name in columns:
+        if table[name].null_count:
+            raise SourceError(f"{path}: {table[name].null_count} rows have no {name}; leave them out")
+    if not len(table):
+        raise SourceError(f"{path} names no input")
+    return table
+
+
+def _persons(uris: Sequence[str], pattern: str) -> list[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--group-by {pattern!r} is no regular expression: {error}") from error
+    if expression.groups < 1:
+        raise UsageError(
+            f"--group-by {pattern!r} has no group; put what names the person in brackets: '([^/]+)/[^/]+$'"
+        )
+    persons = []
+    for uri in uris:
+        found = expression.search(uri)
+        if found is None or found.group(1) is None:
+            raise UsageError(f"--group-by {pattern!r} does not fit {uri}; leave that input out, or widen the pattern")
+        persons.append(found.group(1))
+    return persons
+
+
+def with_parts(inputs: pa.Table, part_size: int) -> pa.Table:
+    """Columns `part`, `input`, `uri`, `person`: `part_size` inputs a part; persons one after the other and never in two
+    parts, so that theirs may be larger."""
+    count = len(inputs)
+    if "person" in inputs.column_names:
+        inputs = inputs.sort_by("person")
+        persons = inputs["person"].combine_chunks().dictionary_encode().indices.to_numpy()
+        ends = np.append(np.flatnonzero(np.diff(persons)) + 1, count)
+    else:
+        inputs = inputs.append_column("person", pa.nulls(count, pa.string()))
+        ends = np.append(np.arange(part_size, count, part_size), count)
+    starts = [0]
+    for end in ends[:-1].tolist():
+        if end - starts[-1] >= part_size:
+            starts.append(end)
+    part = np.repeat(np.arange(len(starts), dtype=np.int32), np.diff([*starts, count]))
+    return pa.table({"part": part, "input": np.arange(count), "uri": inputs["uri"], "person": inputs["person"]})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An archive that has been begun."""
+
+    folder: Path
+    sizes: np.ndarray[Any, np.dtype[np.int64]]
+    """(P,) inputs of each part."""
+
+    def done(self) -> dict[int, dict[str, Any]]:
+        """Number of each part whose file is there and whole -> its counts."""
+        with ThreadPoolExecutor(CHECKERS) as checkers:
+            counts = checkers.map(self._counts, range(len(self.sizes)))
+            return {part: of_one for part, of_one in enumerate(counts) if of_one is not None}
+
+    def _counts(self, part: int) -> dict[str, Any] | None:
+        try:
+            metadata = pq.read_metadata(part_path(self.folder, part))
+        except (OSError, pa.ArrowException):
+            return None  # not there, or no Parquet: a disk that was full or lost power
+        if metadata.num_rows != self.sizes[part]:
+            return None
+        return dict(json.loads(metadata.metadata[COUNTS_KEY]))
+
+    def finish(self, counts: dict[str, Any]) -> None:
+        """Write the counts of the whole archive into the manifest. Raises UsageError."""
+        manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        _write_json(self.folder / MANIFEST, {**manifest, "done": counts})
+
+
+def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) -> Plan:
+    """Begin an archive in `folder`, or go on with the one there. Raises UsageError where that one has other inputs or
+    another recipe, or where files that are no archive's are there."""
+    table = with_parts(inputs, part_size)
+    identity = {
+        "inputs": len(table),
+        "inputs_sha256": _hash(table),
+        "part_size": part_size,
+        "parts": int(table["part"][-1].as_py()) + 1,
+        "grouped": "person" in inputs.column_names,
+        "recipe": recipe.identity(),
+    }
+    make_folder(folder)
+    before = _read_manifest(folder)
+    if before is None:
+        if any(folder.iterdir()):
+            raise UsageError(f"{folder} holds files that are no archive's; give another --output")
+        write_table(table, folder / INPUTS, row_group_size=ROW_GROUP)
+        versions = {name: version(name) for name in PACKAGES}
+        _write_json(folder / MANIFEST, {"schema": SCHEMA, "plan": identity, "versions": versions, "done": None})
+    elif before.get("plan") != identity:
+        different = ", ".join(_differences(before.get("plan", {}), identity))
+        raise UsageError(
+            f"{folder} holds an archive of something else (different: {different}); go on with what it was begun with, "
+            "or give another --output"
+        )
+    for left in [*folder.glob(".*.partial"), *(folder / PERSONS).glob(".*.partial")]:
+        left.unlink(missing_ok=True)
+    return Plan(folder, np.bincount(table["part"].to_numpy()))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {folder / MANIFEST}: {error}; give another --output") from error
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    flat = [{**plan, **plan.get("recipe", {}), "recipe": None} for plan in (before, now)]
+    return [name for name in flat[1] if flat[0].get(name) != flat[1][name]]
+
+
+def _hash(table: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for batch in table.select(["uri", "person"]).to_batches(max_chunksize=ROW_GROUP):
+        digest.update(json.dumps(batch.to_pydict()["uri"] + batch.to_pydict()["person"]).encode())
+    return digest.hexdigest()
+
+
+def inputs_of(folder: Path, part: int) -> list[Input]:
+    """Those of one part, in order. Raises OSError where this node does not see the folder."""
+    table = pq.read_table(folder / INPUTS, filters=pc.field("part") == part)
+    return [Input(row["input"], row["uri"], row["person"]) for row in table.to_pylist()]
+
+
+def part_path(folder: Path, part: int) -> Path:
+    """Of a part's rows."""
+    return folder / f"part-{part:06d}.parquet"
+
+
+def write_part(folder: Path, part: int, inputs: pa.Table, persons: pa.Table | None, counts: dict[str, Any]) -> None:
+    """The part's files: whole, and the same whoever writes them, so that a part that Ray does twice is there once.
+    Raises UsageError."""
+    if persons is not None:
+        make_folder(folder / PERSONS)
+        write_table(persons, part_path(folder / PERSONS, part))
+    metadata = {**inputs.schema.metadata, COUNTS_KEY: json.dumps(counts)}
+    write_table(inputs.replace_schema_metadata(metadata), part_path(folder, part), column_encoding=_ENCODINGS)
+
+
+def write_table(table: pa.Table, path: Path, **options: Any) -> None:
+    """Under a name of its own until it is whole and on the disk. Raises UsageError."""
+    partial = path.with_name(f".{path.stem}.{uuid4().hex}.partial")
+    repeated = [
+        name for name in ("source", "person", "error", "provider", "precision", "model") if name in table.column_names
+    ]
+    try:
+        with partial.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", use_dictionary=repeated, **options)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())

@@ -1,0 +1,167 @@
+"""Plan -> Parquet on Ray Data: tasks that read, actors that reconstruct, tasks that write; a part is a row of each.
+
+Embedded: without an address, Ray starts on this machine and ends with the run. Its usage reports and dashboard are off.
+Whatever dies, Ray does the part again elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+from ray.exceptions import RayError, RayTaskError
+
+from ..errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError
+from .operators import Parts, ReconstructPart, write_rows
+from .plan import Plan
+from .recipe import Recipe, Workers
+
+log = logging.getLogger("facerecon_rt")
+TASK_CPUS = 0.05
+"""Of a task that reads or writes, of each no more at once than actors: it waits for disks and networks."""
+ACTOR_SHARE = 0.9
+"""Of an actor's processors that Ray counts: the rest is for those tasks, which could never start otherwise."""
+
+LOST_WHILE_STARTING = 3
+"""Actors in a row, as when nodes go; Ray Data's default is to give up at the first."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an archive holds, or a part of it."""
+
+    inputs: int = 0
+    errors: int = 0
+    faces: int = 0
+    persons: int = 0
+    stages_ms: Counter[str] = field(default_factory=Counter)
+    """Of all inputs together."""
+
+    def add(self, part: dict[str, Any]) -> None:
+        """Those of a part, as `counts_of` has them."""
+        self.inputs += part["inputs"]
+        self.errors += part["errors"]
+        self.faces += part["faces"]
+        self.persons += part["persons"]
+        self.stages_ms.update(part["stages_ms"])
+
+
+def archive(plan: Plan, recipe: Recipe, workers: Workers, *, address: str | None = None, quiet: bool = False) -> Counts:
+    """Compute the parts that are not there yet, write the counts of all of them into the manifest, and return them.
+
+    `address`: of a Ray cluster whose nodes see the models, the inputs and the archive's folder under these names; None
+    starts Ray here. Raises FaceReconError; what was written stays.
+    """
+    done = plan.done()
+    remaining = [part for part in range(len(plan.sizes)) if part not in done]
+    if done:
+        log.info("%d of %d parts are there already", len(done), len(plan.sizes))
+    if remaining:
+        with started(address, quiet=quiet):
+            try:
+                for row in _dataset(plan.folder, remaining, recipe, workers, quiet=quiet).iter_rows():
+                    if row["failed"]:
+                        raise _error(row["failed"], row["exit_code"])
+            except RayTaskError:
+                raise  # ours, and no error on purpose: its traceback is wanted
+            except RayError as error:
+                raise FaceReconError(
+                    f"Ray gave up: {_last_line(error)}; what is written stays, run it again"
+                ) from error
+        done = plan.done()
+    counts = Counts()
+    for of_part in done.values():
+        counts.add(of_part)
+    if counts.inputs != int(plan.sizes.sum()):
+        raise FaceReconError(
+            f"{plan.folder}: {len(plan.sizes) - len(done)} of {len(plan.sizes)} parts are missing; do all nodes see "
+            "this folder? Run it again"
+        )
+    plan.finish(
+        {
+            **{name: getattr(counts, name) for name in ("inputs", "errors", "faces", "persons")},
+            "stages_ms": {stage: round(spent) for stage, spent in counts.stages_ms.items()},
+        }
+    )
+    return counts
+
+
+@contextmanager
+def started(address: str | None, *, quiet: bool) -> Iterator[None]:
+    """Ray, started or joined, and left again; one that the caller has joined stays as it is."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless the user says so
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    level = logging.ERROR if quiet else logging.WARNING
+    try:
+        if address is None:
+            # "local", or else Ray joins whatever cluster was started here last.
+            ray.init("local", include_dashboard=False, logging_level=level, log_to_driver=not quiet)
+        else:
+            ray.init(address, logging_level=level, log_to_driver=not quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"Ray does not start: {_last_line(error)}; check --ray-address") from error
+    try:
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the program at once
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _dataset(
+    folder: Path, remaining: Sequence[int], recipe: Recipe, workers: Workers, *, quiet: bool
+) -> ray.data.Dataset:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = not quiet
+    context.print_on_execution_start = not quiet
+    if quiet:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.max_consecutive_actor_init_deaths = LOST_WHILE_STARTING
+    room = ray.cluster_resources()
+    by_kind = [room.get("GPU", 0) / workers.gpus] if workers.gpus else [room.get("CPU", 1) / workers.cpus]
+    most = workers.most or max(1, min(int(by_kind[0]), len(remaining)))
+    least = min(workers.least, most)
+    tasks = ray.data.TaskPoolStrategy(min(max(2, most), len(remaining)))
+    one_part: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
+    return (
+        ray.data.read_datasource(
+            Parts(folder, remaining, recipe.most_bytes),
+            compute=tasks,
+            num_cpus=TASK_CPUS,
+            override_num_blocks=len(remaining),
+        )
+        .map_batches(
+            ReconstructPart,
+            fn_constructor_kwargs={"recipe": recipe, "identity": recipe.identity(), "workers": workers},
+            compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most, initial_size=most),
+            num_cpus=workers.cpus * ACTOR_SHARE,
+            num_gpus=workers.gpus or None,
+            # OpenCV looks for it when it is loaded.
+            runtime_env={"env_vars": {"OPENCV_IO_MAX_IMAGE_PIXELS": str(recipe.most_pixels)}},
+            **one_part,
+        )
+        .map_batches(write_rows, fn_kwargs={"folder": folder}, compute=tasks, num_cpus=TASK_CPUS, **one_part)
+    )
+
+
+def _error(text: str, exit_code: int) -> FaceReconError:
+    """Of the kind that has this exit code."""
+    kinds = (UsageError, ModelRefused, ProviderMissing, SourceError)
+    return next((kind for kind in kinds if kind.exit_code == exit_code), FaceReconError)(text)
+
+
+def _last_line(error: BaseException) -> str:
+    """Ray's errors end with what matters, after the tracebacks of all processes on the way."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,212 @@
+"""Archives on Ray: several nodes, of which processes and one node go, a program that is killed, and its resumption."""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from facerecon_rt.archive.part import PartReconstructor
+from facerecon_rt.archive.plan import inputs_of, list_inputs, open_plan
+from facerecon_rt.archive.recipe import Recipe, Workers
+from facerecon_rt.archive.run import archive
+from facerecon_rt.cli import main
+from facerecon_rt.quiet import quiet_opencv
+
+from .conftest import PaintSpots
+
+ray = pytest.importorskip("ray", reason="pip install 'facerecon-rt[ray]' for archives")
+PATIENCE_S = 100.0
+"""Until a run that hangs fails; nothing is measured."""
+STORE_BYTES = 80 * 10**6
+pytestmark = [
+    # Ray Data warns of its own defaults.
+    pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning"),
+]
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Fails after a while."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def photographs(spots: PaintSpots, tmp_path: Path) -> Path:
+    """Two people with four photographs each, one of them damaged."""
+    folder = tmp_path / "photographs"
+    for person in ("anna", "bert"):
+        (folder / person).mkdir(parents=True)
+        for number in range(4):
+            at = (0.3 + 0.1 * number, 0.5)
+            cv2.imwrite(str(folder / person / f"{number}.png"), spots(256, 192, [at]))
+    (folder / "bert" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head that works on nothing, and two nodes with one processor each; this process has joined it."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(2):
+            nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES, wait=False)
+        nodes.wait_for_nodes()
+        ray.init(nodes.address, logging_level=logging.ERROR, log_to_driver=False)
+        yield nodes
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+
+
+def without_times(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "stages_ms"}
+
+
+def rows_in(folder: Path) -> list[dict[str, Any]]:
+    return [without_times(row) for row in pq.read_table(folder).to_pylist()]
+
+
+def rows_of_one_process(model: Path, folder: Path) -> list[dict[str, Any]]:
+    """What the plan in `folder` comes to without Ray."""
+    schema = pq.read_schema(folder / "part-000000.parquet")
+    rows = []
+    with PartReconstructor(Recipe((str(model),)), Workers(provider="cpu")) as part:
+        for number in range(len(list(folder.glob("part-*.parquet")))):
+            rows += part.rows(inputs_of(folder, number)).inputs
+    return [without_times(row) for row in pa.Table.from_pylist(rows, schema=schema).to_pylist()]
+
+
+def parts_in(folder: Path) -> dict[str, int]:
+    """Name -> when it was written, of the parts that are there."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
+
+
+def readers(pipe: Path) -> list[int]:
+    """Processes that have it open, but this one."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # processes end
+            if link.readlink() == pipe:
+                found.append(int(link.parts[2]))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_rows_are_those_of_one_process_though_an_actor_dies_and_a_node_goes(
+    cluster: Any, model: Path, photographs: Path, spots: PaintSpots, tmp_path: Path
+) -> None:
+    # Whoever reads this pipe waits for as long as this process has it open: the actor that does is the one to die.
+    pipe, clip, out = photographs / "anna" / "9.avi", tmp_path / "clip.avi", tmp_path / "out"
+    os.mkfifo(pipe)
+    writing = os.open(pipe, os.O_RDWR)
+    with quiet_opencv():  # FFmpeg's log level is read once
+        writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 25, (256, 192))
+    for _ in range(3):
+        writer.write(spots(256, 192, [(0.5, 0.5)]))
+    writer.release()
+    recipe = Recipe((str(model),))
+    plan = open_plan(out, list_inputs([str(photographs)]), 2, recipe)
+    running = ThreadPoolExecutor(1).submit(archive, plan, recipe, Workers(provider="cpu"), quiet=True)
+    wait_until(lambda: running.done() or len(readers(pipe)) == 1, "an actor at the pipe")
+    assert not running.done(), running.exception()
+    (first,) = readers(pipe)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: readers(pipe) not in ([], [first]), "another actor at the pipe")
+    (second,) = readers(pipe)
+    (node,) = [one for one in cluster.worker_nodes if one.all_processes["raylet"][0].process.pid == parent(second)]
+    clip.replace(pipe)
+    cluster.remove_node(node, allow_graceful=False)
+    counts = running.result(PATIENCE_S)
+    os.close(writing)
+    assert (counts.inputs, counts.errors) == (9, 1)
+    rows = rows_in(out)
+    assert [row["input"] for row in rows] == list(range(9))
+    assert [row["source"] for row in rows if row["error"] is not None] == [str(photographs / "bert" / "2.png")]
+    assert [row["frames"] for row in rows if row["source"].endswith(".avi")] == [3]
+    assert rows == rows_of_one_process(model, out)
+
+
+def test_a_run_that_was_killed_is_gone_on_with(
+    cluster: Any, model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late, out = photographs / "bert" / "3.png", tmp_path / "out"
+    picture = late.read_bytes()
+    late.unlink()
+    os.mkfifo(late)
+    arguments = [
+        "archive", "--model", str(model), "--input", str(photographs), "--output", str(out), "--part-size", "2",
+        "--group-by", "([^/]+)/[^/]+$", "--provider", "cpu",
+    ]  # fmt: skip
+    killed = subprocess.Popen([sys.executable, "-m", "facerecon_rt.cli", *arguments, "--quiet"], start_new_session=True)
+    try:
+        wait_until(lambda: len(parts_in(out)) == 1, "the first part")
+    finally:
+        killed.kill()
+        killed.wait()
+    before = parts_in(out)
+    late.unlink()
+    late.write_bytes(picture)
+    assert main(arguments) == 0
+    err = capsys.readouterr().err
+    assert "1 of 2 parts are there already" in err
+    assert "8 inputs, 1 of them errors, 7 faces, 2 persons" in err
+    after = parts_in(out)
+    assert len(after) == 2 and before.items() <= after.items()
+    assert [row["input"] for row in rows_in(out)] == list(range(8))
+    assert main(arguments) == 0
+    assert parts_in(out) == after
+    assert_sets_have_these_shapes(model, photographs, out, tmp_path)
+
+
+def assert_sets_have_these_shapes(model: Path, photographs: Path, out: Path, tmp_path: Path) -> None:
+    """Those of `facerecon-rt --set`."""
+    for person in pq.read_table(out / "_persons").to_pylist():
+        mesh = tmp_path / "set.obj"
+        given = ["--model", str(model), "--set", "--input", str(photographs / person["person"]), "--output", str(mesh)]
+        assert main([*given, "--quiet"]) == 0
+        vertices = [line.split()[1:4] for line in mesh.read_text().splitlines() if line.startswith("v ")]
+        # Meshes have four decimals; half precision has steps of a sixteenth millimetre at 100 mm.
+        assert np.reshape(person["shape"], (-1, 3)) == pytest.approx(np.array(vertices, float), abs=0.0313)
+
+
+def test_a_model_that_is_refused_elsewhere_is_one_line_here(
+    cluster: Any, model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", str(model), "--input", str(photographs), "--output", str(tmp_path / "out")]
+    assert main(["archive", *arguments, "--quiet", "--provider", "cuda"]) == 4
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_example_asks_an_archive_who_smiles(
+    cluster: Any, model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = Path(__file__).parents[2] / "runtime" / "examples" / "archive_to_parquet.py"
+    runpy.run_path(str(example))["main"]([str(model), str(photographs), str(tmp_path / "out")])
+    out = capsys.readouterr().out
+    assert out.startswith("8 photographs, 7 faces, 1 errors\n")
+    assert "turned by more than 30 degrees: 0" in out
+    assert "2.png cannot be decoded" in out
