@@ -85,6 +85,7 @@ def outcome(
                 x = float(face.box[0] + face.box[2]) / 2
                 numbers[int(abs(x - front) < abs(x - behind)), index > FRAMES / 2][face.track] += 1
     most = {key: count.most_common(1)[0][0] if count else None for key, count in numbers.items()}
+    assert None not in most.values(), "a head was never seen apart"
     before, after = [(most[0, half], most[1, half]) for half in (False, True)]
     return "kept" if before == after else "swapped" if before == after[::-1] else "renumbered"
 

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import trimesh
-from facerecon_rt import Face, FaceReconError, Reconstructor, SourceError, load_template, read_image
+from facerecon_rt import Face, FaceReconError, Reconstructor, SourceError, UsageError, load_template, read_image
 from facerecon_rt.arguments import Parser
 from facerecon_rt.draw import vertices_in_frame
 from facerecon_rt.meshes import METRES_PER_MM
@@ -52,6 +52,8 @@ def main() -> int:
     parser.add_argument("--model", default="models/face.onnx", metavar="FILE")
     options = parser.parse_args()
     try:
+        if options.output.suffix.lower() != ".glb":
+            raise UsageError(f"{options.output} is no .glb; call it so")
         check_writable(options.output)
         image = read_image(options.photograph)
         with Reconstructor(options.model) as reconstructor:
@@ -68,6 +70,7 @@ def main() -> int:
             process=False,
         )
         write_whole(options.output, mesh.export(file_type="glb", include_normals=True))
+        print(f"wrote {options.output}")
     except FaceReconError as error:
         print(f"photo_to_glb: {error}", file=sys.stderr)
         return error.exit_code

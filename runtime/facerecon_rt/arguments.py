@@ -5,15 +5,29 @@ Raises ArgumentTypeError, whose text argparse shows.
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsContainer
+from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .gpu import GpuOptions
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong on one line, without all that might have been right."""
+    """Says what is wrong on one line, without all that might have been right; takes no abbreviations."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse's, but an option that there is not is said before those that are missing."""
+        words = sys.argv[1:] if args is None else list(args)
+        for word in (word.partition("=")[0] for word in words if word.startswith("--") and word != "--"):
+            if word not in self._option_string_actions:
+                near = get_close_matches(word, self._option_string_actions, 1)
+                self.error(f"there is no option {word}" + (f"; did you mean {near[0]}?" if near else ""))
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2."""

@@ -31,7 +31,12 @@ FLIPS = {"none": None, "horizontal": 1, "vertical": 0, "180": -1}
 """Name -> what cv2.flip calls it."""
 RATE_SLACK = 0.2
 """Share by which a frame may come early and still be kept, where fewer are wanted than come: no clock is exact."""
-_SECRET_VALUE = re.compile(r"((?:pass|pwd|token|key|secret|auth|sig)[^=&/]*=)[^&/]*", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"((?:pass|pwd|token|key|secret|auth|sig)[^=&/]*=)[^&#]*", re.IGNORECASE)
+LONGEST_TIMEOUT_S = 3600.0
+
+# Or one stream that does not answer keeps every other capture, and every video that is to be written, from opening for
+# as long as its time-out: OpenCV locks them all, which FFmpeg since 4 has no need of. Read when first needed.
+os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class LiveOptions:
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
+        if not 0 < self.timeout_s <= LONGEST_TIMEOUT_S:
+            raise UsageError(f"a time-out of {self.timeout_s:g} s is none; give at most {LONGEST_TIMEOUT_S:g}")
         if self.flip not in FLIPS:
             raise UsageError(f"there is no flip {self.flip!r}; choose from {', '.join(FLIPS)}")
 
@@ -85,13 +92,14 @@ def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
 
     Raises SourceError when the camera is not there, may not be read, is in use, or the stream does not answer in time.
     """
-    number, csi = CAMERA.fullmatch(uri), CSI.fullmatch(uri)
+    number, csi, name = CAMERA.fullmatch(uri), CSI.fullmatch(uri), public_name(uri)
     if number:
         capture = _open_device(int(number[1] or number[2]), options)
     elif csi:
         capture = _open_pipeline(csi_pipeline(int(csi[1]), options), uri)
     else:
-        capture = _open_stream(with_environment(uri), options.timeout_s)
+        capture = _open_stream(with_environment(uri), name, options.timeout_s)
+    check_frame_size(capture, name)
     return CameraSource(public_name(uri), capture, timeout_s=options.timeout_s, flip=options.flip, most_fps=options.fps)
 
 
@@ -184,7 +192,9 @@ class CameraSource:
 
     def _next(self) -> Frame | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or self._lost or self._closed, self._timeout_s)
+            # Frames that are passed over are none that wake us.
+            most_s = self._timeout_s + self._least_s
+            self._changed.wait_for(lambda: self._newest or self._lost or self._closed, most_s)
             frame, self._newest = self._newest, None
             if self._closed:
                 return None
@@ -281,7 +291,8 @@ def _open_pipeline(pipeline: str, uri: str) -> cv2.VideoCapture:
     return capture
 
 
-def _open_stream(uri: str, timeout_s: float) -> cv2.VideoCapture:
+def _open_stream(uri: str, name: str, timeout_s: float) -> cv2.VideoCapture:
+    """`name`: what errors call it; the address may hold what came from the environment."""
     # Over UDP, FFmpeg's default, pictures of a busy network are torn. Whoever has set the variable knows better.
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     milliseconds = round(timeout_s * 1000)
@@ -289,5 +300,5 @@ def _open_stream(uri: str, timeout_s: float) -> cv2.VideoCapture:
     with quiet_opencv():
         capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, timeouts)
     if not capture.isOpened():
-        raise SourceError(f"cannot open {public_name(uri)}; check the address, the user and password, and the network")
+        raise SourceError(f"cannot open {name}; check the address, the user and password, and the network")
     return capture

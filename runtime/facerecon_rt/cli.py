@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from .errors import FaceReconError, SourceError, UsageError
 from .gpu import AS_USUAL
 from .image_set import reconstruct_set_from_sources
 from .inputs import Inputs, limited
-from .live import SourceStatus
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .options import DEFAULT_OUTPUT, build_parser
 from .outputs import Rotation, check_writable, numbered
@@ -79,13 +78,13 @@ def _ending_signals() -> list[signal.Signals]:
 def _reconstruct(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     _log_to_stderr(quiet=options.quiet, once=options.set)
+    if options.keep is not None and options.rotate is None:
+        raise UsageError("--keep says how many files of --rotate stay; give --rotate as well")
     if options.set:
         if options.serve:
             raise UsageError("--serve shows what is seen now, --set averages what was; give one of them")
         _run_set(options)
         return 0
-    if options.keep is not None and options.rotate is None:
-        raise UsageError("--keep says how many files of --rotate stay; give --rotate as well")
     if options.average is not None:
         raise UsageError("--average says how --set averages; give --set, or leave it out")
     _run(options)
@@ -122,18 +121,20 @@ COMMANDS = {"archive": _archive, "bench": _bench, "build": _build, "doctor": _do
 def _run(options: argparse.Namespace) -> None:
     inputs = _inputs(options)
     with ExitStack() as stack:
+        if inputs.reloadable:
+            stack.enter_context(_reloaded_on_hangup(inputs))
         targets = _targets(options)
+        wrote = Written(targets)
         _check_cameras(inputs, targets)
         reconstructor = stack.enter_context(_reconstructor(options))
         # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
-        sinks: list[SceneSink] = [
+        outputs = [
             stack.enter_context(ThreadedSink(_sink(target, reconstructor, options), _name_of(target)))
             for target in targets
         ]
+        sinks: list[SceneSink] = [*outputs]
         if options.serve:
-            sinks.append(stack.enter_context(_web(options.serve, reconstructor, inputs.statuses)))
-        if inputs.reloadable:
-            stack.enter_context(_reloaded_on_hangup(inputs))
+            sinks.append(stack.enter_context(_web(options.serve, reconstructor, inputs, outputs)))
         sinks.append(stack.enter_context(ServiceNotifier()))
         pipeline = Pipeline(
             reconstructor,
@@ -151,7 +152,7 @@ def _run(options: argparse.Namespace) -> None:
                 progress.show(scene)
         finally:
             progress.finish()
-    _say_where(targets)
+    wrote.say()
     inputs.check()
 
 
@@ -159,6 +160,7 @@ def _run_set(options: argparse.Namespace) -> None:
     inputs = _inputs(options)
     average: Average = options.average or "robust"
     targets = _targets(options)
+    wrote = Written(targets)
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
@@ -197,7 +199,7 @@ def _run_set(options: argparse.Namespace) -> None:
             "%d of %d photographs, spread %.2f mm on average, %.2f mm at most",
             used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(),
         )  # fmt: skip
-    _say_where(targets)
+    wrote.say()
     inputs.check()
     if image_set is None:
         raise SourceError("no face was found in the whole set, so there is no shape; are these photographs of a face?")
@@ -222,7 +224,9 @@ def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
     """Raises UsageError where the pictures of several cameras would end up in one video."""
     videos = [target for target in targets if Path(target).suffix.lower() in CODECS]
     if videos and (len(inputs.live) > 1 or inputs.reloadable):
-        raise UsageError(f"{videos[0]} is one video, and there are several cameras; give a folder, as in out/")
+        raise UsageError(
+            f"{videos[0]} is one video, and there are, or may be, several cameras; give a folder, as in out/"
+        )
 
 
 def _say_choice(reconstructor: Reconstructor, options: argparse.Namespace) -> None:
@@ -261,13 +265,17 @@ def _sink(target: str, reconstructor: Reconstructor, options: argparse.Namespace
 
 
 @contextmanager
-def _web(address: str, reconstructor: Reconstructor, statuses: Callable[[], list[SourceStatus]]) -> Iterator[SceneSink]:
+def _web(
+    address: str, reconstructor: Reconstructor, inputs: Inputs, outputs: Sequence[ThreadedSink]
+) -> Iterator[SceneSink]:
     try:
         from .web.server import WebServer
         from .web.state import State
     except ModuleNotFoundError as error:
         raise UsageError(f"--serve needs {error.name}: pip install 'facerecon-rt[web]'") from error
-    state = State(reconstructor.contract.blendshapes, statuses)
+    state = State(
+        reconstructor.contract.blendshapes, inputs.statuses, lambda: {output.name: output.dropped for output in outputs}
+    )
     with WebServer(state, address) as server:
         log.info("%s", server.url)
         yield state
@@ -281,16 +289,28 @@ def _is_folder(target: str) -> bool:
     return target != "-" and (Path(target).is_dir() or target.endswith("/") or not Path(target).suffix)
 
 
-def _say_where(targets: Sequence[str]) -> None:
-    for target in targets:
-        if target == "-":
-            continue
-        if Path(target).exists():
-            log.info("wrote %s", target)
-        elif numbered(Path(target), 1).exists():
-            log.info("wrote %s and so on", numbered(Path(target), 1))
-        else:
-            log.info("nothing to write to %s", target)
+class Written:
+    """Which outputs this run has written: what an earlier one left there is none."""
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        self._before = {target: _changed_at(target) for target in targets if target != "-"}
+
+    def say(self) -> None:
+        """One line for each."""
+        for target, before in self._before.items():
+            if _changed_at(target) == before:
+                log.info("nothing to write to %s", target)
+            elif Path(target).exists():
+                log.info("wrote %s", target)
+            else:
+                log.info("wrote %s and so on", numbered(Path(target), 1))
+
+
+def _changed_at(target: str) -> int:
+    """When the output last changed, or any file in it, ns since 1970; 0 where it is not there."""
+    path = Path(target)
+    paths = [*path.iterdir()] if path.is_dir() else [path, numbered(path, 1)]
+    return max((one.stat().st_mtime_ns for one in paths if one.exists()), default=0)
 
 
 class SayOnce(logging.Filter):

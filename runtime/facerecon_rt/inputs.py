@@ -60,26 +60,28 @@ class Inputs:
                             yield [frame]
                 except SourceError as error:
                     self._note(one.name, error)
-        if cameras := self.live:
-            yield from self._live_groups(cameras)
+        if self.live:
+            yield from self._live_groups()
 
-    def _live_groups(self, cameras: Sequence[ListedSource]) -> Generator[list[Frame], None, None]:
+    def _live_groups(self) -> Generator[list[Frame], None, None]:
         with LiveSources() as sources:
             try:
-                for one in cameras:
+                with self._reloading:
+                    cameras = self.live
                     # One alone that is not there is a mistake, and said at once; among others it may come later.
-                    sources.add(live_source(one, patient=len(cameras) > 1 or self.reloadable))
-                self._sources = sources
+                    patient = len(cameras) > 1 or self.reloadable
+                    sources.replace((), [live_source(one, patient=patient) for one in cameras])
+                    self._sources = sources
                 yield from sources.groups(self._most_delay_s)
             except SourceError as error:
                 if not sources.given_up:
                     self._note(cameras[0].name, error)
             finally:
-                self._sources = None
+                with self._reloading:
+                    self._sources = None
                 for status in sources.statuses():
                     log.info("%s", said(status))
-                for name, why in sources.given_up.items():
-                    self._note(name, why)
+                self._errors |= sources.given_up
 
     def statuses(self) -> list[SourceStatus]:
         """How the cameras and streams are; of none before the files are done."""
@@ -91,10 +93,6 @@ class Inputs:
         have changed, or were given up, are opened anew, and all others go on. One that makes no sense is said, and
         changes nothing. May be called from any thread."""
         with self._reloading:
-            sources = self._sources
-            if sources is None:
-                log.warning("sources are read again once cameras are open")
-                return
             try:
                 listed = self._list()
             except FaceReconError as error:
@@ -103,15 +101,16 @@ class Inputs:
             before = {one.name: one for one in self.live}
             after = {one.name: one for one in listed if one.live}
             if not after:
-                log.error("%s name no camera or stream; sources are left as they were", " ".join(self._uris))
+                log.error("there is no camera or stream in %s; sources are left as they were", " ".join(self._uris))
                 return
-            given_up = set(sources.given_up)
-            for name, one in before.items():
-                if after.get(name) != one or name in given_up:
-                    sources.remove(name)
-            for name, one in after.items():
-                if before.get(name) != one or name in given_up:
-                    sources.add(live_source(one, patient=True))
+            if (sources := self._sources) is not None:
+                given_up = set(sources.given_up)
+                new = [one for name, one in after.items() if before.get(name) != one or name in given_up]
+                gone = [name for name, one in before.items() if after.get(name) != one or name in given_up]
+                for status in sources.statuses():
+                    if status.name in gone:
+                        log.info("%s", said(status))
+                sources.replace(gone, [live_source(one, patient=True) for one in new])
             log.info(
                 "sources read again: %d new, %d gone, %d in all",
                 len(after.keys() - before.keys()), len(before.keys() - after.keys()), len(after),

@@ -69,13 +69,13 @@ class LiveSource:
         self.name = name or public_name(uri)
         self.losses = 0
         """How often it went away, or could not be opened at the start."""
-        self.grabbed = 0
-        """Frames, looked at or not."""
         self._uri = uri
         self._options = options
         self._retries = retries
         self._open_once = open_once
         self._closed = threading.Event()
+        self._lost = False
+        """Since it was last open."""
         self._attempts = 0
         """To open it again, since the last frame: one that opens and gives nothing is not back."""
         self.why_not = ""
@@ -101,13 +101,11 @@ class LiveSource:
                             log.info("%s is back", self.name)
                             self._attempts = 0
                         newest = first_index + frame.index
-                        self.grabbed = newest + 1
                         time_s = max(0.0, frame.captured_at - started)
                         yield replace(frame, source=self.name, index=newest, time_s=time_s)
                     return  # closed
                 except SourceError as error:
-                    self.why_not = str(error)
-                    self.losses += 1
+                    self._note_loss(error)
                     self._camera.close()
                     self._camera = None
                 first_index = newest + 1
@@ -133,9 +131,8 @@ class LiveSource:
 
     def _open_again(self) -> bool:
         """False when closed meanwhile. Raises SourceError, the last one, where the attempts are used up."""
-        lost = bool(self.losses)
-        while not lost or self._retries is None or self._attempts < self._retries:
-            if lost:
+        while not self._lost or self._retries is None or self._attempts < self._retries:
+            if self._lost:
                 self._attempts += 1
                 seconds = pause_s(self._attempts, random.random())
                 log.warning("%s; opening it again in %.1f s", self.why_not.partition(";")[0], seconds)
@@ -144,14 +141,19 @@ class LiveSource:
             try:
                 self._camera = self._open_once(self._uri, self._options)
             except SourceError as error:
-                self.losses += not lost
-                self.why_not, lost = str(error), True
+                self._note_loss(error)
                 continue
             if self._closed.is_set():
                 self._camera.close()
                 return False
+            self._lost = False
             return True
         raise SourceError(self.why_not)
+
+    def _note_loss(self, error: SourceError) -> None:
+        self.losses += not self._lost
+        self._lost = True
+        self.why_not = str(error) if self.name in str(error) else f"{self.name}: {error}"
 
 
 class LiveSources:
@@ -164,8 +166,10 @@ class LiveSources:
         self._changed = threading.Condition()
         self._sources: dict[str, LiveSource] = {}
         self._newest: dict[str, Frame] = {}
+        self._grabbed: dict[str, int] = {}
+        """Frames of each, looked at or not."""
         self._taken: dict[str, int] = {}
-        """Frames of each that were looked at."""
+        """Of those, the ones that were looked at."""
         self._closed = False
         self.given_up: dict[str, SourceError] = {}
         """Sources, by name, that have used up their attempts."""
@@ -192,21 +196,30 @@ class LiveSources:
 
     def add(self, source: LiveSource) -> None:
         """One more, read from now on. Raises UsageError where there is one of its name."""
-        with self._changed:
-            if source.name in self._sources:
-                raise UsageError(f"there are two sources {source.name}; give one of them another name")
-            self._sources[source.name] = source
-            self._taken[source.name] = 0
-        threading.Thread(target=self._read, args=(source,), name=f"live {source.name}", daemon=True).start()
+        self.replace((), [source])
 
     def remove(self, name: str) -> None:
         """Let one go, without waiting for it; one that is not there is none."""
+        self.replace([name], ())
+
+    def replace(self, gone: Iterable[str], new: Iterable[LiveSource]) -> None:
+        """Let some go, by name, and read others from now on, at once: there is no moment in between at which none is
+        left. Raises UsageError where two have one name."""
         with self._changed:
-            source = self._sources.pop(name, None)
-            for kept in (self._newest, self._taken, self.given_up):
-                kept.pop(name, None)
+            leaving = [source for name in gone if (source := self._sources.pop(name, None)) is not None]
+            for source in leaving:
+                for kept in (self._newest, self._grabbed, self._taken, self.given_up):
+                    kept.pop(source.name, None)
+            for source in new:
+                if source.name in self._sources:
+                    raise UsageError(f"there are two sources {source.name}; give one of them another name")
+                self._sources[source.name] = source
+                self._grabbed[source.name] = self._taken[source.name] = 0
+                if self._closed:
+                    source.stop()
+                threading.Thread(target=self._read, args=(source,), name=f"live {source.name}", daemon=True).start()
             self._changed.notify_all()
-        if source is not None:
+        for source in leaving:
             source.stop()
 
     def statuses(self) -> list[SourceStatus]:
@@ -217,9 +230,9 @@ class LiveSources:
                     name,
                     state="given up" if name in self.given_up else "open" if source.connected else "lost",
                     frames=self._taken[name],
-                    skipped=max(0, source.grabbed - self._taken[name] - (name in self._newest)),
+                    skipped=self._grabbed[name] - self._taken[name] - (name in self._newest),
                     losses=source.losses,
-                    why=source.why_not,
+                    why=source.why_not.partition(";")[0],
                 )
                 for name, source in self._sources.items()
             ]
@@ -266,6 +279,7 @@ class LiveSources:
                     if self._sources.get(source.name) is not source:
                         break  # removed
                     self._newest[source.name] = frame
+                    self._grabbed[source.name] = frame.index + 1
                     self._changed.notify_all()
         except SourceError as error:
             with self._changed:

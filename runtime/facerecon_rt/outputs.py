@@ -68,7 +68,7 @@ class Rotation:
     """Outputs that go on in a new file: cameras may run for months."""
 
     megabytes: int
-    """Size from which a file is set aside and a new one begun."""
+    """Size from which a file is set aside and a new one begun; of videos, also one that an earlier run made."""
     keep: int | None = None
     """Files that are kept besides the newest, the oldest being removed; None: all."""
 

@@ -127,7 +127,8 @@ class Pipeline:
         """What is remembered of its source, now the one seen last; one not seen for too long is forgotten."""
         self._frames += 1
         stream = self._streams.pop(frame.source, None)
-        if stream is not None and frame.live and frame.time_s - stream.last_s > GAP_S:
+        # Time goes back where another camera took the name.
+        if stream is not None and frame.live and not 0 <= frame.time_s - stream.last_s <= GAP_S:
             self._numbers[frame.source] = stream.tracker.next_number
             stream = None
         if stream is None:
@@ -155,7 +156,7 @@ class Pipeline:
         confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
         new: list[Face] = []
         stream.since_detection += 1
-        lost = not confident or len(confident) < len(tracker.tracks) - len(passed_over)
+        lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(passed_over)
         full = self.max_faces is not None and len(confident) >= self.max_faces
         jumped = any(track.jumped(face) for track, face in zip(looked_at, seen, strict=True))
         due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks

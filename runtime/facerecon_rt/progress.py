@@ -32,10 +32,12 @@ class StatusLine:
         if self._live:
             self._write("")
 
-    @staticmethod
-    def _write(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[2K{text}")
-        sys.stderr.flush()
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(f"\r\x1b[2K{text}")
+            sys.stderr.flush()
+        except OSError:
+            self._live = False  # the terminal was closed
 
 
 class Progress:

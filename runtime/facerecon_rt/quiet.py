@@ -14,6 +14,8 @@ SILENT, ERROR = 0, 2
 """Of OpenCV's log levels."""
 # OpenCV 4, which JetPack brings, has the same functions one module higher.
 opencv_log: Any = getattr(cv2.utils, "logging", cv2)
+# FFmpeg's own log level, which OpenCV reads on the first use of a video in this program, whoever's that is.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 _lock = threading.Lock()
 _inside, _level = 0, 0
 """The log level is the whole program's: the first of several threads silences, the last gives back what was."""
@@ -23,11 +25,10 @@ _inside, _level = 0, 0
 def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV and FFmpeg from writing to stderr about files and devices that cannot be opened.
 
-    FFmpeg has its own log level, which OpenCV reads from the environment on the first use of a video in this program:
-    it stays as it is where the user has set it. libpng alone still writes its line, past every log level.
+    FFmpeg's level is set for good when this module is imported, unless the user has set it. libpng alone still writes
+    its line, past every log level.
     """
     global _inside, _level
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     with _lock:
         if not _inside:
             _level = opencv_log.getLogLevel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -27,6 +28,8 @@ from .video_sink import CODECS, VideoSink
 
 MOST_TRACKS = 500
 """Whose meshes wait for the end: those of more are written meanwhile, since a camera may run for months."""
+SILENT_S = 60.0
+"""Without a frame of a camera, after which its video is finished."""
 SINK_STYLES = (*STYLES, "montage")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _PICTURE_OPTIONS = {
@@ -152,10 +155,10 @@ class JsonLinesSink:
         line = json.dumps(record, allow_nan=False, separators=(",", ":"))
         try:
             if self._path is not None and not self._started and self._stream.seekable():
-                if self._rotation is not None and self._stream.tell():
-                    self._begin_anew(self._path, self._rotation)  # a service that starts again goes on where it was
-                else:
+                if self._rotation is None:
                     self._stream.truncate(0)
+                else:
+                    self._go_on(self._path, self._rotation)
             self._started = True
             self._stream.write(line + "\n")
             self._stream.flush()
@@ -165,6 +168,14 @@ class JsonLinesSink:
             raise
         except OSError as error:
             raise cannot_write(self._path or "standard output", error) from error
+
+    def _go_on(self, path: Path, rotation: Rotation) -> None:
+        """After what an earlier run wrote, but for a last line that it was killed in."""
+        if rotation.due(self._stream.tell()):
+            self._begin_anew(path, rotation)
+            return
+        whole = path.read_bytes().rfind(b"\n") + 1
+        self._stream.truncate(whole)
 
     def _begin_anew(self, path: Path, rotation: Rotation) -> None:
         self._stream.close()
@@ -299,6 +310,8 @@ class FolderSink:
         self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
+        self._written_at: dict[Path, float] = {}
+        """Of videos of cameras, with `rotation`: time.monotonic()."""
         self._latest = LatestMeshes()
 
     def __enter__(self) -> FolderSink:
@@ -310,7 +323,7 @@ class FolderSink:
     def write(self, scene: Scene) -> None:
         """Write the scene's record, picture and meshes. Raises UsageError when they cannot be written, or when the
         source lies in this folder, whose files might be overwritten."""
-        if source_path(scene.frame.source).parent == self._folder.resolve():
+        if not scene.frame.live and source_path(scene.frame.source).parent == self._folder.resolve():
             raise UsageError(f"{scene.frame.source} lies in the output folder {self._folder}; choose another folder")
         self._records.write(scene)
         if scene.frame.still:
@@ -339,14 +352,26 @@ class FolderSink:
             self._write_mesh(stem, face_label(index, face), face.vertices)
 
     def _write_video_frame(self, scene: Scene) -> None:
-        path = self._folder / f"{self._stem(scene.frame.source)}.mp4"
+        stem = self._stem(scene.frame.source, live=scene.frame.live)
+        path = self._folder / f"{stem}.mp4"
         if path not in self._videos:
             if not scene.frame.live:
                 self._finish_videos()  # files come one after the other, cameras all at once
             self._videos[path] = VideoSink(path, self._paint, self._rotation)
         self._videos[path].write(scene)
+        if scene.frame.live and self._rotation is not None:
+            self._finish_silent(path)
         self._latest.see(scene)
         self._write_tracks(MOST_TRACKS)
+
+    def _finish_silent(self, written: Path) -> None:
+        """The videos of cameras that have gone are whole before the run ends; those that come back begin a new one."""
+        now = time.monotonic()
+        self._written_at[written] = now
+        for path in [path for path, at in self._written_at.items() if now - at > SILENT_S]:
+            del self._written_at[path]
+            if path in self._videos:
+                self._videos.pop(path).close()
 
     def _finish_videos(self) -> None:
         with ExitStack() as stack:
@@ -361,23 +386,29 @@ class FolderSink:
         if self._meshes:
             write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template or load_template())
 
-    def _stem(self, source: str) -> str:
+    def _stem(self, source: str, *, live: bool = False) -> str:
         """A name for the source under which no file of another source is written."""
         if source not in self._stems:
-            stem, number = stem_of(source), 2
+            stem, number = stem_of(source, live=live), 2
             name = stem
-            taken = {taken + ending for taken in self._stems.values() for ending in ("", "_montage")}
-            while name in taken or f"{name}_montage" in taken:
+            while any(self._collide(name, other) for other in self._stems.values()):
                 name, number = f"{stem}_{number}", number + 1
             self._stems[source] = name
         return self._stems[source]
 
+    def _collide(self, one: str, other: str) -> bool:
+        """Would the files of two stems have the same names?"""
+        if one in (other, f"{other}_montage") or other == f"{one}_montage":
+            return True
+        shorter, longer = sorted((one, other), key=len)
+        return self._rotation is not None and bool(re.fullmatch(rf"{re.escape(shorter)}_\d{{4,}}", longer))
 
-def stem_of(source: str) -> str:
-    """File name without suffix, or a stream's address with what no file name should hold made _."""
-    if "://" not in source:
+
+def stem_of(source: str, *, live: bool = False) -> str:
+    """File name without suffix; a stream's address, or a camera's name, with what no file name should hold made _."""
+    if not live and "://" not in source:
         return Path(source).stem
-    return re.sub(r"[^\w.-]+", "_", source.partition("://")[2]).strip("_.") or "stream"
+    return re.sub(r"[^\w.-]+", "_", source.rpartition("://")[2]).strip("_.") or "stream"
 
 
 def write_picture(path: Path, picture: Image) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .camera import AS_IT_IS, LiveOptions, is_live, public_name
+from .camera import AS_IT_IS, LiveOptions, is_live, public_name, with_environment
 from .errors import SourceError, UsageError
 
 SUFFIXES = (".yaml", ".yml")
@@ -68,12 +68,18 @@ def _read_list(path: Path, options: LiveOptions, retries: int | None) -> list[Li
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Not the error's own words, which show the line, and in it perhaps a password.
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        raise UsageError(f"{path} is no YAML{where}: {getattr(error, 'problem', '') or 'it cannot be read'}") from error
     if isinstance(content, dict) and list(content) == ["sources"]:
         content = content["sources"]
     if not isinstance(content, list) or not content:
         raise UsageError(f"{path} names no sources; write for example: {EXAMPLE}")
+    names = [str(entry["name"]) for entry in content if isinstance(entry, dict) and entry.get("name")]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"{path}: two sources are called {public_name(twice[0])}; give each a name of its own")
     return [_entry(entry, f"{path}, source {place}", path, options, retries) for place, entry in enumerate(content, 1)]
 
 
@@ -84,7 +90,9 @@ def _entry(entry: Any, where: str, path: Path, options: LiveOptions, retries: in
     if unknown := [str(key) for key in given if key not in KEYS]:
         raise UsageError(f"{where}: there is no {unknown[0]!r}; choose from {', '.join(KEYS)}")
     uri = given["uri"]
-    if not is_live(uri) and "://" not in uri:
+    if is_live(uri):
+        with_environment(uri)  # what is not set now will not be later
+    elif "://" not in uri:
         uri = str(path.parent / uri)
     try:
         options = replace(
@@ -97,7 +105,7 @@ def _entry(entry: Any, where: str, path: Path, options: LiveOptions, retries: in
         retries = _retries(given["retries"]) if "retries" in given else retries
     except (UsageError, ValueError) as error:
         raise UsageError(f"{where}: {error}") from error
-    return _listed(uri, options, retries, public_name(str(given.get("name", ""))))
+    return _listed(uri, options, retries, public_name(str(given.get("name") or "")))
 
 
 def _number(given: Mapping[str, Any], key: str, otherwise: Any) -> Any:
@@ -124,7 +132,12 @@ def _told_apart(listed: Sequence[ListedSource]) -> list[ListedSource]:
     """Tracks, videos and metrics are kept by name, and two channels of one recorder may differ in nothing but what is
     not shown; the second is then called `...#2`. Names of files may be equal: they are read one after the other."""
     told_apart: list[ListedSource] = []
-    for place, one in enumerate(listed):
-        earlier = sum(other.live and other.name == one.name for other in listed[:place]) if one.live else 0
-        told_apart.append(replace(one, name=f"{one.name}#{earlier + 1}") if earlier else one)
+    taken: set[str] = set()
+    for one in listed:
+        name, number = one.name, 2
+        while one.live and name in taken:
+            name, number = f"{one.name}#{number}", number + 1
+        if one.live:
+            taken.add(name)
+        told_apart.append(replace(one, name=name))
     return told_apart

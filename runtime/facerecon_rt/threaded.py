@@ -29,7 +29,7 @@ class ThreadedSink:
         self.dropped = 0
         """Scenes left out because the sink was too slow."""
         self._sink = sink
-        self._name = name
+        self.name = name
         self._writer = ThreadPoolExecutor(1, f"sink {name}")
         self._waiting: deque[Future[None]] = deque()
         """Scenes that are being written, and those after them."""
@@ -55,6 +55,8 @@ class ThreadedSink:
             self._waiting.append(self._writer.submit(self._write, scene))
         elif self._error is None:
             self.dropped += 1
+            if self.dropped == 1:
+                log.warning("%s is slower than the cameras; frames are left out of it, and counted", self.name)
 
     def close(self) -> None:
         """Write what waits and finish the files. Raises what the sink raised, now or before. Twice is harmless."""
@@ -64,7 +66,7 @@ class ThreadedSink:
         self._collect(said=False, leave=0)
         self._writer.shutdown()
         if self.dropped:
-            log.warning("%s was too slow for %d frames, which it lacks", self._name, self.dropped)
+            log.warning("%s was too slow for %d frames, which it lacks", self.name, self.dropped)
         try:
             self._sink.close()
         finally:
@@ -86,4 +88,4 @@ class ThreadedSink:
             if error is not None and self._error is None:
                 self._error = error
                 if said and not isinstance(error, BrokenPipeError):
-                    log.error("%s; %s is stopped, all else goes on", error, self._name)
+                    log.error("%s; %s is stopped, all else goes on", error, self.name)

@@ -29,6 +29,8 @@ STILL_RADIANS = 0.045
 crop would come back as noise of everything seen in it."""
 STRANGE_MM = 2.0
 """Between two shapes, that counts as much as a crop's side of way."""
+LONGEST_WALK = 25
+"""Frames for which a face out of sight is thought to have walked on."""
 HIDDEN = 100
 """Frames for which a face may be behind another one, besides those for which it may be out of sight."""
 ONES = np.ones(3, np.float32)
@@ -117,7 +119,8 @@ class Track:
         """How far a lost face would have come, in crop sides: from its last place, or had it walked on since."""
         dx, dy = square.x - self._square.x, square.y - self._square.y
         # `_motion` is half a step.
-        walked_x, walked_y = (2.0 * self.missed * half_step for half_step in self._motion)
+        steps = 2.0 * min(self.missed, LONGEST_WALK)
+        walked_x, walked_y = (steps * half_step for half_step in self._motion)
         nearest = min(math.hypot(dx, dy), math.hypot(dx - walked_x, dy - walked_y))
         return nearest / max(square.side, self._square.side)
 
@@ -209,6 +212,8 @@ class Tracker:
         """Numbers of the tracks that began in the newest frame."""
         self.left: tuple[int, ...] = ()
         """Of those that were forgotten in it: their faces have been out of sight for too long."""
+        self.behind: tuple[Track, ...] = ()
+        """Tracks whose faces are out of sight because others are at their places."""
         self._forget_after = forget_after
         self.next_number = first_number
         """Of the next track."""
@@ -240,9 +245,13 @@ class Tracker:
                 found.append((self._lost_near(face, [track for track, _ in found]) or self._start(face), face))
         faces = tuple(track.update(face) for track, face in found)
         self.entered = tuple(track.number for track, _ in found if track.seen == 1)
-        for track in self.tracks:
-            behind = track.missed and any(box_overlap(track.box, face.box) >= SAME_FACE for face in faces)
-            track.hidden = min(track.hidden + behind, HIDDEN)
+        self.behind = tuple(
+            track
+            for track in self.tracks
+            if track.missed and any(box_overlap(track.box, face.box) >= SAME_FACE for face in faces)
+        )
+        for track in self.behind:
+            track.hidden = min(track.hidden + 1, HIDDEN)
         left = [track for track in self.tracks if track.missed - track.hidden > self._forget_after]
         self.left = tuple(track.number for track in left)
         self.tracks = [track for track in self.tracks if track.missed - track.hidden <= self._forget_after]

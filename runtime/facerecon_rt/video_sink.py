@@ -55,7 +55,8 @@ class VideoSink:
         pictures = [picture]
         if self._last is not None:
             frame, image = self._last
-            pictures = [image] * _skipped(frame, scene.frame) + pictures
+            # Fitted, since this may be a new file, of another size.
+            pictures = [fit(image, self._size)] * _skipped(frame, scene.frame) + pictures
         for each in pictures:
             writer.write(each)
         self._written += len(pictures)

@@ -6,7 +6,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 import pytest
-from facerecon_rt.arguments import positive, positive_number, unit, whole
+from facerecon_rt.arguments import Parser, positive, positive_number, unit, whole
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,19 @@ def test_others_are_named(parse: Callable[[str], float], texts: tuple[str, ...])
     for text in texts:
         with pytest.raises(ArgumentTypeError, match="is not a"):
             parse(text)
+
+
+def test_an_option_that_there_is_not_is_said_before_those_that_are_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = Parser(prog="prog")
+    parser.add_argument("--input", required=True)
+    for given, said in (
+        (["--inptu", "x"], "there is no option --inptu; did you mean --input?"),
+        (["--colour=red", "--input", "x"], "there is no option --colour;"),
+        (["--inp", "x"], "there is no option --inp; did you mean --input?"),
+        ([], "the following arguments are required: --input"),
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args(given)
+        assert said in capsys.readouterr().err

@@ -239,6 +239,14 @@ def test_a_mesh_of_no_face_is_not_claimed_to_be_written(run: Run, tmp_path: Path
     assert "nothing to write to face.obj" in done.err
 
 
+def test_what_an_earlier_run_wrote_is_not_claimed_either(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text("old\n")
+    done = run("--input", "gone.jpg", "--output", "records.jsonl")
+    assert done.code == 5 and "wrote" not in done.err
+    assert "nothing to write to records.jsonl" in done.err
+    assert (tmp_path / "records.jsonl").read_text() == "old\n"
+
+
 def test_a_photograph_of_twenty_megapixels_is_worked_on(run: Run, tmp_path: Path, spots: PaintSpots) -> None:
     photo = write(tmp_path / "big.jpg", spots(5472, 3648, [(0.5, 0.5)]))
     (record,) = run("--input", photo, "--output", "-").records

@@ -43,7 +43,11 @@ def test_the_model_is_the_largest_face_in_metres_and_in_the_photographs_colours(
 ) -> None:
     trimesh = pytest.importorskip("trimesh", reason="the extra `mesh` is not installed")
     done = run(photograph, tmp_path / "face.glb")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"wrote {tmp_path / 'face.glb'}\n", "")
+    assert (
+        run(photograph, tmp_path / "face.xyz").stderr
+        == f"photo_to_glb: {tmp_path / 'face.xyz'} is no .glb; call it so\n"
+    )
     mesh = trimesh.load(tmp_path / "face.glb", force="mesh", process=False)
     image = read_image(photograph)
     with Reconstructor(MODEL) as reconstructor:

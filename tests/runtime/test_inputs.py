@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from facerecon_rt import live as module
@@ -18,7 +22,7 @@ from facerecon_rt.camera import LiveOptions
 from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.inputs import Inputs
-from facerecon_rt.live import SourceStatus
+from facerecon_rt.live import LiveSource, LiveSources, SourceStatus
 from facerecon_rt.source_list import ListedSource, listed_sources
 from facerecon_rt.types import Frame, Image
 
@@ -58,6 +62,14 @@ def until_seen(groups: Groups, *names: str) -> None:
         missing -= {frame.source for frame in group}
         if not missing:
             return
+    pytest.fail(f"no frame of {missing}")
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Until it holds, or half a minute: what follows then fails."""
+    end = time.monotonic() + 30
+    while not holds() and time.monotonic() < end:
+        threading.Event().wait(0.02)
 
 
 def status_of(inputs: Inputs, name: str) -> SourceStatus:
@@ -65,7 +77,8 @@ def status_of(inputs: Inputs, name: str) -> SourceStatus:
     return status
 
 
-def test_a_list_says_how_each_source_is_opened(tmp_path: Path) -> None:
+def test_a_list_says_how_each_source_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSWORD", "s3cret")
     path = written(
         tmp_path / "sources.yaml",
         """
@@ -92,6 +105,7 @@ def test_a_list_says_how_each_source_is_opened(tmp_path: Path) -> None:
 def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
     uris = ["http://host/1?key=a", "http://host/1?key=b"]
     assert [one.name for one in listed_sources(uris)] == ["http://host/1?key=***", "http://host/1?key=***#2"]
+    assert [one.name for one in listed_sources(["cam0", "cam0", "cam0"])] == ["cam0", "cam0#2", "cam0#3"]
     path = written(tmp_path / "a.yml", "[{uri: cam0, name: 'http://anna:secret@host/'}, {uri: cam1, name: door}]")
     assert [one.name for one in listed_sources([path])] == ["http://host/", "door"]
 
@@ -102,22 +116,37 @@ def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
         ("", "names no sources; write for example: sources:"),
         ("sources: []", "names no sources"),
         ("cam0", "names no sources"),
-        ("[a: b: c", "is no YAML: "),
+        ("[a: b: c", "is no YAML (line 1, column 6): expected"),
         ("- {name: door}", "source 1 has no uri; write for example"),
         ("- cam0\n- 7", "source 2 has no uri"),
+        ("- {uri: cam0, name: a}\n- {uri: cam1, name: a}", "two sources are called a; give each a name of its own"),
         ("- {uri: cam0, colour: red}", "source 1: there is no 'colour'; choose from uri, name, size"),
         ("- {uri: cam0, size: big}", "source 1: 'big' is not a size like 1280x720"),
         ("- {uri: cam0, fps: -1}", "source 1: fps -1 is not a number above 0"),
         ("- {uri: cam0, timeout: soon}", "source 1: timeout 'soon' is not a number above 0"),
         ("- {uri: cam0, retries: often}", "source 1: retries 'often' is not a whole number"),
         ("- {uri: cam0, flip: over}", "source 1: there is no flip 'over'; choose from none, horizontal"),
-        ("- !!python/object/apply:os.system [ls]", "is no YAML: could not determine a constructor"),
+        ("- {uri: cam0, timeout: 3000000}", "source 1: a time-out of 3e+06 s is none; give at most 3600"),
+        ("- {uri: cam0, name: 2024-13-45}", "is no YAML: it cannot be read"),
+        ("[" * 5000, "is no YAML"),
+        (
+            "- uri: rtsp://anna:s3cret@host/door: x",
+            "is no YAML (line 1, column 36): mapping values are",
+        ),
+        ("- !!python/object/apply:os.system [ls]", "is no YAML (line 1, column 3): could not determine a constructor"),
     ],
 )
 def test_a_list_that_makes_no_sense_is_an_error_that_says_where(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(UsageError) as caught:
         Inputs([written(tmp_path / "sources.yaml", text)])
     assert why in str(caught.value) and "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_address_that_lacks_its_variable_is_said_at_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "sources.yaml", "- rtsp://anna:${NOT_SET_ANYWHERE}@host/door")
+    with pytest.raises(SourceError, match="the environment has no NOT_SET_ANYWHERE"):
+        Inputs([path])
 
 
 def test_a_list_that_is_missing_is_a_missing_source(tmp_path: Path) -> None:
@@ -159,7 +188,7 @@ def test_a_list_that_was_spoiled_changes_nothing(
             inputs.reload()
             until_seen(groups, "one")
     assert "sources.yaml is no YAML" in caplog.text
-    assert "name no camera or stream; sources are left as they were" in caplog.text
+    assert "there is no camera or stream in" in caplog.text
 
 
 def test_one_that_was_given_up_is_opened_anew(tmp_path: Path, servers: list[MjpegServer]) -> None:
@@ -177,6 +206,28 @@ def test_one_that_was_given_up_is_opened_anew(tmp_path: Path, servers: list[Mjpe
         until_seen(groups, "other")
         assert status_of(inputs, "other").state == "open"
     inputs.check()
+
+
+def test_a_list_that_is_changed_while_files_are_read_holds_when_cameras_are_opened(
+    tmp_path: Path, servers: list[MjpegServer], spots: PaintSpots
+) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), spots(64, 48, []))
+    path = tmp_path / "sources.yaml"
+    text = f"- photo.png\n- {{uri: '{servers[0].uri}', name: one}}"
+    inputs = Inputs([written(path, text)], QUICK)
+    with closing(inputs.groups()) as groups:
+        next(groups)
+        written(path, text.replace("name: one", "name: other"))
+        inputs.reload()
+        assert next(groups)[0].source == "other"
+
+
+def test_a_source_that_comes_after_the_end_is_let_go(servers: list[MjpegServer]) -> None:
+    sources = LiveSources()
+    sources.close()
+    late = LiveSource(servers[0].uri, QUICK, patient=True)
+    sources.add(late)
+    assert list(late) == []
 
 
 def test_frames_are_counted_for_each_source(servers: list[MjpegServer], caplog: pytest.LogCaptureFixture) -> None:
@@ -205,9 +256,15 @@ def test_of_a_stream_that_gives_more_frames_than_are_wanted_some_are_passed_over
         assert after.index > before.index + 1
 
 
-def test_a_file_is_read_before_cameras_and_a_missing_camera_is_said(tmp_path: Path, spots: PaintSpots) -> None:
-    import cv2
+def test_a_rate_below_one_frame_per_time_out_is_no_loss(servers: list[MjpegServer]) -> None:
+    inputs = Inputs([servers[0].uri], LiveOptions(timeout_s=0.5, fps=1.0))
+    with closing(inputs.groups()) as groups:
+        for _ in range(3):
+            next(groups)
+        assert status_of(inputs, servers[0].uri).losses == 0
 
+
+def test_a_file_is_read_before_cameras_and_a_missing_camera_is_said(tmp_path: Path, spots: PaintSpots) -> None:
     cv2.imwrite(str(tmp_path / "photo.png"), spots(64, 48, []))
     inputs = Inputs(["cam97", str(tmp_path / "photo.png")])
     assert [frame.still for group in inputs.groups() for frame in group] == [True]
@@ -227,12 +284,10 @@ def test_the_command_reads_its_list_again_on_sighup(
         return {json.loads(line)["source"] for line in lines}
 
     def change() -> None:
-        while "one" not in sources():
-            threading.Event().wait(0.02)
+        wait_for(lambda: "one" in sources())
         written(path, f"- {{uri: '{other}', name: other}}")
         os.kill(os.getpid(), signal.SIGHUP)
-        while "other" not in sources():
-            threading.Event().wait(0.02)
+        wait_for(lambda: "other" in sources())
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=change, daemon=True).start()
@@ -246,11 +301,44 @@ def test_a_terminal_that_is_closed_leaves_whole_files(servers: list[MjpegServer]
     records = tmp_path / "records.jsonl"
 
     def hang_up() -> None:
-        while not (records.exists() and records.read_text().count("\n") > 3):
-            threading.Event().wait(0.02)
+        wait_for(lambda: records.exists() and records.read_text().count("\n") > 3)
         os.kill(os.getpid(), signal.SIGHUP)
 
     threading.Thread(target=hang_up, daemon=True).start()
     assert main(["--model", str(model), "--input", servers[0].uri, "--output", str(records), "--timeout", "2"]) == 130
     for line in records.read_text().splitlines():
         assert json.loads(line)["source"] == servers[0].uri
+
+
+CLOSED_TERMINAL = """
+import os, pty, signal, sys, threading, time
+from pathlib import Path
+master, slave = pty.openpty()
+child = os.fork()
+if child == 0:
+    os.setsid()
+    os.dup2(slave, 2)
+    os.close(master)
+    os.close(slave)
+    from facerecon_rt.cli import main
+    os._exit(main(sys.argv[2:]))
+os.close(slave)
+records = Path(sys.argv[1])
+threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(master, 100), b"")], daemon=True).start()
+end = time.monotonic() + 30
+while not (records.exists() and records.read_text().count(chr(10)) > 3) and time.monotonic() < end:
+    time.sleep(0.02)
+os.close(master)
+os.kill(child, signal.SIGHUP)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_terminal_that_is_gone_is_no_error_of_its_own(
+    servers: list[MjpegServer], model: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "records.jsonl"
+    command = [sys.executable, "-c", CLOSED_TERMINAL, str(records), "--model", str(model), "--input", servers[0].uri]
+    done = subprocess.run([*command, "--output", str(records)], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == ["130"], done.stderr
+    assert all(json.loads(line) for line in records.read_text().splitlines())

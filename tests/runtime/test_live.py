@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facerecon_rt import camera as camera_module
 from facerecon_rt import live as module
-from facerecon_rt.camera import CSI, CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
+from facerecon_rt.camera import CSI, CameraSource, LiveOptions, csi_pipeline, open_camera, public_name, with_environment
 from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.inputs import Inputs, limited
@@ -116,6 +118,29 @@ def test_a_stream_may_come_back_in_another_size(server: MjpegServer) -> None:
         server.show(plain(200, 128, 96))
         server.start()
         assert until(frames, 200).size == (128, 96)
+
+
+def test_a_stream_that_does_not_answer_keeps_no_other_from_opening(server: MjpegServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nowhere = f"http://127.0.0.1:{silent.getsockname()[1]}/live.mjpg"
+        silent_source = LiveSource(nowhere, LiveOptions(timeout_s=4.0), patient=True)
+        waiting = threading.Thread(target=lambda: list(silent_source))
+        waiting.start()
+        threading.Event().wait(0.5)
+        with open_source(server.uri, live=QUICK) as source:
+            assert next(iter(source)).size == (64, 48)
+            assert not silent_source.losses  # it still waits for an answer
+        silent_source.close()
+        waiting.join(20)
+
+
+def test_frames_that_are_too_large_are_refused(server: MjpegServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_module, "MOST_FRAME_PIXELS", 100 * 100)
+    with open_source(server.uri, live=QUICK) as source:
+        assert next(iter(source)).size == (64, 48)
+    server.show(plain(200, 128, 96))
+    with pytest.raises(SourceError, match="has frames of 128x96, more than 0 megapixels"):
+        open_source(server.uri, live=QUICK)
 
 
 def test_indices_only_grow(server: MjpegServer) -> None:
@@ -226,6 +251,11 @@ def test_passwords_come_from_the_environment_and_go_nowhere(
     assert "anna:s3cret@" in with_environment(uri)
     with open_source(uri, live=QUICK) as source:
         assert next(iter(source)).source == server.uri
+    nowhere = "http://127.0.0.1:9/${CAMERA_PASSWORD}/live?code=${CAMERA_PASSWORD}"
+    with pytest.raises(SourceError) as caught:
+        open_source(nowhere, live=QUICK)
+    assert "s3cret" not in str(caught.value)
+    assert public_name("http://host/1?pwd=ab/s3cret&channel=1") == "http://host/1?pwd=***&channel=1"
     monkeypatch.delenv("CAMERA_PASSWORD")
     with pytest.raises(SourceError, match=r"environment has no CAMERA_PASSWORD; export CAMERA_PASSWORD=\.\.\."):
         open_source(uri)
@@ -281,7 +311,7 @@ def test_each_of_several_cameras_has_a_video_of_its_own(
         common = ["--model", str(model), "--input", server.uri, other.uri, "--frames", "20", "--timeout", "5"]
         assert main([*common, "--output", f"{tmp_path}/out/"]) == 0
         assert main([*common, "--output", f"{tmp_path}/out.mp4"]) == 2
-    assert "is one video, and there are several cameras; give a folder" in capsys.readouterr().err
+    assert "is one video, and there are, or may be, several cameras; give a folder" in capsys.readouterr().err
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert sum(name.endswith(".mp4") for name in names) == 2
     assert sum(name.endswith("_track1.obj") for name in names) == 2

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from facerecon_rt import sinks as sinks_module
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.draw import draw_scene, montage
 from facerecon_rt.errors import UsageError
@@ -434,16 +435,21 @@ def test_a_service_that_starts_again_goes_on_after_its_records(tmp_path: Path, b
     scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
     (tmp_path / "records_0007.jsonl").write_text("old\n")
     for _ in range(3):
-        with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotation=Rotation(1)) as sink:
+        with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotation=Rotation(1, keep=1)) as sink:
             sink.write(scene)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["records.jsonl", "records_0007.jsonl", "records_0008.jsonl", "records_0009.jsonl"]
+        with (tmp_path / "records.jsonl").open("a") as file:
+            file.write('{"killed in')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["records.jsonl", "records_0007.jsonl"]
+    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    assert [json.loads(line)["source"] for line in lines[:3]] == ["cam0"] * 3
+    assert lines[3:] == ['{"killed in']
 
 
 def test_only_the_newest_files_are_kept_where_that_is_asked_for(tmp_path: Path, ball_face: MakeFace) -> None:
     scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
     for name in ("records_0009.jsonl", "records_0010.jsonl", "records_0011.jsonl", "records_of_anna_1.jsonl"):
         (tmp_path / name).write_text("old\n")
+    (tmp_path / "records.jsonl").write_text(("x" * 999 + "\n") * 1000)
     for _ in range(2):
         with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotation=Rotation(1, keep=2)) as sink:
             sink.write(scene)
@@ -469,3 +475,33 @@ def test_a_video_goes_on_in_a_new_file_when_one_is_large(tmp_path: Path) -> None
             frames.append(sum(1 for _ in source))
     assert frames[0] + frames[2] == 60
     assert frames[0] == frames[1]
+
+
+def test_a_camera_that_comes_back_larger_is_fitted_into_the_next_file(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    with open_sink(str(tmp_path / "live.avi"), blendshapes=BLENDSHAPES, rotation=Rotation(1)) as sink:
+        for index in range(60):
+            size = (240, 320, 3) if index < 10 else (480, 640, 3)
+            picture = noise.integers(0, 255, size, np.uint8)
+            sink.write(Scene(Frame(picture, "cam0", 6 * index, still=False, live=True, fps=25.0), ()))
+    sizes = []
+    for path in sorted(tmp_path.iterdir()):
+        with open_source(path) as source:
+            sizes.append({frame.size for frame in source})
+    assert (320, 240) in sizes[1] and sizes[0] == {(640, 480)}
+
+
+def test_no_camera_is_called_as_another_ones_older_files(tmp_path: Path) -> None:
+    with open_sink(f"{tmp_path}/", blendshapes=BLENDSHAPES, rotation=Rotation(1, keep=1)) as sink:
+        for name in ("door", "door_0002", "192.168.1.10", "192.168.1.11"):
+            sink.write(Scene(Frame(np.zeros((48, 64, 3), np.uint8), name, still=False, live=True, fps=25.0), ()))
+    names = {path.name for path in tmp_path.glob("*.mp4")}
+    assert names == {"door.mp4", "door_0002_2.mp4", "192.168.1.10.mp4", "192.168.1.11.mp4"}
+
+
+def test_the_video_of_a_camera_that_has_gone_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks_module, "SILENT_S", 0.0)
+    with open_sink(f"{tmp_path}/", blendshapes=BLENDSHAPES, rotation=Rotation(1)) as sink:
+        for name in ("door", "yard"):
+            sink.write(Scene(Frame(np.zeros((48, 64, 3), np.uint8), name, still=False, live=True, fps=25.0), ()))
+        assert {path.name for path in tmp_path.glob("[a-z]*.mp4")} == {"door.mp4"}

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_the_live_picture_is_drawn_over(server: WebServer, state: State, scenes:
 
 def test_how_cameras_are_is_told_also_of_one_that_gives_nothing(scenes: list[Scene]) -> None:
     statuses = [SourceStatus("door", "open", 90, 7, 2, "door was lost"), SourceStatus("yard", "lost", 0, 0, 1, "gone")]
-    state = State(BLENDSHAPES, lambda: statuses)
+    state = State(BLENDSHAPES, lambda: statuses, lambda: {"out/": 12})
     with WebServer(state, "127.0.0.1:0") as server:
         door, yard = json.loads(get(server, "/api/state")[1])["inputs"]
         metrics = get(server, "/metrics")[1].decode()
@@ -117,6 +118,18 @@ def test_how_cameras_are_is_told_also_of_one_that_gives_nothing(scenes: list[Sce
     assert 'facerecon_source_open{source="yard"} 0.0' in metrics
     assert 'facerecon_source_losses_total{source="door"} 2.0' in metrics
     assert 'facerecon_frames_skipped_total{source="door"} 7.0' in metrics
+    assert 'facerecon_frames_left_out_total{output="out/"} 12.0' in metrics
+
+
+def test_a_camera_that_was_taken_off_the_list_is_forgotten(scenes: list[Scene]) -> None:
+    there = [SourceStatus(name, "open", 1, 0, 0, "") for name in ("door", "yard")]
+    state = State(BLENDSHAPES, lambda: there)
+    for status in there:
+        state.write(replace(scenes[-1], frame=replace(scenes[-1].frame, source=status.name, live=True)))
+    assert [one["name"] for one in state.summary()["sources"]] == ["door", "yard"]
+    there.pop()
+    assert [one["name"] for one in state.summary()["sources"]] == ["door"]
+    assert "yard" not in state.metrics().decode()
 
 
 def test_a_wide_picture_is_reduced(scenes: list[Scene]) -> None:
@@ -224,7 +237,7 @@ def test_sources_that_come_and_go_are_not_all_kept(state: State, scenes: list[Sc
 
 @pytest.mark.parametrize("address", ["8080", "127.0.0.1", "127.0.0.1:x", ":8080", "127.0.0.1:99999"])
 def test_an_address_that_is_none_is_refused(state: State, address: str) -> None:
-    with pytest.raises(UsageError, match=r"give host and port, as in 127\.0\.0\.1:8080"):
+    with pytest.raises(UsageError, match=r"give host and port \(0 to 65535\), as in 127\.0\.0\.1:8080"):
         WebServer(state, address)
 
 

@@ -70,18 +70,22 @@ def main(arguments: Sequence[str]) -> int:
         threads=options.threads,
         gpu=gpu_options(options),
     )
+    if options.output.suffix.lower() in (".jsonl", ".json", ".csv", ".mp4", ".obj"):
+        raise UsageError(f"{options.output} would be a folder of Parquet files; call it so, as in results.parquet/")
     started = time.monotonic()
     inputs = list_inputs(options.input, options.group_by)
     plan = open_plan(options.output.absolute(), inputs, options.part_size, recipe)
-    log.info("%d inputs in %d parts", len(inputs), len(plan.sizes))
+    log.info("inputs: %d, parts: %d", len(inputs), len(plan.sizes))
     counts = archive(plan, recipe, workers, address=options.ray_address, quiet=options.quiet)
     spent = sum(counts.stages_ms.values()) or 1.0
     log.info(
-        "%d inputs, %d of them errors, %d faces%s, %.1f s; of the actors' time %s",
-        counts.inputs, counts.errors, counts.faces, f", {counts.persons} persons" if counts.persons else "",
+        "inputs: %d, errors: %d, faces: %d%s; %.1f s, of the actors' time %s",
+        counts.inputs, counts.errors, counts.faces, f", persons: {counts.persons}" if counts.persons else "",
         time.monotonic() - started,
-        ", ".join(f"{stage} {100 * ms / spent:.0f} %" for stage, ms in counts.stages_ms.items()),
+        ", ".join(f"{stage} {100 * ms / spent:.0f} %" for stage, ms in counts.stages_ms.items()) or "none",
     )  # fmt: skip
+    if counts.errors:
+        log.info("why: the rows of %s whose column `error` is not null", options.output)
     log.info("wrote %s", options.output)
     if counts.errors == counts.inputs:
         raise SourceError(f"none of the {counts.inputs} inputs could be read; {options.output} says why of each")

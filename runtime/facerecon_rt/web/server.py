@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import ipaddress
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -62,7 +63,10 @@ class WebServer:
         try:
             self._socket = socket.create_server((host, port), family=_family(host))
         except OSError as error:
-            raise UsageError(f"cannot serve {address}: {error.strerror or error}; choose another port") from error
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise UsageError(
+                f"cannot serve {address}: {why}; choose another port, or an address of this machine"
+            ) from error
         self.address = f"{_bracketed(host)}:{self._socket.getsockname()[1]}"
         self._ending = threading.Event()
         app = application(state, self._ending, allowed_hosts(host))
@@ -150,7 +154,7 @@ def application(state: State, ending: threading.Event, hosts: list[str]) -> Star
         return JSONResponse({"healthy": healthy, "silent_s": round(silent, 2)}, 200 if healthy else 503, HEADERS)
 
     def metrics(request: Request) -> Response:
-        return Response(generate_latest(state.registry), media_type=CONTENT_TYPE_LATEST, headers=HEADERS)
+        return Response(state.metrics(), media_type=CONTENT_TYPE_LATEST, headers=HEADERS)
 
     routes = [Route(path, page, methods=["GET"]) for path in PAGES]
     routes += [
@@ -186,7 +190,9 @@ def _host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     host = host.strip("[]")
     if not (colon and host and port.isdecimal() and int(port) < 65536):
-        raise UsageError(f"cannot serve {address!r}: give host and port, as in 127.0.0.1:8080, or 0.0.0.0:8080 for all")
+        raise UsageError(
+            f"cannot serve {address!r}: give host and port (0 to 65535), as in 127.0.0.1:8080, or 0.0.0.0:8080 for all"
+        )
     return host, int(port)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -45,15 +45,18 @@ class Watched:
         return (len(self.moments) - 1) / span if span > 0 else 0.0
 
 
+Dropped = Callable[[], dict[str, int]]
+"""Frames that each output was too slow for, so far."""
 Statuses = Callable[[], list[SourceStatus]]
 """How live sources are, now."""
 
 
 class SourceMetrics(Collector):
-    """What Prometheus is told of cameras and streams, those that give no frames among them."""
+    """What Prometheus is told of cameras and streams, those that give no frames among them, and of outputs."""
 
-    def __init__(self, statuses: Statuses) -> None:
+    def __init__(self, statuses: Statuses, dropped: Dropped) -> None:
         self._statuses = statuses
+        self._dropped = dropped
 
     def collect(self) -> Iterator[Metric]:
         """As of now."""
@@ -64,20 +67,23 @@ class SourceMetrics(Collector):
             is_open.add_metric([status.name], status.state == "open")
             losses.add_metric([status.name], status.losses)
             skipped.add_metric([status.name], status.skipped)
-        yield from (is_open, losses, skipped)
+        left_out = CounterMetricFamily("facerecon_frames_left_out", "Of slow outputs.", labels=["output"])
+        for output, count in self._dropped().items():
+            left_out.add_metric([output], count)
+        yield from (is_open, losses, skipped, left_out)
 
 
 class State:
     """Takes scenes as a sink does. Holds one frame for each source."""
 
-    def __init__(self, blendshapes: tuple[str, ...], statuses: Statuses = list) -> None:
+    def __init__(self, blendshapes: tuple[str, ...], statuses: Statuses = list, dropped: Dropped = dict) -> None:
         self._blendshapes = blendshapes
         self._statuses = statuses
         self._lock = threading.Lock()
         self._sources: dict[str, Watched] = {}
         self._started = time.monotonic()
         self.registry = CollectorRegistry()
-        self.registry.register(SourceMetrics(statuses))
+        self.registry.register(SourceMetrics(statuses, dropped))
         self._frames = Counter("facerecon_frames", "Frames looked at.", ("source",), registry=self.registry)
         self._found = Counter("facerecon_faces_seen", "Faces in all frames.", ("source",), registry=self.registry)
         self._faces = Gauge("facerecon_faces", "Faces in the newest frame.", ("source",), registry=self.registry)
@@ -114,6 +120,18 @@ class State:
         for stage, milliseconds in scene.stages_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
 
+    def _forget_removed(self, there: set[str]) -> None:
+        """Cameras and streams that were taken off the list."""
+        for name in [name for name, one in self._sources.items() if one.scene.frame.live and name not in there]:
+            if there:
+                self._forget(name)
+
+    def metrics(self) -> bytes:
+        """As Prometheus reads it."""
+        with self._lock:
+            self._forget_removed({status.name for status in self._statuses()})
+        return generate_latest(self.registry)
+
     def _forget(self, source: str) -> None:
         del self._sources[source]
         for metric in (self._frames, self._found, self._faces, self._age, self._silent):
@@ -131,12 +149,14 @@ class State:
     def summary(self) -> dict[str, Any]:
         """Everything the page polls, as JSON has it."""
         now = time.monotonic()
+        statuses = self._statuses()
         with self._lock:
+            self._forget_removed({status.name for status in statuses})
             watched = [(name, self._sources[name]) for name in sorted(self._sources)]
             shown = [(name, one.scene, one.number, one.fps, one.seen_at, list(one.stages)) for name, one in watched]
         return {
             "uptime_s": round(now - self._started, 1),
-            "inputs": [asdict(status) for status in self._statuses()],
+            "inputs": [asdict(status) for status in statuses],
             "sources": [
                 {
                     "name": name,
