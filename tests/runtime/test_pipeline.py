@@ -272,6 +272,9 @@ def test_after_a_loss_whoever_is_there_is_somebody_new(reconstructor: Reconstruc
         frame = Frame(picture(LEFT), "rtsp://host/door", index, time_s, still=False, live=True)
         seen.append(tracks(pipeline.process(frame)))
     assert seen == [[1], [1], [1], [2], [2]]
+    # Another camera under the same name begins anew.
+    frame = Frame(picture(LEFT), "rtsp://host/door", 0, 0.1, still=False, live=True)
+    assert tracks(pipeline.process(frame)) == [3]
     # In a file the same gap is a slow film.
     film = [Frame(picture(LEFT), "slow.mp4", index, 30.0 * index, still=False) for index in range(3)]
     assert [tracks(scene) for scene in Pipeline(reconstructor).run(film)] == [[1]] * 3
