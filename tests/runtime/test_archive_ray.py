@@ -173,7 +173,7 @@ def test_a_run_that_was_killed_is_gone_on_with(
     assert main(arguments) == 0
     err = capsys.readouterr().err
     assert "1 of 2 parts are there already" in err
-    assert "8 inputs, 1 of them errors, 7 faces, 2 persons" in err
+    assert "inputs: 8, errors: 1, faces: 7, persons: 2" in err
     after = parts_in(out)
     assert len(after) == 2 and before.items() <= after.items()
     assert [row["input"] for row in rows_in(out)] == list(range(8))
