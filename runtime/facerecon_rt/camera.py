@@ -100,7 +100,7 @@ def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
     else:
         capture = _open_stream(with_environment(uri), name, options.timeout_s)
     check_frame_size(capture, name)
-    return CameraSource(public_name(uri), capture, timeout_s=options.timeout_s, flip=options.flip, most_fps=options.fps)
+    return CameraSource(name, capture, timeout_s=options.timeout_s, flip=options.flip, most_fps=options.fps)
 
 
 def with_environment(uri: str) -> str:

@@ -13,7 +13,7 @@ from .errors import ModelRefused, UsageError
 from .golden import failure, golden_crop
 from .networks import disagreement_in
 from .reconstruct import LARGE_INPUT, LARGE_PIXELS, SMALL_INPUT
-from .session import RawFaces, output_dims, raw_faces
+from .session import RawFaces, no_rows, output_dims, raw_faces
 from .types import Detection, Floats, Image
 
 Infer = Callable[[Sequence[str], NDArray[np.uint8]], Mapping[str, Floats]]
@@ -50,7 +50,8 @@ class ServedNetwork:
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         """(N, S, S, 3) uint8 BGR -> raw faces, in requests no larger than the file's largest batch."""
-        raw = raw_faces(self._answer, self.contract, images, None, self._where, pad=False)
+        empty = no_rows(self.contract)
+        raw = raw_faces(self._answer, self.contract, empty, images, None, self._where, pad=False)
         self._disagreement = disagreement_in(raw)
         return raw
 

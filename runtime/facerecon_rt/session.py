@@ -90,6 +90,7 @@ class FaceSession:
                 f"{self.path}: averages {self.contract.set_size} photographs of one person inside the graph; the "
                 "runtime averages by itself, so give it the model this was made of"
             )
+        self._no_rows = no_rows(self.contract)
         self._answer: Answer | None = None
         wanted = wanted_of(model, self.contract, threads, gpu)
 
@@ -105,7 +106,8 @@ class FaceSession:
         """(N, S, S, 3) uint8 BGR crops -> what the network says; `outputs` names those wanted, None means all."""
         if self._answer is None:
             raise UsageError(f"{self.path}: this session is closed; open a new FaceSession")
-        return raw_faces(self._answer, self.contract, images, outputs, str(self.path), pad=self.provider != "cpu")
+        pad = self.provider != "cpu"
+        return raw_faces(self._answer, self.contract, self._no_rows, images, outputs, str(self.path), pad=pad)
 
     def _open(self, wanted: Wanted, provider: Provider) -> Answer:
         session = open_on(wanted, provider)
@@ -167,6 +169,7 @@ class FaceSession:
 def raw_faces(
     answer: Answer,
     contract: ModelContract,
+    empty: Mapping[str, Floats],
     images: NDArray[np.uint8],
     outputs: Sequence[str] | None,
     where: str,
@@ -175,8 +178,9 @@ def raw_faces(
 ) -> RawFaces:
     """(N, S, S, 3) uint8 BGR crops -> what a network says, in runs of a few sizes, checked before it is trusted.
 
-    `outputs` names those wanted, None means all. `where` the network is, for messages. `pad`: fill each run up to its
-    size. Raises UsageError for other crops or outputs, ModelRefused for an answer that no FaceModel gives.
+    `empty` stands for what is not wanted, as `no_rows` makes it; `outputs` names what is, None means all. `where` the
+    network is, for messages. `pad`: fill each run up to its size. Raises UsageError for other crops or outputs,
+    ModelRefused for an answer that no FaceModel gives.
     """
     size = contract.input_size
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
@@ -188,7 +192,7 @@ def raw_faces(
     unknown = [name for name in names if name not in contract.outputs]
     if unknown:
         raise UsageError(f"unknown output {unknown[0]!r}; the outputs are {', '.join(contract.outputs)}")
-    arrays = {name: np.empty((0, *dims), np.float32) for name, dims in output_dims(contract).items()}
+    arrays = dict(empty)
     if len(images) and names:
         for name, array in zip(names, _in_runs(answer, contract, names, images, pad), strict=True):
             # A file can declare one shape and compute another; ONNX Runtime only warns.
@@ -220,6 +224,11 @@ def _in_runs(
 def wanted_of(model: OnnxFile, contract: ModelContract, threads: int, gpu: GpuOptions) -> Wanted:
     """What a provider has to know of a FaceModel file."""
     return Wanted(model, threads, contract.precision, profile(contract), gpu)
+
+
+def no_rows(contract: ModelContract) -> dict[str, Floats]:
+    """Output name -> (0, ...) as of no crops."""
+    return {name: np.empty((0, *dims), np.float32) for name, dims in output_dims(contract).items()}
 
 
 def output_dims(contract: ModelContract) -> dict[str, tuple[int, ...]]:

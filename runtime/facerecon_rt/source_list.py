@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .arguments import size
 from .camera import AS_IT_IS, LiveOptions, is_live, public_name, with_environment
 from .errors import SourceError, UsageError
 
@@ -98,12 +100,12 @@ def _entry(entry: Any, where: str, path: Path, options: LiveOptions, retries: in
         options = replace(
             options,
             timeout_s=_number(given, "timeout", options.timeout_s),
-            size=_size(given["size"]) if "size" in given else options.size,
+            size=size(str(given["size"])) if "size" in given else options.size,
             fps=_number(given, "fps", options.fps),
             flip=str(given.get("flip", options.flip)),
         )
         retries = _retries(given["retries"]) if "retries" in given else retries
-    except (UsageError, ValueError) as error:
+    except (UsageError, ValueError, ArgumentTypeError) as error:
         raise UsageError(f"{where}: {error}") from error
     return _listed(uri, options, retries, public_name(str(given.get("name") or "")))
 
@@ -113,13 +115,6 @@ def _number(given: Mapping[str, Any], key: str, otherwise: Any) -> Any:
     if key in given and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9):
         raise ValueError(f"{key} {value!r} is not a number above 0")
     return value
-
-
-def _size(value: Any) -> tuple[int, int]:
-    width, _, height = str(value).lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ValueError(f"{value!r} is not a size like 1280x720")
-    return int(width), int(height)
 
 
 def _retries(value: Any) -> int | None:

@@ -122,8 +122,8 @@ class State:
 
     def _forget_removed(self, there: set[str]) -> None:
         """Cameras and streams that were taken off the list."""
-        for name in [name for name, one in self._sources.items() if one.scene.frame.live and name not in there]:
-            if there:
+        if there:
+            for name in [name for name, one in self._sources.items() if one.scene.frame.live and name not in there]:
                 self._forget(name)
 
     def metrics(self) -> bytes:
