@@ -185,7 +185,7 @@ def _int8(work: _Work, traced: Path, parts: Parts, calibration: Calibration, tar
     file.trials = trials
     file.float_layers = {
         **dict.fromkeys(parts.body[: trials[0].recipe.first_float], "among the first convolutions"),
-        **{name: "geometry" for name in parts.geometry if target != "cpu" or name not in parts.decoders},
+        **{name: "geometry" for name in parts.geometry if target != "cpu" or name not in parts.matrices},
     }
     return file
 

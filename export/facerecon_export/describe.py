@@ -38,7 +38,7 @@ def describe(path: Path) -> str:
         lines += [f"  {kind} {value.name}: {_tensor(value)}" for value in values]
     weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
     lines += ["", f"{multiply_adds(model) / 1e6:.1f} M multiply-adds per picture, {weights / 1e6:.2f} M constants"]
-    lines += ["layers, by the precision they compute in:"]
+    lines += ["layers, by the precision they compute in (w8: 8-bit weights times floats):"]
     for (operator, precision), count in sorted(Counter(_precisions(model)).items()):
         lines.append(f"  {operator:<14} {precision:<6} {count:>4}")
     others = Counter(node.op_type for node in model.graph.node if node.op_type not in LAYERS)
@@ -65,7 +65,8 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 
 
 def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
-    """(operator, precision) of every layer with weights: int8 where its data and weights come out of DQ nodes."""
+    """(operator, precision) of every layer with weights: int8 where its data and weights come out of DQ nodes, w8 where
+    the weights alone do."""
     producer = {output: node for node in model.graph.node for output in node.output}
     types = {
         value.name: value.type.tensor_type.elem_type
@@ -75,12 +76,10 @@ def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
     found = []
     for node in model.graph.node:
         if node.op_type in LAYERS:
-            if node.op_type == "MatMulInteger":
-                found.append((node.op_type, "int8"))
-                continue
-            before = [producer.get(name) for name in node.input[:2]]
-            if all(one is not None and one.op_type == "DequantizeLinear" for one in before):
-                found.append((node.op_type, "int8"))
+            data, weights = (producer.get(name) for name in node.input[:2])
+            if weights is not None and weights.op_type == "DequantizeLinear":
+                quantised = data is not None and data.op_type == "DequantizeLinear"
+                found.append((node.op_type, "int8" if quantised else "w8"))
             else:
                 half = types.get(node.output[0]) == TensorProto.FLOAT16
                 found.append((node.op_type, "fp16" if half else "fp32"))

@@ -21,6 +21,7 @@ from facerecon_training.model import FaceModel
 from .crops import FaceCrops, calibration_folder, enough, load_crops, verification_crops
 from .fp16 import Feeds
 from .graph import Parts, face_parts
+from .lean import LeanFace
 from .simplify import simplify
 from .stamp import stamp
 from .subject import HELD_OUT_EACH, Calibration, ExportOptions, score_of
@@ -59,7 +60,7 @@ class FaceSubject:
         size, batch = self.contract.input_size, self.contract.batch
         dynamic = None if batch else ({0: torch.export.Dim("N", min=1)},)
         example = (torch.zeros(batch or 2, 3, size, size),)
-        export_onnx(self.model, example, ["image"], list(OUTPUTS), dynamic, path, self.options.opset)
+        export_onnx(LeanFace(self.model), example, ["image"], list(OUTPUTS), dynamic, path, self.options.opset)
         graph = onnx.load(path)
         take_images(graph)
         onnx.save(graph, path)

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 
 import onnx
 
-LAYERS = ("Conv", "Gemm", "MatMul", "MatMulInteger")
+LAYERS = ("Conv", "Gemm", "MatMul")
 """Operators with weights."""
 JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
 """Operators between convolutions that integers pass through."""
 HIDDEN = ("reconstructor.identity.0.", "reconstructor.motion.0.")
 """Initializers of the reconstructor's hidden layers begin so; everything else of it gives millimetres or angles."""
-
-BASES = ("reconstructor.shape_basis", "reconstructor.expression_basis")
-"""Initializers of the linear decoders."""
+MATRICES = (
+    "reconstructor.identity.1.weight",
+    "reconstructor.outputs.weight",
+    "reconstructor.shape_basis",
+    "reconstructor.expression_basis",
+)
+"""Initializers of the reconstructor's matrices: more than half of a file's weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,8 @@ class Parts:
     """Convolutions that may be quantised."""
     joins: tuple[str, ...]
     """What is between them and may be quantised along."""
-    decoders: tuple[str, ...]
-    """MatMuls from codes to millimetres: most of a file's weights."""
+    matrices: tuple[str, ...]
+    """Gemms and MatMuls with the matrices, whose weights, and nothing else, may be rounded for a CPU."""
     geometry: tuple[str, ...]
     """Layers that give codes, angles and weights, and everything after them: never less than float32."""
 
@@ -38,11 +42,11 @@ def face_parts(model: onnx.ModelProto) -> Parts:
     pool = next(node for node in model.graph.node if _uses(node, ("extractor.pool.",)))
     before = _ancestors(model, pool)
     outputs = [node.name for node in model.graph.node if _uses(node, ("reconstructor.",)) and not _uses(node, HIDDEN)]
-    decoders = [node.name for node in model.graph.node if _uses(node, BASES)]
+    matrices = [node.name for node in model.graph.node if node.op_type in LAYERS and _uses(node, MATRICES)]
     return Parts(
         tuple(node.name for node in model.graph.node if node.op_type == "Conv" and node.name in before),
         tuple(node.name for node in model.graph.node if node.op_type in JOINS and node.name in before),
-        tuple(decoders),
+        tuple(matrices),
         _with_descendants(model, outputs),
     )
 

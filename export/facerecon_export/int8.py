@@ -11,27 +11,29 @@ import contextlib
 import io
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from facerecon_rt.providers import import_onnxruntime
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from tqdm import tqdm
 
 from .fold import PLANES, fold_columns, take_codes
-from .fp16 import Feeds, largest_values
-from .graph import JOINS, Parts
+from .fp16 import Feeds
+from .graph import HIDDEN, JOINS, Parts
 
 Target = Literal["tensorrt", "cpu"]
 PERCENTILE = 99.99
-RANGE_BATCHES = 10
-"""Of which the codes that decoders take are looked at."""
-DECODER_MARGIN = 1.25
-"""How much larger than on the crops seen a code may get before it is cut off."""
+BLOCK = 64
+"""Rows of a matrix that share a scale."""
+BLOCKS_OPSET = 21
+"""The first in which DequantizeLinear takes blocks."""
 NEARLY = 1.35
 """Of the best score."""
 
@@ -78,12 +80,11 @@ def choose(
     trials: list[Trial] = []
     end = time.monotonic() + budget_s
     model = onnx.load(source)
-    codes = largest_values(model, feeds[:RANGE_BATCHES]) if parts.decoders and target == "cpu" else {}
     for recipe in tqdm(RECIPES, desc=f"int8 for {target}", unit="recipe", leave=False, disable=None):
         if trials and time.monotonic() > end:
             break
         path = folder / f"{target}-{recipe.method}-{recipe.first_float}.onnx"
-        quantise(model, path, parts, recipe, feeds, target, codes)
+        quantise(model, path, parts, recipe, feeds, target)
         trials.append(Trial(recipe, score(path), path))
     return best_first(trials)
 
@@ -104,12 +105,11 @@ def quantise(
     recipe: Recipe,
     feeds: Feeds,
     target: Target,
-    codes: Mapping[str, float],
 ) -> None:
-    """One recipe carried out: `source` (fp32) -> `path`. `codes`: largest magnitudes of what decoders take, by node.
+    """One recipe carried out: `source` (fp32) -> `path`.
 
-    For the CPU the first convolutions are folded where none stays in float, the decoders are quantised as well, and the
-    other matrices stored in half precision: they are most of the file, and hardly any of its time.
+    For the CPU the first convolutions are folded where none stays in float, and the matrices behind them quantised as
+    well.
     """
     import_onnxruntime()
     from onnxruntime import quantization
@@ -136,7 +136,7 @@ def quantise(
     else:
         # The quantiser drops a ReLU that it is told of: codes that start at 0 cut off what is negative themselves. Left
         # alone, ReLUs are computed in float between two roundings.
-        chosen += relus_before(source, chosen)
+        chosen += relus_beside(source, chosen)
     # The ranges of all tensors of these operators are taken, wanted or not: the fewer, the faster.
     operators = {node.name: node.op_type for node in source.graph.node}
     with _quiet():
@@ -156,64 +156,76 @@ def quantise(
     model = onnx.load(path)
     if folded:
         take_codes(model)
-    if target == "cpu":
-        decode_in_integers(model, parts, codes)
-        store_matrices_in_half(model)
+    if target == "cpu" and parts.matrices:
+        if model.opset_import[0].version < BLOCKS_OPSET:
+            model = onnx.version_converter.convert_version(model, BLOCKS_OPSET)
+        multiply_in_blocks(model, parts.matrices)
+        store_hidden_in_half(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
 
-def relus_before(model: onnx.ModelProto, layers: Sequence[str]) -> list[str]:
-    """Names of the ReLUs whose outputs these layers take."""
-    taken = {name for node in model.graph.node if node.name in layers for name in node.input}
-    return [node.name for node in model.graph.node if node.op_type == "Relu" and node.output[0] in taken]
+def relus_beside(model: onnx.ModelProto, layers: Sequence[str]) -> list[str]:
+    """Names of the ReLUs that take what these layers give, or give what they take."""
+    chosen = [node for node in model.graph.node if node.name in layers]
+    seen = {name for node in chosen for name in (*node.input, *node.output)}
+    return [node.name for node in model.graph.node if node.op_type == "Relu" and seen & {*node.input, *node.output}]
 
 
-def decode_in_integers(model: onnx.ModelProto, parts: Parts, largest: Mapping[str, float]) -> None:
-    """Decoders multiply 8-bit codes with 8-bit weights and give float32 millimetres, in place; `largest` magnitudes of
-    what goes into them by node. Millimetres in 8 bits would make an open mouth a matter of steps, or cut it off.
+def multiply_in_blocks(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Products with constant matrices (Gemm, MatMul) take those as 8-bit codes, a scale for every `BLOCK` rows of each
+    column, in place. What is multiplied with them and what comes out stays float32: millimetres in 8 bits would make an
+    open mouth a matter of steps.
 
-    Written out with MatMulInteger: of Q/DQ pairs ONNX Runtime makes a product of blocks, several times slower.
+    Of the two nodes, DequantizeLinear by blocks (which came with opset 21) and MatMul, ONNX Runtime makes one product
+    while loading, MatMulNBits, whose other side it rounds to 8 bits by blocks as well. For one face that is faster than
+    MatMulInteger, and than float32, since it is the reading of the weights that takes the time.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    producer = {output: node.name for node in model.graph.node for output in node.output}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        if node.name not in parts.decoders:
+        if node.name not in names:
             nodes.append(node)
             continue
-        data, basis = node.input
-        weights = numpy_helper.to_array(constants[basis])
-        steps = np.maximum(np.abs(weights).max(0) / 127, 1e-12).astype(np.float32)
-        step = np.float32(DECODER_MARGIN * largest[producer[data]] / 127)
-        name = node.name
-        made = {
-            f"{basis}_quantized": np.clip(np.round(weights / steps), -127, 127).astype(np.int8),
-            f"{name}_step": np.asarray(step, np.float32),
-            f"{name}_zero": np.asarray(128, np.uint8),
-            f"{name}_steps": np.asarray(step * steps, np.float32),
-        }
-        model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in made.items())
-        model.graph.initializer.remove(constants[basis])
+        data, matrix, *bias = node.input
+        weights = numpy_helper.to_array(constants[matrix])
+        if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
+            weights = weights.T
+        codes, scales = in_blocks(weights)
+        stored = [f"{matrix}_codes", f"{matrix}_scales"]
+        model.graph.initializer.append(numpy_helper.from_array(codes, stored[0]))
+        model.graph.initializer.append(numpy_helper.from_array(scales, stored[1]))
+        model.graph.initializer.remove(constants[matrix])
         make = onnx.helper.make_node
-        codes = f"{name}_codes"
+        product = f"{node.name}_product" if bias else node.output[0]
         nodes += [
-            make("QuantizeLinear", [data, f"{name}_step", f"{name}_zero"], [codes], codes),
-            make("MatMulInteger", [codes, f"{basis}_quantized", f"{name}_zero"], [f"{name}_sum"], f"{name}_integer"),
-            make("Cast", [f"{name}_sum"], [f"{name}_float"], f"{name}_float", to=TensorProto.FLOAT),
-            make("Mul", [f"{name}_float", f"{name}_steps"], list(node.output), f"{name}_mm"),
+            make("DequantizeLinear", stored, [matrix], matrix, axis=0, block_size=BLOCK),
+            make("MatMul", [data, matrix], [product], node.name),
         ]
+        if bias:
+            nodes.append(make("Add", [product, *bias], list(node.output), f"{node.name}_bias"))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
 
-def store_matrices_in_half(model: onnx.ModelProto) -> None:
-    """Float32 weights of Gemm nodes become float16 with a Cast behind them, which runtimes fold while loading: half the
-    bytes in the file, float32 in use. In place."""
+def in_blocks(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """(K, N) -> codes (K, N) -127..127 and scales (K / BLOCK rounded up, N)."""
+    starts = np.arange(0, len(weights), BLOCK)
+    scales = np.maximum.reduceat(np.abs(weights), starts, axis=0).astype(np.float32) / np.float32(127)
+    # A column of zeros: whatever the scale.
+    scales[scales == 0] = 1.0
+    codes = np.round(weights / np.repeat(scales, BLOCK, axis=0)[: len(weights)])
+    return codes.astype(np.int8), scales
+
+
+def store_hidden_in_half(model: onnx.ModelProto) -> None:
+    """Float32 weights of the hidden layers, on which 8 bits would show, become float16 with a Cast behind them, which
+    runtimes fold while loading: half the bytes in the file, float32 in use. In place."""
     weights = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
     casts = []
     for tensor in list(model.graph.initializer):
-        if tensor.name in weights and tensor.data_type == TensorProto.FLOAT:
+        hidden = tensor.name in weights and tensor.name.startswith(HIDDEN)
+        if hidden and tensor.data_type == TensorProto.FLOAT:
             half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{tensor.name}_half")
             casts.append(
                 onnx.helper.make_node("Cast", [half.name], [tensor.name], f"{tensor.name}_cast", to=TensorProto.FLOAT)

@@ -7,6 +7,9 @@ from pathlib import Path
 import onnx
 from facerecon_rt.providers import import_onnxruntime
 
+UNWANTED = ["fuse_lp_normalization"]
+"""Passes of the simplifier: ONNX Runtime's CUDA provider has no LpNormalization, and would leave it to the CPU."""
+
 
 def simplify(path: Path) -> None:
     """Fold constants, drop what tells of the machine it was made on, check strictly. Rewrites the file."""
@@ -14,7 +17,7 @@ def simplify(path: Path) -> None:
     import onnxsim
 
     original = onnx.load(path)
-    model, same = onnxsim.simplify(original)
+    model, same = onnxsim.simplify(original, skipped_optimizers=UNWANTED)
     if not same:
         raise ValueError(f"{path}: onnxsim changed what the network computes")
     strip(model)

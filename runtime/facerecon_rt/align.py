@@ -63,17 +63,16 @@ def box_from_square(square: Square) -> Floats:
 
 def frame_from_crop(square: Square, size: int) -> Floats:
     """(3, 4) similarity: crop pixels and depth -> frame pixels and depth, for a crop of size x size pixels."""
+    c, s, x, y = _similarity(square, size)
+    return np.array([[c, -s, 0.0, x], [s, c, 0.0, y], [0.0, 0.0, square.side / size, 0.0]], np.float32)
+
+
+def _similarity(square: Square, size: int) -> tuple[float, float, float, float]:
+    """c, s, x, y: crop pixel (u, v) is frame pixel (c u - s v + x, s u + c v + y)."""
     scale = square.side / size
     c, s = scale * math.cos(square.roll), scale * math.sin(square.roll)
     middle = (size - 1) / 2
-    return np.array(
-        [
-            [c, -s, 0.0, square.x - (c - s) * middle],
-            [s, c, 0.0, square.y - (s + c) * middle],
-            [0.0, 0.0, scale, 0.0],
-        ],
-        np.float32,
-    )
+    return c, s, square.x - (c - s) * middle, square.y - (s + c) * middle
 
 
 def compose(target_from_middle: ArrayLike, middle_from_source: ArrayLike) -> Floats:
@@ -88,34 +87,38 @@ def compose(target_from_middle: ArrayLike, middle_from_source: ArrayLike) -> Flo
 def align(image: Image, square: Square, size: int) -> Crop:
     """Frame image (H, W, 3) uint8 BGR and a square -> the head upright in a crop of size x size pixels.
 
-    Outside the frame the crop is black. When the square is more than twice the crop, the frame is first reduced by
-    area averaging, so that a large photograph does not alias.
+    Outside the frame the crop is black. While the square is more than twice the crop, the frame is first halved by area
+    averaging, so that a large photograph does not alias: OpenCV halves an image in a tenth of the time that another
+    ratio takes.
     """
     transform = frame_from_crop(square, size)
-    corner, image = _around(image, square)
+    c, s, x, y = _similarity(square, size)
+    halvings = max(0, math.ceil(math.log2(max(square.side / size, 1.0))) - 1)
+    (left, top), image = _around(image, square, 2**halvings)
     if not image.size:
         return Crop(np.zeros((size, size, 3), np.uint8), transform)
-    crop_affine = transform[:2, [0, 1, 3]].astype(np.float64)
-    crop_affine[:, 2] -= corner
-    scale = square.side / size
-    if scale > 2.0:
-        height, width = image.shape[:2]
-        reduced_width, reduced_height = max(1, round(width / scale)), max(1, round(height / scale))
-        factors = np.array([[width / reduced_width], [height / reduced_height]])
-        image = np.asarray(cv2.resize(image, (reduced_width, reduced_height), interpolation=cv2.INTER_AREA), np.uint8)
-        # part = (reduced + 0.5) * factor - 0.5, solved for reduced
-        half = np.array([0, 0, 0.5])
-        crop_affine = (crop_affine + half) / factors - half
+    x, y = x - left, y - top
+    for _ in range(halvings):
+        half_height, half_width = image.shape[0] // 2, image.shape[1] // 2
+        if not (half_height and half_width):
+            break
+        even = image[: 2 * half_height, : 2 * half_width]
+        image = np.asarray(cv2.resize(even, (half_width, half_height), interpolation=cv2.INTER_AREA), np.uint8)
+        # image = 2 half + 0.5, solved for half
+        c, s, x, y = c / 2, s / 2, (x - 0.5) / 2, (y - 0.5) / 2
     # OpenCV warps four channels in two thirds of the time of three, with the same result.
     four = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
-    warped = cv2.warpAffine(four, crop_affine, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    affine = np.array([[c, -s, x], [s, c, y]])
+    warped = cv2.warpAffine(four, affine, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return Crop(np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), np.uint8), transform)
 
 
-def _around(image: Image, square: Square) -> tuple[tuple[int, int], Image]:
-    """The part of the frame that the square needs, a view, empty where they do not meet; and its corner (x, y)."""
+def _around(image: Image, square: Square, margin: int) -> tuple[tuple[int, int], Image]:
+    """The part of the frame that the square needs, `margin` pixels more on each side, a view, empty where they do not
+    meet; and its corner (x, y)."""
     height, width = image.shape[:2]
-    half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + 1
-    x1, y1 = (math.floor(min(max(v - half, 0), most)) for v, most in ((square.x, width), (square.y, height)))
-    x2, y2 = (math.ceil(min(max(v + half + 1, 0), most)) for v, most in ((square.x, width), (square.y, height)))
-    return (x1, y1), image[y1:y2, x1:x2]
+    half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + margin
+    left, right = min(max(square.x - half, 0), width), min(max(square.x + half + 1, 0), width)
+    top, bottom = min(max(square.y - half, 0), height), min(max(square.y + half + 1, 0), height)
+    left, right, top, bottom = math.floor(left), math.ceil(right), math.floor(top), math.ceil(bottom)
+    return (left, top), image[top:bottom, left:right]

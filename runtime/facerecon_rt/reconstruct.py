@@ -45,7 +45,9 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
     """Crops -> faces in their frames, one for one."""
     if not crops:
         return []
-    raw = network.run(np.stack([crop.image for crop in crops]))
+    # Mostly there is one, and it need not be copied.
+    images = crops[0].image[None] if len(crops) == 1 else np.stack([crop.image for crop in crops])
+    raw = network.run(images)
     disagreement = network.disagreement()
     faces = []
     for i, crop in enumerate(crops):

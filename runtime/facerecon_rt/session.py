@@ -19,6 +19,7 @@ from .errors import ModelRefused, UsageError
 from .golden import failure, golden_crop
 from .gpu import AS_USUAL, GpuOptions
 from .onnx_file import FLOAT, TYPE_NAMES, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
+from .pose import scale_of
 from .providers import (
     ORT_NAMES,
     Provider,
@@ -203,7 +204,7 @@ def raw_faces(
                 # As half precision does where it overflows. Nothing after this could make sense of it.
                 raise ModelRefused(f"{where}: output {name} is not finite; use the fp32 model")
             arrays[name] = array
-        if (np.linalg.det(arrays["crop_from_head"][..., :3]) <= 0).any():
+        if any(scale_of(*camera) <= 0 for camera in arrays["crop_from_head"].tolist()):
             raise ModelRefused(f"{where}: output crop_from_head mirrors or flattens; export the model again")
     return RawFaces(**arrays)
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .align import Square, box_from_square, square_from_camera
-from .pose import Doubles, rotation_angle_deg, split_camera
+from .align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
 from .reconstruct import LEAST_WEIGHT, box_overlap
 from .types import Face, Floats
 
@@ -21,6 +20,7 @@ MERGED = 0.5
 """Overlap from which two tracks lie on one face. More than SAME_FACE: people pass in front of each other."""
 JUMP_SIDES = 0.25
 JUMP_DEG = 25.0
+JUMP_TRACE = 1 + 2 * math.cos(math.radians(JUMP_DEG))
 """A face that moves this far (crop sides) or turns this much between two frames may be something else: look again."""
 STILL_SIDES = 0.03
 STILL_SCALE = 0.03
@@ -33,6 +33,7 @@ LONGEST_WALK = 25
 """Frames for which a face out of sight is thought to have walked on."""
 HIDDEN = 100
 """Frames for which a face may be behind another one, besides those for which it may be out of sight."""
+STILL = (0.0, 0.0)
 ONES = np.ones(3, np.float32)
 PASSED_OVER = 250
 """Frames after which a track that was not looked at, for want of time, is forgotten."""
@@ -58,8 +59,12 @@ class ShapeAverage:
             self._weight = min(self._weight + weight, MEMORY)
             share = np.float32(weight / self._weight)
             offset = shape - self._mean
-            self._mean = self._mean + share * offset
-            self._squares = (1 - share) * (self._squares + share * ((offset * offset) @ ONES))
+            step = share * offset
+            # A new array, for the old one was given away.
+            self._mean = self._mean + step
+            step *= offset
+            self._squares += step @ ONES
+            self._squares *= 1 - share
         return self._mean, np.sqrt(self._squares)
 
     def distance_mm(self, shape: Floats) -> float:
@@ -83,32 +88,35 @@ class Track:
         self.passed_over = 0
         """Frames in which it was not looked at, since it last was."""
         self._shape = ShapeAverage()
-        self._looked_at: tuple[Face, Square, Doubles] | None = None
-        square, self._rotation = self._where(face)
-        self._square = self._seen_at = square
+        self._looked_at: tuple[Face, Square] | None = None
+        self._square = self._seen_at = self._where(face)
         """Where to look, and where the head was last seen: the same but for noise."""
-        self._motion = (0.0, 0.0)
+        self._camera = face.frame_from_head
+        """Of the head where it was last seen."""
+        self._motion = STILL
 
     def jumped(self, face: Face) -> bool:
         """Is the face found at this track's place further away, or turned further, than a head moves in one frame?"""
-        square, rotation = self._where(face)
-        expected = self.next_square()
+        square, expected = self._where(face), self.next_square()
         way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
-        turn = rotation_angle_deg(rotation, self._rotation)
-        return way > JUMP_SIDES or turn > JUMP_DEG
+        # Cameras are scale times a rotation, and the trace of one rotation after the other undone is their inner
+        # product: 1 + 2 cos(angle).
+        scales = square.side * self._seen_at.side / CROP_SIDE_MM**2
+        trace = float(np.vdot(face.frame_from_head[:, :3], self._camera[:, :3])) / scales
+        return way > JUMP_SIDES or trace < JUMP_TRACE
 
-    def _where(self, face: Face) -> tuple[Square, Doubles]:
-        """Its square and rotation; a face is asked about twice in a frame, and computed once."""
+    def _where(self, face: Face) -> Square:
+        """Its square; a face is asked about twice in a frame, and computed once."""
         if self._looked_at is None or self._looked_at[0] is not face:
-            camera = face.frame_from_head
-            self._looked_at = (face, square_from_camera(camera), split_camera(camera)[1])
-        return self._looked_at[1:]
+            self._looked_at = (face, square_from_camera(face.frame_from_head))
+        return self._looked_at[1]
 
     def next_square(self) -> Square:
         """Where the face should be in the next frame: it moves on as it did."""
-        if self.missed:
-            return self._square
-        return replace(self._square, x=self._square.x + self._motion[0], y=self._square.y + self._motion[1])
+        square = self._square
+        if self.missed or self._motion == STILL:
+            return square
+        return Square(square.x + self._motion[0], square.y + self._motion[1], square.side, square.roll)
 
     @property
     def box(self) -> Floats:
@@ -126,8 +134,7 @@ class Track:
 
     def strangeness(self, face: Face) -> float:
         """How unlike this track's person a face is: in place and size, as for `jumped`, and in shape."""
-        square, _ = self._where(face)
-        expected = self.next_square()
+        square, expected = self._where(face), self.next_square()
         way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
         growth = abs(math.log(square.side / expected.side))
         return way + growth + self.unlikeness(face)
@@ -141,16 +148,16 @@ class Track:
 
         Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
         """
-        square, rotation = self._where(face)
+        square = self._where(face)
         known = bool(self.seen) and not self.missed
-        self._motion = (0.0, 0.0)
+        self._motion = STILL
         if not (known and still(self._square, square)):
             if known:
                 # Half of the last step: enough for a walk, and no overshoot when a head stops.
                 self._motion = (0.5 * (square.x - self._seen_at.x), 0.5 * (square.y - self._seen_at.y))
             self._square = square
         self._seen_at = square
-        self._rotation = rotation
+        self._camera = face.frame_from_head
         self.missed = self.hidden = self.passed_over = 0
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)

@@ -28,7 +28,7 @@ def test_convolutions_are_in_half_and_decoders_are_not(exported: SmallExport) ->
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     convolutions = [types[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
     assert convolutions.count(TensorProto.FLOAT16) >= len(convolutions) - 1
-    for name in ("reconstructor.shape_basis", "reconstructor.camera.weight", "reconstructor.mean"):
+    for name in ("reconstructor.shape_basis", "reconstructor.outputs.weight", "reconstructor.mean"):
         assert types[name] == TensorProto.FLOAT, name
     assert set(exported.files["small.fp16.onnx"].float_layers.values()) >= {"geometry"}
 

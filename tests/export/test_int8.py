@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from facerecon_export import int8
-from facerecon_export.graph import BASES, face_parts
-from facerecon_export.int8 import RECIPES, Recipe, Trial, best_first, choose
+from facerecon_export.graph import HIDDEN, MATRICES, face_parts
+from facerecon_export.int8 import BLOCK, RECIPES, Recipe, Trial, best_first, choose, in_blocks
+from facerecon_rt.providers import import_onnxruntime
 from onnx import TensorProto, numpy_helper
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def quantisers(path: Path) -> list[tuple[onnx.NodeProto, onnx.TensorProto]]:
-    """Q and DQ nodes with their zero points."""
+    """Q and DQ nodes with their zero points; those of blocks have none."""
     model = onnx.load(path)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     return [
         (node, constants[node.input[2]])
         for node in model.graph.node
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) == 3
     ]
 
 
@@ -58,33 +59,57 @@ def test_what_the_face_is_read_from_stays_in_float(exported: SmallExport) -> Non
             assert "DequantizeLinear" not in {producer.get(name) for name in node.input}, node.name
 
 
-def test_the_cpu_file_stores_its_decoders_in_bytes_and_gives_millimetres_in_float(exported: SmallExport) -> None:
+def test_the_cpu_file_stores_its_matrices_in_bytes(exported: SmallExport) -> None:
     model = onnx.load(exported.folder / "small.int8-cpu.onnx")
     stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    for basis in BASES:
-        assert stored[f"{basis}_quantized"] == TensorProto.INT8
-        assert basis not in stored
-    after = {name: node for node in model.graph.node for name in node.input}
-    products = [node for node in model.graph.node if node.op_type == "MatMulInteger"]
-    assert len(products) == len(BASES)
-    for node in products:
-        cast = after[node.output[0]]
-        assert (cast.op_type, after[cast.output[0]].op_type) == ("Cast", "Mul")
-        assert after[after[cast.output[0]].output[0]].op_type in ("Add", "Reshape")
+    for matrix in MATRICES:
+        assert stored[f"{matrix}_codes"] == TensorProto.INT8
+        assert matrix not in stored
+    assert model.opset_import[0].version >= 21
+    assert {entry.domain for entry in model.opset_import} == {""}
+
+
+def test_onnx_runtime_multiplies_them_as_they_are_stored(exported: SmallExport, tmp_path: Path) -> None:
+    """Else it would make floats of them while loading: as right, but slower."""
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    ort.InferenceSession(exported.folder / "small.int8-cpu.onnx", options, providers=["CPUExecutionProvider"])
+    nodes = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert nodes["MatMulNBits"] == len(MATRICES)
+    assert nodes["DequantizeLinear"] <= 1  # before the pool
+
+
+def test_codes_and_scales_of_blocks_give_the_matrix_back() -> None:
+    """Each column of each block uses all of its codes; the last block may be short, a column all zeros."""
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(2 * BLOCK + 5, 7)).astype(np.float32) * 10.0 ** random.integers(-3, 3, 7)
+    weights[:, 3] = 0
+    codes, scales = in_blocks(weights.astype(np.float32))
+    assert codes.dtype == np.int8
+    assert scales.dtype == np.float32
+    assert scales.shape == (3, 7)
+    largest = np.abs(codes[:BLOCK]).max(0)
+    np.testing.assert_array_equal(np.delete(largest, 3), 127)
+    assert largest[3] == 0
+    back = codes * np.repeat(scales, BLOCK, axis=0)[: len(weights)]
+    assert (np.abs(back - weights) <= 0.5001 * np.repeat(scales, BLOCK, axis=0)[: len(weights)]).all()
 
 
 def test_matrices_stored_in_half_are_what_they_were_to_three_digits(exported: SmallExport) -> None:
     def matrices(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
         tensors = onnx.load(path).graph.initializer
         found = {tensor.name.removesuffix("_half"): numpy_helper.to_array(tensor) for tensor in tensors}
-        return {name: value.astype(np.float32) for name, value in found.items() if name.endswith("camera.weight")}
+        hidden = {name: value for name, value in found.items() if name.startswith(HIDDEN) and value.ndim == 2}
+        return {name: value.astype(np.float32) for name, value in hidden.items()}
 
     exact, stored = matrices(exported.onnx), matrices(exported.folder / "small.int8-cpu.onnx")
     assert exact.keys() == stored.keys() != set()
     for name, value in exact.items():
         np.testing.assert_allclose(stored[name], value, rtol=1e-3, atol=1e-6)
-    casts = [n for n in onnx.load(exported.folder / "small.int8-cpu.onnx").graph.node if n.name.endswith("_cast")]
-    assert Counter(node.op_type for node in casts)["Cast"] > 3
+    nodes = onnx.load(exported.folder / "small.int8-cpu.onnx").graph.node
+    assert sum(node.name.endswith("weight_cast") for node in nodes) == len(exact)
 
 
 def test_recipes_are_tried_until_the_time_is_up_but_at_least_one(
