@@ -14,7 +14,7 @@ from facerecon_rt.detect import DETECTOR_KEY
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
 from onnx import TensorProto
 
-from .graph import LAYERS
+from .graph import BLOCKED, LAYERS
 from .lint import lint
 
 
@@ -38,7 +38,7 @@ def describe(path: Path) -> str:
         lines += [f"  {kind} {value.name}: {_tensor(value)}" for value in values]
     weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
     lines += ["", f"{multiply_adds(model) / 1e6:.1f} M multiply-adds per picture, {weights / 1e6:.2f} M constants"]
-    lines += ["layers, by the precision they compute in (w8: 8-bit weights times floats):"]
+    lines += ["layers, by the precision they compute in:"]
     for (operator, precision), count in sorted(Counter(_precisions(model)).items()):
         lines.append(f"  {operator:<14} {precision:<6} {count:>4}")
     others = Counter(node.op_type for node in model.graph.node if node.op_type not in LAYERS)
@@ -65,8 +65,8 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 
 
 def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
-    """(operator, precision) of every layer with weights: int8 where its data and weights come out of DQ nodes, w8 where
-    the weights alone do."""
+    """(operator, precision) of every layer with weights: int8 where its data and weights come out of DQ nodes, or are
+    rounded in the operator itself."""
     producer = {output: node for node in model.graph.node for output in node.output}
     types = {
         value.name: value.type.tensor_type.elem_type
@@ -76,10 +76,10 @@ def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
     found = []
     for node in model.graph.node:
         if node.op_type in LAYERS:
-            data, weights = (producer.get(name) for name in node.input[:2])
-            if weights is not None and weights.op_type == "DequantizeLinear":
-                quantised = data is not None and data.op_type == "DequantizeLinear"
-                found.append((node.op_type, "int8" if quantised else "w8"))
+            before = [producer.get(name) for name in node.input[:2]]
+            quantised = all(one is not None and one.op_type == "DequantizeLinear" for one in before)
+            if quantised or node.op_type == BLOCKED:
+                found.append((node.op_type, "int8"))
             else:
                 half = types.get(node.output[0]) == TensorProto.FLOAT16
                 found.append((node.op_type, "fp16" if half else "fp32"))
@@ -98,6 +98,10 @@ def multiply_adds(model: onnx.ModelProto) -> int:
             dims[node.output[0]] = dims[node.input[0]]
     total = 0
     for node in model.graph.node:
+        if node.op_type == BLOCKED:  # of ONNX Runtime, whose shapes ONNX does not infer
+            given = {attribute.name: attribute.i for attribute in node.attribute}
+            total += given["K"] * given["N"]
+            continue
         if node.op_type not in LAYERS or node.output[0] not in shapes or node.input[1] not in dims:
             continue
         weight, out = dims[node.input[1]], shapes[node.output[0]]

@@ -201,5 +201,8 @@ def _joined(members: Sequence[onnx.ModelProto], average: onnx.ModelProto) -> onn
         list(average.graph.output),
         [tensor for one in graphs for tensor in one.initializer],
     )
-    opsets = [onnx.helper.make_opsetid("", max(m.opset_import[0].version for m in (*members, average)))]
+    versions: dict[str, int] = {}
+    for entry in (entry for model in (*members, average) for entry in model.opset_import):
+        versions[entry.domain] = max(entry.version, versions.get(entry.domain, 0))
+    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in versions.items()]
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=max(m.ir_version for m in members))

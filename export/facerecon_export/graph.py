@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import onnx
 
-LAYERS = ("Conv", "Gemm", "MatMul")
+ONNX_RUNTIME_DOMAIN, BLOCKED = "com.microsoft", "MatMulNBits"
+"""ONNX Runtime's product of floats with a matrix in blocks of codes."""
+LAYERS = ("Conv", "Gemm", "MatMul", BLOCKED)
 """Operators with weights."""
 JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
 """Operators between convolutions that integers pass through."""

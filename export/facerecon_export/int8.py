@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-import onnx.version_converter
 from facerecon_rt.providers import import_onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
@@ -26,14 +25,12 @@ from tqdm import tqdm
 
 from .fold import PLANES, fold_columns, take_codes
 from .fp16 import Feeds
-from .graph import HIDDEN, JOINS, Parts
+from .graph import BLOCKED, HIDDEN, JOINS, ONNX_RUNTIME_DOMAIN, Parts
 
 Target = Literal["tensorrt", "cpu"]
 PERCENTILE = 99.99
 BLOCK = 64
 """Rows of a matrix that share a scale."""
-BLOCKS_OPSET = 21
-"""The first in which DequantizeLinear takes blocks."""
 NEARLY = 1.35
 """Of the best score."""
 
@@ -156,9 +153,7 @@ def quantise(
     model = onnx.load(path)
     if folded:
         take_codes(model)
-    if target == "cpu" and parts.matrices:
-        if model.opset_import[0].version < BLOCKS_OPSET:
-            model = onnx.version_converter.convert_version(model, BLOCKS_OPSET)
+    if target == "cpu":
         multiply_in_blocks(model, parts.matrices)
         store_hidden_in_half(model)
     onnx.checker.check_model(model, full_check=True)
@@ -177,9 +172,9 @@ def multiply_in_blocks(model: onnx.ModelProto, names: Sequence[str]) -> None:
     column, in place. What is multiplied with them and what comes out stays float32: millimetres in 8 bits would make an
     open mouth a matter of steps.
 
-    Of the two nodes, DequantizeLinear by blocks (which came with opset 21) and MatMul, ONNX Runtime makes one product
-    while loading, MatMulNBits, whose other side it rounds to 8 bits by blocks as well. For one face that is faster than
-    MatMulInteger, and than float32, since it is the reading of the weights that takes the time.
+    By ONNX Runtime's own MatMulNBits (its ContribOperators.md), which rounds the other side to 8 bits by blocks as well
+    while it multiplies. For one face that is faster than MatMulInteger, and than float32: it is the reading of the
+    weights that takes the time. Said by Q/DQ pairs, some releases make floats of them, in every run.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -192,30 +187,33 @@ def multiply_in_blocks(model: onnx.ModelProto, names: Sequence[str]) -> None:
         if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
             weights = weights.T
         codes, scales = in_blocks(weights)
-        stored = [f"{matrix}_codes", f"{matrix}_scales"]
-        model.graph.initializer.append(numpy_helper.from_array(codes, stored[0]))
-        model.graph.initializer.append(numpy_helper.from_array(scales, stored[1]))
         model.graph.initializer.remove(constants[matrix])
-        make = onnx.helper.make_node
-        product = f"{node.name}_product" if bias else node.output[0]
-        nodes += [
-            make("DequantizeLinear", stored, [matrix], matrix, axis=0, block_size=BLOCK),
-            make("MatMul", [data, matrix], [product], node.name),
-        ]
-        if bias:
-            nodes.append(make("Add", [product, *bias], list(node.output), f"{node.name}_bias"))
+        model.graph.initializer.append(numpy_helper.from_array(codes, f"{matrix}_codes"))
+        model.graph.initializer.append(numpy_helper.from_array(scales, f"{matrix}_scales"))
+        # Between scales and bias: zero points and an order of the rows, both as usual.
+        inputs = [data, f"{matrix}_codes", f"{matrix}_scales", *(["", "", *bias] if bias else [])]
+        attributes = {"K": len(weights), "N": weights.shape[1], "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
+        nodes.append(
+            onnx.helper.make_node(
+                BLOCKED, inputs, list(node.output), node.name, domain=ONNX_RUNTIME_DOMAIN, **attributes
+            )
+        )
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    if all(entry.domain != ONNX_RUNTIME_DOMAIN for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(ONNX_RUNTIME_DOMAIN, 1))
 
 
-def in_blocks(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(K, N) -> codes (K, N) -127..127 and scales (K / BLOCK rounded up, N)."""
-    starts = np.arange(0, len(weights), BLOCK)
-    scales = np.maximum.reduceat(np.abs(weights), starts, axis=0).astype(np.float32) / np.float32(127)
-    # A column of zeros: whatever the scale.
-    scales[scales == 0] = 1.0
-    codes = np.round(weights / np.repeat(scales, BLOCK, axis=0)[: len(weights)])
-    return codes.astype(np.int8), scales
+def in_blocks(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(K, N) -> codes (N, blocks, BLOCK) 1..255, 128 of them zero, and scales (N, blocks); rows that lack are zeros."""
+    rows, columns = weights.shape
+    blocks = -(-rows // BLOCK)
+    padded = np.zeros((columns, blocks * BLOCK), np.float32)
+    padded[:, :rows] = weights.T
+    blocked = padded.reshape(columns, blocks, BLOCK)
+    scales = np.abs(blocked).max(2) / np.float32(127)
+    scales[scales == 0] = 1.0  # of zeros: whatever the scale
+    return (np.round(blocked / scales[:, :, None]) + 128).astype(np.uint8), scales
 
 
 def store_hidden_in_half(model: onnx.ModelProto) -> None:

@@ -77,8 +77,7 @@ class LeanReconstructor(nn.Module):
         found = self.outputs(self.motion(features)).split(self.sizes, dim=1)
         expression_logit, confidence_logit, first, second, log_scale, centre, offset = found
         expression = torch.sigmoid(expression_logit)
-        # Reshaped before they are added up, lest runtimes make one operator of product and sum: int8 needs the product.
-        shape = (self.mean + code @ self.shape_basis).reshape(count, -1, 3)
+        shape = torch.addmm(self.mean, code, self.shape_basis).reshape(count, -1, 3)
         vertices = shape + (expression @ self.expression_basis).reshape(count, -1, 3)
         camera = self._camera(first, second, log_scale, centre)
         points = torch.addmm(self.landmark_mean, code, self.landmark_shape)

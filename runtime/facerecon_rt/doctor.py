@@ -59,6 +59,7 @@ def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
     if all(finding.state != "problem" for finding in found):
         found += onnxruntime_providers(facts)
     found += [
+        processor(facts.get("instructions", "")),
         power(facts, governor(), fastest_power_mode()),
         *cameras(Path("/dev")),
         video_codecs(cv2.getBuildInformation()),
@@ -183,6 +184,16 @@ def tensorrt(linked: str, installed: str, *, jetson: bool = False) -> Finding:
     if major != linked:
         return Finding("TensorRT", "problem", f"{installed} is installed, this ONNX Runtime links {linked}", fix)
     return Finding("TensorRT", "ok", f"{installed}, as ONNX Runtime links")
+
+
+def processor(instructions: str) -> Finding:
+    """Of the machine's facts: has the processor what makes int8 fast?"""
+    names = instructions.split()
+    if "asimd" in names and "asimddp" not in names:
+        # ONNX Runtime then makes floats of matrices in blocks of codes, in every run.
+        what = "no 8-bit dot products (asimddp): int8 files are slower than float32"
+        return Finding("processor", "note", what, "leave --precision int8 away")
+    return Finding("processor", "ok", instructions or "the system does not tell")
 
 
 def power(facts: Facts, governor: str, fastest: str = "") -> Finding:

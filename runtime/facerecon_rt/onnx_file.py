@@ -18,9 +18,10 @@ FLOAT, UINT8, INT8, INT32, INT64, FLOAT16 = 1, 2, 3, 6, 7, 10
 TYPE_NAMES = {FLOAT: "float32", UINT8: "uint8", INT8: "int8", INT32: "int32", INT64: "int64", FLOAT16: "float16"}
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
-ALLOWED_CONTRIB = frozenset({"QuantizeLinear", "DequantizeLinear"})
-"""Of domain com.microsoft. The int8 converter writes these two where the opset's own lack an integer type; everything
-else there is either what ONNX Runtime's optimiser leaves in a file saved for one machine, or runs foreign code."""
+ALLOWED_CONTRIB = frozenset({"QuantizeLinear", "DequantizeLinear", "MatMulNBits"})
+"""Of domain com.microsoft. The int8 converter writes the first two where the opset's own lack an integer type, and
+matrices in blocks of codes have no other operator; everything else there is either what ONNX Runtime's optimiser leaves
+in a file saved for one machine, or runs foreign code."""
 
 _LARGEST = 2**31 - 1
 """Bytes: protobuf can hold no more."""

@@ -189,10 +189,10 @@ def raw_faces(
             f"crops are {images.dtype} {images.shape}, {where} takes uint8 (N, {size}, {size}, 3); "
             "cut them with align()"
         )
-    names = list(contract.outputs if outputs is None else outputs)
-    unknown = [name for name in names if name not in contract.outputs]
-    if unknown:
-        raise UsageError(f"unknown output {unknown[0]!r}; the outputs are {', '.join(contract.outputs)}")
+    names = contract.outputs if outputs is None else outputs
+    for name in outputs or ():
+        if name not in contract.outputs:
+            raise UsageError(f"unknown output {name!r}; the outputs are {', '.join(contract.outputs)}")
     arrays = dict(empty)
     if len(images) and names:
         for name, array in zip(names, _in_runs(answer, contract, names, images, pad), strict=True):
@@ -213,6 +213,8 @@ def _in_runs(
     answer: Answer, contract: ModelContract, names: Sequence[str], images: NDArray[np.uint8], pad: bool
 ) -> list[Floats]:
     """Crops that a run lacks are the last one repeated; without `pad` only where the file takes a fixed number."""
+    if len(images) == 1 and not contract.batch:
+        return answer(names, images)
     parts = []
     for run in runs_of(len(images), buckets_of(contract)):
         crops = images[run.start : run.stop]

@@ -34,7 +34,7 @@ def test_precisions_are_those_that_layers_really_have(exported: SmallExport) -> 
     assert "Conv           fp16" in texts["small.fp16.onnx"]
     assert "MatMul         fp32" in texts["small.fp16.onnx"]
     assert "Conv           int8" in texts["small.int8.onnx"]
-    assert "MatMul         w8" in texts["small.int8-cpu.onnx"]
+    assert "MatMulNBits    int8" in texts["small.int8-cpu.onnx"]
     assert "MatMul         fp32" in texts["small.int8.onnx"]
 
 

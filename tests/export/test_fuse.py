@@ -76,6 +76,15 @@ def test_an_ensemble_in_one_file_averages_as_the_runtime_does(exported: SmallExp
         np.testing.assert_allclose(both.contract.golden, golden)  # and it opened, so it answered so
 
 
+def test_a_set_of_files_with_operators_of_onnx_runtime_is_fused_too(exported: SmallExport, tmp_path: Path) -> None:
+    path = exported.folder / "small.int8-cpu.onnx"
+    fuse_ensemble([path, path], tmp_path / "twice.onnx", quiet)
+    assert (tmp_path / "twice.onnx").stat().st_size < 2.1 * path.stat().st_size  # its matrices are bytes still
+    crops = synthetic_crops(64, 3)
+    with FaceSession(path) as one, FaceSession(tmp_path / "twice.onnx") as twice:
+        np.testing.assert_allclose(twice.run(crops).vertices, one.run(crops).vertices, atol=1e-3)
+
+
 def test_the_disagreement_reaches_the_face(fused: Path) -> None:
     transform = np.hstack([2 * np.eye(3), np.zeros((3, 1))]).astype(np.float32)
     crop = Crop(synthetic_crops(64, 1)[0], transform)

@@ -21,6 +21,7 @@ from facerecon_rt.doctor import (
     onnxruntime_wheels,
     opencv_wheels,
     power,
+    processor,
     python_version,
     tensorrt,
     video_codecs,
@@ -143,6 +144,12 @@ def test_majors_of_tensorrt_do_not_mix(
 def test_a_library_loads_or_is_missing() -> None:
     assert library("C", "libc.so.6", "").state == "ok"
     assert library("X", "libnowhere.so.1", "pip install it").fix == "pip install it"
+
+
+def test_a_processor_on_which_int8_is_slow_is_noted() -> None:
+    old = processor("asimd")
+    assert old.state == "note" and "slower than float32" in old.what
+    assert processor("asimd asimddp i8mm").state == processor("avx2").state == processor("").state == "ok"
 
 
 def test_slow_power_modes_are_noted() -> None:

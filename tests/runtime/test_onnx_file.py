@@ -170,8 +170,8 @@ def test_a_compiled_engine_is_refused(domain: str, tmp_path: Path) -> None:
         refuse_unsafe(read_onnx(saved(model_of(helper.make_node("EPContext", ["x"], ["z"], domain=domain)), tmp_path)))
 
 
-def test_the_int8_converters_two_operators_are_allowed(tmp_path: Path) -> None:
-    names = ("QuantizeLinear", "DequantizeLinear")
+def test_the_operators_of_int8_files_are_allowed(tmp_path: Path) -> None:
+    names = ("QuantizeLinear", "DequantizeLinear", "MatMulNBits")
     nodes = [helper.make_node(name, ["x"], [name], domain="com.microsoft") for name in names]
     refuse_unsafe(read_onnx(saved(model_of(*nodes), tmp_path)))
 
