@@ -61,7 +61,7 @@ def seconds(run: Any, count: int) -> NDArray[np.float64]:
 
 
 def multiply_adds(path: Path) -> float:
-    """Of the network for one crop, from the shapes that ONNX infers: Conv, Gemm, MatMul and their integer kin."""
+    """Of the fp32 network for one crop, from the shapes that ONNX infers: Conv, Gemm and MatMul."""
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -70,7 +70,7 @@ def multiply_adds(path: Path) -> float:
     shapes |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     total = 0.0
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul", "MatMulInteger"):
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
         weights, output = shapes.get(node.input[1], []), shapes.get(node.output[0], [])
         if node.op_type == "Conv":

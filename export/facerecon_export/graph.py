@@ -33,7 +33,8 @@ class Parts:
     joins: tuple[str, ...]
     """What is between them and may be quantised along."""
     matrices: tuple[str, ...]
-    """Gemms and MatMuls with the matrices, whose weights, and nothing else, may be rounded for a CPU."""
+    """Gemms and MatMuls with the matrices: for a CPU their weights may be rounded, and what these are multiplied with
+    inside the product; what comes out is float32."""
     geometry: tuple[str, ...]
     """Layers that give codes, angles and weights, and everything after them: never less than float32."""
 

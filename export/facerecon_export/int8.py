@@ -169,12 +169,12 @@ def relus_beside(model: onnx.ModelProto, layers: Sequence[str]) -> list[str]:
 
 def multiply_in_blocks(model: onnx.ModelProto, names: Sequence[str]) -> None:
     """Products with constant matrices (Gemm, MatMul) take those as 8-bit codes, a scale for every `BLOCK` rows of each
-    column, in place. What is multiplied with them and what comes out stays float32: millimetres in 8 bits would make an
-    open mouth a matter of steps.
+    column, in place.
 
-    By ONNX Runtime's own MatMulNBits (its ContribOperators.md), which rounds the other side to 8 bits by blocks as well
-    while it multiplies. For one face that is faster than MatMulInteger, and than float32: it is the reading of the
-    weights that takes the time. Said by Q/DQ pairs, some releases make floats of them, in every run.
+    By ONNX Runtime's own MatMulNBits (its ContribOperators.md), which rounds what it multiplies them with to 8 bits by
+    blocks as well, and gives float32: millimetres in 8 bits would make an open mouth a matter of steps. For one face
+    that is faster than MatMulInteger, and than float32: it is the reading of the weights that takes the time. Said by
+    DequantizeLinear of blocks, ONNX Runtime 1.23 makes floats of them in every run.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -212,8 +212,9 @@ def in_blocks(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[
     padded[:, :rows] = weights.T
     blocked = padded.reshape(columns, blocks, BLOCK)
     scales = np.abs(blocked).max(2) / np.float32(127)
-    scales[scales == 0] = 1.0  # of zeros: whatever the scale
-    return (np.round(blocked / scales[:, :, None]) + 128).astype(np.uint8), scales
+    # Of zeros the scale is 0: with another, ONNX Runtime would give the noise of its sums instead of nothing.
+    codes = np.round(blocked / np.where(scales == 0, 1, scales)[:, :, None]) + 128
+    return codes.astype(np.uint8), scales
 
 
 def store_hidden_in_half(model: onnx.ModelProto) -> None:

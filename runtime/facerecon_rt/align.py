@@ -87,23 +87,19 @@ def compose(target_from_middle: ArrayLike, middle_from_source: ArrayLike) -> Flo
 def align(image: Image, square: Square, size: int) -> Crop:
     """Frame image (H, W, 3) uint8 BGR and a square -> the head upright in a crop of size x size pixels.
 
-    Outside the frame the crop is black. While the square is more than twice the crop, the frame is first halved by area
-    averaging, so that a large photograph does not alias: OpenCV halves an image in a tenth of the time that another
-    ratio takes.
+    Outside the frame the crop is black. A frame that is much finer than the crop is halved first, by area averaging,
+    until it is at most 1.41 times as fine: it would alias, and sensor noise show. OpenCV halves an image in a tenth of
+    the time that another ratio takes.
     """
     transform = frame_from_crop(square, size)
-    c, s, x, y = _similarity(square, size)
-    halvings = max(0, math.ceil(math.log2(max(square.side / size, 1.0))) - 1)
+    halvings = round(math.log2(max(square.side / size, 1.0)))
     (left, top), image = _around(image, square, 2**halvings)
     if not image.size:
         return Crop(np.zeros((size, size, 3), np.uint8), transform)
+    c, s, x, y = _similarity(square, size)
     x, y = x - left, y - top
     for _ in range(halvings):
-        half_height, half_width = image.shape[0] // 2, image.shape[1] // 2
-        if not (half_height and half_width):
-            break
-        even = image[: 2 * half_height, : 2 * half_width]
-        image = np.asarray(cv2.resize(even, (half_width, half_height), interpolation=cv2.INTER_AREA), np.uint8)
+        image = _halved(image)
         # image = 2 half + 0.5, solved for half
         c, s, x, y = c / 2, s / 2, (x - 0.5) / 2, (y - 0.5) / 2
     # OpenCV warps four channels in two thirds of the time of three, with the same result.
@@ -113,12 +109,22 @@ def align(image: Image, square: Square, size: int) -> Crop:
     return Crop(np.asarray(cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), np.uint8), transform)
 
 
-def _around(image: Image, square: Square, margin: int) -> tuple[tuple[int, int], Image]:
-    """The part of the frame that the square needs, `margin` pixels more on each side, a view, empty where they do not
-    meet; and its corner (x, y)."""
+def _around(image: Image, square: Square, step: int) -> tuple[tuple[int, int], Image]:
+    """The part of the frame that the square needs and a little more, a view, empty where they do not meet; and its
+    corner (x, y). Corner and size are multiples of `step`, but where the frame ends."""
     height, width = image.shape[:2]
-    half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + margin
-    left, right = min(max(square.x - half, 0), width), min(max(square.x + half + 1, 0), width)
-    top, bottom = min(max(square.y - half, 0), height), min(max(square.y + half + 1, 0), height)
-    left, right, top, bottom = math.floor(left), math.ceil(right), math.floor(top), math.ceil(bottom)
+    half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + step
+    x1, x2 = min(max(square.x - half, 0), width), min(max(square.x + half + 1, 0), width)
+    y1, y2 = min(max(square.y - half, 0), height), min(max(square.y + half + 1, 0), height)
+    left, top = math.floor(x1 / step) * step, math.floor(y1 / step) * step
+    right, bottom = math.ceil(x2 / step) * step, math.ceil(y2 / step) * step
     return (left, top), image[top:bottom, left:right]
+
+
+def _halved(image: Image) -> Image:
+    """By area averaging; an odd last row or column counts twice."""
+    height, width = image.shape[:2]
+    if height % 2 or width % 2:
+        image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+    half = ((width + 1) // 2, (height + 1) // 2)
+    return np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)

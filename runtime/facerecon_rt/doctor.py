@@ -191,8 +191,8 @@ def processor(instructions: str) -> Finding:
     names = instructions.split()
     if "asimd" in names and "asimddp" not in names:
         # ONNX Runtime then makes floats of matrices in blocks of codes, in every run.
-        what = "no 8-bit dot products (asimddp): int8 files are slower than float32"
-        return Finding("processor", "note", what, "leave --precision int8 away")
+        what = "no 8-bit dot products (asimddp): int8 files may be slower than float32"
+        return Finding("processor", "note", what, "facerecon-rt bench --model FILE --precision int8")
     return Finding("processor", "ok", instructions or "the system does not tell")
 
 

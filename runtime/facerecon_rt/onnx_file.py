@@ -19,9 +19,9 @@ TYPE_NAMES = {FLOAT: "float32", UINT8: "uint8", INT8: "int8", INT32: "int32", IN
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 ALLOWED_CONTRIB = frozenset({"QuantizeLinear", "DequantizeLinear", "MatMulNBits"})
-"""Of domain com.microsoft. The int8 converter writes the first two where the opset's own lack an integer type, and
-matrices in blocks of codes have no other operator; everything else there is either what ONNX Runtime's optimiser leaves
-in a file saved for one machine, or runs foreign code."""
+"""Of domain com.microsoft. The int8 converter writes the first two where the opset's own lack an integer type, and the
+third multiplies with matrices in blocks of codes, fast in every release; everything else there is either what ONNX
+Runtime's optimiser leaves in a file saved for one machine, or runs foreign code."""
 
 _LARGEST = 2**31 - 1
 """Bytes: protobuf can hold no more."""

@@ -202,7 +202,8 @@ def raw_faces(
             # One product over all of them: what is not finite leaves nothing finite, and 1e19 is no millimetre.
             if not math.isfinite(np.vdot(array, array)):
                 # As half precision does where it overflows. Nothing after this could make sense of it.
-                raise ModelRefused(f"{where}: output {name} is not finite; use the fp32 model")
+                fix = "export the model again" if contract.precision == "fp32" else "use the fp32 model"
+                raise ModelRefused(f"{where}: output {name} is not finite; {fix}")
             arrays[name] = array
         if any(scale_of(*camera) <= 0 for camera in arrays["crop_from_head"].tolist()):
             raise ModelRefused(f"{where}: output crop_from_head mirrors or flattens; export the model again")

@@ -20,8 +20,9 @@ MERGED = 0.5
 """Overlap from which two tracks lie on one face. More than SAME_FACE: people pass in front of each other."""
 JUMP_SIDES = 0.25
 JUMP_DEG = 25.0
-JUMP_TRACE = 1 + 2 * math.cos(math.radians(JUMP_DEG))
 """A face that moves this far (crop sides) or turns this much between two frames may be something else: look again."""
+JUMP_TRACE = 1 + 2 * math.cos(math.radians(JUMP_DEG))
+"""Of the rotation from one to the other."""
 STILL_SIDES = 0.03
 STILL_SCALE = 0.03
 STILL_RADIANS = 0.045

@@ -44,6 +44,17 @@ def test_every_file_was_made_from_the_weights_beside_it(name: str) -> None:
     assert f"precision: {contract.precision}" in describe(MODELS / name)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_camera_is_a_scale_times_a_rotation(name: str) -> None:
+    """Whatever is rounded before it, and in what it is shown: noise here."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 128, 128, 3), np.uint8)
+    with FaceSession(MODELS / name, provider="cpu") as session:
+        linear = session.run(noise).crop_from_head[:, :, :3].astype(np.float64)
+    gram = linear @ linear.transpose(0, 2, 1)
+    squared_scale = np.trace(gram, axis1=1, axis2=2)[:, None, None] / 3
+    np.testing.assert_allclose(gram / squared_scale, np.broadcast_to(np.eye(3), gram.shape), atol=2e-6)
+
+
 def test_the_cpu_file_is_at_most_35_percent_of_fp32() -> None:
     assert file_of_precision(MODELS / "face.onnx", "int8", "cpu").name == "face.int8-cpu.onnx"
     sizes = {name: (MODELS / name).stat().st_size for name in NAMES}

@@ -177,11 +177,32 @@ def test_a_square_beside_the_frame_gives_a_black_crop(square: Square) -> None:
     assert not align(np.full((100, 100, 3), 255, np.uint8), square, SIZE).image.any()
 
 
-def test_stripes_of_a_large_photograph_do_not_alias() -> None:
+@pytest.mark.parametrize(("ratio", "period"), [(7.8, 2), (7.8, 10), (3.9, 4), (2.8, 2), (1.9, 2)])
+def test_stripes_of_a_large_photograph_do_not_alias(ratio: float, period: int) -> None:
+    """Stripes of a crop's pixel or so are too fine to be seen: what is left of them is grey."""
     image = np.zeros((800, 800, 3), np.uint8)
-    image[:, ::2] = 255
-    crop = align(image, Square(400, 400, 500), SIZE).image[4:-4, 4:-4]
-    assert np.abs(crop.astype(int) - 127).max() < 25
+    image[:, np.arange(800) % period < period // 2] = 255
+    crop = align(image, Square(400, 400, ratio * SIZE), SIZE).image[4:-4, 4:-4]
+    assert np.abs(crop.astype(int) - 127).max() < 45
+
+
+@pytest.mark.parametrize("ratio", [1.3, 2.2, 8.6])
+@pytest.mark.parametrize("size", [(1024, 1024), (1023, 1021)])
+def test_a_face_cut_by_the_frame_is_seen_to_the_last_pixel(ratio: float, size: tuple[int, int]) -> None:
+    """A quarter of the square is inside, whichever corner it lies on, to a pixel of the crop."""
+    height, width = size
+    image = np.full((height, width, 3), 200, np.uint8)
+    seen = [
+        align(image, Square(x, y, ratio * SIZE), SIZE).image.mean()
+        for x in (-0.5, width - 0.5)
+        for y in (-0.5, height - 0.5)
+    ]
+    np.testing.assert_allclose(seen, 200 / 4, rtol=0.04)
+
+
+def test_a_few_pixels_under_a_huge_square_do_no_harm() -> None:
+    crop = align(np.full((3, 1, 3), 255, np.uint8), Square(0, 1, 1e6), SIZE)
+    assert crop.image.shape == (SIZE, SIZE, 3)
 
 
 def test_a_panorama_of_forty_thousand_pixels_is_cropped() -> None:

@@ -336,7 +336,10 @@ def test_a_leap_or_a_sudden_turn_is_doubted(ball_face: MakeFace) -> None:
     track.update(ball_face(100, 100))
     assert not track.jumped(ball_face(100 + 0.2 * SIDE, 100, yaw=20))
     assert track.jumped(ball_face(100 + 0.3 * SIDE, 100))
-    assert track.jumped(ball_face(100, 100, yaw=30))
+    assert not track.jumped(ball_face(100, 100, yaw=24))
+    assert track.jumped(ball_face(100, 100, yaw=26))
+    assert not track.jumped(ball_face(100, 100, yaw=24, scale=0.65))
+    assert track.jumped(ball_face(100, 100, yaw=26, scale=0.65))
 
 
 def test_a_detection_that_touches_a_face_without_agreeing_says_where_to_look_again(ball_face: MakeFace) -> None:
