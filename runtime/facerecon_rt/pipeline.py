@@ -96,10 +96,7 @@ class Pipeline:
         seen = self.reconstructor.faces_at_each([frame.image for frame in frames], squares, together)
         scenes = []
         for frame, stream, (looked_at, passed_over), of_frame in zip(frames, streams, tracks, seen, strict=True):
-            stages = Stages()
-            stages.milliseconds["capture"] = frame.capture_ms
-            for stage, spent in together.milliseconds.items():
-                stages.milliseconds[stage] += spent / len(frames)
+            stages = together.share(len(frames), frame.capture_ms)
             if stream is None:
                 faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
                 scenes.append(scene_of(self.reconstructor, frame, faces, stages))

@@ -296,8 +296,11 @@ class Reconstructor:
             size = self.contract.input_size
             crops = [align(image, square, size) for image, of in zip(images, squares, strict=True) for square in of]
         with stages.measure("infer"):
-            faces = iter(faces_from_crops(Mirrored(self.network) if mirror else self.network, crops))
-        return [list(islice(faces, len(of))) for of in squares]
+            faces = faces_from_crops(Mirrored(self.network) if mirror else self.network, crops)
+        if len(squares) == 1:
+            return [faces]
+        coming = iter(faces)
+        return [list(islice(coming, len(of))) for of in squares]
 
 
 def reconstruct(

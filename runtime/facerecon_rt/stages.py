@@ -12,6 +12,13 @@ class Stages:
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = dict.fromkeys(("capture", "detect", "align", "infer", "post"), 0.0)
 
+    def share(self, count: int, capture_ms: float) -> Stages:
+        """What is one frame's of what `count` took together."""
+        one = Stages()
+        one.milliseconds = {stage: spent / count for stage, spent in self.milliseconds.items()}
+        one.milliseconds["capture"] = capture_ms
+        return one
+
     def measure(self, stage: str) -> _Measured:
         """Add the time of the block to a stage."""
         return _Measured(self.milliseconds, stage)

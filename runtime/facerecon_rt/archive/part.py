@@ -165,10 +165,8 @@ class PartReconstructor:
             return [error] if len(frames) == 1 else [scene for frame in frames for scene in self._scenes([frame])]
         scenes: list[Scene | FaceReconError] = []
         for frame, faces in zip(frames, found, strict=True):
-            of_one = Stages()
-            of_one.milliseconds = {stage: spent / len(frames) for stage, spent in stages.milliseconds.items()}
-            of_one.milliseconds["capture"] = frame.capture_ms
-            scenes.append(scene_of(self._reconstructor, frame, faces, of_one))
+            shared = stages.share(len(frames), frame.capture_ms)
+            scenes.append(scene_of(self._reconstructor, frame, faces, shared))
         return scenes
 
     def _seen(self, of: Input, scene: Scene) -> _Seen:
