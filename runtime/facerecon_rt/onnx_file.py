@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from .errors import ModelRefused
@@ -40,14 +41,13 @@ class TensorInfo:
     """A name (or "") for a dimension that is dynamic; None where the file gives no shape."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class OnnxFile:
     """An ONNX file and what it says about itself."""
 
     path: Path
     data: bytes = field(repr=False)
     """The whole file."""
-    sha256: str
     metadata: Mapping[str, str]
     """metadata_props."""
     opsets: Mapping[str, int]
@@ -58,6 +58,11 @@ class OnnxFile:
     """(domain, op_type) of every node, those of subgraphs and functions too."""
     external: tuple[str, ...]
     """Names of tensors whose values lie in another file."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file; computed when it is asked for, since it takes longer than everything else here."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 def read_onnx(path: str | Path) -> OnnxFile:
@@ -82,7 +87,6 @@ def read_onnx(path: str | Path) -> OnnxFile:
         return OnnxFile(
             path=path,
             data=data,
-            sha256=hashlib.sha256(data).hexdigest(),
             metadata={_text(entry, 1): _text(entry, 2) for entry in _messages(model, 14)},
             opsets=opsets,
             inputs=tuple(_tensor_info(value) for graph in graphs for value in _messages(graph, 11)),

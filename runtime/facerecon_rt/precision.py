@@ -82,15 +82,16 @@ def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
     if text is None:
         raise ModelRefused(f"{path}: holds no {CONTRACT_KEY}, so it is no FaceModel; export one: facerecon-export")
     wanted = ModelContract.from_json(text)
+    if _is(wanted, precision, provider):
+        return path
     # Those named after the precision first: most often the others need not be read.
     beside = (other for other in path.parent.glob("*.onnx") if other != path and other.is_file())
     others = sorted(beside, key=lambda other: (precision not in other.name, other.name))
-    for other in (path, *others):
+    for other in others:
         contract = _contract(other)
         if (
             contract is not None
-            and contract.precision == precision
-            and contract.target in ("", TARGET_OF[provider])
+            and _is(contract, precision, provider)
             and (contract.weights_sha256, contract.outputs) == (wanted.weights_sha256, wanted.outputs)
         ):
             return other
@@ -98,6 +99,10 @@ def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
         f"no {precision} file of the same weights for {provider} beside {path}; leave --precision out, or make one: "
         f"facerecon-export WEIGHTS.safetensors -o {path.parent} --precision {precision}"
     )
+
+
+def _is(contract: ModelContract, precision: str, provider: str) -> bool:
+    return contract.precision == precision and contract.target in ("", TARGET_OF[provider])
 
 
 def _contract(path: Path) -> ModelContract | None:

@@ -218,7 +218,7 @@ def test_a_file_that_computes_another_shape_than_it_declares_is_refused(tiny_mod
 @pytest.mark.parametrize(
     ("constant", "value", "says"),
     [
-        ("most", np.nan, "output confidence is not finite; use the fp32 model"),
+        ("most", np.nan, "output confidence is not finite; export the model again"),
         ("jaw_open", np.inf, "output vertices is not finite"),
         ("camera", 0.0, "output crop_from_head mirrors or flattens"),
     ],
