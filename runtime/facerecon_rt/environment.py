@@ -10,7 +10,6 @@ import platform
 import re
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
@@ -76,13 +75,19 @@ def sensors() -> Facts:
 
 def _versions() -> Facts:
     """Of the packages that matter, those that are installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    versions = {package: installed_version(package) for package in PACKAGES}
+    return {package: version for package, version in versions.items() if version}
+
+
+def installed_version(package: str) -> str:
+    """ "" where it is not installed."""
+    # Imported where it is asked for: it takes a tenth of the time that starting takes.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def usable_cores() -> int:

@@ -15,12 +15,11 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .batches import Shapes
-from .environment import board, gpus, jetpack
+from .environment import board, gpus, installed_version, jetpack
 
 RTX_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 """TensorRT for RTX: a provider that plugs into ONNX Runtime's CPU wheel."""
@@ -153,8 +152,8 @@ def rtx_version() -> str:
     if importlib.util.find_spec(RTX_MODULE) is None:
         return ""
     for cuda in ("cu13", "cu12"):
-        with suppress(PackageNotFoundError):
-            return f"RTX {version(f'{RTX_MODULE}-{cuda}')}"
+        if found := installed_version(f"{RTX_MODULE}-{cuda}"):
+            return f"RTX {found}"
     return "RTX"
 
 

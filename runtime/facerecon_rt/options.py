@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from importlib.metadata import version
+import sys
+from typing import Any
 
 from .arguments import Parser, add_gpu_options, positive, positive_number, size, unit, whole
 from .camera import AS_IT_IS, FLIPS
 from .contract import PRECISIONS
+from .environment import installed_version
 from .errors import UsageError
 from .metric import Intrinsics
 from .pipeline import SMOOTH
@@ -182,8 +184,16 @@ others are done first), or no face in a whole --set,
         action="store_true",
         help="where TensorRT's engine is still to be built, answer on cuda or cpu until it is",
     )
-    parser.add_argument("--version", action="version", version=f"facerecon-rt {version('facerecon-rt')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     return parser
+
+
+class _Version(argparse.Action):
+    """Looks it up when it is asked for, as argparse's own does not."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        sys.stdout.write(f"facerecon-rt {installed_version('facerecon-rt')}\n")
+        parser.exit()
 
 
 def _name(text: str) -> str:
