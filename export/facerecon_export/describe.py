@@ -17,6 +17,8 @@ from onnx import TensorProto
 from .graph import BLOCKED, LAYERS
 from .lint import lint
 
+CPU_ONLY = "For ONNX Runtime's CPU provider: TensorRT takes no unsigned activations."
+
 
 def describe(path: Path) -> str:
     """Everything there is to say about a file, as text.
@@ -43,6 +45,8 @@ def describe(path: Path) -> str:
         lines.append(f"  {operator:<14} {precision:<6} {count:>4}")
     others = Counter(node.op_type for node in model.graph.node if node.op_type not in LAYERS)
     lines.append("other operators: " + ", ".join(f"{name} {count}" for name, count in sorted(others.items())))
+    if any(json.loads(metadata[key]).get("target") == "cpu" for key in (CONTRACT_KEY, DETECTOR_KEY) if key in metadata):
+        return "\n".join([*lines, "", CPU_ONLY])
     findings = lint(model)
     lines += ["", "ready for TensorRT" if not findings else "for TensorRT:", *(f"  {one}" for one in findings)]
     return "\n".join(lines)

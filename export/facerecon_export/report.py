@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import trt
+from .describe import CPU_ONLY
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _markdown(files: Sequence[Exported], weights: Path, subject: Subject, versio
 
 def _readiness(file: Exported) -> list[str]:
     if file.target == "cpu":
-        return ["For ONNX Runtime's CPU provider: TensorRT takes no unsigned activations."]
+        return [CPU_ONLY]
     lines = ["TensorRT lint: " + ("nothing found." if not file.findings else "")]
     lines += [f"- {finding}" for finding in file.findings]
     if file.verdict:

@@ -20,7 +20,7 @@ from .detect import open_detector
 from .environment import Facts, fastest_power_mode, governor, machine
 from .errors import FaceReconError
 from .gpu import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
-from .providers import DRIVER, failures, import_onnxruntime, said_by
+from .providers import DRIVER, OLDEST, failures, import_onnxruntime, said_by
 from .reconstruct import DETECTOR_NAME
 from .session import FaceSession
 
@@ -100,7 +100,11 @@ def onnxruntime_wheels(packages: Facts) -> Finding:
     if not there:
         fix = f"pip install 'facerecon-rt[cpu]', or on a machine with an NVIDIA GPU {gpu_wheel(packages)}"
         return Finding("ONNX Runtime", "problem", "not installed", fix)
-    return Finding("ONNX Runtime", "ok", f"{there[0]} {packages[there[0]]}")
+    found = packages[there[0]]
+    if tuple(map(int, re.findall(r"\d+", found)[:2])) < tuple(map(int, OLDEST.split("."))):
+        fix = f"pip install -U '{there[0]}>={OLDEST}'"
+        return Finding("ONNX Runtime", "problem", f"{there[0]} {found} is older than {OLDEST}", fix)
+    return Finding("ONNX Runtime", "ok", f"{there[0]} {found}")
 
 
 def opencv_wheels(packages: Facts) -> Finding:

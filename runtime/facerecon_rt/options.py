@@ -40,8 +40,8 @@ other commands, each with --help:
   facerecon-rt build --model models/face.onnx --precision fp16       (TensorRT's engines ahead of time)
   facerecon-rt doctor                                                (what is missing here, and what mends it)
 
-exit codes: 0 done, 2 usage or output, 3 model refused, 4 provider missing, 5 a source missing, unreadable or lost (the
-others are done first), or no face in a whole --set,
+exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or output, 3 model refused, 4 provider
+missing, 5 a source missing, unreadable or lost (the others are done first), or no face in a whole --set,
 130 interrupted, by Ctrl-C or SIGTERM (files written so far are valid)""",
     )
     parser.add_argument(

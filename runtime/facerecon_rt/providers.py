@@ -41,6 +41,8 @@ ORT_NAMES = {
 }
 PROVIDERS: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
 """Best first: `auto` tries them in this order."""
+OLDEST = "1.23"
+"""ONNX Runtime that is supported, as pyproject.toml has it."""
 BUILT_WITHOUT = "this ONNX Runtime is built without it"
 DRIVER = "install NVIDIA's driver, and see that nvidia-smi runs"
 _FIX = {
@@ -238,6 +240,11 @@ def _create(
             reason = said_by(error)
             if provider == "cpu":
                 refusal = f"{wanted.model.path}: ONNX Runtime cannot load it ({reason}); export it again"
+                if "MatMulNBits" in str(error):  # in 8 bits since 1.22
+                    refusal = (
+                        f"{wanted.model.path}: ONNX Runtime {ort.__version__} is too old for it; update that "
+                        f"(pip install -U 'onnxruntime>={OLDEST}'), or use the fp32 file"
+                    )
                 raise ModelRefused(refusal) from error
             raise missing(provider, f"it does not start ({reason})") from error
     if left:

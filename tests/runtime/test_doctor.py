@@ -28,6 +28,7 @@ from facerecon_rt.doctor import (
 )
 from facerecon_rt.environment import fastest_power_mode
 from facerecon_rt.errors import ProviderMissing
+from facerecon_rt.providers import OLDEST
 
 
 def test_python_older_than_the_package_needs_is_a_problem() -> None:
@@ -36,8 +37,8 @@ def test_python_older_than_the_package_needs_is_a_problem() -> None:
 
 
 def test_exactly_one_wheel_of_onnx_runtime_is_right() -> None:
-    assert onnxruntime_wheels({"onnxruntime": "1.2"}).what == "onnxruntime 1.2"
-    both = onnxruntime_wheels({"onnxruntime": "1.2", "onnxruntime-gpu": "1.2"})
+    assert onnxruntime_wheels({"onnxruntime": "1.32.0"}).what == "onnxruntime 1.32.0"
+    both = onnxruntime_wheels({"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"})
     assert both.state == "problem" and both.fix.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
     none = onnxruntime_wheels({"numpy": "2"})
     assert none.state == "problem" and "facerecon-rt[cpu]" in none.fix
@@ -70,6 +71,13 @@ def test_the_servers_wheel_on_a_jetson_is_a_problem(monkeypatch: pytest.MonkeyPa
 
 def test_a_jetsons_tensorrt_comes_with_jetpack() -> None:
     assert tensorrt("99", "", jetson=True).fix == "sudo apt-get install nvidia-jetpack"
+
+
+def test_an_old_onnxruntime_is_a_problem() -> None:
+    old = onnxruntime_wheels({"onnxruntime-gpu": "1.9.0"})
+    assert (old.state, old.fix) == ("problem", f"pip install -U 'onnxruntime-gpu>={OLDEST}'")
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert f'cpu = ["onnxruntime>={OLDEST}"]' in project.read_text()
 
 
 def test_the_fastest_power_mode_is_the_boards_own(tmp_path: Path) -> None:

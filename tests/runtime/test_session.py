@@ -194,6 +194,19 @@ def test_a_graph_that_onnx_runtime_cannot_load_is_refused_in_one_line(tiny_model
     assert "\n" not in str(refusal.value)
 
 
+def test_products_in_blocks_that_onnx_runtime_does_not_know_ask_for_a_newer_one(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """As 1.21 says of 8 bits; here it is something else that it does not know."""
+
+    def multiply_in_blocks(model: ModelProto) -> None:
+        model.graph.node[0].op_type, model.graph.node[0].domain = "MatMulNBits", "com.microsoft"
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+
+    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime .* is too old for it; .*>=1\.23"):
+        FaceSession(edited(tiny_model, tmp_path / "edited.onnx", multiply_in_blocks))
+
+
 def test_a_file_cut_short_anywhere_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     whole = tiny_model.read_bytes()
     path = tmp_path / "short.onnx"
