@@ -200,7 +200,7 @@ def multiply_in_blocks(model: onnx.ModelProto, names: Sequence[str]) -> None:
         )
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    if all(entry.domain != ONNX_RUNTIME_DOMAIN for entry in model.opset_import):
+    if names and all(entry.domain != ONNX_RUNTIME_DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(ONNX_RUNTIME_DOMAIN, 1))
 
 

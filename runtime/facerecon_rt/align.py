@@ -63,8 +63,11 @@ def box_from_square(square: Square) -> Floats:
 
 def frame_from_crop(square: Square, size: int) -> Floats:
     """(3, 4) similarity: crop pixels and depth -> frame pixels and depth, for a crop of size x size pixels."""
-    c, s, x, y = _similarity(square, size)
-    return np.array([[c, -s, 0.0, x], [s, c, 0.0, y], [0.0, 0.0, square.side / size, 0.0]], np.float32)
+    return _matrix(square.side / size, *_similarity(square, size))
+
+
+def _matrix(scale: float, c: float, s: float, x: float, y: float) -> Floats:
+    return np.array([[c, -s, 0.0, x], [s, c, 0.0, y], [0.0, 0.0, scale, 0.0]], np.float32)
 
 
 def _similarity(square: Square, size: int) -> tuple[float, float, float, float]:
@@ -91,12 +94,13 @@ def align(image: Image, square: Square, size: int) -> Crop:
     until it is at most 1.41 times as fine: it would alias, and sensor noise show. OpenCV halves an image in a tenth of
     the time that another ratio takes.
     """
-    transform = frame_from_crop(square, size)
-    halvings = round(math.log2(max(square.side / size, 1.0)))
+    scale = square.side / size
+    c, s, x, y = _similarity(square, size)
+    transform = _matrix(scale, c, s, x, y)
+    halvings = round(math.log2(max(scale, 1.0)))
     (left, top), image = _around(image, square, 2**halvings)
     if not image.size:
         return Crop(np.zeros((size, size, 3), np.uint8), transform)
-    c, s, x, y = _similarity(square, size)
     x, y = x - left, y - top
     for _ in range(halvings):
         image = _halved(image)

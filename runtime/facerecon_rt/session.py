@@ -214,7 +214,7 @@ def _in_runs(
     answer: Answer, contract: ModelContract, names: Sequence[str], images: NDArray[np.uint8], pad: bool
 ) -> list[Floats]:
     """Crops that a run lacks are the last one repeated; without `pad` only where the file takes a fixed number."""
-    if len(images) == 1 and not contract.batch:
+    if len(images) == 1 and not contract.batch:  # most frames have one face: nothing to split, fill or cut off
         return answer(names, images)
     parts = []
     for run in runs_of(len(images), buckets_of(contract)):

@@ -34,7 +34,7 @@ LONGEST_WALK = 25
 """Frames for which a face out of sight is thought to have walked on."""
 HIDDEN = 100
 """Frames for which a face may be behind another one, besides those for which it may be out of sight."""
-STILL = (0.0, 0.0)
+NO_MOTION = (0.0, 0.0)
 ONES = np.ones(3, np.float32)
 PASSED_OVER = 250
 """Frames after which a track that was not looked at, for want of time, is forgotten."""
@@ -94,7 +94,7 @@ class Track:
         """Where to look, and where the head was last seen: the same but for noise."""
         self._camera = face.frame_from_head
         """Of the head where it was last seen."""
-        self._motion = STILL
+        self._motion = NO_MOTION
 
     def jumped(self, face: Face) -> bool:
         """Is the face found at this track's place further away, or turned further, than a head moves in one frame?"""
@@ -115,7 +115,7 @@ class Track:
     def next_square(self) -> Square:
         """Where the face should be in the next frame: it moves on as it did."""
         square = self._square
-        if self.missed or self._motion == STILL:
+        if self.missed or self._motion == NO_MOTION:
             return square
         return Square(square.x + self._motion[0], square.y + self._motion[1], square.side, square.roll)
 
@@ -151,7 +151,7 @@ class Track:
         """
         square = self._where(face)
         known = bool(self.seen) and not self.missed
-        self._motion = STILL
+        self._motion = NO_MOTION
         if not (known and still(self._square, square)):
             if known:
                 # Half of the last step: enough for a walk, and no overshoot when a head stops.
