@@ -30,7 +30,7 @@ def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, crops_fo
     weights, target = tmp_path / "face.safetensors", tmp_path / "face.onnx"
     save_weights(model, weights)
     # All precisions of the smaller ones; the others would take minutes.
-    precisions = PRECISIONS if name in ("mobile", "resnet18") else ("fp32",)
+    precisions = PRECISIONS if name in ("compact", "mobile", "resnet18") else ("fp32",)
     options = ExportOptions(precisions, crops=crops_folder, calibration=crops_folder, budget_s=0)
     files = export_weights(weights, tmp_path, options, lambda line: None)
     assert not any(file.findings for file in files if file.target != "cpu")

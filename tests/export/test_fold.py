@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from facerecon_export.fold import PLANES, first_weights, fold_columns, second_weights, take_codes
+from facerecon_export.fold import PLANES, fold_columns, folded_weights, take_codes
 from facerecon_export.wrapper import take_images
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
@@ -51,6 +51,23 @@ def two_convolutions(width: int = 16, stride: int = 2, relu: bool = True) -> onn
     return model
 
 
+def one_convolution(kernel: int) -> onnx.ModelProto:
+    """(N, 16, 16, 3) uint8 -> a random convolution of stride 4."""
+    random = np.random.default_rng(0)
+    constants = {"w": random.normal(size=(4, 3, kernel, kernel)), "b": random.normal(size=4)}
+    sizes: dict[str, Any] = {"kernel_shape": [kernel] * 2, "strides": [4, 4], "pads": [kernel // 2] * 4}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["image", "w", "b"], ["y"], "conv", **sizes)],
+        "one",
+        [onnx.helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4, 4, 4])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    take_images(model)
+    return model
+
+
 def answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -68,6 +85,21 @@ def test_folded_layers_give_what_they_gave(count: int) -> None:
     assert number == same_number == [count]
 
 
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_one_convolution_of_stride_4_is_folded_alone(kernel: int) -> None:
+    model = one_convolution(kernel)
+    images = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    (before,) = answers(model, images)
+    assert fold_columns(model)
+    (after,) = answers(model, images)
+    assert after.shape == (2, 4, 4, 4)
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-2)
+
+
+def test_one_that_sees_behind_its_columns_is_left_alone() -> None:
+    assert not fold_columns(one_convolution(9))
+
+
 @pytest.mark.parametrize("other", [{"width": 18}, {"stride": 1}, {"relu": False}], ids=["width", "stride", "between"])
 def test_other_layers_are_left_alone(other: dict[str, int]) -> None:
     model = two_convolutions(**other)  # type: ignore[arg-type]
@@ -78,7 +110,8 @@ def test_other_layers_are_left_alone(other: dict[str, int]) -> None:
 
 def test_no_weight_is_lost_or_doubled() -> None:
     weights = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
-    for folded, times in ((first_weights(weights), 2), (second_weights(weights), 1)):
+    for stride, columns, times in ((2, 4, 2), (2, 2, 1), (4, 4, 1)):
+        folded = folded_weights(weights, stride, columns)
         np.testing.assert_array_equal(np.sort(folded[folded != 0]), np.sort(np.repeat(weights.ravel(), times)))
 
 

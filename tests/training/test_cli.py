@@ -91,7 +91,7 @@ def test_the_data_folder_may_come_from_the_environment(
         (
             ["train", "--backbone", "huge"],
             2,
-            "--backbone huge: choose one of mobile, resnet18, resnet50, densenet121, tiny",
+            "--backbone huge: choose one of compact, mobile, resnet18, resnet50, densenet121, tiny",
         ),
         (["train", "--size", "100"], 2, "--size 100: a multiple of 32, at least 64"),
         (["train", "--size", "32"], 2, "--size 32: a multiple of 32, at least 64"),
@@ -141,7 +141,7 @@ def test_the_recipe_of_the_shipped_weights_asks_for_options_that_there_are(tmp_p
             made_by_it = {options.out} if options.out is not None else set()
         assert set(needed) <= made, line
         made |= made_by_it
-    assert tmp_path / "runs" / "face.safetensors" in made
+    assert tmp_path / "runs" / "compact" / "face.safetensors" in made
 
 
 def test_weights_are_averaged_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

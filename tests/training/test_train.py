@@ -10,6 +10,7 @@ import signal
 import time
 from contextlib import redirect_stderr
 from dataclasses import replace
+from itertools import repeat
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
@@ -19,11 +20,13 @@ import pytest
 import torch
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_training.augment import AugmentConfig
-from facerecon_training.checkpoint import load_checkpoint, load_weights
+from facerecon_training.backbones import BACKBONES
+from facerecon_training.checkpoint import load_checkpoint, load_weights, save_weights
 from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
-from facerecon_training.data import BatchConfig
+from facerecon_training.data import Batch, BatchConfig
 from facerecon_training.model import FaceModel, ModelConfig
 from facerecon_training.morphable import MorphableFace
+from facerecon_training.shrink import imitate
 from facerecon_training.train import (
     choose_device,
     default_terms,
@@ -169,6 +172,43 @@ def test_a_run_starts_from_other_weights(finished: Path, config: TrainConfig) ->
     init = finished / "face.safetensors"
     train(replace(config, init=init, pictures=0))
     assert_same_weights(config.run / "face.safetensors", init)
+
+
+def test_a_run_starts_from_what_a_bigger_backbone_has_in_common(config: TrainConfig) -> None:
+    bigger, init = FaceModel(replace(config.model, backbone="mobile")), config.run.parent / "bigger.safetensors"
+    torch.nn.init.normal_(bigger.reconstructor.mean, std=40)
+    save_weights(bigger, init)
+    smaller = replace(config, init=init, pictures=0, model=replace(config.model, backbone="compact"))
+    train(replace(smaller, hints=3 * config.batch.size))
+    found = load_weights(config.run / "face.safetensors")
+    theirs, own = bigger.extractor.backbone, found.extractor.backbone
+    # Index of each of the smaller one's blocks among the bigger one's: all but the first, and the two left out.
+    for place, original in enumerate((2, 3, 4, 5, 7, 8, 10), 1):
+        for name, tensor in theirs[original].state_dict().items():
+            torch.testing.assert_close(own[place].state_dict()[name], tensor, atol=0, rtol=0)
+    torch.testing.assert_close(found.reconstructor.camera.weight, bigger.reconstructor.camera.weight, atol=0, rtol=0)
+
+
+def test_the_first_blocks_of_a_smaller_backbone_learn_what_the_bigger_ones_do() -> None:
+    torch.manual_seed(0)
+    bigger, smaller = torch.nn.Sequential(*list(BACKBONES["mobile"]())[:2]), BACKBONES["compact"]()
+    random = np.random.default_rng(0)
+    # Smooth pictures, as faces are: noise of 4x4 pixels made bigger.
+    pictures = [cv2.resize(random.integers(0, 256, (4, 4, 3)).astype(np.uint8), (32, 32)) for _ in range(64)]
+    image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    bigger.train()
+    for _ in range(50):  # statistics of these pictures, as a trained one has them
+        bigger(image / 128)
+    bigger.eval()
+    batch = Batch(image, *[torch.zeros(0)] * (len(Batch._fields) - 1))
+    error = imitate(smaller[0], bigger, repeat(batch), 200 * len(image))
+    assert error < 0.3  # 1 is what a constant gives
+
+
+def test_a_network_with_nothing_in_common_is_no_start(finished: Path, config: TrainConfig) -> None:
+    other = replace(config, init=finished / "face.safetensors", model=replace(config.model, backbone="compact"))
+    with pytest.raises(UsageError, match=r"`tiny`, is no start for `compact`: it gives 16 features, not 512"):
+        train(other)
 
 
 def test_a_run_learns_from_a_bigger_network_of_the_same_size(finished: Path, config: TrainConfig) -> None:

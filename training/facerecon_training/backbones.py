@@ -20,12 +20,12 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 
 
 
 class FusedBlock(nn.Module):
-    """Dense 3x3 expansion, 1x1 projection (EfficientNet-EL, Gupta and Tan 2019): fast to train and to quantise."""
+    """Dense expansion, 1x1 projection (EfficientNet-EL, Gupta and Tan 2019): fast to train and to quantise."""
 
-    def __init__(self, inputs: int, expanded: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, expanded: int, outputs: int, stride: int, kernel: int = 3) -> None:
         super().__init__()
         self.residual = stride == 1 and inputs == outputs
-        self.layers = nn.Sequential(conv(inputs, expanded, 3, stride), conv(expanded, outputs, 1, relu=False))
+        self.layers = nn.Sequential(conv(inputs, expanded, kernel, stride), conv(expanded, outputs, 1, relu=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
@@ -57,8 +57,27 @@ class Backbone(nn.Sequential):
     channels: int
 
 
+class Compact(Backbone):
+    """The default: `Mobile` with overlapping patches (PVTv2, Wang et al. 2022) in place of its first two layers, and
+    without its last block at 8x8 and at 4x4 pixels. 52 MMACs at 128 px."""
+
+    channels = 512
+
+    def __init__(self) -> None:
+        super().__init__(
+            FusedBlock(3, 48, 32, 4, kernel=7),
+            FusedBlock(32, 96, 64, 2),
+            FusedBlock(64, 64, 64, 1),
+            FusedBlock(64, 160, 128, 2),
+            InvertedResidual(128, 320, 128, 1),
+            InvertedResidual(128, 512, 192, 2),
+            InvertedResidual(192, 576, 192, 1),
+            conv(192, self.channels, 1),
+        )
+
+
 class Mobile(Backbone):
-    """The default: dense 3x3 convolutions early, inverted residuals late, stride 32. 63 MMACs at 128 px."""
+    """Dense 3x3 convolutions early, inverted residuals late, stride 32. 62 MMACs at 128 px."""
 
     channels = 512
 
@@ -194,6 +213,7 @@ class DenseNet121(Backbone):
 
 
 BACKBONES: dict[str, Callable[[], Backbone]] = {
+    "compact": Compact,
     "mobile": Mobile,
     "resnet18": ResNet18,
     "resnet50": ResNet50,

@@ -101,7 +101,12 @@ def _add_train(commands: Commands) -> None:
     _add_data(parser)
     parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
     parser.add_argument("--run", type=Path, default=Path("runs/face"), help="run folder [%(default)s]")
-    parser.add_argument("--init", type=Path, help="go on from these .safetensors weights, e.g. models/face.safetensors")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        help="go on from these .safetensors weights, e.g. models/face.safetensors; "
+        "of those of another backbone take what both have in common",
+    )
     parser.add_argument(
         "--distil",
         type=Path,
@@ -110,7 +115,7 @@ def _add_train(commands: Commands) -> None:
         metavar="FILE",
         help="learn from these weights of a bigger network as well; of several, from their average",
     )
-    parser.add_argument("--backbone", default="mobile", help="a name in backbones.py [%(default)s]")
+    parser.add_argument("--backbone", default="compact", help="a name in backbones.py [%(default)s]")
     parser.add_argument("--size", type=int, default=128, help="crop side in pixels, a multiple of 32 [%(default)s]")
     parser.add_argument(
         "--folder",

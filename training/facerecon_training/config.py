@@ -25,7 +25,9 @@ class TrainConfig:
     run: Path
     """Where checkpoints, weights, log and curves go. A run that is there goes on where it stopped."""
     init: Path | None = None
-    """Start from these weights instead of random ones."""
+    """Start from these weights instead of random ones; of those of a bigger backbone, from what both have in common."""
+    hints: int = 60_000
+    """Crops that show the first blocks of a smaller backbone, where they differ from those of `init`, what those do."""
     distil: tuple[Path, ...] = ()
     """Weights of a bigger network, or of several, to learn from beside the annotations; they see crops of the same
     size."""

@@ -21,7 +21,7 @@ EYE_DISTANCE_MM = 90.0
 class ModelConfig:
     """What must be known to build a FaceModel; travels in the .safetensors metadata."""
 
-    backbone: str = "mobile"
+    backbone: str = "compact"
     """A name in backbones.BACKBONES."""
     input_size: int = 128
     """Crop side in pixels, a multiple of 32."""

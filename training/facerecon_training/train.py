@@ -37,6 +37,7 @@ from .morphable import MorphableFace
 from .objective import Teacher, Terms, face_loss, is_taught
 from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
+from .shrink import imitate, take_over
 
 
 class Interrupt:
@@ -73,9 +74,8 @@ def train(config: TrainConfig) -> Path:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     face = read_face(config.prepared)
-    backgrounds = None if is_clean(config.prepared) else config.data / "backgrounds"
-    if backgrounds:
-        background_files(backgrounds)
+    if not is_clean(config.prepared):
+        background_files(config.data / "backgrounds")
     make_folder(config.run)
     skin = SkinModel.read(config.prepared / "skin.npz", device) if config.loss.photometric else None
     teacher = Teacher.from_face(face, device, skin)
@@ -84,7 +84,7 @@ def train(config: TrainConfig) -> Path:
     for network in (state.model, *(bigger.members if bigger is not None else ())):
         network.extractor.bfloat16 = config.bfloat16
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
-    batches = iter(batch_loader(config, backgrounds, state.step))
+    batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
     progress = tqdm(total=config.pictures, initial=done, unit="img", desc="training", smoothing=0.05)
     saved = evaluated = time.monotonic()
@@ -125,7 +125,7 @@ class TrainingState:
         """Raises UsageError for a checkpoint of another network, ModelRefused for one that cannot be read."""
         self.checkpoint_path, self.weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
         resumed = self.checkpoint_path.is_file()
-        model = FaceModel(config.model) if resumed else start_model(config, face)
+        model = FaceModel(config.model) if resumed else start_model(config, face, device)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.average = deepcopy(self.model).eval()
         self.skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
@@ -205,8 +205,9 @@ def batch_loss(
     return face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, taught, lesson)
 
 
-def batch_loader(config: TrainConfig, backgrounds: Path | None, start: int) -> DataLoader[Batch]:
+def batch_loader(config: TrainConfig, start: int) -> DataLoader[Batch]:
     """Batches from step `start` on, made by one other process."""
+    backgrounds = None if is_clean(config.prepared) else config.data / "backgrounds"
     # OpenCV's threads must be gone before the process is forked: the other one would wait for them for ever.
     cv2.setNumThreads(1)
     batches = Batches(
@@ -265,17 +266,41 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def start_model(config: TrainConfig, face: MorphableFace) -> FaceModel:
-    """A FaceModel with decoders fitted to random faces, or the weights of config.init."""
-    if config.init is not None:
-        loaded = load_weights(config.init)
-        if replace(loaded.config, terms=config.model.terms) != config.model:
-            raise UsageError(f"{config.init} has the configuration {loaded.config}, the run asks for {config.model}")
-        loaded.config = config.model
-        return loaded
+def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> FaceModel:
+    """A FaceModel with decoders fitted to random faces, or the weights of config.init: all of them, or, where those are
+    of another backbone, what both have in common.
+
+    Raises UsageError for weights that the network of the run can take nothing from.
+    """
     torch.manual_seed(config.seed)
     model = FaceModel(config.model)
-    fit_decoders(model, face, np.random.default_rng(config.seed))
+    if config.init is None:
+        fit_decoders(model, face, np.random.default_rng(config.seed))
+        return model
+    trained = load_weights(config.init)
+    if replace(trained.config, backbone=config.model.backbone, terms=config.model.terms) != config.model:
+        raise UsageError(f"{config.init} has the configuration {trained.config}, the run asks for {config.model}")
+    if trained.config.backbone != config.model.backbone:
+        return shrink(trained, model, config, device)
+    trained.config = config.model
+    return trained
+
+
+def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: torch.device) -> FaceModel:
+    """`model` with the blocks that it has in common with `trained`, and its first blocks taught to do what the trained
+    ones do in their place. Raises UsageError where there is nothing in common."""
+    try:
+        own, theirs = take_over(model, trained)
+    except ValueError as error:
+        raise UsageError(
+            f"--init {config.init}, `{trained.config.backbone}`, is no start for `{config.model.backbone}`: {error}"
+        ) from error
+    if own:
+        blocks, originals = (
+            torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(device, memory_format=torch.channels_last)
+            for network, count in ((model, own), (trained, theirs))
+        )
+        imitate(blocks, originals, iter(batch_loader(config, 0)), config.hints)
     return model
 
 

@@ -1,0 +1,77 @@
+"""A trained network -> a smaller one of the same kind that starts where the trained one ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from .backbones import Backbone
+from .data import Batch
+from .model import FaceModel
+
+
+def take_over(smaller: FaceModel, trained: FaceModel) -> tuple[int, int]:
+    """Copy what both have: the reconstructor, the pooling, and of the backbone each block with the next of the trained
+    one that has the same shapes -> how many blocks come before the first copied one, in the smaller and in the
+    trained.
+
+    Raises ValueError for networks that have no block in common, or give different numbers of features.
+    """
+    counts = smaller.extractor.feature_count, trained.extractor.feature_count
+    if counts[0] != counts[1]:
+        raise ValueError(f"it gives {counts[1]} features, not {counts[0]}")
+    pairs = common_blocks(smaller.extractor.backbone, trained.extractor.backbone)
+    smaller.reconstructor.load_state_dict(trained.reconstructor.state_dict())
+    smaller.extractor.pool.load_state_dict(trained.extractor.pool.state_dict())
+    for own, theirs in pairs:
+        smaller.extractor.backbone[own].load_state_dict(trained.extractor.backbone[theirs].state_dict())
+    return pairs[0]
+
+
+def common_blocks(smaller: Backbone, trained: Backbone) -> list[tuple[int, int]]:
+    """Indices of blocks of equal shapes, in order. Raises ValueError where there is none."""
+    pairs: list[tuple[int, int]] = []
+    start = 0
+    for own, block in enumerate(smaller):
+        for theirs in range(start, len(trained)):
+            if _shapes(block) == _shapes(trained[theirs]):
+                pairs.append((own, theirs))
+                start = theirs + 1
+                break
+    if not pairs:
+        raise ValueError("they have no block in common")
+    return pairs
+
+
+def _shapes(block: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in block.state_dict().items()}
+
+
+def imitate(own: nn.Module, theirs: nn.Module, batches: Iterator[Batch], pictures: int, rate: float = 4e-3) -> float:
+    """Teach the first blocks to give the features that the blocks they replace give (hints: FitNets, Romero et al.,
+    ICLR 2015) -> the mean squared error over the variance of the features, at the end."""
+    optimizer = torch.optim.AdamW(own.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.0)
+    device = next(own.parameters()).device
+    own.train()
+    theirs.eval()
+    share = 1.0
+    seen = 0
+    with tqdm(total=pictures, unit="img", desc="first blocks") as progress:
+        while seen < pictures:
+            image = next(batches).image.to(device).float().contiguous(memory_format=torch.channels_last) / 128.0
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (1 - seen / pictures)
+            with torch.no_grad():
+                wanted = theirs(image)
+            loss = (own(image) - wanted).square().mean() / wanted.var()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            seen += len(image)
+            share = 0.98 * share + 0.02 * float(loss.detach())
+            progress.update(len(image))
+            progress.set_postfix(error=f"{share:.4f}")
+    return share
