@@ -20,18 +20,18 @@ facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/fi
     --pictures 1400000
 
 # The same, for landmarks first of all.
-facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/second" --backbone mobile \
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/second" \
     --init "$runs/first/face.safetensors" --pictures 380000 --learning-rate 1e-3 --output-rate 0.5 --seed 1 \
     --loss landmarks=60 --loss person=2 --loss shape=0.3
 
 # Once more from there, and the mean of both.
-facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/third" --backbone mobile \
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/third" \
     --init "$runs/second/face.safetensors" --pictures 330000 --learning-rate 1e-3 --output-rate 0.5 --seed 11 \
     --loss landmarks=60 --loss person=3 --loss shape=0.3
 facerecon-train average "$runs/second/face.safetensors" "$runs/third/face.safetensors" -o "$runs/mobile.safetensors"
 
 # The one that ships: what both have in common, taught by the mean.
-facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/compact" \
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/compact" --backbone compact \
     --init "$runs/mobile.safetensors" --distil "$runs/mobile.safetensors" \
     --pictures 640000 --learning-rate 1.5e-3 --output-rate 0.5 \
     --loss landmarks=60 --loss rendered_landmarks=30 --loss person=3 --loss shape=0.3
@@ -45,7 +45,7 @@ facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/re
     --loss landmarks=60 --loss rendered_landmarks=15 --loss person=2
 
 # What both say on average, taught to the smaller of them.
-facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/distilled" --backbone mobile --bfloat16 \
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/distilled" --bfloat16 \
     --init "$runs/second/face.safetensors" --distil "$runs/second/face.safetensors" "$runs/resnet18/face.safetensors" \
     --pictures 220000 --learning-rate 1e-3 --output-rate 0.5 --seed 2 \
     --loss landmarks=60 --loss rendered_landmarks=30 --loss shape=0.3

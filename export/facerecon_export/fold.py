@@ -10,6 +10,7 @@ with zeros are added; all others are what they were.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ def fold_columns(model: onnx.ModelProto) -> bool:
     height, width = (dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:3])
     cast = next((node for node in graph.node if node.name == f"{IMAGE}_cast"), None)
     layers = _layers_to_fold(model)
-    if cast is None or not layers or width % COLUMNS or any(node.input[1] not in constants for node, _, _ in layers):
+    names = [name for node, _, _ in layers for name in node.input[1:]]
+    users = Counter(name for node in graph.node for name in node.input)
+    if cast is None or not layers or width % COLUMNS or any(name not in constants or users[name] > 1 for name in names):
         return False
     folded = onnx.helper.make_node("Reshape", [IMAGE, f"{IMAGE}_folds"], [f"{IMAGE}_folded"], f"{IMAGE}_fold")
     shape = np.array([0, height, width // COLUMNS, 3 * COLUMNS])

@@ -100,6 +100,14 @@ def test_one_that_sees_behind_its_columns_is_left_alone() -> None:
     assert not fold_columns(one_convolution(9))
 
 
+def test_one_whose_weights_somebody_else_uses_is_left_alone() -> None:
+    model = one_convolution(7)
+    model.graph.node.append(onnx.helper.make_node("ReduceSum", ["w"], ["sum"], "other"))
+    before = model.SerializeToString()
+    assert not fold_columns(model)
+    assert model.SerializeToString() == before
+
+
 @pytest.mark.parametrize("other", [{"width": 18}, {"stride": 1}, {"relu": False}], ids=["width", "stride", "between"])
 def test_other_layers_are_left_alone(other: dict[str, int]) -> None:
     model = two_convolutions(**other)  # type: ignore[arg-type]

@@ -189,6 +189,26 @@ def test_a_run_starts_from_what_a_bigger_backbone_has_in_common(config: TrainCon
     torch.testing.assert_close(found.reconstructor.camera.weight, bigger.reconstructor.camera.weight, atol=0, rtol=0)
 
 
+def test_a_smaller_backbones_run_goes_on_from_what_its_first_blocks_learnt(config: TrainConfig) -> None:
+    bigger, init = FaceModel(replace(config.model, backbone="mobile")), config.run.parent / "bigger.safetensors"
+    torch.nn.init.normal_(bigger.reconstructor.mean, std=40)
+    save_weights(bigger, init)
+    model = replace(config.model, backbone="compact")
+    stopped = replace(config, init=init, pictures=0, model=model, hints=3 * config.batch.size)
+    whole = replace(stopped, pictures=3 * config.batch.size, run=config.run.parent / "whole")
+    train(stopped)
+    train(replace(whole, run=stopped.run))
+    train(whole)
+    assert_same_weights(stopped.run / "face.safetensors", whole.run / "face.safetensors")
+
+
+def test_a_bigger_backbone_does_not_start_with_random_blocks_among_trained_ones(config: TrainConfig) -> None:
+    init = config.run.parent / "smaller.safetensors"
+    save_weights(FaceModel(replace(config.model, backbone="compact")), init)
+    with pytest.raises(UsageError, match=r"`compact`, is no start for `mobile`: it has nothing for block 7 of 11"):
+        train(replace(config, init=init, model=replace(config.model, backbone="mobile")))
+
+
 def test_the_first_blocks_of_a_smaller_backbone_learn_what_the_bigger_ones_do() -> None:
     torch.manual_seed(0)
     bigger, smaller = torch.nn.Sequential(*list(BACKBONES["mobile"]())[:2]), BACKBONES["compact"]()

@@ -223,6 +223,11 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
 """Name in the configuration -> class."""
 
 
+def normalised(image: Tensor) -> Tensor:
+    """Brightness 0..255 -> what backbones take: a power of two, which folds into the first layer's weights exactly."""
+    return image * (1.0 / 128.0)
+
+
 class FeatureExtractor(nn.Module):
     """Image -> features. The map is weighed by place (global depthwise convolution, MobileFaceNet, Chen et al. 2018),
     not averaged: where something is matters as much as whether it is there."""
@@ -242,8 +247,7 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, S, S) float 0..255, BGR -> (N, feature_count)."""
-        # A power of two folds into the first layer's weights exactly.
-        image = image * (1.0 / 128.0)
+        image = normalised(image)
         if not self.bfloat16:
             features: Tensor = self.pool(self.backbone(image))
             return features

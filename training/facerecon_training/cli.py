@@ -115,7 +115,7 @@ def _add_train(commands: Commands) -> None:
         metavar="FILE",
         help="learn from these weights of a bigger network as well; of several, from their average",
     )
-    parser.add_argument("--backbone", default="compact", help="a name in backbones.py [%(default)s]")
+    parser.add_argument("--backbone", help="a name in backbones.py [that of --init; compact without]")
     parser.add_argument("--size", type=int, default=128, help="crop side in pixels, a multiple of 32 [%(default)s]")
     parser.add_argument(
         "--folder",
@@ -252,12 +252,14 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from .backbones import BACKBONES
+    from .checkpoint import load_weights
     from .config import TrainConfig
     from .model import ModelConfig
     from .train import default_terms, train
 
-    if options.backbone not in BACKBONES:
-        raise UsageError(f"--backbone {options.backbone}: choose one of {', '.join(BACKBONES)}")
+    backbone = options.backbone or (load_weights(options.init).config if options.init else ModelConfig()).backbone
+    if backbone not in BACKBONES:
+        raise UsageError(f"--backbone {backbone}: choose one of {', '.join(BACKBONES)}")
     if options.size < 64 or options.size % 32:
         raise UsageError(f"--size {options.size}: a multiple of 32, at least 64")
     terms = options.terms or default_terms(options.prepared, options.init, *options.distil)
@@ -276,7 +278,7 @@ def _train(options: argparse.Namespace) -> None:
         threads=options.threads,
         bfloat16=options.bfloat16,
         folders=tuple(_folder(text) for text in options.folder),
-        model=ModelConfig(backbone=options.backbone, input_size=options.size, terms=terms),
+        model=ModelConfig(backbone=backbone, input_size=options.size, terms=terms),
     )
     weights = train(config)
     print(f"{weights}: facerecon-train evaluate {weights}; facerecon-export {weights}")

@@ -27,7 +27,7 @@ class TrainConfig:
     init: Path | None = None
     """Start from these weights instead of random ones; of those of a bigger backbone, from what both have in common."""
     hints: int = 60_000
-    """Crops that show the first blocks of a smaller backbone, where they differ from those of `init`, what those do."""
+    """Crops from which a smaller backbone's first blocks learn to give the features of those they replace."""
     distil: tuple[Path, ...] = ()
     """Weights of a bigger network, or of several, to learn from beside the annotations; they see crops of the same
     size."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from .backbones import Backbone
+from .backbones import Backbone, normalised
 from .data import Batch
 from .model import FaceModel
 
@@ -18,7 +18,7 @@ def take_over(smaller: FaceModel, trained: FaceModel) -> tuple[int, int]:
     one that has the same shapes -> how many blocks come before the first copied one, in the smaller and in the
     trained.
 
-    Raises ValueError for networks that have no block in common, or give different numbers of features.
+    Raises ValueError where blocks behind the first copied one, or the features, have no counterpart.
     """
     counts = smaller.extractor.feature_count, trained.extractor.feature_count
     if counts[0] != counts[1]:
@@ -32,7 +32,8 @@ def take_over(smaller: FaceModel, trained: FaceModel) -> tuple[int, int]:
 
 
 def common_blocks(smaller: Backbone, trained: Backbone) -> list[tuple[int, int]]:
-    """Indices of blocks of equal shapes, in order. Raises ValueError where there is none."""
+    """Indices of blocks of equal shapes, in order. Raises ValueError where there is none, or a block behind the first
+    one has none: it would begin at random among trained ones."""
     pairs: list[tuple[int, int]] = []
     start = 0
     for own, block in enumerate(smaller):
@@ -41,6 +42,9 @@ def common_blocks(smaller: Backbone, trained: Backbone) -> list[tuple[int, int]]
                 pairs.append((own, theirs))
                 start = theirs + 1
                 break
+        else:
+            if pairs:
+                raise ValueError(f"it has nothing for block {own + 1} of {len(smaller)}")
     if not pairs:
         raise ValueError("they have no block in common")
     return pairs
@@ -51,8 +55,11 @@ def _shapes(block: nn.Module) -> dict[str, torch.Size]:
 
 
 def imitate(own: nn.Module, theirs: nn.Module, batches: Iterator[Batch], pictures: int, rate: float = 4e-3) -> float:
-    """Teach the first blocks to give the features that the blocks they replace give (hints: FitNets, Romero et al.,
-    ICLR 2015) -> the mean squared error over the variance of the features, at the end."""
+    """Teach the first blocks, (N, 3, S, S) -> (N, C, H, W), to give the features of the blocks they replace (hints:
+    FitNets, Romero et al., ICLR 2015) -> a moving average of the squared error over the variance of the features.
+
+    Raises ValueError where the features differ in size.
+    """
     optimizer = torch.optim.AdamW(own.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.0)
     device = next(own.parameters()).device
     own.train()
@@ -61,12 +68,15 @@ def imitate(own: nn.Module, theirs: nn.Module, batches: Iterator[Batch], picture
     seen = 0
     with tqdm(total=pictures, unit="img", desc="first blocks") as progress:
         while seen < pictures:
-            image = next(batches).image.to(device).float().contiguous(memory_format=torch.channels_last) / 128.0
+            image = normalised(next(batches).image.to(device).float()).contiguous(memory_format=torch.channels_last)
             for group in optimizer.param_groups:
                 group["lr"] = rate * (1 - seen / pictures)
             with torch.no_grad():
                 wanted = theirs(image)
-            loss = (own(image) - wanted).square().mean() / wanted.var()
+            given = own(image)
+            if given.shape != wanted.shape:
+                raise ValueError(f"its first blocks give {tuple(wanted.shape[1:])}, not {tuple(given.shape[1:])}")
+            loss = (given - wanted).square().mean() / wanted.var()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -66,8 +66,8 @@ class Interrupt:
 def train(config: TrainConfig) -> Path:
     """Run or resume a training -> the path of the averaged weights.
 
-    A resumed run gives the weights of an uninterrupted one. Ctrl-C saves a checkpoint first, then raises
-    KeyboardInterrupt. Raises UsageError when data are missing, ModelRefused for unfit weights or checkpoints,
+    A resumed run gives the weights of an uninterrupted one. Ctrl-C saves a checkpoint first, once the first step is
+    done, then raises KeyboardInterrupt. Raises UsageError when data are missing, ModelRefused for unfit weights or checkpoints,
     FaceReconError when the loss is no longer a number.
     """
     device = choose_device(config.device)
@@ -122,10 +122,14 @@ class TrainingState:
     """All of a run that changes from step to step: started, or as its checkpoint left it."""
 
     def __init__(self, config: TrainConfig, face: MorphableFace, device: torch.device) -> None:
-        """Raises UsageError for a checkpoint of another network, ModelRefused for one that cannot be read."""
+        """Takes minutes where a smaller backbone starts from a bigger one's weights.
+
+        Raises UsageError for a checkpoint of another network and for unfit `config.init`, ModelRefused for files that
+        cannot be read.
+        """
         self.checkpoint_path, self.weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
         resumed = self.checkpoint_path.is_file()
-        model = FaceModel(config.model) if resumed else start_model(config, face, device)
+        model, taught = (FaceModel(config.model), False) if resumed else start_model(config, face, device)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.average = deepcopy(self.model).eval()
         self.skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
@@ -140,6 +144,8 @@ class TrainingState:
         if resumed:
             self._resume(load_checkpoint(self.checkpoint_path))
             print(f"resuming {config.run} at {self.step * config.batch.size} of {config.pictures} pictures")
+        elif taught:
+            self.save()
 
     def _resume(self, saved: dict[str, Any]) -> None:
         try:
@@ -266,42 +272,49 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> FaceModel:
+def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> tuple[FaceModel, bool]:
     """A FaceModel with decoders fitted to random faces, or the weights of config.init: all of them, or, where those are
-    of another backbone, what both have in common.
+    of another backbone, what both have in common; and whether blocks were taught for that, which takes minutes.
 
-    Raises UsageError for weights that the network of the run can take nothing from.
+    Raises UsageError for weights of another configuration, or that the network of the run cannot start from.
     """
     torch.manual_seed(config.seed)
     model = FaceModel(config.model)
     if config.init is None:
         fit_decoders(model, face, np.random.default_rng(config.seed))
-        return model
+        return model, False
     trained = load_weights(config.init)
     if replace(trained.config, backbone=config.model.backbone, terms=config.model.terms) != config.model:
         raise UsageError(f"{config.init} has the configuration {trained.config}, the run asks for {config.model}")
     if trained.config.backbone != config.model.backbone:
-        return shrink(trained, model, config, device)
+        return model, shrink(trained, model, config, device)
     trained.config = config.model
-    return trained
+    return trained, False
 
 
-def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: torch.device) -> FaceModel:
-    """`model` with the blocks that it has in common with `trained`, and its first blocks taught to do what the trained
-    ones do in their place. Raises UsageError where there is nothing in common."""
+def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: torch.device) -> bool:
+    """Give `model` the blocks that it has in common with `trained`, and teach its first ones to do what the trained
+    ones do in their place -> whether there were any to teach. Raises UsageError where a block has nothing to start
+    from."""
+    backbones = f"`{trained.config.backbone}`", f"`{config.model.backbone}`"
     try:
         own, theirs = take_over(model, trained)
+        print(f"{config.init} is {backbones[0]}: all blocks of {backbones[1]} but the first {own} are taken over")
+        if own:
+            first, originals = (
+                torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(
+                    device, memory_format=torch.channels_last
+                )
+                for network, count in ((model, own), (trained, theirs))
+            )
+            error = imitate(first, originals, iter(batch_loader(config, 0)), config.hints)
+            print(f"the first {own} do the same but for {error:.3f} of the variance")
     except ValueError as error:
-        raise UsageError(
-            f"--init {config.init}, `{trained.config.backbone}`, is no start for `{config.model.backbone}`: {error}"
-        ) from error
-    if own:
-        blocks, originals = (
-            torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(device, memory_format=torch.channels_last)
-            for network, count in ((model, own), (trained, theirs))
-        )
-        imitate(blocks, originals, iter(batch_loader(config, 0)), config.hints)
-    return model
+        raise UsageError(f"--init {config.init}, {backbones[0]}, is no start for {backbones[1]}: {error}") from error
+    except KeyboardInterrupt:
+        print("stopped before the first blocks had learnt; the same command begins with them again")
+        raise
+    return own > 0
 
 
 def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Generator, count: int = 3000) -> None:
