@@ -15,7 +15,6 @@ from facerecon_rt.golden import golden_answer, golden_crop
 from facerecon_rt.session import FaceSession
 from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights
-from facerecon_training.habits import annotation_asymmetry
 from facerecon_training.model import FaceModel
 
 from .crops import FaceCrops, calibration_folder, enough, load_crops, verification_crops
@@ -117,7 +116,7 @@ def contract_of(model: FaceModel, weights_sha256: str, batch: int = 0) -> ModelC
         terms=model.config.terms,
         weights_sha256=weights_sha256,
         batch=batch,
-        annotation_asymmetry=tuple(round(float(x), 4) for x in annotation_asymmetry(model).ravel()),
+        annotation_asymmetry=tuple(round(float(x), 4) for x in model.reconstructor.asymmetry.ravel()),
     )
     contract.check()
     answer = run_torch(model, golden_crop(contract.input_size)[None])

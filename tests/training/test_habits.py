@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from facerecon_rt.template import IBUG_MIRROR
+from facerecon_rt.types import Floats
 from facerecon_training.data import Packed
-from facerecon_training.habits import annotation_asymmetry, mean_residual, with_habits
+from facerecon_training.evaluate import predict
+from facerecon_training.habits import annotated_crops, mean_asymmetry, mean_residual, with_habits
 from facerecon_training.model import FaceModel, ModelConfig, offset_scale
 from facerecon_training.morphable import MorphableFace
 from facerecon_training.photographs import CANVAS_MARGIN, CANVAS_SIZE
@@ -36,34 +39,62 @@ def annotated(prepared: Path, tmp_path: Path) -> Path:
     return target.parent
 
 
+def residual(model: FaceModel, packed: Path) -> Floats:
+    return mean_residual(model, *annotated_crops(packed, (), 64))
+
+
 def test_corrected_landmarks_are_right_on_average(model: FaceModel, annotated: Path) -> None:
-    before = mean_residual(model, annotated)
+    before = residual(model, annotated)
     assert np.abs(before[:67]).max() > 0.5
     corrected = with_habits(model, annotated)
-    np.testing.assert_allclose(mean_residual(corrected, annotated), 0, atol=1e-3)
+    np.testing.assert_allclose(residual(corrected, annotated), 0, atol=1e-3)
     assert not before[67].any()
     # The model that was asked stays as it was.
-    np.testing.assert_array_equal(mean_residual(model, annotated), before)
+    np.testing.assert_array_equal(residual(model, annotated), before)
+    assert not model.reconstructor.asymmetry.any()
 
 
 def test_a_step_to_the_right_is_found_in_crop_pixels(model: FaceModel, annotated: Path) -> None:
-    before = mean_residual(model, annotated)
+    before = residual(model, annotated)
     path = annotated / "mine" / "labels.npz"
     with np.load(path) as labels:
         landmarks, person = labels["landmarks"] + np.array([3.0, 0.0], np.float32), labels["person"]
     np.savez(path, landmarks=landmarks, person=person)
     crop_pixels = 3.0 * 64 * CANVAS_MARGIN / CANVAS_SIZE
-    step = (mean_residual(model, annotated) - before)[:67]
+    step = (residual(model, annotated) - before)[:67]
     np.testing.assert_allclose(step, np.tile([crop_pixels, 0.0], (67, 1)), atol=1e-3)
 
 
-def test_a_step_to_the_right_turns_round_in_a_mirror_and_one_down_does_not(model: FaceModel) -> None:
-    bias = model.reconstructor.annotation.bias
-    assert not annotation_asymmetry(model).any()
+def test_a_step_to_the_right_turns_round_in_a_mirror_and_one_down_does_not(model: FaceModel, annotated: Path) -> None:
+    crops, _ = annotated_crops(annotated, (), 64)
+    before = mean_asymmetry(model, crops)
     with torch.no_grad():
-        bias.add_(torch.tensor([0.05, 0.02]).repeat(68))
+        model.reconstructor.annotation.bias.add_(torch.tensor([0.05, 0.02]).repeat(68))
     right = 0.05 * offset_scale(64)
-    np.testing.assert_allclose(annotation_asymmetry(model), np.tile([right, 0.0], (68, 1)), rtol=1e-5)
+    step = mean_asymmetry(model, crops) - before
+    np.testing.assert_allclose(step, np.tile([right, 0.0], (68, 1)), atol=1e-3)
+
+
+def test_what_depends_on_the_picture_counts_as_well(model: FaceModel, annotated: Path) -> None:
+    """Not only the constant part of the offset turns round: the average of both pictures says by how much."""
+    with torch.no_grad():
+        model.reconstructor.annotation.weight.normal_(0, 0.1)
+    corrected = with_habits(model, annotated)
+    crops, truth = annotated_crops(annotated, (), 64)
+    mirrored = [np.ascontiguousarray(crop[:, ::-1]) for crop in crops]
+    straight, turned = (predict(corrected, seen).landmarks[:, :, :2].numpy() for seen in (crops, mirrored))
+    turned[:, :, 0] = 63 - turned[:, :, 0]
+    average = (straight + turned[:, IBUG_MIRROR]) / 2 + corrected.reconstructor.asymmetry.numpy()
+    np.testing.assert_allclose(np.nanmean((truth - average)[:, :67], 0), 0, atol=1e-3)
+
+
+def test_older_weights_take_that_of_the_constant_offset(model: FaceModel) -> None:
+    state = model.state_dict()
+    state["reconstructor.annotation.bias"] = torch.tensor([0.05, 0.02]).repeat(68)
+    del state["reconstructor.asymmetry"]
+    model.load_state_dict(state)
+    right = 0.05 * offset_scale(64)
+    np.testing.assert_allclose(model.reconstructor.asymmetry, np.tile([right, 0.0], (68, 1)), rtol=1e-5)
 
 
 def test_geometry_stays_as_it_is(model: FaceModel, annotated: Path) -> None:
@@ -76,5 +107,6 @@ def test_geometry_stays_as_it_is(model: FaceModel, annotated: Path) -> None:
 
 
 def test_machines_have_no_habits_that_count(model: FaceModel, prepared: Path, tmp_path: Path) -> None:
-    assert not mean_residual(model, prepared / "photographs").any()
-    assert not mean_residual(model, tmp_path).any()
+    for packed in (prepared / "photographs", tmp_path):
+        assert not residual(model, packed).any()
+        assert not with_habits(model, packed).reconstructor.asymmetry.any()

@@ -3,7 +3,9 @@
 Half of all pictures are mirrored in training, so a network's landmarks are as symmetric as faces are on average. People
 who annotate are not: on 300-W's photographs points lie a hundredth of the eye distance further to the right, on
 average, than they would in a mirror. No network that is trained with flips can learn that; it is measured at the end
-and added to the constant part of the landmark offset. Geometry, pose and shape stay as they are.
+and added to the constant part of the landmark offset. Geometry, pose and shape stay as they are. How much of the
+landmarks turns round in a mirror is measured then as well, and kept: the average of a face and its mirror image loses
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from facerecon_rt.template import IBUG_MIRROR
-from facerecon_rt.types import Floats
+from facerecon_rt.types import Floats, Image
 
 from .augment import crop_from_canvas, ideal_square
 from .data import Folder, Packed, folders_in
@@ -23,39 +25,52 @@ from .evaluate import predict
 from .model import FaceModel, offset_scale
 
 
-def mean_residual(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) -> Floats:
-    """A model and packed photographs -> (68, 2) mean of annotation minus landmarks in upright crops, crop pixels, over
-    the folders that people annotated; 0 where no point is known."""
-    residuals = []
-    for folder in folders_in(packed, folders):
-        if folder.machine_made:
-            continue
-        photographs = Packed.read(packed / folder.name)
-        crops, truths = [], []
-        for canvas, landmarks in zip(photographs.images, photographs.labels["landmarks"], strict=True):
-            crop, matrix = crop_from_canvas(np.ascontiguousarray(canvas), ideal_square(), model.config.input_size)
-            crops.append(crop)
-            truths.append(landmarks @ matrix[:2, :2].T + matrix[:2, 3])
-        residuals.append(np.stack(truths) - predict(model, crops).landmarks[:, :, :2].numpy())
-    if not residuals:
-        return np.zeros((68, 2), np.float32)
-    every = np.concatenate(residuals)
-    known = np.isfinite(every)
-    return np.asarray(np.where(known, every, 0).sum(0) / np.maximum(known.sum(0), 1), np.float32)
-
-
-def annotation_asymmetry(model: FaceModel) -> Floats:
-    """(68, 2) crop pixels: the part of the constant landmark offset that turns round in a mirror. See the contract."""
-    constant = model.reconstructor.annotation.bias.detach().cpu().numpy().reshape(68, 2)
-    in_mirror = constant[IBUG_MIRROR] * np.array([-1, 1], np.float32)
-    return np.asarray(offset_scale(model.config.input_size) * (constant - in_mirror) / 2, np.float32)
-
-
 def with_habits(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) -> FaceModel:
-    """The model whose landmarks are, on average, where people put them in the packed photographs."""
-    habits = torch.from_numpy(mean_residual(model, packed, folders)).flatten()
+    """The model whose landmarks are, on average, where people put them in the packed photographs, and that knows how
+    much of that turns round in a mirror."""
+    crops, truth = annotated_crops(packed, folders, model.config.input_size)
+    habits = torch.from_numpy(mean_residual(model, crops, truth)).flatten()
     corrected = deepcopy(model)
     bias = corrected.reconstructor.annotation.bias
     with torch.no_grad():
         bias += habits.to(bias) / offset_scale(model.config.input_size)
+        corrected.reconstructor.asymmetry.copy_(torch.from_numpy(mean_asymmetry(corrected, crops)))
     return corrected
+
+
+def annotated_crops(packed: Path, folders: Sequence[Folder], size: int) -> tuple[list[Image], Floats]:
+    """Packed photographs of the folders that people annotated -> upright crops, (size, size, 3) uint8 BGR, and their
+    landmarks (N, 68, 2), crop pixels, NaN where a point is not known."""
+    crops: list[Image] = []
+    truth: list[Floats] = []
+    for folder in folders_in(packed, folders):
+        if folder.machine_made:
+            continue
+        photographs = Packed.read(packed / folder.name)
+        for canvas, landmarks in zip(photographs.images, photographs.labels["landmarks"], strict=True):
+            crop, matrix = crop_from_canvas(np.ascontiguousarray(canvas), ideal_square(), size)
+            crops.append(crop)
+            truth.append(landmarks @ matrix[:2, :2].T + matrix[:2, 3])
+    return crops, np.asarray(truth, np.float32).reshape(-1, 68, 2)
+
+
+def mean_residual(model: FaceModel, crops: list[Image], truth: Floats) -> Floats:
+    """(N, 68, 2) landmarks of crops -> (68, 2) mean of them minus the model's, crop pixels; 0 where none is known."""
+    if not crops:
+        return np.zeros((68, 2), np.float32)
+    residual = truth - predict(model, crops).landmarks[:, :, :2].numpy()
+    known = np.isfinite(residual)
+    return np.asarray(np.where(known, residual, 0).sum(0) / np.maximum(known.sum(0), 1), np.float32)
+
+
+def mean_asymmetry(model: FaceModel, crops: list[Image]) -> Floats:
+    """(68, 2) crop pixels: half of how far the model's landmarks are from those it sees in mirrored crops, mirrored
+    back, on average. 0 of no crops."""
+    if not crops:
+        return np.zeros((68, 2), np.float32)
+    straight, mirrored = (
+        predict(model, seen).landmarks[:, :, :2].mean(0)
+        for seen in (crops, [np.ascontiguousarray(crop[:, ::-1]) for crop in crops])
+    )
+    mirrored[:, 0] = model.config.input_size - 1 - mirrored[:, 0]
+    return ((straight - mirrored[IBUG_MIRROR]) / 2).numpy()

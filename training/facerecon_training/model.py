@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.template import load_template
+from facerecon_rt.template import IBUG_MIRROR, load_template
 from torch import Tensor, nn
 
 from .backbones import FeatureExtractor
@@ -100,6 +100,10 @@ class ShapeReconstructor(nn.Module):
         landmark_rows = torch.from_numpy(load_template().landmarks).long()[:, None] * 3 + torch.arange(3)
         self.register_buffer("landmark_rows", landmark_rows.reshape(-1), persistent=False)
         self.landmark_rows: Tensor
+        self.register_buffer("asymmetry", torch.zeros(68, 2))
+        self.asymmetry: Tensor
+        """Crop pixels: the part of the landmarks that turns round in a mirror, on average over photographs."""
+        self.register_load_state_dict_pre_hook(_add_asymmetry)
         nn.init.constant_(self.expression.bias, -2.5)
         nn.init.zeros_(self.annotation.weight)
         nn.init.zeros_(self.annotation.bias)
@@ -133,6 +137,14 @@ class ShapeReconstructor(nn.Module):
             torch.sigmoid(logit),
         )
         return output, FaceCodes(identity_features, code, expression_logit, logit, vertex_landmarks, motion)
+
+
+def _add_asymmetry(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """To weights of release 0.1.0, which had not measured it: that of the constant part of the offset, near to it."""
+    if f"{prefix}asymmetry" not in state and f"{prefix}annotation.bias" in state:
+        constant = offset_scale(module.input_size) * state[f"{prefix}annotation.bias"].reshape(68, 2)
+        in_mirror = constant[IBUG_MIRROR] * constant.new_tensor([-1.0, 1.0])
+        state[f"{prefix}asymmetry"] = (constant - in_mirror) / 2
 
 
 class FaceModel(nn.Module):

@@ -67,8 +67,8 @@ def train(config: TrainConfig) -> Path:
     """Run or resume a training -> the path of the averaged weights.
 
     A resumed run gives the weights of an uninterrupted one. Ctrl-C saves a checkpoint first, once the first step is
-    done, then raises KeyboardInterrupt. Raises UsageError when data are missing, ModelRefused for unfit weights or checkpoints,
-    FaceReconError when the loss is no longer a number.
+    done, then raises KeyboardInterrupt. Raises UsageError when data are missing, ModelRefused for unfit weights or
+    checkpoints, FaceReconError when the loss is no longer a number.
     """
     device = choose_device(config.device)
     torch.set_num_threads(config.threads)
