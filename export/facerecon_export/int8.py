@@ -70,14 +70,15 @@ def choose(
     score: Callable[[Path], float],
     budget_s: float,
 ) -> list[Trial]:
-    """Try recipes until the time is up, at least one -> all trials, the best first.
+    """Try recipes that leave something to quantise until the time is up, at least one -> all trials, the best first.
 
     `score` judges a file on crops that are not among `feeds`. Files are written to `folder`.
     """
     trials: list[Trial] = []
     end = time.monotonic() + budget_s
     model = onnx.load(source)
-    for recipe in tqdm(RECIPES, desc=f"int8 for {target}", unit="recipe", leave=False, disable=None):
+    recipes = [recipe for recipe in RECIPES if recipe.first_float < len(parts.body)]
+    for recipe in tqdm(recipes, desc=f"int8 for {target}", unit="recipe", leave=False, disable=None):
         if trials and time.monotonic() > end:
             break
         path = folder / f"{target}-{recipe.method}-{recipe.first_float}.onnx"

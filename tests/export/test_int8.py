@@ -116,7 +116,9 @@ def test_recipes_are_tried_until_the_time_is_up_but_at_least_one(
     assert len(tried(0)) == 1
     scores = iter((0.5, 0.9, 0.2, 0.9, 0.9, 0.9))
     trials = tried(60)
-    assert len(trials) == len(RECIPES)
+    # The network has three convolutions: with all of them in float there would be nothing left to quantise.
+    assert [trial.recipe.first_float for trial in trials].count(3) == 0
+    assert len(trials) == len(RECIPES) - 2
     assert trials[0].recipe == RECIPES[2]
     assert [trial.score for trial in trials[:2]] == [0.2, 0.5]
 
