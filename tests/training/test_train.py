@@ -33,6 +33,7 @@ from facerecon_training.train import (
     fit_decoders,
     learning_rate,
     parameter_groups,
+    start_model,
     train,
     update_average,
 )
@@ -187,6 +188,18 @@ def test_a_run_starts_from_what_a_bigger_backbone_has_in_common(config: TrainCon
         for name, tensor in theirs[original].state_dict().items():
             torch.testing.assert_close(own[place].state_dict()[name], tensor, atol=0, rtol=0)
     torch.testing.assert_close(found.reconstructor.camera.weight, bigger.reconstructor.camera.weight, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", ["mobile", "compact"])
+def test_what_a_mirror_lost_of_the_first_weights_is_not_said_of_the_run(
+    config: TrainConfig, ball_face: MorphableFace, backbone: str
+) -> None:
+    model = replace(config.model, backbone=backbone)
+    start, init = FaceModel(replace(config.model, backbone="mobile")), config.run.parent / "start.safetensors"
+    start.reconstructor.asymmetry.fill_(1.0)
+    save_weights(start, init)
+    begun, _ = start_model(replace(config, init=init, model=model, hints=0), ball_face, torch.device("cpu"))
+    assert not begun.reconstructor.asymmetry.any()
 
 
 def test_a_smaller_backbones_run_goes_on_from_what_its_first_blocks_learnt(config: TrainConfig) -> None:

@@ -3,9 +3,9 @@
 Half of all pictures are mirrored in training, so a network's landmarks are as symmetric as faces are on average. People
 who annotate are not: on 300-W's photographs points lie a hundredth of the eye distance further to the right, on
 average, than they would in a mirror. No network that is trained with flips can learn that; it is measured at the end
-and added to the constant part of the landmark offset. Geometry, pose and shape stay as they are. How much of the
-landmarks turns round in a mirror is measured then as well, and kept: the average of a face and its mirror image loses
-it.
+and added to the constant part of the landmark offset. Geometry, pose and shape stay as they are. Half the mean
+difference between landmarks of a crop and those of its mirror image, mirrored back, is measured then as well and kept:
+the average of both loses it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .model import FaceModel, offset_scale
 
 def with_habits(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) -> FaceModel:
     """The model whose landmarks are, on average, where people put them in the packed photographs, and that knows how
-    much of that turns round in a mirror."""
+    much of that the average with a mirror image loses (0 where people annotated none)."""
     crops, truth = annotated_crops(packed, folders, model.config.input_size)
     habits = torch.from_numpy(mean_residual(model, crops, truth)).flatten()
     corrected = deepcopy(model)

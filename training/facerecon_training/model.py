@@ -102,7 +102,8 @@ class ShapeReconstructor(nn.Module):
         self.landmark_rows: Tensor
         self.register_buffer("asymmetry", torch.zeros(68, 2))
         self.asymmetry: Tensor
-        """Crop pixels: the part of the landmarks that turns round in a mirror, on average over photographs."""
+        """Crop pixels: half the mean difference between the landmarks of a crop and those of its mirror image, mirrored
+        back, which the average of both would lose; 0 until `habits.with_habits` has measured it."""
         self.register_load_state_dict_pre_hook(_add_asymmetry)
         nn.init.constant_(self.expression.bias, -2.5)
         nn.init.zeros_(self.annotation.weight)
@@ -140,7 +141,8 @@ class ShapeReconstructor(nn.Module):
 
 
 def _add_asymmetry(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """To weights of release 0.1.0, which had not measured it: that of the constant part of the offset, near to it."""
+    """To weights of release 0.1.0, which had not measured it: that of the constant part of the offset,
+    some 1.4 times as large."""
     if f"{prefix}asymmetry" not in state and f"{prefix}annotation.bias" in state:
         constant = offset_scale(module.input_size) * state[f"{prefix}annotation.bias"].reshape(68, 2)
         in_mirror = constant[IBUG_MIRROR] * constant.new_tensor([-1.0, 1.0])

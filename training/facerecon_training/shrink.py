@@ -15,7 +15,7 @@ from .model import FaceModel
 
 def take_over(smaller: FaceModel, trained: FaceModel) -> tuple[int, int]:
     """Copy what both have: the reconstructor, the pooling, and of the backbone each block with the next of the trained
-    one that has the same shapes -> how many blocks come before the first copied one, in the smaller and in the
+    one that is of its kind and size -> how many blocks come before the first copied one, in the smaller and in the
     trained.
 
     Raises ValueError where blocks behind the first copied one, or the features, have no counterpart.
@@ -32,13 +32,16 @@ def take_over(smaller: FaceModel, trained: FaceModel) -> tuple[int, int]:
 
 
 def common_blocks(smaller: Backbone, trained: Backbone) -> list[tuple[int, int]]:
-    """Indices of blocks of equal shapes, in order. Raises ValueError where there is none, or a block behind the first
-    one has none: it would begin at random among trained ones."""
+    """Indices of blocks of one kind and size, in order.
+
+    Raises ValueError where there is none, or a block behind the first one has none: it would begin at random among
+    trained ones.
+    """
     pairs: list[tuple[int, int]] = []
     start = 0
     for own, block in enumerate(smaller):
         for theirs in range(start, len(trained)):
-            if _shapes(block) == _shapes(trained[theirs]):
+            if repr(block) == repr(trained[theirs]):  # kinds, channels, kernels, strides
                 pairs.append((own, theirs))
                 start = theirs + 1
                 break
@@ -48,10 +51,6 @@ def common_blocks(smaller: Backbone, trained: Backbone) -> list[tuple[int, int]]
     if not pairs:
         raise ValueError("they have no block in common")
     return pairs
-
-
-def _shapes(block: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in block.state_dict().items()}
 
 
 def imitate(own: nn.Module, theirs: nn.Module, batches: Iterator[Batch], pictures: int, rate: float = 4e-3) -> float:

@@ -286,6 +286,8 @@ def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) 
     trained = load_weights(config.init)
     if replace(trained.config, backbone=config.model.backbone, terms=config.model.terms) != config.model:
         raise UsageError(f"{config.init} has the configuration {trained.config}, the run asks for {config.model}")
+    # Of the network that the run begins with; what comes out of the run is measured at its end.
+    trained.reconstructor.asymmetry.zero_()
     if trained.config.backbone != config.model.backbone:
         return model, shrink(trained, model, config, device)
     trained.config = config.model
@@ -299,15 +301,16 @@ def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: to
     backbones = f"`{trained.config.backbone}`", f"`{config.model.backbone}`"
     try:
         own, theirs = take_over(model, trained)
-        print(f"{config.init} is {backbones[0]}: all blocks of {backbones[1]} but the first {own} are taken over")
+        first = f", but the first {own}," if own else ""
+        print(f"{config.init} is {backbones[0]}: all blocks of {backbones[1]}{first} are taken over")
         if own:
-            first, originals = (
+            blocks, originals = (
                 torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(
                     device, memory_format=torch.channels_last
                 )
                 for network, count in ((model, own), (trained, theirs))
             )
-            error = imitate(first, originals, iter(batch_loader(config, 0)), config.hints)
+            error = imitate(blocks, originals, iter(batch_loader(config, 0)), config.hints)
             print(f"the first {own} do the same but for {error:.3f} of the variance")
     except ValueError as error:
         raise UsageError(f"--init {config.init}, {backbones[0]}, is no start for {backbones[1]}: {error}") from error
