@@ -279,8 +279,8 @@ def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) 
     Raises UsageError for weights of another configuration, or that the network of the run cannot start from.
     """
     torch.manual_seed(config.seed)
-    model = FaceModel(config.model)
     if config.init is None:
+        model = FaceModel(config.model)
         fit_decoders(model, face, np.random.default_rng(config.seed))
         return model, False
     trained = load_weights(config.init)
@@ -289,6 +289,7 @@ def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) 
     # Of the network that the run begins with; what comes out of the run is measured at its end.
     trained.reconstructor.asymmetry.zero_()
     if trained.config.backbone != config.model.backbone:
+        model = FaceModel(config.model)
         return model, shrink(trained, model, config, device)
     trained.config = config.model
     return trained, False
@@ -310,8 +311,8 @@ def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: to
                 )
                 for network, count in ((model, own), (trained, theirs))
             )
-            error = imitate(blocks, originals, iter(batch_loader(config, 0)), config.hints)
-            print(f"the first {own} do the same but for {error:.3f} of the variance")
+            missed = imitate(blocks, originals, iter(batch_loader(config, 0)), config.hints)
+            print(f"the first {own} do the same but for {missed:.3f} of the variance")
     except ValueError as error:
         raise UsageError(f"--init {config.init}, {backbones[0]}, is no start for {backbones[1]}: {error}") from error
     except KeyboardInterrupt:
