@@ -21,20 +21,26 @@ from .photographs import CANVAS_MARGIN, CANVAS_SIZE
 class AugmentConfig:
     """How far crops stray from the ideal. Standard deviations, cut at about two and a half of them."""
 
-    roll_deg: float = 18.0
-    shift: float = 0.05
+    roll_deg: float = 14.0
+    shift: float = 0.04
     """Of the crop's side."""
-    log_scale: float = 0.10
+    log_scale: float = 0.08
     flip: float = 0.5
     """Probability; photographs only."""
     grey: float = 0.1
-    blur: float = 0.25
-    low_resolution: float = 0.2
-    noise: float = 0.35
-    jpeg: float = 0.25
-    occluder: float = 0.3
-    closed_eyes: float = 0.15
+    blur: float = 0.15
+    low_resolution: float = 0.15
+    noise: float = 0.25
+    jpeg: float = 0.2
+    occluder: float = 0.15
+    closed_eyes: float = 0.1
     """Photographs whose eyes are open get their lids drawn down."""
+    cut: float = 0.1
+    """Faces that the picture's edge cuts off: black beyond a line, as `align` leaves what is outside."""
+    half_hidden: float = 0.05
+    """Half of the face behind something."""
+    dark: float = 0.06
+    """Photographs with a gamma of 2 to 6."""
 
 
 def ideal_square() -> Square:
@@ -98,7 +104,7 @@ def blinked(canvas: Image, landmarks: Floats, config: AugmentConfig, random: np.
     drawn = False
     if random.random() < config.closed_eyes and (known & (weights == 0)).all():
         closed = 1.0 if random.random() < 0.7 else random.uniform(0.2, 1.0)
-        left, right = ((1, 1), (1, 0), (0, 1))[random.choice(3, p=(0.88, 0.06, 0.06))]  # mostly both eyes
+        left, right = ((1, 1), (1, 0), (0, 1))[random.choice(3, p=(0.5, 0.25, 0.25))]
         canvas, landmarks, weights = draw_lids(canvas, landmarks, np.array([left * closed, right * closed], np.float32))
         drawn = bool(weights.any())
     return Blinked(canvas, landmarks, weights, known, drawn)
@@ -107,6 +113,8 @@ def blinked(canvas: Image, landmarks: Floats, config: AugmentConfig, random: np.
 def degrade(crop: Image, config: AugmentConfig, patch: Image, random: np.random.Generator) -> Image:
     """Colour, light, occluder (cut out of `patch`), blur, low resolution, noise and JPEG, each with its probability."""
     image = _recolour(crop, config, random)
+    if random.random() < config.half_hidden:
+        image = _hide_half(image, patch, random)
     if random.random() < config.occluder:
         image = _occlude(image, patch, random)
     if random.random() < config.low_resolution:
@@ -124,13 +132,34 @@ def degrade(crop: Image, config: AugmentConfig, patch: Image, random: np.random.
     if random.random() < config.jpeg:
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(12, 90))])
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    if random.random() < config.cut:
+        image = _cut(image, random)
     return np.asarray(image, np.uint8)
+
+
+def _cut(image: Image, random: np.random.Generator) -> Image:
+    """Black beyond a line that leaves 40 to 90 % of the crop, nearly along one of its sides."""
+    size = len(image)
+    angle = random.integers(4) * math.pi / 2 + random.normal(0, 0.15)
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    beyond = x * math.cos(angle) + y * math.sin(angle) > random.uniform(-0.1, 0.4) * size
+    return np.where(beyond[..., None], 0, image).astype(np.uint8)
+
+
+def _hide_half(image: Image, patch: Image, random: np.random.Generator) -> Image:
+    """One half of the crop, left, right or below, behind a flat colour or the patch."""
+    size = len(image)
+    angle = (0, math.pi, math.pi / 2)[random.integers(3)] + random.normal(0, 0.2)
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    beyond = x * math.cos(angle) + y * math.sin(angle) > random.uniform(-0.05, 0.2) * size
+    filling = cv2.resize(patch, (size, size)) if random.random() < 0.5 else random.integers(0, 256, 3)
+    return np.where(beyond[..., None], filling, image).astype(np.uint8)
 
 
 def _recolour(image: Image, config: AugmentConfig, random: np.random.Generator) -> Image:
     """Per channel: gain, offset and gamma, in one table."""
     levels = np.linspace(0, 1, 256)[:, None]
-    gamma = np.exp(random.normal(0, 0.25))
+    gamma = np.exp(random.normal(0, 0.25)) if random.random() > config.dark else random.uniform(2, 6)
     gain = np.exp(random.normal(0, 0.18)) * np.exp(random.normal(0, 0.07, 3))
     table = 255 * (levels**gamma * gain + random.normal(0, 0.05))
     image = cv2.LUT(image, table.clip(0, 255).astype(np.uint8)[None])

@@ -53,7 +53,7 @@ def load_weights(path: Path) -> FaceModel:
     if config.pop("template_sha256", None) != load_template().sha256:
         raise ModelRefused(f"{path} was trained for another face template; train it again with this release")
     try:
-        model = FaceModel(ModelConfig(**config))
+        model = FaceModel(ModelConfig(**{"gaze": False, **config}))
         model.load_state_dict(tensors)
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
         raise ModelRefused(f"{path} does not fit its own configuration: {str(error).splitlines()[0]}") from error

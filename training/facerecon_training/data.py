@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import torch
 from facerecon_rt.align import Square, compose, square_from_camera
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
+from facerecon_rt.mirror import blendshape_mirror
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
@@ -20,9 +22,15 @@ from torch.utils.data import IterableDataset
 
 from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
 from .backgrounds import random_patch, read_backgrounds
+from .eyes import BLINK
 from .morphable import MorphableFace
 from .photographs import camera_from_landmarks
 from .prepare import read_face
+
+
+BLENDSHAPE_MIRROR = np.asarray(blendshape_mirror(BLENDSHAPES))
+LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint", "eyeWide", "cheekSquint"))]
+"""What a machine said of open eyes and means nothing under drawn lids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +53,12 @@ class Folder:
 # Only youtube-train holds image sets: in helen-train and afw the number after the underscore counts the faces of one
 # photograph, lfpw-train is image_0001 and so on.
 FOLDERS: tuple[Folder, ...] = (
-    Folder("helen-train", 0.25, 1.0),
-    Folder("afw", 0.12, 1.0),
-    Folder("lfpw-train", 0.25, 1.0),
-    Folder("aaf-train", 0.25, 0.7, machine_made=True),
-    Folder("youtube-train", 0.13, 0.4, sets=True, machine_made=True),
+    Folder("helen-train", 0.2, 1.0),
+    Folder("afw", 0.1, 1.0),
+    Folder("lfpw-train", 0.2, 1.0),
+    Folder("aaf-train", 0.17, 0.7, machine_made=True),
+    Folder("youtube-train", 0.08, 0.4, sets=True, machine_made=True),
+    Folder("expressive", 0.25, 0.25, sets=True, machine_made=True),
 )
 
 
@@ -78,16 +87,16 @@ def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
 class BatchConfig:
     """What a batch is made of. The pairs come first, the two of a pair next to each other."""
 
-    rendered_pairs: int = 9
+    rendered_pairs: int = 16
     """Two views of one rendered person."""
-    person_pairs: int = 7
+    person_pairs: int = 4
     """Two photographs of one person, from folders that have them."""
-    photograph_pairs: int = 2
+    photograph_pairs: int = 0
     """One photograph, two augmentations."""
     photographs: int = 18
-    head_poses: int = 6
+    head_poses: int = 3
     """Photographs whose head direction is nominally known; without any, others take their place."""
-    backgrounds: int = 4
+    backgrounds: int = 3
     """Crops without a face, or that miss it."""
 
     @property
@@ -115,7 +124,15 @@ class Batch(NamedTuple):
     identity: Tensor
     """(N, 100) standard deviations."""
     expression: Tensor
-    """(N, 53)"""
+    """(N, 53) blendshape weights: of rendered faces, and of photographs with weak labels."""
+    expression_weights: Tensor
+    """(N, 53) how far to trust each; 0 where it is not known."""
+    gaze: Tensor
+    """(N, 2, 2) radians: yaw and pitch of both eyes, of rendered faces."""
+    eyes: Tensor
+    """(N, 2, 3, 2) crop pixels: left and right eye; outer corner, inner corner, iris."""
+    eyes_weights: Tensor
+    """(N, 2) 0 where they are not known."""
     crop_from_head: Tensor
     """(N, 3, 4)"""
     is_face: Tensor
@@ -222,6 +239,10 @@ class Batches(IterableDataset[Batch]):
             torch.zeros(n, dtype=torch.bool),
             torch.zeros(n, 100),
             torch.zeros(n, 53),
+            torch.zeros(n, 53),
+            torch.zeros(n, 2, 2),
+            torch.zeros(n, 2, 3, 2),
+            torch.zeros(n, 2),
             torch.zeros(n, 3, 4),
             torch.ones(n),
             torch.zeros(n, dtype=torch.bool),
@@ -282,14 +303,19 @@ class Batches(IterableDataset[Batch]):
         out.rendered[row] = True
         out.identity[row] = torch.from_numpy(labels["identity"][index])
         out.expression[row] = torch.from_numpy(labels["expression"][index])
+        out.expression_weights[row] = 1.0
+        out.gaze[row] = torch.from_numpy(np.radians(labels["gaze_deg"][index]))
         out.crop_from_head[row] = torch.from_numpy(compose(crop_from_canvas_, labels["canvas_from_head"][index]))
 
     def _photograph(self, out: Batch, row: int, which: int, index: int, random: np.random.Generator) -> None:
         packed = self.photographs[which]
         canvas = np.ascontiguousarray(packed.images[index])
         landmarks: Floats = packed.labels["landmarks"][index].astype(np.float32)
+        scores: Floats = packed.labels["blendshapes"][index]
+        eyes: Floats = packed.labels["eyes"][index]
         if random.random() < self.augment.flip:
             canvas, landmarks = flipped(canvas, landmarks)
+            scores, eyes = scores[BLENDSHAPE_MIRROR], eyes[::-1] * [-1, 1] + [canvas.shape[1] - 1, 0]
         canvas, landmarks, blink, blink_known, drawn = blinked(canvas, landmarks, self.augment, random)
         crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
         out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
@@ -299,6 +325,16 @@ class Batches(IterableDataset[Batch]):
         # Where lids were drawn, they are where they are known to be, whatever a machine said.
         out.machine_made[row] = self.folders[which].machine_made and not drawn
         out.landmark_weights[row] = torch.from_numpy(known.astype(np.float32) * self.folders[which].weight)
+        weak = np.isfinite(scores)
+        scores = np.where(weak, scores, 0).astype(np.float32)
+        if drawn:
+            scores[list(BLINK)] = np.maximum(scores[list(BLINK)], blink)
+            weak[LIDS] = False
+        out.expression[row] = torch.from_numpy(scores)
+        out.expression_weights[row] = torch.from_numpy(weak.astype(np.float32))
+        seen = np.isfinite(eyes).all((1, 2)) & (scores[list(BLINK)] < 0.5)
+        out.eyes[row] = torch.from_numpy(np.where(seen[:, None, None], eyes @ matrix[:2, :2].T + matrix[:2, 3], 0).astype(np.float32))
+        out.eyes_weights[row] = torch.from_numpy(seen.astype(np.float32))
         out.blink[row] = torch.from_numpy(blink)
         out.blink_weights[row] = torch.from_numpy(blink_known.astype(np.float32) * self.folders[which].weight)
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .augment import crop_from_canvas
 from .consistency import auc
 from .data import Packed, people_squares
+from .expressions import gaze_vectors
 from .eyes import BLINK, hand_labelled
 from .head_pose import pointing_photographs, pose_figures
 from .model import FaceOutput
@@ -103,6 +104,8 @@ class SeenPeople:
     """(P, V, 3) mm, true."""
     expression: Tensor
     """(P, 53), true."""
+    gaze: Tensor
+    """(P, 2, 3) unit vectors, head frame, true."""
     cameras: list[Floats]
     """(3, 4) crop_from_head, true."""
     person: NDArray[np.int64]
@@ -133,7 +136,8 @@ def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> 
     mean = teacher.mean.reshape(1, -1, 3)
     output = predict(model, crops)
     rmse = np.array([rmse_mm(a, b) for a, b in zip(output.shape.numpy(), shape.numpy(), strict=True)])
-    return SeenPeople(output, shape, vertices, expression, cameras, person, mean, rmse)
+    gaze = torch.from_numpy(gaze_vectors(people.labels["gaze_deg"][chosen]))
+    return SeenPeople(output, shape, vertices, expression, gaze, cameras, person, mean, rmse)
 
 
 def people_figures(seen: SeenPeople) -> dict[str, float]:
@@ -149,10 +153,30 @@ def people_figures(seen: SeenPeople) -> dict[str, float]:
         "shape_mm_aligned_of_mean_face": _aligned_distance(mean, seen.shape),
         "vertices_mm": _distance(output.vertices, seen.vertices),
         "rotation_deg": float(np.mean(rotation_errors(output, seen.cameras))),
-        **{f"correlation_{name}": _correlation(output.expression, seen.expression, name) for name in WATCHED},
+        **expression_figures(seen),
         "expression_mae": float((output.expression - seen.expression).abs().mean()),
         "shape_spread_ratio": float(output.shape.std(0).norm(dim=1).mean() / seen.shape.std(0).norm(dim=1).mean()),
         "confidence": float(output.confidence.mean()),
+    }
+
+
+def expression_figures(seen: SeenPeople) -> dict[str, float]:
+    """Near frontal faces (yaw within 30, pitch within 25 degrees): how blendshape weights and gaze follow the truth, and
+    how far they and rotations are off."""
+    angles = np.abs([euler_from_camera(camera)[:2] for camera in seen.cameras])
+    near = (angles[:, 0] < 25) & (angles[:, 1] < 30)
+    output, true = seen.output, seen.expression[near]
+    correlations = sorted(_correlation(output.expression[near], true, name) for name in BLENDSHAPES)
+    open_ = true[:, BLINK] < 0.5
+    cosine = (output.gaze[near] * seen.gaze[near]).sum(2).clamp(-1, 1)
+    return {
+        "rotation_deg_near": float(rotation_errors(output, seen.cameras)[near].mean()),
+        "correlation": float(np.mean(correlations)),
+        "correlation_tenth_worst": correlations[9],
+        **{f"correlation_{name}": _correlation(output.expression[near], true, name) for name in WATCHED},
+        "gaze_deg": float(torch.rad2deg(torch.arccos(cosine))[open_].mean()),
+        "weights_at_rest": float(output.expression[near][true < 0.02].mean()),
+        "weights_at_work": float(output.expression[near][true > 0.5].mean()),
     }
 
 

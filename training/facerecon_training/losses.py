@@ -18,28 +18,37 @@ from .model import project
 class LossWeights:
     """Factors of the terms of `face_loss`."""
 
-    shape: float = 0.6
+    shape: float = 1.0
     """Per mm^2 of squared vertex distance, neutral, on rendered faces."""
-    vertices: float = 0.1
+    vertices: float = 0.5
     """The same with expression."""
     unseen_share: float = 0.02
     """Of shifts and turns in the two terms above."""
     growth_share: float = 0.3
     """Of growth in them: a photograph shows it only by what big heads look like."""
-    expression: float = 30.0
-    rotation: float = 4.0
+    expression: float = 150.0
+    """Kullback-Leibler divergence of the blendshape weights, on rendered faces."""
+    weak_expression: float = 80.0
+    """The same against weak labels, on photographs."""
+    gaze: float = 15.0
+    """Per radian of yaw and pitch of an eye, on rendered faces."""
+    eyes: float = 20.0
+    """Per eye distance of the iris' place between the corners of the eye, on photographs."""
+    identity: float = 0.3
+    """Negative log-likelihood of the shape code's error, which teaches its variance alone."""
+    rotation: float = 10.0
     """Per radian, on rendered faces."""
     direction: float = 4.0
     """Per radian, on photographs whose head direction is nominally known."""
     projection: float = 10.0
     """Per eye distance of projected-vertex error, on rendered faces."""
-    landmarks: float = 30.0
+    landmarks: float = 40.0
     """Per eye distance of landmark error, on photographs."""
-    rendered_landmarks: float = 5.0
+    rendered_landmarks: float = 20.0
     """The same on rendered faces, whose jaw points lie on the true visible contour."""
     geometry: float = 10.0
     """Per eye distance of the error of landmark vertices and of the jaw's visible contour, on photographs."""
-    image_set: float = 3.0
+    image_set: float = 1.0
     """Per eye distance of the error of landmark vertices when two photographs of one person share a shape."""
     jaw: float = 0.7
     """Of a jaw point against an inner one."""
@@ -51,12 +60,12 @@ class LossWeights:
     """Per squared mean brightness of colour error, on photographs; 0 leaves the term out, and its time."""
     skin_prior: float = 0.01
     """Mean square of the skin code, on photographs, when there is a photometric term."""
-    teacher: float = 5.0
+    teacher: float = 0.0
     """Per eye distance between the landmarks of a photograph that no person annotated and the running average's, seen
     in a mirror; 0 leaves the average's look out, and its time."""
-    blink: float = 4.0
+    blink: float = 2.0
     """Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are closed."""
-    person: float = 4.0
+    person: float = 2.0
     """Cross-entropy of finding the other photograph of a person among all pairs of the batch, by neutral shape."""
     distillation: float = 1.0
     """Of the losses on rendered faces, with a bigger network's outputs on photographs in place of the truth."""
@@ -64,9 +73,9 @@ class LossWeights:
     """Per mm^2 of mean squared asymmetry of the neutral face, on photographs."""
     consistency: float = 0.3
     confidence: float = 0.5
-    code_prior: float = 0.04
+    code_prior: float = 0.01
     """Mean square of the shape code, on photographs."""
-    expression_prior: float = 0.06
+    expression_prior: float = 0.0
     """Mean blendshape weight, on photographs."""
 
     def unseen_shares(self) -> Tensor:
@@ -142,14 +151,64 @@ def point_loss(points: Tensor, true_points: Tensor, eye_distance: float) -> Tens
     return torch.sqrt(squared + 1e-6) - 1e-3
 
 
-def expression_loss(logit: Tensor, true_expression: Tensor) -> Tensor:
-    """(N, 53) logits and weights 0..1 -> (N,) mean Kullback-Leibler divergence, 0 where they agree.
+def expression_loss(logit: Tensor, true_expression: Tensor, trust: Tensor | None = None) -> Tensor:
+    """(N, K) logits, weights 0..1 and how far to trust each (N, K) -> (N,) mean Kullback-Leibler divergence, 0 where
+    they agree.
 
     Most blendshapes rest at 0, where the gradient of a squared error through the sigmoid vanishes; this one's does not.
     """
     cross_entropy = functional.binary_cross_entropy_with_logits(logit, true_expression, reduction="none")
     entropy = functional.binary_cross_entropy(true_expression, true_expression, reduction="none")
-    return (cross_entropy - entropy).mean(1)
+    divergence = cross_entropy - entropy
+    if trust is None:
+        return divergence.mean(1)
+    return (divergence * trust).sum(1) / trust.sum(1).clamp(min=1)
+
+
+def gaze_loss(angles: Tensor, true_angles: Tensor, seen: Tensor) -> Tensor:
+    """(N, 2, 2) yaw and pitch of both eyes, twice, radians, and how far each eye is open (N, 2) -> (N,) mean error."""
+    error = torch.sqrt(((angles - true_angles) ** 2).sum(2) + 1e-4) - 1e-2
+    return (error * seen).mean(1)
+
+
+def iris_loss(
+    angles: Tensor, corners: Tensor, camera: Tensor, eyes: Tensor, weights: Tensor, model: Tensor, eye: float
+) -> Tensor:
+    """Gaze (N, 2, 2) radians, corners (N, 2, 2, 3) mm of both eyes, camera (N, 3, 4); the truth (N, 2, 3, 2) crop pixels
+    of outer corner, inner corner and iris, with weights (N, 2) -> (N,) error of the iris' place, counted from the middle
+    between the corners, in eye distances.
+
+    model (2, 2, 3) mm: of each eye the centre of its ball, from that middle, and the middle of the iris at rest, from
+    that centre.
+    """
+    yaw, pitch = angles[..., 0], angles[..., 1]
+    rest = model[:, 1].expand(*yaw.shape, 3)
+    # Pitch first, about the axis through both ears, then yaw about the upright one.
+    y = rest[..., 1] * pitch.cos() + rest[..., 2] * pitch.sin()
+    z = rest[..., 2] * pitch.cos() - rest[..., 1] * pitch.sin()
+    iris = torch.stack([rest[..., 0] * yaw.cos() + z * yaw.sin(), y, z * yaw.cos() - rest[..., 0] * yaw.sin()], -1)
+    offset = (model[:, 0] + iris) @ camera[:, :2, :3].transpose(1, 2)
+    true = eyes[:, :, 2] - eyes[:, :, :2].mean(2)
+    error = point_loss(offset, true, eye)
+    return (error * weights).sum(1) / 2
+
+
+def likelihood_loss(code: Tensor, true_code: Tensor, log_variance: Tensor) -> Tensor:
+    """(N, K) codes, the true ones and the logarithm of the variance of their difference -> (N,) mean negative
+    log-likelihood of a Gaussian, less its constant. Teaches the variance alone (Nix and Weigend 1994)."""
+    squared = (code.detach() - true_code) ** 2
+    return 0.5 * (squared * torch.exp(-log_variance) + log_variance).mean(1)
+
+
+def code_of_shape(shape: Tensor, mean: Tensor, basis: Tensor, unseen: Tensor) -> Tensor:
+    """(N, V, 3) mm, the decoder's mean (V * 3,) and basis (K, V * 3), `unseen` (7, V * 3) -> (N, K) the code whose shape
+    is nearest, whatever the head's place, attitude and size."""
+    seen = basis - (basis @ unseen.T) @ unseen
+    difference = shape.flatten(1) - mean
+    difference = difference - (difference @ unseen.T) @ unseen
+    gram = seen @ seen.T
+    ridge = 0.01 * torch.diagonal(gram).mean() * torch.eye(len(gram)).to(gram)
+    return torch.linalg.solve(gram + ridge, seen @ difference.T).T
 
 
 def rotation_loss(camera: Tensor, true_camera: Tensor) -> Tensor:

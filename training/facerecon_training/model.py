@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,8 +11,10 @@ from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.template import IBUG_MIRROR, load_template
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .backbones import FeatureExtractor
+from .expressions import EYE_LOOK_DEG, LOOKS
 
 EYE_DISTANCE_MM = 90.0
 """Between the outer eye corners of the mean face: the unit of landmark errors, at the crop's own scale."""
@@ -31,10 +34,12 @@ class ModelConfig:
     """Width of the reconstructor's hidden layers."""
     terms: str = "untrained"
     """What the weights may be used for; copied into the contract."""
+    gaze: bool = True
+    """Has it heads for gaze and for the precision of the shape? Weights of release 0.1 have not."""
 
 
 class FaceOutput(NamedTuple):
-    """The six outputs of the contract, in its order."""
+    """The outputs of the contract, in its order."""
 
     shape: Tensor
     """(N, V, 3) mm, head frame: the neutral face."""
@@ -48,6 +53,8 @@ class FaceOutput(NamedTuple):
     """(N, 68, 3) crop pixels and relative depth: where an annotator would put them."""
     confidence: Tensor
     """(N,) 0..1."""
+    gaze: Tensor
+    """(N, 2, 3) unit vectors, head frame: where the left and the right eye look."""
 
 
 class FaceCodes(NamedTuple):
@@ -57,6 +64,10 @@ class FaceCodes(NamedTuple):
     """(N, F / 2) identity features: those that must agree between two views of one person."""
     shape_code: Tensor
     """(N, K), unit variance over people."""
+    log_variance: Tensor
+    """(N, K) of the error of the shape code, from nothing known (0) downwards."""
+    gaze_rad: Tensor
+    """(N, 2, 2) yaw and pitch of the left and the right eye in the head."""
     expression_logit: Tensor
     """(N, 53)"""
     confidence_logit: Tensor
@@ -91,6 +102,16 @@ class ShapeReconstructor(nn.Module):
         self.identity = nn.Sequential(hidden_layer(half, config.hidden), nn.Linear(config.hidden, config.shape_code))
         self.motion = hidden_layer(feature_count, config.hidden)
         self.expression = nn.Linear(config.hidden, len(BLENDSHAPES))
+        self.has_gaze = config.gaze
+        if config.gaze:
+            self.gaze = nn.Linear(config.hidden, 4)
+            self.precision = nn.Linear(config.hidden, config.shape_code)
+            for head in (self.gaze, self.precision):
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
+        self.register_buffer("looks", looks_from_angles(), persistent=False)
+        self.looks: Tensor
+        """(4, 53) of the eyeLook weights per radian of yaw and pitch of both eyes."""
         self.camera = nn.Linear(config.hidden, 9)
         self.confidence = nn.Linear(config.hidden, 1)
         self.annotation = nn.Linear(config.hidden, 68 * 2)
@@ -119,6 +140,15 @@ class ShapeReconstructor(nn.Module):
         motion = self.motion(features)
         expression_logit = self.expression(motion)
         expression = torch.sigmoid(expression_logit)
+        if self.has_gaze:
+            angles = math.radians(EYE_LOOK_DEG) * self.gaze(motion)
+            log_variance = -functional.softplus(self.precision(motion) - 2.0)
+            # The eyeLook weights are what the gaze makes them, and the lids follow.
+            looks = (angles @ self.looks).clamp(0, 1)
+            expression = expression * (self.looks == 0).all(0) + looks
+        else:
+            angles = expression @ self.looks.T * math.radians(EYE_LOOK_DEG) ** 2
+            log_variance = torch.zeros_like(code)
         logit = self.confidence(motion)[:, 0]
         shape = self.mean + code @ self.shape_basis
         vertices = shape + expression @ self.expression_basis
@@ -136,8 +166,19 @@ class ShapeReconstructor(nn.Module):
             camera,
             landmarks,
             torch.sigmoid(logit),
+            gaze_vectors(angles.reshape(-1, 2, 2)),
         )
-        return output, FaceCodes(identity_features, code, expression_logit, logit, vertex_landmarks, motion)
+        codes = FaceCodes(
+            identity_features,
+            code,
+            log_variance,
+            angles.reshape(-1, 2, 2),
+            expression_logit,
+            logit,
+            vertex_landmarks,
+            motion,
+        )
+        return output, codes
 
 
 def _add_asymmetry(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -167,6 +208,22 @@ class FaceModel(nn.Module):
         """`forward`, and what the losses need besides."""
         output, codes = self.reconstructor(self.extractor(image))
         return output, codes
+
+
+def looks_from_angles() -> Tensor:
+    """(4, 53): yaw and pitch of the left and the right eye, radians -> eyeLook weights, before they are cut to 0..1."""
+    matrix = torch.zeros(4, len(BLENDSHAPES))
+    for eye, (outwards, inwards, up, down) in enumerate(LOOKS):
+        left = 1.0 if eye == 0 else -1.0
+        matrix[2 * eye, outwards], matrix[2 * eye, inwards] = left, -left
+        matrix[2 * eye + 1, up], matrix[2 * eye + 1, down] = 1.0, -1.0
+    return matrix / math.radians(EYE_LOOK_DEG)
+
+
+def gaze_vectors(angles: Tensor) -> Tensor:
+    """(..., 2) yaw to the subject's left and pitch upwards, radians -> (..., 3) unit vectors, head frame."""
+    yaw, pitch = angles[..., 0], angles[..., 1]
+    return torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], -1)
 
 
 def offset_scale(input_size: int) -> float:

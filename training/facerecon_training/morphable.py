@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from .eyeballs import find_eyeball
 
 Indices = NDArray[np.int32]
 
@@ -54,6 +56,8 @@ class MorphableHead:
     """(T, 3), counter-clockwise seen from outside."""
     landmarks: Indices
     """(68,) vertex indices, iBUG order."""
+    origin: Floats
+    """(3,) mm: the head frame's origin in ICT-FaceKit's own coordinates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +70,9 @@ class MorphableFace:
     """(100, V, 3) mm per standard deviation."""
     expression: Floats
     """(53, V, 3) mm at full activation."""
+    eyes: Floats
+    """(2, 2, 3) mm, of the left and the right eye: the centre of its ball, from the middle between its corners, and the
+    middle of the iris at rest, from that centre."""
 
 
 def read_head(path: Path) -> MorphableHead:
@@ -81,7 +88,7 @@ def read_head(path: Path) -> MorphableHead:
     else:
         raise UsageError(f"no face model at {path}; {WHERE}")
     origin = np.mean([head.mean[part].mean(0) for part in EYEBALLS], axis=0)
-    return MorphableHead(head.mean - origin, head.identity, head.expression, head.triangles, head.landmarks)
+    return replace(head, mean=head.mean - origin, origin=np.asarray(origin, np.float32))
 
 
 def _read_npz(path: Path) -> MorphableHead:
@@ -100,6 +107,7 @@ def _read_npz(path: Path) -> MorphableHead:
                 arrays["expression"].astype(np.float32),
                 _triangles(arrays["quads"]),
                 arrays["landmarks68"].astype(np.int32),
+                np.zeros(3, np.float32),
             )
     except (ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} is not a readable packed ICT-FaceKit ({error}); {WHERE}") from error
@@ -138,7 +146,12 @@ def _read_folder(folder: Path) -> MorphableHead:
         for file in tqdm(files[2:], desc="reading ICT-FaceKit", unit="mesh", leave=False)
     ]
     head = MorphableHead(
-        mean, np.stack(offsets[:IDENTITY_MODES]), np.stack(offsets[IDENTITY_MODES:]), triangles, landmarks
+        mean,
+        np.stack(offsets[:IDENTITY_MODES]),
+        np.stack(offsets[IDENTITY_MODES:]),
+        triangles,
+        landmarks,
+        np.zeros(3, np.float32),
     )
     _check(folder, head)
     return head
@@ -190,4 +203,13 @@ def face_from_head(head: MorphableHead, source_vertices: Indices, source_weights
     def carry(array: Floats) -> Floats:
         return np.asarray((array[..., source_vertices, :] * source_weights[..., None]).sum(-2), np.float32)
 
-    return MorphableFace(carry(head.mean), carry(head.identity), carry(head.expression))
+    return MorphableFace(carry(head.mean), carry(head.identity), carry(head.expression), _eyes(head))
+
+
+def _eyes(head: MorphableHead) -> Floats:
+    eyes = []
+    for part, corners in zip(EYEBALLS, ((42, 45), (36, 39)), strict=True):
+        eyeball = find_eyeball(head.mean, np.arange(part.start, part.stop))
+        middle = head.mean[head.landmarks[list(corners)]].mean(0)
+        eyes.append([eyeball.centre(head.mean) - middle, eyeball.axis * eyeball.iris_distance])
+    return np.array(eyes, np.float32)

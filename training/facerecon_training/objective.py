@@ -11,15 +11,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from .data import Batch
+from .expressions import LOOKS
 from .eyes import BLINK
 from .losses import (
     LossWeights,
     confidence_target,
     contour_points,
     direction_loss,
+    code_of_shape,
     expression_loss,
+    gaze_loss,
     geometry_loss,
+    iris_loss,
     landmark_loss,
+    likelihood_loss,
     mean_or_zero,
     opening_loss,
     person_loss,
@@ -32,11 +37,13 @@ from .losses import (
     teacher_trust,
     unseen_directions,
 )
-from .model import EYE_DISTANCE_MM, FaceCodes, FaceOutput, project
+from .model import EYE_DISTANCE_MM, FaceCodes, FaceOutput, ShapeReconstructor, project
 from .morphable import MorphableFace
 from .photometric import SkinModel, photometric_loss
 
 Terms = dict[str, Tensor]
+EYE_CORNERS = [45, 42, 36, 39]
+"""iBUG: outer and inner corner of the left and of the right eye."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +58,8 @@ class Teacher:
     """(53, V * 3)"""
     unseen: Tensor
     """(7, V * 3) orthonormal, of `unseen_directions`."""
+    eyes: Tensor
+    """(2, 2, 3) mm, as in `losses.iris_loss`."""
     skin: SkinModel | None = None
     """For the photometric term."""
 
@@ -62,7 +71,9 @@ class Teacher:
         mean, identity, expression = (
             torch.from_numpy(array).to(device) for array in (face.mean, face.identity, face.expression)
         )
-        return cls(mean.flatten(), identity.flatten(1), expression.flatten(1), unseen_directions(mean.flatten()), skin)
+        unseen = unseen_directions(mean.flatten())
+        eyes = torch.from_numpy(face.eyes).to(device)
+        return cls(mean.flatten(), identity.flatten(1), expression.flatten(1), unseen, eyes, skin)
 
     def true_geometry(self, identity: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 100), (N, 53) -> shape and vertices, (N, V, 3) mm each."""
@@ -141,23 +152,30 @@ def face_loss(
     skin_code: Tensor | None = None,
     taught: Taught | None = None,
     lesson: FaceOutput | None = None,
+    decoder: ShapeReconstructor | None = None,
 ) -> tuple[Tensor, Terms]:
     """Everything a batch teaches -> the loss and its terms (weighted, detached), by name.
 
     `skin_code` (N, SKIN_CODE) is for the photometric term; `taught` what the running average of the weights sees in the
-    pictures that `is_taught` names; `lesson` what a bigger network says of all of them.
+    pictures that `is_taught` names; `lesson` what a bigger network says of all of them; `decoder` the reconstructor whose
+    shape code learns how sure it is.
     """
     known = known_of(batch, teacher, taught)
     terms = {
         "reconstruction": reconstruction_term(output, codes, known, pairs, teacher, weights),
         **landmark_terms(output, known, taught, weights),
         **rendered_terms(output, codes, batch, known, teacher, weights),
-        **photograph_terms(output, codes, batch, known, weights),
+        **photograph_terms(output, codes, batch, known, teacher, weights),
         **pair_terms(output, known, pairs, teacher, weights),
         "direction": weights.direction
         * mean_or_zero(direction_loss(output.crop_from_head[known.directed], batch.direction[known.directed])),
         "confidence": weights.confidence * confidence_term(output, codes, batch, known),
     }
+    if decoder is not None:
+        true_code = code_of_shape(known.shape, decoder.mean.detach(), decoder.shape_basis.detach(), teacher.unseen)
+        rows = known.rendered
+        spread = likelihood_loss(codes.shape_code[rows], true_code, codes.log_variance[rows])
+        terms["identity"] = weights.identity * mean_or_zero(spread)
     if lesson is not None:
         rows = known.photograph | known.directed
         terms["distillation"] = weights.distillation * distillation_term(
@@ -210,8 +228,12 @@ def rendered_terms(
     vertices, camera, true_camera = output.vertices[rows], output.crop_from_head[rows], batch.crop_from_head[rows]
     off = shape_loss(vertices, known.vertices, teacher.unseen, weights.unseen_shares())
     seen = projection_loss(camera, vertices[:, ::20], true_camera, known.vertices[:, ::20], known.eye)
-    expression = expression_loss(codes.expression_logit[rows], batch.expression[rows])
+    fixed = batch.expression_weights[rows] * not_looks(batch)
+    expression = expression_loss(codes.expression_logit[rows], batch.expression[rows], fixed)
+    # A closed eye looks nowhere.
+    gaze = gaze_loss(codes.gaze_rad[rows], batch.gaze[rows], 1 - batch.expression[rows][:, BLINK])
     return {
+        "gaze": weights.gaze * mean_or_zero(gaze),
         "vertices": weights.vertices * mean_or_zero(off),
         "expression": weights.expression * mean_or_zero(expression),
         "rotation": weights.rotation * mean_or_zero(rotation_loss(camera, true_camera)),
@@ -219,7 +241,16 @@ def rendered_terms(
     }
 
 
-def photograph_terms(output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known, weights: LossWeights) -> Terms:
+def not_looks(batch: Batch) -> Tensor:
+    """(53,) 0 for the eyeLook weights, which are what the gaze makes them, else 1."""
+    kept = torch.ones(batch.expression.shape[1]).to(batch.expression)
+    kept[[index for eye in LOOKS for index in eye]] = 0.0
+    return kept
+
+
+def photograph_terms(
+    output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known, teacher: Teacher, weights: LossWeights
+) -> Terms:
     """What annotated photographs teach beside their landmarks: geometry that fits them, lids and lips, and that faces
     are mostly symmetric and at rest."""
     rows = known.photograph
@@ -227,9 +258,18 @@ def photograph_terms(output: FaceOutput, codes: FaceCodes, batch: Batch, known: 
     vertices, camera = output.vertices[rows], output.crop_from_head[rows]
     geometry = geometry_loss(vertices, camera, true, trust, weights.jaw, weights.jaw_tangent, known.eye)
     openings = opening_loss(codes.vertex_landmarks[rows], true, trust, known.eye)
+    weak = expression_loss(
+        codes.expression_logit[rows], batch.expression[rows], batch.expression_weights[rows] * not_looks(batch)
+    )
+    corners = vertices[:, load_template().landmarks[EYE_CORNERS]].reshape(-1, 2, 2, 3)
+    irises = iris_loss(
+        codes.gaze_rad[rows], corners, camera, batch.eyes[rows], batch.eyes_weights[rows], teacher.eyes, known.eye
+    )
     lids = codes.expression_logit[rows][:, BLINK].reshape(-1, 1)
     blink = expression_loss(lids, batch.blink[rows].reshape(-1, 1)) * batch.blink_weights[rows].flatten()
     return {
+        "weak_expression": weights.weak_expression * mean_or_zero(weak),
+        "eyes": weights.eyes * mean_or_zero(irises),
         "geometry": weights.geometry * mean_or_zero(geometry),
         "openings": weights.openings * mean_or_zero(openings),
         "blink": weights.blink * mean_or_zero(blink),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from facerecon_rt.align import Square, frame_from_crop, square_from_camera
 from facerecon_rt.annotated import annotated_photographs
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import SourceError
 from facerecon_rt.pose import fit_camera
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm
 
-CANVAS_SIZE = 192
+from .weak_labels import DEVELOPMENT_SHARE, WeakLabels
+
+CANVAS_SIZE = 224
 CANVAS_MARGIN = 1.4
 """Side of a canvas over the side of a crop: room for shifts, turns and zooms."""
 HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
@@ -32,8 +37,9 @@ def camera_from_landmarks(landmarks: Floats) -> Floats:
 
 
 def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) -> tuple[Image, Floats]:
-    """A photograph and its (68, 2) landmarks -> an upright canvas (CANVAS_SIZE square) and the landmarks in it."""
-    tight = square_from_camera(camera_from_landmarks(landmarks))
+    """A photograph and its (68 + K, 2) landmarks and other points -> an upright canvas (CANVAS_SIZE square) and the
+    points in it."""
+    tight = square_from_camera(camera_from_landmarks(landmarks[:68]))
     square = Square(tight.x, tight.y, tight.side * CANVAS_MARGIN, tight.roll)
     frame_from_canvas = frame_from_crop(square, CANVAS_SIZE)[:2, [0, 1, 3]].astype(np.float64)
     scale = square.side / CANVAS_SIZE
@@ -51,25 +57,68 @@ def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) ->
     return canvas, (reduced @ canvas_from_frame[:, :2].T + canvas_from_frame[:, 2]).astype(np.float32)
 
 
-def pack_photographs(folder: Path, target: Path) -> int:
-    """Write `target/images.npy` (N, 192, 192, 3) uint8 and `target/labels.npz` for one folder -> N.
+def pack_photographs(folder: Path, target: Path, weak: WeakLabels | None = None) -> int:
+    """Write `target/images.npy` (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8 and `target/labels.npz` for one folder -> N.
 
     Labels: landmarks (N, 68, 2) canvas pixels, NaN where not annotated; person (N,), file names up to their last
-    underscore, so that frames of one person share it.
+    underscore, so that frames of one person share it; blendshapes (N, 53) and eyes (N, 2, 3, 2) canvas pixels of
+    `WeakLabels`, NaN where nothing is known.
     """
     photographs = list(annotated_photographs(folder))
+    rows = [weak.files.get(f"{folder.name}/{one.path.name}", -1) if weak is not None else -1 for one in photographs]
+    faces = (
+        (_read(one.path), one.landmarks, one.path.stem.rpartition("_")[0] or one.path.stem) for one in photographs
+    )
+    return _pack(faces, len(photographs), rows, weak, target)
+
+
+def pack_weakly_labelled(folder: Path, weak: WeakLabels, target: Path) -> int:
+    """The same for a folder whose photographs carry nothing but weak labels, landmarks among them -> N.
+
+    People who are kept for development are left out.
+    """
+    rows = [row for row in weak.files.values() if weak.person[row] % DEVELOPMENT_SHARE]
+    names = list(weak.files)
+
+    def faces() -> Iterator[tuple[Image, Floats, str]]:
+        for row in rows:
+            x0, y0, x1, y1 = weak.valid[row]
+            image = np.ascontiguousarray(_read(folder / names[row])[y0:y1, x0:x1])
+            yield image, weak.landmarks[row] - [x0, y0], str(weak.person[row])
+
+    corner = weak.valid[:, None, None, :2]
+    return _pack(faces(), len(rows), rows, replace(weak, eyes=weak.eyes - corner), target)
+
+
+def _read(path: Path) -> Image:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise SourceError(f"{path} is not a readable image")
+    return np.asarray(image, np.uint8)
+
+
+def _pack(
+    faces: Iterable[tuple[Image, Floats, str]], count: int, rows: list[int], weak: WeakLabels | None, target: Path
+) -> int:
+    """Pictures with landmarks (68, 2) and the name of a person, and their rows in the weak labels, -1 without."""
     target.mkdir(parents=True, exist_ok=True)
-    shape = (len(photographs), CANVAS_SIZE, CANVAS_SIZE, 3)
-    images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, shape)
-    landmarks = np.zeros((len(photographs), 68, 2), np.float32)
+    images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (count, CANVAS_SIZE, CANVAS_SIZE, 3))
+    landmarks = np.zeros((count, 68, 2), np.float32)
+    blendshapes = np.full((count, len(BLENDSHAPES)), np.nan, np.float32)
+    eyes = np.full((count, 2, 3, 2), np.nan, np.float32)
     people = []
-    for i, photograph in enumerate(tqdm(photographs, desc=f"packing {folder.name}", unit="photo", leave=False)):
-        image = cv2.imread(str(photograph.path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise SourceError(f"{photograph.path} is not a readable image")
-        images[i], landmarks[i] = canvas_from_photograph(image, photograph.landmarks, reflect=i % 2 == 0)
-        people.append(photograph.path.stem.rpartition("_")[0] or photograph.path.stem)
+    progress = tqdm(faces, total=count, desc=f"packing {target.name}", unit="photo", leave=False)
+    for i, (image, points, person) in enumerate(progress):
+        row = rows[i]
+        others = weak.eyes[row].reshape(-1, 2) if weak is not None and row >= 0 else np.full((6, 2), np.nan, np.float32)
+        images[i], placed = canvas_from_photograph(image, np.concatenate([points, others]), reflect=i % 2 == 0)
+        landmarks[i], eyes[i] = placed[:68], placed[68:].reshape(2, 3, 2)
+        if weak is not None and row >= 0:
+            blendshapes[i] = weak.blendshapes[row]
+        people.append(person)
     images.flush()
-    _, person = np.unique(people, return_inverse=True)
-    np.savez(target / "labels.npz", landmarks=landmarks, person=person.astype(np.int32))
-    return len(photographs)
+    _, number = np.unique(people, return_inverse=True)
+    np.savez(
+        target / "labels.npz", landmarks=landmarks, person=number.astype(np.int32), blendshapes=blendshapes, eyes=eyes
+    )
+    return count

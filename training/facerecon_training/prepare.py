@@ -23,6 +23,7 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from .backgrounds import background_files
+from .expressions import random_expression
 from .fit import fit_head
 from .head_pose import pack_head_poses
 from .morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_head, read_head
@@ -31,19 +32,21 @@ from .people import (
     VIEWS_PER_PERSON,
     PeopleRenderer,
     pack_people,
-    random_expression,
     random_identity,
     read_panoramas,
 )
-from .photographs import canvas_from_photograph, pack_photographs
+from .photographs import canvas_from_photograph, pack_photographs, pack_weakly_labelled
 from .photometric import fit_skin
 from .remesh import build_template, save_template
 from .render import HeadGeometry, camera_for_crop
-from .skin import colours_from_photograph, random_skin, symmetrised
+from .skin import FaceColours, colours_from_photograph, learn_colours, random_skin, symmetrised
+from .weak_labels import WeakLabels, read_weak_labels
 
 TEMPLATE_PATH = Path(facerecon_rt.__file__).with_name("template.npz")
 COLOUR_FOLDERS = ("helen-train", "lfpw-train")
 """Where skin colours are taken; from all folders of photographs when neither is there."""
+EXPRESSIVE = "expressive"
+"""Folder under data/pseudo: photographs of expressive faces that carry weak labels alone."""
 TEST_SUFFIX = "-test"
 """Folders under data/faces whose names end so are never trained on."""
 
@@ -89,33 +92,42 @@ def prepare(config: PrepareConfig) -> None:
         mean=face.mean,
         identity=face.identity,
         expression=face.expression,
+        eyes=face.eyes,
         template_sha256=load_template().sha256,
     )
     geometry = HeadGeometry(head)
     if config.rebuild_template or not (config.out / "contact_sheet.png").is_file():
         cv2.imwrite(str(config.out / "contact_sheet.png"), contact_sheet(face, load_template()))
 
+    weak = None if config.clean else weak_labels(config.data)
     for folder in folders:
         target = config.out / "photographs" / folder.name
         if not (target / "labels.npz").is_file():
-            count = pack_photographs(folder, target)
+            count = pack_photographs(folder, target, weak)
             print(f"{folder.name}: {count} photographs")
-    colours = None
+    expressive = config.data / "pseudo" / EXPRESSIVE
+    target = config.out / "photographs" / EXPRESSIVE
+    if expressive.is_dir() and not config.clean and not (target / "labels.npz").is_file():
+        count = pack_weakly_labelled(expressive, read_weak_labels(expressive.with_suffix(".npz")), target)
+        print(f"{EXPRESSIVE}: {count} photographs, weak labels alone")
+    colours, found = None, None
     if folders:
         colours_path = config.out / "face_colours.npy"
         if not colours_path.is_file():
             sources = [folder for folder in folders if folder.name in COLOUR_FOLDERS] or folders
             np.save(colours_path, face_colours(geometry, head, sources))
-        colours = np.load(colours_path)
-        print(f"skin colours of {len(colours)} photographed faces")
+        found = np.load(colours_path)
+        print(f"skin colours of {len(found)} photographed faces")
+        colours = colour_model(geometry, head, found, config.data / "assets")
     if (config.data / "head_pose").is_dir() and not (config.out / "head_pose" / "labels.npz").is_file():
         detector = head_detector(config)
         if detector is not None:
             count = pack_head_poses(config.data / "head_pose", detector, config.out / "head_pose")
             print(f"head_pose: {count} photographs of known direction")
-    renderer = PeopleRenderer(geometry, panoramas, backgrounds, colours)
+    assets = config.data / "assets"
+    renderer = PeopleRenderer(geometry, panoramas, backgrounds, assets if assets.is_dir() else None, colours)
     if not (config.out / "skin.npz").is_file():
-        np.savez(config.out / "skin.npz", **skin_statistics(renderer, config.seed))
+        np.savez(config.out / "skin.npz", **skin_statistics(renderer, found, config.seed))
     if not (config.out / "people_sheet.png").is_file():
         cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
     kinds = (
@@ -178,7 +190,7 @@ def read_face(prepared: Path) -> MorphableFace:
     with np.load(path, allow_pickle=False) as arrays:
         if str(arrays["template_sha256"]) != load_template().sha256:
             raise UsageError(f"{path} was prepared for another face template; delete {prepared} and prepare again")
-        return MorphableFace(arrays["mean"], arrays["identity"], arrays["expression"])
+        return MorphableFace(arrays["mean"], arrays["identity"], arrays["expression"], arrays["eyes"])
 
 
 def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path]) -> Floats:
@@ -206,6 +218,27 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
     return np.stack(kept) if kept else np.zeros((0, len(face), 3), np.float16)
 
 
+def colour_model(geometry: HeadGeometry, head: MorphableHead, colours: Floats, assets: Path) -> FaceColours | None:
+    """Albedo (P, F, 3) of photographed faces, and whole skins where there are any -> what people are coloured by; None
+    of too few."""
+    if len(colours) < 8:
+        return None
+    face = geometry.parts["face"]
+    mirror = cKDTree(head.mean[face]).query(head.mean[face] * [-1, 1, 1])[1]
+    skins = None
+    if (assets / "skins_albedo.npz").is_file():
+        with np.load(assets / "skins_albedo.npz", allow_pickle=False) as arrays:
+            rgb = np.concatenate([arrays["albedo"], arrays["albedo_head"]], 1) / np.float32(255)
+        skins = np.ascontiguousarray(rgb[:, :, ::-1] ** np.float32(2.2))
+    return learn_colours(colours, mirror, skins)
+
+
+def weak_labels(data: Path) -> WeakLabels | None:
+    """Weak labels of the annotated photographs, where there are any."""
+    path = data / "pseudo" / "photographs.npz"
+    return read_weak_labels(path) if path.is_file() else None
+
+
 def head_detector(config: PrepareConfig) -> Detector | None:
     """The detector that says where Pointing'04's heads are; None, with a word, where there is none."""
     for path in (config.data / "detector" / "face_detection_yunet_2023mar.onnx", Path("models/face_detector.onnx")):
@@ -215,9 +248,10 @@ def head_detector(config: PrepareConfig) -> Detector | None:
     return None
 
 
-def skin_statistics(renderer: PeopleRenderer, seed: int, invented: int = 400) -> dict[str, NDArray[np.floating]]:
+def skin_statistics(
+    renderer: PeopleRenderer, colours: Floats | None, seed: int, invented: int = 400
+) -> dict[str, NDArray[np.floating]]:
     """Mean and principal components of skin on the template: of photographed faces, or of invented skin."""
-    colours = renderer.face_colours
     if colours is None or len(colours) < invented:
         random = np.random.default_rng((seed, 77))
         face = renderer.head.parts["face"]
@@ -260,7 +294,7 @@ def contact_sheet(face: MorphableFace, template: FaceTemplate) -> Image:
     cells += [cell(face.mean + face.expression[i], name) for i, name in enumerate(BLENDSHAPES)]
     random = np.random.default_rng(0)
     while len(cells) % 10:
-        identity, expression = random_identity(random), random_expression(random)
+        identity, expression = random_identity(random), random_expression(random).weights
         vertices = face.mean + np.tensordot(identity, face.identity, 1) + np.tensordot(expression, face.expression, 1)
         cells.append(cell(vertices.astype(np.float32), "random", 30))
     return np.vstack([np.hstack(cells[i : i + 10]) for i in range(0, len(cells), 10)])

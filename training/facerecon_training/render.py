@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -9,9 +10,10 @@ import numpy as np
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.pose import VIEWER_FROM_FRAME, rotation_from_euler
 from facerecon_rt.types import Floats, Image
+from numba import njit
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
+from .eyeballs import find_eyeball
 from .morphable import PARTS, MorphableHead
 
 Doubles = NDArray[np.float64]
@@ -29,6 +31,8 @@ class RenderedFace:
     """(100,) standard deviations."""
     expression: Floats
     """(53,) 0..1."""
+    gaze_deg: Floats
+    """(2, 2) yaw and pitch of the left and the right eye in the head."""
     image_from_head: Floats
     """(3, 4): scaled-orthographic camera, pixels and relative depth."""
 
@@ -48,9 +52,13 @@ class HeadGeometry:
         self.identity = head.identity[:, kept].reshape(len(head.identity), -1)
         self.expression = head.expression[:, kept].reshape(len(head.expression), -1)
         self.landmarks = local[head.landmarks]
-        count = len(self.triangles)
-        corner = (self.triangles.T.ravel(), np.tile(np.arange(count), 3))
-        self.vertex_from_triangle = csr_matrix((np.ones(count * 3, np.float32), corner), (len(kept), count))
+        self.origin = head.origin
+        self.eyeballs = tuple(find_eyeball(self.mean, rows) for rows in np.array_split(self.parts["eyeballs"], 2))
+        part_of = np.concatenate([np.full(len(indices), k) for k, indices in enumerate(ranges)])
+        self._part_of_triangle = part_of[self.triangles].max(1)
+        self._triangles_of: dict[tuple[str, ...], NDArray[np.int32]] = {}
+        self.eyeball_triangles = tuple(_within(self.triangles, eyeball.vertices) for eyeball in self.eyeballs)
+        """(T, 3) of each eyeball, in its own rows."""
 
     def neutral(self, identity: Floats) -> Floats:
         """(100,) -> (H, 3) mm."""
@@ -63,9 +71,48 @@ class HeadGeometry:
 
     def normals(self, vertices: Floats) -> Floats:
         """(H, 3) -> (H, 3) unit normals, outwards."""
-        a, b, c = (vertices[self.triangles[:, k]] for k in range(3))
-        normals = self.vertex_from_triangle @ np.cross(b - a, c - a)
-        return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9), np.float32)
+        return mesh_normals(vertices, self.triangles)
+
+    def triangles_of(self, parts: Sequence[str]) -> NDArray[np.int32]:
+        """(T, 3) triangles of some parts, in rows of the whole head."""
+        key = tuple(parts)
+        if key not in self._triangles_of:
+            wanted = [list(PARTS).index(part) for part in parts]
+            self._triangles_of[key] = np.ascontiguousarray(self.triangles[np.isin(self._part_of_triangle, wanted)])
+        return self._triangles_of[key]
+
+
+def _within(triangles: NDArray[np.int32], rows: NDArray[np.integer]) -> NDArray[np.int32]:
+    """The triangles (T, 3) whose corners are all among some rows, counted within those."""
+    local = np.full(int(triangles.max()) + 1, -1, np.int32)
+    local[rows] = np.arange(len(rows))
+    inside = local[triangles]
+    return np.ascontiguousarray(inside[(inside >= 0).all(1)])
+
+
+def mesh_normals(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
+    """(K, 3) and (T, 3) counter-clockwise triangles -> (K, 3) unit normals, weighted by area."""
+    return np.asarray(_normals(np.asarray(vertices, np.float32), np.ascontiguousarray(triangles)), np.float32)
+
+
+@njit(cache=True)
+def _normals(vertices, triangles):  # type: ignore[no-untyped-def]
+    out = np.zeros_like(vertices)
+    for t in range(len(triangles)):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ax, ay, az = vertices[a, 0], vertices[a, 1], vertices[a, 2]
+        ux, uy, uz = vertices[b, 0] - ax, vertices[b, 1] - ay, vertices[b, 2] - az
+        vx, vy, vz = vertices[c, 0] - ax, vertices[c, 1] - ay, vertices[c, 2] - az
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for k in (a, b, c):
+            out[k, 0] += x
+            out[k, 1] += y
+            out[k, 2] += z
+    for k in range(len(out)):
+        x, y, z = out[k, 0], out[k, 1], out[k, 2]
+        scale = 1 / max(np.sqrt(x * x + y * y + z * z), 1e-9)
+        out[k, 0], out[k, 1], out[k, 2] = x * scale, y * scale, z * scale
+    return out
 
 
 def camera_for_crop(pitch: float, yaw: float, roll: float, size: int, side: float) -> Floats:
@@ -98,6 +145,12 @@ def rasterise(
     return np.asarray(cv2.resize(colour, (size, size), interpolation=cv2.INTER_AREA), np.float32)
 
 
+def irradiance_terms(coefficients: Doubles) -> Doubles:
+    """(9, 3) spherical-harmonics radiance -> (9, 3) factors of 1, y, z, x, xy, yz, 3z^2-1, xz and x^2-y^2 whose sum at
+    a normal is the irradiance over pi."""
+    return np.asarray((_BASIS_FACTORS * _COSINE_LOBE / np.pi)[:, None] * coefficients)
+
+
 def irradiance(coefficients: Doubles, normals: Floats) -> Floats:
     """(9, 3) spherical-harmonics radiance and (H, 3) normals (viewer axes) -> (H, 3) irradiance over pi.
 
@@ -106,6 +159,9 @@ def irradiance(coefficients: Doubles, normals: Floats) -> Floats:
     return np.asarray((sh_basis(normals) * _COSINE_LOBE) @ coefficients / np.pi, np.float32)
 
 
+_BASIS_FACTORS: Doubles = np.array(
+    [0.282095, 0.488603, 0.488603, 0.488603, 1.092548, 1.092548, 0.315392, 1.092548, 0.546274]
+)
 _COSINE_LOBE: Doubles = np.pi * np.array([1.0, 2 / 3, 2 / 3, 2 / 3, 1 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 4])
 
 
@@ -151,13 +207,14 @@ def turn_light(coefficients: Doubles, rotation: Doubles) -> Doubles:
     return np.asarray(np.linalg.lstsq(sh_basis(points), values, rcond=None)[0])
 
 
-def _fibonacci_sphere(count: int) -> Doubles:
+def sphere_directions(count: int) -> Doubles:
+    """(count, 3) unit vectors, evenly spread (a Fibonacci lattice)."""
     i = np.arange(count) + 0.5
     polar, azimuth = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
     return np.stack([np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)], 1)
 
 
-_FIBONACCI = _fibonacci_sphere(100)
+_FIBONACCI = sphere_directions(100)
 
 
 def shade(

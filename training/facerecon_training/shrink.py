@@ -1,4 +1,4 @@
-"""A trained network -> a smaller one of the same kind that starts where the trained one ended."""
+"""A trained network -> a smaller or a larger one of the same kind that starts where the trained one ended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn import functional
 from tqdm import tqdm
 
 from .backbones import Backbone, normalised
@@ -13,41 +14,54 @@ from .data import Batch
 from .model import FaceModel
 
 
-def take_over(smaller: FaceModel, trained: FaceModel) -> tuple[int, int]:
+def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
     """Copy what both have: the reconstructor, the pooling, and of the backbone each block with the next of the trained
-    one that is of its kind and size -> how many blocks come before the first copied one, in the smaller and in the
+    one that is of its kind and size -> how many blocks come before the first copied one, in the model and in the
     trained.
 
-    Raises ValueError where blocks behind the first copied one, or the features, have no counterpart.
+    Blocks that the trained network lacks begin by passing on what they get, so that the larger network begins with what
+    the smaller one knew (Net2Net, Chen et al., ICLR 2016). Heads that it lacks begin as they are. Pooling over another
+    number of places takes its weights from between them.
+
+    Raises ValueError where a block that cannot pass on what it gets, or the features, have no counterpart.
     """
-    counts = smaller.extractor.feature_count, trained.extractor.feature_count
+    counts = model.extractor.feature_count, trained.extractor.feature_count
     if counts[0] != counts[1]:
         raise ValueError(f"it gives {counts[1]} features, not {counts[0]}")
-    pairs = common_blocks(smaller.extractor.backbone, trained.extractor.backbone)
-    smaller.reconstructor.load_state_dict(trained.reconstructor.state_dict())
-    smaller.extractor.pool.load_state_dict(trained.extractor.pool.state_dict())
+    backbone = model.extractor.backbone
+    pairs = common_blocks(backbone, trained.extractor.backbone)
+    model.reconstructor.load_state_dict({**model.reconstructor.state_dict(), **trained.reconstructor.state_dict()})
+    pool = trained.extractor.pool.state_dict()
+    side = model.extractor.pool[0].weight.shape[-1]
+    if pool["0.weight"].shape[-1] != side:
+        area = pool["0.weight"].shape[-1] ** 2 / side**2
+        weight = functional.interpolate(pool["0.weight"], (side, side), mode="bilinear", align_corners=True)
+        pool["0.weight"] = weight * area
+    model.extractor.pool.load_state_dict(pool)
     for own, theirs in pairs:
-        smaller.extractor.backbone[own].load_state_dict(trained.extractor.backbone[theirs].state_dict())
+        backbone[own].load_state_dict(trained.extractor.backbone[theirs].state_dict())
+    for new in set(range(pairs[0][0], len(backbone))) - {own for own, _ in pairs}:
+        nn.init.zeros_(backbone[new].layers[-1][1].weight)  # the last normalisation: the block adds nothing
     return pairs[0]
 
 
-def common_blocks(smaller: Backbone, trained: Backbone) -> list[tuple[int, int]]:
+def common_blocks(model: Backbone, trained: Backbone) -> list[tuple[int, int]]:
     """Indices of blocks of one kind and size, in order.
 
-    Raises ValueError where there is none, or a block behind the first one has none: it would begin at random among
-    trained ones.
+    Raises ValueError where there is none, or a block behind the first one has none and is not residual: it would begin
+    at random among trained ones.
     """
     pairs: list[tuple[int, int]] = []
     start = 0
-    for own, block in enumerate(smaller):
+    for own, block in enumerate(model):
         for theirs in range(start, len(trained)):
             if repr(block) == repr(trained[theirs]):  # kinds, channels, kernels, strides
                 pairs.append((own, theirs))
                 start = theirs + 1
                 break
         else:
-            if pairs:
-                raise ValueError(f"it has nothing for block {own + 1} of {len(smaller)}")
+            if pairs and not getattr(block, "residual", False):
+                raise ValueError(f"it has nothing for block {own + 1} of {len(model)}")
     if not pairs:
         raise ValueError("they have no block in common")
     return pairs

@@ -9,6 +9,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 from facerecon_rt.types import Floats, Image
+from numba import njit
+from numpy.typing import NDArray
 
 from .render import HeadGeometry, radiance_fit, viewer_normals
 
@@ -111,72 +113,172 @@ def smooth_noise(points: Floats, wavelength: float, random: np.random.Generator)
     """(H, 3) mm -> (H,) a smooth random field of mean 0 and about unit variance: a sum of random plane waves."""
     waves = random.normal(size=(12, 3)).astype(np.float32) * (2 * np.pi / wavelength / np.sqrt(3))
     phases = random.uniform(0, 2 * np.pi, 12).astype(np.float32)
-    return np.asarray(np.cos(points @ waves.T + phases).sum(1) / np.sqrt(6), np.float32)
+    return np.asarray(_waves(np.asarray(points, np.float32), waves, phases), np.float32)
+
+
+@njit(cache=True, fastmath=True)
+def _waves(points, waves, phases):  # type: ignore[no-untyped-def]
+    out = np.zeros(len(points), np.float32)
+    for i in range(len(points)):
+        total = np.float32(0)
+        for k in range(len(waves)):
+            angle = points[i, 0] * waves[k, 0] + points[i, 1] * waves[k, 1] + points[i, 2] * waves[k, 2] + phases[k]
+            total += np.cos(angle)
+        out[i] = total / np.float32(2.449)
+    return out
 
 
 def random_tone(random: np.random.Generator) -> Floats:
     """(3,) BGR skin albedo."""
-    place = random.uniform(0, len(SKIN_TONES_BGR) - 1.001)
+    place = (len(SKIN_TONES_BGR) - 1.001) * random.beta(1.0, 1.5)
     lower = int(place)
     tone = SKIN_TONES_BGR[lower] + (place - lower) * (SKIN_TONES_BGR[lower + 1] - SKIN_TONES_BGR[lower])
     return np.asarray((tone * random.normal(1, 0.03, 3)) ** 2.2 * random.uniform(0.8, 1.3), np.float32)
 
 
-def random_skin(head: HeadGeometry, where: SkinMap, random: np.random.Generator) -> Floats:
-    """(H, 3) BGR albedo of a person nobody has seen."""
-    points = head.mean
+@dataclass(frozen=True, slots=True, eq=False)
+class Complexion:
+    """What a head looks like, whoever lights it."""
+
+    albedo: Floats
+    """(H, 3) linear BGR."""
+    hair: Floats
+    """(3,) linear BGR."""
+    bald: bool
+    bearded: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceColours:
+    """A Gaussian model of photographed faces' colours, symmetric, and whole skins, if there are any."""
+
+    mean: Floats
+    """(F, 3) logarithm of albedo over the face's median, on the face part's vertices."""
+    basis: Floats
+    """(K, F, 3), one standard deviation each."""
+    skins: Floats | None = None
+    """(S, H', 3) linear BGR albedo of the face and head parts."""
+
+
+COMPONENTS = 24
+
+
+def learn_colours(colours: Floats, mirror: NDArray[np.integer], skins: Floats | None = None) -> FaceColours:
+    """(P, F, 3) albedo of photographed faces and each vertex' mirror image (F,) -> their Gaussian model.
+
+    A face and its mirror image count as one, so that light from a side, which is left in such albedo, cancels out.
+    """
+    logs = []
+    for one in colours:
+        albedo = np.maximum(one.astype(np.float32), 0.01)
+        log = np.log(albedo / np.median(albedo, axis=0)).clip(-2.5, 1.0)
+        logs.append((log + log[mirror]).ravel() / 2)
+    faces = np.stack(logs)
+    mean = faces.mean(0)
+    centred = faces - mean
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    kept = min(COMPONENTS, len(faces) - 1)
+    chosen = np.argsort(values)[::-1][:kept]
+    # Rows of unit length along the components, times one standard deviation.
+    basis = (vectors[:, chosen].T @ centred) / np.sqrt(len(faces))
+    shape = (-1, colours.shape[1], 3)
+    return FaceColours(mean.reshape(shape[1:]), basis.reshape(shape).astype(np.float32), skins)
+
+
+def random_complexion(
+    head: HeadGeometry, where: SkinMap, random: np.random.Generator, colours: FaceColours | None = None
+) -> Complexion:
+    """Skin, hair, teeth and eye sockets of a person nobody has seen; of photographed faces' colours where there is such
+    a model, two times in three."""
     tone = random_tone(random)
-    albedo = np.tile(tone, (len(points), 1))
-    for wavelength, strength in ((90.0, 0.05), (25.0, 0.04), (8.0, 0.03)):
-        albedo *= 1 + strength * random.uniform(0, 1.5) * smooth_noise(points, wavelength, random)[:, None]
-    albedo = _mix(albedo, tone * [0.8, 0.8, 1.1], where.cheeks * random.uniform(0, 0.5))
-    albedo = _mix(albedo, tone * random.uniform(0.5, 0.95), where.lids * random.uniform(0, 1))
-    lipstick = random.random() < 0.25
-    lip = np.array([0.15, 0.1, 0.55]) * random.uniform(0.6, 1.3, 3) if lipstick else tone * [0.68, 0.62, 0.85]
-    albedo = _mix(albedo, lip, where.lips * random.uniform(0.4, 1.0))
-    hair = HAIR_BGR[random.integers(len(HAIR_BGR))] * random.uniform(0.7, 1.4)
-    albedo = _mix(albedo, hair, where.brows * random.uniform(0.25, 0.95) * _patchy(points, 6.0, random))
-    if random.random() < 0.3:
-        stubble = where.beard * random.uniform(0.1, 0.9) * _patchy(points, 30.0, random)
-        albedo = _mix(albedo, hair * 1.2 + 0.02, stubble)
-    return add_hair_and_eyes(albedo, head, where, random, hair)
-
-
-def add_hair_and_eyes(
-    albedo: Floats, head: HeadGeometry, where: SkinMap, random: np.random.Generator, hair: Floats
-) -> Floats:
-    """Colour what is not face skin: scalp, eyeballs, teeth, gums, mouth."""
+    hair = HAIR_BGR[random.integers(len(HAIR_BGR))] * random.uniform(0.6, 1.4)
+    if tone.mean() < 0.12:
+        hair = HAIR_BGR[random.integers(3)]
+    kind = random.random() if colours is not None else 1.0
     points = head.mean
-    if random.random() < 0.85:
-        strands = 1 + 0.25 * smooth_noise(points * [1, 0.2, 1], 5.0, random)
-        albedo = _mix(albedo, hair * np.clip(strands, 0.4, 1.6)[:, None], where.scalp)
-    eyes = head.parts["eyeballs"]
-    white = np.array([0.72, 0.75, 0.80]) * random.uniform(0.75, 1.1)
-    iris = IRIS_BGR[random.integers(len(IRIS_BGR))] * random.uniform(0.7, 1.3)
-    albedo[eyes] = white
-    albedo = _mix(albedo, iris, where.iris)
-    albedo = _mix(albedo, np.array([0.01, 0.01, 0.01]), where.pupil)
-    albedo[head.parts["teeth"]] = np.array([0.62, 0.72, 0.78]) * random.uniform(0.6, 1.1)
-    albedo[head.parts["gums"]] = np.array([0.22, 0.2, 0.5]) * random.uniform(0.5, 1.0)
-    albedo[head.parts["mouth_socket"]] = np.array([0.06, 0.05, 0.15]) * random.uniform(0.4, 1.2)
-    albedo[head.parts["eye_socket"]] = np.array([0.3, 0.3, 0.5]) * random.uniform(0.5, 1.0)
+    if colours is not None and kind < 0.5:
+        albedo = _like_photographs(head, colours, tone, random)
+    elif colours is not None and colours.skins is not None and kind < 0.7:
+        albedo = _mixed_skins(head, colours.skins, random)
+    else:
+        albedo = _invented(where, points, tone, random)
+    albedo *= (1 + 0.03 * random.uniform(0, 1.5) * smooth_noise(points, 30.0, random))[:, None]
+    made_up = random.random() < 0.2
+    if made_up:
+        lip = np.array([0.12, 0.08, 0.5]) * random.uniform(0.5, 1.4, 3) * min(2 * tone.mean() + 0.5, 1)
+        albedo = mix(albedo, lip, where.lips * random.uniform(0.3, 0.9))
+        albedo = mix(albedo, tone * random.uniform(0.3, 0.9, 3), where.lids * random.uniform(0, 0.7))
+    if random.random() < 0.1:  # freckles
+        spots = np.clip(smooth_noise(points, 4.0, random) - 1.4, 0, 1) * random.uniform(0.1, 0.5)
+        albedo = mix(albedo, tone * [0.3, 0.4, 0.6], spots * (1 - where.lips))
+    bald = bool(random.random() < 0.1)
+    bearded = bool(not made_up and random.random() < 0.28)
+    stubble = random.random()
+    if not made_up and stubble < 0.25:
+        albedo = mix(albedo, hair * 0.8 + 0.02, where.beard * random.uniform(0.05, 0.5) * _patchy(points, 30.0, random))
+    return Complexion(_inside_colours(albedo, head, random), np.asarray(hair, np.float32), bald, bearded)
+
+
+def _like_photographs(head: HeadGeometry, colours: FaceColours, tone: Floats, random: np.random.Generator) -> Floats:
+    code = np.clip(random.normal(0, 0.8, len(colours.basis)), -2, 2)
+    log = colours.mean + np.tensordot(code.astype(np.float32), colours.basis, 1)
+    face = head.parts["face"]
+    # Outside the narrow face a photograph shows hair and background, not skin.
+    edge = np.clip((head.mean[face, 2] + 20) / 40, 0, 1) * np.clip((78 - np.abs(head.mean[face, 0])) / 8, 0, 1)
+    edge = edge * np.clip((90 - head.mean[face, 1]) / 45, 0, 1) * np.clip((head.mean[face, 1] + 125) / 30, 0, 1)
+    albedo = np.tile(tone, (len(head.mean), 1))
+    albedo[face] *= np.exp(log * (random.uniform(0.8, 1.1) * edge)[:, None])
+    return np.asarray(albedo.clip(0.004, 1.1), np.float32)
+
+
+def _mixed_skins(head: HeadGeometry, skins: Floats, random: np.random.Generator) -> Floats:
+    """One whole skin, or a mixture of two, its tone shifted."""
+    first, second = skins[random.integers(len(skins), size=2)]
+    share = random.choice([0.0, random.uniform(0, 1)])
+    mixed = first ** (1 - share) * np.maximum(second, 1e-3) ** share
+    mixed = mixed * np.exp(random.normal(0, 0.2)) * random.normal(1, 0.06, 3)
+    albedo = np.tile(np.median(mixed, axis=0).astype(np.float32), (len(head.mean), 1))
+    albedo[: len(mixed)] = mixed
+    return np.asarray(albedo.clip(0.004, 1.1), np.float32)
+
+
+def _invented(where: SkinMap, points: Floats, tone: Floats, random: np.random.Generator) -> Floats:
+    albedo = np.tile(tone, (len(points), 1))
+    for wavelength, strength in ((90.0, 0.04), (25.0, 0.025), (8.0, 0.02)):
+        albedo *= 1 + strength * random.uniform(0, 1.3) * smooth_noise(points, wavelength, random)[:, None]
+    albedo = mix(albedo, tone * [0.8, 0.8, 1.1], where.cheeks * random.uniform(0, 0.5))
+    albedo = mix(albedo, tone * random.uniform(0.6, 0.95), where.lids * random.uniform(0, 0.8))
+    albedo = mix(albedo, tone * [0.62, 0.58, 0.82], where.lips * random.uniform(0.5, 1.0))
+    return mix(albedo, tone * 0.4, where.brows * random.uniform(0, 0.3) * _patchy(points, 6.0, random))
+
+
+def _inside_colours(albedo: Floats, head: HeadGeometry, random: np.random.Generator) -> Floats:
+    """Teeth, gums, mouth and eye sockets."""
+    albedo[head.parts["eyeballs"]] = 0.7
+    albedo[head.parts["teeth"]] = np.array([0.58, 0.68, 0.74]) * random.uniform(0.7, 1.1)
+    albedo[head.parts["gums"]] = np.array([0.22, 0.2, 0.5]) * random.uniform(0.6, 1.0)
+    albedo[head.parts["mouth_socket"]] = np.array([0.08, 0.07, 0.2]) * random.uniform(0.5, 1.3)
+    albedo[head.parts["eye_socket"]] = np.array([0.28, 0.28, 0.5]) * random.uniform(0.6, 1.0)
     return np.asarray(albedo, np.float32)
 
 
-def _mix(albedo: Floats, colour: Floats, amount: Floats) -> Floats:
+def random_skin(head: HeadGeometry, where: SkinMap, random: np.random.Generator) -> Floats:
+    """(H, 3) BGR albedo of a person nobody has seen, with painted hair and eyes: for pictures without assets."""
+    complexion = random_complexion(head, where, random)
+    albedo = mix(complexion.albedo, complexion.hair, where.brows * 0.7)
+    albedo[head.parts["eyeballs"]] = np.array([0.72, 0.75, 0.80])
+    iris = IRIS_BGR[random.integers(len(IRIS_BGR))] * random.uniform(0.7, 1.3)
+    albedo = mix(albedo, iris, where.iris)
+    return mix(albedo, np.array([0.01, 0.01, 0.01]), where.pupil)
+
+
+def mix(albedo: Floats, colour: Floats, amount: Floats) -> Floats:
+    """(H, 3) albedo, a colour (3,) and how much of it (H,) -> (H, 3)."""
     return np.asarray(albedo + (colour - albedo) * amount[:, None], np.float32)
 
 
 def _patchy(points: Floats, wavelength: float, random: np.random.Generator) -> Floats:
     return np.clip(0.85 + 0.25 * smooth_noise(points, wavelength, random), 0, 1)
-
-
-def hair_volume(head: HeadGeometry, where: SkinMap, random: np.random.Generator) -> Floats:
-    """(H,) mm by which hair lifts the surface outwards."""
-    if random.random() < 0.3:
-        return np.zeros(len(head.mean), np.float32)
-    lift = random.uniform(4, 22) * (1 + 0.3 * smooth_noise(head.mean, 60.0, random))
-    return np.asarray(where.scalp * np.maximum(lift, 0), np.float32)
 
 
 def colours_from_photograph(

@@ -208,7 +208,8 @@ def batch_loss(
     taught = (rows, mirrored_landmarks(state.average, image, rows)) if config.loss.teacher else None
     with torch.no_grad():
         lesson = bigger(image) if bigger is not None else None
-    return face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, taught, lesson)
+    decoder = state.model.reconstructor
+    return face_loss(output, codes, batch, config.batch.pairs, teacher, config.loss, skin_code, taught, lesson, decoder)
 
 
 def batch_loader(config: TrainConfig, start: int) -> DataLoader[Batch]:
@@ -284,12 +285,16 @@ def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) 
         fit_decoders(model, face, np.random.default_rng(config.seed))
         return model, False
     trained = load_weights(config.init)
-    if replace(trained.config, backbone=config.model.backbone, terms=config.model.terms) != config.model:
+    own = config.model
+    same = replace(
+        trained.config, backbone=own.backbone, terms=own.terms, input_size=own.input_size, gaze=own.gaze
+    )
+    if same != own:
         raise UsageError(f"{config.init} has the configuration {trained.config}, the run asks for {config.model}")
     # Of the network that the run begins with; what comes out of the run is measured at its end.
     trained.reconstructor.asymmetry.zero_()
-    if trained.config.backbone != config.model.backbone:
-        model = FaceModel(config.model)
+    if replace(trained.config, terms=own.terms) != own:
+        model = FaceModel(own)
         return model, shrink(trained, model, config, device)
     trained.config = config.model
     return trained, False
@@ -303,7 +308,7 @@ def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: to
     try:
         own, theirs = take_over(model, trained)
         first = f", but the first {own}," if own else ""
-        print(f"{config.init} is {backbones[0]}: all blocks of {backbones[1]}{first} are taken over")
+        print(f"{config.init} is {backbones[0]}: what {backbones[1]} has in common with it{first} is taken over")
         if own:
             blocks, originals = (
                 torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(
@@ -352,6 +357,7 @@ def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, An
         reconstructor.camera,
         reconstructor.confidence,
         reconstructor.annotation,
+        *((reconstructor.gaze, reconstructor.precision) if reconstructor.has_gaze else ()),
     )
     outputs = [parameter for layer in layers for parameter in layer.parameters()]
     apart = {id(parameter) for parameter in (*decoder, *outputs)}
