@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from facerecon_rt.contract import CONTRACT_KEY, OUTPUTS, ModelContract
+from facerecon_rt.contract import CONTRACT_KEY, CONTRACT_VERSION, OUTPUTS, OUTPUTS_1, ModelContract
 from facerecon_rt.errors import UsageError
 from facerecon_rt.golden import golden_answer, golden_crop
 from facerecon_rt.session import FaceSession
@@ -59,7 +59,8 @@ class FaceSubject:
         size, batch = self.contract.input_size, self.contract.batch
         dynamic = None if batch else ({0: torch.export.Dim("N", min=1)},)
         example = (torch.zeros(batch or 2, 3, size, size),)
-        export_onnx(LeanFace(self.model), example, ["image"], list(OUTPUTS), dynamic, path, self.options.opset)
+        names = list(self.contract.outputs)
+        export_onnx(LeanFace(self.model), example, ["image"], names, dynamic, path, self.options.opset)
         graph = onnx.load(path)
         take_images(graph)
         onnx.save(graph, path)
@@ -113,6 +114,9 @@ def contract_of(model: FaceModel, weights_sha256: str, batch: int = 0) -> ModelC
         vertex_count=template.vertex_count,
         template_sha256=template.sha256,
         backbone=model.config.backbone,
+        outputs=OUTPUTS if model.config.gaze else OUTPUTS_1,
+        version=CONTRACT_VERSION if model.config.gaze else 1,
+        code_size=model.config.shape_code if model.config.gaze else 0,
         terms=model.config.terms,
         weights_sha256=weights_sha256,
         batch=batch,

@@ -15,7 +15,16 @@ import numpy as np
 import onnx
 import onnx.compose
 import torch
-from facerecon_rt.contract import CONTRACT_KEY, DISAGREEMENT, OUTPUTS, SET_OUTPUTS, ModelContract
+from facerecon_rt.contract import (
+    CONTRACT_KEY,
+    ENSEMBLE_OUTPUTS,
+    ENSEMBLE_OUTPUTS_1,
+    OUTPUTS,
+    OUTPUTS_1,
+    SET_OUTPUTS,
+    SET_OUTPUTS_1,
+    ModelContract,
+)
 from facerecon_rt.errors import UsageError
 from facerecon_rt.networks import averaged, comparable
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
@@ -37,10 +46,11 @@ class EnsembleAverage(nn.Module):
     """Six outputs of each of M members -> their average, and how far the members are from it."""
 
     def forward(self, members: list[list[Tensor]]) -> tuple[Tensor, ...]:
-        """M lists of (N, V, 3), (N, V, 3), (N, 53), (N, 3, 4), (N, 68, 3), (N,) -> the same averaged, and (N, 4)
+        """M lists of (N, V, 3), (N, V, 3), (N, 53), (N, 3, 4), (N, 68, 3), (N,), and, of files of contract 2, (N, 2, 3)
+        gaze and two codes, which have no average -> the same averaged, and (N, 4)
         disagreement: shape mm, vertices mm, landmarks crop pixels, rotation degrees."""
         stacked = [torch.stack(list(one)) for one in zip(*members, strict=True)]
-        shape, vertices, expression, camera, landmarks, confidence = stacked
+        shape, vertices, expression, camera, landmarks, confidence, *gaze = stacked
         linear = camera[..., :3]
         # Scale times a rotation: its Frobenius norm is scale times the root of 3.
         scale = linear.flatten(2).norm(dim=2)[..., None, None] / 3**0.5
@@ -53,7 +63,8 @@ class EnsembleAverage(nn.Module):
         distances = [(one - one.mean(0)).norm(dim=3).mean(2).mean(0) for one in (shape, vertices, landmarks)]
         disagreement = torch.stack([*distances, angle], 1)
         means = (one.mean(0) for one in (shape, vertices, expression))
-        return (*means, mean_camera, landmarks.mean(0), confidence.mean(0), disagreement)
+        looks = [nn.functional.normalize(gaze[0].mean(0), dim=2)] if gaze else []
+        return (*means, mean_camera, landmarks.mean(0), confidence.mean(0), *looks, disagreement)
 
 
 def nearest_rotation(matrices: Tensor) -> Tensor:
@@ -73,15 +84,26 @@ class SetAverage(nn.Module):
         self.landmark_rows: Tensor
 
     def forward(
-        self, shape: Tensor, vertices: Tensor, expression: Tensor, camera: Tensor, landmarks: Tensor, confidence: Tensor
+        self,
+        shape: Tensor,
+        vertices: Tensor,
+        expression: Tensor,
+        camera: Tensor,
+        landmarks: Tensor,
+        confidence: Tensor,
+        gaze: Tensor | None = None,
+        identity: Tensor | None = None,
+        identity_variance: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """As the FaceModel gives them, N the size of the set -> shape (1, V, 3) and spread (1, V) mm of the person,
-        weights (N,), and of each photograph vertices, expression, camera, landmarks and confidence with that shape."""
+        weights (N,), and of each photograph vertices, expression, camera, landmarks, confidence and gaze with that
+        shape."""
         weights = robust_weights(shape.flatten(1), confidence)
         mean = (weights[:, None, None] * shape).sum(0, keepdim=True)
         spread = (weights[:, None] * ((shape - mean) ** 2).sum(2)).sum(0, keepdim=True).sqrt()
         moved = (mean - shape)[:, self.landmark_rows] @ camera[:, :, :3].transpose(1, 2)
-        return mean, spread, weights, mean + (vertices - shape), expression, camera, landmarks + moved, confidence
+        always = (mean, spread, weights, mean + (vertices - shape), expression, camera, landmarks + moved, confidence)
+        return always if gaze is None else (*always, gaze)
 
 
 def robust_weights(shapes: Tensor, confidence: Tensor) -> Tensor:
@@ -126,7 +148,7 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
     contract = replace(
         averaged(contracts),
         backbone="+".join(one.backbone for one in contracts),
-        outputs=(*OUTPUTS, DISAGREEMENT),
+        outputs=ENSEMBLE_OUTPUTS if first.version > 1 else ENSEMBLE_OUTPUTS_1,
         terms="; ".join(dict.fromkeys(one.terms for one in contracts)),
         weights_sha256=hashlib.sha256("".join(one.weights_sha256 for one in contracts).encode()).hexdigest(),
     )
@@ -134,8 +156,8 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
     parts = [onnx.load(path) for path in paths]
     examples = [[torch.rand(2, *dims) for dims in output_dims(first).values()] for _ in paths]
     batch = torch.export.Dim("N", min=1)
-    names = [f"m{i}_{name}" for i in range(len(paths)) for name in OUTPUTS]
-    shapes = ([[{0: batch} for _ in OUTPUTS] for _ in paths],)
+    names = [f"m{i}_{name}" for i in range(len(paths)) for name in first.outputs]
+    shapes = ([[{0: batch} for _ in first.outputs] for _ in paths],)
     with staging(target.parent) as folder:
         partial = folder / target.name
         export_onnx(EnsembleAverage().eval(), (examples,), names, contract.outputs, shapes, partial)
@@ -154,13 +176,14 @@ def fuse_set(path: Path, size: int, target: Path, say: Callable[[str], None]) ->
     contract = _contract(path)
     say(f"fusing {path} with the average over {size} photographs")
     examples = tuple(torch.rand(size, *dims) for dims in output_dims(contract).values())
-    names = [f"m0_{name}" for name in OUTPUTS]
+    names = [f"m0_{name}" for name in contract.outputs]
+    outputs = SET_OUTPUTS if contract.version > 1 else SET_OUTPUTS_1
     with staging(target.parent) as folder:
         partial = folder / target.name
-        export_onnx(SetAverage().eval(), examples, names, SET_OUTPUTS, None, partial)
+        export_onnx(SetAverage().eval(), examples, names, outputs, None, partial)
         model = _joined([onnx.load(path)], onnx.load(partial))
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
-        _write(model, partial, replace(contract, outputs=SET_OUTPUTS, set_size=size, golden=()))
+        _write(model, partial, replace(contract, outputs=outputs, set_size=size, golden=()))
         partial.replace(target)
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
 
@@ -169,7 +192,7 @@ def _contract(path: Path) -> ModelContract:
     model = read_onnx(path)
     refuse_unsafe(model)
     contract = read_contract(model)
-    if contract.outputs != OUTPUTS:
+    if contract.outputs not in (OUTPUTS, OUTPUTS_1):
         raise UsageError(f"{path} is a fused file already; fuse what it was made of")
     if contract.batch:
         raise UsageError(f"{path} takes {contract.batch} crops at a time; fuse files with a dynamic batch")

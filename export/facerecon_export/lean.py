@@ -11,7 +11,8 @@ import math
 
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
-from facerecon_training.model import FaceModel, FaceOutput, ShapeReconstructor, offset_scale
+from facerecon_training.expressions import EYE_LOOK_DEG
+from facerecon_training.model import FaceModel, ShapeReconstructor, offset_scale
 from torch import Tensor, nn
 
 LANDMARKS = 68
@@ -19,6 +20,8 @@ NEXT, AFTER = (1, 2, 0), (2, 0, 1)
 ROTATED, CROSSED = (*NEXT, *AFTER), (*AFTER, *NEXT)
 """Orders in which x and y are multiplied for their cross product, whose component i is the difference of products i and
 3 + i: x_{i+1} y_{i+2} - x_{i+2} y_{i+1}."""
+NO_LOGIT = -30.0
+"""Of a blendshape weight of 0."""
 DIFFERENCE = torch.cat([torch.eye(3), -torch.eye(3)])
 
 
@@ -31,9 +34,9 @@ class LeanFace(nn.Module):
         self.reconstructor = LeanReconstructor(model.reconstructor, model.extractor.feature_count)
         self.eval()
 
-    def forward(self, image: Tensor) -> FaceOutput:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
-        output: FaceOutput = self.reconstructor(self.extractor(image))
+        output: tuple[Tensor, ...] = self.reconstructor(self.extractor(image))
         return output
 
 
@@ -50,6 +53,7 @@ class LeanReconstructor(nn.Module):
         super().__init__()
         self.identity_features = feature_count // 2
         self.identity, self.motion = trained.identity, trained.motion
+        self.has_gaze = trained.has_gaze
         self.mean = trained.mean
         self.shape_basis, self.expression_basis = trained.shape_basis, trained.expression_basis
         with torch.no_grad():
@@ -62,6 +66,10 @@ class LeanReconstructor(nn.Module):
             self.register_buffer("landmark_mean", _homogeneous(trained.mean[None, rows], 1.0)[0])
             self.register_buffer("landmark_shape", _homogeneous(trained.shape_basis[:, rows], 0.0))
             self.register_buffer("landmark_expression", _homogeneous(trained.expression_basis[:, rows], 0.0))
+        count = len(trained.expression.bias)
+        self.sigmoid_sizes = [count, 1, self.sizes[0] - count - 1]
+        self.register_buffer("vectors", _vectors_from_sines())
+        self.vectors: Tensor
         self.register_buffer("cross", DIFFERENCE[:, list(CROSSED)])
         self.register_buffer("camera_matrix", _camera_matrix())
         self.landmark_mean: Tensor
@@ -70,27 +78,27 @@ class LeanReconstructor(nn.Module):
         self.cross: Tensor
         self.camera_matrix: Tensor
 
-    def forward(self, features: Tensor) -> FaceOutput:
-        """(N, F) -> the outputs of the contract."""
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """(N, F) -> the outputs of the contract, in its order: nine, or six of weights that know no gaze."""
         count = len(features)
         code = self.identity(features[:, : self.identity_features])
         found = self.outputs(self.motion(features)).split(self.sizes, dim=1)
-        expression_logit, confidence_logit, first, second, log_scale, centre, offset = found
-        expression = torch.sigmoid(expression_logit)
+        logits, first, second, log_scale, centre, offset, *eyes = found
+        expression, confidence, variance = torch.sigmoid(logits).split(self.sigmoid_sizes, dim=1)
+        if self.has_gaze:
+            expression = expression + eyes[0].clamp(0, 1)
         shape = torch.addmm(self.mean, code, self.shape_basis).reshape(count, -1, 3)
         vertices = shape + (expression @ self.expression_basis).reshape(count, -1, 3)
         camera = self._camera(first, second, log_scale, centre)
         points = torch.addmm(self.landmark_mean, code, self.landmark_shape)
         points = torch.addmm(points, expression, self.landmark_expression)
         seen = points.reshape(count, LANDMARKS, 4) @ camera.transpose(1, 2)
-        return FaceOutput(
-            shape,
-            vertices,
-            expression,
-            camera,
-            seen + offset.reshape(count, LANDMARKS, 3),
-            torch.sigmoid(confidence_logit).reshape(count),
-        )
+        landmarks = seen + offset.reshape(count, LANDMARKS, 3)
+        always = (shape, vertices, expression, camera, landmarks, confidence.reshape(count))
+        if not self.has_gaze:
+            return always
+        gaze = (eyes[1].sin() @ self.vectors).reshape(count, 2, 3)
+        return (*always, gaze, code, variance)
 
     def _camera(self, first: Tensor, second: Tensor, log_scale: Tensor, centre: Tensor) -> Tensor:
         """(N, 6) as ROTATED, (N, 6) as CROSSED, (N, 1), (N, 12) with zeros but for the translation -> (N, 3, 4)."""
@@ -113,14 +121,49 @@ def _output_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
         for values in (annotation.weight, annotation.bias)
     )
     return [
-        (trained.expression.weight, trained.expression.bias),
-        (trained.confidence.weight, trained.confidence.bias),
+        _sigmoid_layer(trained),
         (camera.weight[:3][list(ROTATED)], camera.bias[:3][list(ROTATED)]),
         (camera.weight[3:6][list(CROSSED)], camera.bias[3:6][list(CROSSED)]),
         (camera.weight[6:7], camera.bias[6:7] + math.log(side / CROP_SIDE_MM)),
         (centre, centre_bias),
         (offset, offset_bias.flatten()),
+        *(_gaze_layers(trained) if trained.has_gaze else ()),
     ]
+
+
+def _sigmoid_layer(trained: ShapeReconstructor) -> tuple[Tensor, Tensor]:
+    """Logits of expression and confidence, and of the variance where there is one: exp(-softplus(x - 2)) is the sigmoid
+    of 2 - x. Those of eyeLook are nothing: their weights come from the gaze."""
+    weight, bias = trained.expression.weight.clone(), trained.expression.bias.clone()
+    rows = [(weight, bias), (trained.confidence.weight, trained.confidence.bias)]
+    if trained.has_gaze:
+        looks = (trained.looks != 0).any(0)
+        weight[looks], bias[looks] = 0.0, NO_LOGIT
+        rows.append((-trained.precision.weight, 2.0 - trained.precision.bias))
+    return torch.cat([row for row, _ in rows]), torch.cat([row for _, row in rows])
+
+
+def _gaze_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
+    """The eyeLook weights before they are cut to 0..1, 0 for all other blendshapes; and per eye, of yaw y and pitch p,
+    the angles y + p, y - p, p, and the first two a quarter turn on, of whose sines the gaze is a sum."""
+    turn = math.radians(EYE_LOOK_DEG)
+    weight, bias = turn * trained.gaze.weight, turn * trained.gaze.bias
+    eye = torch.tensor([[1.0, 1], [1, -1], [0, 1], [1, -1], [1, 1]])
+    quarter = math.pi / 2 * torch.tensor([0.0, 0, 0, 1, 1])
+    angles = torch.block_diag(eye, eye)
+    return [
+        (trained.looks.T @ weight, trained.looks.T @ bias),
+        (angles @ weight, angles @ bias + quarter.repeat(2)),
+    ]
+
+
+def _vectors_from_sines() -> Tensor:
+    """(10, 6): sines of the angles of `_gaze_layers` -> the two gaze vectors."""
+    eye = torch.zeros(5, 3)
+    eye[0, 0] = eye[1, 0] = 0.5  # sin y cos p
+    eye[2, 1] = 1.0  # sin p
+    eye[3, 2] = eye[4, 2] = 0.5  # cos y cos p
+    return torch.block_diag(eye, eye)
 
 
 def _homogeneous(points: Tensor, last: float) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 from facerecon_rt.annotated import landmark_figures
-from facerecon_rt.contract import OUTPUTS
+from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
 from facerecon_rt.pose import rotation_angle_deg, split_camera
 from facerecon_rt.session import FaceSession, RawFaces
 from facerecon_rt.types import Floats
@@ -28,9 +28,12 @@ UNITS = {
     "rotation": "deg",
     "landmarks": "px",
     "confidence": "0..1",
+    "gaze": "deg",
+    "identity": "std",
+    "identity_variance": "std^2",
     "NME": "points",
 }
-"""The rows of the table."""
+"""The rows of the table; of weights that know no gaze, without the three before the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,9 @@ GATES: dict[str, Gate] = {
             "rotation": 0.01,
             "landmarks": 0.01,
             "confidence": 1e-4,
+            "gaze": 0.01,
+            "identity": 1e-3,
+            "identity_variance": 1e-4,
             "NME": 1e-3,
         },
     ),
@@ -66,6 +72,9 @@ GATES: dict[str, Gate] = {
             "rotation": 0.05,
             "landmarks": 0.05,
             "confidence": 2e-3,
+            "gaze": 0.05,
+            "identity": 0.01,
+            "identity_variance": 2e-3,
             "NME": 0.02,
         },
     ),
@@ -78,6 +87,9 @@ GATES: dict[str, Gate] = {
             "rotation": 0.7,
             "landmarks": 0.5,
             "confidence": 0.02,
+            "gaze": 0.7,
+            "identity": 0.15,
+            "identity_variance": 0.03,
             "NME": 0.15,
         },
     ),
@@ -118,13 +130,15 @@ def run_torch(model: FaceModel, crops: Crops, batch: int = 32) -> RawFaces:
             model(torch.from_numpy(crops[i : i + batch]).permute(0, 3, 1, 2).float())
             for i in range(0, len(crops), batch)
         ]
-    return RawFaces(**{name: torch.cat([getattr(p, name) for p in parts]).numpy() for name in OUTPUTS})
+    names = OUTPUTS if model.config.gaze else OUTPUTS_1
+    return RawFaces(**{name: torch.cat([getattr(p, name) for p in parts]).numpy() for name in names})
 
 
 def run_onnx(session: FaceSession, crops: Crops, batch_size: int) -> RawFaces:
     """What the exported file says about the crops, `batch_size` at a time."""
     parts = [session.run(crops[i : i + batch_size]) for i in range(0, len(crops), batch_size)]
-    return RawFaces(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in OUTPUTS})
+    names = session.contract.outputs
+    return RawFaces(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def verify(session: FaceSession, model: FaceModel, crops: FaceCrops, gate: Gate) -> list[Row]:
@@ -149,7 +163,7 @@ def compare(
     """
     rows = []
     for name, unit in UNITS.items():
-        if name == "NME":
+        if name == "NME" or (name != "rotation" and getattr(reference, name) is None):
             continue
         parts = [_differences(name, reference, candidate) for candidate in candidates]
         values = np.concatenate(parts)
@@ -176,6 +190,11 @@ def _differences(name: str, a: RawFaces, b: RawFaces) -> NDArray[np.float64]:
     if name == "rotation":
         pairs = zip(a.crop_from_head, b.crop_from_head, strict=True)
         return np.array([[_angle_deg(*pair)] for pair in pairs])
+    if name == "gaze":
+        assert a.gaze is not None and b.gaze is not None
+        # From the chord, which keeps its digits where the angle is small.
+        chord = np.linalg.norm(np.asarray(a.gaze, np.float64) - b.gaze, axis=2)
+        return np.asarray(np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1))))
     difference = np.asarray(getattr(a, name), np.float64) - np.asarray(getattr(b, name), np.float64)
     if name in ("shape", "vertices", "landmarks"):
         return np.asarray(np.linalg.norm(difference, axis=2))
@@ -190,9 +209,9 @@ def _angle_deg(crop_from_head: ArrayLike, other: ArrayLike) -> float:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text, aligned for a terminal."""
-    lines = [f"{'output':<12}{'unit':<8}{'mean':>11}{'p99':>11}{'largest':>11}{'allowed':>11}"]
+    lines = [f"{'output':<18}{'unit':<7}{'mean':>11}{'p99':>11}{'largest':>11}{'allowed':>11}"]
     for row in rows:
         verdict = "" if row.passed else "  too far"
         figures = "".join(f"{value:>11.2e}" for value in (row.mean, row.p99, row.largest, row.allowed))
-        lines.append(f"{row.name:<12}{row.unit:<8}{figures} ({row.by}){verdict}")
+        lines.append(f"{row.name:<18}{row.unit:<7}{figures} ({row.by}){verdict}")
     return "\n".join(lines)

@@ -10,16 +10,25 @@ from typing import Any
 from .errors import ModelRefused
 
 CONTRACT_KEY = "facerecon.contract"
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
+VERSIONS = (1, 2)
+"""Contracts that this release reads. Files of version 1 say nothing about gaze and about how sure a shape is."""
 PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("", "cpu", "tensorrt")
-OUTPUTS = ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
+OUTPUTS_1 = ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
+OUTPUTS = (*OUTPUTS_1, "gaze", "identity", "identity_variance")
 DISAGREEMENT = "disagreement"
-"""A seventh output, of files that hold several networks: (N, 4) float32, mean distance of the members to their average:
+"""One more output, of files that hold several networks: (N, 4) float32, mean distance of the members to their average:
 shape mm, vertices mm, landmarks crop pixels, rotation degrees."""
-SET_OUTPUTS = ("shape", "spread_mm", "weights", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
+SET_OUTPUTS_1 = (
+    "shape", "spread_mm", "weights", "vertices", "expression", "crop_from_head", "landmarks", "confidence",
+)  # fmt: skip
+SET_OUTPUTS = (*SET_OUTPUTS_1, "gaze")
 """Of files that average the N photographs of one person: shape (1, V, 3) and its spread (1, V) mm, the weights (N,) of
 the photographs, and the others for each photograph, with that shape."""
+ENSEMBLE_OUTPUTS_1 = (*OUTPUTS_1, DISAGREEMENT)
+ENSEMBLE_OUTPUTS = (*OUTPUTS_1, "gaze", DISAGREEMENT)
+"""Of files that hold several networks: codes of different networks have no average."""
 GOLDEN_COLUMNS = 5
 BLENDSHAPES: tuple[str, ...] = (
     "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R", "cheekPuff_L",
@@ -41,7 +50,8 @@ class ModelContract:
     Input `image`: (N, S, S, 3) uint8 BGR, N dynamic; normalisation is inside the graph. Outputs, float32, in the order
     of `OUTPUTS`: shape (N, V, 3) mm; vertices (N, V, 3) mm; expression (N, 53) 0..1; crop_from_head (N, 3, 4), crop
     pixels and relative depth; landmarks (N, 68, 3) crop pixels, where annotators put them: jaw points on the visible
-    contour; confidence (N,) 0..1. Head frame: +x the subject's left, +y up, +z out of the face, origin midway between
+    contour; confidence (N,) 0..1; gaze (N, 2, 3), unit vectors of the left and the right eye, head frame; identity
+    (N, K), the code that the shape is decoded from, and identity_variance (N, K), of its error. Head frame: +x the subject's left, +y up, +z out of the face, origin midway between
     the eyeballs of the mean face.
     """
 
@@ -61,6 +71,8 @@ class ModelContract:
     """Of the .safetensors file the graph was exported from."""
     batch: int = 0
     """Crops the file takes at a time; 0 means any number."""
+    code_size: int = 0
+    """K, the length of the identity code; 0 in files of version 1."""
     set_size: int = 0
     """Photographs of one person that a file with `SET_OUTPUTS` averages; 0 in all other files."""
     annotation_asymmetry: tuple[float, ...] = ()
@@ -86,9 +98,11 @@ class ModelContract:
             raise ModelRefused(f"its {CONTRACT_KEY} is not JSON ({error}); export the model again") from error
         if not isinstance(value, dict) or "version" not in value:
             raise ModelRefused(f"its {CONTRACT_KEY} has no version; export the model again")
-        if type(value["version"]) is int and value["version"] != CONTRACT_VERSION:
+        if type(value["version"]) is int and value["version"] not in VERSIONS:
             # Said before a field is missed that another version may well do without.
             raise _other_version(value["version"])
+        if value["version"] == 1:
+            value = {"outputs": list(SET_OUTPUTS_1 if value.get("set_size") else OUTPUTS_1), **value}
         known = {f.name for f in fields(cls)}
         given: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key in known
@@ -103,7 +117,7 @@ class ModelContract:
     def check(self) -> None:
         """Raises ModelRefused, in one line, where a field is not of its type or makes no sense."""
         # A bool is an int to Python, and no number here.
-        for name in ("version", "input_size", "vertex_count", "batch", "set_size"):
+        for name in ("version", "input_size", "vertex_count", "batch", "set_size", "code_size"):
             if type(getattr(self, name)) is not int:
                 raise ModelRefused(f"contract: {name} is no integer; export the model again")
         for name in ("template_sha256", "backbone", "precision", "target", "terms", "weights_sha256"):
@@ -118,7 +132,7 @@ class ModelContract:
             numbers = getattr(self, name)
             if not isinstance(numbers, tuple) or not all(type(x) in (int, float) and isfinite(x) for x in numbers):
                 raise ModelRefused(f"contract: {name} is no list of numbers; export the model again")
-        if self.version != CONTRACT_VERSION:
+        if self.version not in VERSIONS:
             raise _other_version(self.version)
         for name, columns in (("annotation_asymmetry", 2), ("golden", GOLDEN_COLUMNS)):
             count = len(getattr(self, name))
@@ -132,18 +146,26 @@ class ModelContract:
             raise ModelRefused(f"contract: precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if self.target not in TARGETS:
             raise ModelRefused(f"contract: target {self.target!r} is not one of {', '.join(filter(None, TARGETS))}")
-        if self.batch < 0 or self.set_size < 0:
-            raise ModelRefused("contract: batch or set_size is negative; export the model again")
-        known = (SET_OUTPUTS,) if self.set_size else (OUTPUTS, (*OUTPUTS, DISAGREEMENT))
+        if self.batch < 0 or self.set_size < 0 or self.code_size < 0:
+            raise ModelRefused("contract: batch, set_size or code_size is negative; export the model again")
+        if "identity" in self.outputs and not self.code_size:
+            raise ModelRefused("contract: code_size is missing; export the model again")
+        known = _known_outputs(self.version, in_sets=self.set_size > 0)
         if self.outputs not in known:
             raise ModelRefused(f"contract: outputs {self.outputs} are not {known[0]}; export the model again")
         if not self.blendshapes or len(set(self.blendshapes)) != len(self.blendshapes):
             raise ModelRefused("contract: blendshape names are missing or repeated; export the model again")
 
 
+def _known_outputs(version: int, *, in_sets: bool) -> tuple[tuple[str, ...], ...]:
+    if version == 1:
+        return (SET_OUTPUTS_1,) if in_sets else (OUTPUTS_1, ENSEMBLE_OUTPUTS_1)
+    return (SET_OUTPUTS,) if in_sets else (OUTPUTS, ENSEMBLE_OUTPUTS)
+
+
 def _other_version(version: int) -> ModelRefused:
     return ModelRefused(
-        f"its contract version is {version}, this runtime reads {CONTRACT_VERSION}; "
+        f"its contract version is {version}, this runtime reads {' and '.join(map(str, VERSIONS))}; "
         "export the model again with this release, or use the release it was made with"
     )
 

@@ -46,4 +46,5 @@ def mirrored(raw: RawFaces, contract: ModelContract) -> RawFaces:
         crop_from_head=camera,
         landmarks=landmarks,
         confidence=raw.confidence,
+        gaze=None if raw.gaze is None else raw.gaze[:, ::-1] * ACROSS,
     )

@@ -16,6 +16,7 @@ from .errors import ModelRefused, UsageError
 from .mirror import mirrored
 from .pose import mean_rotation, rotation_angle_deg, split_camera
 from .session import RawFaces
+from .types import Floats
 
 DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
 """Of the members of an ensemble: mean distances to their average."""
@@ -167,7 +168,11 @@ class Mirrored:
         self._count = len(images)
         both = self.network.run(np.concatenate([images, images[:, :, ::-1]]))
         seen, other = both.rows(slice(self._count)), both.rows(slice(self._count, None))
-        mean = average_raw([seen, mirrored(other, self.contract)])
+        other = mirrored(other, self.contract)
+        # The code of a mirrored face is that of a mirrored person: identity stays what the crop itself says.
+        mean = replace(
+            average_raw([seen, other]), identity=seen.identity, identity_variance=seen.identity_variance
+        )
         if self.contract.annotation_asymmetry:
             mean.landmarks[:, :, :2] += np.reshape(self.contract.annotation_asymmetry, (68, 2))
         return mean
@@ -238,7 +243,16 @@ def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
         crop_from_head=camera,
         landmarks=np.mean([run.landmarks for run in runs], axis=0),
         confidence=np.mean([run.confidence for run in runs], axis=0),
+        gaze=mean_gaze([run.gaze for run in runs if run.gaze is not None]),
     )
+
+
+def mean_gaze(gazes: Sequence[Floats]) -> Floats | None:
+    """(N, 2, 3) unit vectors of each member -> their mean directions; None of none."""
+    if not gazes:
+        return None
+    mean = np.mean(gazes, axis=0)
+    return np.asarray(mean / np.linalg.norm(mean, axis=2, keepdims=True), np.float32)
 
 
 def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[str, float]:

@@ -77,6 +77,13 @@ def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:
     return float(np.degrees(np.arcsin(sin_pitch))), float(np.degrees(yaw)), float(np.degrees(roll))
 
 
+def gaze_angles(direction: ArrayLike, frame_from_head: ArrayLike) -> tuple[float, float]:
+    """(3,) where an eye looks, head frame, and the head's camera (3, 4) -> (yaw, pitch) degrees seen from the camera:
+    positive to the subject's left and upwards, (0, 0) towards the camera."""
+    x, y, z = VIEWER_FROM_FRAME @ split_camera(frame_from_head)[1] @ np.asarray(direction, np.float64)
+    return math.degrees(math.atan2(x, z)), math.degrees(math.atan2(y, math.hypot(x, z)))
+
+
 def rotation_from_euler(pitch: float, yaw: float, roll: float) -> Doubles:
     """Degrees as in `euler_from_camera` -> (3, 3) rotation frame_from_head (frame: x right, y down, z away)."""
     p, y, r = np.radians([-pitch, yaw, -roll])

@@ -62,6 +62,7 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
                 landmarks=np.asarray(landmarks, np.float32),
                 confidence=float(raw.confidence[i]),
                 box=box_from_square(square_from_camera(camera)),
+                gaze=None if raw.gaze is None else raw.gaze[i],
                 disagreement=_in_frame(disagreement[i], crop) if disagreement is not None else None,
             )
         )

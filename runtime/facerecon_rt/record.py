@@ -13,7 +13,7 @@ from .camera import public_name
 from .contract import BLENDSHAPES
 from .doubts import doubts
 from .errors import UsageError
-from .pose import euler_from_camera
+from .pose import euler_from_camera, gaze_angles
 from .types import Face, Scene
 
 SCHEMA = "facerecon-rt/1"
@@ -92,6 +92,8 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
         "landmarks": [_numbers(point, 2) for point in face.landmarks],
         "blendshapes": {name: _number(weight, 4) for name, weight in weights.items()},
     }
+    if face.gaze is not None:
+        record["gaze"] = gaze_record(face)
     if why := doubts(face, scene.frame.image, scene.faces):
         record["doubts"] = why
     if face.camera_from_head is not None:
@@ -102,6 +104,19 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
     if face.disagreement is not None:
         record["disagreement"] = {name: _number(value, 4) for name, value in face.disagreement.items()}
     return record
+
+
+def gaze_record(face: Face) -> dict[str, object]:
+    """Where the eyes of a face that has a gaze look: unit vectors of both in the head frame, and the mean of both in
+    the axes of `euler_deg`, seen from the camera: yaw positive to the subject's left, pitch positive upwards, (0, 0)
+    towards the camera."""
+    assert face.gaze is not None
+    yaw, pitch = gaze_angles(face.gaze.mean(0), face.frame_from_head)
+    return {
+        "left": _numbers(face.gaze[0], 4),
+        "right": _numbers(face.gaze[1], 4),
+        "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2)},
+    }
 
 
 def _numbers(values: Iterable[float], digits: int) -> list[float | None]:

@@ -54,6 +54,12 @@ class RawFaces:
     """(N, 68, 3) iBUG order, crop pixels and relative depth."""
     confidence: Floats
     """(N,) 0..1: is this a face, seen well enough."""
+    gaze: Floats | None = None
+    """(N, 2, 3) unit vectors, head frame, of the left and the right eye; None of files of contract 1."""
+    identity: Floats | None = None
+    """(N, K) the code that the shape is decoded from; None of files of contract 1 and of several networks."""
+    identity_variance: Floats | None = None
+    """(N, K) of its error."""
     disagreement: Floats | None = None
     """(N, 4) of files that hold several networks: see `contract.DISAGREEMENT`."""
 
@@ -245,6 +251,9 @@ def output_dims(contract: ModelContract) -> dict[str, tuple[int, ...]]:
         "crop_from_head": (3, 4),
         "landmarks": (68, 3),
         "confidence": (),
+        "gaze": (2, 3),
+        "identity": (contract.code_size,),
+        "identity_variance": (contract.code_size,),
         "disagreement": (4,),
         "spread_mm": mesh[:1],
         "weights": (),

@@ -70,7 +70,7 @@ class FaceFilter:
     """Of one track: pose, landmarks, expression and what the expression moves. The shape is averaged already."""
 
     def __init__(self, strength: Strength) -> None:
-        names = ("place", "rotation", "scale", "landmarks", "expression", "motion")
+        names = ("place", "rotation", "scale", "landmarks", "expression", "motion", "gaze")
         self._filters = {name: OneEuro(strength) for name in names}
         self._time_s: float | None = None
 
@@ -89,8 +89,13 @@ class FaceFilter:
         motion = run["motion"](face.vertices - face.shape, seconds, MOTION_MM)
         # Landmarks ride on the head: only how they move in it is theirs.
         landmarks = run["landmarks"](np.asarray(face.landmarks - translation, np.float64), seconds, side) + place
+        gaze = face.gaze
+        if gaze is not None:
+            gaze = run["gaze"](np.asarray(gaze, np.float64), seconds)
+            gaze = (gaze / np.linalg.norm(gaze, axis=1, keepdims=True)).astype(np.float32)
         return replace(
             face,
+            gaze=gaze,
             frame_from_head=np.concatenate([new_scale * turned, place[:, None]], 1).astype(np.float32),
             landmarks=landmarks.astype(np.float32),
             expression=np.clip(expression, 0, 1).astype(np.float32),

@@ -89,6 +89,8 @@ class Face:
     disagreement: Mapping[str, float] | None = None
     """Ensembles only: {"shape_mm", "vertices_mm", "landmarks_px", "rotation_deg"}, mean distance of the members to
     their average; pixels are the frame's."""
+    gaze: Floats | None = None
+    """(2, 3) unit vectors, head frame: where the left and the right eye look; None from a model of contract 1."""
     camera_from_head: Floats | None = None
     """(4, 4) where the camera's intrinsics were given: head millimetres to camera millimetres; camera axes x right,
     y down, z forward."""

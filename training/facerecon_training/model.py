@@ -55,6 +55,10 @@ class FaceOutput(NamedTuple):
     """(N,) 0..1."""
     gaze: Tensor
     """(N, 2, 3) unit vectors, head frame: where the left and the right eye look."""
+    identity: Tensor
+    """(N, K) the code that `shape` is decoded from, in standard deviations over people."""
+    identity_variance: Tensor
+    """(N, K) of the error of `identity`: 1 where the picture tells nothing."""
 
 
 class FaceCodes(NamedTuple):
@@ -167,6 +171,8 @@ class ShapeReconstructor(nn.Module):
             landmarks,
             torch.sigmoid(logit),
             gaze_vectors(angles.reshape(-1, 2, 2)),
+            code,
+            log_variance.exp(),
         )
         codes = FaceCodes(
             identity_features,
