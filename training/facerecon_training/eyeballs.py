@@ -51,7 +51,8 @@ def find_eyeball(mean: Floats, vertices: NDArray[np.int64]) -> Eyeball:
     radius = float(np.sqrt(solution[3] + centre @ centre))
     offset = points - centre
     bulge = offset[(np.linalg.norm(offset, axis=1) > radius + 0.6) & (offset[:, 2] > 0)]
-    axis = bulge.mean(0) / np.linalg.norm(bulge.mean(0))
+    axis = bulge.mean(0) if len(bulge) else np.array([0.0, 0.0, 1.0])
+    axis /= np.linalg.norm(axis)
     across = np.cross([0.0, 1.0, 0.0], axis)
     across /= np.linalg.norm(across)
     local = offset @ np.stack([across, np.cross(axis, across), axis], 1)

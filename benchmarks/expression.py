@@ -1,0 +1,166 @@
+"""Photographs labelled by looking -> how surely the blendshape weights of a runtime tell each expression from its absence.
+
+    python benchmarks/expression.py --data DATA                       # models/face.onnx through the runtime
+    python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores on those it was run on
+
+Area under the curve of the matching weight, present against absent, "unsure" left out; the mean is over labels with at
+least six positives. The labels, `expression_labels.json`, were given by looking at the pictures; they name files under
+DATA. People of `pseudo/expressive` that stand here were never trained on (`weak_labels.DEVELOPMENT_SHARE`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from facerecon_rt import Reconstructor, read_image
+from facerecon_rt.reconstruct import largest
+from facerecon_rt.record import arkit_blendshapes
+
+LABELS = Path(__file__).with_name("expression_labels.json")
+LEAST_POSITIVES = 6
+Weights = Mapping[str, float]
+
+
+def _sides(name: str) -> Callable[[Weights], float]:
+    return lambda w: (w[name + "Left"] + w[name + "Right"]) / 2
+
+
+def _looks(first: str, second: str, against: str, against_too: str) -> Callable[[Weights], float]:
+    return lambda w: (w[first] + w[second] - w[against] - w[against_too]) / 2
+
+
+LEFTWARDS, RIGHTWARDS = ("eyeLookOutLeft", "eyeLookInRight"), ("eyeLookInLeft", "eyeLookOutRight")
+UPWARDS, DOWNWARDS = ("eyeLookUpLeft", "eyeLookUpRight"), ("eyeLookDownLeft", "eyeLookDownRight")
+READ: dict[str, Callable[[Weights], float]] = {
+    "browUp": lambda w: max(w["browInnerUp"], w["browOuterUpLeft"], w["browOuterUpRight"]),
+    "browDown": _sides("browDown"),
+    "blinkLeft": lambda w: w["eyeBlinkLeft"],
+    "blinkRight": lambda w: w["eyeBlinkRight"],
+    "squint": _sides("eyeSquint"),
+    "eyesWide": _sides("eyeWide"),
+    "gazeLeft": _looks(*LEFTWARDS, *RIGHTWARDS),
+    "gazeRight": _looks(*RIGHTWARDS, *LEFTWARDS),
+    "gazeUp": _looks(*UPWARDS, *DOWNWARDS),
+    "gazeDown": _looks(*DOWNWARDS, *UPWARDS),
+    "jawOpen": lambda w: w["jawOpen"],
+    "smile": _sides("mouthSmile"),
+    "frown": _sides("mouthFrown"),
+    "puckerOrFunnel": lambda w: max(w["mouthPucker"], w["mouthFunnel"]),
+    "mouthLeft": lambda w: w["mouthLeft"] - w["mouthRight"],
+    "mouthRight": lambda w: w["mouthRight"] - w["mouthLeft"],
+    "noseSneer": _sides("noseSneer"),
+    "mouthPressOrRoll": lambda w: max(
+        w["mouthPressLeft"], w["mouthPressRight"], w["mouthRollLower"], w["mouthRollUpper"]
+    ),
+    "upperLipRaise": _sides("mouthUpperUp"),
+}
+"""Label -> what of Apple's weights should tell it; left and right are the subject's."""
+
+
+def auc(present: list[float], absent: list[float]) -> float:
+    """The chance that a picture with the expression has a larger value than one without; half of it at a draw."""
+    p, a = np.array(present)[:, None], np.array(absent)[None]
+    return float((p > a).mean() + 0.5 * (p == a).mean())
+
+
+def scores(found: Mapping[str, Weights], images: list[dict[str, object]]) -> dict[str, dict[str, float]]:
+    """File -> weights, and labelled images -> per label its AUC, counts and mean values."""
+    rows = {}
+    for label, read in READ.items():
+        values: dict[str, list[float]] = {"present": [], "absent": []}
+        for image in images:
+            labels = image["labels"]
+            assert isinstance(labels, dict)
+            if str(image["file"]) in found and labels.get(label) in values:
+                values[labels[label]].append(read(found[str(image["file"])]))
+        if values["present"] and values["absent"]:
+            rows[label] = {
+                "auc": auc(values["present"], values["absent"]),
+                "present": len(values["present"]),
+                "absent": len(values["absent"]),
+                "mean_present": float(np.mean(values["present"])),
+                "mean_absent": float(np.mean(values["absent"])),
+            }
+    return rows
+
+
+def wink_differences(found: Mapping[str, Weights], images: list[dict[str, object]]) -> list[float]:
+    """Of pictures labelled with one eye closed: eyeBlink of that eye minus the other's; negative is the wrong side."""
+    differences = []
+    for image in images:
+        labels = image["labels"]
+        assert isinstance(labels, dict)
+        sides = [labels.get("blinkLeft"), labels.get("blinkRight")]
+        if str(image["file"]) in found and sorted(map(str, sides)) == ["absent", "present"]:
+            w = found[str(image["file"])]
+            difference = w["eyeBlinkLeft"] - w["eyeBlinkRight"]
+            differences.append(difference if sides[0] == "present" else -difference)
+    return differences
+
+
+def table(rows: Mapping[str, Mapping[str, float]], winks: list[float], found: int, count: int) -> str:
+    """The figures as Markdown."""
+    lines = ["| label | n+ / n- | AUC | mean present / absent |", "|---|---|---|---|"]
+    for label, row in rows.items():
+        few = "" if row["present"] >= LEAST_POSITIVES else " (too few to count)"
+        lines.append(
+            f"| {label}{few} | {row['present']} / {row['absent']} | {row['auc']:.2f} "
+            f"| {row['mean_present']:.2f} / {row['mean_absent']:.2f} |"
+        )
+    counted = {label: row["auc"] for label, row in rows.items() if row["present"] >= LEAST_POSITIVES}
+    least = min(counted, key=lambda label: counted[label])
+    lines.append(f"| **mean of {len(counted)}** | | **{np.mean(list(counted.values())):.3f}** | least: {least} |")
+    if winks:
+        right = sum(difference > 0 for difference in winks)
+        lines.append(f"\nWinks: difference of the two eyeBlinks {np.mean(winks):.2f}, right side {right} of {len(winks)}.")
+    lines.append(f"\nFaces found: {found} of {count}.")
+    return "\n".join(lines)
+
+
+def through_runtime(model: Path, detector: Path | None, data: Path, images: list[dict[str, object]]) -> dict[str, Weights]:
+    """File -> Apple's weights of the largest face in it."""
+    found = {}
+    with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:
+        for image in images:
+            face = largest(reconstructor.faces(read_image(data / str(image["folder"]) / str(image["file"]))))
+            if face is not None:
+                found[str(image["file"])] = arkit_blendshapes(face.expression, reconstructor.contract.blendshapes)
+    return found
+
+
+def of_weak_labels(path: Path) -> dict[str, Weights]:
+    """File -> the scores that another tracker gave it."""
+    with np.load(path, allow_pickle=False) as arrays:
+        names = [str(name) for name in arrays["blendshape_names"]]
+        return {
+            Path(str(file)).name: dict(zip(names, map(float, row), strict=True))
+            for file, row in zip(arrays["files"], arrays["blendshapes"], strict=True)
+        }
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("FACERECON_DATA"), help="[$FACERECON_DATA]")
+    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="[%(default)s]")
+    parser.add_argument("--detector", type=Path, help="[face_detector.onnx beside the model]")
+    parser.add_argument("--weak-labels", action="store_true", help="MediaPipe's scores in place of a model's")
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("give --data, or set FACERECON_DATA")
+    images = json.loads(LABELS.read_text())["images"]
+    if options.weak_labels:
+        found = of_weak_labels(options.data / "pseudo" / "expressive.npz")
+    else:
+        found = through_runtime(options.model, options.detector, options.data, images)
+    known = [image for image in images if image["file"] in found]
+    print(table(scores(found, images), wink_differences(found, images), len(known), len(images)))
+
+
+if __name__ == "__main__":
+    main()
