@@ -2,12 +2,14 @@
 
     python benchmarks/latency.py                                          # ours alone
     python benchmarks/latency.py --mediapipe-python mp-venv/bin/python    # and MediaPipe 0.10.14, alternating blocks
+    python benchmarks/latency.py --mediapipe-python ... --mediapipe-task face_landmarker.task    # and Face Landmarker
     python benchmarks/latency.py --detecting --mediapipe-python ...       # both look for faces in every frame
 
 Scenario: single stream, one face wanted at 720p while tracking, one thread, CPU. Load and warm-up are apart from the
 figures.
 MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its
-dependencies clash with ours; all workers read the same frames from one file and take turns, block by block, so that
+dependencies clash with ours. Face Landmarker, whose frames hold what ours do (points, blendshapes, matrix), wants its
+model file, which no package contains: bring face_landmarker.task (float16) yourself. All workers read the same frames from one file and take turns, block by block, so that
 whatever else the machine does hits all of them.
 """
 
@@ -35,6 +37,8 @@ SIZE = (1280, 720)
 WARM_UP = 60
 BLOCK = 150
 PEER = "MediaPipe 0.10.14 FaceMesh"
+LANDMARKER = "MediaPipe 0.10.14 Face Landmarker"
+"""With blendshapes and matrix, VIDEO mode."""
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
@@ -150,14 +154,14 @@ def report(workers: list[Worker], options: argparse.Namespace) -> str:
     for worker in workers:
         figures = worker.figures()
         lines.append(f"| {worker.name} | " + " | ".join(f"{figures[name]:.2f}" for name in names) + " |")
-    peer = next((worker for worker in workers if worker.name == PEER), None)
+    peers = [worker for worker in workers if worker.name in (PEER, LANDMARKER)]
     for worker in workers:
-        if worker is peer:
+        if worker in peers:
             continue
         medians = stage_medians(worker)
         stages = ", ".join(f"{name} {value:.2f}" for name, value in medians.items())
         lines += ["", f"{worker.name} (`{worker.replies[0]['sha256'][:16]}`) by stage, median ms: {stages}."]
-        if peer is not None:
+        for peer in peers:
             ours, theirs = worker.figures(), peer.figures()
             ratios = ", ".join(f"{name} {ours[name] / theirs[name]:.2f}" for name in ("p50", "p90", "cpu_ms"))
             lines += ["", f"{worker.name} over {peer.name}: {ratios}."]
@@ -175,10 +179,13 @@ def main() -> None:
     parser.add_argument("--video", default="tests/data/talking_head.mp4", help="[%(default)s]")
     parser.add_argument("--blocks", type=int, default=10, help=f"of {BLOCK} frames each [%(default)s]")
     parser.add_argument("--mediapipe-python", help="python of an environment with mediapipe==0.10.14")
+    parser.add_argument("--mediapipe-task", type=Path, help="face_landmarker.task: measure Face Landmarker as well")
     parser.add_argument("--detecting", action="store_true", help="look for faces in every frame, not only now and then")
     parser.add_argument("--out", type=Path, help="[results/latency.md, or latency_detecting.md]")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.mediapipe_task and not options.mediapipe_python:
+        parser.error("--mediapipe-task needs --mediapipe-python as well")
     models = options.model or ["models/face.onnx"]
     if options.worker:
         work(options.worker, models, options.detector, options.precision[0], detecting=options.detecting)
@@ -196,6 +203,8 @@ def main() -> None:
             peer = [options.mediapipe_python, str(Path(__file__).with_name("mediapipe_worker.py")), str(frames_file)]
             peer += ["--detecting"] if options.detecting else []
             workers.append(Worker(PEER, peer))
+            if options.mediapipe_task:
+                workers.append(Worker(LANDMARKER, [*peer, "--task", str(options.mediapipe_task)]))
         for worker in workers:
             worker.time(WARM_UP)
         for _ in range(options.blocks):

@@ -1,19 +1,64 @@
-"""The MediaPipe side of latency.py; runs in an environment of its own: pip install mediapipe==0.10.14 "numpy<2"."""
+"""The MediaPipe side of latency.py; runs in an environment of its own: pip install mediapipe==0.10.14 "numpy<2".
 
+    mediapipe_worker.py FRAMES.npy [--detecting] [--task face_landmarker.task]
+
+Without a task file it runs FaceMesh, which the package contains: points alone. With one it runs Face Landmarker in its
+VIDEO mode with blendshapes and the pose matrix, which is what a frame of ours holds.
+"""
+
+import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import mediapipe
 import numpy as np
 
+FRAME_MS = 33
+"""What Face Landmarker is told to lie between two frames: it wants rising times, and measures nothing by them."""
+
+
+def face_mesh(detecting: bool) -> Callable[[Any], bool]:
+    """FaceMesh: an RGB picture -> was there a face?"""
+    mesh = mediapipe.solutions.face_mesh.FaceMesh(
+        static_image_mode=detecting, max_num_faces=1, refine_landmarks=False
+    )
+    return lambda image: bool(mesh.process(image).multi_face_landmarks)
+
+
+def face_landmarker(task: str, detecting: bool) -> Callable[[Any], bool]:
+    """Face Landmarker with blendshapes and matrix: an RGB picture -> was there a face?"""
+    vision = mediapipe.tasks.vision
+    options = vision.FaceLandmarkerOptions(
+        base_options=mediapipe.tasks.BaseOptions(model_asset_path=task),
+        running_mode=vision.RunningMode.IMAGE if detecting else vision.RunningMode.VIDEO,
+        num_faces=1,
+        output_face_blendshapes=True,
+        output_facial_transformation_matrixes=True,
+    )
+    landmarker = vision.FaceLandmarker.create_from_options(options)
+    times = iter(range(0, 1 << 40, FRAME_MS))
+
+    def look(image: Any) -> bool:
+        picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+        found = landmarker.detect(picture) if detecting else landmarker.detect_for_video(picture, next(times))
+        return bool(found.face_blendshapes)
+
+    return look
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("frames")
+parser.add_argument("--detecting", action="store_true")
+parser.add_argument("--task")
+options = parser.parse_args()
 cv2.setNumThreads(1)
-frames = np.load(sys.argv[1], mmap_mode="r")
+frames = np.load(options.frames, mmap_mode="r")
 started = time.perf_counter()
-mesh = mediapipe.solutions.face_mesh.FaceMesh(
-    static_image_mode="--detecting" in sys.argv, max_num_faces=1, refine_landmarks=False
-)
+look = face_landmarker(options.task, options.detecting) if options.task else face_mesh(options.detecting)
 load_ms = 1000 * (time.perf_counter() - started)
 index = 0
 for line in sys.stdin:
@@ -22,10 +67,9 @@ for line in sys.stdin:
         image = np.array(frames[index % len(frames)])
         index += 1
         wall, busy = time.perf_counter(), time.process_time()
-        result = mesh.process(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        found += look(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         milliseconds.append(1000 * (time.perf_counter() - wall))
         cpu.append(1000 * (time.process_time() - busy))
-        found += bool(result.multi_face_landmarks)
     print(
         json.dumps({"ms": milliseconds, "cpu_ms": cpu, "stages_ms": [], "found": found, "load_ms": load_ms}), flush=True
     )
