@@ -101,6 +101,9 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
             if file.passed:
                 (folder / file.path.name).replace(file.path)
                 say(f"wrote {file.path} ({file.bytes / 1e6:.1f} MB, {file.precision})")
+        for name in subject.write_companions(folder, weights.stem):
+            (folder / name).replace(out / name)
+            say(f"wrote {out / name}, which belongs to all of them")
         write_report(files, weights, subject, folder)
         for name in ("report.md", "report.json"):
             (folder / name).replace(out / name)

@@ -110,6 +110,10 @@ class DetectorSubject:
         kept = [picture for i, picture in enumerate(read.images) if i % HELD_OUT_EACH != HELD_OUT_EACH - 1]
         return Calibration(_feeds(kept), lambda path: score_of(self._compare(path, held_out, "int8")), read.source)
 
+    def write_companions(self, folder: Path, stem: str) -> list[str]:
+        """See `subject.Subject`: none."""
+        return []
+
     def verify(self, path: Path, precision: str) -> list[Row]:
         """See `subject.Subject`."""
         return self._compare(path, self.photographs.images, precision)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from facerecon_rt.basis import SUFFIX
 from facerecon_rt.contract import CONTRACT_KEY, CONTRACT_VERSION, OUTPUTS, OUTPUTS_1, ModelContract
 from facerecon_rt.errors import UsageError
 from facerecon_rt.golden import golden_answer, golden_crop
@@ -17,6 +18,7 @@ from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.model import FaceModel
 
+from .basis import write_basis
 from .crops import FaceCrops, calibration_folder, enough, load_crops, verification_crops
 from .fp16 import Feeds
 from .graph import Parts, face_parts
@@ -94,6 +96,13 @@ class FaceSubject:
             return score_of(compare(reference, [answers], GATES["int8"], held_out.landmarks))
 
         return Calibration(self._feeds(replace(crops, images=crops.images[~aside])), score, crops.source)
+
+    def write_companions(self, folder: Path, stem: str) -> list[str]:
+        """See `subject.Subject`: the decoder, of weights whose files say the code it takes."""
+        if not self.model.config.gaze:
+            return []
+        write_basis(self.model, self.weights_sha256, folder / f"{stem}{SUFFIX}")
+        return [f"{stem}{SUFFIX}"]
 
     def verify(self, path: Path, precision: str) -> list[Row]:
         """See `subject.Subject`."""

@@ -74,6 +74,9 @@ class Subject(Protocol):
     def calibration(self) -> Calibration:
         """Raises UsageError where there are too few real pictures."""
 
+    def write_companions(self, folder: Path, stem: str) -> list[str]:
+        """Write what belongs beside the files of every precision -> the names of it."""
+
     def verify(self, path: Path, precision: str) -> list[Row]:
         """A file against PyTorch."""
 
