@@ -18,21 +18,21 @@ from .model import project
 class LossWeights:
     """Factors of the terms of `face_loss`."""
 
-    shape: float = 1.0
+    shape: float = 0.5
     """Per mm^2 of squared vertex distance, neutral, on rendered faces."""
-    vertices: float = 0.5
-    """The same with expression."""
+    motion: float = 2.0
+    """Per mm^2 of squared distance between what the expression does to vertices and what it should do."""
     unseen_share: float = 0.02
-    """Of shifts and turns in the two terms above."""
+    """Of shifts and turns in it."""
     growth_share: float = 0.3
-    """Of growth in them: a photograph shows it only by what big heads look like."""
+    """Of growth in it: a photograph shows it only by what big heads look like."""
     expression: float = 150.0
     """Kullback-Leibler divergence of the blendshape weights, on rendered faces."""
     weak_expression: float = 80.0
     """The same against weak labels, on photographs."""
-    gaze: float = 15.0
+    gaze: float = 60.0
     """Per radian of yaw and pitch of an eye, on rendered faces."""
-    eyes: float = 20.0
+    eyes: float = 60.0
     """Per eye distance of the iris' place between the corners of the eye, on photographs."""
     identity: float = 0.3
     """Negative log-likelihood of the shape code's error, which teaches its variance alone."""
@@ -102,6 +102,14 @@ def shape_loss(shape: Tensor, true_shape: Tensor, unseen: Tensor, shares: Tensor
     difference = (shape - true_shape).flatten(1)
     along = difference @ unseen.T
     return ((difference**2).sum(1) - ((1 - shares.to(along)) * along**2).sum(1)) / shape.shape[1]
+
+
+def motion_loss(motion: Tensor, true_motion: Tensor) -> Tensor:
+    """(N, V, 3) mm by which the expression moves vertices, twice -> (N,) mean squared distance, mm^2.
+
+    Free of the identity's error, most of which no picture tells, and which would drown the expression's.
+    """
+    return ((motion - true_motion) ** 2).sum(2).mean(1)
 
 
 def unseen_directions(mean: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from .losses import (
     landmark_loss,
     likelihood_loss,
     mean_or_zero,
+    motion_loss,
     opening_loss,
     person_loss,
     projection_loss,
@@ -226,7 +227,7 @@ def rendered_terms(
     """What rendered faces teach beside shape and landmarks: expression, rotation, and where every vertex is."""
     rows = known.rendered
     vertices, camera, true_camera = output.vertices[rows], output.crop_from_head[rows], batch.crop_from_head[rows]
-    off = shape_loss(vertices, known.vertices, teacher.unseen, weights.unseen_shares())
+    off = motion_loss(vertices - output.shape[rows], known.vertices - known.shape)
     seen = projection_loss(camera, vertices[:, ::20], true_camera, known.vertices[:, ::20], known.eye)
     fixed = batch.expression_weights[rows] * not_looks(batch)
     expression = expression_loss(codes.expression_logit[rows], batch.expression[rows], fixed)
@@ -234,7 +235,7 @@ def rendered_terms(
     gaze = gaze_loss(codes.gaze_rad[rows], batch.gaze[rows], 1 - batch.expression[rows][:, BLINK])
     return {
         "gaze": weights.gaze * mean_or_zero(gaze),
-        "vertices": weights.vertices * mean_or_zero(off),
+        "motion": weights.motion * mean_or_zero(off),
         "expression": weights.expression * mean_or_zero(expression),
         "rotation": weights.rotation * mean_or_zero(rotation_loss(camera, true_camera)),
         "projection": weights.projection * mean_or_zero(seen),

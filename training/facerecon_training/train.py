@@ -98,7 +98,7 @@ def train(config: TrainConfig) -> Path:
             state.count({"loss": loss.detach(), **terms})
             progress.update(config.batch.size)
             if state.step % 50 == 0:
-                progress.set_postfix({name: f"{state.running[name]:.2f}" for name in ("loss", "landmarks", "vertices")})
+                progress.set_postfix({name: f"{state.running[name]:.2f}" for name in ("loss", "landmarks", "motion")})
             now = time.monotonic()
             if now - evaluated > 60 * config.evaluate_minutes:
                 evaluated = now
