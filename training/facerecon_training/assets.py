@@ -18,6 +18,8 @@ from .render import HeadGeometry
 KINDS = ("hair", "eyebrows", "eyelashes", "beard", "glasses", "hat")
 REACH_MM = {"hair": 18.0, "hat": 30.0, "glasses": 30.0, "eyebrows": 3.0}
 """How smoothly an asset follows the head: distance over which displacements are averaged."""
+TEXTURE_SIDE = {"eyebrows": 96, "eyelashes": 128, "beard": 192, "hair": 256, "hat": 256}
+"""Pixels at most: finer than a sample of the picture, a texture of single hairs would come out as scattered dots."""
 OPACITY = {"eyelashes": 0.55}
 """Of textures that are drawn too dense."""
 NEIGHBOURS = {"hair": 24, "hat": 60, "glasses": 60, "eyebrows": 6}
@@ -66,6 +68,7 @@ def read_assets(folder: Path, head: HeadGeometry, origin: Floats) -> dict[str, l
             kind = str(arrays["kind"])
             vertices = arrays["vertices"].astype(np.float32) - origin
             texture = read_texture(path.with_name(str(arrays["texture"])))
+            texture = _coarser(texture, TEXTURE_SIDE.get(kind, 4096))
             texture[:, :, 3] *= OPACITY.get(kind, 1.0)
             bound = arrays["ict_vertex"] if "ict_vertex" in arrays else None
             followers = _exactly(bound, head) if bound is not None else _follow(kind, vertices, head)
@@ -89,6 +92,17 @@ def read_texture(path: Path) -> Floats:
         texture = np.concatenate([texture, np.ones_like(texture[:, :, :1])], 2)
     texture[:, :, :3] **= 2.2
     return np.ascontiguousarray(texture)
+
+
+def _coarser(texture: Floats, side: int) -> Floats:
+    """(h, w, 4) -> at most `side` pixels along each side; colours weighed by how opaque they are."""
+    if max(texture.shape[:2]) <= side:
+        return texture
+    alpha = texture[:, :, 3:]
+    whole = np.concatenate([texture[:, :, :3] * alpha, alpha], 2)
+    small = cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA)
+    small[:, :, :3] /= np.maximum(small[:, :, 3:], 1e-4)
+    return np.ascontiguousarray(small, np.float32)
 
 
 def _mean_colour(texture: Floats) -> Floats:

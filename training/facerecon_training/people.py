@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .assets import Asset, grown_normals, read_assets, read_texture
 from .backgrounds import random_patch, read_backgrounds
 from .expressions import Expression, random_expression
-from .eyeballs import turned
+from .eyeballs import EYE_PIXELS, IRIS_PIXELS, turned
 from .photographs import CANVAS_MARGIN, CANVAS_SIZE
 from .raster import Light, Material, Surface, openness, paint
 from .render import (
@@ -46,6 +46,8 @@ HAIR = Material(gloss=0.0, softness=0.4)
 CLOTH = Material(gloss=0.0, grain=0.08)
 BALD, HATTED, BESPECTACLED, BEARDED = 0.08, 0.05, 0.15, 0.22
 """Shares of people; beards and stubble."""
+RARE, RARE_SHARE = ("hair_bob02", "hair_braid01", "hair_short03", "glasses_sun_aviator", "glasses_sun_wayfarer"), 0.2
+"""Hair that hangs over an eye, and dark glasses; and how often they are worn, of any others."""
 
 
 def read_panoramas(folder: Path) -> list[np.ndarray]:
@@ -91,8 +93,6 @@ class Dressing:
     """Each with its vertices (K, 3) on this neutral head, and its tint (3,)."""
     iris: Floats
     """(256, 256, 4) linear BGR and alpha."""
-    iris_tint: Floats
-    """(3,)"""
     cloth: Floats
     """(3,) linear BGR."""
 
@@ -142,7 +142,8 @@ class PeopleRenderer:
 
         def wear(kind: str, tint: Floats | None) -> None:
             if self.assets[kind]:
-                asset = self.assets[kind][random.integers(len(self.assets[kind]))]
+                weights = np.array([RARE_SHARE if one.name in RARE else 1.0 for one in self.assets[kind]])
+                asset = self.assets[kind][random.choice(len(weights), p=weights / weights.sum())]
                 chosen.append((asset, np.ones(3, np.float32) if tint is None else tint / (asset.colour + 0.02)))
 
         hatted = random.random() < HATTED
@@ -165,11 +166,11 @@ class PeopleRenderer:
             brown = random.random() < 0.66
             names = [name for name in self.irises if name.startswith("brown") == brown]
             iris = self.irises[names[random.integers(len(names))] if names else next(iter(self.irises))]
+            iris = tinted_eye(iris, random.uniform(0.35, 1.2) * random.normal(1, 0.06, 3), random.uniform(0.95, 1.3))
         return Dressing(
             albedo,
             [(asset, asset.on(displacement), np.asarray(tint, np.float32)) for asset, tint in chosen],
             iris,
-            (random.uniform(0.5, 1.1) * random.normal(1, 0.06, 3)).astype(np.float32),
             (random.uniform(0.01, 0.6) * random.uniform(0.3, 1, 3)).astype(np.float32),
         )
 
@@ -204,8 +205,8 @@ class PeopleRenderer:
             points = turned(eyeball, vertices, gaze)
             surfaces.append(
                 Surface(
-                    points, mesh_normals(points, triangles), triangles, np.tile(dressing.iris_tint, (len(points), 1)),
-                    self.openness[eyeball.vertices] * 0.9 + 0.05, EYE, eyeball.uv, dressing.iris,
+                    points, mesh_normals(points, triangles), triangles, np.ones((len(points), 3), np.float32),
+                    self.openness[eyeball.vertices] * 0.5 + 0.5, EYE, eyeball.uv, dressing.iris,
                 )  # fmt: skip
             )
         moved = vertices - neutral
@@ -253,6 +254,17 @@ class PeopleRenderer:
         patch = random_patch(self.backgrounds, random, 0.3, 1.0)
         patch = np.asarray(cv2.resize(patch, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_AREA), np.uint8)
         return np.asarray(cv2.GaussianBlur(patch, (0, 0), random.uniform(0.3, 3.0)), np.uint8)
+
+
+def tinted_eye(texture: Floats, iris: NDArray[np.floating], white: float) -> Floats:
+    """(h, w, 4) an eye from the front, its iris times a colour (3,) BGR and its white times a number."""
+    height, width = texture.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    radius = np.hypot(x / width - 0.5, y / height - 0.5) * EYE_PIXELS / IRIS_PIXELS
+    share = np.clip((1.05 - radius) / 0.1, 0, 1)[:, :, None]
+    coloured = texture.copy()
+    coloured[:, :, :3] *= share * iris + (1 - share) * white
+    return np.asarray(coloured, np.float32)
 
 
 def shoulders(head: HeadGeometry) -> tuple[Floats, NDArray[np.int32]]:

@@ -21,7 +21,7 @@ SUPERSAMPLING = 2
 SHADOW_SIZE = 256
 SHADOW_REACH_MM = 170.0
 """Half the side of the square around the head that shadows are cast in."""
-SHADOW_BIAS_MM = 2.5
+SHADOW_BIAS_MM = 4.5
 NOTHING = -1
 NO_TEXTURE = np.zeros((1, 1, 4), np.float32)
 
