@@ -146,10 +146,13 @@ def test_a_photograph_cut_short_is_refused(tmp_path: Path, suffix: str) -> None:
 
 def test_a_bad_file_leaves_stderr_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
-    for path in [
+    paths = [
         cut_short(write_image(tmp_path / "half.tif", noise), 0.5),
+        cut_short(write_image(tmp_path / "half.jpg", noise), 0.5),
         cut_short(write_video(tmp_path / "half.mp4"), 0.5),
-    ]:
+    ]
+    capfd.readouterr()  # what OpenCV says of its own first video
+    for path in paths:
         with pytest.raises(SourceError):
             frames_of(path)
     assert capfd.readouterr().err == ""
@@ -203,7 +206,7 @@ def test_a_truncated_video_gives_what_decodes_and_one_warning(tmp_path: Path, ca
     assert 10 < len(frames) < 25
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("facerecon_rt", logging.WARNING)
-    assert record.getMessage() == f"{path} ends early: {len(frames)} of 30 frames could be read"
+    assert record.getMessage() == f"{path} is damaged or cut short: {len(frames)} of 30 frames could be read"
 
 
 def test_a_video_without_its_index_is_refused(tmp_path: Path) -> None:
