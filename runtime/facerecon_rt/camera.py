@@ -210,8 +210,8 @@ class CameraSource:
             if frame is None:
                 if self._stale:
                     raise SourceError(
-                        f"{self.name} seems to be interlaced: OpenCV {cv2.__version__} cannot convert it, and gives the "
-                        "same picture again and again; set the camera to progressive video, or install "
+                        f"{self.name} seems to be interlaced: OpenCV {cv2.__version__} cannot convert it, and gives "
+                        "the same picture again and again; set the camera to progressive video, or install "
                         "opencv-python-headless 4.12"
                     )
                 what = f"gave no frame for {self._timeout_s:g} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFDIR: "a folder",
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # First bytes of files that are no text although they begin with letters.
 _LETTERS_FIRST = (b"RIFF", b"RIFX", b"OggS", b"GIF8", b"FLV", b"DKIF")
 
@@ -76,4 +78,14 @@ def encodable(path: Path) -> Iterator[str]:
 def is_encodable(name: str) -> bool:
     """Whether a name can be written as UTF-8: Linux allows any bytes in the name of a file, and Python stands
     surrogates for those that are not UTF-8."""
-    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+    return _SURROGATE.search(name) is None
+
+
+def shown(name: str) -> str:
+    """A name as JSON, pages and tables can hold it: what is not UTF-8 is written as in `vid\\xe9o.mp4`."""
+
+    def escaped(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+    return _SURROGATE.sub(escaped, name)

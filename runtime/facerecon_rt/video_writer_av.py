@@ -28,32 +28,51 @@ class AvWriter:
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int], sound_of: Path | None = None) -> None:
         """Raises OSError when the file cannot be written."""
-        rate = Fraction(fps).limit_denominator(LONGEST_DENOMINATOR)
-        self._frame_s = 1 / rate
+        self._path = path
+        self._rate = Fraction(fps).limit_denominator(LONGEST_DENOMINATOR)
+        self._size = size
         self._end_s = 0.0
-        """Of the pictures that were written."""
-        with _as_os_error():
-            self._container = av.open(str(path.absolute()), "w")
-            self.codec, encoder, options = _encoder(path.suffix.lower(), size, fps)
-            self._video = cast(av.VideoStream, self._container.add_stream(encoder, rate=rate, options=options))
-        self._video.width, self._video.height = size
-        self._video.pix_fmt = "yuv420p"
+        """When the pictures that were written end."""
         self._sound = None if sound_of is None else _Sound.open(sound_of)
         self._audio: av.AudioStream | None = None
+        name = self._begin()
         if self._sound is None:
-            return
-        if self._sound.codec in self._container.supported_codecs:
-            self._audio = self._container.add_stream_from_template(self._sound.stream)
-            self.codec += f", with the sound of {sound_of}"
+            self.codec = name
+        elif self._audio is not None:
+            self.codec = f"{name}, with the sound of {sound_of}"
         else:
-            self.codec += f", without the sound of {sound_of}: {path.suffix} does not hold {self._sound.codec}"
+            self.codec = f"{name}, without the sound of {sound_of}: {path.suffix} does not hold {self._sound.codec}"
             self.mute()
+
+    def _begin(self) -> str:
+        """Write the header, with the sound if the container can hold it -> what people call the codec."""
+        name, encoder, options = _encoder(self._path.suffix.lower(), self._size, float(self._rate))
+        for sound in (self._sound, None):
+            with _as_os_error():
+                self._container = av.open(str(self._path.absolute()), "w")
+                stream = self._container.add_stream(encoder, rate=self._rate, options=options)
+            self._video = cast(av.VideoStream, stream)
+            self._video.width, self._video.height = self._size
+            self._video.pix_fmt = "yuv420p"
+            if sound is not None:
+                if sound.codec not in self._container.supported_codecs:
+                    continue
+                self._audio = self._container.add_stream_from_template(sound.stream)
+            try:
+                with _as_os_error():
+                    self._container.start_encoding()
+                break
+            except OSError:
+                if sound is None:
+                    raise
+                self._audio = None  # it may be the sound
+        return name
 
     def write(self, picture: Image, number: int) -> None:
         """Append a picture, and the sound up to its end. Raises OSError."""
         frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
-        frame.pts, frame.time_base = number, self._frame_s
-        self._end_s = float((number + 1) * self._frame_s)
+        frame.pts, frame.time_base = number, 1 / self._rate
+        self._end_s = float((number + 1) / self._rate)
         with _as_os_error():
             self._container.mux(self._video.encode(frame))
         self._write_sound()

@@ -166,6 +166,7 @@ def test_a_missing_file_is_named() -> None:
 # Videos
 
 
+@pytest.mark.usefixtures("video_library")
 def test_a_video_gives_every_frame_with_its_time(tmp_path: Path) -> None:
     path = write_video(tmp_path / "talk.mp4", frames=12, fps=20)
     with open_source(str(path)) as source:
@@ -178,6 +179,7 @@ def test_a_video_gives_every_frame_with_its_time(tmp_path: Path) -> None:
     assert not np.shares_memory(frames[0].image, frames[1].image)
 
 
+@pytest.mark.usefixtures("video_library")
 def test_a_video_filmed_upright_on_a_phone_is_upright(tmp_path: Path) -> None:
     path = tmp_path / "phone.mp4"
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 48))
@@ -195,11 +197,13 @@ def test_a_video_filmed_upright_on_a_phone_is_upright(tmp_path: Path) -> None:
     assert image[-5, 24, 2] < 50
 
 
+@pytest.mark.usefixtures("video_library")
 def test_a_whole_video_ends_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frames_of(write_video(tmp_path / "talk.mp4"))
     assert not caplog.records
 
 
+@pytest.mark.usefixtures("video_library")
 def test_a_truncated_video_gives_what_decodes_and_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = cut_short(write_video(tmp_path / "cut.avi", frames=30, codec="MJPG"), 0.6)
     frames = frames_of(path)
@@ -209,11 +213,13 @@ def test_a_truncated_video_gives_what_decodes_and_one_warning(tmp_path: Path, ca
     assert record.getMessage() == f"{path} is damaged or cut short: {len(frames)} of 30 frames could be read"
 
 
+@pytest.mark.usefixtures("video_library")
 def test_a_video_without_its_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"cut\.mp4 cannot be opened as a video"):
         open_source(cut_short(write_video(tmp_path / "cut.mp4"), 0.5))
 
 
+@pytest.mark.usefixtures("video_library")
 def test_a_video_whose_frames_are_all_damaged_is_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "header.avi", frames=3, codec="MJPG")
     data = path.read_bytes()
@@ -222,6 +228,7 @@ def test_a_video_whose_frames_are_all_damaged_is_refused(tmp_path: Path) -> None
         frames_of(path)
 
 
+@pytest.mark.usefixtures("video_library")
 def test_closing_a_video_ends_the_iteration(tmp_path: Path) -> None:
     source = open_source(write_video(tmp_path / "talk.mp4"))
     frames = iter(source)
