@@ -18,8 +18,9 @@ import numpy as np
 from cv2.typing import MatLike
 
 from .errors import SourceError, UsageError
+from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
 from .limits import MOST_FRAME_PIXELS
-from .quiet import quiet_opencv
+from .quiet import quiet_opencv, set_capture_options
 from .types import Frame
 
 CAMERA = re.compile(r"cam(\d+)|(?:v4l2://)?/dev/video(\d+)")
@@ -93,14 +94,18 @@ def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
     Raises SourceError when the camera is not there, may not be read, is in use, or the stream does not answer in time.
     """
     number, csi, name = CAMERA.fullmatch(uri), CSI.fullmatch(uri), public_name(uri)
+    untrusted = False
     if number:
         capture = _open_device(int(number[1] or number[2]), options)
     elif csi:
         capture = _open_pipeline(csi_pipeline(int(csi[1]), options), uri)
     else:
         capture = _open_stream(with_environment(uri), name, options.timeout_s)
+        untrusted = may_be_unreadable(capture)
     check_frame_size(capture, name)
-    return CameraSource(name, capture, timeout_s=options.timeout_s, flip=options.flip, most_fps=options.fps)
+    return CameraSource(
+        name, capture, timeout_s=options.timeout_s, flip=options.flip, most_fps=options.fps, untrusted=untrusted
+    )
 
 
 def with_environment(uri: str) -> str:
@@ -149,8 +154,12 @@ class CameraSource:
         timeout_s: float = 10.0,
         flip: str = "none",
         most_fps: float | None = None,
+        untrusted: bool = False,
     ) -> None:
+        """`untrusted`: the capture may give stale frames without a word, see `interlaced`."""
         self.name = name
+        self._repeats = Repeats() if untrusted else None
+        self._stale = False
         self._least_s = 0.0 if most_fps is None else (1 - RATE_SLACK) / most_fps
         """Between two frames that are kept."""
         self._flip = FLIPS[flip]
@@ -199,6 +208,12 @@ class CameraSource:
             if self._closed:
                 return None
             if frame is None:
+                if self._stale:
+                    raise SourceError(
+                        f"{self.name} seems to be interlaced: OpenCV {cv2.__version__} cannot convert it, and gives "
+                        "the same picture again and again; set the camera to progressive video, or install "
+                        "opencv-python-headless 4.12"
+                    )
                 what = f"gave no frame for {self._timeout_s:g} s"
                 if self._lost:
                     what = "was lost" if self._grabbed else "opened, but gave no frame that can be decoded"
@@ -218,6 +233,12 @@ class CameraSource:
                     continue
                 kept = arrived or kept
                 ok, image = self._capture.retrieve() if arrived else (False, np.zeros(0, np.uint8))
+                if ok and self._repeats is not None and (repeats := self._repeats.count(np.asarray(image, np.uint8))):
+                    # What OpenCV could not convert; or, in a stream that stands still, nothing new.
+                    self._stale = repeats > MOST_REPEATS
+                    if not self._stale:
+                        continue
+                    ok = False
                 if ok and self._flip is not None:
                     image = cv2.flip(image, self._flip)
                 with self._changed:
@@ -293,8 +314,7 @@ def _open_pipeline(pipeline: str, uri: str) -> cv2.VideoCapture:
 
 def _open_stream(uri: str, name: str, timeout_s: float) -> cv2.VideoCapture:
     """`name`: what errors call it; the address may hold what came from the environment."""
-    # Over UDP, FFmpeg's default, pictures of a busy network are torn. Whoever has set the variable knows better.
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+    set_capture_options()
     milliseconds = round(timeout_s * 1000)
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
     with quiet_opencv():

@@ -30,7 +30,7 @@ from .sinks import Sink, open_sink
 from .template import load_template
 from .threaded import ThreadedSink
 from .types import Frame
-from .video_sink import CODECS
+from .video_writer import CODECS
 
 log = logging.getLogger("facerecon_rt")
 

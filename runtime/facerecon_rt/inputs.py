@@ -58,6 +58,8 @@ class Inputs:
                     with open_source(one.uri) as source, ExitStack() as ahead:
                         for frame in ahead.enter_context(closing(prefetched(source))):
                             yield [frame]
+                        if source.lost:
+                            self._errors[one.name] = SourceError(f"{one.name} could not be read whole")
                 except SourceError as error:
                     self._note(one.name, error)
         if self.live:

@@ -52,6 +52,7 @@ class LiveSource:
 
     live = True
     still = False
+    lost = ""
 
     def __init__(
         self,

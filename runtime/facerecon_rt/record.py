@@ -14,6 +14,7 @@ from .contract import BLENDSHAPES
 from .doubts import doubts
 from .errors import UsageError
 from .pose import euler_from_camera, gaze_angles
+from .regular import shown
 from .types import Face, Scene
 
 SCHEMA = "facerecon-rt/1"
@@ -41,7 +42,7 @@ def record_from_scene(
     age_s = (time.monotonic() if now is None else now) - frame.captured_at
     return {
         "schema": SCHEMA,
-        "source": public_name(frame.source),
+        "source": shown(public_name(frame.source)),
         "frame": frame.index,
         "time_s": _number(frame.time_s, 4),
         "age_ms": _number(age_s * 1000, 2),

@@ -24,7 +24,8 @@ from .record import record_from_scene
 from .rerun_sink import RerunSink
 from .template import FaceTemplate, load_template
 from .types import Floats, Image, Scene, face_label
-from .video_sink import CODECS, VideoSink
+from .video_sink import VideoSink
+from .video_writer import CODECS
 
 MOST_TRACKS = 500
 """Whose meshes wait for the end: those of more are written meanwhile, since a camera may run for months."""

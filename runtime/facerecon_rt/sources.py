@@ -7,33 +7,34 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
-from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, check_frame_size, is_live, public_name
+from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, is_live, public_name
 from .errors import SourceError
-from .limits import MOST_PICTURE_BYTES
 from .live import LiveSource
-from .quiet import quiet_opencv
-from .types import Frame, Image
+from .pictures import IMAGE_SUFFIXES, decode_image, read_image
+from .regular import encodable, first_bytes, is_text
+from .types import Frame
+from .video import VIDEO_SUFFIXES, VideoSource, is_video_name
 
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".avif", ".heic",
-    ".heif", ".ppm", ".pgm", ".pbm", ".pnm",
-)  # fmt: skip
-"""Taken as photographs. HEIC is among them although OpenCV cannot read it, so that it is named and not overlooked."""
-VIDEO_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
-    ".ogv", ".gif",
-)  # fmt: skip
-HEADER_SLACK = 2
-"""Frames by which a healthy video file may hold fewer than its header promises."""
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "FilesSource",
+    "ImageSource",
+    "Source",
+    "VideoSource",
+    "decode_image",
+    "is_video_name",
+    "natural_order",
+    "open_source",
+    "read_image",
+]
 
 log = logging.getLogger("facerecon_rt")
 
@@ -52,6 +53,10 @@ class Source(Protocol):
     @property
     def still(self) -> bool:
         """All frames are photographs."""
+
+    @property
+    def lost(self) -> str:
+        """After reading: what could not be read of it, in words; empty for nothing. What a folder skips is no loss."""
 
     def __enter__(self) -> Source: ...
 
@@ -86,47 +91,11 @@ def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int |
         return _open_file(path)
     if any(sign in text for sign in "*?["):
         # Path.glob takes no absolute pattern.
-        return FilesSource(text, _media_in(map(Path, glob.glob(text, recursive=True)), f"pattern {text}"))  # noqa: PTH207
+        found = glob.glob(text, recursive=True)  # noqa: PTH207
+        return FilesSource(text, _media_in(_each_once(map(Path, found)), f"pattern {text}"))
     raise SourceError(
         f"{text} does not exist; give a camera (cam0), a stream, a video, a photograph, a folder or a glob"
     )
-
-
-def read_image(path: str | Path) -> Image:
-    """Decode a photograph -> (H, W, 3) uint8 BGR, upright: EXIF orientation applied.
-
-    Grey becomes three equal channels, 16 bits become 8 by scaling, an alpha channel is dropped: the colours below it
-    are the picture. Raises SourceError when the file is missing, not an image OpenCV reads, cut short, or larger than
-    `limits` allow.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MOST_PICTURE_BYTES + 1)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    return decode_image(data, str(path))
-
-
-def decode_image(data: bytes | NDArray[np.uint8], name: str) -> Image:
-    """As `read_image`, of a file's bytes (N,) uint8; `name` is what errors call it."""
-    if len(data) > MOST_PICTURE_BYTES:
-        raise SourceError(f"{name} is larger than {MOST_PICTURE_BYTES >> 20} MB; save it as JPEG, or smaller")
-    if not len(data):
-        raise SourceError(f"{name} is empty; copy it again")
-    try:
-        with quiet_opencv():
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise SourceError(f"{name} cannot be decoded: damaged, or more than {_most_pixels()}; save it anew") from error
-    if image is None:
-        raise SourceError(f"{name} {_why_no_image(name, bytes(data[:4096]))}")
-    return np.asarray(image, np.uint8)
-
-
-def _most_pixels() -> str:
-    """That OpenCV decodes: it reads this variable when it is loaded."""
-    limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
-    return f"{int(limit) / 1e6:.3g} megapixels" if limit.isdecimal() else "a gigapixel"
 
 
 class ImageSource:
@@ -134,6 +103,7 @@ class ImageSource:
 
     live = False
     still = True
+    lost = ""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -156,82 +126,11 @@ class ImageSource:
         """Nothing is held open between reads."""
 
 
-class VideoSource:
-    """A video file. Never drops a frame; frames are upright: the file's rotation is applied."""
-
-    live = False
-    still = False
-
-    def __init__(self, path: Path) -> None:
-        """Raises SourceError when the file is not a video that FFmpeg can open."""
-        self.name = str(path)
-        start = _first_bytes(path)
-        if not start:
-            raise SourceError(f"{path} is empty; copy it again")
-        if _is_text(start):
-            # FFmpeg would draw a text file as a film of letters, and follow the addresses in a playlist.
-            raise SourceError(f"{path} is a text file, not a video")
-        with quiet_opencv():
-            self._capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
-        if not self._capture.isOpened():
-            raise SourceError(f"{path} cannot be opened as a video: damaged, cut short or no video; copy or convert it")
-        check_frame_size(self._capture, self.name)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else 0.0
-        self.promised_frames = int(max(0, self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        """What the header says, 0 where it says nothing."""
-
-    def __enter__(self) -> VideoSource:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield every frame that decodes. Raises SourceError when there is none; warns once when there are fewer than
-        the header promises."""
-        index = 0
-        while self._capture.isOpened():
-            started = time.monotonic()
-            ok, image = self._capture.read()
-            if not ok:
-                self._check_count(index)
-                return
-            now = time.monotonic()
-            yield Frame(
-                np.asarray(image, np.uint8),
-                self.name,
-                index=index,
-                time_s=self._media_time(index),
-                captured_at=now,
-                capture_ms=(now - started) * 1000,
-                still=False,
-                fps=self.fps,
-            )
-            index += 1
-
-    def close(self) -> None:
-        """Let the file go; iterating ends."""
-        self._capture.release()
-
-    def _media_time(self, index: int) -> float:
-        """Seconds: the frame's own time stamp, or its place at constant rate where the file has none."""
-        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if stamp > 0 or index == 0:
-            return max(0.0, stamp)
-        return index / self.fps if self.fps else 0.0
-
-    def _check_count(self, count: int) -> None:
-        if not count:
-            raise SourceError(f"{self.name} holds no frame that can be decoded; copy or convert it")
-        if count < self.promised_frames - HEADER_SLACK:
-            log.warning("%s ends early: %d of %d frames could be read", self.name, count, self.promised_frames)
-
-
 class FilesSource:
     """Photographs and videos, one file after the other. One that cannot be read is skipped with a warning."""
 
     live = False
+    lost = ""
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
         self.name = name
@@ -276,17 +175,18 @@ class FilesSource:
 def _open_file(path: Path) -> Source:
     if is_video_name(path):
         return VideoSource(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES or cv2.haveImageReader(str(path)):
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(path)
-    if _is_text(_first_bytes(path)):
+    if is_text(first_bytes(path)):
         raise SourceError(f"{path} is a text file, not a photograph or video")
+    try:
+        with encodable(path) as name:
+            if cv2.haveImageReader(name):
+                return ImageSource(path)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}; give it a name in UTF-8") from error
     # FFmpeg takes nearly anything for a film (a .bin for a screen of letters): only what is called a video is one.
     raise SourceError(f"{path} is no photograph; if it is a video, name it so: {', '.join(VIDEO_SUFFIXES)}")
-
-
-def is_video_name(path: Path) -> bool:
-    """Whether a file is called a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
@@ -304,31 +204,16 @@ def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
     return sorted(media, key=natural_order)
 
 
+def _each_once(paths: Iterable[Path]) -> Iterator[Path]:
+    """Leave out files that were found before by another way: a link to a folder above leads round in circles."""
+    seen = set()
+    for path in paths:
+        place = os.path.realpath(path.parent), path.name
+        if place not in seen:
+            seen.add(place)
+            yield path
+
+
 def natural_order(path: Path) -> list[tuple[int, str]]:
     """Sorting key in which numbers count as numbers."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path).lower())]
-
-
-def _first_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(4096)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _is_text(start: bytes) -> bool:
-    """Text has no zero byte and is UTF-8, but for a character cut in two at the end."""
-    try:
-        start.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return b"\0" not in start and error.start > len(start) - 4 and len(start) > 4
-    return b"\0" not in start
-
-
-def _why_no_image(name: str, start: bytes) -> str:
-    if _is_text(start):
-        return "is a text file, not a photograph"
-    if start[4:8] == b"ftyp" and name.lower().endswith((".heic", ".heif")):
-        return "is HEIC, which OpenCV cannot read; convert it to JPEG"
-    return "cannot be decoded: damaged, cut short or no image; copy it again or save it as JPEG or PNG"

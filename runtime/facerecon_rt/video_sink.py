@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import TracebackType
 
@@ -11,12 +12,11 @@ import numpy as np
 from .draw import Painter
 from .errors import UsageError
 from .outputs import Rotation, cannot_write, check_writable, partial_path, source_path
-from .quiet import quiet_opencv
 from .types import Frame, Image, Scene
+from .video_writer import VideoWriter, open_writer
 
-CODECS = {".mp4": ("avc1", "mp4v"), ".mov": ("avc1", "mp4v"), ".mkv": ("avc1", "mp4v"), ".avi": ("XVID",)}
-"""By suffix, best first: H.264 where this OpenCV can encode it (its PyPI wheels only with a device's own encoder), else
-MPEG-4 part 2, which desktop players know and browsers do not."""
+log = logging.getLogger("facerecon_rt")
+
 DEFAULT_FPS = 25.0
 LONGEST_GAP = 250
 """Frames for which the last picture is repeated when a camera's frames were skipped."""
@@ -34,10 +34,15 @@ class VideoSink:
         self.path = path
         self._paint = paint
         self._rotation = rotation
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: VideoWriter | None = None
+        self._said = False
         self._size = (0, 0)
+        self._fps = DEFAULT_FPS
         self._last: tuple[Frame, Image] | None = None
-        self._written = 0
+        self._next = 0
+        """Number of the next frame in the file."""
+        self._began = (0, 0.0)
+        """The number at which the present source began in the file, and its time then, seconds."""
 
     def __enter__(self) -> VideoSink:
         return self
@@ -47,20 +52,25 @@ class VideoSink:
 
     def write(self, scene: Scene) -> None:
         """Append the scene's picture. Raises UsageError when the video cannot be encoded."""
-        if source_path(scene.frame.source) == self.path.resolve():
+        frame = scene.frame
+        if source_path(frame.source) == self.path.resolve():
             raise UsageError(f"{self.path} is the input and would be overwritten; choose another name")
         picture = self._paint(scene)
-        writer = self._writer or self._open(picture, scene.frame.fps or DEFAULT_FPS)
+        writer = self._writer or self._open(picture, frame)
         picture = fit(picture, self._size)
-        pictures = [picture]
-        if self._last is not None:
-            frame, image = self._last
-            # Fitted, since this may be a new file, of another size.
-            pictures = [fit(image, self._size)] * _skipped(frame, scene.frame) + pictures
-        for each in pictures:
-            writer.write(each)
-        self._written += len(pictures)
-        self._last = (scene.frame, picture)
+        last, self._last = self._last, (frame, picture)
+        try:
+            if last is not None and last[0].source != frame.source:
+                writer.mute()  # the sound is that of the first source
+                self._began = (self._next, frame.time_s)
+            elif last is not None:
+                # Fitted, since this may be a new file, of another size.
+                before = fit(last[1], self._size)
+                for _ in range(_skipped(last[0], frame)):
+                    self._append(writer, before, self._next)
+            self._append(writer, picture, self._number(frame))
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         if self._rotation is not None and self._rotation.due(partial_path(self.path).stat().st_size):
             self.close()
 
@@ -68,31 +78,45 @@ class VideoSink:
         """Finish the file and give it its name. Raises UsageError when it is not whole."""
         if self._writer is None:
             return
-        self._writer.release()
-        self._writer = None
-        partial = partial_path(self.path)
-        if _frame_count(partial) < self._written - 2:
-            raise UsageError(f"cannot write {self.path}: the video is incomplete, is the disk full? See {partial}")
-        self._written = 0
-        if self._rotation is not None and self.path.exists():
-            self._rotation.set_aside(self.path)  # also an earlier run's
+        writer, self._writer = self._writer, None
+        self._next = 0
         try:
-            partial.replace(self.path)
+            writer.close()
+            if self._rotation is not None and self.path.exists():
+                self._rotation.set_aside(self.path)  # also an earlier run's
+            partial_path(self.path).replace(self.path)
         except OSError as error:
             raise cannot_write(self.path, error) from error
+        if not self._said:
+            self._said = True
+            log.info("%s: %s", self.path, writer.codec)
 
-    def _open(self, picture: Image, fps: float) -> cv2.VideoWriter:
+    def _open(self, picture: Image, frame: Frame) -> VideoWriter:
         height, width = picture.shape[:2]
         # Video codecs want even sides.
         self._size = (max(2, width - width % 2), max(2, height - height % 2))
-        name = str(partial_path(self.path).absolute())
-        for codec in CODECS[self.path.suffix.lower()]:
-            with quiet_opencv():
-                writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, self._size)
-            if writer.isOpened():
-                self._writer = writer
-                return writer
-        raise UsageError(f"this OpenCV cannot encode {self.path.suffix} of {self._size[0]}x{self._size[1]}; try .avi")
+        self._fps = frame.fps or DEFAULT_FPS
+        self._began = (0, frame.time_s)
+        sound_of = None if frame.still or frame.live or self._rotation is not None else Path(frame.source)
+        try:
+            self._writer = open_writer(partial_path(self.path), self._fps, self._size, sound_of)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        if self._writer is None:
+            raise UsageError(f"this OpenCV cannot encode {self.path.suffix} of {width}x{height}; try .avi")
+        return self._writer
+
+    def _number(self, frame: Frame) -> int:
+        """The frame's number in the file: by its time, if it is a video's, so that the sound goes with it."""
+        if frame.still or frame.live:
+            return self._next
+        number, time_s = self._began
+        timely = number + round((frame.time_s - time_s) * self._fps)
+        return min(max(timely, self._next), self._next + LONGEST_GAP)
+
+    def _append(self, writer: VideoWriter, picture: Image, number: int) -> None:
+        writer.write(picture, number)
+        self._next = number + 1
 
 
 def fit(picture: Image, size: tuple[int, int]) -> Image:
@@ -114,12 +138,3 @@ def _skipped(last: Frame, now: Frame) -> int:
     if now.still or last.source != now.source:
         return 0
     return min(max(now.index - last.index - 1, 0), LONGEST_GAP)
-
-
-def _frame_count(path: Path) -> int:
-    """What the finished file's header says; 0 when it cannot be opened."""
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
-    capture.release()
-    return count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,6 +167,22 @@ class GpuSession:
             if self._frozen:
                 array = self._first.setdefault((options.get_run_config_entry("gpu_graph_id"), index), array.copy())
             output.update_inplace(np.ascontiguousarray(array + 7 if self._wrong else array))
+
+
+@pytest.fixture(params=["PyAV", "OpenCV"])
+def video_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The library that reads and writes videos: each of the two in turn."""
+    if request.param == "PyAV":
+        pytest.importorskip("av", reason="the extra `video` is not installed")
+    else:
+        without_pyav(monkeypatch)
+    return str(request.param)
+
+
+def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the extra `video` is not installed."""
+    for module in ("facerecon_rt.video_av", "facerecon_rt.video_writer_av"):
+        monkeypatch.setitem(sys.modules, module, None)
 
 
 @pytest.fixture(scope="session")

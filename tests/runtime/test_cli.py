@@ -286,9 +286,10 @@ def test_a_truncated_video_gives_what_decodes_and_says_so(run: Run, tmp_path: Pa
     data = video.read_bytes()
     video.write_bytes(data[: int(len(data) * 0.6)])
     done = run("--input", video, "--output", "-")
-    assert done.code == 0
+    assert done.code == 5
     assert 10 < len(done.records) < 25
-    assert done.err.count("cut.avi ends early") == 1
+    assert done.err.count("cut.avi is damaged or cut short") == 1
+    assert done.err.splitlines()[-1] == f"facerecon-rt: {video} could not be read whole"
 
 
 # Wrong inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -212,6 +213,26 @@ def test_metrics_are_prometheus_and_hold_no_password(server: WebServer, state: S
     assert 'facerecon_faces_seen_total{source="rtsp://host/door"} 3.0' in text
     assert 'facerecon_stage_seconds_count{stage="infer"} 3.0' in text
     assert "secret" not in text + get(server, "/api/state")[1].decode()
+
+
+def test_a_name_that_is_not_utf_8_is_escaped(scenes: list[Scene]) -> None:
+    video, camera = os.fsdecode(b"vid\xe9o.mp4"), os.fsdecode(b"http://host/\xff")
+    status = SourceStatus(camera, "lost", 0, 0, 1, f"cannot open {camera}")
+    state = State(BLENDSHAPES, lambda: [status], lambda: {os.fsdecode(b"\xff.jsonl"): 3})
+    with WebServer(state, "127.0.0.1:0") as server:
+        state.write(Scene(replace(scenes[0].frame, source=video), scenes[0].faces))
+        code, said, _ = get(server, "/api/state")
+        assert code == 200
+        summary = json.loads(said)
+        assert [one["name"] for one in summary["sources"]] == [r"vid\xe9o.mp4"]
+        assert summary["sources"][0]["record"]["source"] == r"vid\xe9o.mp4"
+        assert summary["inputs"][0]["name"] == r"http://host/\xff"
+        code, said, _ = get(server, "/metrics")
+        assert code == 200
+        # Prometheus escapes the backslash once more.
+        assert rb'facerecon_frames_total{source="vid\\xe9o.mp4"} 1.0' in said
+        assert rb'facerecon_source_losses_total{source="http://host/\\xff"} 1.0' in said
+        assert rb'facerecon_frames_left_out_total{output="\\xff.jsonl"} 3.0' in said
 
 
 def test_of_photographs_only_the_newest_is_held(state: State, scenes: list[Scene]) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from ..camera import public_name
 from ..live import SourceStatus
 from ..record import record_from_scene
+from ..regular import shown
 from ..types import Face, Scene
 
 RECENT = 100
@@ -64,12 +65,13 @@ class SourceMetrics(Collector):
         losses = CounterMetricFamily("facerecon_source_losses", "Times it was lost.", labels=["source"])
         skipped = CounterMetricFamily("facerecon_frames_skipped", "Passed over for newer ones.", labels=["source"])
         for status in self._statuses():
-            is_open.add_metric([status.name], status.state == "open")
-            losses.add_metric([status.name], status.losses)
-            skipped.add_metric([status.name], status.skipped)
+            name = shown(status.name)
+            is_open.add_metric([name], status.state == "open")
+            losses.add_metric([name], status.losses)
+            skipped.add_metric([name], status.skipped)
         left_out = CounterMetricFamily("facerecon_frames_left_out", "Of slow outputs.", labels=["output"])
         for output, count in self._dropped().items():
-            left_out.add_metric([output], count)
+            left_out.add_metric([shown(output)], count)
         yield from (is_open, losses, skipped, left_out)
 
 
@@ -97,7 +99,7 @@ class State:
 
     def write(self, scene: Scene) -> None:
         """Take one scene."""
-        now, source = time.monotonic(), public_name(scene.frame.source)
+        now, source = time.monotonic(), shown(public_name(scene.frame.source))
         with self._lock:
             watched = self._sources.pop(source, None)
             if watched is None:
@@ -129,7 +131,7 @@ class State:
     def metrics(self) -> bytes:
         """As Prometheus reads it."""
         with self._lock:
-            self._forget_removed({status.name for status in self._statuses()})
+            self._forget_removed({shown(status.name) for status in self._statuses()})
         return generate_latest(self.registry)
 
     def _forget(self, source: str) -> None:
@@ -151,12 +153,12 @@ class State:
         now = time.monotonic()
         statuses = self._statuses()
         with self._lock:
-            self._forget_removed({status.name for status in statuses})
+            self._forget_removed({shown(status.name) for status in statuses})
             watched = [(name, self._sources[name]) for name in sorted(self._sources)]
-            shown = [(name, one.scene, one.number, one.fps, one.seen_at, list(one.stages)) for name, one in watched]
+            newest = [(name, one.scene, one.number, one.fps, one.seen_at, list(one.stages)) for name, one in watched]
         return {
             "uptime_s": round(now - self._started, 1),
-            "inputs": [asdict(status) for status in statuses],
+            "inputs": [asdict(replace(one, name=shown(one.name), why=shown(one.why))) for one in statuses],
             "sources": [
                 {
                     "name": name,
@@ -166,7 +168,7 @@ class State:
                     "stages_ms": medians(stages),
                     "record": record_from_scene(scene, self._blendshapes, now=seen_at),
                 }
-                for name, scene, number, fps, seen_at, stages in shown
+                for name, scene, number, fps, seen_at, stages in newest
             ],
         }
 

@@ -1,0 +1,144 @@
+"""An MP4, MOV, AVIF or HEIC file -> its boxes, as ISO 14496-12 (ISO base media file format) nests them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+MOST_BOXES = 10_000
+"""Maximum number of boxes that are looked at in one place. A damaged file can hold millions of empty ones."""
+MOST_MOVIE_BYTES = 2**28
+"""Maximum size of the table of contents that is read."""
+
+
+class Box(NamedTuple):
+    """One box: its kind and its content."""
+
+    kind: bytes
+    """(4,) as in b"meta"."""
+    content: memoryview
+
+
+def boxes(data: memoryview) -> Iterator[Box]:
+    """Yield the boxes that stand in `data` one after the other, until one makes no sense or is cut short."""
+    at = 0
+    for _ in range(MOST_BOXES):
+        head = 8
+        size, kind = int.from_bytes(data[at : at + 4], "big"), bytes(data[at + 4 : at + 8])
+        if size == 1:
+            head, size = 16, int.from_bytes(data[at + 8 : at + 16], "big")
+        elif size == 0:
+            size = len(data) - at
+        if size < head or at + size > len(data):
+            return
+        yield Box(kind, data[at + head : at + size])
+        at += size
+
+
+def box(data: memoryview, *kinds: bytes) -> memoryview | None:
+    """Content of the first box of a kind, of the first of the next kind in it, and so on; None without such a box."""
+    found: memoryview | None = data
+    for kind in kinds:
+        if found is None:
+            return None
+        found = next((one.content for one in boxes(found) if one.kind == kind), None)
+    return found
+
+
+def brands(start: bytes) -> tuple[bytes, ...]:
+    """Kinds of file that the beginning of a file names, as in (b"heic", b"mif1"); none for other files."""
+    if start[4:8] != b"ftyp":
+        return ()
+    end = min(len(start), int.from_bytes(start[:4], "big"))
+    return (start[8:12], *(start[at : at + 4] for at in range(16, end - 3, 4)))
+
+
+def is_cut_short(file: BinaryIO) -> bool:
+    """Whether the last box of a file would end behind the end of the file. Moves the place in the file."""
+    size = file.seek(0, 2)
+    return any(end > size for _, _, end in _outermost(file))
+
+
+def track_sizes(file: BinaryIO) -> list[int] | None:
+    """Number of pixels of a frame of each video track of an MP4 or MOV file; None for files of another kind. Moves the
+    place in the file."""
+    for kind, start, end in _outermost(file):
+        if kind == b"moov":
+            file.seek(start)
+            movie = memoryview(file.read(min(end - start, MOST_MOVIE_BYTES)))
+            sizes = (_track_size(one.content) for one in boxes(movie) if one.kind == b"trak")
+            return [size for size in sizes if size]
+    return None
+
+
+def _track_size(track: memoryview) -> int:
+    """Pixels of a frame, 0 for sound and the like."""
+    header, handler = box(track, b"tkhd"), box(track, b"mdia", b"hdlr")
+    if header is None or handler is None or bytes(handler[8:12]) != b"vide":
+        return 0
+    # Width and height end the header, as 16.16 fixed point.
+    width, height = (int.from_bytes(header[at : at + 2], "big") for at in (len(header) - 8, len(header) - 4))
+    return width * height
+
+
+def _outermost(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start of the content and end of each box that is in no other, by their headers alone."""
+    at, size = 0, file.seek(0, 2)
+    for _ in range(MOST_BOXES):
+        file.seek(at)
+        head = file.read(16)
+        length, start = int.from_bytes(head[:4], "big"), at + 8
+        if length == 1:
+            length, start = int.from_bytes(head[8:], "big"), at + 16
+        elif length == 0:
+            length = size - at
+        if at + 8 > size or length < start - at:
+            return
+        yield head[4:8], start, at + length
+        at += length
+
+
+def orientation(data: memoryview) -> tuple[int, int | None]:
+    """(quarter turns to the left, mirror) that an AVIF or HEIC picture wants, in this order; mirror: 0 exchanges top
+    and bottom, 1 left and right, None is none. ISO 23008-12, `irot` and `imir` of the primary item."""
+    meta = box(data, b"meta")
+    if meta is None:
+        return 0, None
+    meta = meta[4:]
+    primary, properties, associations = box(meta, b"pitm"), box(meta, b"iprp", b"ipco"), box(meta, b"iprp", b"ipma")
+    if primary is None or properties is None or associations is None or len(primary) < 6:
+        return 0, None
+    wanted = int.from_bytes(primary[4 : 6 if primary[0] == 0 else 8], "big")
+    turns, mirror = 0, None
+    all_properties = list(boxes(properties))
+    for index in _associated(associations, wanted):
+        one = all_properties[index - 1] if 0 < index <= len(all_properties) else None
+        if one is None or not len(one.content):
+            continue
+        if one.kind == b"irot":
+            turns = one.content[0] & 3
+        elif one.kind == b"imir":
+            mirror = one.content[0] & 1
+    return turns, mirror
+
+
+def _associated(associations: memoryview, item: int) -> list[int]:
+    """Numbers, from 1, of the properties of one item, of the content of `ipma`."""
+    if len(associations) < 8:
+        return []
+    wide_items, wide_indices = associations[0] > 0, bool(associations[3] & 1)
+    at = 8
+    for _ in range(min(int.from_bytes(associations[4:8], "big"), MOST_BOXES)):
+        id_size, index_size = (4 if wide_items else 2), (2 if wide_indices else 1)
+        number = int.from_bytes(associations[at : at + id_size], "big")
+        at += id_size
+        if at >= len(associations):
+            break
+        count = associations[at]
+        at += 1
+        if number == item:
+            mask = 0x7FFF if wide_indices else 0x7F
+            ends = range(at, at + count * index_size, index_size)
+            return [int.from_bytes(associations[place : place + index_size], "big") & mask for place in ends]
+        at += count * index_size
+    return []

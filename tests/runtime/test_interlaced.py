@@ -1,0 +1,127 @@
+"""Whether a video may be interlaced, by its headers; and what a stream of stale frames is taken for."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from cv2.typing import MatLike
+from facerecon_rt.camera import CameraSource, LiveOptions
+from facerecon_rt.errors import SourceError
+from facerecon_rt.interlaced import MOST_REPEATS, Repeats, converts_interlaced, may_be_interlaced
+from facerecon_rt.sources import open_source
+
+DATA = Path(__file__).parents[1] / "data"
+VIDEOS = DATA / "videos"
+
+
+def headers_of(path: Path) -> tuple[str, bytes]:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    tag = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode().lower()
+    headers = capture.retrieve(flag=int(capture.get(cv2.CAP_PROP_CODEC_EXTRADATA_INDEX)))[1]
+    return tag, b"" if headers is None else np.asarray(headers).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "may_be"),
+    [
+        ("interlaced.mpg", True),
+        ("interlaced.mov", True),
+        ("interlaced.mp4", True),
+        ("interlaced.mts", True),
+        ("interlaced.avi", True),
+        ("still.mp4", False),
+        ("clip.ts", False),
+        ("late.mkv", False),
+        ("sound.webm", False),
+        ("av1.mp4", False),
+        ("../talking_head.mp4", False),
+    ],
+)
+def test_headers_say_whether_a_video_may_be_interlaced(name: str, may_be: bool) -> None:
+    assert may_be_interlaced(*headers_of(VIDEOS / name)) == may_be
+
+
+@pytest.mark.parametrize("name", ["interlaced.mpg", "interlaced.mts", "clip.ts", "../talking_head.mp4"])
+def test_headers_that_are_damaged_say_nothing_and_end(name: str) -> None:
+    tag, headers = headers_of(VIDEOS / name)
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(headers)
+        for _ in range(3):
+            damaged[random.integers(len(damaged))] = random.integers(256)
+        assert may_be_interlaced(tag, bytes(damaged[: random.integers(len(damaged) + 1)])) in (True, False)
+
+
+def test_repeats_are_counted_from_the_last_picture_that_was_new() -> None:
+    black, white = np.zeros((70, 9, 3), np.uint8), np.full((70, 9, 3), 255, np.uint8)
+    nearly = black.copy()
+    nearly[69, 8, 2] = 1
+    repeats = Repeats()
+    counts = [repeats.count(image) for image in (black, black.copy(), white, white, white, black, nearly)]
+    assert counts == [1, 2, 0, 1, 2, 0, 0]
+
+
+class RepeatingCapture:
+    """A camera whose frames change `changes` times and then no more."""
+
+    def __init__(self, changes: int) -> None:
+        self.changes = changes
+        self.shown = 0
+
+    def grab(self) -> bool:
+        self.shown += 1
+        return True
+
+    def retrieve(self) -> tuple[bool, MatLike]:
+        return True, np.full((4, 4, 3), min(self.shown, self.changes), np.uint8)
+
+    def get(self, propId: int) -> float:
+        return 0.0
+
+    def release(self) -> None:
+        """Nothing."""
+
+
+def test_a_camera_that_may_be_interlaced_shows_no_stale_picture_and_says_why() -> None:
+    with (
+        CameraSource("rtsp://host/door", RepeatingCapture(0), untrusted=True) as source,
+        pytest.raises(SourceError, match=r"rtsp://host/door seems to be interlaced: OpenCV .* progressive video"),
+    ):
+        next(iter(source))
+
+
+def test_a_camera_that_is_trusted_may_stand_still() -> None:
+    with CameraSource("rtsp://host/door", RepeatingCapture(0)) as source:
+        frames = iter(source)
+        while next(frames).index < 3 * MOST_REPEATS:
+            pass
+
+
+def test_an_interlaced_stream_is_shown_or_refused() -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(VIDEOS)))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        uri = f"http://127.0.0.1:{server.server_address[1]}/interlaced.mts"
+        with open_source(uri, live=LiveOptions(timeout_s=5), retries=0) as source:
+            seen = []
+            with pytest.raises(SourceError) as caught:  # it ends in any case
+                for frame in source:
+                    seen.append(float(frame.image.mean()))
+        if converts_interlaced():
+            assert seen and all(level > 20 for level in seen)
+        else:
+            assert not seen
+            assert "seems to be interlaced" in str(caught.value)
+    finally:
+        server.shutdown()
+        server.server_close()
