@@ -22,8 +22,8 @@ from .limits import MOST_FRAME_PIXELS
 from .quiet import quiet_opencv
 from .types import Frame
 
-CAMERA = re.compile(r"cam(\d+)|(?:v4l2://)?/dev/video(\d+)")
-CSI = re.compile(r"csi://(\d+)")
+CAMERA = re.compile(r"cam(\d{1,6})|(?:v4l2://)?/dev/video(\d{1,6})")
+CSI = re.compile(r"csi://(\d{1,6})")
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 CSI_SIZE, CSI_FPS = (1280, 720), 30.0
 """Of a camera on a Jetson's CSI port, unless others are asked for."""

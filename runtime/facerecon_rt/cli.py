@@ -11,6 +11,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from .arguments import gpu_options
 from .camera import LiveOptions
@@ -18,6 +19,7 @@ from .errors import FaceReconError, SourceError, UsageError
 from .gpu import AS_USUAL
 from .image_set import reconstruct_set_from_sources
 from .inputs import Inputs, limited
+from .interrupts import INTERRUPTED, importing, loaded
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .options import DEFAULT_OUTPUT, build_parser
 from .outputs import Rotation, check_writable, numbered
@@ -50,9 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"facerecon-rt: {given[0]!r} is no command ({known}); inputs stand after --input", file=sys.stderr)
         return UsageError.exit_code
     _log_to_stderr(quiet=False)
-    # So do systemd, Docker and a terminal that is closed end a program: what is open is finished as on Ctrl-C.
-    before = {number: signal.signal(number, signal.default_int_handler) for number in _ending_signals()}
+    before: dict[signal.Signals, Any] = {}
     try:
+        loaded()
+        # So do systemd, Docker and a terminal that is closed end a program: what is open is finished as on Ctrl-C.
+        for number in _ending_signals():
+            before[number] = signal.signal(number, signal.default_int_handler)
         return run(given)
     except FaceReconError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -63,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         log.warning("interrupted; what was written is whole")
-        return 130
+        return INTERRUPTED
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
@@ -92,25 +97,29 @@ def _reconstruct(arguments: Sequence[str]) -> int:
 
 
 def _bench(arguments: Sequence[str]) -> int:
-    from .bench.cli import main as bench
+    with importing():
+        from .bench.cli import main as bench
 
     return bench(arguments)
 
 
 def _archive(arguments: Sequence[str]) -> int:
-    from .archive.cli import main as archive
+    with importing():
+        from .archive.cli import main as archive
 
     return archive(arguments)
 
 
 def _doctor(arguments: Sequence[str]) -> int:
-    from .doctor import main as doctor
+    with importing():
+        from .doctor import main as doctor
 
     return doctor(arguments)
 
 
 def _build(arguments: Sequence[str]) -> int:
-    from .build import main as build
+    with importing():
+        from .build import main as build
 
     return build(arguments)
 
@@ -269,8 +278,9 @@ def _web(
     address: str, reconstructor: Reconstructor, inputs: Inputs, outputs: Sequence[ThreadedSink]
 ) -> Iterator[SceneSink]:
     try:
-        from .web.server import WebServer
-        from .web.state import State
+        with importing():
+            from .web.server import WebServer
+            from .web.state import State
     except ModuleNotFoundError as error:
         raise UsageError(f"--serve needs {error.name}: pip install 'facerecon-rt[web]'") from error
     state = State(

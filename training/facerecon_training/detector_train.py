@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from facerecon_rt.detect import MULTIPLE, decode, letterbox, merge
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.interrupts import importing
 from facerecon_rt.outputs import make_folder
 from facerecon_rt.types import Detection, Image
 from safetensors import SafetensorError
@@ -186,10 +187,11 @@ def choose_score(net: FaceDetectorNet, cache: DetectorCache) -> dict[float, tupl
 
 def draw_curve(log: Path, path: Path) -> None:
     """log.csv -> a picture of the losses and of the recall."""
-    import matplotlib
+    with importing():
+        import matplotlib
+        from matplotlib import pyplot as plt
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
 
     with log.open() as lines:
         rows = list(csv.DictReader(lines))

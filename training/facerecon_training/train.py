@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.interrupts import importing
 from facerecon_rt.outputs import make_folder
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
@@ -264,12 +265,15 @@ def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) ->
 
 
 def choose_device(name: str) -> torch.device:
-    """auto -> the GPU if there is one. Raises UsageError for a GPU that is not there."""
+    """auto -> the GPU if there is one. Raises UsageError for a GPU that is not there, and for what is no device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: PyTorch sees no GPU; use --device cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: PyTorch knows no such device; give auto, cpu or cuda") from error
 
 
 def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> tuple[FaceModel, bool]:
@@ -394,10 +398,11 @@ def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, floa
 
 def draw_curves(log: list[dict[str, float]], path: Path) -> None:
     """Loss terms and development figures over steps, as a PNG."""
-    import matplotlib
+    with importing():
+        import matplotlib
+        from matplotlib import pyplot
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
     for axis, entries, title in (

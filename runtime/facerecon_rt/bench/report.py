@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..interrupts import importing
 from ..outputs import write_whole
 
 SCHEMA = "facerecon-bench/1"
@@ -54,7 +55,8 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
     plots: list[Path] = []
     try:
-        from .plots import draw
+        with importing():
+            from .plots import draw
 
         plots = draw(report["samples_ms"], report["latency_ms"], report["verdict"], folder)
     except ModuleNotFoundError as error:
