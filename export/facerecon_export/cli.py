@@ -13,6 +13,7 @@ from facerecon_rt.arguments import batch, number_above_0, shown, threads, whole_
 from facerecon_rt.contract import PRECISIONS
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
+from facerecon_rt.paths import exists, is_folder, said_of
 
 EPILOG = """\
 examples:
@@ -59,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Of a file that can be used nearly always: gone, refused or broken in between.
+        print(f"facerecon-export: {said_of(error)}", file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         print("facerecon-export: stopped; nothing half-done was left", file=sys.stderr)
         return INTERRUPTED
@@ -75,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> int:
     if options.output.suffix == ".onnx":
         raise UsageError(f"-o {options.output}: give a folder; the files in it are named after the weights")
-    if options.output.exists() and not options.output.is_dir():
+    if exists(options.output) and not is_folder(options.output):
         raise UsageError(f"-o {options.output}: is no folder")
     with importing():
         from .deploy import export_weights
@@ -157,7 +162,7 @@ def _triton(options: argparse.Namespace) -> int:
 def _target(path: Path) -> Path:
     if path.suffix != ".onnx":
         raise UsageError(f"-o {path}: give a path ending in .onnx")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UsageError(f"-o {path}: {path.parent} is no folder; make it first")
     return path
 

@@ -19,6 +19,7 @@ from cv2.typing import MatLike
 
 from .errors import SourceError, UsageError
 from .limits import MOST_FRAME_PIXELS
+from .paths import exists
 from .quiet import quiet_opencv
 from .types import Frame
 
@@ -253,7 +254,7 @@ def check_frame_size(capture: Capture, name: str) -> None:
 
 def _open_device(number: int, options: LiveOptions) -> cv2.VideoCapture:
     device = Path(f"/dev/video{number}")
-    if not device.exists():
+    if not exists(device):
         found = ", ".join(sorted(path.name.replace("video", "cam") for path in Path("/dev").glob("video[0-9]*")))
         raise SourceError(f"there is no camera cam{number} ({device}); {f'try {found}' if found else 'plug one in'}")
     try:

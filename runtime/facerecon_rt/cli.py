@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .interrupts import INTERRUPTED, importing, loaded
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .options import DEFAULT_OUTPUT, build_parser
 from .outputs import Rotation, check_writable, numbered
+from .paths import exists, is_folder, said_of, status
 from .pipeline import Pipeline, SceneSink
 from .progress import Progress
 from .quiet import log_errors_only
@@ -66,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Of a file that can be used nearly always: gone, refused or broken in between.
+        print(f"{program}: {said_of(error)}", file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         log.warning("interrupted; what was written is whole")
         return INTERRUPTED
@@ -296,7 +301,7 @@ def _name_of(target: str) -> str:
 
 
 def _is_folder(target: str) -> bool:
-    return target != "-" and (Path(target).is_dir() or target.endswith("/") or not Path(target).suffix)
+    return target != "-" and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
 
 
 class Written:
@@ -310,7 +315,7 @@ class Written:
         for target, before in self._before.items():
             if _changed_at(target) == before:
                 log.info("nothing to write to %s", target)
-            elif Path(target).exists():
+            elif exists(target):
                 log.info("wrote %s", target)
             else:
                 log.info("wrote %s and so on", numbered(Path(target), 1))
@@ -319,8 +324,18 @@ class Written:
 def _changed_at(target: str) -> int:
     """When the output last changed, or any file in it, ns since 1970; 0 where it is not there."""
     path = Path(target)
-    paths = [*path.iterdir()] if path.is_dir() else [path, numbered(path, 1)]
-    return max((one.stat().st_mtime_ns for one in paths if one.exists()), default=0)
+    paths = [path, numbered(path, 1)]
+    if is_folder(path):
+        with suppress(OSError):  # gone again, or not ours to look into
+            paths = list(path.iterdir())
+    # Files come and go meanwhile: other programs may write into the same folder.
+    return max((found.st_mtime_ns for one in paths if (found := _status(one)) is not None), default=0)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    with suppress(OSError):
+        return status(path)
+    return None
 
 
 class SayOnce(logging.Filter):

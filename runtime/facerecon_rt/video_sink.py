@@ -11,6 +11,7 @@ import numpy as np
 from .draw import Painter
 from .errors import UsageError
 from .outputs import Rotation, cannot_write, check_writable, partial_path, source_path
+from .paths import exists, resolved
 from .quiet import quiet_opencv
 from .types import Frame, Image, Scene
 
@@ -47,7 +48,7 @@ class VideoSink:
 
     def write(self, scene: Scene) -> None:
         """Append the scene's picture. Raises UsageError when the video cannot be encoded."""
-        if source_path(scene.frame.source) == self.path.resolve():
+        if source_path(scene.frame.source) == resolved(self.path):
             raise UsageError(f"{self.path} is the input and would be overwritten; choose another name")
         picture = self._paint(scene)
         writer = self._writer or self._open(picture, scene.frame.fps or DEFAULT_FPS)
@@ -74,7 +75,7 @@ class VideoSink:
         if _frame_count(partial) < self._written - 2:
             raise UsageError(f"cannot write {self.path}: the video is incomplete, is the disk full? See {partial}")
         self._written = 0
-        if self._rotation is not None and self.path.exists():
+        if self._rotation is not None and exists(self.path):
             self._rotation.set_aside(self.path)  # also an earlier run's
         try:
             partial.replace(self.path)

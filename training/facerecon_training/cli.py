@@ -13,6 +13,7 @@ from facerecon_rt.arguments import number_above_0, positive, seed, threads, whol
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
 from facerecon_rt.outputs import check_writable
+from facerecon_rt.paths import is_folder, said_of
 
 from . import detector_config
 
@@ -35,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FaceReconError as error:
         print(f"facerecon-train: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # Of a file that can be used nearly always: gone, refused or broken in between.
+        print(f"facerecon-train: {said_of(error)}", file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except ModuleNotFoundError as error:
@@ -231,7 +236,7 @@ def _data(options: argparse.Namespace) -> Path:
     data: Path | None = options.data
     if data is None:
         raise UsageError("no data folder: give --data, or set FACERECON_DATA; training/README.md describes its layout")
-    if not data.is_dir():
+    if not is_folder(data):
         raise UsageError(f"--data {data} is not a folder; training/README.md describes its layout")
     return data
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from facerecon_rt.align import Square, frame_from_crop, square_from_camera
 from facerecon_rt.annotated import annotated_photographs
-from facerecon_rt.errors import SourceError
 from facerecon_rt.pose import fit_camera
+from facerecon_rt.sources import read_image
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm
@@ -64,9 +64,7 @@ def pack_photographs(folder: Path, target: Path) -> int:
     landmarks = np.zeros((len(photographs), 68, 2), np.float32)
     people = []
     for i, photograph in enumerate(tqdm(photographs, desc=f"packing {folder.name}", unit="photo", leave=False)):
-        image = cv2.imread(str(photograph.path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise SourceError(f"{photograph.path} is not a readable image")
+        image = read_image(photograph.path)
         images[i], landmarks[i] = canvas_from_photograph(image, photograph.landmarks, reflect=i % 2 == 0)
         people.append(photograph.path.stem.rpartition("_")[0] or photograph.path.stem)
     images.flush()

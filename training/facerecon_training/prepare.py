@@ -16,6 +16,7 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.outputs import make_folder
 from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.shade import render_mesh
+from facerecon_rt.sources import read_image
 from facerecon_rt.template import FaceTemplate, load_template
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
@@ -188,7 +189,7 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
     kept = []
     photographs = [photograph for folder in folders for photograph in annotated_photographs(folder)]
     for photograph in tqdm(photographs, desc="taking skin colours", unit="photo", leave=False):
-        image = cv2.imread(str(photograph.path), cv2.IMREAD_COLOR)
+        image = read_image(photograph.path)
         canvas, landmarks = canvas_from_photograph(image, photograph.landmarks, reflect=True)
         if np.nanmax(photograph.landmarks[:, 0]) - np.nanmin(photograph.landmarks[:, 0]) < 90:
             continue
