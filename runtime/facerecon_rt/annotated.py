@@ -53,11 +53,11 @@ def read_pts(path: Path) -> Floats:
         raise SourceError(f"{path} has {len(values)} points; 68, or 49 without the jaw, are understood")
     if min(np.ptp(values, axis=0)) < LEAST_FACE_PX:
         raise SourceError(f"{path} has its points on a line or in one place; annotate it again")
-    values = values.astype(np.float32)
-    if len(values) == 68:
-        return values
+    points = values.astype(np.float32)
+    if len(points) == 68:
+        return points
     landmarks = np.full((68, 2), np.nan, np.float32)
-    landmarks[list(INNER_49)] = values
+    landmarks[list(INNER_49)] = points
     return landmarks
 
 

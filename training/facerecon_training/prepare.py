@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from .arrays import of_prepare, read_arrays
 from .backgrounds import background_files
 from .fit import fit_head
 from .head_pose import pack_head_poses
@@ -107,7 +108,8 @@ def prepare(config: PrepareConfig) -> None:
         if not colours_path.is_file():
             sources = [folder for folder in folders if folder.name in COLOUR_FOLDERS] or folders
             np.save(colours_path, face_colours(geometry, head, sources))
-        colours = np.load(colours_path)
+        with of_prepare(colours_path):
+            colours = np.load(colours_path)
         print(f"skin colours of {len(colours)} photographed faces")
     if (config.data / "head_pose").is_dir() and not (config.out / "head_pose" / "labels.npz").is_file():
         detector = head_detector(config)
@@ -150,7 +152,8 @@ def write_settings(config: PrepareConfig) -> None:
     path = config.out / "prepare.json"
     settings = json.loads(json.dumps(asdict(config), default=str))
     if path.is_file():
-        before = {"clean": False, **json.loads(path.read_text())}
+        with of_prepare(path):
+            before = {"clean": False, **json.loads(path.read_text())}
         for key in ("clean", "photographs", "people", "held_out_people", "seed"):
             then, now = before.get(key, settings[key]), settings[key]
             if then != now and not (key == "photographs" and sorted(then) == sorted(now)):
@@ -162,7 +165,8 @@ def write_settings(config: PrepareConfig) -> None:
 def is_clean(prepared: Path) -> bool:
     """Was this folder prepared without any photograph?"""
     path = prepared / "prepare.json"
-    return path.is_file() and bool(json.loads(path.read_text()).get("clean", False))
+    with of_prepare(path):
+        return path.is_file() and bool(dict(json.loads(path.read_text())).get("clean", False))
 
 
 def template_face(head: MorphableHead) -> MorphableFace:
@@ -176,7 +180,8 @@ def read_face(prepared: Path) -> MorphableFace:
     path = prepared / "face.npz"
     if not path.is_file():
         raise UsageError(f"{prepared} holds no prepared data; run `facerecon-train prepare --out {prepared}` first")
-    with np.load(path, allow_pickle=False) as arrays:
+    arrays = read_arrays(path)
+    with of_prepare(path):
         if str(arrays["template_sha256"]) != load_template().sha256:
             raise UsageError(f"{path} was prepared for another face template; delete {prepared} and prepare again")
         return MorphableFace(arrays["mean"], arrays["identity"], arrays["expression"])

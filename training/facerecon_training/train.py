@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .backgrounds import background_files
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from .checkpoint import fitting, load_checkpoint, load_weights, save_checkpoint, save_weights
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
 from .ensemble import Ensemble
@@ -149,16 +149,12 @@ class TrainingState:
             self.save()
 
     def _resume(self, saved: dict[str, Any]) -> None:
-        try:
+        with fitting(self.checkpoint_path):
             self.model.load_state_dict(saved["model"])
-        except RuntimeError as error:
-            raise UsageError(
-                f"{self.checkpoint_path} is of another network; give its options, or another --run"
-            ) from error
-        self.average.load_state_dict(saved["average"])
-        self.skin_head.load_state_dict(saved["skin_head"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.log, self.running = saved["step"], saved["log"], saved.get("running", {})
+            self.average.load_state_dict(saved["average"])
+            self.skin_head.load_state_dict(saved["skin_head"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self.log, self.running = int(saved["step"]), list(saved["log"]), dict(saved.get("running", {}))
 
     def set_learning_rate(self, rate: float) -> None:
         """Each group's by its own scale."""
