@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from facerecon_rt.arguments import batch, number_above_0, shown, threads, whole_number
 from facerecon_rt.contract import PRECISIONS
 from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
+from facerecon_rt.paths import exists, is_folder, said_of
 
 EPILOG = """\
 examples:
@@ -38,6 +41,7 @@ exit codes: 0 written; 1 a file differs too much; 2 bad arguments, too few photo
 weights are missing or refused; 4 ONNX Runtime is missing; 5 the photographs cannot be read; 130 Ctrl-C.
 """
 
+MOST_BUDGET_S = 86_400
 PHOTOGRAPHS = "x.jpg with x.pts (68 landmarks) is aligned, x.jpg alone is taken as a crop"
 
 
@@ -47,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser, run = COMMANDS.get(given[0] if given else "", (_export_parser, _export))
     options = parser().parse_args(given[1:] if parser is not _export_parser else given)
     try:
+        loaded()
         return run(options)
     except FaceReconError as error:
         print(f"facerecon-export: {error}", file=sys.stderr)
@@ -55,9 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Of a file that can be used nearly always: gone, refused or broken in between.
+        print(f"facerecon-export: {said_of(error)}", file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         print("facerecon-export: stopped; nothing half-done was left", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("facerecon"):
             raise
@@ -71,10 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> int:
     if options.output.suffix == ".onnx":
         raise UsageError(f"-o {options.output}: give a folder; the files in it are named after the weights")
-    if options.output.exists() and not options.output.is_dir():
+    if exists(options.output) and not is_folder(options.output):
         raise UsageError(f"-o {options.output}: is no folder")
-    from .deploy import export_weights
-    from .subject import ExportOptions
+    with importing():
+        from .deploy import export_weights
+        from .subject import ExportOptions
 
     export_weights(
         options.weights,
@@ -94,16 +104,18 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from .describe import describe
+    with importing():
+        from .describe import describe
 
     say(describe(options.file))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from .deploy import verify_file
-    from .subject import ExportOptions
-    from .verify import table
+    with importing():
+        from .deploy import verify_file
+        from .subject import ExportOptions
+        from .verify import table
 
     rows = verify_file(options.file, options.against, ExportOptions(crops=options.crops))
     say(table(rows))
@@ -111,21 +123,24 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _ensemble(options: argparse.Namespace) -> int:
-    from .fuse import fuse_ensemble
+    with importing():
+        from .fuse import fuse_ensemble
 
     fuse_ensemble(options.files, _target(options.output), say)
     return 0
 
 
 def _set(options: argparse.Namespace) -> int:
-    from .fuse import fuse_set
+    with importing():
+        from .fuse import fuse_set
 
     fuse_set(options.file, options.set_size, _target(options.output), say)
     return 0
 
 
 def _triton(options: argparse.Namespace) -> int:
-    from .triton import TritonOptions, write_repository
+    with importing():
+        from .triton import TritonOptions, write_repository
 
     write_repository(
         options.files,
@@ -147,7 +162,7 @@ def _triton(options: argparse.Namespace) -> int:
 def _target(path: Path) -> Path:
     if path.suffix != ".onnx":
         raise UsageError(f"-o {path}: give a path ending in .onnx")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UsageError(f"-o {path}: {path.parent} is no folder; make it first")
     return path
 
@@ -171,7 +186,7 @@ def _export_parser() -> argparse.ArgumentParser:
         default=PRECISIONS,
         help="which files [all]; int8 is two files, one for TensorRT, one for the CPU",
     )
-    parser.add_argument("--opset", type=int, default=20, help="of the ONNX files [%(default)s]")
+    parser.add_argument("--opset", type=whole_number(18, 99), default=20, help="of the ONNX files [%(default)s]")
     parser.add_argument(
         "--batch",
         type=_batch,
@@ -179,7 +194,12 @@ def _export_parser() -> argparse.ArgumentParser:
         metavar="dynamic|N",
         help="crops a file takes at a time, a fixed number or any [dynamic]",
     )
-    parser.add_argument("--size", type=int, metavar="S", help="side of the crops [what the weights were trained with]")
+    parser.add_argument(
+        "--size",
+        type=whole_number(1, 10_000),
+        metavar="S",
+        help="side of the crops [what the weights were trained with]",
+    )
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -189,7 +209,7 @@ def _export_parser() -> argparse.ArgumentParser:
     _add_crops(parser)
     parser.add_argument(
         "--budget",
-        type=float,
+        type=number_above_0(MOST_BUDGET_S),
         default=90.0,
         metavar="SECONDS",
         help="for trying ways to quantise, per int8 file [%(default)s]",
@@ -247,7 +267,7 @@ def _set_parser() -> argparse.ArgumentParser:
         "every photograph's face with that shape, as the runtime averages image sets.",
     )
     parser.add_argument("file", type=Path)
-    parser.add_argument("--set-size", type=int, required=True, metavar="N", help="photographs in a set, 2 or more")
+    parser.add_argument("--set-size", type=batch, required=True, metavar="N", help="photographs in a set, 2 or more")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     return parser
 
@@ -297,9 +317,11 @@ def _triton_parser() -> argparse.ArgumentParser:
         "--name", help="of the model, where one FaceModel is given [after the file, dots and dashes as _]"
     )
     parser.add_argument("--kind", choices=("gpu", "cpu"), help="where it runs [by the file's precision, see below]")
-    parser.add_argument("--instances", type=_count, default=1, metavar="N", help="per GPU, or on the CPU [%(default)s]")
     parser.add_argument(
-        "--threads", type=_count, default=1, metavar="N", help="of each instance on the CPU [%(default)s]"
+        "--instances", type=whole_number(1, 1024), default=1, metavar="N", help="per GPU, or on the CPU [%(default)s]"
+    )
+    parser.add_argument(
+        "--threads", type=threads, default=1, metavar="N", help="of each instance on the CPU [%(default)s]"
     )
     parser.add_argument(
         "--max-delay-ms",
@@ -323,28 +345,23 @@ def _triton_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text}: give a number from 1")
-    return int(text)
-
-
 def _milliseconds(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text}: give milliseconds, 0 to 1000")
+        raise argparse.ArgumentTypeError(f"{shown(text)}: give milliseconds, 0 to 1000")
     return value
 
 
 def _batch(text: str) -> int:
     if text == "dynamic":
         return 0
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text}: give dynamic, or a number of crops")
-    return int(text)
+    try:
+        return batch(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: give dynamic, or a number of crops") from error
 
 
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]] = {

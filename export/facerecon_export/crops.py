@@ -13,7 +13,8 @@ import numpy as np
 from facerecon_rt.align import align, square_from_camera
 from facerecon_rt.annotated import read_pts
 from facerecon_rt.errors import SourceError, UsageError
-from facerecon_rt.sources import IMAGE_SUFFIXES
+from facerecon_rt.paths import exists, is_folder
+from facerecon_rt.sources import IMAGE_SUFFIXES, read_image
 from facerecon_rt.types import Floats, Image
 from facerecon_training.photographs import camera_from_landmarks
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def data_folder(name: str) -> Path | None:
     """$FACERECON_DATA/faces/NAME, if it is there."""
     data = os.environ.get("FACERECON_DATA")
     folder = Path(data) / "faces" / name if data else None
-    return folder if folder is not None and folder.is_dir() else None
+    return folder if folder is not None and is_folder(folder) else None
 
 
 def verification_crops(folder: Path | None, size: int, count: int = 224) -> FaceCrops:
@@ -108,26 +109,21 @@ def load_crops(folder: Path, size: int, count: int) -> FaceCrops:
 
 def picture_paths(folder: Path, count: int) -> list[Path]:
     """Up to `count` pictures, evenly spread over the folder in name order. Raises SourceError where there is none."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise SourceError(f"{folder}: no such folder; give one with photographs")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    except OSError as error:
+        raise SourceError(f"cannot read {folder}: {error.strerror}") from error
     if not paths:
         raise SourceError(f"{folder}: no photograph in it ({', '.join(IMAGE_SUFFIXES)}); give a folder that has some")
     return [paths[i] for i in np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)]
 
 
-def read_picture(path: Path) -> Image:
-    """(H, W, 3) uint8 BGR. Raises SourceError where it is none."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise SourceError(f"{path}: cannot be read as a picture; remove it or give another folder")
-    return np.asarray(image, np.uint8)
-
-
 def _load_crop(path: Path, size: int) -> tuple[Image, Floats]:
-    image = read_picture(path)
+    image = read_image(path)
     points = path.with_suffix(".pts")
-    if not points.is_file():
+    if not exists(points):
         scaled = np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
         return scaled, np.full((68, 2), np.nan, np.float32)
     landmarks = read_pts(points)

@@ -13,6 +13,7 @@ from facerecon_rt.detect import read_detector_contract
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
 from facerecon_rt.outputs import make_folder
+from facerecon_rt.paths import is_file
 from facerecon_rt.session import read_contract
 from facerecon_training.detector_config import DETECTOR_MARK
 from safetensors import SafetensorError, safe_open
@@ -200,6 +201,8 @@ def open_subject(weights: Path, options: ExportOptions) -> Subject:
 
 def is_detector(weights: Path) -> bool:
     """Does this .safetensors file hold a face detector? False for anything that cannot be read."""
+    if not is_file(weights):
+        return False  # a pipe would wait for ever
     try:
         with safe_open(weights, "pt") as file:
             return DETECTOR_MARK in (file.metadata() or {})

@@ -14,6 +14,7 @@ import torch
 from facerecon_rt.detect import DETECTOR_KEY, MULTIPLE, DetectorContract, letterbox
 from facerecon_rt.errors import UsageError
 from facerecon_rt.providers import open_ort_session
+from facerecon_rt.sources import read_image
 from facerecon_rt.types import Floats, Image
 from facerecon_training.detector import FaceDetectorNet
 from facerecon_training.detector_config import SCORE
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .crops import calibration_folder, data_folder, enough, picture_paths, read_picture, synthetic_crops
+from .crops import calibration_folder, data_folder, enough, picture_paths, synthetic_crops
 from .fp16 import Feeds
 from .graph import Parts, detector_parts
 from .simplify import simplify
@@ -192,7 +193,7 @@ def read_photographs(folder: Path | None, count: int) -> Photographs:
         which = "16 made-up pictures, no faces (give photographs with --crops FOLDER)"
         return Photographs(list(synthetic_crops(160, 16)), which, real=False)
     paths = picture_paths(folder, count)
-    pictures = [read_picture(path) for path in tqdm(paths, f"reading {folder.name}", leave=False, disable=None)]
+    pictures = [read_image(path) for path in tqdm(paths, f"reading {folder.name}", leave=False, disable=None)]
     return Photographs(pictures, f"{len(pictures)} photographs of {folder}", real=True)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
+from facerecon_rt.interrupts import importing
 from facerecon_rt.providers import import_onnxruntime
 from numpy.typing import NDArray
 
@@ -29,7 +30,8 @@ Feeds = Sequence[Mapping[str, NDArray[np.uint8]]]
 def to_fp16(model: onnx.ModelProto, stays: Collection[str]) -> onnx.ModelProto:
     """The model with every node in float16 but those named in `stays`; casts are put between the two kinds."""
     import_onnxruntime()
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    with importing():
+        from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with warnings.catch_warnings():
         # Weights too small for float16 become its smallest number: their sum hardly changes.

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+from facerecon_rt.interrupts import importing
 from facerecon_rt.providers import import_onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
@@ -110,7 +111,8 @@ def quantise(
     well.
     """
     import_onnxruntime()
-    from onnxruntime import quantization
+    with importing():
+        from onnxruntime import quantization
 
     methods = {
         "percentile": quantization.CalibrationMethod.Percentile,
@@ -239,7 +241,8 @@ def store_hidden_in_half(model: onnx.ModelProto) -> None:
 
 def _reader(feeds: Feeds, what: str) -> Any:
     """The feeds, one after the other, as onnxruntime's calibrators ask for them; with a progress bar."""
-    from onnxruntime.quantization import CalibrationDataReader
+    with importing():
+        from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+from facerecon_rt.interrupts import importing
 from facerecon_rt.providers import import_onnxruntime
 
 UNWANTED = ["fuse_lp_normalization"]
@@ -14,7 +15,8 @@ UNWANTED = ["fuse_lp_normalization"]
 def simplify(path: Path) -> None:
     """Fold constants, drop what tells of the machine it was made on, check strictly. Rewrites the file."""
     import_onnxruntime()  # before onnxsim does it
-    import onnxsim
+    with importing():
+        import onnxsim
 
     original = onnx.load(path)
     model, same = onnxsim.simplify(original, skipped_optimizers=UNWANTED)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facerecon_rt.interrupts import importing
+
 BATCH = (1, 4, 16)
 """Least, usual and largest batch of the engine's profile."""
 PICTURE = 256
@@ -36,7 +38,8 @@ def installed() -> bool:
 
 def try_build(path: Path) -> Verdict:
     """Parse and build, for compute capability 8.6 (Ampere; Jetson Orin's is 8.7), without a GPU."""
-    import tensorrt_rtx_bindings as trt
+    with importing():
+        import tensorrt_rtx_bindings as trt
 
     said: list[str] = []
 

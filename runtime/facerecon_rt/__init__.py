@@ -11,6 +11,7 @@ Shapes, units and frames of reference are said under every field of `Face`, in t
 """
 
 # isort: off
+from . import interrupts as _interrupts  # noqa: F401  before all that takes long to load
 from . import limits as _limits  # noqa: F401  before OpenCV is loaded, which it limits
 
 # isort: on

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import SourceError
+from .paths import is_folder, read_file
 from .reconstruct import Reconstructor
 from .sources import IMAGE_SUFFIXES, read_image
 from .types import Face, Floats
@@ -16,6 +17,11 @@ from .types import Face, Floats
 INNER_49: tuple[int, ...] = tuple(i for i in range(17, 68) if i not in (60, 64))
 """iBUG indices of a 49-point file: no jaw, no inner mouth corners."""
 INNER_51 = list(range(17, 68))
+MOST_PTS_BYTES = 2**20
+FARTHEST_PX = 1e6
+"""From the picture's corner, that a landmark may be."""
+LEAST_FACE_PX = 1.0
+"""Width and height of what the landmarks span."""
 NEAR = 0.6
 """A face whose middle is further than this share of its size from the annotated one is another face."""
 
@@ -35,27 +41,38 @@ def read_pts(path: Path) -> Floats:
     Raises SourceError naming the file when it is not one.
     """
     try:
-        text = path.read_text()
-        values = np.array(text[text.index("{") + 1 : text.index("}")].split(), np.float32).reshape(-1, 2) - 1.0
+        text = read_file(path, MOST_PTS_BYTES).decode()
+        values = np.array(text[text.index("{") + 1 : text.index("}")].split(), np.float64).reshape(-1, 2) - 1.0
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise SourceError(f"{path} is not an iBUG .pts file: {error}") from error
-    if len(values) == 68:
-        return values
-    if len(values) != len(INNER_49):
+        raise SourceError(f"{path} is not an iBUG .pts file: {str(error)[:100]}") from error
+    if not np.all(np.abs(values) <= FARTHEST_PX):  # nor NaN
+        raise SourceError(f"{path} has points that lie in no picture; annotate it again")
+    if len(values) not in (68, len(INNER_49)):
         raise SourceError(f"{path} has {len(values)} points; 68, or 49 without the jaw, are understood")
+    if min(np.ptp(values, axis=0)) < LEAST_FACE_PX:
+        raise SourceError(f"{path} has its points on a line or in one place; annotate it again")
+    points = values.astype(np.float32)
+    if len(points) == 68:
+        return points
     landmarks = np.full((68, 2), np.nan, np.float32)
-    landmarks[list(INNER_49)] = values
+    landmarks[list(INNER_49)] = points
     return landmarks
 
 
 def annotated_photographs(folder: Path) -> Iterator[Annotated]:
     """Every picture `x.jpg` and the like with an `x.pts` beside it, in name order. Raises SourceError when there is
     none."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise SourceError(f"{folder} is not a folder of photographs with .pts files")
     found = False
-    pictures = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-    for points in sorted(folder.glob("*.pts")):
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise SourceError(f"cannot read {folder}: {error.strerror}") from error
+    pictures = {path.stem: path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES}
+    for points in (path for path in inside if path.suffix == ".pts"):
         image = pictures.get(points.stem)
         if image is not None:
             found = True

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsContainer
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .gpu import GpuOptions
+from .limits import MOST_FRAME_PIXELS
+from .providers import MOST_THREADS
+
+MOST_OF_ALL = 10**9
+"""Of numbers for which no smaller one can be named."""
+LONGEST_NAME = 4096
+"""Bytes: of a path, to Linux."""
+MOST_DIGITS = 20
+"""Python itself refuses to read numbers of more than 4300."""
 
 
 class Parser(ArgumentParser):
@@ -34,50 +44,91 @@ class Parser(ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def whole(text: str) -> int:
-    """0, 1, 2, ..."""
-    if not text.isdecimal():
-        raise ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
+# Every number has a range: what is far outside of it would take minutes, or all the memory, before it fails.
 
 
-def positive(text: str) -> int:
-    """1, 2, 3, ..."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """A type of argparse's: `least`, ..., `most`."""
+
+    def parse(text: str) -> int:
+        number = int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else -1
+        if not least <= number <= most:
+            raise ArgumentTypeError(f"{shown(text)} is not a whole number from {least} to {most}")
+        return number
+
+    return parse
 
 
-def batch(text: str) -> int:
-    """1 to 1024: more crops at once only take memory."""
-    number = positive(text)
-    if number > 1024:
-        raise ArgumentTypeError(f"{text!r} is more than 1024")
-    return number
+def number_above_0(most: float) -> Callable[[str], float]:
+    """A type of argparse's: any number above 0, up to `most`."""
+
+    def parse(text: str) -> float:
+        number = _number(text)
+        if not 0 < number <= most:
+            raise ArgumentTypeError(f"{shown(text)} is not a number above 0, up to {most:g}")
+        return number
+
+    return parse
 
 
-def positive_number(text: str) -> float:
-    """Any number above 0 but infinity."""
-    number = _number(text)
-    if not 0 < number < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
+whole = whole_number(0, MOST_OF_ALL)
+positive = whole_number(1, MOST_OF_ALL)
+positive_number = number_above_0(MOST_OF_ALL)
+milliseconds = number_above_0(3_600_000)
+frame_rate = number_above_0(1000)
+gpu_megabytes = whole_number(1, 2**24)
+threads = whole_number(1, MOST_THREADS)
+seed = whole_number(0, 2**32 - 1)
+batch = whole_number(1, 1024)
+"""More crops at once only take memory."""
 
 
-def size(text: str) -> tuple[int, int]:
-    """As in 1280x720."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ArgumentTypeError(f"{text!r} is not a size like 1280x720")
-    return int(width), int(height)
+def name(text: str) -> str:
+    """Of a file, a folder or a source."""
+    if not text:
+        # A path to pathlib, the current folder; on a command line, a variable that was never set.
+        raise ArgumentTypeError("the name is empty")
+    if len(text.encode("utf-8", "surrogateescape")) > LONGEST_NAME:
+        raise ArgumentTypeError(f"{shown(text)} is longer than any name ({LONGEST_NAME} bytes)")
+    return text
 
 
 def unit(text: str) -> float:
     """A number from 0 to 1."""
     number = _number(text)
     if not 0 <= number <= 1:
-        raise ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+        raise ArgumentTypeError(f"{shown(text)} is not a number from 0 to 1")
     return number
+
+
+def size(text: str) -> tuple[int, int]:
+    """As in 1280x720: (width, height) of a frame."""
+    width, _, height = text.lower().partition("x")
+    try:
+        found = positive(width), positive(height)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{shown(text)} is not a size like 1280x720") from None
+    if found[0] * found[1] > MOST_FRAME_PIXELS:
+        raise ArgumentTypeError(f"{shown(text)} is more than {MOST_FRAME_PIXELS // 10**6} megapixels")
+    return found
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """As in 127.0.0.1:8080 or [::1]:8080."""
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    number = int(port) if port.isdecimal() and len(port) <= MOST_DIGITS else -1
+    if not (colon and host and 0 <= number < 2**16):
+        raise ArgumentTypeError(
+            f"{shown(text)}: give host and port (0 to 65535), as in 127.0.0.1:8080, or 0.0.0.0:8080 for all"
+        )
+    return host, number
+
+
+def address(text: str) -> str:
+    """One that `host_and_port` takes, as it is."""
+    host_and_port(text)
+    return text
 
 
 def _number(text: str) -> float:
@@ -87,10 +138,18 @@ def _number(text: str) -> float:
         return -1.0
 
 
+def shown(text: str) -> str:
+    """In quotes, and of a text that is too long for a line its beginning."""
+    return repr(text) if len(text) <= 80 else f"{text[:60]!r}..."
+
+
 def add_gpu_options(parser: _ActionsContainer) -> None:
     """Those that `gpu_options` reads."""
     parser.add_argument(
-        "--gpu-memory", type=positive, metavar="MB", help="most that ONNX Runtime takes of the GPU's memory [no limit]"
+        "--gpu-memory",
+        type=gpu_megabytes,
+        metavar="MB",
+        help="most that ONNX Runtime takes of the GPU's memory [no limit]",
     )
     parser.add_argument(
         "--cuda-graph", action="store_true", help="replay captured CUDA graphs; tested when the model is opened"

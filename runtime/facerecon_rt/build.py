@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from .arguments import Parser, add_gpu_options, gpu_options
+from .arguments import Parser, add_gpu_options, gpu_options, name
 from .contract import PRECISIONS
 from .engines import default_root
 from .precision import open_session
@@ -15,19 +15,7 @@ from .precision import open_session
 
 def main(arguments: Sequence[str]) -> int:
     """What stands after `build` -> the exit code. Raises FaceReconError."""
-    parser = Parser(
-        prog="facerecon-rt build",
-        description="Build and keep the TensorRT engines of FaceModel files on this machine. They fit this GPU, driver "
-        "and TensorRT alone, and are built again after an update. Takes seconds to minutes per file; what is kept "
-        "already is only tested.",
-        epilog="example: facerecon-rt build --model models/face.onnx --precision fp16\n"
-        "exit codes: 0 kept, 2 to 4 as of facerecon-rt",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", action="append", required=True, metavar="FILE", help="FaceModel .onnx; repeatable")
-    parser.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
-    add_gpu_options(parser)
-    options = parser.parse_args(arguments)
+    options = engine_parser().parse_args(arguments)
     gpu = gpu_options(options)
     for model in options.model:
         started = time.monotonic()
@@ -38,3 +26,22 @@ def main(arguments: Sequence[str]) -> int:
             sys.stdout.write(f"{kind}, answers on tensorrt, opened in {seconds:.1f} s, engines in {root}\n")
             sys.stdout.flush()
     return 0
+
+
+def engine_parser() -> argparse.ArgumentParser:
+    """The options of `build`."""
+    parser = Parser(
+        prog="facerecon-rt build",
+        description="Build and keep the TensorRT engines of FaceModel files on this machine. They fit this GPU, driver "
+        "and TensorRT alone, and are built again after an update. Takes seconds to minutes per file; what is kept "
+        "already is only tested.",
+        epilog="example: facerecon-rt build --model models/face.onnx --precision fp16\n"
+        "exit codes: 0 kept, 2 to 4 as of facerecon-rt",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model", action="append", required=True, type=name, metavar="FILE", help="FaceModel .onnx; repeatable"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
+    add_gpu_options(parser)
+    return parser

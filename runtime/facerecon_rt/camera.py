@@ -20,11 +20,12 @@ from cv2.typing import MatLike
 from .errors import SourceError, UsageError
 from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
 from .limits import MOST_FRAME_PIXELS
+from .paths import exists
 from .quiet import quiet_opencv, set_capture_options
 from .types import Frame
 
-CAMERA = re.compile(r"cam(\d+)|(?:v4l2://)?/dev/video(\d+)")
-CSI = re.compile(r"csi://(\d+)")
+CAMERA = re.compile(r"cam(\d{1,6})|(?:v4l2://)?/dev/video(\d{1,6})")
+CSI = re.compile(r"csi://(\d{1,6})")
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 CSI_SIZE, CSI_FPS = (1280, 720), 30.0
 """Of a camera on a Jetson's CSI port, unless others are asked for."""
@@ -274,7 +275,7 @@ def check_frame_size(capture: Capture, name: str) -> None:
 
 def _open_device(number: int, options: LiveOptions) -> cv2.VideoCapture:
     device = Path(f"/dev/video{number}")
-    if not device.exists():
+    if not exists(device):
         found = ", ".join(sorted(path.name.replace("video", "cam") for path in Path("/dev").glob("video[0-9]*")))
         raise SourceError(f"there is no camera cam{number} ({device}); {f'try {found}' if found else 'plug one in'}")
     try:

@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from .arguments import gpu_options
 from .camera import LiveOptions
@@ -18,9 +19,11 @@ from .errors import FaceReconError, SourceError, UsageError
 from .gpu import AS_USUAL
 from .image_set import reconstruct_set_from_sources
 from .inputs import Inputs, limited
+from .interrupts import INTERRUPTED, importing, loaded
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .options import DEFAULT_OUTPUT, build_parser
 from .outputs import Rotation, check_writable, numbered
+from .paths import exists, is_folder, said_of, status
 from .pipeline import Pipeline, SceneSink
 from .progress import Progress
 from .quiet import log_errors_only
@@ -50,9 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"facerecon-rt: {given[0]!r} is no command ({known}); inputs stand after --input", file=sys.stderr)
         return UsageError.exit_code
     _log_to_stderr(quiet=False)
-    # So do systemd, Docker and a terminal that is closed end a program: what is open is finished as on Ctrl-C.
-    before = {number: signal.signal(number, signal.default_int_handler) for number in _ending_signals()}
+    before: dict[signal.Signals, Any] = {}
     try:
+        loaded()
+        # So do systemd, Docker and a terminal that is closed end a program: what is open is finished as on Ctrl-C.
+        for number in _ending_signals():
+            before[number] = signal.signal(number, signal.default_int_handler)
         return run(given)
     except FaceReconError as error:
         print(f"{program}: {error}", file=sys.stderr)
@@ -61,9 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Of a file that can be used nearly always: gone, refused or broken in between.
+        print(f"{program}: {said_of(error)}", file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         log.warning("interrupted; what was written is whole")
-        return 130
+        return INTERRUPTED
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
@@ -92,25 +102,29 @@ def _reconstruct(arguments: Sequence[str]) -> int:
 
 
 def _bench(arguments: Sequence[str]) -> int:
-    from .bench.cli import main as bench
+    with importing():
+        from .bench.cli import main as bench
 
     return bench(arguments)
 
 
 def _archive(arguments: Sequence[str]) -> int:
-    from .archive.cli import main as archive
+    with importing():
+        from .archive.cli import main as archive
 
     return archive(arguments)
 
 
 def _doctor(arguments: Sequence[str]) -> int:
-    from .doctor import main as doctor
+    with importing():
+        from .doctor import main as doctor
 
     return doctor(arguments)
 
 
 def _build(arguments: Sequence[str]) -> int:
-    from .build import main as build
+    with importing():
+        from .build import main as build
 
     return build(arguments)
 
@@ -269,8 +283,9 @@ def _web(
     address: str, reconstructor: Reconstructor, inputs: Inputs, outputs: Sequence[ThreadedSink]
 ) -> Iterator[SceneSink]:
     try:
-        from .web.server import WebServer
-        from .web.state import State
+        with importing():
+            from .web.server import WebServer
+            from .web.state import State
     except ModuleNotFoundError as error:
         raise UsageError(f"--serve needs {error.name}: pip install 'facerecon-rt[web]'") from error
     state = State(
@@ -286,7 +301,7 @@ def _name_of(target: str) -> str:
 
 
 def _is_folder(target: str) -> bool:
-    return target != "-" and (Path(target).is_dir() or target.endswith("/") or not Path(target).suffix)
+    return target != "-" and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
 
 
 class Written:
@@ -300,7 +315,7 @@ class Written:
         for target, before in self._before.items():
             if _changed_at(target) == before:
                 log.info("nothing to write to %s", target)
-            elif Path(target).exists():
+            elif exists(target):
                 log.info("wrote %s", target)
             else:
                 log.info("wrote %s and so on", numbered(Path(target), 1))
@@ -309,8 +324,18 @@ class Written:
 def _changed_at(target: str) -> int:
     """When the output last changed, or any file in it, ns since 1970; 0 where it is not there."""
     path = Path(target)
-    paths = [*path.iterdir()] if path.is_dir() else [path, numbered(path, 1)]
-    return max((one.stat().st_mtime_ns for one in paths if one.exists()), default=0)
+    paths = [path, numbered(path, 1)]
+    if is_folder(path):
+        with suppress(OSError):  # gone again, or not ours to look into
+            paths = list(path.iterdir())
+    # Files come and go meanwhile: other programs may write into the same folder.
+    return max((found.st_mtime_ns for one in paths if (found := _status(one)) is not None), default=0)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    with suppress(OSError):
+        return status(path)
+    return None
 
 
 class SayOnce(logging.Filter):

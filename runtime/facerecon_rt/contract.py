@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
-from math import isfinite
 from typing import Any
 
 from .errors import ModelRefused
@@ -130,7 +129,8 @@ class ModelContract:
                 _check_text(name, each)
         for name in ("annotation_asymmetry", "golden"):
             numbers = getattr(self, name)
-            if not isinstance(numbers, tuple) or not all(type(x) in (int, float) and isfinite(x) for x in numbers):
+            # Compared, not converted: an integer may be too large for a float. NaN is no number either.
+            if not isinstance(numbers, tuple) or not all(type(x) in (int, float) and abs(x) < 1e9 for x in numbers):
                 raise ModelRefused(f"contract: {name} is no list of numbers; export the model again")
         if self.version not in VERSIONS:
             raise _other_version(self.version)

@@ -31,6 +31,8 @@ STRIDE = 8
 """Input pixels per cell of the network's outputs."""
 MULTIPLE = 32
 """The network halves its input five times."""
+LARGEST_SIZE = 4096
+"""Longer side, pixels, of what the network may be given."""
 SIDE_UNIT = 32.0
 """Pixels: the side at which the network's logarithm of the side is 0."""
 OVERLAP = 0.4
@@ -354,8 +356,10 @@ def box_from_yunet(row: ArrayLike) -> Floats:
 
 
 def _checked_size(size: int) -> int:
-    if not MULTIPLE <= size <= 4096:
-        raise UsageError(f"detector size is {size}; give 32 to 4096, multiples of 32 waste nothing")
+    if not MULTIPLE <= size <= LARGEST_SIZE:
+        raise UsageError(
+            f"detector size is {size}; give {MULTIPLE} to {LARGEST_SIZE}, multiples of {MULTIPLE} waste nothing"
+        )
     return size
 
 

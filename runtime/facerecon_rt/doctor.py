@@ -20,6 +20,7 @@ from .detect import open_detector
 from .environment import Facts, fastest_power_mode, governor, machine
 from .errors import FaceReconError
 from .gpu import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
+from .paths import is_file, read_file
 from .providers import DRIVER, OLDEST, failures, import_onnxruntime, said_by
 from .reconstruct import DETECTOR_NAME
 from .session import FaceSession
@@ -30,6 +31,7 @@ ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu")
 OPENCV_WHEELS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python")
 OLDEST_PYTHON = (3, 10)
 SUMS = "SHA256SUMS"
+MOST_SUMS_BYTES = 2**20
 SHIPPED = (Path("models/face.onnx"), Path("models/face.int8-cpu.onnx"))
 """In a clone of the repository, the FaceModels that run on a CPU."""
 
@@ -262,7 +264,7 @@ def model_file(path: Path) -> Iterator[Finding]:
 def detector_file(path: Path) -> Iterator[Finding]:
     """Is there one, is it whole, and does it run?"""
     check = f"detector {path.name}"
-    if not path.is_file():
+    if not is_file(path):
         yield Finding(
             check, "problem", f"none in {path.parent}", f"cp models/{path.name} {path.parent}/, or --detector FILE"
         )
@@ -282,7 +284,8 @@ def checksum(path: Path, digest: str) -> Finding:
     """Is the file's hash the one that SHA256SUMS beside it says?"""
     check, sums = f"hash of {path.name}", path.parent / SUMS
     try:
-        pairs = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
+        lines = read_file(sums, MOST_SUMS_BYTES).decode().splitlines()
+        pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
         listed = {name.lstrip("*"): listed_digest for listed_digest, name in pairs}
     except (OSError, ValueError):
         listed = {}
@@ -332,7 +335,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
     facts = machine()
-    findings = examine(facts, options.model or [path for path in SHIPPED if path.is_file()])
+    findings = examine(facts, options.model or [path for path in SHIPPED if is_file(path)])
     sys.stdout.write((as_json(findings, facts) if options.json else as_text(findings)) + "\n")
     sys.stdout.flush()
     return 0 if healthy(findings) else 1

@@ -7,6 +7,7 @@ list says is set aside and built again. Where nothing can be kept, engines are b
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .errors import ProviderMissing
+from .paths import exists, is_folder, read_file
 
 T = TypeVar("T")
 log = logging.getLogger("facerecon_rt")
@@ -30,6 +32,7 @@ log = logging.getLogger("facerecon_rt")
 ABOUT = "about.json"
 LEAST_FREE_BYTES = 256 * 2**20
 """On the disk, or engines are not kept: a full disk cuts files short."""
+MOST_ABOUT_BYTES = 2**20
 HEARTBEAT_S = 10.0
 NAME_LENGTH = 32
 
@@ -38,8 +41,13 @@ Key = Mapping[str, str]
 
 
 def default_root() -> Path:
-    """The folder of this user's engines."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facerecon-rt" / "engines"
+    """The folder of this user's engines. A user without a home, as in containers, has one that is not there: a folder
+    for temporary files is not safe from others."""
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        caches = Path("/nonexistent")
+    return caches / "facerecon-rt" / "engines"
 
 
 def entry_name(key: Key) -> str:
@@ -49,7 +57,7 @@ def entry_name(key: Key) -> str:
 
 def is_kept(root: Path, key: Key) -> bool:
     """Is there an entry that can be used? Changes nothing."""
-    return root.is_dir() and fault(root / entry_name(key), key) == ""
+    return is_folder(root) and fault(root / entry_name(key), key) == ""
 
 
 def open_with_engine(root: Path, key: Key, what: str, open_in: Callable[[Path | None], T]) -> T:
@@ -141,23 +149,29 @@ def fault(entry: Path, key: Key) -> str:
     try:
         if wrong := _not_private(entry):
             return f"it {wrong}"
-        about = json.loads((entry / ABOUT).read_text())
+        about = json.loads(read_file(entry / ABOUT, MOST_ABOUT_BYTES))
         if about["key"] != dict(key):
             return "it was made for something else"
         if about["files"] != hashes(entry):
             return "its files are not those that were put there"
     except FileNotFoundError:
-        return "it is not whole" if entry.exists() else "it is not there"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return "it is not whole" if exists(entry) else "it is not there"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"its {ABOUT} cannot be read ({type(error).__name__})"
     return ""
 
 
 def hashes(entry: Path) -> dict[str, str]:
-    """Name -> SHA-256 of each file, but for the list of them."""
+    """Name -> SHA-256 of each file, but for the list of them. Raises OSError for what is neither file nor folder: a
+    link may lead anywhere, and a pipe never ends."""
     found = {}
     for path in sorted(entry.rglob("*")):
-        if path.is_file() and path.name != ABOUT:
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            continue
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "neither file nor folder", str(path))
+        if path.name != ABOUT:
             found[str(path.relative_to(entry))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 

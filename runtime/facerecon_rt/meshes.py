@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import UsageError
+from .interrupts import importing
 from .outputs import write_whole
 from .shade import CLAY, vertex_normals
 from .template import FaceTemplate
@@ -73,7 +74,8 @@ def _with_trimesh(points: Floats, template: FaceTemplate, file_format: str) -> b
 
 def _import_trimesh() -> Any:
     try:
-        import trimesh
+        with importing():
+            import trimesh
     except ImportError as error:
         raise UsageError(
             "PLY and GLB files need trimesh: pip install 'facerecon-rt[mesh]'; OBJ files do not"

@@ -17,6 +17,8 @@ from .pose import Doubles, split_camera
 from .template import load_template
 from .types import Face
 
+MOST_PX = 1e9
+"""Of a focal length: a lens that sees a thousandth of a degree has it."""
 INNER = slice(17, 68)
 """iBUG landmarks that lie on fixed vertices; the jaw's lie on the visible contour."""
 
@@ -33,9 +35,11 @@ class Intrinsics:
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
-        if not (self.fx > 0 and self.fy > 0 and all(map(math.isfinite, (self.fx, self.fy, self.cx, self.cy)))):
+        focal_lengths, middle = (self.fx, self.fy), (self.cx, self.cy)
+        if not (all(0 < f <= MOST_PX for f in focal_lengths) and all(abs(c) <= MOST_PX for c in middle)):
             raise UsageError(
-                f"intrinsics {self.fx:g}, {self.fy:g}, {self.cx:g}, {self.cy:g}: focal lengths are above 0"
+                f"intrinsics {self.fx:g}, {self.fy:g}, {self.cx:g}, {self.cy:g}: focal lengths are above 0 and up to "
+                f"{MOST_PX:g} pixels"
             )
 
     @classmethod

@@ -6,6 +6,7 @@ file is read once: what is checked, hashed and handed to ONNX Runtime are the sa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from .errors import ModelRefused
+from .paths import read_file
 
 FLOAT, UINT8, INT8, INT32, INT64, FLOAT16 = 1, 2, 3, 6, 7, 10
 """TensorProto.DataType, the element types that models of ours use."""
@@ -124,14 +126,16 @@ def refuse_unsafe(model: OnnxFile) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ModelRefused(f"{path}: larger than an ONNX file can be (2 GiB); give the path of a .onnx file")
-        return path.read_bytes()
+        return read_file(path, _LARGEST)
     except FileNotFoundError:
         raise ModelRefused(f"{path}: no such file; give the path of a .onnx file") from None
     except IsADirectoryError:
         raise ModelRefused(f"{path}: is a folder; give the path of a .onnx file in it") from None
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise ModelRefused(
+                f"{path}: larger than an ONNX file can be (2 GiB); give the path of a .onnx file"
+            ) from None
         raise ModelRefused(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 

@@ -6,9 +6,25 @@ import argparse
 import sys
 from typing import Any
 
-from .arguments import Parser, add_gpu_options, positive, positive_number, size, unit, whole
-from .camera import AS_IT_IS, FLIPS
+from .arguments import (
+    Parser,
+    add_gpu_options,
+    address,
+    frame_rate,
+    milliseconds,
+    name,
+    number_above_0,
+    positive,
+    shown,
+    size,
+    threads,
+    unit,
+    whole,
+    whole_number,
+)
+from .camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S
 from .contract import PRECISIONS
+from .detect import LARGEST_SIZE, MULTIPLE
 from .environment import installed_version
 from .errors import UsageError
 from .metric import Intrinsics
@@ -48,7 +64,7 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
         "--model",
         action="append",
         required=True,
-        type=_name,
+        type=name,
         metavar="FILE",
         help="FaceModel .onnx; several make an ensemble",
     )
@@ -57,7 +73,7 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
         action="extend",
         nargs="+",
         required=True,
-        type=_name,
+        type=name,
         metavar="X",
         help="cam0, /dev/video0, csi://0, rtsp://…, http://…, a video, a photograph, a folder, a glob, or a "
         "sources.yaml that lists such, with a name and options each; repeatable. "
@@ -67,21 +83,21 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
     parser.add_argument(
         "--output",
         action="append",
-        type=_name,
+        type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
         f".obj .ply .glb; a Rerun recording: .rrd; a folder takes all but that; may be repeated [{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(
-        "--detector", type=_name, metavar="FILE", help="ours or a YuNet .onnx [face_detector.onnx beside the model]"
+        "--detector", type=name, metavar="FILE", help="ours or a YuNet .onnx [face_detector.onnx beside the model]"
     )
     faces.add_argument(
         "--det-every", type=positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
     )
     faces.add_argument(
         "--det-size",
-        type=positive,
+        type=whole_number(MULTIPLE, LARGEST_SIZE),
         metavar="PIXELS",
         help="longer side of what the detector sees; more finds smaller faces [256, or 640 for large frames]",
     )
@@ -99,7 +115,7 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
     )
     faces.add_argument(
         "--budget-ms",
-        type=positive_number,
+        type=milliseconds,
         metavar="MS",
         help="that a frame of a video or camera may take; over it, new faces are looked for less often, then fewer "
         "faces are looked at, and the records say so [no limit]",
@@ -108,28 +124,28 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
     lens.add_argument(
         "--camera-matrix", type=_intrinsics, metavar="FX,FY,CX,CY", help="pixels: poses in mm from the camera as well"
     )
-    lens.add_argument("--fov", type=positive_number, metavar="DEGREES", help="the same from a horizontal field of view")
+    lens.add_argument("--fov", type=_field_of_view, metavar="DEGREES", help="the same from a horizontal field of view")
     live = parser.add_argument_group("cameras and streams")
     live.add_argument(
         "--retries", type=whole, metavar="N", help="to open one again that is lost, 1 to 30 s apart [for ever]"
     )
     live.add_argument(
         "--timeout",
-        type=positive_number,
+        type=number_above_0(LONGEST_TIMEOUT_S),
         default=AS_IT_IS.timeout_s,
         metavar="S",
         help="seconds to open, and until a frame must come [%(default)g]",
     )
     live.add_argument(
         "--max-delay-ms",
-        type=positive_number,
+        type=milliseconds,
         default=0.0,
         metavar="MS",
         help="that the frame of one camera may wait for those of others: their faces are one run of the network [0]",
     )
     live.add_argument("--camera-size", type=size, metavar="WxH", help="that a camera is asked for [its own]")
     live.add_argument(
-        "--camera-fps", type=positive_number, metavar="F", help="likewise; of what gives more, some are passed over"
+        "--camera-fps", type=frame_rate, metavar="F", help="likewise; of what gives more, some are passed over"
     )
     live.add_argument("--flip", choices=FLIPS, default="none", help="for cameras that hang otherwise [%(default)s]")
     sets = parser.add_argument_group("image sets")
@@ -161,6 +177,7 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
     )
     output.add_argument(
         "--serve",
+        type=address,
         metavar="HOST:PORT",
         help="a web page with the live picture, mesh, blendshapes and timings, /healthz and /metrics; as in "
         "127.0.0.1:8080. Without --output, nothing is written then",
@@ -177,7 +194,7 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
         help="take the file of this precision that lies beside --model and was made from the same weights; of int8 "
         "files, the one for the provider [the file named]",
     )
-    running.add_argument("--threads", type=positive, default=1, metavar="N", help="of the network on the CPU [1]")
+    running.add_argument("--threads", type=threads, default=1, metavar="N", help="of the network on the CPU [1]")
     add_gpu_options(running)
     running.add_argument(
         "--warm-while-building",
@@ -196,11 +213,13 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _name(text: str) -> str:
-    if not text:
-        # A path to pathlib, the current folder; on a command line, a variable that was never set.
-        raise argparse.ArgumentTypeError("the name is empty")
-    return text
+def _field_of_view(text: str) -> float:
+    degrees = number_above_0(180)(text)
+    try:
+        Intrinsics.from_field_of_view(degrees, *CSI_SIZE)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return degrees
 
 
 def _intrinsics(text: str) -> Intrinsics:
@@ -208,4 +227,6 @@ def _intrinsics(text: str) -> Intrinsics:
         fx, fy, cx, cy = map(float, text.split(","))
         return Intrinsics(fx, fy, cx, cy)
     except (ValueError, UsageError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not fx,fy,cx,cy in pixels, as in 900,900,640,360") from error
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is not fx,fy,cx,cy in pixels, as in 900,900,640,360"
+        ) from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UsageError
+from .paths import is_folder, resolved, status
 
 
 def partial_path(path: Path) -> Path:
@@ -16,9 +18,13 @@ def partial_path(path: Path) -> Path:
 
 def check_place(path: Path) -> None:
     """Raises UsageError when a file of this name could not be: it is a folder, or its folder is missing."""
-    if path.is_dir():
+    try:
+        status(path)  # a name that cannot be, a folder that may not be entered
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    if is_folder(path):
         raise UsageError(f"cannot write {path}: it is a folder")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first")
 
 
@@ -49,8 +55,9 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        # Still there after an error or an interruption only.
-        partial.unlink(missing_ok=True)
+        # Still there after an error or an interruption only; what went wrong before is what is to be said.
+        with suppress(OSError):
+            partial.unlink()
 
 
 def cannot_write(path: Path | str, error: OSError) -> UsageError:
@@ -115,11 +122,11 @@ class OutputNames:
         return self._free(numbered(self._path, self._count))
 
     def _free(self, path: Path) -> Path:
-        if path.resolve() in self._inputs:
+        if resolved(path) in self._inputs:
             raise UsageError(f"{path} is an input and would be overwritten; choose another name")
         return path
 
 
 def source_path(source: str) -> Path:
     """A frame's source as a resolved path, whether or not it is a file."""
-    return Path(source).resolve()
+    return resolved(source)

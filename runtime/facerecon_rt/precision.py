@@ -8,6 +8,7 @@ from .contract import CONTRACT_KEY, PRECISIONS, ModelContract
 from .errors import ModelRefused, ProviderMissing, UsageError
 from .gpu import AS_USUAL, GpuOptions
 from .onnx_file import read_onnx, refuse_unsafe
+from .paths import is_file
 from .providers import PROVIDERS, Provider, Wanted, best_provider, engine_is_kept
 from .session import FaceSession, read_contract, wanted_of
 from .warm import WarmSession, start_building
@@ -85,7 +86,7 @@ def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
     if _is(wanted, precision, provider):
         return path
     # Those named after the precision first: most often the others need not be read.
-    beside = (other for other in path.parent.glob("*.onnx") if other != path and other.is_file())
+    beside = (other for other in path.parent.glob("*.onnx") if other != path and is_file(other))
     others = sorted(beside, key=lambda other: (precision not in other.name, other.name))
     for other in others:
         contract = _contract(other)

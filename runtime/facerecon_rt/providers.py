@@ -25,6 +25,7 @@ from .gpu import (
     tensorrt_linked,
     tensorrt_options,
 )
+from .interrupts import importing
 from .onnx_file import OnnxFile, read_onnx, refuse_unsafe
 from .placement import left_on_the_cpu, placement, taking_notes
 
@@ -43,6 +44,8 @@ PROVIDERS: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
 """Best first: `auto` tries them in this order."""
 OLDEST = "1.23"
 """ONNX Runtime that is supported, as pyproject.toml has it."""
+MOST_THREADS = 1024
+"""ONNX Runtime starts them all, and takes minutes for a hundred thousand."""
 BUILT_WITHOUT = "this ONNX Runtime is built without it"
 DRIVER = "install NVIDIA's driver, and see that nvidia-smi runs"
 _FIX = {
@@ -124,7 +127,8 @@ def import_onnxruntime() -> Any:
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        import onnxruntime
+        with importing():
+            import onnxruntime
     except ImportError as error:
         raise ProviderMissing(
             f"ONNX Runtime is not installed or cannot be loaded ({str(error).replace(';', ',')}); pip install "
@@ -141,8 +145,8 @@ def import_onnxruntime() -> Any:
 def open_on(wanted: Wanted, provider: Provider) -> InferenceSession:
     """A session that really runs on `provider`. Raises ProviderMissing, with the fix, where there is none, and
     ModelRefused where the CPU cannot load the file."""
-    if wanted.threads < 1:
-        raise UsageError(f"threads is {wanted.threads}; give 1 or more")
+    if not 1 <= wanted.threads <= MOST_THREADS:
+        raise UsageError(f"threads is {wanted.threads}; give 1 to {MOST_THREADS}")
     ort = import_onnxruntime()
     if provider == "tensorrt":
         return _open_tensorrt(ort, wanted)

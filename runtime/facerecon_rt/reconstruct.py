@@ -17,6 +17,7 @@ from .detect import Detector, open_detector
 from .errors import ModelRefused, UsageError
 from .gpu import AS_USUAL, GpuOptions
 from .networks import Ensemble, Mirrored, Network, Session, Single
+from .paths import is_file
 from .precision import open_session
 from .providers import Provider
 from .stages import Stages
@@ -192,7 +193,7 @@ class Reconstructor:
             self.mirror = mirror
             if detector is None:
                 detector = Path(paths[0]).with_name(DETECTOR_NAME)
-                if not detector.is_file():
+                if not is_file(detector):
                     raise ModelRefused(f"no face detector at {detector}; put it there, or name another: --detector")
             self._detector = detector
             self._detector_size = detector_size

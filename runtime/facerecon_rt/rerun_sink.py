@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from .errors import UsageError
+from .interrupts import importing
 from .outputs import cannot_write, check_writable, partial_path
 from .pose import euler_from_camera
 from .template import FaceTemplate, load_template
@@ -27,7 +28,8 @@ class RerunSink:
     def __init__(self, path: Path, blendshapes: Sequence[str], template: FaceTemplate | None = None) -> None:
         """Raises UsageError when the file cannot be written or rerun-sdk is not installed."""
         try:
-            import rerun
+            with importing():
+                import rerun
         except ModuleNotFoundError as error:
             raise UsageError(f"{path.suffix} needs {error.name}: pip install 'facerecon-rt[rerun]'") from error
         check_writable(path)

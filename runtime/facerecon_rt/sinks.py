@@ -7,8 +7,9 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
@@ -19,6 +20,7 @@ from .draw import STYLES, Painter, draw_scene, montage
 from .errors import UsageError
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
+from .paths import exists, is_file, is_folder, resolved
 from .quiet import quiet_opencv
 from .record import record_from_scene
 from .rerun_sink import RerunSink
@@ -29,6 +31,8 @@ from .video_writer import CODECS
 
 MOST_TRACKS = 500
 """Whose meshes wait for the end: those of more are written meanwhile, since a camera may run for months."""
+LONGEST_STEM = 160
+"""Bytes, of the 255 that a file's name may have."""
 SILENT_S = 60.0
 """Without a frame of a camera, after which its video is finished."""
 SINK_STYLES = (*STYLES, "montage")
@@ -87,7 +91,7 @@ def open_sink(
         return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
     path = Path(target)
     suffix = path.suffix.lower()
-    if path.is_dir() or target.endswith("/") or not suffix:
+    if is_folder(path) or target.endswith("/") or not suffix:
         return FolderSink(
             path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes, rotation=rotation
         )
@@ -135,7 +139,7 @@ class JsonLinesSink:
         self._started = False
         if isinstance(target, Path):
             check_place(target)
-            self._new = not target.exists()
+            self._new = not exists(target)
             try:
                 # Opened for appending: what an earlier run wrote is only given up when there is something to write.
                 self._stream: IO[str] = target.open("a", encoding="utf-8")
@@ -189,7 +193,7 @@ class JsonLinesSink:
             return
         try:
             self._stream.close()
-            if self._new and not self._started and self._path.is_file() and not self._path.stat().st_size:
+            if self._new and not self._started and is_file(self._path) and not self._path.stat().st_size:
                 self._path.unlink()  # made by us, and nothing came
         except OSError as error:
             raise cannot_write(self._path, error) from error
@@ -292,7 +296,7 @@ class FolderSink:
         rotation: Rotation | None = None,
     ) -> None:
         """Makes the folder. Raises UsageError when it cannot be made or written to."""
-        self._new = not folder.exists()
+        self._new = not exists(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -324,7 +328,7 @@ class FolderSink:
     def write(self, scene: Scene) -> None:
         """Write the scene's record, picture and meshes. Raises UsageError when they cannot be written, or when the
         source lies in this folder, whose files might be overwritten."""
-        if not scene.frame.live and source_path(scene.frame.source).parent == self._folder.resolve():
+        if not scene.frame.live and source_path(scene.frame.source).parent == resolved(self._folder):
             raise UsageError(f"{scene.frame.source} lies in the output folder {self._folder}; choose another folder")
         self._records.write(scene)
         if scene.frame.still:
@@ -341,8 +345,9 @@ class FolderSink:
             stack.callback(self._finish_videos)
 
     def _leave_nothing_empty(self) -> None:
-        if self._new and self._folder.is_dir() and not any(self._folder.iterdir()):
-            self._folder.rmdir()
+        if self._new:
+            with suppress(OSError):  # not empty, or gone
+                self._folder.rmdir()
 
     def _write_photograph(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source)
@@ -390,7 +395,7 @@ class FolderSink:
     def _stem(self, source: str, *, live: bool = False) -> str:
         """A name for the source under which no file of another source is written."""
         if source not in self._stems:
-            stem, number = stem_of(source, live=live), 2
+            stem, number = shortened(stem_of(source, live=live)), 2
             name = stem
             while any(self._collide(name, other) for other in self._stems.values()):
                 name, number = f"{stem}_{number}", number + 1
@@ -410,6 +415,16 @@ def stem_of(source: str, *, live: bool = False) -> str:
     if not live and "://" not in source:
         return Path(source).stem
     return re.sub(r"[^\w.-]+", "_", source.rpartition("://")[2]).strip("_.") or "stream"
+
+
+def shortened(stem: str) -> str:
+    """The stem, or of one that leaves no room for what is added to it (`_montage`, a number, a suffix, a name until the
+    file is whole) its beginning and a hash of the whole: another stem has another."""
+    encoded = stem.encode("utf-8", "surrogatepass")
+    if len(encoded) <= LONGEST_STEM:
+        return stem
+    # A character that is cut in two is left out.
+    return f"{encoded[: LONGEST_STEM - 9].decode(errors='ignore')}_{sha256(encoded).hexdigest()[:8]}"
 
 
 def write_picture(path: Path, picture: Image) -> None:

@@ -17,6 +17,7 @@ import cv2
 from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, is_live, public_name
 from .errors import SourceError
 from .live import LiveSource
+from .paths import is_folder, status
 from .pictures import IMAGE_SUFFIXES, decode_image, read_image
 from .regular import encodable, first_bytes, is_text
 from .types import Frame
@@ -85,9 +86,14 @@ def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int |
             f"cannot open {public_name(text)}; streams are {', '.join(s + '://' for s in STREAM_SCHEMES)}"
         )
     path = Path(uri)
-    if path.is_dir():
-        return FilesSource(text, _media_in(path.iterdir(), f"folder {text}"))
-    if path.exists():
+    try:
+        inside = iter(list(path.iterdir())) if is_folder(path) else None
+        there = status(path) is not None
+    except OSError as error:
+        raise SourceError(f"cannot read {text}: {error.strerror}") from error
+    if inside is not None:
+        return FilesSource(text, _media_in(inside, f"folder {text}"))
+    if there:
         return _open_file(path)
     if any(sign in text for sign in "*?["):
         # Path.glob takes no absolute pattern.
@@ -194,8 +200,8 @@ def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
     known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     try:
         found = list(paths)
-        media = [p for p in found if p.suffix.lower() in known and not p.name.startswith(".") and not p.is_dir()]
-        folders = sum(path.is_dir() for path in found)
+        media = [p for p in found if p.suffix.lower() in known and not p.name.startswith(".") and not is_folder(p)]
+        folders = sum(map(is_folder, found))
     except OSError as error:
         raise SourceError(f"cannot read {where}: {error.strerror}") from error
     if not media:

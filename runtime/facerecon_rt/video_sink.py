@@ -12,6 +12,7 @@ import numpy as np
 from .draw import Painter
 from .errors import UsageError
 from .outputs import Rotation, cannot_write, check_writable, partial_path, source_path
+from .paths import exists, resolved
 from .types import Frame, Image, Scene
 from .video_writer import VideoWriter, open_writer
 
@@ -53,7 +54,7 @@ class VideoSink:
     def write(self, scene: Scene) -> None:
         """Append the scene's picture. Raises UsageError when the video cannot be encoded."""
         frame = scene.frame
-        if source_path(frame.source) == self.path.resolve():
+        if source_path(frame.source) == resolved(self.path):
             raise UsageError(f"{self.path} is the input and would be overwritten; choose another name")
         picture = self._paint(scene)
         writer = self._writer or self._open(picture, frame)
@@ -82,7 +83,7 @@ class VideoSink:
         self._next = 0
         try:
             writer.close()
-            if self._rotation is not None and self.path.exists():
+            if self._rotation is not None and exists(self.path):
                 self._rotation.set_aside(self.path)  # also an earlier run's
             partial_path(self.path).replace(self.path)
         except OSError as error:

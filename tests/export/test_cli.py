@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from facerecon_export import deploy
-from facerecon_export.cli import main
+from facerecon_export.cli import COMMANDS, _export_parser, main
 from facerecon_export.subject import ExportOptions
+
+from tests.interrupted import console_script, signalled_while_importing
+from tests.numbers import assert_numbers_have_a_range
 
 if TYPE_CHECKING:
     from tests.export.conftest import SmallExport
@@ -36,6 +40,25 @@ def test_a_batch_is_dynamic_or_a_number(batch: str, capsys: pytest.CaptureFixtur
         main(["face.safetensors", "--batch", batch])
     assert leaving.value.code == 2
     assert "give dynamic, or a number of crops" in capsys.readouterr().err or batch == "-1"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_number_of_every_command_has_a_range(command: str) -> None:
+    parser = COMMANDS[command][0]() if command else _export_parser()
+    assert assert_numbers_have_a_range(parser) >= {"": 4, "set": 1, "triton": 3}.get(command, 0)
+
+
+def test_ctrl_c_while_torch_is_imported_is_exit_code_130(tmp_path: Path) -> None:
+    # Before the arguments are understood it ends at once; later the import goes on to its end first.
+    module = [sys.executable, "-m", "facerecon_export.cli"]
+    for stop, command, go_on, what in (
+        ("cv2", console_script("facerecon-export", tmp_path), False, "interrupted"),
+        ("torch", [*module, "face.safetensors"], True, "stopped; nothing half-done was left"),
+    ):
+        folder = tmp_path / stop
+        folder.mkdir()
+        code, said = signalled_while_importing(command, stop, signal.SIGINT, folder, go_on=go_on)
+        assert (code, said) == (130, f"facerecon-export: {what}\n")
 
 
 def test_files_go_into_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

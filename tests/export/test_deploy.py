@@ -32,6 +32,8 @@ from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights, save_weights
 from safetensors.torch import load_file, save_file
 
+from tests.interrupted import default_interrupts
+
 if TYPE_CHECKING:
     from tests.export.conftest import SmallExport
 
@@ -262,7 +264,10 @@ def test_ctrl_c_leaves_nothing_half_written(small_weights: Path, crops_folder: P
     out = tmp_path / "out"
     command = [sys.executable, "-m", "facerecon_export.cli", str(small_weights), "-o", str(out)]
     command += ["--crops", str(crops_folder), "--calibration", str(crops_folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        default_interrupts(),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("fp16"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -49,6 +50,32 @@ def test_a_file_that_is_no_pts_is_named(tmp_path: Path, content: bytes) -> None:
         read_pts(path)
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "1e38", "-1e38", "1e400", "1e7", "9" * 5000])
+def test_points_that_lie_in_no_picture_are_named(tmp_path: Path, number: str) -> None:
+    path = write_pts(tmp_path / "far.pts", np.arange(136, dtype=np.float32).reshape(68, 2))
+    path.write_text(path.read_text().replace("{\n1.0000", "{\n" + number))
+    with pytest.raises(SourceError, match=r"far\.pts has points that lie in no picture"):
+        read_pts(path)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_points_that_span_no_face_are_named(tmp_path: Path, axis: int) -> None:
+    points = np.arange(136, dtype=np.float32).reshape(68, 2)
+    points[:, axis] = 5
+    with pytest.raises(SourceError, match=r"flat\.pts has its points on a line or in one place"):
+        read_pts(write_pts(tmp_path / "flat.pts", points))
+
+
+def test_points_are_read_from_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.pts").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "b.pts")
+    with (tmp_path / "c.pts").open("wb") as file:
+        file.truncate(10**9)
+    for name, why in (("a", "a pipe or a device"), ("b", "a pipe or a device"), ("c", "more than"), ("d", "No such")):
+        with pytest.raises(SourceError, match=rf"cannot read .*/{name}\.pts: .*{why}"):
+            read_pts(tmp_path / f"{name}.pts")
+
+
 def test_another_number_of_points_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"five\.pts has 5 points; 68, or 49 without the jaw"):
         read_pts(write_pts(tmp_path / "five.pts", np.zeros((5, 2), np.float32)))
@@ -58,7 +85,7 @@ def test_photographs_come_in_name_order_and_only_with_points(tmp_path: Path) -> 
     for name in ("b.png", "a.jpg", "without.jpg"):
         (tmp_path / name).touch()
     for name in ("b.pts", "a.pts", "alone.pts"):
-        write_pts(tmp_path / name, np.zeros((68, 2), np.float32))
+        write_pts(tmp_path / name, np.arange(136, dtype=np.float32).reshape(68, 2))
     assert [found.path.name for found in annotated_photographs(tmp_path)] == ["a.jpg", "b.png"]
 
 

@@ -272,6 +272,38 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
         read_report(tmp_path / "other.json")
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": ' * 100_000, "1" * 5000, '"\\ud800"'])
+def test_what_is_hostile_is_no_report_either(tmp_path: Path, text: str) -> None:
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(UsageError, match=r"report\.json: is no"):
+        read_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"scenario": None},
+        {"latency_ms": {}},
+        {"latency_ms": {"mean": "fast", "p50": [], "p90": 1, "p95": 1, "p99": 1, "max": 1}},
+        {"latency_ms": dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max"))},
+        {"latency_ms": dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max"), 10**400)},
+        {"per_query": None},
+        {"batches": [1]},
+        {"batches": 7},
+        {"model": []},
+        {"environment": {}},
+        {"warnings": None},
+    ],
+)
+def test_a_report_that_was_changed_is_compared_with_none(changed: dict[str, object]) -> None:
+    whole = report_of()
+    assert compare(whole, whole).verdict == "alike"
+    with pytest.raises(UsageError, match=r"no whole report|compare like with like"):
+        compare(whole, {**whole, **changed})
+    with pytest.raises(UsageError, match=r"no whole report|compare like with like"):
+        compare({**whole, **changed}, whole)
+
+
 def test_a_place_that_cannot_be_written_is_found_out_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write"):

@@ -21,6 +21,8 @@ from facerecon_rt.cli import COMMANDS, main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.types import Image
 
+from tests.interrupted import default_interrupts
+
 PaintSpots = Callable[..., Image]
 MakeTinyModel = Callable[..., Path]
 COMMAND = [sys.executable, "-m", "facerecon_rt.cli"]
@@ -508,14 +510,12 @@ def test_ctrl_c_and_sigterm_leave_whole_records_and_a_playable_video(
 ) -> None:
     frames = 1500
     video = write_video(tmp_path / "long.mp4", [spots(256, 192, [(0.5, 0.5)])] * frames)
-    # A shell's background jobs ignore Ctrl-C, and so would their children.
-    program = (
-        "import signal, sys; from facerecon_rt.cli import main; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
-    )
-    command = [sys.executable, "-c", program, "--model", str(model), "--input", str(video)]
+    command = [*COMMAND, "--model", str(model), "--input", str(video)]
     command += ["--output", "-", "--output", "out.jsonl", "--output", "out.mp4"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with (
+        default_interrupts(),
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child,
+    ):
         assert child.stdout is not None
         assert child.stderr is not None
         for _ in range(5):

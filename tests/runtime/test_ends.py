@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.interrupted import default_interrupts
+
 from .conftest import PaintSpots
 from .mjpeg import MjpegServer
 
@@ -28,7 +30,7 @@ def test_a_run_that_is_ended_leaves_whole_records_and_the_next_adds_to_them(
         command = [sys.executable, "-m", "facerecon_rt.cli", "--model", str(model), "--input", camera.uri]
         command += ["--output", str(tmp_path / "records.jsonl"), "--rotate", "100"]
         for moment in (*MOMENTS, None):
-            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+            with default_interrupts(), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
                 if moment is None:
                     wait_for_more_than(acknowledged, tmp_path)
                 else:

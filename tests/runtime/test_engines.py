@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from facerecon_rt import engines
-from facerecon_rt.engines import ABOUT, entry_name, fault, is_kept, open_with_engine, private_entry
+from facerecon_rt.engines import ABOUT, default_root, entry_name, fault, is_kept, open_with_engine, private_entry
 from facerecon_rt.errors import ProviderMissing
 
 KEY = {"model": "ab" * 32, "gpu": "H100", "tensorrt": "10.13.3"}
@@ -89,6 +89,39 @@ def garble_the_list(entry: Path) -> None:
     (entry / ABOUT).write_text("[1, 2")
 
 
+def nest_the_list(entry: Path) -> None:
+    (entry / ABOUT).write_text("[" * 100_000)
+
+
+def make_the_list_a_device(entry: Path) -> None:
+    (entry / ABOUT).unlink()
+    (entry / ABOUT).symlink_to("/dev/zero")
+
+
+def make_the_list_a_pipe(entry: Path) -> None:
+    (entry / ABOUT).unlink()
+    os.mkfifo(entry / ABOUT)
+
+
+def make_the_list_endless(entry: Path) -> None:
+    with (entry / ABOUT).open("wb") as file:
+        file.truncate(10**12)
+
+
+def make_the_list_a_folder(entry: Path) -> None:
+    (entry / ABOUT).unlink()
+    (entry / ABOUT).mkdir()
+
+
+def make_the_engine_a_device(entry: Path) -> None:
+    (entry / "a.engine").unlink()
+    (entry / "a.engine").symlink_to("/dev/zero")
+
+
+def add_a_pipe(entry: Path) -> None:
+    os.mkfifo(entry / "b.engine")
+
+
 def rename_it_from_another_key(entry: Path) -> None:
     about = json.loads((entry / ABOUT).read_text())
     about["key"]["gpu"] = "A100"
@@ -112,6 +145,13 @@ def make_it_a_link(entry: Path) -> None:
         (add_an_engine, "not those that were put there"),
         (lose_the_list, "not whole"),
         (garble_the_list, "cannot be read"),
+        (nest_the_list, "cannot be read"),
+        (make_the_list_a_device, "cannot be read"),
+        (make_the_list_a_pipe, "cannot be read"),
+        (make_the_list_endless, "cannot be read"),
+        (make_the_list_a_folder, "cannot be read"),
+        (make_the_engine_a_device, "cannot be read"),
+        (add_a_pipe, "cannot be read"),
         (rename_it_from_another_key, "made for something else"),
         (open_it_to_all, "written by others"),
         (make_it_a_link, "is a link"),
@@ -151,6 +191,16 @@ def test_an_engine_that_does_not_load_is_built_again(root: Path, builder: Builde
     builder.fails = lambda folder: folder is not None and (folder / "a.engine").exists()
     assert opened(root, builder) == "session"
     assert builder.built == 2
+
+
+def test_a_user_without_a_home_keeps_no_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert default_root() == Path("/nonexistent/facerecon-rt/engines")
+    assert not is_kept(default_root(), KEY)
 
 
 def test_a_provider_that_never_starts_leaves_nothing(root: Path, builder: Builder) -> None:

@@ -77,6 +77,16 @@ def status_of(inputs: Inputs, name: str) -> SourceStatus:
     return status
 
 
+NINE = "abcdefghi"
+ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise(NINE)
+)
+"""450 bytes of nine lists of nine, one in the other: 387 million entries."""
+MERGED = "a: &a {x: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 9)}]}}\n" for before, name in pairwise(NINE)
+)
+
+
 def test_a_list_says_how_each_source_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PASSWORD", "s3cret")
     path = written(
@@ -102,6 +112,39 @@ def test_a_list_says_how_each_source_is_opened(tmp_path: Path, monkeypatch: pyte
     assert (door.live, camera.live, clip.live) == (True, True, False)
 
 
+def test_aliases_merges_and_what_yaml_takes_for_other_types_are_texts(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "sources.yaml",
+        """
+        - &door {uri: cam0, name: 2024-01-31, fps: 15, flip: 180, retries: 3}
+        - {<<: *door, uri: cam1, name: no, retries: null}
+        - {<<: [{fps: 5}, *door], uri: cam2, name: ~}
+        - 7
+        """,
+    )
+    door, second, third, file = listed_sources([path], QUICK, retries=9)
+    assert [one.name for one in (door, second, third)] == ["2024-01-31", "no", "cam2"]
+    assert [one.options.fps for one in (door, second, third)] == [15, 15, 5]
+    assert {one.options.flip for one in (door, second, third)} == {"180"}
+    assert [one.retries for one in (door, second, third, file)] == [3, None, 3, 9]
+    assert file.uri == str(tmp_path / "7")
+
+
+def test_ten_thousand_cameras_of_one_name_are_told_apart_at_once() -> None:
+    names = [one.name for one in listed_sources(["http://a", "http://a#3", *["http://a"] * 10_000])]
+    assert names[:5] == ["http://a", "http://a#3", "http://a#2", "http://a#4", "http://a#5"]
+    assert len(set(names)) == len(names)
+
+
+def test_a_list_is_a_file_of_a_sensible_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "device.yaml").symlink_to("/dev/zero")
+    written(tmp_path / "large.yaml", "- cam0 # " + "x" * 2**20)
+    for name, why in (("pipe", "a pipe or a device"), ("device", "a pipe or a device"), ("large", "more than 1048576")):
+        with pytest.raises(SourceError, match=rf"cannot read .*/{name}\.yaml: it .*{why}"):
+            listed_sources([str(tmp_path / f"{name}.yaml")])
+
+
 def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
     uris = ["http://host/1?key=a", "http://host/1?key=b"]
     assert [one.name for one in listed_sources(uris)] == ["http://host/1?key=***", "http://host/1?key=***#2"]
@@ -118,22 +161,52 @@ def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
         ("cam0", "names no sources"),
         ("[a: b: c", "is no YAML (line 1, column 6): expected"),
         ("- {name: door}", "source 1 has no uri; write for example"),
-        ("- cam0\n- 7", "source 2 has no uri"),
+        ("- cam0\n- [7]", "source 2 has no uri"),
+        ("- {uri: [cam0]}", "source 1 has no uri"),
+        ("- {uri: {cam0: 1}}", "source 1 has no uri"),
+        ("- {uri: cam0, name: [door]}", "source 1: name is a list or a mapping, and should be a text or a number"),
+        ("- {uri: cam0, flip: {a: b}}", "source 1: flip is a list or a mapping"),
         ("- {uri: cam0, name: a}\n- {uri: cam1, name: a}", "two sources are called a; give each a name of its own"),
         ("- {uri: cam0, colour: red}", "source 1: there is no 'colour'; choose from uri, name, size"),
-        ("- {uri: cam0, size: big}", "source 1: 'big' is not a size like 1280x720"),
-        ("- {uri: cam0, fps: -1}", "source 1: fps -1 is not a number above 0"),
+        ("- {uri: cam0, size: big}", "source 1: size 'big' is not a size like 1280x720"),
+        ("- {uri: cam0, fps: -1}", "source 1: fps '-1' is not a number above 0"),
         ("- {uri: cam0, timeout: soon}", "source 1: timeout 'soon' is not a number above 0"),
         ("- {uri: cam0, retries: often}", "source 1: retries 'often' is not a whole number"),
         ("- {uri: cam0, flip: over}", "source 1: there is no flip 'over'; choose from none, horizontal"),
-        ("- {uri: cam0, timeout: 3000000}", "source 1: a time-out of 3e+06 s is none; give at most 3600"),
-        ("- {uri: cam0, name: 2024-13-45}", "is no YAML: it cannot be read"),
+        ("- {uri: cam0, timeout: 3000000}", "source 1: timeout '3000000' is not a number above 0, up to 3600"),
+        # As YAML has numbers: to the base of 60, of 6000 digits, infinite, binary.
+        (f"- {{uri: cam0, timeout: {':'.join(['59'] * 400)}.5}}", "source 1: timeout '59:59"),
+        (f"- {{uri: cam0, retries: {':'.join(['59'] * 400)}}}", "source 1: retries '59:59"),
+        (f"- {{uri: cam0, retries: {'9' * 6000}}}", "source 1: retries '9999"),
+        ("- {uri: cam0, fps: .inf}", "source 1: fps '.inf' is not a number above 0"),
+        ("- {uri: cam0, fps: .nan}", "source 1: fps '.nan' is not a number above 0"),
+        ("- {uri: cam0, retries: 0b11}", "source 1: retries '0b11' is not a whole number"),
+        ("- {uri: cam0, retries: yes}", "source 1: retries 'yes' is not a whole number"),
+        (
+            '- {uri: cam0, name: "a\\nb"}',
+            "is no YAML (line 1, column 21): a text with a character that belongs into no name",
+        ),
+        ('- {uri: cam0, name: "\\e[31mred"}', "is no YAML (line 1, column 21): a text with a character"),
+        ('- {uri: "cam0\\u2028"}', "is no YAML (line 1, column 9): a text with a character"),
+        ('- "rtsp://host/\\ud800"', "is no YAML (line 1, column 3): a text with a character"),
+        ('- {uri: cam0, "na\\0me": door}', "is no YAML (line 1, column 15): a text with a character"),
+        ('- "\\Uffffffff"', "is no YAML: it cannot be read"),
+        ("- &a [*a]", "is no YAML"),
+        ("- {uri: cam0, <<: 7}", "is no YAML (line 1, column 19): a << that leads to no mapping"),
+        ("- {uri: cam0, ? [a] : b}", "is no YAML (line 1, column 17): a key that is no text"),
+        ("- cam0\n" * 10_001, "is no YAML (line 10000, column 3): more than 10000 entries"),
+        (ALIASES, "more than 10000 entries, counting those behind aliases"),
+        (MERGED, "more than 10000 entries, counting those behind aliases"),
         ("[" * 5000, "is no YAML"),
         (
             "- uri: rtsp://anna:s3cret@host/door: x",
             "is no YAML (line 1, column 36): mapping values are",
         ),
-        ("- !!python/object/apply:os.system [ls]", "is no YAML (line 1, column 3): could not determine a constructor"),
+        (
+            "- !!python/object/apply:os.system [ls]",
+            "is no YAML (line 1, column 3): a kind of entry that is none of text",
+        ),
+        ("- !!binary aGFsbG8=", "is no YAML (line 1, column 3): a kind of entry that is none of text"),
     ],
 )
 def test_a_list_that_makes_no_sense_is_an_error_that_says_where(tmp_path: Path, text: str, why: str) -> None:

@@ -19,7 +19,7 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.draw import draw_scene, montage
 from facerecon_rt.errors import UsageError
 from facerecon_rt.meshes import write_mesh
-from facerecon_rt.outputs import Rotation
+from facerecon_rt.outputs import Rotation, write_whole
 from facerecon_rt.sinks import LatestMeshes, Sink, open_sink
 from facerecon_rt.sources import open_source, read_image
 from facerecon_rt.template import FaceTemplate
@@ -369,6 +369,32 @@ def test_a_stream_gives_a_name_without_odd_characters(tmp_path: Path, sink_to: O
         sink.write(video_frame("rtsp://host:554/door?channel=1", 0))
         sink.write(video_frame("cam0", 0))
     assert names_in(tmp_path) == ["cam0.mp4", "host_554_door_channel_1.mp4", "records.jsonl"]
+
+
+def test_a_name_that_leaves_no_room_for_an_ending_is_shortened(
+    tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace
+) -> None:
+    long = ["ä" * 120 + end for end in ("a", "b")]  # 241 bytes each, and the same but for the last
+    with sink_to(tmp_path) as sink:
+        for stem in (*long, "short"):
+            sink.write(photograph(f"in/{stem}.jpg", ball_face(30, 20)))
+        sink.write(video_frame(f"in/{long[0]}.mp4", 0, ball_face(30, 20, track=1)))
+    stems = sorted({name.partition("_")[0] for name in names_in(tmp_path)} - {"records.jsonl", "short.jpg", "short"})
+    assert stems == ["ä" * 75]
+    pictures = [name for name in names_in(tmp_path) if name.endswith("_montage.jpg")]
+    assert len(pictures) == 3
+    assert len(names_in(tmp_path)) == 3 * 3 + 2 + 1
+    assert all(len(name.encode()) < 200 for name in names_in(tmp_path))
+    # The same name has the same files the next time, whatever came before it.
+    with sink_to(tmp_path) as sink:
+        sink.write(photograph(f"in/{long[1]}.jpg", ball_face(30, 20)))
+    assert len(names_in(tmp_path)) == 3 * 3 + 2 + 1
+
+
+def test_a_name_too_long_for_a_file_is_said_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 250 + ".png")
+    with pytest.raises(UsageError, match=r"cannot write .*: File name too long"):
+        write_whole(path, b"picture")
 
 
 def test_an_interrupted_folder_is_whole(tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from facerecon_rt.errors import ModelRefused
@@ -65,7 +69,20 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
         (metadata(depth=3), "does not fit its own configuration"),
         ({KEY: "{"}, "is not JSON"),
         ({KEY: "3"}, "is not JSON"),
-        (metadata(hidden=17), "does not fit its own"),
+        ({KEY: "[" * 100_000}, "is not JSON"),
+        ({KEY: '{"hidden": ' + "1" * 5000 + "}"}, "is not JSON"),
+        (metadata(hidden=17), r"does not fit its own configuration: reconstructor.* is \(16, .*\), not \(17, .*\)"),
+        (metadata(hidden=1_000_000), "hidden 1000000 is no whole number from 1 to 65536"),
+        (metadata(hidden=65_536), r"does not fit its own .* is \(16, .*\), not \(65536, .*\)"),
+        (metadata(hidden=10**400), "hidden 1000.* is no whole number"),
+        (metadata(hidden=True), "hidden True is no whole number"),
+        (metadata(hidden=None), "hidden None is no whole number"),
+        (metadata(shape_code=-1), "shape_code -1 is no whole number from 1 to 4096"),
+        (metadata(shape_code=0.5), "shape_code 0.5 is no whole number"),
+        (metadata(input_size=10**9), "input_size 1000000000 is no whole number from 1 to 1024"),
+        (metadata(input_size=65), "input_size 65 is no multiple of 32"),
+        (metadata(backbone=["tiny"]), "backbone is no text of one line"),
+        (metadata(terms="free\nfor all"), "terms is no text of one line"),
     ],
 )
 def test_weights_of_something_else_are_refused(
@@ -85,6 +102,35 @@ def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path, model: FaceModel
         load_weights(tmp_path / "part.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        (torch.full((9,), torch.nan), "holds what is no number; it was damaged"),
+        (torch.full((9,), torch.inf), "holds what is no number; it was damaged"),
+        (torch.zeros(9, dtype=torch.float64), "is of torch.float64, as no weights of ours are"),
+        (torch.zeros(9, dtype=torch.complex64), "is of torch.complex64"),
+        (torch.zeros(9, dtype=torch.bool), "is of torch.bool"),
+    ],
+    ids=lambda value: "",
+)
+def test_weights_that_are_no_numbers_are_refused(
+    tmp_path: Path, model: FaceModel, changed: torch.Tensor, complaint: str
+) -> None:
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    assert tensors["reconstructor.camera.bias"].shape == changed.shape
+    save_file({**tensors, "reconstructor.camera.bias": changed}, tmp_path / "face.safetensors", metadata())
+    with pytest.raises(ModelRefused, match=f"reconstructor.camera.bias' {complaint}"):
+        load_weights(tmp_path / "face.safetensors")
+
+
+def test_weights_are_read_from_files_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "device.safetensors").symlink_to("/dev/zero")
+    for name in ("pipe", "device", "a" * 300):
+        with pytest.raises(ModelRefused, match="no weights at"):
+            load_weights(tmp_path / f"{name}.safetensors")
+
+
 def test_training_state_comes_back(tmp_path: Path) -> None:
     state = {"step": 7, "log": [{"step": 5, "loss": 0.5}], "model": {"a": torch.arange(3.0)}}
     save_checkpoint(tmp_path / "checkpoint.pt", state)
@@ -96,6 +142,75 @@ def test_training_state_comes_back(tmp_path: Path) -> None:
 
 class Code:
     """Something that only an unsafe load would bring back."""
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    """The archive with its parts changed, and their sums as they should be."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, change(name, data))
+
+
+def test_a_checkpoint_damaged_anywhere_is_refused_or_whole(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"step": 7, "log": [{"loss": 0.5}], "model": {"a": torch.arange(30.0)}})
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for number in range(300):
+        damaged = whole.copy()
+        damaged[random.integers(len(whole), size=1 + number % 3)] = random.integers(256)
+        path.write_bytes(damaged.tobytes())
+        try:
+            state = load_checkpoint(path)
+        except ModelRefused as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:  # padding, or a field of the archive that says nothing
+            assert state["step"] == 7
+            torch.testing.assert_close(state["model"]["a"], torch.arange(30.0), atol=0, rtol=0)
+    assert refused > 150
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_changed_on_purpose_is_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    path = tmp_path / "checkpoint.pt"
+    refused = 0
+    for _ in range(300):
+        save_checkpoint(path, {"step": 7, "log": [{"loss": 0.5}], "model": {"a": torch.arange(30.0)}})
+
+        def change(name: str, data: bytes) -> bytes:
+            array = np.frombuffer(data, np.uint8).copy()
+            if name.endswith("data.pkl"):
+                array[random.integers(len(array))] = random.integers(256)
+            return array.tobytes()
+
+        rewritten(path, change)
+        try:
+            load_checkpoint(path)
+        except ModelRefused:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_checkpoint_that_grows_when_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"a": torch.zeros(10**6)})
+    rewritten(path, lambda name, data: data, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 10**5
+    with pytest.raises(ModelRefused, match="its parts are larger than the file"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_that_is_no_dictionary_is_refused(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "checkpoint.pt")
+    os.mkfifo(tmp_path / "pipe.pt")
+    for name in ("checkpoint.pt", "pipe.pt", "none.pt"):
+        with pytest.raises(ModelRefused, match=r"is not a readable checkpoint"):
+            load_checkpoint(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", ["code", "cut short", "empty", "text"])

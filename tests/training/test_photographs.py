@@ -102,5 +102,5 @@ def test_packing_keeps_landmarks_and_groups_frames_of_one_person(tmp_path: Path)
 def test_a_photograph_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     write_pts(tmp_path / "broken.pts", photograph(100)[1])
-    with pytest.raises(SourceError, match=r"broken\.jpg is not a readable image"):
+    with pytest.raises(SourceError, match=r"broken\.jpg is a text file, not a photograph"):
         pack_photographs(tmp_path, tmp_path / "packed")

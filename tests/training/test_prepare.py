@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.template import load_template
 from facerecon_training.augment import AugmentConfig
-from facerecon_training.data import BatchConfig, Batches
+from facerecon_training.data import BatchConfig, Batches, Packed
 from facerecon_training.morphable import MorphableFace, MorphableHead, read_head
 from facerecon_training.people import PeopleRenderer, pack_people, read_panoramas
 from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.photometric import SkinModel
 from facerecon_training.prepare import (
     PrepareConfig,
     is_clean,
@@ -184,3 +186,40 @@ def test_a_prepared_folder_of_another_template_is_refused(tmp_path: Path, ball_f
     np.savez(tmp_path / "face.npz", mean=ball_face.mean, template_sha256="another")
     with pytest.raises(UsageError, match=r"face\.npz was prepared for another face template"):
         read_face(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("face.npz", read_face),
+        ("prepare.json", is_clean),
+        ("labels.npz", Packed.read),
+        ("images.npy", Packed.read),
+        ("skin.npz", lambda folder: SkinModel.read(folder / "skin.npz")),
+    ],
+)
+@pytest.mark.parametrize("how", ["emptied", "text", "halved", "bytes", "other arrays"])
+def test_a_prepared_file_that_was_damaged_is_named(
+    name: str, read: Callable[[Path], object], how: str, prepared: Path, tmp_path: Path
+) -> None:
+    packed = prepared / "people" / "train"
+    for source in (prepared / "face.npz", packed / "labels.npz", packed / "images.npy"):
+        shutil.copy(source, tmp_path)
+    np.savez(tmp_path / "skin.npz", mean=np.zeros(3), basis=np.zeros((1, 3)))
+    (tmp_path / "prepare.json").write_text('{"clean": true}')
+    read(tmp_path)
+    path = tmp_path / name
+    data = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    if how == "other arrays":
+        with path.open("wb") as file:
+            np.savez(file, other=np.zeros(3))
+    elif how == "bytes":
+        data[: len(data) // 2] ^= 0x55
+        path.write_bytes(data.tobytes())
+    else:
+        path.write_bytes({"emptied": b"", "text": b"[" * 5000, "halved": data[: len(data) // 2].tobytes()}[how])
+    with pytest.raises(
+        UsageError, match=rf"{name} cannot be read .*; delete it and run `facerecon-train prepare`"
+    ) as said:
+        read(tmp_path)
+    assert "\n" not in str(said.value)

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facerecon_rt.arguments import number_above_0, positive, seed, threads, whole, whole_number
 from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
 from facerecon_rt.outputs import check_writable
+from facerecon_rt.paths import is_folder, said_of
 
 from . import detector_config
 
@@ -20,17 +23,25 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+MOST_RATE = 100.0
+"""Of a learning rate, and of one over another."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Console script; returns the exit code."""
     options = build_parser().parse_args(arguments)
     try:
+        loaded()
         options.run_command(options)
     except FaceReconError as error:
         print(f"facerecon-train: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # Of a file that can be used nearly always: gone, refused or broken in between.
+        print(f"facerecon-train: {said_of(error)}", file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("facerecon"):
             raise
@@ -68,8 +79,8 @@ def _add_prepare(commands: Commands) -> None:
     _add_data(parser)
     parser.add_argument("--face-model", type=Path, help="FaceXModel folder or .npz [DATA/face_model/ict_facekit.npz]")
     parser.add_argument("--out", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
-    parser.add_argument("--people", type=int, default=8000, help="rendered people, four views each [%(default)s]")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--people", type=positive, default=8000, help="rendered people, four views each [%(default)s]")
+    parser.add_argument("--seed", type=seed, default=0)
     photographs = parser.add_mutually_exclusive_group()
     photographs.add_argument(
         "--photographs",
@@ -116,7 +127,9 @@ def _add_train(commands: Commands) -> None:
         help="learn from these weights of a bigger network as well; of several, from their average",
     )
     parser.add_argument("--backbone", help="a name in backbones.py [that of --init; compact without]")
-    parser.add_argument("--size", type=int, default=128, help="crop side in pixels, a multiple of 32 [%(default)s]")
+    parser.add_argument(
+        "--size", type=whole_number(64, 1024), default=128, help="crop side in pixels, a multiple of 32 [%(default)s]"
+    )
     parser.add_argument(
         "--folder",
         action="append",
@@ -125,11 +138,11 @@ def _add_train(commands: Commands) -> None:
         help="share of a folder of photographs in the batches (0 leaves it out), and the weight of its landmarks in "
         "the loss; may be repeated [0.25,1, and data.py's for the folders it names]",
     )
-    parser.add_argument("--pictures", type=int, default=400_000, help="crops to train on in all [%(default)s]")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="[%(default)s]")
+    parser.add_argument("--pictures", type=whole, default=400_000, help="crops to train on in all [%(default)s]")
+    parser.add_argument("--learning-rate", type=number_above_0(MOST_RATE), default=2e-3, help="[%(default)s]")
     parser.add_argument(
         "--output-rate",
-        type=float,
+        type=number_above_0(MOST_RATE),
         default=0.1,
         help="learning rate of the output layers over that of the others; more when starting from --init [%(default)s]",
     )
@@ -140,9 +153,9 @@ def _add_train(commands: Commands) -> None:
         metavar="NAME=VALUE",
         help="another weight of a loss term, e.g. photometric=1; may be repeated [those of losses.LossWeights]",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
-    parser.add_argument("--threads", type=int, default=2, help="of the network on the CPU [%(default)s]")
+    parser.add_argument("--threads", type=threads, default=2, help="of the network on the CPU [%(default)s]")
     parser.add_argument(
         "--bfloat16",
         action="store_true",
@@ -223,18 +236,17 @@ def _data(options: argparse.Namespace) -> Path:
     data: Path | None = options.data
     if data is None:
         raise UsageError("no data folder: give --data, or set FACERECON_DATA; training/README.md describes its layout")
-    if not data.is_dir():
+    if not is_folder(data):
         raise UsageError(f"--data {data} is not a folder; training/README.md describes its layout")
     return data
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from .prepare import PrepareConfig, prepare
+    with importing():
+        from .prepare import PrepareConfig, prepare
 
     data = _data(options)
     face_model = options.face_model or data / "face_model" / "ict_facekit.npz"
-    if options.people < 1:
-        raise UsageError(f"--people {options.people}: at least 1")
     prepare(
         PrepareConfig(
             data,
@@ -251,16 +263,17 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from .backbones import BACKBONES
-    from .checkpoint import load_weights
-    from .config import TrainConfig
-    from .model import ModelConfig
-    from .train import default_terms, train
+    with importing():
+        from .backbones import BACKBONES
+        from .checkpoint import load_weights
+        from .config import TrainConfig
+        from .model import ModelConfig
+        from .train import default_terms, train
 
     backbone = options.backbone or (load_weights(options.init).config if options.init else ModelConfig()).backbone
     if backbone not in BACKBONES:
         raise UsageError(f"--backbone {backbone}: choose one of {', '.join(BACKBONES)}")
-    if options.size < 64 or options.size % 32:
+    if options.size % 32:
         raise UsageError(f"--size {options.size}: a multiple of 32, at least 64")
     terms = options.terms or default_terms(options.prepared, options.init, *options.distil)
     config = TrainConfig(
@@ -321,8 +334,9 @@ def _folder(text: str) -> Folder:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .checkpoint import load_weights
-    from .report import write_report
+    with importing():
+        from .checkpoint import load_weights
+        from .report import write_report
 
     name = "report" if len(options.weights) == 1 else "report-ensemble"
     out = options.out or options.weights[0].parent / name
@@ -336,8 +350,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _average(options: argparse.Namespace) -> None:
-    from .checkpoint import load_weights, save_weights
-    from .ensemble import average_weights
+    with importing():
+        from .checkpoint import load_weights, save_weights
+        from .ensemble import average_weights
 
     if options.out.suffix != ".safetensors":
         raise UsageError(f"-o {options.out}: give a path ending in .safetensors")
@@ -347,9 +362,14 @@ def _average(options: argparse.Namespace) -> None:
 
 
 def _clip(options: argparse.Namespace) -> None:
-    from .clip import make_clip
-    from .morphable import read_head
-    from .render import HeadGeometry
+    with importing():
+        from .clip import make_clip
+        from .morphable import read_head
+        from .render import HeadGeometry
 
     make_clip(HeadGeometry(read_head(options.face_model)), options.out)
     print(f"wrote {options.out} and {options.out.with_suffix('.json')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from .arrays import of_prepare, read_arrays
 from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
 from .backgrounds import random_patch, read_backgrounds
 from .eyes import BLINK
@@ -161,11 +162,14 @@ class Packed:
         """Memory-mapped; raises UsageError when it is not there."""
         if not (folder / "labels.npz").is_file():
             raise UsageError(f"{folder} holds no packed pictures; run `facerecon-train prepare` first")
-        with np.load(folder / "labels.npz", allow_pickle=False) as arrays:
-            labels = {key: arrays[key] for key in arrays}
-        order = np.argsort(labels["person"], kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(labels["person"][order])) + 1)
-        images = np.load(folder / "images.npy", mmap_mode="r")
+        labels = read_arrays(folder / "labels.npz")
+        with of_prepare(folder / "labels.npz"):
+            order = np.argsort(labels["person"], kind="stable")
+            groups = np.split(order, np.flatnonzero(np.diff(labels["person"][order])) + 1)
+        with of_prepare(folder / "images.npy"):
+            images = np.lib.format.open_memmap(folder / "images.npy", "r")
+            if len(images) != len(order):
+                raise ValueError(f"it has {len(images)} pictures, the labels are of {len(order)}")
         return cls(images, labels, [group for group in groups if len(group) > 1])
 
 

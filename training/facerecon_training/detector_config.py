@@ -7,7 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from facerecon_rt.arguments import batch, number_above_0, positive, seed, threads
 from facerecon_rt.errors import UsageError
+from facerecon_rt.interrupts import importing
 
 SCORE = 0.5
 """From this score a face counts. Chosen on what training kept aside: from 0.2 to 0.6 one face in 489 is missed, and 1.3
@@ -55,21 +57,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", type=Path, default=Path(defaults.run), help="run folder [%(default)s]")
     parser.add_argument("--init", type=Path, help="go on from these weights, e.g. models/face_detector.safetensors")
-    parser.add_argument("--steps", type=int, default=defaults.steps, help="training steps [%(default)s]")
-    parser.add_argument("--batch", type=int, default=defaults.batch, help="scenes per step [%(default)s]")
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="[%(default)s]")
-    parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads [%(default)s]")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of scenes and weights [%(default)s]")
+    parser.add_argument("--steps", type=positive, default=defaults.steps, help="training steps [%(default)s]")
+    parser.add_argument("--batch", type=batch, default=defaults.batch, help="scenes per step [%(default)s]")
+    parser.add_argument(
+        "--learning-rate", type=number_above_0(100), default=defaults.learning_rate, help="[%(default)s]"
+    )
+    parser.add_argument("--threads", type=threads, default=defaults.threads, help="CPU threads [%(default)s]")
+    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of scenes and weights [%(default)s]")
 
 
 def run(args: argparse.Namespace) -> None:
     """`facerecon-train detector`: trains, or goes on where a run stopped, and says how good the weights are."""
     if args.data is None:
         raise UsageError("no data folder: give --data, or set FACERECON_DATA; training/README.md describes its layout")
-    from tqdm import tqdm
+    with importing():
+        from tqdm import tqdm
 
-    from .detector_data import build_cache
-    from .detector_train import choose_score, evaluate_detector, load_weights, train_detector
+        from .detector_data import build_cache
+        from .detector_train import choose_score, evaluate_detector, load_weights, train_detector
 
     config = DetectorConfig(
         data=str(args.data),

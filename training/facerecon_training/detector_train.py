@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from facerecon_rt.detect import MULTIPLE, decode, letterbox, merge
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.interrupts import importing
 from facerecon_rt.outputs import make_folder
 from facerecon_rt.types import Detection, Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tqdm import tqdm
 
+from .checkpoint import fitting, load_checkpoint, read_tensors
 from .detector import FaceDetectorNet, detector_loss, make_targets
 from .detector_config import DETECTOR_MARK, SCORE, DetectorConfig
 from .detector_data import DetectorCache, build_cache
@@ -55,10 +56,11 @@ def train_detector(config: DetectorConfig) -> Path:
     checkpoint_path, log_path = folder / "checkpoint.pt", folder / "log.csv"
     first = 0
     if checkpoint_path.is_file():
-        checkpoint = torch.load(checkpoint_path, weights_only=True)
-        net.load_state_dict(checkpoint["net"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        first = int(checkpoint["step"])
+        checkpoint = load_checkpoint(checkpoint_path)
+        with fitting(checkpoint_path):
+            net.load_state_dict(checkpoint["net"])
+            optimizer.load_state_dict(checkpoint["optimizer"])
+            first = int(checkpoint["step"])
     if first == 0:
         log_path.write_text(LOG_HEADER)
     else:
@@ -128,13 +130,10 @@ def save_weights(net: FaceDetectorNet, path: Path) -> None:
 
 def load_weights(path: Path) -> FaceDetectorNet:
     """What `save_weights` wrote -> the network, ready to predict. Raises ModelRefused for any other file."""
-    if not path.is_file():
-        raise ModelRefused(f"no weights at {path}; train them with `facerecon-train detector`")
+    _, tensors = read_tensors(path, "facerecon-train detector")
     net = FaceDetectorNet()
     try:
-        missing, unexpected = net.load_state_dict(load_file(path), strict=False)
-    except SafetensorError as error:
-        raise ModelRefused(f"{path} is not a .safetensors file ({error})") from error
+        missing, unexpected = net.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise ModelRefused(f"{path} does not fit this detector: {str(error).splitlines()[0]}") from error
     if unexpected or any("num_batches" not in name for name in missing):
@@ -186,10 +185,11 @@ def choose_score(net: FaceDetectorNet, cache: DetectorCache) -> dict[float, tupl
 
 def draw_curve(log: Path, path: Path) -> None:
     """log.csv -> a picture of the losses and of the recall."""
-    import matplotlib
+    with importing():
+        import matplotlib
+        from matplotlib import pyplot as plt
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
 
     with log.open() as lines:
         rows = list(csv.DictReader(lines))

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.contract import BLENDSHAPES
@@ -36,6 +37,20 @@ class ModelConfig:
     """What the weights may be used for; copied into the contract."""
     gaze: bool = True
     """Has it heads for gaze and for the precision of the shape? Weights of release 0.1 have not."""
+
+    def check(self) -> None:
+        """Raises ValueError where a field is not of its type or makes no sense."""
+        for name, most in (("input_size", 1024), ("shape_code", 4096), ("hidden", 65_536)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"{name} {value!r:.40} is no whole number from 1 to {most}")
+        if self.input_size % 32:
+            raise ValueError(f"input_size {self.input_size} is no multiple of 32")
+        if type(self.gaze) is not bool:
+            raise ValueError(f"gaze {self.gaze!r:.40} is neither true nor false")
+        for name in ("backbone", "terms"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).isprintable():
+                raise ValueError(f"{name} is no text of one line")
 
 
 class FaceOutput(NamedTuple):
@@ -122,8 +137,8 @@ class ShapeReconstructor(nn.Module):
         self.mean = nn.Parameter(torch.zeros(vertex_count * 3))
         self.shape_basis = nn.Parameter(torch.zeros(config.shape_code, vertex_count * 3))
         self.expression_basis = nn.Parameter(torch.zeros(len(BLENDSHAPES), vertex_count * 3))
-        landmark_rows = torch.from_numpy(load_template().landmarks).long()[:, None] * 3 + torch.arange(3)
-        self.register_buffer("landmark_rows", landmark_rows.reshape(-1), persistent=False)
+        landmark_rows = load_template().landmarks.astype(np.int64)[:, None] * 3 + np.arange(3)
+        self.register_buffer("landmark_rows", torch.from_numpy(landmark_rows.reshape(-1)), persistent=False)
         self.landmark_rows: Tensor
         self.register_buffer("asymmetry", torch.zeros(68, 2))
         self.asymmetry: Tensor

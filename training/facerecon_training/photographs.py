@@ -11,8 +11,8 @@ import numpy as np
 from facerecon_rt.align import Square, frame_from_crop, square_from_camera
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.errors import SourceError
 from facerecon_rt.pose import fit_camera
+from facerecon_rt.sources import read_image
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm
@@ -67,7 +67,7 @@ def pack_photographs(folder: Path, target: Path, weak: WeakLabels | None = None)
     photographs = list(annotated_photographs(folder))
     rows = [weak.files.get(f"{folder.name}/{one.path.name}", -1) if weak is not None else -1 for one in photographs]
     faces = (
-        (_read(one.path), one.landmarks, one.path.stem.rpartition("_")[0] or one.path.stem) for one in photographs
+        (read_image(one.path), one.landmarks, one.path.stem.rpartition("_")[0] or one.path.stem) for one in photographs
     )
     return _pack(faces, len(photographs), rows, weak, target)
 
@@ -83,18 +83,11 @@ def pack_weakly_labelled(folder: Path, weak: WeakLabels, target: Path) -> int:
     def faces() -> Iterator[tuple[Image, Floats, str]]:
         for row in rows:
             x0, y0, x1, y1 = weak.valid[row]
-            image = np.ascontiguousarray(_read(folder / names[row])[y0:y1, x0:x1])
+            image = np.ascontiguousarray(read_image(folder / names[row])[y0:y1, x0:x1])
             yield image, weak.landmarks[row] - [x0, y0], str(weak.person[row])
 
     corner = weak.valid[:, None, None, :2]
     return _pack(faces(), len(rows), rows, replace(weak, eyes=weak.eyes - corner), target)
-
-
-def _read(path: Path) -> Image:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise SourceError(f"{path} is not a readable image")
-    return np.asarray(image, np.uint8)
 
 
 def _pack(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from .arrays import of_prepare, read_arrays
 from .model import project
 
 SKIN_CODE = 20
@@ -46,7 +47,8 @@ class SkinModel:
             raise UsageError(
                 f"{path} is not there: delete people_sheet.png beside it and run `facerecon-train prepare`"
             )
-        with np.load(path, allow_pickle=False) as arrays:
+        arrays = read_arrays(path)
+        with of_prepare(path):
             return cls(*(torch.from_numpy(arrays[name].astype(np.float32)).to(device) for name in ("mean", "basis")))
 
     def albedo(self, code: Tensor) -> Tensor:

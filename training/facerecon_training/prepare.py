@@ -16,12 +16,14 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.outputs import make_folder
 from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.shade import render_mesh
+from facerecon_rt.sources import read_image
 from facerecon_rt.template import FaceTemplate, load_template
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from .arrays import of_prepare, read_arrays
 from .backgrounds import background_files
 from .expressions import random_expression
 from .fit import fit_head
@@ -116,7 +118,8 @@ def prepare(config: PrepareConfig) -> None:
         if not colours_path.is_file():
             sources = [folder for folder in folders if folder.name in COLOUR_FOLDERS] or folders
             np.save(colours_path, face_colours(geometry, head, sources))
-        found = np.load(colours_path)
+        with of_prepare(colours_path):
+            found = np.load(colours_path)
         print(f"skin colours of {len(found)} photographed faces")
         colours = colour_model(geometry, head, found, config.data / "assets")
     if (config.data / "head_pose").is_dir() and not (config.out / "head_pose" / "labels.npz").is_file():
@@ -161,7 +164,8 @@ def write_settings(config: PrepareConfig) -> None:
     path = config.out / "prepare.json"
     settings = json.loads(json.dumps(asdict(config), default=str))
     if path.is_file():
-        before = {"clean": False, **json.loads(path.read_text())}
+        with of_prepare(path):
+            before = {"clean": False, **json.loads(path.read_text())}
         for key in ("clean", "photographs", "people", "held_out_people", "seed"):
             then, now = before.get(key, settings[key]), settings[key]
             if then != now and not (key == "photographs" and sorted(then) == sorted(now)):
@@ -173,7 +177,8 @@ def write_settings(config: PrepareConfig) -> None:
 def is_clean(prepared: Path) -> bool:
     """Was this folder prepared without any photograph?"""
     path = prepared / "prepare.json"
-    return path.is_file() and bool(json.loads(path.read_text()).get("clean", False))
+    with of_prepare(path):
+        return path.is_file() and bool(dict(json.loads(path.read_text())).get("clean", False))
 
 
 def template_face(head: MorphableHead) -> MorphableFace:
@@ -187,7 +192,8 @@ def read_face(prepared: Path) -> MorphableFace:
     path = prepared / "face.npz"
     if not path.is_file():
         raise UsageError(f"{prepared} holds no prepared data; run `facerecon-train prepare --out {prepared}` first")
-    with np.load(path, allow_pickle=False) as arrays:
+    arrays = read_arrays(path)
+    with of_prepare(path):
         if str(arrays["template_sha256"]) != load_template().sha256:
             raise UsageError(f"{path} was prepared for another face template; delete {prepared} and prepare again")
         return MorphableFace(arrays["mean"], arrays["identity"], arrays["expression"], arrays["eyes"])
@@ -200,7 +206,7 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
     kept = []
     photographs = [photograph for folder in folders for photograph in annotated_photographs(folder)]
     for photograph in tqdm(photographs, desc="taking skin colours", unit="photo", leave=False):
-        image = cv2.imread(str(photograph.path), cv2.IMREAD_COLOR)
+        image = read_image(photograph.path)
         canvas, landmarks = canvas_from_photograph(image, photograph.landmarks, reflect=True)
         if np.nanmax(photograph.landmarks[:, 0]) - np.nanmin(photograph.landmarks[:, 0]) < 90:
             continue

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.interrupts import importing
 from facerecon_rt.outputs import make_folder
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
@@ -26,7 +27,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .backgrounds import background_files
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from .checkpoint import fitting, load_checkpoint, load_weights, save_checkpoint, save_weights
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
 from .ensemble import Ensemble
@@ -148,16 +149,12 @@ class TrainingState:
             self.save()
 
     def _resume(self, saved: dict[str, Any]) -> None:
-        try:
+        with fitting(self.checkpoint_path):
             self.model.load_state_dict(saved["model"])
-        except RuntimeError as error:
-            raise UsageError(
-                f"{self.checkpoint_path} is of another network; give its options, or another --run"
-            ) from error
-        self.average.load_state_dict(saved["average"])
-        self.skin_head.load_state_dict(saved["skin_head"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.log, self.running = saved["step"], saved["log"], saved.get("running", {})
+            self.average.load_state_dict(saved["average"])
+            self.skin_head.load_state_dict(saved["skin_head"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step, self.log, self.running = int(saved["step"]), list(saved["log"]), dict(saved.get("running", {}))
 
     def set_learning_rate(self, rate: float) -> None:
         """Each group's by its own scale."""
@@ -265,12 +262,15 @@ def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) ->
 
 
 def choose_device(name: str) -> torch.device:
-    """auto -> the GPU if there is one. Raises UsageError for a GPU that is not there."""
+    """auto -> the GPU if there is one. Raises UsageError for a GPU that is not there, and for what is no device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: PyTorch sees no GPU; use --device cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: PyTorch knows no such device; give auto, cpu or cuda") from error
 
 
 def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> tuple[FaceModel, bool]:
@@ -400,10 +400,11 @@ def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, floa
 
 def draw_curves(log: list[dict[str, float]], path: Path) -> None:
     """Loss terms and development figures over steps, as a PNG."""
-    import matplotlib
+    with importing():
+        import matplotlib
+        from matplotlib import pyplot
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
     for axis, entries, title in (

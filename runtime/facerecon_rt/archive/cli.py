@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arguments import Parser, add_gpu_options, gpu_options, positive, positive_number, unit
+from ..arguments import (
+    Parser,
+    add_gpu_options,
+    gpu_options,
+    name,
+    number_above_0,
+    positive,
+    shown,
+    threads,
+    unit,
+    whole_number,
+)
 from ..contract import PRECISIONS
+from ..detect import LARGEST_SIZE, MULTIPLE
 from ..errors import SourceError, UsageError
+from ..interrupts import importing
+from ..limits import MOST_PICTURE_BYTES, MOST_PICTURE_PIXELS
 from ..reconstruct import MIN_CONFIDENCE
 from .recipe import Recipe, Workers
 
 log = logging.getLogger("facerecon_rt")
+MOST_ACTORS = 10**5
 EPILOG = """\
 examples:
   facerecon-rt archive --model models/face.onnx --input photos/ --output results.parquet/
@@ -44,8 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.quiet:
         log.setLevel(logging.ERROR)
     try:
-        from .plan import list_inputs, open_plan
-        from .run import archive
+        with importing():
+            from .plan import list_inputs, open_plan
+            from .run import archive
     except ModuleNotFoundError as error:
         raise UsageError(f"archive needs {error.name}: pip install 'facerecon-rt[ray]'") from error
     recipe = Recipe(
@@ -100,12 +115,15 @@ def archive_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", action="append", required=True, metavar="FILE", help="several make an ensemble")
+    parser.add_argument(
+        "--model", action="append", required=True, type=name, metavar="FILE", help="several make an ensemble"
+    )
     parser.add_argument(
         "--input",
         action="extend",
         nargs="+",
         required=True,
+        type=name,
         metavar="X",
         help="a folder with all in it, a glob, a photograph, a video, an address (http, s3, gs), or a .parquet with a "
         "column `uri`; repeatable",
@@ -118,24 +136,39 @@ def archive_parser() -> argparse.ArgumentParser:
         "`person` of a .parquet]",
     )
     parser.add_argument(
-        "--part-size", type=positive, default=256, metavar="N", help="inputs per file, done and written whole [256]"
+        "--part-size",
+        type=whole_number(1, 10**6),
+        default=256,
+        metavar="N",
+        help="inputs per file, done and written whole [256]",
     )
     where = parser.add_argument_group("where")
     where.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, or auto [start Ray here]")
     where.add_argument(
         "--actors", type=actors, default=(1, None), metavar="N|MIN-MAX", help="size of the pool [as there is room]"
     )
-    where.add_argument("--actor-cpus", type=positive_number, metavar="C", help="processors of an actor [--threads]")
     where.add_argument(
-        "--actor-gpus", type=positive_number, default=0.0, metavar="G", help="GPUs of an actor; 0.25 puts 4 on one [0]"
+        "--actor-cpus", type=number_above_0(MOST_ACTORS), metavar="C", help="processors of an actor [--threads]"
+    )
+    where.add_argument(
+        "--actor-gpus",
+        type=number_above_0(MOST_ACTORS),
+        default=0.0,
+        metavar="G",
+        help="GPUs of an actor; 0.25 puts 4 on one [0]",
     )
     where.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]")
-    where.add_argument("--threads", type=positive, default=1, metavar="N", help="of the network on the CPU [1]")
+    where.add_argument("--threads", type=threads, default=1, metavar="N", help="of the network on the CPU [1]")
     add_gpu_options(where)
     rows = parser.add_argument_group("rows")
     rows.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
-    rows.add_argument("--detector", metavar="FILE", help="[face_detector.onnx beside the model]")
-    rows.add_argument("--det-size", type=positive, metavar="PIXELS", help="longer side of what the detector sees")
+    rows.add_argument("--detector", type=name, metavar="FILE", help="[face_detector.onnx beside the model]")
+    rows.add_argument(
+        "--det-size",
+        type=whole_number(MULTIPLE, LARGEST_SIZE),
+        metavar="PIXELS",
+        help="longer side of what the detector sees",
+    )
     rows.add_argument(
         "--det-every", type=positive, default=10, metavar="N", help="frames of a video between looks [%(default)s]"
     )
@@ -148,16 +181,31 @@ def archive_parser() -> argparse.ArgumentParser:
     )
     rows.add_argument("--average", choices=("robust", "mean"), default="robust", help="of a person [%(default)s]")
     rows.add_argument(
-        "--max-mb", type=positive_number, default=64.0, metavar="MB", help="a larger photograph is an error row [64]"
+        "--max-mb",
+        type=number_above_0(MOST_PICTURE_BYTES / 10**6),
+        default=64.0,
+        metavar="MB",
+        help="a larger photograph is an error row [64]",
     )
-    rows.add_argument("--max-megapixels", type=positive_number, default=100.0, metavar="MP", help="likewise [100]")
+    rows.add_argument(
+        "--max-megapixels",
+        type=number_above_0(MOST_PICTURE_PIXELS / 10**6),
+        default=100.0,
+        metavar="MP",
+        help="likewise [100]",
+    )
     parser.add_argument("--quiet", action="store_true", help="errors only")
     return parser
 
 
 def actors(text: str) -> tuple[int, int | None]:
     """As in 4, or 2-8."""
-    found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
-    if found is None or int(found[2] or found[1]) < int(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no pool of actors like 4 or 2-8")
-    return int(found[1]), int(found[2] or found[1])
+    least, dash, most = text.partition("-")
+    count = whole_number(1, MOST_ACTORS)
+    try:
+        found = count(least), count(most if dash else least)
+    except argparse.ArgumentTypeError:
+        found = (2, 1)
+    if found[1] < found[0]:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no pool of actors like 4 or 2-8")
+    return found

@@ -33,12 +33,14 @@ import pyarrow.parquet as pq
 
 from ..errors import SourceError, UsageError
 from ..outputs import cannot_write, make_folder, write_whole
+from ..paths import exists, is_folder, read_file
 from ..sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
 from .recipe import Recipe
 from .rows import Input
 
 SCHEMA = "facerecon-rt/archive/1"
 MANIFEST, INPUTS, PERSONS = "_manifest.json", "_inputs.parquet", "_persons"
+MOST_MANIFEST_BYTES = 2**24
 COUNTS_KEY = b"facerecon-rt.counts"
 """Of a part, in its file's metadata."""
 PACKAGES = ("facerecon-rt", "ray", "pyarrow", "numpy", "opencv-python-headless")
@@ -72,17 +74,17 @@ def _listed(name: str) -> pa.Table:
         return _uris_of(path)
     if "://" in name:
         return pa.table({"uri": pa.array([name], pa.string())})
-    if path.is_dir():
+    if is_folder(path):
         found = (Path(at) / file for at, _, files in os.walk(path) for file in files if not file.startswith("."))
         media = [one for one in found if one.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES]
         if not media:
             raise SourceError(f"folder {name} holds no photograph (.jpg, .png and the like) or video")
         return _table(sorted(media, key=natural_order))
-    if path.exists():
+    if exists(path):
         return _table([path])
     # Path.glob takes no absolute pattern.
     found = (Path(one) for one in glob.glob(name, recursive=True))  # noqa: PTH207
-    files = [one for one in found if not one.is_dir()]
+    files = [one for one in found if not is_folder(one)]
     if not files:
         raise SourceError(f"{name} does not exist; give a folder, a glob, a photograph, a video or a .parquet of URIs")
     return _table(sorted(files, key=natural_order))
@@ -210,10 +212,10 @@ def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) ->
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(read_file(folder / MANIFEST, MOST_MANIFEST_BYTES))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read {folder / MANIFEST}: {error}; give another --output") from error
     return manifest if isinstance(manifest, dict) else {}
 

@@ -7,7 +7,20 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arguments import Parser, add_gpu_options, batch, gpu_options, positive, positive_number, whole
+from ..arguments import (
+    Parser,
+    add_gpu_options,
+    batch,
+    frame_rate,
+    gpu_options,
+    milliseconds,
+    name,
+    number_above_0,
+    positive,
+    threads,
+    whole,
+    whole_number,
+)
 from ..camera import public_name
 from ..contract import PRECISIONS
 from ..outputs import check_writable, make_folder
@@ -17,6 +30,7 @@ from .figures import LEAST_FOR_P99
 from .measure import SCENARIOS, BenchOptions, measure
 from .report import read_report, write_report
 
+MOST_STREAMS = 1024
 EPILOG = f"""\
 examples:
   facerecon-rt bench --model models/face.onnx --input video.mp4
@@ -44,7 +58,7 @@ report holds what was measured)
 def main(arguments: Sequence[str]) -> int:
     """What stands after `bench` -> the exit code. Raises FaceReconError."""
     if arguments and arguments[0] == "compare":
-        return _compare(_compare_parser().parse_args(arguments[1:]))
+        return _compare(compare_parser().parse_args(arguments[1:]))
     options = bench_parser().parse_args(arguments)
     wanted = BenchOptions(
         models=tuple(options.model),
@@ -103,8 +117,8 @@ def without_secrets(argument: str) -> str:
 def _compare(options: argparse.Namespace) -> int:
     found = compare(read_report(options.before), read_report(options.after), options.tolerance)
     print(f"{'':24}{'before':>10}{'after':>10}{'ratio':>8}")
-    for name, before, after, ratio in found.rows:
-        print(f"{name:24}{before:10.3f}{after:10.3f}{ratio:8.2f}")
+    for figure, before, after, ratio in found.rows:
+        print(f"{figure:24}{before:10.3f}{after:10.3f}{ratio:8.2f}")
     for note in found.notes:
         print(f"differs: {note}")
     print(f"{found.verdict} (tolerance {100 * options.tolerance:g} %)", flush=True)
@@ -119,23 +133,29 @@ def bench_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", action="append", required=True, metavar="FILE", help="several make an ensemble")
-    parser.add_argument("--input", required=True, metavar="X", help="a video, photographs of one size, or a camera")
+    parser.add_argument(
+        "--model", action="append", required=True, type=name, metavar="FILE", help="several make an ensemble"
+    )
+    parser.add_argument(
+        "--input", required=True, type=name, metavar="X", help="a video, photographs of one size, or a camera"
+    )
     parser.add_argument("--report", type=Path, default=Path("bench-report"), metavar="FOLDER", help="[%(default)s/]")
     parser.add_argument("--scenario", choices=SCENARIOS, default="single-stream", help="[%(default)s]")
-    parser.add_argument("--budget-ms", type=positive_number, metavar="MS", help="what a query may take; judges the run")
+    parser.add_argument("--budget-ms", type=milliseconds, metavar="MS", help="what a query may take; judges the run")
     parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="x.jpg with x.pts: landmark error as well")
     run = parser.add_argument_group("the run")
     run.add_argument("--count", type=positive, default=LEAST_FOR_P99, metavar="N", help="queries [%(default)s]")
     run.add_argument("--warm-up", type=whole, default=50, metavar="N", help="queries before, apart [%(default)s]")
-    run.add_argument("--streams", type=positive, default=4, metavar="N", help="of multi-stream [%(default)s]")
+    run.add_argument(
+        "--streams", type=whole_number(1, MOST_STREAMS), default=4, metavar="N", help="of multi-stream [%(default)s]"
+    )
     run.add_argument("--batch", type=batch, nargs="+", default=[1, 2, 4, 8], metavar="N", help="of offline [1 2 4 8]")
-    run.add_argument("--fps", type=positive_number, metavar="F", help="of a file shown as a camera [its own]")
+    run.add_argument("--fps", type=frame_rate, metavar="F", help="of a file shown as a camera [its own]")
     what = parser.add_argument_group("what runs")
     what.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]")
     what.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
-    what.add_argument("--threads", type=positive, default=1, metavar="N", help="of the network on the CPU [1]")
-    what.add_argument("--detector", metavar="FILE", help="[face_detector.onnx beside the model]")
+    what.add_argument("--threads", type=threads, default=1, metavar="N", help="of the network on the CPU [1]")
+    what.add_argument("--detector", type=name, metavar="FILE", help="[face_detector.onnx beside the model]")
     what.add_argument(
         "--det-every", type=positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
     )
@@ -144,7 +164,8 @@ def bench_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compare_parser() -> argparse.ArgumentParser:
+def compare_parser() -> argparse.ArgumentParser:
+    """The options of `bench compare`."""
     parser = Parser(
         prog="facerecon-rt bench compare",
         description="Two reports of one scenario: ratios, what else differs, and a verdict by p50 and p90. Exit code 1 "
@@ -153,6 +174,10 @@ def _compare_parser() -> argparse.ArgumentParser:
     parser.add_argument("before", type=Path, help="report.json, or its folder")
     parser.add_argument("after", type=Path)
     parser.add_argument(
-        "--tolerance", type=positive_number, default=0.1, metavar="SHARE", help="differences that do not count [0.1]"
+        "--tolerance",
+        type=number_above_0(100),
+        default=0.1,
+        metavar="SHARE",
+        help="differences that do not count [0.1]",
     )
     return parser

@@ -26,7 +26,15 @@ class Comparison:
 
 def compare(before: Report, after: Report, tolerance: float = 0.1) -> Comparison:
     """Two reports of one scenario. Slower: p50 or p90 rose by more than `tolerance`, a share; faster: both fell by
-    more. Raises UsageError where the scenarios differ."""
+    more. Raises UsageError where the scenarios differ, and for what is no whole report."""
+    try:
+        return _compare(before, after, tolerance)
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        # The files say that they are reports of this release, and were changed.
+        raise UsageError(f"one of them is no whole report ({error!r:.80}); run `facerecon-rt bench` again") from error
+
+
+def _compare(before: Report, after: Report, tolerance: float) -> Comparison:
     if before["scenario"] != after["scenario"]:
         raise UsageError(
             f"one report is of {before['scenario']}, the other of {after['scenario']}; compare like with like"

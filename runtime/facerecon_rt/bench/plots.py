@@ -9,6 +9,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from ..interrupts import importing
+
 
 def draw(
     milliseconds: Sequence[float],
@@ -18,7 +20,8 @@ def draw(
 ) -> list[Path]:
     """Samples in ms, their summary and the verdict -> `folder`/histogram.png and `folder`/over_time.png."""
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    with importing():
+        from matplotlib import pyplot
 
     values = np.asarray(milliseconds)
     marks = {name: figures[name] for name in ("p50", "p90", "p99") if figures[name] is not None}

@@ -30,9 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..interrupts import importing
 from ..outputs import write_whole
+from ..paths import is_folder, read_file
 
 SCHEMA = "facerecon-bench/1"
+MOST_REPORT_BYTES = 2**30
 FIGURES = ("count", "mean", "p50", "p90", "p95", "p99", "max", "variation")
 JUDGED_BY = {"single-stream": "p90", "multi-stream": "p99", "camera": "p99"}
 """Scenario -> the figure that a budget is held against: MLPerf's, and for a camera what nearly all frames keep to."""
@@ -54,7 +57,8 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
     plots: list[Path] = []
     try:
-        from .plots import draw
+        with importing():
+            from .plots import draw
 
         plots = draw(report["samples_ms"], report["latency_ms"], report["verdict"], folder)
     except ModuleNotFoundError as error:
@@ -73,12 +77,12 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 def read_report(path: Path) -> Report:
     """A report.json, or the folder of one. Raises UsageError for anything else."""
-    file = path / "report.json" if path.is_dir() else path
+    file = path / "report.json" if is_folder(path) else path
     try:
-        report = json.loads(file.read_text())
+        report = json.loads(read_file(file, MOST_REPORT_BYTES))
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror}); give a report.json of `bench`") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: is not JSON; give a report.json of `bench`") from error
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise UsageError(f"{file}: is no report of this release ({SCHEMA}); run `facerecon-rt bench` again")

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import socket
 import threading
+from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator
 from types import TracebackType
 
@@ -27,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from ..arguments import host_and_port
 from ..draw import STYLES, draw_scene
 from ..errors import UsageError
 from ..template import load_template
@@ -187,13 +189,10 @@ def allowed_hosts(host: str) -> list[str]:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    host = host.strip("[]")
-    if not (colon and host and port.isdecimal() and int(port) < 65536):
-        raise UsageError(
-            f"cannot serve {address!r}: give host and port (0 to 65535), as in 127.0.0.1:8080, or 0.0.0.0:8080 for all"
-        )
-    return host, int(port)
+    try:
+        return host_and_port(address)
+    except ArgumentTypeError as error:
+        raise UsageError(f"cannot serve {error}") from None
 
 
 def _is_address(host: str) -> bool:

@@ -1,0 +1,32 @@
+"""Numbers on the command lines of all three commands."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, _SubParsersAction
+from pathlib import Path
+
+from facerecon_rt.arguments import name
+
+NONSENSE = ("9" * 5000, "-1", "-9" * 3000, "nan", "inf", "1e309", "ten", "", " ", "0x10", "1_0" * 2000)
+
+
+def assert_numbers_have_a_range(parser: ArgumentParser) -> int:
+    """How many options take a number; each refuses nonsense itself, in less than a line's worth of words."""
+    count = 0
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):  # commands within this one
+            count += sum(assert_numbers_have_a_range(one) for one in action.choices.values())
+        parse = action.type
+        if parse is None or parse is Path or parse is name:
+            continue
+        assert callable(parse)
+        assert parse not in (int, float), action.option_strings
+        count += 1
+        for text in NONSENSE:
+            try:
+                parse(text)
+            except ArgumentTypeError as error:
+                assert len(str(error)) < 250, action.option_strings
+            else:
+                raise AssertionError(f"{action.option_strings} takes {text[:20]!r}")
+    return count
