@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .addresses import without_secrets
 from .gpu import GpuOptions
 
 
@@ -31,7 +32,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {without_secrets(message)}; see {self.prog} --help\n")
 
 
 def whole(text: str) -> int:

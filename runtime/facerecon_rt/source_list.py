@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .addresses import public_name
 from .arguments import size
-from .camera import AS_IT_IS, LiveOptions, is_live, public_name, with_environment
+from .camera import AS_IT_IS, LiveOptions, is_live, with_environment
 from .errors import SourceError, UsageError
 
 SUFFIXES = (".yaml", ".yml")

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, check_frame_size, is_live, public_name
+from .addresses import public_name
+from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, check_frame_size, is_live
 from .errors import SourceError
 from .limits import MOST_PICTURE_BYTES
 from .live import LiveSource

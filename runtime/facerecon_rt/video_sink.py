@@ -10,7 +10,7 @@ import numpy as np
 
 from .draw import Painter
 from .errors import UsageError
-from .outputs import Rotation, cannot_write, check_writable, partial_path, source_path
+from .outputs import Partial, Rotation, check_writable, remove_abandoned, source_path
 from .quiet import quiet_opencv
 from .types import Frame, Image, Scene
 
@@ -31,7 +31,9 @@ class VideoSink:
     def __init__(self, path: Path, paint: Painter, rotation: Rotation | None = None) -> None:
         """`rotation`: when it goes on in a new file. Raises UsageError when the file cannot be written."""
         check_writable(path)
+        remove_abandoned(path)
         self.path = path
+        self._partial: Partial | None = None
         self._paint = paint
         self._rotation = rotation
         self._writer: cv2.VideoWriter | None = None
@@ -61,37 +63,37 @@ class VideoSink:
             writer.write(each)
         self._written += len(pictures)
         self._last = (scene.frame, picture)
-        if self._rotation is not None and self._rotation.due(partial_path(self.path).stat().st_size):
+        if self._rotation is not None and self._partial and self._rotation.due(self._partial.path.stat().st_size):
             self.close()
 
     def close(self) -> None:
         """Finish the file and give it its name. Raises UsageError when it is not whole."""
-        if self._writer is None:
+        if self._writer is None or self._partial is None:
             return
         self._writer.release()
         self._writer = None
-        partial = partial_path(self.path)
-        if _frame_count(partial) < self._written - 2:
-            raise UsageError(f"cannot write {self.path}: the video is incomplete, is the disk full? See {partial}")
+        partial = self._partial
+        if _frame_count(partial.path) < self._written - 2:
+            partial.leave()
+            raise UsageError(f"cannot write {self.path}: the video is incomplete, is the disk full? See {partial.path}")
         self._written = 0
         if self._rotation is not None and self.path.exists():
             self._rotation.set_aside(self.path)  # also an earlier run's
-        try:
-            partial.replace(self.path)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+        partial.finish()
 
     def _open(self, picture: Image, fps: float) -> cv2.VideoWriter:
         height, width = picture.shape[:2]
         # Video codecs want even sides.
         self._size = (max(2, width - width % 2), max(2, height - height % 2))
-        name = str(partial_path(self.path).absolute())
+        self._partial = Partial(self.path)
+        name = str(self._partial.path.absolute())
         for codec in CODECS[self.path.suffix.lower()]:
             with quiet_opencv():
                 writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, self._size)
             if writer.isOpened():
                 self._writer = writer
                 return writer
+        self._partial.discard()
         raise UsageError(f"this OpenCV cannot encode {self.path.suffix} of {self._size[0]}x{self._size[1]}; try .avi")
 
 
