@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+from facerecon_rt.archive.lock import only_writer
 from facerecon_rt.archive.plan import list_inputs, open_plan
 from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.run import archive
@@ -42,8 +43,9 @@ def main(arguments: Sequence[str]) -> None:
     """`arguments`: the model, the photographs, and the folder for the results."""
     model, photographs, results = arguments
     recipe = Recipe(models=(str(Path(model).absolute()),))
-    plan = open_plan(Path(results).absolute(), list_inputs([photographs]), part_size=256, recipe=recipe)
-    counts = archive(plan, recipe, Workers(), quiet=True)
+    with only_writer(Path(results).absolute()):
+        plan = open_plan(Path(results).absolute(), list_inputs([photographs]), part_size=256, recipe=recipe)
+        counts = archive(plan, recipe, Workers(), quiet=True)
     print(f"{counts.inputs} photographs, {counts.faces} faces, {counts.errors} errors")
 
     faces = faces_of(plan.folder)

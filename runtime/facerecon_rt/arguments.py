@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .addresses import without_secrets
 from .gpu import GpuOptions
 from .limits import MOST_FRAME_PIXELS
 from .providers import MOST_THREADS
@@ -41,7 +42,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {without_secrets(message)}; see {self.prog} --help\n")
 
 
 # Every number has a range: what is far outside of it would take minutes, or all the memory, before it fails.

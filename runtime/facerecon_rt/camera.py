@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from cv2.typing import MatLike
 
+from .addresses import public_name
 from .errors import SourceError, UsageError
 from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
 from .limits import MOST_FRAME_PIXELS
@@ -33,7 +34,6 @@ FLIPS = {"none": None, "horizontal": 1, "vertical": 0, "180": -1}
 """Name -> what cv2.flip calls it."""
 RATE_SLACK = 0.2
 """Share by which a frame may come early and still be kept, where fewer are wanted than come: no clock is exact."""
-_SECRET_VALUE = re.compile(r"((?:pass|pwd|token|key|secret|auth|sig)[^=&/]*=)[^&#]*", re.IGNORECASE)
 LONGEST_TIMEOUT_S = 3600.0
 
 # Or one stream that does not answer keeps every other capture, and every video that is to be written, from opening for
@@ -130,14 +130,6 @@ def csi_pipeline(number: int, options: LiveOptions = AS_IT_IS) -> str:
         "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
         "appsink drop=true max-buffers=1 sync=false"
     )
-
-
-def public_name(uri: str) -> str:
-    """The URI without user, password and tokens: what names, records and errors may show.
-
-    Everything up to the last @ goes: a password that should have been escaped and was not may hold any character.
-    """
-    return _SECRET_VALUE.sub(r"\1***", re.sub(r"(?<=://).*@", "", uri)) if "://" in uri else uri
 
 
 class CameraSource:

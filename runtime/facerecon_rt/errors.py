@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from .addresses import without_secrets
+
 
 class FaceReconError(Exception):
-    """Base of every error this package raises on purpose. The message is one line that names the fix."""
+    """Base of every error this package raises on purpose. The message is one line that names the fix, and shows
+    addresses without passwords and tokens."""
 
     exit_code: int = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class UsageError(FaceReconError):

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from .camera import AS_IT_IS, CameraSource, LiveOptions, open_camera, public_name
+from .addresses import public_name
+from .camera import AS_IT_IS, CameraSource, LiveOptions, open_camera
 from .errors import SourceError, UsageError
 from .types import Frame
 

@@ -2,18 +2,97 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
-from contextlib import suppress
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import IO
 
 from .errors import UsageError
 from .paths import is_folder, resolved, status
 
+LONGEST_STEM = 120
+"""Bytes of an output's name that are kept in the name of its partial file: names end at 255."""
 
-def partial_path(path: Path) -> Path:
-    """Where the file grows until it is whole: beside it, hidden, with the same suffix."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+class Partial:
+    """A file that grows beside its place, hidden and with the same suffix, until it is whole.
+
+    Its name cannot be foreseen, and nothing that lies there already is opened: in a folder that others may write to, a
+    link that waits under the name would lead elsewhere. A context manager; what is not finished is removed.
+    """
+
+    def __init__(self, place: Path) -> None:
+        """`place`: the name that the file gets once it is whole. Raises UsageError where it cannot be made."""
+        self.place = place
+        stem, suffix = _hidden(place)
+        self.path = place.with_name(f"{stem}.{secrets.token_hex(8)}.partial{suffix}")
+        """Where it grows, for libraries that write by name."""
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self.file: IO[bytes] = os.fdopen(os.open(self.path, flags, 0o666), "w+b")
+        except OSError as error:
+            raise cannot_write(place, error) from error
+        # As long as it is open here, others know that it is not abandoned. A disk that has no locks has no others.
+        with suppress(OSError):
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def __enter__(self) -> Partial:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.discard()
+
+    def finish(self) -> None:
+        """Give the file its name. Raises UsageError on any error of the disk."""
+        try:
+            self.file.close()
+            self.path.replace(self.place)
+        except OSError as error:
+            raise cannot_write(self.place, error) from error
+
+    def leave(self) -> None:
+        """Let it lie under its hidden name, for whoever wants to look at it, until the output is written again."""
+        with suppress(OSError):  # a buffer that does not fit on the disk
+            self.file.close()
+
+    def discard(self) -> None:
+        """Remove it, if it has no name yet."""
+        self.leave()
+        self.path.unlink(missing_ok=True)
+
+
+def _hidden(place: Path) -> tuple[str, str]:
+    """How the names of its partial files begin, and how they end."""
+    stem = os.fsdecode(os.fsencode(f".{place.stem}")[:LONGEST_STEM])
+    return stem, place.suffix
+
+
+def remove_abandoned(place: Path) -> None:
+    """Partial files of this output that an earlier run, killed, has left: those that no program has open."""
+    stem, suffix = _hidden(place)
+    for path in place.parent.glob(f"{glob.escape(stem)}.*.partial{glob.escape(suffix)}"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def whole(place: Path) -> Iterator[Path]:
+    """Where a library may write a file by name; it gets its own name afterwards, unless something was raised. Raises
+    UsageError."""
+    with Partial(place) as partial:
+        yield partial.path
+        partial.finish()
 
 
 def check_place(path: Path) -> None:
@@ -31,11 +110,7 @@ def check_place(path: Path) -> None:
 def check_writable(path: Path) -> None:
     """Find out before any work whether the file can be written. Raises UsageError."""
     check_place(path)
-    try:
-        partial_path(path).write_bytes(b"")
-        partial_path(path).unlink()
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    Partial(path).discard()
 
 
 def make_folder(folder: Path) -> None:
@@ -48,16 +123,12 @@ def make_folder(folder: Path) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write the file so that it is never seen half written. Raises UsageError on any error of the disk."""
-    partial = partial_path(path)
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        # Still there after an error or an interruption only; what went wrong before is what is to be said.
-        with suppress(OSError):
-            partial.unlink()
+    with Partial(path) as partial:
+        try:
+            partial.file.write(data)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        partial.finish()
 
 
 def cannot_write(path: Path | str, error: OSError) -> UsageError:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .camera import public_name
+from .addresses import public_name
 from .contract import BLENDSHAPES
 from .doubts import doubts
 from .errors import UsageError

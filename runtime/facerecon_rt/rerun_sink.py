@@ -14,9 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .addresses import public_name
 from .errors import UsageError
 from .interrupts import importing
-from .outputs import cannot_write, check_writable, partial_path
+from .outputs import Partial, check_writable, remove_abandoned
 from .pose import euler_from_camera
 from .template import FaceTemplate, load_template
 from .types import Face, Scene, face_label
@@ -33,12 +34,14 @@ class RerunSink:
         except ModuleNotFoundError as error:
             raise UsageError(f"{path.suffix} needs {error.name}: pip install 'facerecon-rt[rerun]'") from error
         check_writable(path)
+        remove_abandoned(path)
         self._rerun: Any = rerun
         self._path = path
         self._blendshapes = tuple(blendshapes)
         self._template = template or load_template()
         self._recording: Any = rerun.RecordingStream("facerecon-rt")
-        self._started = False
+        self._partial: Partial | None = None
+        """Once something was written."""
 
     def __enter__(self) -> RerunSink:
         return self
@@ -49,9 +52,9 @@ class RerunSink:
     def write(self, scene: Scene) -> None:
         """Add one scene."""
         rerun, to = self._rerun, self._recording
-        if not self._started:
-            to.save(partial_path(self._path))
-            self._started = True
+        if self._partial is None:
+            self._partial = Partial(self._path)
+            to.save(self._partial.path)
         root = entity(scene.frame.source)
         to.set_time("frame", sequence=scene.frame.index)
         to.set_time("time", duration=scene.frame.time_s)
@@ -71,15 +74,12 @@ class RerunSink:
 
     def close(self) -> None:
         """Finish the file and give it its name. Raises UsageError when it cannot be. Twice is harmless."""
-        if not self._started:
+        if self._partial is None:
             return
-        self._started = False
+        partial, self._partial = self._partial, None
         self._recording.flush()
         self._recording.disconnect()
-        try:
-            partial_path(self._path).replace(self._path)
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
+        partial.finish()
 
     def _write_face(self, name: str, face: Face) -> None:
         rerun, to = self._rerun, self._recording
@@ -94,4 +94,4 @@ class RerunSink:
 
 def entity(source: str) -> str:
     """A source's name as a Rerun path: one step, without what would need an escape."""
-    return re.sub(r"[^\w.-]+", "_", source).strip("_.") or "source"
+    return re.sub(r"[^\w.-]+", "_", public_name(source)).strip("_.") or "source"

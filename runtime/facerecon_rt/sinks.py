@@ -16,6 +16,7 @@ from typing import IO, Protocol
 
 import cv2
 
+from .addresses import public_name
 from .draw import STYLES, Painter, draw_scene, montage
 from .errors import UsageError
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
@@ -414,7 +415,7 @@ def stem_of(source: str, *, live: bool = False) -> str:
     """File name without suffix; a stream's address, or a camera's name, with what no file name should hold made _."""
     if not live and "://" not in source:
         return Path(source).stem
-    return re.sub(r"[^\w.-]+", "_", source.rpartition("://")[2]).strip("_.") or "stream"
+    return re.sub(r"[^\w.-]+", "_", public_name(source).rpartition("://")[2]).strip("_.") or "stream"
 
 
 def shortened(stem: str) -> str:

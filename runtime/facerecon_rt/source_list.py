@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from unicodedata import category
 
+from .addresses import public_name
 from .arguments import frame_rate, number_above_0, shown, size, whole
-from .camera import AS_IT_IS, LONGEST_TIMEOUT_S, LiveOptions, is_live, public_name, with_environment
+from .camera import AS_IT_IS, LONGEST_TIMEOUT_S, LiveOptions, is_live, with_environment
 from .errors import SourceError, UsageError
 from .interrupts import importing
 from .paths import read_file

@@ -11,7 +11,7 @@ import numpy as np
 
 from .draw import Painter
 from .errors import UsageError
-from .outputs import Rotation, cannot_write, check_writable, partial_path, source_path
+from .outputs import Partial, Rotation, cannot_write, check_writable, remove_abandoned, source_path
 from .paths import exists, resolved
 from .types import Frame, Image, Scene
 from .video_writer import VideoWriter, open_writer
@@ -32,7 +32,9 @@ class VideoSink:
     def __init__(self, path: Path, paint: Painter, rotation: Rotation | None = None) -> None:
         """`rotation`: when it goes on in a new file. Raises UsageError when the file cannot be written."""
         check_writable(path)
+        remove_abandoned(path)
         self.path = path
+        self._partial: Partial | None = None
         self._paint = paint
         self._rotation = rotation
         self._writer: VideoWriter | None = None
@@ -72,22 +74,23 @@ class VideoSink:
             self._append(writer, picture, self._number(frame))
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        if self._rotation is not None and self._rotation.due(partial_path(self.path).stat().st_size):
+        if self._rotation is not None and self._partial and self._rotation.due(self._partial.path.stat().st_size):
             self.close()
 
     def close(self) -> None:
         """Finish the file and give it its name. Raises UsageError when it is not whole."""
-        if self._writer is None:
+        if self._writer is None or self._partial is None:
             return
         writer, self._writer = self._writer, None
         self._next = 0
         try:
             writer.close()
-            if self._rotation is not None and exists(self.path):
-                self._rotation.set_aside(self.path)  # also an earlier run's
-            partial_path(self.path).replace(self.path)
         except OSError as error:
+            self._partial.leave()
             raise cannot_write(self.path, error) from error
+        if self._rotation is not None and exists(self.path):
+            self._rotation.set_aside(self.path)  # also an earlier run's
+        self._partial.finish()
         if not self._said:
             self._said = True
             log.info("%s: %s", self.path, writer.codec)
@@ -99,11 +102,14 @@ class VideoSink:
         self._fps = frame.fps or DEFAULT_FPS
         self._began = (0, frame.time_s)
         sound_of = None if frame.still or frame.live or self._rotation is not None else Path(frame.source)
+        self._partial = Partial(self.path)
         try:
-            self._writer = open_writer(partial_path(self.path), self._fps, self._size, sound_of)
+            self._writer = open_writer(self._partial.path, self._fps, self._size, sound_of)
         except OSError as error:
+            self._partial.discard()
             raise cannot_write(self.path, error) from error
         if self._writer is None:
+            self._partial.discard()
             raise UsageError(f"this OpenCV cannot encode {self.path.suffix} of {width}x{height}; try .avi")
         return self._writer
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import platform
+import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from facerecon_rt.archive import part as part_module
 from facerecon_rt.archive.cli import archive_parser
-from facerecon_rt.archive.fetch import read_bytes
+from facerecon_rt.archive.lock import only_writer
 from facerecon_rt.archive.operators import counts_of
 from facerecon_rt.archive.part import PartReconstructor, PartRows, read_ahead
 from facerecon_rt.archive.plan import Plan, inputs_of, list_inputs, open_plan, part_path, with_parts, write_part
@@ -26,7 +31,7 @@ from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.rows import Input, input_schema, person_schema
 from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.errors import FaceReconError, SourceError, UsageError
+from facerecon_rt.errors import FaceReconError, ModelRefused, SourceError, UsageError
 from facerecon_rt.pipeline import Pipeline
 from facerecon_rt.quiet import quiet_opencv
 from facerecon_rt.reconstruct import Reconstructor
@@ -324,13 +329,33 @@ def test_a_video_among_photographs_of_persons_is_an_error_row(model: Path, clip:
 
 class _Served(BaseHTTPRequestHandler):
     files: dict[str, bytes]
+    asked: list[tuple[str, str | None]]
+    """Paths, with what logs in."""
+    other = ""
+    """Address of another host, where /moved leads."""
 
     def do_GET(self) -> None:
-        data = self.files.get(self.path)
-        self.send_response(200 if data is not None else 404)
-        self.send_header("Content-Length", str(len(data or b"") + (9 if "short" in self.path else 0)))
+        login = self.headers["Authorization"]
+        self.asked.append((self.path, login))
+        path = self.path.partition("?")[0]
+        if path.startswith("/private/") and login != f"Basic {b64encode(b'bob:p@ss/w0rd').decode()}":
+            return self._answer(401, b"", {"WWW-Authenticate": "Basic"})
+        if path.startswith("/private/to/"):
+            return self._answer(302, b"", {"Location": "/private/a.png"})
+        if path.startswith("/private/moved"):
+            return self._answer(302, b"", {"Location": f"{self.other}/a.png"})
+        if path == "/to-file":
+            return self._answer(302, b"", {"Location": "file://bob:p4ss@host/etc/passwd?token=t0ken"})
+        data = self.files.get(path.removeprefix("/private"))
+        return self._answer(404 if data is None else 200, data or b"", {})
+
+    def _answer(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data) + (9 if "short" in self.path else 0)))
         self.end_headers()
-        self.wfile.write(data or b"")
+        self.wfile.write(data)
 
     def log_message(self, *args: Any) -> None:
         """Silent."""
@@ -338,10 +363,13 @@ class _Served(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(people: Path, clip: Path) -> Iterator[str]:
-    """The address of a server of `/a.png`, `/short.png`, which breaks off, and `/clip.avi`."""
+    """The address of a server of `/a.png`, `/short.png`, which breaks off, and `/clip.avi`; of the same below
+    `/private/`, for bob alone; and of some that lead elsewhere."""
     picture = (people / "anna/1.png").read_bytes()
     _Served.files = {"/a.png": picture, "/short.png": picture, "/clip.avi": clip.read_bytes()}
+    _Served.asked = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Served)
+    _Served.other = f"http://localhost:{server.server_port}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -361,9 +389,124 @@ def test_addresses_are_fetched(served: str, model: Path, people: Path) -> None:
     assert "cannot read gopher://host/a.png" in rows[6]["error"]
 
 
-def test_passwords_in_addresses_stay_out_of_rows_and_errors() -> None:
-    with pytest.raises(SourceError, match=r"^(?!.*secret)"):
-        read_bytes("http://anna:secret@127.0.0.1:1/a.png", 10)
+def bob(address: str) -> str:
+    """The address with a user and a password, escaped as it must be."""
+    return address.replace("://", "://bob:p%40ss%2Fw0rd@")
+
+
+def test_a_user_and_a_password_in_an_address_log_in(served: str, model: Path) -> None:
+    uris = [f"{bob(served)}/private/{name}" for name in ("a.png", "clip.avi?token=t0ken", "to/a.png", "moved.png")]
+    rows = rows_of(model, read_ahead(numbered([*uris, f"{served}/private/a.png"]), 10**6)).inputs
+    assert [row.get("frames") for row in rows] == [1, 12, 1, 1, None]
+    assert rows[0]["source"] == f"{served}/private/a.png"
+    assert rows[1]["source"] == f"{served}/private/clip.avi?token=***"
+    assert "Unauthorized" in rows[4]["error"]
+    # Logging in on one host is not told to another, where a redirect may lead.
+    assert [login for path, login in _Served.asked if path == "/a.png"] == [None]
+
+
+SECRETS = ("bob", "p4ss", "t0ken")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://bob:p4ss@127.0.0.1:1/{}",
+        "http://bob:p4ss/x@127.0.0.1:1/{}",
+        "http://bob:p4ss with space@127.0.0.1:1/{}",
+        "http://127.0.0.1:1/{}?token=t0ken",
+        "http://bob:p4ss@[127.0.0.1/{}",
+        "file://bob:p4ss@host/{}",
+        "file:///gone/{}?token=t0ken",
+        "ftp://bob:p4ss@host/{}",
+        "s3://bob:p4ss@/{}?endpoint_override=127.0.0.1%3A1&access_key=t0ken",
+        "s3://bob:p4ss@bucket/{}?region=nowhere&no_such_option=t0ken",
+        "hdfs://bob:p4ss@host:70000/{}?token=t0ken",
+        "abfs://bob:p4ss@account.dfs.core.windows.net/{}?sig=t0ken",
+        "{served}/to-file?token=t0ken&{}",
+        "{served}/private/{}?password=p4ss",
+    ],
+)
+def test_no_error_row_shows_a_password_or_a_token(served: str, model: Path, address: str, name: str) -> None:
+    uri = address.replace("{served}", served).replace("{}", name)
+    (row,) = rows_of(model, read_ahead(numbered([uri]), 10**6)).inputs
+    assert row["error"] and not any(secret in str(row).replace("no_such_option=t0ken", "") for secret in SECRETS)
+
+
+def test_an_archive_writes_no_password_down(model: Path, served: str, tmp_path: Path) -> None:
+    """And gives them to those who read."""
+    names = [f"{bob(served)}/private/a.png", f"{served}/a.png?token=t0ken", f"{served}/a@2x.png", "/local/a@2x.png"]
+    inputs = pa.table({"uri": names})
+    plan = open_plan(tmp_path / "out", inputs, 2, Recipe((str(model),)))
+    for file in plan.folder.iterdir():
+        assert not any(secret.encode() in file.read_bytes() for secret in (*SECRETS, "p%40ss%2Fw0rd"))
+    shown = [one.uri for part in range(2) for one in inputs_of(plan.folder, part)]
+    assert shown == [f"{served}/private/a.png", f"{served}/a.png?token=***", f"{served}/a@2x.png", "/local/a@2x.png"]
+    true = [one.uri for part in range(2) for one in inputs_of(plan.folder, part, plan.secret_of(part))]
+    assert true == names
+    # A token that was renewed is the same archive.
+    renewed = pa.table({"uri": [names[0], f"{served}/a.png?token=other", *names[2:]]})
+    again = open_plan(tmp_path / "out", renewed, 2, Recipe((str(model),)))
+    assert again.secret_of(0)[1].endswith("token=other")
+
+
+def test_a_password_comes_from_the_environment_on_the_command_line_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STORE_PASSWORD", "p4ss")
+    listed = "http://bob:${STORE_PASSWORD}@host/a.jpg"
+    pq.write_table(pa.table({"uri": [listed]}), tmp_path / "uris.parquet")
+    assert list_inputs([listed])["uri"].to_pylist() == ["http://bob:p4ss@host/a.jpg"]
+    assert list_inputs([str(tmp_path / "uris.parquet")])["uri"].to_pylist() == [listed]
+    monkeypatch.delenv("STORE_PASSWORD")
+    with pytest.raises(SourceError, match=r"http://host/a\.jpg: the environment has no STORE_PASSWORD"):
+        list_inputs([listed])
+
+
+def test_no_persons_name_is_a_password() -> None:
+    with pytest.raises(UsageError, match=r"^--group-by .* does not fit http://host/a\.jpg;"):
+        list_inputs(["http://bob:p4ss@host/a.jpg"], "://([^:]+):")
+
+
+def test_two_programs_do_not_write_one_archive(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    program = (
+        "import sys, pathlib; from facerecon_rt.archive.lock import only_writer\n"
+        f"with only_writer(pathlib.Path({str(out)!r})): print('here', flush=True); sys.stdin.read()"
+    )
+    photograph = tmp_path / "a.png"
+    cv2.imwrite(str(photograph), np.zeros((9, 9, 3), np.uint8))
+    arguments = ["archive", "--model", str(model), "--input", str(photograph), "--output", str(out), "--quiet"]
+    with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"here\n"
+        assert main(arguments) == 2
+        said = f"another program (process {other.pid} on {platform.node()}) writes into {out}; wait until it ends"
+        assert said in capsys.readouterr().err
+        other.kill()
+    # One that was killed keeps nobody out, and its lock is no file of somebody else's.
+    with only_writer(out), pytest.raises(UsageError, match="another program"), only_writer(out):
+        pass
+    assert not list(out.iterdir())
+
+
+def test_a_folder_that_was_made_in_vain_is_gone_again(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused), only_writer(tmp_path / "out"):
+        open_plan(tmp_path / "out", pa.table({"uri": ["a"]}), 2, Recipe((str(tmp_path / "no.onnx"),)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(file: Any, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("facerecon_rt.archive.lock.fcntl.flock", none)
+    monkeypatch.setattr(logging.getLogger("facerecon_rt"), "propagate", True)
+    with caplog.at_level(logging.WARNING, "facerecon_rt"), only_writer(tmp_path):
+        pass
+    assert "this file system has no locks" in caplog.text
 
 
 def test_files_of_parts_are_read_as_one_table_without_what_lies_beside_them(

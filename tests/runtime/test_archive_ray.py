@@ -9,10 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -199,6 +203,39 @@ def test_a_model_that_is_refused_elsewhere_is_one_line_here(
     arguments = ["--model", str(model), "--input", str(photographs), "--output", str(tmp_path / "out")]
     assert main(["archive", *arguments, "--quiet", "--provider", "cuda"]) == 4
     assert capsys.readouterr().err.count("\n") == 1
+
+
+class _ForBob(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.headers["Authorization"] == f"Basic {b64encode(b'bob:p4ss').decode()}":
+            super().do_GET()
+        else:
+            self.send_error(401)
+
+    def log_message(self, *args: Any) -> None:
+        """Silent."""
+
+
+def test_passwords_reach_those_who_read_and_no_file(
+    cluster: Any, model: Path, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("STORE_PASSWORD", "p4ss")
+    out = tmp_path / "out"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_ForBob, directory=str(photographs))) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        names = [f"http://bob:${{STORE_PASSWORD}}@127.0.0.1:{server.server_port}/anna/{name}.png" for name in "0x"]
+        arguments = ["archive", "--model", str(model), "--input", *names, "--output", str(out), "--part-size", "1"]
+        code = main([*arguments, "--provider", "cpu"])
+        server.shutdown()
+        thread.join()
+    assert code == 0 and "p4ss" not in "".join(capfd.readouterr())
+    first, second = rows_in(out)
+    assert first["source"] == f"http://127.0.0.1:{server.server_port}/anna/0.png" and len(first["faces"]) == 1
+    assert "File not found" in second["error"]
+    assert not any(b"p4ss" in path.read_bytes() for path in out.rglob("*") if path.is_file())
+    assert not (out / "_lock").exists()
 
 
 def test_the_example_asks_an_archive_who_smiles(

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from facerecon_rt.bench.cli import without_secrets
+from facerecon_rt.addresses import public_name
 from facerecon_rt.bench.compare import compare
 from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.figures import LEAST_FOR_P99, doubts, stage_summary, summary
@@ -348,9 +348,9 @@ def test_figures_are_kept_where_plots_cannot_be_drawn(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("form", ["{}", "--input={}"])
 def test_no_password_reaches_a_report(form: str) -> None:
-    shown = without_secrets(form.format("rtsp://user:secret@host/s?token=secret"))
+    shown = public_name(form.format("rtsp://user:secret@host/s?token=secret"))
     assert shown == form.format("rtsp://host/s?token=***")
-    assert without_secrets("--tolerance=0.1") == "--tolerance=0.1"
+    assert public_name("--tolerance=0.1") == "--tolerance=0.1"
 
 
 def test_an_ensemble_that_is_float32_in_part_is_no_reference(model: Path, make_tiny_model: MakeTinyModel) -> None:

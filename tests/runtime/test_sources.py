@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 from cv2.typing import MatLike
-from facerecon_rt.camera import CameraSource, LiveOptions, public_name
+from facerecon_rt.addresses import public_name
+from facerecon_rt.camera import CameraSource, LiveOptions
 from facerecon_rt.errors import SourceError
 from facerecon_rt.quiet import SILENT, opencv_log, quiet_opencv
 from facerecon_rt.sources import open_source, read_image

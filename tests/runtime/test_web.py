@@ -8,11 +8,14 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -35,9 +38,11 @@ from .mjpeg import MjpegServer
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `web` is not installed")
+from facerecon_rt.web import connections
 from facerecon_rt.web import server as module
 from facerecon_rt.web.server import WebServer, allowed_hosts
 from facerecon_rt.web.state import MOST_SOURCES, State
+from starlette.routing import Route
 
 SPOT = [(0.5, 0.5)]
 
@@ -162,6 +167,9 @@ def test_live_pictures_are_few(
         ("/page/index.html", 404),
         ("/static/../server.py", 404),
         ("/api/vertices/99999999999999999999", 204),
+        (f"/live/{'9' * 5000}.mjpg", 404),
+        (f"/api/vertices/{'9' * 5000}", 404),
+        ("/live/%D9%A3.mjpg", 404),
     ],
 )
 def test_nothing_else_is_served(server: WebServer, path: str, code: int) -> None:
@@ -169,6 +177,7 @@ def test_nothing_else_is_served(server: WebServer, path: str, code: int) -> None
     connection.request("GET", path)  # as it is: urllib would tidy it
     answer = connection.getresponse()
     assert answer.status == code
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     assert b"root:" not in answer.read()
     connection.close()
 
@@ -188,10 +197,199 @@ def test_only_questions_are_answered_and_only_for_this_host(
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         assert (answer.status, method, path) == (code, method, path)
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
         answer.read()
     connection.close()
     assert allowed_hosts("0.0.0.0") == ["*"]
     assert "*" not in allowed_hosts("::1")
+
+
+def test_an_address_of_ipv6_is_served_and_for_its_own_names_alone(state: State) -> None:
+    try:
+        server = WebServer(state, "[::1]:0")
+    except UsageError as error:
+        pytest.skip(str(error))
+    with server:
+        assert re.fullmatch(r"http://\[::1\]:\d+/", server.url)
+        assert get(server, "/")[0] == 200
+        connection = HTTPConnection(server.address, timeout=10)
+        for host, code in (("[::1]", 200), ("[::1]:80", 200), ("localhost:1", 200), ("[::2]", 400), ("evil", 400)):
+            connection.request("GET", "/healthz", headers={"Host": host})
+            answer = connection.getresponse()
+            assert (answer.read() != b"", answer.status) == (True, code)
+        connection.close()
+
+
+def test_every_path_is_named_in_the_readme(state: State) -> None:
+    """It says that nothing else is served."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    application = module.application(state, threading.Event(), ["*"])
+    for route in application.app.routes:
+        assert isinstance(route, Route) and f"`{route.path.replace('{source:place}', 'N')}`" in readme, route
+
+
+def test_asking_for_the_head_of_a_live_picture_takes_none(server: WebServer, state: State, scenes: list[Scene]) -> None:
+    state.write(scenes[-1])
+    connection = HTTPConnection(server.address, timeout=10)
+    for _ in range(module.MOST_WATCHERS + 1):
+        connection.request("HEAD", "/live/0.mjpg")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"")
+        assert answer.headers["content-type"] == "multipart/x-mixed-replace; boundary=picture"
+    connection.close()
+    with urllib.request.urlopen(f"{server.url}live/0.mjpg", timeout=10) as answer:
+        assert answer.readline() == b"--picture\r\n"
+
+
+# Clients that are slow on purpose
+
+
+def connected(server: WebServer, *, buffer: int | None = None) -> socket.socket:
+    client = socket.socket()
+    if buffer is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    client.settimeout(60)
+    host, _, port = server.address.rpartition(":")
+    client.connect((host, int(port)))
+    return client
+
+
+def is_ended(client: socket.socket) -> bool:
+    """After whatever was still to be read."""
+    try:
+        while client.recv(2**16):
+            pass
+    except ConnectionResetError:
+        pass
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000,
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+    ids=["nothing", "half a head", "half a body", "a long head", "no HTTP"],
+)
+def test_whoever_does_not_ask_in_time_is_let_go(
+    said: bytes, server: WebServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_S", 0.5)
+    with connected(server) as client:
+        client.sendall(said)
+        assert is_ended(client)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_request_that_drips_is_let_go(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "REQUEST_S", 0.5)
+    ended = threading.Event()
+    with connected(server) as client:
+
+        def drip() -> None:
+            with suppress(OSError):
+                client.sendall(b"GET / HTTP/1.1\r\nX: ")
+                while not ended.wait(0.05):
+                    client.sendall(b"a")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        assert is_ended(client)
+        ended.set()
+        dripping.join()
+
+
+def test_hundreds_of_slow_clients_keep_nobody_out(server: WebServer) -> None:
+    slow = []
+    for _ in range(500):
+        slow.append(connected(server))
+        slow[-1].sendall(b"GET / HTTP/1.1\r\n")
+    assert get(server, "/")[0] == 200
+    there = server._server.server_state.connections
+    assert len(there) <= connections.MOST_CONNECTIONS + connections.BACKLOG
+    for client in slow:
+        client.close()
+
+
+def test_clients_leave_files_to_cameras_and_lines_to_the_log() -> None:
+    """With the 256 files that some systems allow."""
+    program = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+        "from facerecon_rt.contract import BLENDSHAPES\n"
+        "from facerecon_rt.web.server import WebServer\n"
+        "from facerecon_rt.web.state import State\n"
+        "with WebServer(State(BLENDSHAPES), '127.0.0.1:0') as server:\n"
+        "    print(server.address, flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    files = [open('/dev/null') for _ in range(100)]\n"
+        "    [file.close() for file in files]\n"
+        "    print('opened', flush=True)\n"
+        "    sys.stdin.readline()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, stderr=-1, text=True) as running:
+        assert running.stdin is not None and running.stdout is not None and running.stderr is not None
+        address = running.stdout.readline().strip()
+        idle = [socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 60) for _ in range(400)]
+        with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
+            assert answer.status == 200
+        running.stdin.write("\n")
+        running.stdin.flush()
+        assert running.stdout.readline() == "opened\n"
+        for client in idle:
+            client.close()
+        running.stdin.close()
+        assert running.stderr.read() == ""
+
+
+def test_whoever_does_not_look_at_a_live_picture_keeps_nobody_else_from_it(
+    server: WebServer, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although nothing new is to be seen."""
+    monkeypatch.setattr(connections, "SEND_S", 0.5)
+    for name, value in (("AGAIN_S", 0.0), ("LIVE_FPS", 100.0)):
+        monkeypatch.setattr(module, name, value)
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    state.write(Scene(Frame(noise, "cam0", still=False), ()))
+    blind = [connected(server, buffer=4096) for _ in range(module.MOST_WATCHERS)]
+    for client in blind:
+        client.sendall(b"GET /live/0.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+    end = time.monotonic() + 60
+    while get_one_line(server, "/live/0.mjpg") != b"--picture\r\n":
+        assert time.monotonic() < end, "they are still there"
+        time.sleep(0.05)
+    assert all(is_ended(client) for client in blind)
+    for client in blind:
+        client.close()
+
+
+def get_one_line(server: WebServer, path: str) -> bytes:
+    try:
+        with urllib.request.urlopen(server.url.rstrip("/") + path, timeout=10) as answer:
+            return bytes(answer.readline())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read()
+
+
+def test_a_live_picture_that_nobody_waited_for_is_free_again(
+    server: WebServer, state: State, scenes: list[Scene]
+) -> None:
+    state.write(scenes[-1])
+    for _ in range(5 * module.MOST_WATCHERS):
+        with connected(server) as client:
+            client.sendall(b"GET /live/0.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    end = time.monotonic() + 60
+    while get_one_line(server, "/live/0.mjpg") != b"--picture\r\n":
+        assert time.monotonic() < end, "they are still there"
+        time.sleep(0.05)
 
 
 def test_health_is_frames_that_come(

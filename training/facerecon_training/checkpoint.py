@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from facerecon_rt.arguments import shown
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.outputs import whole
 from facerecon_rt.paths import is_file
 from facerecon_rt.template import load_template
 from safetensors import SafetensorError, safe_open
@@ -53,9 +54,8 @@ def save_weights(model: FaceModel, path: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     # One key: safetensors writes several in random order, and equal weights should have equal checksums.
     metadata = {KEY: json.dumps({"template_sha256": load_template().sha256, **asdict(model.config)})}
-    partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata)
-    partial.replace(path)
+    with whole(path) as partial:
+        save_file(tensors, partial, metadata)
 
 
 def load_weights(path: Path) -> FaceModel:
@@ -118,9 +118,8 @@ def check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Training state (tensors, numbers, strings in dicts and lists), whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    torch.save(state, partial)
-    partial.replace(path)
+    with whole(path) as partial:
+        torch.save(state, partial)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

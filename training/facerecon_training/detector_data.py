@@ -14,6 +14,7 @@ from facerecon_rt import align
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.detect import YunetDetector
 from facerecon_rt.errors import UsageError
+from facerecon_rt.outputs import whole
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -176,17 +177,16 @@ def build_cache(data: Path, folder: Path) -> DetectorCache:
                 faces.append(item.faces)
                 pixels.write(np.ascontiguousarray(item.image).tobytes())
         # Last, and in one step: a build that was killed leaves no labels.
-        partial = folder / "labels.partial.npz"
-        np.savez(
-            partial,
-            offsets=np.array(offsets, np.int64),
-            sizes=np.array(sizes, np.int32),
-            groups=np.array(groups),
-            held_out=np.array(held_out),
-            counts=np.array(counts),
-            faces=np.concatenate(faces),
-        )
-        partial.rename(labels_path)
+        with whole(labels_path) as partial:
+            np.savez(
+                partial,
+                offsets=np.array(offsets, np.int64),
+                sizes=np.array(sizes, np.int32),
+                groups=np.array(groups),
+                held_out=np.array(held_out),
+                counts=np.array(counts),
+                faces=np.concatenate(faces),
+            )
         summary = {g: int((np.array(groups) == g).sum()) for g in dict.fromkeys(groups)}
         (folder / "summary.json").write_text(json.dumps({"version": CACHE_VERSION, "images": summary}, indent=1))
     with np.load(labels_path, allow_pickle=False) as arrays:

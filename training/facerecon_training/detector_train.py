@@ -15,7 +15,7 @@ import torch
 from facerecon_rt.detect import MULTIPLE, decode, letterbox, merge
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.interrupts import importing
-from facerecon_rt.outputs import make_folder
+from facerecon_rt.outputs import make_folder, whole
 from facerecon_rt.types import Detection, Image
 from safetensors.torch import save_file
 from tqdm import tqdm
@@ -104,9 +104,8 @@ def train_detector(config: DetectorConfig) -> Path:
             with log_path.open("a", newline="") as log:
                 csv.writer(log).writerow(row)
         if time.monotonic() - last_saved > config.checkpoint_every_s or done == config.steps:
-            partial = folder / "checkpoint.partial"
-            torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, partial)
-            partial.replace(checkpoint_path)
+            with whole(checkpoint_path) as partial:
+                torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, partial)
             last_saved = time.monotonic()
     bar.close()
     draw_curve(log_path, folder / "curve.png")

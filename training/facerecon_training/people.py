@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from facerecon_rt.errors import UsageError
-from facerecon_rt.pose import VIEWER_FROM_FRAME
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm

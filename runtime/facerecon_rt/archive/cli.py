@@ -43,7 +43,9 @@ most confident of its frames; `error` says in one line why there is nothing of a
 OUTPUT/_persons.
 
 The same command again goes on where it was stopped, by whatever: what is written is not computed again. In a cluster,
-all nodes must see the models, the inputs and the output under the same names.
+all nodes must see the models, the inputs and the output under the same names. Only one program writes into an output.
+
+Passwords in addresses (http://user:${PASSWORD}@host/photo.jpg, from the environment) stand in no file.
 
   pandas.read_parquet("results.parquet")          pyarrow.dataset.dataset("results.parquet/_persons")
 
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         log.setLevel(logging.ERROR)
     try:
         with importing():
+            from .lock import only_writer
             from .plan import list_inputs, open_plan
             from .run import archive
     except ModuleNotFoundError as error:
@@ -89,9 +92,10 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"{options.output} would be a folder of Parquet files; call it so, as in results.parquet/")
     started = time.monotonic()
     inputs = list_inputs(options.input, options.group_by)
-    plan = open_plan(options.output.absolute(), inputs, options.part_size, recipe)
-    log.info("inputs: %d, parts: %d", len(inputs), len(plan.sizes))
-    counts = archive(plan, recipe, workers, address=options.ray_address, quiet=options.quiet)
+    with only_writer(options.output.absolute()):
+        plan = open_plan(options.output.absolute(), inputs, options.part_size, recipe)
+        log.info("inputs: %d, parts: %d", len(inputs), len(plan.sizes))
+        counts = archive(plan, recipe, workers, address=options.ray_address, quiet=options.quiet)
     spent = sum(counts.stages_ms.values()) or 1.0
     log.info(
         "inputs: %d, errors: %d, faces: %d%s; %.1f s, of the actors' time %s",

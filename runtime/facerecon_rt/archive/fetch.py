@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import shutil
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
-from urllib.request import urlopen
+from urllib.parse import urlsplit
+from urllib.request import BaseHandler, HTTPRedirectHandler, Request, build_opener
 
-from ..camera import public_name
+from ..addresses import public_name, said_of, split_user
 from ..errors import SourceError
 
 TIMEOUT_S = 30.0
@@ -18,14 +22,10 @@ TIMEOUT_S = 30.0
 def read_bytes(uri: str, most: int) -> bytes:
     """The whole file. Raises SourceError, in one line, when it cannot be read or has more than `most` bytes."""
     name = public_name(uri)
-    try:
-        with open_bytes(uri) as stream:
-            data: bytes = stream.read(most + 1)
-            # What http.client still expects after a connection that broke.
-            missing = getattr(stream, "length", None) or 0
-    except (OSError, HTTPException, ValueError, NotImplementedError) as error:
-        why = " ".join(str(getattr(error, "strerror", None) or getattr(error, "reason", None) or error).split())
-        raise SourceError(f"cannot read {name}: {why}") from error
+    with _failures(uri), open_bytes(uri) as stream:
+        data: bytes = stream.read(most + 1)
+        # What http.client still expects after a connection that broke.
+        missing = getattr(stream, "length", None) or 0
     if len(data) > most:
         raise SourceError(f"{name} has more than {most / 1e6:g} MB; raise --max-mb")
     if missing:
@@ -33,13 +33,65 @@ def read_bytes(uri: str, most: int) -> bytes:
     return data
 
 
+def copy_to(uri: str, path: Path) -> None:
+    """The whole file, however large. Raises SourceError, in one line."""
+    with _failures(uri), open_bytes(uri) as stream, path.open("wb") as file:
+        shutil.copyfileobj(stream, file)
+
+
+@contextmanager
+def _failures(uri: str) -> Iterator[None]:
+    """What libraries raise -> SourceError, without what is secret in the address."""
+    try:
+        yield
+    except (OSError, HTTPException, ValueError, NotImplementedError) as error:
+        # Not `from error`: its own text may hold the password, and a traceback would show it.
+        raise SourceError(f"cannot read {public_name(uri)}: {said_of(error, uri)}") from None
+
+
 def open_bytes(uri: str) -> AbstractContextManager[IO[bytes] | Any]:
-    """Open for reading. Raises OSError, HTTPException, ValueError or NotImplementedError."""
+    """Open for reading; `http://user:password@host/` logs in (Basic). Raises OSError, HTTPException, ValueError or
+    NotImplementedError."""
     if "://" not in uri:
         return Path(uri).open("rb")
     if uri.startswith(("http://", "https://")):
-        return urlopen(uri, timeout=TIMEOUT_S)  # type: ignore[no-any-return]
+        return build_opener(_LogIn, _OnlyHttp).open(uri, timeout=TIMEOUT_S)  # type: ignore[no-any-return]
     from pyarrow.fs import FileSystem
 
     filesystem, path = FileSystem.from_uri(uri)
     return filesystem.open_input_stream(path)  # type: ignore[no-any-return]
+
+
+class _LogIn(BaseHandler):
+    """Takes user and password out of the address, which urllib would take for a part of the host, and sends them to
+    that host alone: also when it redirects to itself, and never to another."""
+
+    handler_order = 100
+    """Before the handlers that connect."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], str] = {}
+
+    def http_request(self, request: Request) -> Request:
+        """Of each request, those after a redirect among them."""
+        address, user = split_user(request.full_url)
+        parts = urlsplit(address)
+        server = (parts.scheme, parts.netloc.lower())
+        if user is not None:
+            request.full_url = address
+            self._known[server] = b64encode(":".join(user).encode()).decode()
+        if server in self._known:
+            request.add_unredirected_header("Authorization", f"Basic {self._known[server]}")
+        return request
+
+    https_request = http_request
+
+
+class _OnlyHttp(HTTPRedirectHandler):
+    """Redirects lead to http and https alone: an address from elsewhere must not reach what else urllib opens."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        """Raises ValueError where it would lead elsewhere."""
+        if not newurl.lower().startswith(("http://", "https://")):
+            raise ValueError(f"it redirects to {public_name(newurl)}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..errors import FaceReconError, ModelRefused
 from ..onnx_file import read_onnx
 from ..session import read_contract
 from .part import PartReconstructor, read_ahead
-from .plan import inputs_of, write_part
+from .plan import Plan, inputs_of, write_part
 from .recipe import Recipe, Workers
 from .rows import Input, Row, input_schema, person_schema
 
@@ -42,9 +42,9 @@ _INPUTS = pa.list_(
 class Parts(Datasource):  # type: ignore[misc]
     """The parts that are still to be done: each is read by a task of its own."""
 
-    def __init__(self, folder: Path, remaining: Sequence[int], most_bytes: int) -> None:
+    def __init__(self, plan: Plan, remaining: Sequence[int], most_bytes: int) -> None:
         super().__init__()
-        self._folder = folder
+        self._plan = plan
         self._remaining = remaining
         self._most_bytes = most_bytes
 
@@ -57,12 +57,15 @@ class Parts(Datasource):  # type: ignore[misc]
     ) -> list[ReadTask]:
         """One per part."""
         about = BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(partial(read_part, self._folder, part, self._most_bytes), about) for part in self._remaining]
+        return [
+            ReadTask(partial(read_part, self._plan.folder, part, self._plan.secret_of(part), self._most_bytes), about)
+            for part in self._remaining
+        ]
 
 
-def read_part(folder: Path, part: int, most_bytes: int) -> Iterable[pa.Table]:
+def read_part(folder: Path, part: int, secret: Mapping[int, str], most_bytes: int) -> Iterable[pa.Table]:
     """The number of a part -> its inputs with the files of photographs."""
-    inputs = read_ahead(inputs_of(folder, part), most_bytes)
+    inputs = read_ahead(inputs_of(folder, part, secret), most_bytes)
     yield pa.table({"part": [part], "inputs": pa.array([[_packed(one) for one in inputs]], _INPUTS)})
 
 

@@ -6,7 +6,6 @@ and a network of 10 Gb/s moves fewer of 12 megapixels than two cores decode.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from ..camera import public_name
+from ..addresses import path_of, public_name
 from ..errors import FaceReconError, ModelRefused, SourceError
 from ..pipeline import Pipeline, scene_of
 from ..prefetch import prefetched
@@ -31,7 +30,7 @@ from ..record import record_from_scene
 from ..sources import VideoSource, decode_image, is_video_name
 from ..stages import Stages
 from ..types import Floats, Frame, Scene
-from .fetch import open_bytes, read_bytes
+from .fetch import copy_to, read_bytes
 from .recipe import Recipe, Workers
 from .rows import Input, Row, error_row, face_row, person_row, row_of_record, row_of_video
 
@@ -56,7 +55,7 @@ def read_ahead(inputs: Sequence[Input], most_bytes: int) -> list[Input]:
 
 
 def _with_data(of: Input, most_bytes: int) -> Input:
-    if is_video_name(Path(of.uri)):
+    if is_video_name(path_of(of.uri)):
         return of
     try:
         return replace(of, data=read_bytes(of.uri, most_bytes))
@@ -132,7 +131,7 @@ class PartReconstructor:
 
     def _of_photographs(self, inputs: Sequence[Input]) -> Iterator[_Seen | Row]:
         """What is seen in each, or the row of one that cannot be."""
-        photographs = (self._decoded(one) for one in inputs if not is_video_name(Path(one.uri)))
+        photographs = (self._decoded(one) for one in inputs if not is_video_name(path_of(one.uri)))
         with closing(prefetched(photographs, TOGETHER)) as decoded:
             for some in some_of(decoded, TOGETHER):
                 yield from (error_row(of, frame) for of, frame in some if isinstance(frame, str))
@@ -153,7 +152,7 @@ class PartReconstructor:
         except SourceError as error:
             return bare, str(error)
         now = time.monotonic()
-        return bare, Frame(image, of.uri, captured_at=now, capture_ms=(now - started) * 1000)
+        return bare, Frame(image, public_name(of.uri), captured_at=now, capture_ms=(now - started) * 1000)
 
     def _scenes(self, frames: Sequence[Frame]) -> list[Scene | FaceReconError]:
         """Photographs together. Where the network breaks on them, as half precision that overflows does, one by one:
@@ -193,7 +192,7 @@ class PartReconstructor:
 
     def _of_videos(self, inputs: Sequence[Input], grouped: bool) -> Iterator[Row]:
         for of in inputs:
-            if is_video_name(Path(of.uri)):
+            if is_video_name(path_of(of.uri)):
                 try:
                     if grouped:
                         raise SourceError(f"{public_name(of.uri)} is a video; persons are averaged over photographs")
@@ -249,12 +248,8 @@ def local_file(uri: str) -> Iterator[Path]:
         yield Path(uri)
         return
     with TemporaryDirectory(prefix="facerecon-rt-") as folder:
-        path = Path(folder) / f"video{Path(uri).suffix}"
-        try:
-            with open_bytes(uri) as stream, path.open("wb") as file:
-                shutil.copyfileobj(stream, file)
-        except (OSError, ValueError, NotImplementedError) as error:
-            raise SourceError(f"cannot read {public_name(uri)}: {' '.join(str(error).split())}") from error
+        path = Path(folder) / f"video{path_of(uri).suffix}"
+        copy_to(uri, path)
         yield path
 
 

@@ -2,7 +2,9 @@
 
     results.parquet/
         _manifest.json       what decides the rows, versions, and at the end counts; says which archive this is
-        _inputs.parquet      every input with its number and its part
+        _lock                there while a program writes here
+        _inputs.parquet      every input with its number and its part; addresses without passwords and tokens, which go
+                             to the workers in memory alone
         part-000000.parquet  the rows of one part, written whole: one per input, in order
         _persons/part-000000.parquet  of image sets, one row per person; there before the part of the same number
 
@@ -17,24 +19,28 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from uuid import uuid4
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from ..addresses import public_name
+from ..camera import with_environment
+from ..environment import installed_version
 from ..errors import SourceError, UsageError
-from ..outputs import cannot_write, make_folder, write_whole
+from ..outputs import Partial, cannot_write, make_folder, write_whole
 from ..paths import exists, is_folder, read_file
 from ..sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
+from .lock import LOCK
 from .recipe import Recipe
 from .rows import Input
 
@@ -43,7 +49,7 @@ MANIFEST, INPUTS, PERSONS = "_manifest.json", "_inputs.parquet", "_persons"
 MOST_MANIFEST_BYTES = 2**24
 COUNTS_KEY = b"facerecon-rt.counts"
 """Of a part, in its file's metadata."""
-PACKAGES = ("facerecon-rt", "ray", "pyarrow", "numpy", "opencv-python-headless")
+PACKAGES = ("facerecon-rt", "ray", "pyarrow", "numpy")
 ROW_GROUP = 2**16
 """Inputs that are read to find those of one part."""
 CHECKERS = 16
@@ -55,7 +61,8 @@ _ENCODINGS = {"faces.list.element.shape.list.element": "BYTE_STREAM_SPLIT"}
 def list_inputs(names: Sequence[str], group_by: str | None = None) -> pa.Table:
     """Folders (with those in them), globs, photographs, videos, addresses and Parquet files with a column `uri` -> a
     table of `uri` and, where there are groups, `person`: by the column of that name, or by the group of the regular
-    expression `group_by` in each URI. Raises SourceError, UsageError."""
+    expression `group_by` in each URI, as it is shown. `${NAME}` in an address is taken from the environment; in a
+    Parquet file it is not, for that may be somebody else's. Raises SourceError, UsageError."""
     tables = [_listed(name) for name in names]
     uris = pa.concat_tables([table.select(["uri"]) for table in tables])
     if group_by is not None:
@@ -73,7 +80,7 @@ def _listed(name: str) -> pa.Table:
     if path.suffix == ".parquet":
         return _uris_of(path)
     if "://" in name:
-        return pa.table({"uri": pa.array([name], pa.string())})
+        return pa.table({"uri": pa.array([with_environment(name)], pa.string())})
     if is_folder(path):
         found = (Path(at) / file for at, _, files in os.walk(path) for file in files if not file.startswith("."))
         media = [one for one in found if one.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES]
@@ -123,7 +130,7 @@ def _persons(uris: Sequence[str], pattern: str) -> list[str]:
             f"--group-by {pattern!r} has no group; put what names the person in brackets: '([^/]+)/[^/]+$'"
         )
     persons = []
-    for uri in uris:
+    for uri in map(public_name, uris):
         found = expression.search(uri)
         if found is None or found.group(1) is None:
             raise UsageError(f"--group-by {pattern!r} does not fit {uri}; leave that input out, or widen the pattern")
@@ -157,6 +164,13 @@ class Plan:
     folder: Path
     sizes: np.ndarray[Any, np.dtype[np.int64]]
     """(P,) inputs of each part."""
+    secret: pa.Table
+    """`part`, `input` and `uri` of the inputs whose addresses hold what is not to be written down, by part."""
+
+    def secret_of(self, part: int) -> dict[int, str]:
+        """Number -> address of a part's inputs that are not written down as they are."""
+        start, end = np.searchsorted(self.secret["part"].to_numpy(), [part, part + 1]).tolist()
+        return {row["input"]: row["uri"] for row in self.secret.slice(start, end - start).to_pylist()}
 
     def done(self) -> dict[int, dict[str, Any]]:
         """Number of each part whose file is there and whole -> its counts."""
@@ -180,9 +194,9 @@ class Plan:
 
 
 def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) -> Plan:
-    """Begin an archive in `folder`, or go on with the one there. Raises UsageError where that one has other inputs or
-    another recipe, or where files that are no archive's are there."""
-    table = with_parts(inputs, part_size)
+    """Begin an archive in `folder`, or go on with the one there, as its `only_writer`. Raises UsageError where that one
+    has other inputs or another recipe, or where files that are no archive's are there."""
+    table, secret = _without_secrets(with_parts(inputs, part_size))
     identity = {
         "inputs": len(table),
         "inputs_sha256": _hash(table),
@@ -194,10 +208,12 @@ def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) ->
     make_folder(folder)
     before = _read_manifest(folder)
     if before is None:
-        if any(folder.iterdir()):
+        if any(path.name != LOCK for path in folder.iterdir()):
             raise UsageError(f"{folder} holds files that are no archive's; give another --output")
         write_table(table, folder / INPUTS, row_group_size=ROW_GROUP)
-        versions = {name: version(name) for name in PACKAGES}
+        versions = {name: found for name in PACKAGES if (found := installed_version(name))} | {
+            "opencv": cv2.__version__
+        }
         _write_json(folder / MANIFEST, {"schema": SCHEMA, "plan": identity, "versions": versions, "done": None})
     elif before.get("plan") != identity:
         different = ", ".join(_differences(before.get("plan", {}), identity))
@@ -205,9 +221,19 @@ def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) ->
             f"{folder} holds an archive of something else (different: {different}); go on with what it was begun with, "
             "or give another --output"
         )
-    for left in [*folder.glob(".*.partial"), *(folder / PERSONS).glob(".*.partial")]:
+    for left in [*folder.glob(".*.partial*"), *(folder / PERSONS).glob(".*.partial*")]:
         left.unlink(missing_ok=True)
-    return Plan(folder, np.bincount(table["part"].to_numpy()))
+    return Plan(folder, np.bincount(table["part"].to_numpy()), secret)
+
+
+def _without_secrets(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The table with its addresses as they are shown, and of those that are shown otherwise the true ones."""
+    uris = table["uri"].to_pylist()
+    shown = [public_name(uri) for uri in uris]
+    hidden = pa.array([uri != name for uri, name in zip(uris, shown, strict=True)], pa.bool_())
+    where = table.column_names.index("uri")
+    public = table.set_column(where, "uri", pa.array(shown, pa.string()))
+    return public, table.select(["part", "input", "uri"]).filter(hidden)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -232,10 +258,11 @@ def _hash(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def inputs_of(folder: Path, part: int) -> list[Input]:
-    """Those of one part, in order. Raises OSError where this node does not see the folder."""
+def inputs_of(folder: Path, part: int, secret: Mapping[int, str] = MappingProxyType({})) -> list[Input]:
+    """Those of one part, in order. `secret`: the addresses that are not written down, as of `Plan.secret_of`. Raises
+    OSError where this node does not see the folder."""
     table = pq.read_table(folder / INPUTS, filters=pc.field("part") == part)
-    return [Input(row["input"], row["uri"], row["person"]) for row in table.to_pylist()]
+    return [Input(row["input"], secret.get(row["input"], row["uri"]), row["person"]) for row in table.to_pylist()]
 
 
 def part_path(folder: Path, part: int) -> Path:
@@ -255,20 +282,17 @@ def write_part(folder: Path, part: int, inputs: pa.Table, persons: pa.Table | No
 
 def write_table(table: pa.Table, path: Path, **options: Any) -> None:
     """Under a name of its own until it is whole and on the disk. Raises UsageError."""
-    partial = path.with_name(f".{path.stem}.{uuid4().hex}.partial")
     repeated = [
         name for name in ("source", "person", "error", "provider", "precision", "model") if name in table.column_names
     ]
-    try:
-        with partial.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", use_dictionary=repeated, **options)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with Partial(path) as partial:
+        try:
+            pq.write_table(table, partial.file, compression="zstd", use_dictionary=repeated, **options)
+            partial.file.flush()
+            os.fsync(partial.file.fileno())
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        partial.finish()
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..camera import public_name
+from ..addresses import public_name, without_secrets
 from ..reconstruct import ImageSet
 from ..record import SCHEMA
 from ..stages import Stages
@@ -119,7 +119,7 @@ def _spread_type() -> pa.DataType:
 
 def error_row(of: Input, why: str) -> Row:
     """The row of an input that could not be read."""
-    return {**_origin(of), "error": " ".join(why.split())}
+    return {**_origin(of), "error": " ".join(without_secrets(why).split())}
 
 
 def row_of_record(of: Input, record: Mapping[str, Any], shapes: Sequence[Floats | None]) -> Row:

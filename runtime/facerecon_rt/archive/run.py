@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -68,7 +67,7 @@ def archive(plan: Plan, recipe: Recipe, workers: Workers, *, address: str | None
     if remaining:
         with started(address, quiet=quiet):
             try:
-                for row in _dataset(plan.folder, remaining, recipe, workers, quiet=quiet).iter_rows():
+                for row in _dataset(plan, remaining, recipe, workers, quiet=quiet).iter_rows():
                     if row["failed"]:
                         raise _error(row["failed"], row["exit_code"])
             except RayTaskError:
@@ -120,7 +119,7 @@ def started(address: str | None, *, quiet: bool) -> Iterator[None]:
 
 
 def _dataset(
-    folder: Path, remaining: Sequence[int], recipe: Recipe, workers: Workers, *, quiet: bool
+    plan: Plan, remaining: Sequence[int], recipe: Recipe, workers: Workers, *, quiet: bool
 ) -> ray.data.Dataset:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = not quiet
@@ -136,7 +135,7 @@ def _dataset(
     one_part: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     return (
         ray.data.read_datasource(
-            Parts(folder, remaining, recipe.most_bytes),
+            Parts(plan, remaining, recipe.most_bytes),
             compute=tasks,
             num_cpus=TASK_CPUS,
             override_num_blocks=len(remaining),
@@ -151,7 +150,7 @@ def _dataset(
             runtime_env={"env_vars": {"OPENCV_IO_MAX_IMAGE_PIXELS": str(recipe.most_pixels)}},
             **one_part,
         )
-        .map_batches(write_rows, fn_kwargs={"folder": folder}, compute=tasks, num_cpus=TASK_CPUS, **one_part)
+        .map_batches(write_rows, fn_kwargs={"folder": plan.folder}, compute=tasks, num_cpus=TASK_CPUS, **one_part)
     )
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..addresses import public_name
 from ..arguments import (
     Parser,
     add_gpu_options,
@@ -21,7 +22,6 @@ from ..arguments import (
     whole,
     whole_number,
 )
-from ..camera import public_name
 from ..contract import PRECISIONS
 from ..outputs import check_writable, make_folder
 from ..progress import StatusLine
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         fps=options.fps,
         budget_ms=options.budget_ms,
         photographs=options.photographs,
-        command=shlex.join(["facerecon-rt", "bench", *map(without_secrets, arguments)]),
+        command=shlex.join(["facerecon-rt", "bench", *map(public_name, arguments)]),
         gpu=gpu_options(options),
     )
     wanted.check()
@@ -104,14 +104,6 @@ def main(arguments: Sequence[str]) -> int:
     word = "within" if verdict["passed"] else "OVER"
     print(f"{word} the budget: {verdict['figure']} {verdict['value_ms']:.2f} ms of {verdict['budget_ms']:g} ms")
     return 0 if verdict["passed"] else 1
-
-
-def without_secrets(argument: str) -> str:
-    """An argument as reports may show it: URIs without user, password and tokens."""
-    option, equals, value = argument.partition("=")
-    if option.startswith("--") and equals:
-        return f"{option}={public_name(value)}"
-    return public_name(argument)
 
 
 def _compare(options: argparse.Namespace) -> int:

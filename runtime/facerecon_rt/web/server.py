@@ -1,4 +1,5 @@
-"""The newest scenes -> a web page, live pictures, health and metrics. Nothing is written; what is read is its own page.
+"""The newest scenes -> a web page, live pictures, health and metrics. Nothing is written, and nothing is read from the
+disk but the page's own three files.
 
 Listens on the address it is given and nowhere else; on a loopback address it answers requests for that host alone, so
 that no page from elsewhere can look in. Only GET and HEAD, no parameters but numbers and a style.
@@ -13,6 +14,7 @@ import os
 import socket
 import threading
 from argparse import ArgumentTypeError
+import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 
@@ -22,17 +24,19 @@ import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.convertors import IntegerConvertor, register_url_convertor
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from ..arguments import host_and_port
 from ..draw import STYLES, draw_scene
 from ..errors import UsageError
 from ..template import load_template
 from ..types import Scene
+from .connections import BACKLOG, LONGEST_HEAD, SEND_BUFFER, Connection, end_late_ones
 from .state import State
 
 PAGES = {
@@ -43,17 +47,23 @@ PAGES = {
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+"""Of every answer, refusals among them."""
 SILENT_S = 10.0
 """Without a frame, after which this is not healthy."""
 LIVE_FPS = 15.0
+AGAIN_S = 2.0
+"""Without a new picture, after which the last one is sent again: whoever does not read is noticed, and browsers show a
+picture only when the next one begins."""
 LIVE_WIDTH = 960
 """Pixels: wider pictures are reduced for the page."""
 MOST_WATCHERS = 8
 """Live pictures that are drawn at once."""
 BOUNDARY = "picture"
+STREAM = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
 
 
 class WebServer:
@@ -64,6 +74,8 @@ class WebServer:
         host, port = _host_and_port(address)
         try:
             self._socket = socket.create_server((host, port), family=_family(host))
+            # Connections inherit it.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             raise UsageError(
@@ -73,11 +85,29 @@ class WebServer:
         self._ending = threading.Event()
         app = application(state, self._ending, allowed_hosts(host))
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, server_header=False
+            app,
+            http=Connection,
+            ws="none",
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=LONGEST_HEAD,
+            # Whoever may connect could fill the log with warnings.
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            server_header=False,
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="web", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="web", daemon=True)
         self._thread.start()
+
+    async def _serve(self) -> None:
+        watching = asyncio.create_task(end_late_ones(self._server.server_state.connections))
+        try:
+            await self._server.serve([self._socket])
+        finally:
+            watching.cancel()
 
     @property
     def url(self) -> str:
@@ -98,76 +128,125 @@ class WebServer:
         self._socket.close()
 
 
-def application(state: State, ending: threading.Event, hosts: list[str]) -> Starlette:
+def application(state: State, ending: threading.Event, hosts: list[str]) -> ForThisHost:
     """Everything that is answered. `ending`: live pictures stop when it is set; `hosts`: that are answered for."""
     watchers = threading.BoundedSemaphore(MOST_WATCHERS)
 
     def page(request: Request) -> Response:
         name, kind = PAGES[request.url.path]
         text = importlib.resources.files(__package__).joinpath("page", name).read_bytes()
-        return Response(text, media_type=kind, headers=HEADERS)
+        return Response(text, media_type=kind)
 
     def summary(request: Request) -> Response:
-        return JSONResponse(state.summary(), headers=HEADERS)
+        return JSONResponse(state.summary())
 
     def mesh(request: Request) -> Response:
         """(T, 3) uint32, little-endian."""
         triangles = load_template().triangles.astype("<u4")
-        return Response(triangles.tobytes(), media_type="application/octet-stream", headers=HEADERS)
+        return Response(triangles.tobytes(), media_type="application/octet-stream")
 
     def vertices(request: Request) -> Response:
         """(V, 3) float32, little-endian, mm, head frame: of the largest face; empty (204) where there is none."""
         face = state.largest_face(request.path_params["source"])
         if face is None:
-            return Response(status_code=204, headers=HEADERS)
+            return Response(status_code=204)
         data = face.vertices.astype("<f4").tobytes()
-        return Response(data, media_type="application/octet-stream", headers=HEADERS)
+        return Response(data, media_type="application/octet-stream")
 
     async def live(request: Request) -> Response:
         style = request.query_params.get("style", "wireframe")
         if style not in STYLES:
-            return JSONResponse({"error": f"styles are {', '.join(STYLES)}"}, 400, HEADERS)
+            return JSONResponse({"error": f"styles are {', '.join(STYLES)}"}, 400)
         if state.scene(request.path_params["source"]) is None:
-            return JSONResponse({"error": "there is no such source"}, 404, HEADERS)
+            return JSONResponse({"error": "there is no such source"}, 404)
+        if request.method == "HEAD":
+            answer = Response(media_type=STREAM)
+            del answer.headers["content-length"]
+            return answer
         if not watchers.acquire(blocking=False):
-            return JSONResponse({"error": f"{MOST_WATCHERS} live pictures are open already"}, 503, HEADERS)
+            return JSONResponse({"error": f"{MOST_WATCHERS} live pictures are open already"}, 503)
 
         async def pictures() -> AsyncIterator[bytes]:
-            shown = 0
-            try:
-                while not ending.is_set():
-                    found = state.scene(request.path_params["source"])
-                    if found is not None and found[1] != shown:
-                        shown = found[1]
-                        picture = await run_in_threadpool(jpeg, found[0], style)
-                        head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                        yield head.encode() + picture + b"\r\n"
-                    await asyncio.sleep(1 / LIVE_FPS)
-            finally:
-                watchers.release()
+            shown, sent_at, part = 0, 0.0, b""
+            while not ending.is_set():
+                found = state.scene(request.path_params["source"])
+                now = time.monotonic()
+                new = found is not None and found[1] != shown
+                if found is not None and new:
+                    shown = found[1]
+                    picture = await run_in_threadpool(jpeg, found[0], style)
+                    head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                    part = head.encode() + picture + b"\r\n"
+                if new or now - sent_at > AGAIN_S:
+                    sent_at = now
+                    yield part
+                await asyncio.sleep(1 / LIVE_FPS)
 
-        return StreamingResponse(
-            pictures(), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}", headers=HEADERS
-        )
+        return _Watched(pictures(), watchers)
 
     def health(request: Request) -> Response:
         silent = state.silent_s()
         healthy = silent < SILENT_S
-        return JSONResponse({"healthy": healthy, "silent_s": round(silent, 2)}, 200 if healthy else 503, HEADERS)
+        return JSONResponse({"healthy": healthy, "silent_s": round(silent, 2)}, 200 if healthy else 503)
 
     def metrics(request: Request) -> Response:
-        return Response(state.metrics(), media_type=CONTENT_TYPE_LATEST, headers=HEADERS)
+        return Response(state.metrics(), media_type=CONTENT_TYPE_LATEST)
 
     routes = [Route(path, page, methods=["GET"]) for path in PAGES]
     routes += [
         Route("/api/state", summary, methods=["GET"]),
         Route("/api/triangles", mesh, methods=["GET"]),
-        Route("/api/vertices/{source:int}", vertices, methods=["GET"]),
-        Route("/live/{source:int}.mjpg", live, methods=["GET"]),
+        Route("/api/vertices/{source:place}", vertices, methods=["GET"]),
+        Route("/live/{source:place}.mjpg", live, methods=["GET"]),
         Route("/healthz", health, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])
+    return ForThisHost(Starlette(routes=routes), hosts)
+
+
+class _Place(IntegerConvertor):
+    """A source's place, of as many digits as may be a number."""
+
+    regex = "[0-9]{1,20}"
+
+
+register_url_convertor("place", _Place())
+
+
+class _Watched(StreamingResponse):
+    """A live picture, which somebody else may have when it ends, however it ends."""
+
+    def __init__(self, pictures: AsyncIterator[bytes], watchers: threading.BoundedSemaphore) -> None:
+        super().__init__(pictures, media_type=STREAM)
+        self._watchers = watchers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._watchers.release()
+
+
+class ForThisHost:
+    """Answers requests for `hosts` ("*": for any), every answer with `HEADERS`."""
+
+    def __init__(self, app: Starlette, hosts: list[str]) -> None:
+        self.app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, as ASGI has it."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        host = without_port(Headers(scope=scope).get("host", ""))
+        if "*" in self._hosts or host in self._hosts:
+            await self.app(scope, receive, send_with_headers)
+        else:
+            await PlainTextResponse("this host is not served here", 400)(scope, receive, send_with_headers)
 
 
 def jpeg(scene: Scene, style: str) -> bytes:
@@ -186,6 +265,11 @@ def allowed_hosts(host: str) -> list[str]:
     if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
         return ["localhost", "127.0.0.1", "[::1]", _bracketed(host)]
     return ["*"]
+
+
+def without_port(host: str) -> str:
+    """As a request names it: `localhost:8080` -> `localhost`, `[::1]:8080` -> `[::1]`."""
+    return host.lower().partition("]")[0] + "]" if host.startswith("[") else host.lower().partition(":")[0]
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..camera import public_name
+from ..addresses import public_name
 from ..live import SourceStatus
 from ..record import record_from_scene
 from ..regular import shown

@@ -1,0 +1,83 @@
+"""A folder -> the one program that writes an archive into it; others are refused."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from ..errors import UsageError
+from ..outputs import cannot_write, make_folder
+
+log = logging.getLogger("facerecon_rt")
+LOCK = "_lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems without locks say."""
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep every other program from writing an archive into it meanwhile, on this machine and, as
+    far as the file system has locks for several, on others. Raises UsageError where one does already, or where the
+    folder cannot be made."""
+    new = not folder.exists()
+    make_folder(folder)
+    path = folder / LOCK
+    with ExitStack() as held:
+        try:
+            file = held.enter_context(_locked(path))
+        except BlockingIOError:
+            raise UsageError(
+                f"another program ({_first_line(path) or 'which did not say its name'}) writes into {folder}; wait "
+                "until it ends, or give another --output"
+            ) from None
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            if new:
+                with suppress(OSError):  # there is something in it, as there should be
+                    folder.rmdir()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[str]]:
+    """The file, opened and locked. Raises BlockingIOError where it is locked already, OSError."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                log.warning("%s: this file system has no locks; let no other program write there", path.parent)
+            # Whoever held the lock removes the file: one that is gone from the folder locks nobody out.
+            if _is_at(file, path):
+                yield file
+                return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Is this open file the one of that name?"""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _first_line(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    return ""

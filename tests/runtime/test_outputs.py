@@ -1,0 +1,117 @@
+"""Files are whole or not there, and whatever waits under a name is left alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from facerecon_rt.errors import UsageError
+from facerecon_rt.outputs import Partial, check_writable, remove_abandoned, whole, write_whole
+from facerecon_rt.sinks import write_picture
+from facerecon_rt.types import Frame, Scene
+from facerecon_rt.video_sink import VideoSink
+
+
+def pictures(path: Path) -> None:
+    write_picture(path.with_suffix(".jpg"), np.zeros((8, 8, 3), np.uint8))
+
+
+def video(path: Path) -> None:
+    with VideoSink(path.with_suffix(".mp4"), lambda scene: scene.frame.image) as sink:
+        for index in range(3):
+            sink.write(Scene(Frame(np.zeros((32, 32, 3), np.uint8), "x", index, still=False), ()))
+
+
+def by_name(path: Path) -> None:
+    with whole(path.with_suffix(".bin")) as partial:
+        partial.write_bytes(b"new")
+
+
+@pytest.mark.parametrize("write", [pictures, video, by_name, lambda path: check_writable(path.with_suffix(".obj"))])
+def test_no_output_follows_a_link_that_waits_under_a_name_that_can_be_foreseen(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for suffix in (".jpg", ".mp4", ".bin", ".obj"):
+        (folder / f".x.partial{suffix}").symlink_to(precious)
+        (folder / f"x{suffix}.part").symlink_to(precious)
+    write(folder / "x")
+    assert precious.read_text() == "precious"
+
+
+def test_a_link_under_the_very_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even whoever knew the random part would get nothing."""
+    monkeypatch.setattr("facerecon_rt.outputs.secrets.token_hex", lambda count: "00")
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / ".x.00.partial.jpg").symlink_to(precious)
+    with pytest.raises(UsageError, match=r"cannot write .*x\.jpg: File exists"):
+        write_whole(tmp_path / "x.jpg", b"new")
+    assert precious.read_text() == "precious"
+
+
+def test_names_of_partial_files_are_new_each_time(tmp_path: Path) -> None:
+    with Partial(tmp_path / "x.jpg") as one, Partial(tmp_path / "x.jpg") as other:
+        assert one.path != other.path
+        assert one.path.name.startswith(".x.") and one.path.name.endswith(".partial.jpg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "x.jpg", b"new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.jpg").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".jpg", "ä" * 125 + ".jpg"])
+def test_a_name_that_just_fits_the_disk_is_written(name: str, tmp_path: Path) -> None:
+    write_whole(tmp_path / name, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_that_does_not_fit_the_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot write .*: File name too long$"):
+        write_whole(tmp_path / ("a" * 300 + ".jpg"), b"new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_breaks_leaves_the_file_before_and_nothing_beside_it(tmp_path: Path) -> None:
+    place = tmp_path / "x.bin"
+    place.write_bytes(b"before")
+    with pytest.raises(RuntimeError), whole(place) as partial:
+        partial.write_bytes(b"half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+    assert place.read_bytes() == b"before"
+
+
+def test_what_a_killed_run_left_is_removed_and_what_another_one_writes_is_not(tmp_path: Path) -> None:
+    place = tmp_path / "x.mp4"
+    program = (
+        "import sys, pathlib; from facerecon_rt.outputs import Partial\n"
+        f"kept = Partial(pathlib.Path({str(place)!r})); print(kept.path.name, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as running:
+        assert running.stdout is not None
+        name = running.stdout.readline().strip()
+        remove_abandoned(place)
+        assert (tmp_path / name).exists()
+        running.kill()
+    assert (tmp_path / name).exists()
+    (tmp_path / ".x.00.partial.mkv").touch()
+    with Partial(place) as own:
+        remove_abandoned(place)
+        assert own.path.exists()
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([own.path.name, ".x.00.partial.mkv"])
