@@ -252,7 +252,7 @@ def test_a_photograph_of_twenty_megapixels_is_worked_on(run: Run, tmp_path: Path
     (record,) = run("--input", photo, "--output", "-").records
     assert record["size"] == [5472, 3648]
     (face,) = record["faces"]
-    assert face["box"][2] - face["box"][0] == pytest.approx(32 * 5472 / 640, rel=0.01)
+    assert face["box"][2] - face["box"][0] == pytest.approx(32 * 5472 / FINE_INPUT, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", ["grey", "alpha", "sixteen bits"])
