@@ -19,6 +19,7 @@ import pytest
 from cv2.typing import MatLike
 from facerecon_rt.cli import COMMANDS, main
 from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.detect import FINE_INPUT
 from facerecon_rt.types import Image
 
 PaintSpots = Callable[..., Image]

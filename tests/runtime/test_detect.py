@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -380,6 +381,49 @@ def test_our_detector_finds_a_face_of_24_pixels_in_a_frame_of_640(ours: FaceDete
         wanted = np.asarray((largest.box + 0.5) * scale - 0.5 + [300, 200, 300, 200], np.float32)
         found += any(overlap(d.box, wanted) > 0.4 for d in ours.detect(frame))
     assert found >= 8
+
+
+def placed(
+    image: Image, found: Detection, side: float, size: tuple[int, int], at: tuple[float, float], roll: float
+) -> Image:
+    """The photograph in a grey picture of `size` (width, height): its face `side` pixels large at `at`, turned."""
+    left, top, right, bottom = found.box.tolist()
+    middle = np.array([left + right, top + bottom]) / 2
+    matrix = cv2.getRotationMatrix2D(middle.tolist(), -roll, side / (right - left))
+    matrix[:, 2] += np.array(at) - middle
+    return np.asarray(cv2.warpAffine(image, matrix, size, borderValue=(110, 110, 110)), np.uint8)
+
+
+HARD = {
+    "turned by 60 degrees": (170, (560, 560), (280, 280), 60),
+    "turned by 90 degrees": (170, (560, 560), (280, 280), 90),
+    "turned by -135 degrees": (170, (560, 560), (280, 280), -135),
+    "upside down": (170, (560, 560), (280, 280), 180),
+    "half outside": (200, (320, 480), (0, 240), 0),
+    "top outside": (300, (640, 480), (320, 20), 0),
+    "bottom outside, upside down": (300, (640, 480), (320, 460), 180),
+    "close-up in a large picture": (1300, (1600, 1600), (800, 800), 0),
+    "close-up in a wide picture": (1000, (1920, 1200), (960, 600), 0),
+    "20 pixels": (20, (640, 480), (320, 240), 0),
+    "60 pixels in a large picture": (60, (1920, 1080), (1500, 700), 0),
+}
+"""Side, size of the picture, where in it, and degrees clockwise."""
+
+
+@needs_data
+@needs_ours
+@pytest.mark.parametrize("how", HARD)
+def test_our_detector_finds_faces_that_are_hard_to_find(ours: FaceDetector, how: str) -> None:
+    side, size, at, roll = HARD[how]
+    hits = 0
+    for image in photographs("lfpw-test", 16):
+        face = max(ours.detect(image), key=lambda d: float(d.box[2] - d.box[0]))
+        found = ours.detect(placed(image, face, side, size, at, roll))
+        half = side / 2
+        wanted = np.array([at[0] - half, at[1] - half, at[0] + half, at[1] + half], np.float32)
+        turns = [abs(math.remainder(d.roll - face.roll - math.radians(roll), 2 * math.pi)) for d in found]
+        hits += any(overlap(d.box, wanted) > 0.4 and turn < 0.5 for d, turn in zip(found, turns, strict=True))
+    assert hits >= 14
 
 
 @needs_data

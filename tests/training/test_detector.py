@@ -389,7 +389,7 @@ def test_scenes_hold_faces_of_many_sizes_and_all_rolls_some_cut_off(cache: Detec
     assert known[:, 2].max() > 100
     upright = np.abs(known[:, 4]) < 0.8
     assert 0.4 < upright.mean() < 0.8
-    assert np.histogram(known[~upright, 4], bins=4, range=(-np.pi, np.pi))[0].min() > 5
+    assert np.histogram(known[~upright, 4], bins=4, range=(-np.pi, np.pi))[0].min() > 1
     assert known[:, :2].min() < 0 or known[:, :2].max() > 128
 
 

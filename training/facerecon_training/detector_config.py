@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", type=Path, help="go on from these weights, e.g. models/face_detector.safetensors")
     parser.add_argument("--steps", type=int, default=defaults.steps, help="training steps [%(default)s]")
     parser.add_argument("--batch", type=int, default=defaults.batch, help="scenes per step [%(default)s]")
+    parser.add_argument(
+        "--size", type=int, default=defaults.size, help="side of scenes, pixels, a multiple of 32 [%(default)s]"
+    )
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="[%(default)s]")
     parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads [%(default)s]")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of scenes and weights [%(default)s]")
@@ -78,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
         init=None if args.init is None else str(args.init),
         steps=args.steps,
         batch=args.batch,
+        size=args.size,
         learning_rate=args.learning_rate,
         threads=args.threads,
         seed=args.seed,
