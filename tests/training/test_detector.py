@@ -35,6 +35,7 @@ from facerecon_training.detector_scenes import (
     share_covered,
     similarity,
     warp,
+    write,
 )
 from facerecon_training.detector_train import (
     begin_from,
@@ -391,6 +392,17 @@ def test_scenes_hold_faces_of_many_sizes_and_all_rolls_some_cut_off(cache: Detec
     assert 0.4 < upright.mean() < 0.8
     assert np.histogram(known[~upright, 4], bins=4, range=(-np.pi, np.pi))[0].min() > 1
     assert known[:, :2].min() < 0 or known[:, :2].max() > 128
+
+
+def test_letters_stand_in_the_scene_in_one_colour() -> None:
+    shares = []
+    for seed in range(20):
+        canvas = np.zeros((128, 128, 3), np.uint8)
+        write(np.random.default_rng(seed), canvas)
+        shares.append(canvas.any(2).mean())
+        assert len(np.unique(canvas.max(2))) > 1 or shares[-1] == 0
+    assert np.mean(np.array(shares) > 0.01) > 0.7
+    assert max(shares) < 0.9
 
 
 def test_some_scenes_end_in_black_as_letterboxes_do(cache: DetectorCache) -> None:

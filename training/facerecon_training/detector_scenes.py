@@ -29,8 +29,12 @@ LEAST_UNCOVERED = 0.4
 """Share of a box that another occluder leaves: below, nobody says whether there is a face."""
 SHARP = 12.0
 """Sides of faces in standard deviations of the blur: less sharp ones are ignored."""
-CUT_OFF = 0.3
+CUT_OFF = 0.35
 """How often a large face is put across the picture's edge; half as often a small one."""
+BEYOND, BESIDE = (-0.3, 0.2), (-1.6, -0.6)
+"""How far inside the edge its middle then is, sides; or it is left out, and its neck, hair and clothes stay."""
+WRITTEN_ON = 0.2
+"""How often there are letters in a scene, which are no faces."""
 TURNED = 0.3
 """How often a photograph is turned by any angle, and how often the scene is by a quarter or a half."""
 LETTERBOXED = 0.3
@@ -65,6 +69,8 @@ class SceneMaker:
         """One picture (S, S, 3) uint8 BGR and its labels (K, 5): centre x, y, side, 1 known or 0 to ignore, roll."""
         rng, unit = self.rng, self.size / 256
         canvas, labels = self._background()
+        if rng.random() < WRITTEN_ON:
+            write(rng, canvas)
         draw = rng.random()
         if draw < 0.5:
             # A portrait: one photograph whose face is large, and perhaps a few small ones before it.
@@ -146,10 +152,11 @@ class SceneMaker:
         # Most of a large face lies in the canvas, its middle too; or it is cut off at one edge.
         room = min(0.35 * side, size / 2 - 1) if side > 0 else 0.0
         cut = side > 0 and rng.random() < (CUT_OFF if force else CUT_OFF / 2)
+        beside = rng.random() < 0.2
         for _ in range(8):
             target = rng.uniform(room, size - room, 2)
             if cut:
-                beyond = rng.uniform(-0.3, 0.2) * side
+                beyond = rng.uniform(*(BESIDE if beside else BEYOND)) * side
                 target[rng.integers(2)] = beyond if rng.random() < 0.5 else size - beyond
             matrix = similarity(scale, angle, flip, anchor, target)
             corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ matrix.T
@@ -260,6 +267,19 @@ def share_covered(label: list[float], x1: int, y1: int, x2: int, y2: int) -> flo
     width = min(x + side / 2, x2) - max(x - side / 2, x1)
     height = min(y + side / 2, y2) - max(y - side / 2, y1)
     return max(0.0, width) * max(0.0, height) / side**2
+
+
+def write(rng: np.random.Generator, canvas: Image) -> None:
+    """Puts a few rows of letters on the canvas, in place."""
+    size, colour = len(canvas), tuple(int(v) for v in rng.integers(0, 256, 3))
+    font, height = int(rng.integers(8)), loguniform(rng, 5, 0.4 * size)
+    x, y = int(rng.uniform(-0.2, 0.6) * size), int(rng.uniform(0, 0.5) * size)
+    # OpenCV's letters are 22 pixels high at a scale of 1.
+    thickness = max(1, round(height * rng.uniform(0.06, 0.25)))
+    for _ in range(int(rng.integers(1, 5))):
+        y += round(1.5 * height)
+        letters = "".join(chr(code) for code in rng.integers(ord("A"), ord("z"), int(rng.integers(3, 12))))
+        cv2.putText(canvas, letters, (x, y), font, height / 22, colour, thickness, cv2.LINE_AA)
 
 
 def occlude(rng: np.random.Generator, canvas: Image, labels: list[list[float]], index: int, cover: Image) -> None:
