@@ -158,8 +158,8 @@ def test_box_and_roll_are_weighed_apart() -> None:
     targets[0, 4] = 1.0  # upright: cosine 1
     boxes = torch.tensor([0.1, 0.0, -0.2, 0.0, 0.5]).reshape(1, 5, 1, 1)
     total, heat, box, roll = detector_loss(torch.full((1, 1, 1), -80.0), boxes, targets, 4.0, 0.5)
-    assert (heat.item(), box.item(), roll.item()) == pytest.approx((0.0, 0.3, 1.5), abs=1e-6)
-    assert total.item() == pytest.approx(4 * 0.3 + 0.5 * 1.5)
+    assert (heat.item(), box.item(), roll.item()) == pytest.approx((0.0, 0.3, 1.25), abs=1e-6)
+    assert total.item() == pytest.approx(4 * 0.3 + 0.5 * 1.25)
 
 
 def test_the_network_learns_a_picture_by_heart() -> None:

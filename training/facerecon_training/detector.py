@@ -135,19 +135,27 @@ def heat_loss(logits: Tensor, heat: Tensor, counts: Tensor) -> Tensor:
 
 
 def box_loss(boxes: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """(N, C, h, w), (N, C, h, w), (N, h, w) -> (): mean over faces of the sum of absolute errors of the C numbers."""
-    error = (boxes - target).abs().sum(1)
+    """(N, 3, h, w), (N, 3, h, w), (N, h, w) -> (): mean over faces of |dx| + |dy| + |log side|, in sides."""
+    return _per_face((boxes - target).abs().sum(1), weight)
+
+
+def roll_loss(rolls: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cosines and sines (N, 2, h, w), (N, 2, h, w), (N, h, w) -> (): mean over faces of their squared errors' sum.
+
+    Squared: the absolute error of faces that mostly stand upright is least where all are said to.
+    """
+    return _per_face((rolls - target).square().sum(1), weight)
+
+
+def _per_face(error: Tensor, weight: Tensor) -> Tensor:
     return (error * weight).sum() / weight.sum().clamp(min=1.0)
 
 
 def detector_loss(
     logits: Tensor, boxes: Tensor, targets: Tensor, box_weight: float, roll_weight: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Targets (N, 8, h, w) of `make_targets` -> total, heat, box and roll loss, each ().
-
-    Box: |dx| + |dy| + |log side|, in sides. Roll: absolute errors of its cosine and sine.
-    """
+    """Targets (N, 8, h, w) of `make_targets` -> total, heat, box and roll loss, each ()."""
     heat = heat_loss(logits, targets[:, 0], targets[:, 7])
     box = box_loss(boxes[:, :3], targets[:, 1:4], targets[:, 6])
-    roll = box_loss(boxes[:, 3:], targets[:, 4:6], targets[:, 6])
+    roll = roll_loss(boxes[:, 3:], targets[:, 4:6], targets[:, 6])
     return heat + box_weight * box + roll_weight * roll, heat, box, roll

@@ -37,7 +37,7 @@ class DetectorConfig:
     warmup: int = 200
     """Steps in which the learning rate rises; then it falls along a cosine."""
     box_weight: float = 4.0
-    roll_weight: float = 0.5
+    roll_weight: float = 1.0
     seed: int = 0
     threads: int = 1
     checkpoint_every_s: float = 120.0
