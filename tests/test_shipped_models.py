@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -85,6 +86,25 @@ def test_the_sample_clip_is_reconstructed_as_it_was_rendered() -> None:
     assert np.mean(errors) < 0.04
     assert np.abs(angles).mean() < 4.0
     assert np.corrcoef(np.array(jaw).T)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_video_that_begins_turned_is_read_as_well_as_an_upright_one(quarters: int) -> None:
+    truth = json.loads(CLIP.with_suffix(".json").read_text())["frames"]
+    errors, rolls = [], []
+    with Reconstructor(MODEL, provider="cpu") as reconstructor, open_source(CLIP) as source:
+        frames = list(islice(source, 40))
+        sideways = [replace(f, image=np.ascontiguousarray(np.rot90(f.image, -quarters))) for f in frames]
+        for scene, frame, true in zip(Pipeline(reconstructor).run(sideways), frames, truth[:40], strict=True):
+            (face,) = scene.faces
+            points, (width, height) = np.array(true["landmarks"]), frame.size
+            for _ in range(quarters):
+                points, width, height = np.stack([height - 1 - points[:, 1], points[:, 0]], 1), height, width
+            error = np.linalg.norm(face.landmarks[17:, :2] - points[17:], axis=1).mean()
+            errors.append(error / np.linalg.norm(points[36] - points[45]))
+            rolls.append(euler_from_camera(face.frame_from_head)[2] - euler_from_camera(true["frame_from_head"])[2])
+    assert np.mean(errors) < 0.04
+    assert np.abs((np.array(rolls) - 90 * quarters + 180) % 360 - 180).mean() < 4.0
 
 
 def test_annotated_faces_are_found_and_their_landmarks_are_near(tmp_path: Path) -> None:

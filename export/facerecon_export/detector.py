@@ -34,12 +34,13 @@ from .verify import Gate, Row
 from .wrapper import take_images
 
 TERMS = "research use: trained on annotated photographs under research terms, see the model card"
-UNITS = {"score": "0..1", "centre": "sides", "side": "log"}
+UNITS = {"score": "0..1", "centre": "sides", "side": "log", "roll": "of 1"}
+"""Roll is told by its cosine and sine."""
 GATES = {
     # float32 in another order
-    "fp32": Gate("largest", {"score": 1e-3, "centre": 1e-3, "side": 1e-3}),
-    "fp16": Gate("mean", {"score": 2e-3, "centre": 2e-3, "side": 2e-3}),
-    "int8": Gate("mean", {"score": 0.03, "centre": 0.02, "side": 0.03}),
+    "fp32": Gate("largest", {"score": 1e-3, "centre": 1e-3, "side": 1e-3, "roll": 1e-3}),
+    "fp16": Gate("mean", {"score": 2e-3, "centre": 2e-3, "side": 2e-3, "roll": 2e-3}),
+    "int8": Gate("mean", {"score": 0.03, "centre": 0.02, "side": 0.03, "roll": 0.05}),
 }
 SIZES = (256, 320)
 """Longer sides that pictures are verified at."""
@@ -54,7 +55,7 @@ class DetectorGraph(nn.Module):
         self.net = net
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) float 0..255 BGR -> score (N, h, w), box (N, 3, h, w)."""
+        """(N, 3, H, W) float 0..255 BGR -> score (N, h, w), box (N, 5, h, w)."""
         logits, box = self.net(image)
         return torch.sigmoid(logits), box
 
@@ -148,7 +149,7 @@ class DetectorSubject:
 def differences(
     score: Floats, box: Floats, other_score: Any, other_box: Any, threshold: float, gate: Gate
 ) -> dict[str, NDArray[np.float64]]:
-    """Two answers about the same pictures, (N, h, w) and (N, 3, h, w) each -> their differences by row.
+    """Two answers about the same pictures, (N, h, w) and (N, 5, h, w) each -> their differences by row.
 
     Where every cell must agree (`gate.by` largest) in all cells; else in those cells alone where one of the two sees a
     face: elsewhere nobody reads the boxes, and scores of 0 would flatter the mean. NaN where the shapes differ.
@@ -161,6 +162,7 @@ def differences(
         "score": np.abs(score.astype(np.float64) - other_score)[where],
         "centre": np.linalg.norm(apart[:, :2], axis=1),
         "side": apart[:, 2],
+        "roll": np.linalg.norm(apart[:, 3:], axis=1),
     }
 
 

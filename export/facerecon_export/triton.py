@@ -15,13 +15,12 @@ from typing import Literal
 import numpy as np
 from facerecon_rt.batches import BUCKETS, profile
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
-from facerecon_rt.detect import DETECTOR_KEY, DetectorContract, read_detector_contract
+from facerecon_rt.detect import DETECTOR_KEY, SMALL_INPUT, DetectorContract, read_detector_contract
 from facerecon_rt.errors import UsageError
 from facerecon_rt.golden import golden_crop
 from facerecon_rt.gpu import AS_USUAL, tensorrt_options
 from facerecon_rt.onnx_file import FLOAT, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
 from facerecon_rt.outputs import make_folder, write_whole
-from facerecon_rt.reconstruct import SMALL_INPUT
 from facerecon_rt.served import SHA256_KEY
 from facerecon_rt.session import read_contract
 

@@ -48,11 +48,12 @@ def square_from_camera(frame_from_head: ArrayLike) -> Square:
     return Square(x, y, side, math.atan2(first[1], -second[1]))
 
 
-def square_from_box(box: ArrayLike) -> Square:
-    """(4,) xyxy face box -> its square. The inverse of `box_from_square` for an upright head."""
+def square_from_box(box: ArrayLike, roll: float = 0.0) -> Square:
+    """(4,) xyxy face box and the head's roll, radians -> its square. The inverse of `box_from_square`, which leaves the
+    roll out."""
     x1, y1, x2, y2 = np.asarray(box, np.float64)
     side = max(x2 - x1, y2 - y1) * CROP_SIDE_MM / BOX_SIDE_MM
-    return Square(float(x1 + x2) / 2, float(y1 + y2) / 2, float(side))
+    return Square(float(x1 + x2) / 2, float(y1 + y2) / 2, float(side), roll)
 
 
 def box_from_square(square: Square) -> Floats:

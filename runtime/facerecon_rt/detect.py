@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .align import box_from_square, square_from_camera
+from .align import Square, box_from_square, square_from_box, square_from_camera
 from .errors import ModelRefused, UsageError
 from .onnx_file import FLOAT, UINT8, OnnxFile, read_onnx
 from .pose import fit_camera
@@ -25,7 +25,9 @@ from .types import Detection, Floats, Image
 
 DETECTOR_KEY = "facerecon.detector"
 """In the ONNX file's metadata_props: the JSON value of a DetectorContract."""
-DETECTOR_VERSION = 1
+DETECTOR_VERSION = 2
+BOX_CHANNELS = {1: 3, 2: 5}
+"""Of the output `box`, by version of the contract: files of version 1 do not say how far a head is turned."""
 DETECTOR_KIND = "centre"
 STRIDE = 8
 """Input pixels per cell of the network's outputs."""
@@ -39,6 +41,16 @@ OVERLAP = 0.4
 """Intersection over union above which two boxes are one face."""
 MOST_CELLS = 2000
 """More cells than this are never looked at: noise must not make a frame slow."""
+
+SMALL_INPUT = 256
+"""Longer side of what the network sees of a picture, pixels, unless the caller says otherwise."""
+LARGE_PIXELS = 1600
+"""Longer side from which a picture is looked at twice: it may show small faces and close-ups at once."""
+FINE_INPUT, COARSE_INPUT = 608, 224
+"""Longer sides of its two looks. Of a picture of 16:9 both together are 1 % fewer pixels than one look at 640, which
+was taken before and missed close-ups."""
+FINE_LARGEST, COARSE_SMALLEST = 0.4, 0.2
+"""Sides of faces, in longer sides of the picture, that the fine look may find at most and the coarse one at least."""
 
 YUNET_SCORE = 0.6
 YUNET_RAISED_MM = 4.0
@@ -57,12 +69,17 @@ class Detector(Protocol):
 
 
 def open_detector(
-    path: str | Path, *, size: int = 256, score: float | None = None, threads: int = 1, provider: Provider = "cpu"
+    path: str | Path,
+    *,
+    size: int | None = None,
+    score: float | None = None,
+    threads: int = 1,
+    provider: Provider = "cpu",
 ) -> Detector:
     """Our detector or a YuNet file, whichever the file is. Raises ModelRefused where it is neither.
 
-    `size` is the longer side of what the network sees, frame pixels; 640 finds the small faces of a crowd. `score` is
-    the least score of a detection; None is the file's own choice.
+    `size` is the longer side of what the network sees, pixels; 640 finds the small faces of a crowd. None goes by the
+    picture, as `looks_at` has it. `score` is the least score of a detection; None is the file's own choice.
     """
     model = read_onnx(path)
     if DETECTOR_KEY in model.metadata:
@@ -79,11 +96,66 @@ def open_detector(
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """One run of the network over a whole picture, and the faces it is asked for."""
+
+    size: int
+    """Longer side of what the network sees, pixels."""
+    smallest: float = 0.0
+    """Sides of faces, in longer sides of the picture: from this..."""
+    largest: float = math.inf
+    """...to below this."""
+
+
+def looks_at(longer_side: int, size: int | None) -> tuple[Look, ...]:
+    """Longer side of a picture, pixels -> the looks taken at it, finest first. The one place with this rule.
+
+    `size`: what the caller asks for, one look; None goes by the picture. A network that sees a large picture finely
+    enough for its small faces sees no close-up whole, so it looks at it coarsely too.
+    """
+    if size is not None:
+        return (Look(size),)
+    if longer_side < LARGE_PIXELS:
+        return (Look(SMALL_INPUT),)
+    return Look(FINE_INPUT, largest=FINE_LARGEST), Look(COARSE_INPUT, smallest=COARSE_SMALLEST)
+
+
+def look(image: Image, size: int | None, see: Callable[[Image], list[Detection]], *, enlarge: bool) -> list[Detection]:
+    """(H, W, 3) uint8 BGR -> faces, best first, of all looks at the picture.
+
+    `see`: what the network finds in a reduced picture, in its pixels. `enlarge`: whether smaller pictures are, too.
+    """
+    looks = looks_at(max(image.shape[:2]), size)
+    frame_from_input = FrameFromInput(1.0, 1.0)
+    found = []
+    for one in looks:
+        if enlarge or max(image.shape[:2]) > one.size:
+            # Each from the one before: frames are large, and reducing them takes its time.
+            image, coarser = resize_longer_side(image, one.size)
+            frame_from_input = frame_from_input.after(coarser)
+        for detection in see(image):
+            side = float(detection.box[2] - detection.box[0])
+            if one.smallest * one.size <= side < one.largest * one.size:
+                found.append(replace(detection, box=frame_from_input.box(detection.box)))
+    if len(looks) == 1:
+        return found
+    found.sort(key=lambda detection: -detection.score)
+    rolls = np.array([detection.roll for detection in found], np.float32)
+    boxes = np.array([detection.box for detection in found], np.float32).reshape(-1, 4)
+    scores = np.array([detection.score for detection in found], np.float32)
+    return merge(boxes, scores, np.stack([np.cos(rolls), np.sin(rolls)], axis=1))
+
+
+@dataclass(frozen=True, slots=True)
 class FrameFromInput:
     """How the network's input lies in the frame: frame = (input + 0.5) * factor - 0.5, per axis."""
 
     x: float
     y: float
+
+    def after(self, step: FrameFromInput) -> FrameFromInput:
+        """Of a picture that was reduced once more: by this, and then by `step`."""
+        return FrameFromInput(self.x * step.x, self.y * step.y)
 
     def box(self, box: Floats) -> Floats:
         """(4,) xyxy, input pixels -> frame pixels."""
@@ -109,17 +181,22 @@ def resize_longer_side(image: Image, size: int) -> tuple[Image, FrameFromInput]:
 
 
 def letterbox(image: Image, size: int) -> tuple[Image, FrameFromInput]:
-    """(H, W, 3) -> longer side `size`, then black on the right and below, up to multiples of 32.
-
-    So a frame of 1280 x 720 costs 256 x 160 and not 256 x 256. Smaller pictures are enlarged.
-    """
+    """(H, W, 3) -> longer side `size`, then padded. Smaller pictures are enlarged."""
     image, frame_from_input = resize_longer_side(image, size)
+    return pad(image), frame_from_input
+
+
+def pad(image: Image) -> Image:
+    """(H, W, 3) -> black on the right and below, up to multiples of 32.
+
+    So a frame of 1280 x 720 costs 256 x 160 and not 256 x 256.
+    """
     height, width = (MULTIPLE * math.ceil(v / MULTIPLE) for v in image.shape[:2])
     if (height, width) != image.shape[:2]:
         padded = np.zeros((height, width, 3), np.uint8)
         padded[: image.shape[0], : image.shape[1]] = image
-        image = padded
-    return image, frame_from_input
+        return padded
+    return image
 
 
 # Our own detector
@@ -130,8 +207,9 @@ class DetectorContract:
     """What our detector's file says about itself.
 
     Input `image`: (N, H, W, 3) uint8 BGR, H and W multiples of 32. Outputs, float32, h = H / 8, w = W / 8: `score`
-    (N, h, w) 0..1, and `box` (N, 3, h, w): the way from the cell's middle to the face's centre, x and y in sides, and
-    the logarithm of the side in units of SIDE_UNIT pixels.
+    (N, h, w) 0..1, and `box` (N, 5, h, w): the way from the cell's middle to the face's centre, x and y in sides; the
+    logarithm of the side in units of SIDE_UNIT pixels; cosine and sine of the head's roll, clockwise in the picture, to
+    some factor. Files of version 1 lack the last two: for them every head is upright.
     """
 
     score: float
@@ -157,13 +235,11 @@ class DetectorContract:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ModelRefused(f"its {DETECTOR_KEY} is not JSON ({error}); export the detector again") from error
-        if not isinstance(value, dict) or (value.get("version"), value.get("kind")) != (
-            DETECTOR_VERSION,
-            DETECTOR_KIND,
-        ):
+        known_version = isinstance(value, dict) and value.get("version") in tuple(BOX_CHANNELS)
+        if not known_version or value.get("kind") != DETECTOR_KIND:
             raise ModelRefused(
-                f"its {DETECTOR_KEY} is not version {DETECTOR_VERSION} of kind {DETECTOR_KIND!r}; export the detector "
-                "again with this release, or use the release it was made with"
+                f"its {DETECTOR_KEY} is not version 1 to {DETECTOR_VERSION} of kind {DETECTOR_KIND!r}; export the "
+                "detector again with this release, or use the release it was made with"
             )
         known = {f.name for f in fields(cls)}
         try:
@@ -182,7 +258,7 @@ class FaceDetector:
         self,
         model: str | Path | OnnxFile,
         *,
-        size: int = 256,
+        size: int | None = None,
         score: float | None = None,
         threads: int = 1,
         provider: Provider = "cpu",
@@ -220,17 +296,19 @@ class FaceDetector:
 
 
 def detections(
-    answer: Callable[[NDArray[np.uint8]], tuple[Floats, Floats]], image: Image, size: int, least: float
+    answer: Callable[[NDArray[np.uint8]], tuple[Floats, Floats]], image: Image, size: int | None, least: float
 ) -> list[Detection]:
     """(H, W, 3) uint8 BGR -> faces, best first, of at least the score `least`.
 
     `answer` is the network: (N, h, w, 3) uint8 BGR -> its outputs `score` and `box`; `size` the longer side of what it
-    sees.
+    sees, or None to go by the picture.
     """
-    pixels, frame_from_input = letterbox(image, size)
-    scores, boxes = answer(pixels[None])
-    found = merge(*decode(scores[0], boxes[0], least))
-    return [Detection(frame_from_input.box(d.box), d.score) for d in found]
+
+    def see(reduced: Image) -> list[Detection]:
+        scores, boxes = answer(pad(reduced)[None])
+        return merge(*decode(scores[0], boxes[0], least))
+
+    return look(image, size, see, enlarge=True)
 
 
 def read_detector_contract(model: OnnxFile) -> DetectorContract:
@@ -245,30 +323,34 @@ def read_detector_contract(model: OnnxFile) -> DetectorContract:
     except ModelRefused as error:
         raise ModelRefused(f"{model.path}: {error}") from error
     tensors = [(t.name, t.elem_type, len(t.dims or ())) for t in (*model.inputs, *model.outputs)]
-    if tensors != [("image", UINT8, 4), ("score", FLOAT, 3), ("box", FLOAT, 4)]:
-        names = ", ".join(name for name, _, _ in tensors)
+    named = tensors == [("image", UINT8, 4), ("score", FLOAT, 3), ("box", FLOAT, 4)]
+    if not named or (model.outputs[1].dims or ())[1:2] != (BOX_CHANNELS[contract.version],):
+        names = ", ".join(f"{t.name} {t.dims}" for t in (*model.inputs, *model.outputs))
         raise ModelRefused(f"{model.path}: its tensors ({names}) are not what its contract says; export it again")
     return contract
 
 
-def decode(score: Floats, box: Floats, least: float) -> tuple[Floats, Floats]:
-    """The network's score (h, w) and box (3, h, w) -> boxes (K, 4) xyxy in its input's pixels, and scores (K,).
+def decode(score: Floats, box: Floats, least: float) -> tuple[Floats, Floats, Floats]:
+    """The network's score (h, w) and box (5, h, w) -> boxes (K, 4) xyxy in its input's pixels, scores (K,), and
+    cosines and sines (K, 2) of rolls.
 
     Every cell of at least the score `least` gives one; best first. Meanings as in DetectorContract.
     """
     rows, columns = np.nonzero(score >= least)
     order = np.argsort(-score[rows, columns], kind="stable")[:MOST_CELLS]
     rows, columns = rows[order], columns[order]
-    dx, dy, log_side = box[:, rows, columns]
+    dx, dy, log_side, *turns = box[:, rows, columns]
     side = SIDE_UNIT * np.exp(log_side)
     middle = (STRIDE - 1) / 2
     x, y, half = columns * STRIDE + middle + dx * side, rows * STRIDE + middle + dy * side, side / 2
     boxes = np.stack([x - half, y - half, x + half, y + half], axis=1)
-    return boxes.astype(np.float32), score[rows, columns].astype(np.float32)
+    cosines, sines = turns or (np.ones(len(x)), np.zeros(len(x)))
+    rolls = np.stack([cosines, sines], axis=1)
+    return boxes.astype(np.float32), score[rows, columns].astype(np.float32), rolls.astype(np.float32)
 
 
-def merge(boxes: Floats, scores: Floats, overlap: float = OVERLAP) -> list[Detection]:
-    """(K, 4) xyxy, best first, and (K,) -> one detection per face.
+def merge(boxes: Floats, scores: Floats, rolls: Floats, overlap: float = OVERLAP) -> list[Detection]:
+    """(K, 4) xyxy, best first, (K,), and (K, 2) cosines and sines to some factor -> one detection per face.
 
     Non-maximum suppression in which the suppressed boxes still vote on where the face is, weighted by their scores
     (Gidaris and Komodakis, ICCV 2015).
@@ -285,7 +367,8 @@ def merge(boxes: Floats, scores: Floats, overlap: float = OVERLAP) -> list[Detec
         same[best] = True
         left &= ~same
         voted = np.average(boxes[same], axis=0, weights=scores[same])
-        found.append(Detection(np.asarray(voted, np.float32), float(scores[best])))
+        cosine, sine = (scores[same] @ rolls[same]).tolist()
+        found.append(Detection(np.asarray(voted, np.float32), float(scores[best]), math.atan2(sine, cosine)))
     return found
 
 
@@ -296,14 +379,14 @@ class YunetDetector:
     """YuNet (Wu et al., Machine Intelligence Research 2023) through cv2.FaceDetectorYN, giving our boxes."""
 
     def __init__(self, model: str | Path | OnnxFile, *, size: int | None = None, score: float | None = None) -> None:
-        """`size`: the longer side that larger frames are reduced to; None leaves all as they are."""
+        """`size`: the longer side that larger frames are reduced to; None goes by the picture, as `looks_at` has it."""
         if not isinstance(model, OnnxFile):
             model = read_onnx(model)
         if not is_yunet(model):
             raise ModelRefused(
                 f"{model.path}: not a YuNet file; get face_detection_yunet_2023mar.onnx from OpenCV's model zoo"
             )
-        self.size = None if size is None else _checked_size(size)
+        self.size = _checked_size(size)
         self.score = _checked_score(score, YUNET_SCORE)
         self.sha256 = model.sha256
         weights = np.frombuffer(model.data, np.uint8)
@@ -314,15 +397,16 @@ class YunetDetector:
 
     def detect(self, image: Image) -> list[Detection]:
         """(H, W, 3) uint8 BGR -> faces, best first."""
-        frame_from_input = FrameFromInput(1.0, 1.0)
-        if self.size is not None and max(image.shape[:2]) > self.size:
-            image, frame_from_input = resize_longer_side(image, self.size)
+        return look(image, self.size, self._see, enlarge=False)
+
+    def _see(self, image: Image) -> list[Detection]:
         self._net.setInputSize((image.shape[1], image.shape[0]))
         _, rows = self._net.detect(image)
-        if rows is None:
-            return []
-        found = [Detection(frame_from_input.box(box_from_yunet(row)), float(row[14])) for row in rows]
-        return sorted(found, key=lambda d: -d.score)
+        found = []
+        for row in () if rows is None else rows:
+            square = square_from_yunet(row)
+            found.append(Detection(box_from_square(square), float(row[14]), square.roll))
+        return sorted(found, key=lambda detection: -detection.score)
 
 
 def is_yunet(model: OnnxFile) -> bool:
@@ -339,24 +423,24 @@ def yunet_template() -> Floats:
     return np.asarray(five, np.float32)
 
 
-def box_from_yunet(row: ArrayLike) -> Floats:
-    """(15,) of cv2.FaceDetectorYN -> (4,) xyxy, our face box: from its five points, or from its box where they lie on a
-    line."""
+def square_from_yunet(row: ArrayLike) -> Square:
+    """(15,) of cv2.FaceDetectorYN -> the head's square: from its five points, or upright from its box where they lie on
+    a line."""
     values = np.asarray(row, np.float64)
     head, points = yunet_template().astype(np.float64), values[4:14].reshape(5, 2)
     affine, *_ = np.linalg.lstsq(head - head.mean(0), points - points.mean(0), rcond=None)
     larger, smaller = np.linalg.svd(affine, compute_uv=False)
     if smaller > YUNET_LEAST_RATIO * larger:
-        return box_from_square(square_from_camera(fit_camera(head, points)))
+        return square_from_camera(fit_camera(head, points))
     # Measured on the same photographs: YuNet's box is 1.16 times as large as ours, its middle 0.05 of our side higher.
     left, top, width, height = values[:4]
     side = math.sqrt(width * height) / 1.16
     x, y = left + width / 2, top + height / 2 + 0.05 * side
-    return np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32)
+    return square_from_box([x - side / 2, y - side / 2, x + side / 2, y + side / 2])
 
 
-def _checked_size(size: int) -> int:
-    if not MULTIPLE <= size <= LARGEST_SIZE:
+def _checked_size(size: int | None) -> int | None:
+    if size is not None and not MULTIPLE <= size <= LARGEST_SIZE:
         raise UsageError(
             f"detector size is {size}; give {MULTIPLE} to {LARGEST_SIZE}, multiples of {MULTIPLE} waste nothing"
         )

@@ -99,7 +99,7 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
         "--det-size",
         type=whole_number(MULTIPLE, LARGEST_SIZE),
         metavar="PIXELS",
-        help="longer side of what the detector sees; more finds smaller faces [256, or 640 for large frames]",
+        help="longer side of what the detector sees; more finds smaller faces [256; large frames: 608, and 224]",
     )
     faces.add_argument(
         "--max-faces",

@@ -34,12 +34,8 @@ HUBER = 1.345
 LEAST_DISTANCE_MM = 1e-3
 """A micrometre: photographs may be copies of each other, and then every distance is 0."""
 ROBUST_STEPS = 10
-LARGE_PIXELS = 1600
-"""Longer side from which a picture may hold small faces."""
 TOGETHER = 8
 """Photographs whose faces are done in one run."""
-SMALL_INPUT, LARGE_INPUT = 256, 640
-"""Longer side of what the detector sees of smaller and of large pictures, unless the caller says otherwise."""
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
@@ -154,12 +150,13 @@ class Reconstructor:
         """`model`: a FaceModel file; several make an ensemble; or a network, as `served.ServedNetwork`, which stays the
         caller's: how files are run does not concern it, and it needs a `detector`. `detector`: a file of ours or a
         YuNet, or anything with `detect`, which stays the caller's; by default face_detector.onnx beside the model.
-        `detector_size`: longer side of what the detector sees, pixels; by default 256, and 640 for pictures of 1600
-        pixels or more, where faces may be small. `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or
-        int8; takes, in place of each model, the file of that precision beside it that was made from the same weights
-        and fits the provider. `mirror`: photographs are read together with their mirror image, which is more exact and
-        takes one crop more per face; frames of videos and cameras never are. `gpu`: how it is used, where there is one.
-        `warm_while_building`: answer on cuda or cpu while TensorRT builds its engine.
+        `detector_size`: longer side of what the detector sees, pixels; by default as `detect.looks_at` has it: 256, and
+        for pictures of 1600 pixels or more two looks, one for small faces and one for close-ups.
+        `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each model, the
+        file of that precision beside it that was made from the same weights and fits the provider. `mirror`:
+        photographs are read together with their mirror image, which is more exact and takes one crop more per face;
+        frames of videos and cameras never are. `gpu`: how it is used, where there is one. `warm_while_building`: answer
+        on cuda or cpu while TensorRT builds its engine.
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
@@ -195,12 +192,9 @@ class Reconstructor:
                 detector = Path(paths[0]).with_name(DETECTOR_NAME)
                 if not is_file(detector):
                     raise ModelRefused(f"no face detector at {detector}; put it there, or name another: --detector")
-            self._detector = detector
-            self._detector_size = detector_size
-            self._detectors: dict[int, Detector] = {}
             if isinstance(detector, (str, Path)):
-                # Now, so that a file that is no detector is found out before a camera is opened.
-                self._detector_of_size(detector, detector_size or SMALL_INPUT)
+                detector = open_detector(detector, size=detector_size)
+            self._detector: Detector | None = detector
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Reconstructor:
@@ -212,7 +206,7 @@ class Reconstructor:
     def close(self) -> None:
         """Let sessions go. Closing twice is harmless."""
         self._opened.close()
-        self._detectors.clear()
+        self._detector = None
 
     def detect(self, image: Image) -> list[Square]:
         """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first."""
@@ -220,16 +214,9 @@ class Reconstructor:
             raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UsageError(f"a picture is {image.dtype} {image.shape}; give uint8 (H, W, 3) BGR, as read_image does")
-        detector = self._detector
-        if isinstance(detector, (str, Path)):
-            large = max(image.shape[:2]) >= LARGE_PIXELS
-            detector = self._detector_of_size(detector, self._detector_size or (LARGE_INPUT if large else SMALL_INPUT))
-        return [square_from_box(found.box) for found in detector.detect(image)]
-
-    def _detector_of_size(self, path: str | Path, size: int) -> Detector:
-        if size not in self._detectors:
-            self._detectors[size] = open_detector(path, size=size)
-        return self._detectors[size]
+        if self._detector is None:
+            raise UsageError("this Reconstructor is closed; open another one")
+        return [square_from_box(found.box, found.roll) for found in self._detector.detect(image)]
 
     def faces_at(
         self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False

@@ -12,7 +12,6 @@ from .detect import DetectorContract, detections
 from .errors import ModelRefused, UsageError
 from .golden import failure, golden_crop
 from .networks import disagreement_in
-from .reconstruct import LARGE_INPUT, LARGE_PIXELS, SMALL_INPUT
 from .session import RawFaces, no_rows, output_dims, raw_faces
 from .types import Detection, Floats, Image
 
@@ -77,7 +76,7 @@ class ServedDetector:
         size: int | None = None,
         score: float | None = None,
     ) -> None:
-        """`size`: longer side of what it sees, pixels; None is 256, and 640 of pictures of 1600 pixels or more.
+        """`size`: longer side of what it sees, pixels; None goes by the picture, as `detect.looks_at` has it.
         `score`: least of a detection; None is the file's own choice."""
         self._infer = infer
         self._where = where
@@ -86,8 +85,7 @@ class ServedDetector:
 
     def detect(self, image: Image) -> list[Detection]:
         """(H, W, 3) uint8 BGR -> faces, best first."""
-        size = self._size or (LARGE_INPUT if max(image.shape[:2]) >= LARGE_PIXELS else SMALL_INPUT)
-        return detections(self._answer, image, size, self._score)
+        return detections(self._answer, image, self._size, self._score)
 
     def _answer(self, images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         score, box = _all_of(("score", "box"), self._infer(("score", "box"), images), self._where)

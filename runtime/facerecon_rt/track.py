@@ -16,6 +16,8 @@ SAME_FACE = 0.3
 """Overlap of boxes (intersection over union) from which a detection is a face that is already tracked."""
 AGREES = 0.6
 """Overlap of a detection and a tracked face from which the two say the same."""
+AGREES_RADIANS = 0.8
+"""Between their rolls, up to which they say the same: a head that lies on its side is easily read the wrong way up."""
 MERGED = 0.5
 """Overlap from which two tracks lie on one face. More than SAME_FACE: people pass in front of each other."""
 JUMP_SIDES = 0.25
@@ -179,7 +181,10 @@ def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int,
     for index, face in enumerate(faces):
         overlaps = [(box_overlap(box_from_square(square), face.box), square) for square in squares]
         best, square = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
-        if square is not None and SAME_FACE <= best < AGREES:
+        if square is None or best < SAME_FACE:
+            continue
+        turn = math.remainder(square.roll - square_from_camera(face.frame_from_head).roll, 2 * math.pi)
+        if best < AGREES or abs(turn) > AGREES_RADIANS:
             found.append((index, square))
     return found
 

@@ -49,6 +49,8 @@ class Detection:
     """(4,) xyxy, frame pixels: the square face box of `align.box_from_square`."""
     score: float
     """0..1."""
+    roll: float = 0.0
+    """Radians, clockwise in the picture: how far the head is turned from upright."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

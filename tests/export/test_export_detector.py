@@ -87,7 +87,7 @@ def test_files_declare_their_tensors_and_hold_standard_operators_only(folder: Pa
         assert [(t.name, t.dims) for t in (*model.inputs, *model.outputs)] == [
             ("image", ("N", "H", "W", 3)),
             ("score", ("N", "h", "w")),
-            ("box", ("N", 3, "h", "w")),
+            ("box", ("N", 5, "h", "w")),
         ]
         assert {domain for domain, _ in model.operators} == {""}
         assert ("", "BatchNormalization") not in model.operators
@@ -116,17 +116,19 @@ def test_a_file_that_answers_differently_is_not_written(
 
 
 def test_in_lower_precisions_only_cells_that_see_a_face_count() -> None:
-    score, box = np.zeros((1, 2, 2), np.float32), np.zeros((1, 3, 2, 2), np.float32)
+    score, box = np.zeros((1, 2, 2), np.float32), np.zeros((1, 5, 2, 2), np.float32)
     score[0, 0, 0] = 0.9
     other_score, other_box = score.copy(), box.copy()
     other_score[0] += 0.1
     other_box[0, :2, 0, 0] = 0.3, 0.4
     other_box[0, 2] = 7.0
+    other_box[0, 3:, 0, 0] = 0.06, 0.08
     faces = differences(score, box, other_score, other_box, 0.5, Gate("mean", {}))
     assert {name: value.round(6).tolist() for name, value in faces.items()} == {
         "score": [0.1],
         "centre": [0.5],
         "side": [7.0],
+        "roll": [0.1],
     }
     everywhere = differences(score, box, other_score, other_box, 0.5, Gate("largest", {}))
     assert everywhere["side"].size == 4

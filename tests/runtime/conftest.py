@@ -18,7 +18,7 @@ import pytest
 from facerecon_rt import providers
 from facerecon_rt import session as session_module
 from facerecon_rt.align import box_from_square, square_from_camera
-from facerecon_rt.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.detect import DETECTOR_KEY, DetectorContract, looks_at
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.providers import ORT_NAMES
 from facerecon_rt.template import FaceTemplate
@@ -40,7 +40,7 @@ class MakeFace(Protocol):
 class MakeDetector(Protocol):
     """The type of the fixture `make_bright_detector`."""
 
-    def __call__(self, path: Path, contract: str = ..., *, box_name: str = ...) -> Path: ...
+    def __call__(self, path: Path, contract: str = ..., *, box_name: str = ..., box: Sequence[float] = ...) -> Path: ...
 
 
 class PaintSpots(Protocol):
@@ -223,7 +223,7 @@ def spots() -> PaintSpots:
     """
 
     def paint(width: int, height: int, at: Sequence[tuple[float, float]]) -> Image:
-        seen = 640 if max(width, height) >= 1600 else 256
+        seen = looks_at(max(width, height), None)[0].size
         columns, rows = (max(1, round(side * seen / max(width, height) / 8)) for side in (width, height))
         cells = np.full((rows, columns, 3), 60, np.uint8)
         for x, y in at:
@@ -297,8 +297,13 @@ def _sphere(uv: Floats) -> Floats:
 
 
 def _make_bright_detector(
-    path: Path, contract: str = DetectorContract(0.5).to_json(), *, box_name: str = "box"
+    path: Path,
+    contract: str = DetectorContract(0.5).to_json(),
+    *,
+    box_name: str = "box",
+    box: Sequence[float] = (0, 0, 0, 1, 0),
 ) -> Path:
+    """`box`: what every cell says: upright, unless told otherwise."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -308,7 +313,7 @@ def _make_bright_detector(
         helper.make_node("AveragePool", ["planes"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
         helper.make_node("ReduceMean", ["cells", "channels"], ["grey"], keepdims=0),
         helper.make_node("Mul", ["grey", "over_255"], ["score"]),
-        helper.make_node("Mul", ["cells", "zero"], [box_name]),
+        helper.make_node("Conv", ["cells", "nothing", "always"], [box_name]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -316,12 +321,13 @@ def _make_bright_detector(
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
         [
             helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", "h", "w"]),
-            helper.make_tensor_value_info(box_name, TensorProto.FLOAT, ["N", 3, "h", "w"]),
+            helper.make_tensor_value_info(box_name, TensorProto.FLOAT, ["N", len(box), "h", "w"]),
         ],
         [
             numpy_helper.from_array(np.array([1], np.int64), "channels"),
             numpy_helper.from_array(np.array(1 / 255, np.float32), "over_255"),
-            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+            numpy_helper.from_array(np.zeros((len(box), 3, 1, 1), np.float32), "nothing"),
+            numpy_helper.from_array(np.array(box, np.float32), "always"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

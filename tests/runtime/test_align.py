@@ -73,6 +73,8 @@ def test_a_box_and_its_square_know_each_other() -> None:
     assert (square.x, square.y, square.roll) == (80.5, 50, 0)
     assert square.side == pytest.approx(140 * CROP_SIDE_MM / BOX_SIDE_MM)
     np.testing.assert_allclose(box_from_square(square), box, atol=1e-5)
+    turned = square_from_box(box, 1.2)
+    assert (turned.x, turned.y, turned.side, turned.roll) == (square.x, square.y, square.side, 1.2)
 
 
 def test_a_box_that_is_no_square_counts_with_its_longer_side() -> None:

@@ -19,6 +19,7 @@ import pytest
 from cv2.typing import MatLike
 from facerecon_rt.cli import COMMANDS, main
 from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.detect import FINE_INPUT
 from facerecon_rt.types import Image
 
 from tests.interrupted import default_interrupts
@@ -254,7 +255,7 @@ def test_a_photograph_of_twenty_megapixels_is_worked_on(run: Run, tmp_path: Path
     (record,) = run("--input", photo, "--output", "-").records
     assert record["size"] == [5472, 3648]
     (face,) = record["faces"]
-    assert face["box"][2] - face["box"][0] == pytest.approx(32 * 5472 / 640, rel=0.01)
+    assert face["box"][2] - face["box"][0] == pytest.approx(32 * 5472 / FINE_INPUT, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", ["grey", "alpha", "sixteen bits"])

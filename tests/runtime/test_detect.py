@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +12,19 @@ import numpy as np
 import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, box_from_square, square_from_camera
 from facerecon_rt.detect import (
+    COARSE_INPUT,
     DETECTOR_KEY,
+    FINE_INPUT,
     DetectorContract,
     FaceDetector,
     YunetDetector,
-    box_from_yunet,
     decode,
     letterbox,
+    look,
+    looks_at,
     merge,
     open_detector,
+    square_from_yunet,
     yunet_template,
 )
 from facerecon_rt.errors import ModelRefused, UsageError
@@ -77,40 +82,102 @@ def test_what_lies_in_the_frame_is_found_again_where_the_letterbox_says(factor: 
     np.testing.assert_allclose(frame_from_input.box(point)[:2], [x, y], atol=0.06 * factor + 0.02)
 
 
+# Looks
+
+
+def test_a_large_picture_is_looked_at_twice_and_any_other_once() -> None:
+    assert [one.size for one in looks_at(1599, None)] == [256]
+    assert [one.size for one in looks_at(1600, None)] == [FINE_INPUT, COARSE_INPUT]
+    assert [one.size for one in looks_at(4000, 640)] == [640]
+
+
+def test_two_looks_at_a_frame_of_1080p_cost_no_more_than_one_at_640() -> None:
+    frame = np.zeros((1080, 1920, 3), np.uint8)
+    pixels = [letterbox(frame, one.size)[0][..., 0].size for one in looks_at(1920, None)]
+    assert sum(pixels) <= letterbox(frame, 640)[0][..., 0].size
+
+
+def seen(x: float, y: float, side: float, score: float, roll: float = 0.0) -> Detection:
+    return Detection(np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32), score, roll)
+
+
+def test_small_faces_are_taken_from_the_fine_look_and_close_ups_from_the_coarse_one() -> None:
+    """The same three faces of 1, 25 and 60 % of the longer side, in both looks."""
+    sizes = []
+
+    def see(picture: Image) -> list[Detection]:
+        sizes.append(picture.shape)
+        width = picture.shape[1]
+        places = ((0.9, 0.01, 0.7), (0.7, 0.25, 0.8 if width > 300 else 0.85), (0.3, 0.6, 0.9))
+        return [seen(x * width, 0.2 * width, share * width, score) for x, share, score in places]
+
+    found = look(np.zeros((1000, 2000, 3), np.uint8), None, see, enlarge=True)
+    assert sizes == [(FINE_INPUT // 2, FINE_INPUT, 3), (COARSE_INPUT // 2, COARSE_INPUT, 3)]
+    assert [d.score for d in found] == pytest.approx([0.9, 0.85, 0.7])
+    for detection, x, share in zip(found, (0.3, 0.7, 0.9), (0.6, 0.25, 0.01), strict=True):
+        left, top, right, bottom = detection.box
+        assert (right - left, (left + right) / 2, (top + bottom) / 2) == pytest.approx(
+            (share * 2000, x * 2000, 400), abs=5.0
+        )
+
+
+def test_a_picture_that_is_looked_at_once_gives_all_it_shows() -> None:
+    found = look(np.zeros((300, 400, 3), np.uint8), None, lambda _: [seen(128, 96, 250, 0.9)], enlarge=True)
+    np.testing.assert_allclose(found[0].box, [4, -45, 395, 346], atol=1.0)
+
+
 # Decoding and merging
 
 
-def test_a_cell_says_where_the_centre_lies_in_sides_and_how_large_the_face_is() -> None:
-    score, box = np.zeros((4, 5), np.float32), np.zeros((3, 4, 5), np.float32)
+def test_a_cell_says_where_the_centre_lies_in_sides_how_large_the_face_is_and_how_far_turned() -> None:
+    score, box = np.zeros((4, 5), np.float32), np.zeros((5, 4, 5), np.float32)
     score[1, 2] = 0.9
-    box[:, 1, 2] = [0.25, -0.5, np.log(2)]
-    boxes, scores = decode(score, box, 0.5)
+    box[:, 1, 2] = [0.25, -0.5, np.log(2), 0.0, -1.7]
+    boxes, scores, rolls = decode(score, box, 0.5)
     # The cell's middle is (19.5, 11.5), the side 64, so the centre is (35.5, -20.5).
     np.testing.assert_allclose(boxes, [[3.5, -52.5, 67.5, 11.5]], atol=1e-5)
     np.testing.assert_allclose(scores, [0.9])
+    (found,) = merge(boxes, scores, rolls)
+    assert found.roll == pytest.approx(-np.pi / 2)
+
+
+def test_a_file_that_does_not_tell_rolls_finds_upright_faces() -> None:
+    score, box = np.full((1, 1), 0.9, np.float32), np.zeros((3, 1, 1), np.float32)
+    assert [d.roll for d in merge(*decode(score, box, 0.5))] == [0.0]
 
 
 def test_cells_come_best_first_and_low_ones_not_at_all() -> None:
     score = np.array([[0.2, 0.6, 0.9, 0.5]], np.float32)
-    _, scores = decode(score, np.zeros((3, 1, 4), np.float32), 0.5)
+    _, scores, _ = decode(score, np.zeros((5, 1, 4), np.float32), 0.5)
     np.testing.assert_allclose(scores, [0.9, 0.6, 0.5])
+
+
+def upright(count: int) -> Floats:
+    return np.tile(np.array([[1, 0]], np.float32), (count, 1))
 
 
 def test_boxes_of_one_face_become_one_and_vote_by_score() -> None:
     boxes = np.array([[0, 0, 10, 10], [50, 0, 60, 10], [1, 0, 11, 10]], np.float32)
-    found = merge(boxes, np.array([0.9, 0.8, 0.3], np.float32))
+    found = merge(boxes, np.array([0.9, 0.8, 0.3], np.float32), upright(3))
     assert [d.score for d in found] == pytest.approx([0.9, 0.8])
     np.testing.assert_allclose(found[0].box, [0.25, 0, 10.25, 10], atol=1e-6)
     np.testing.assert_allclose(found[1].box, [50, 0, 60, 10])
 
 
+def test_rolls_of_one_face_are_averaged_on_the_circle() -> None:
+    angles = np.radians([170, -170])
+    rolls = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    (found,) = merge(np.array([[0, 0, 10, 10]] * 2, np.float32), np.array([0.8, 0.8], np.float32), rolls)
+    assert abs(np.degrees(found.roll)) == pytest.approx(180, abs=0.01)
+
+
 def test_boxes_that_overlap_little_stay_apart() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10]], np.float32)  # a third of their union in common
-    assert len(merge(boxes, np.array([0.9, 0.8], np.float32))) == 2
+    assert len(merge(boxes, np.array([0.9, 0.8], np.float32), upright(2))) == 2
 
 
 def test_nothing_found_is_an_empty_list() -> None:
-    assert merge(*decode(np.zeros((2, 2), np.float32), np.zeros((3, 2, 2), np.float32), 0.5)) == []
+    assert merge(*decode(np.zeros((2, 2), np.float32), np.zeros((5, 2, 2), np.float32), 0.5)) == []
 
 
 # The whole path, with a detector of a few hundred bytes
@@ -124,6 +191,22 @@ def test_a_face_is_found_in_frame_pixels(bright_detector: Path) -> None:
     # The middle of the bright square, pixel centres counted: 219.5, 99.5; 32 input pixels are 160 of the frame.
     np.testing.assert_allclose(found.box, [139.5, 19.5, 299.5, 179.5], atol=1e-3)
     assert found.score == pytest.approx(1.0)
+
+
+def test_a_face_says_how_far_it_is_turned(tmp_path: Path, make_bright_detector: MakeDetector) -> None:
+    path = make_bright_detector(tmp_path / "turned.onnx", box=(0, 0, 0, -0.5, 0.5))
+    frame = np.zeros((256, 256, 3), np.uint8)
+    frame[16:24, 16:24] = 255
+    with FaceDetector(path) as detector:
+        (found,) = detector.detect(frame)
+    assert np.degrees(found.roll) == pytest.approx(135)
+
+
+def test_a_file_of_version_1_is_still_read(tmp_path: Path, make_bright_detector: MakeDetector) -> None:
+    path = make_bright_detector(tmp_path / "old.onnx", DetectorContract(0.5, version=1).to_json(), box=(0, 0, 0))
+    with FaceDetector(path) as detector:
+        (found,) = detector.detect(np.full((32, 32, 3), 255, np.uint8))[:1]
+    assert found.roll == 0.0
 
 
 def test_the_best_face_comes_first_and_the_threshold_can_be_chosen(bright_detector: Path) -> None:
@@ -169,7 +252,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     ("contract", "reason"),
     [
         ("{", "not JSON"),
-        ('{"version": 2, "kind": "centre", "score": 0.4}', "version 1"),
+        ('{"version": 3, "kind": "centre", "score": 0.4}', "version 1 to 2"),
+        ('{"version": [], "kind": "centre", "score": 0.4}', "version 1 to 2"),
         ('{"version": 1, "kind": "anchors", "score": 0.4}', "kind 'centre'"),
         ('{"version": 1, "kind": "centre"}', "lacks a field"),
         ('{"version": 1, "kind": "centre", "score": "high"}', "score 'high'"),
@@ -187,6 +271,9 @@ def test_a_file_that_breaks_its_contract_is_refused(tmp_path: Path, make_bright_
     path = make_bright_detector(tmp_path / "bad.onnx", DetectorContract(0.5).to_json(), box_name="boxes")
     with pytest.raises(ModelRefused, match="boxes"):
         open_detector(path)
+    path = make_bright_detector(tmp_path / "flat.onnx", DetectorContract(0.5).to_json(), box=(0, 0, 0))
+    with pytest.raises(ModelRefused, match=r"box \('N', 3, 'h', 'w'\)"):
+        open_detector(path)
 
 
 def test_a_contract_survives_its_json() -> None:
@@ -203,19 +290,23 @@ def yunet_row(frame_from_head: Floats) -> Floats:
     return np.concatenate([[0, 0, 1, 1], points.ravel(), [0.9]]).astype(np.float32)
 
 
-@pytest.mark.parametrize("yaw", [0, 30, -60, 80])
-def test_yunet_points_become_the_box_of_the_head_they_belong_to(yaw: float) -> None:
-    rotation = rotation_from_euler(pitch=5, yaw=yaw, roll=-20)
+@pytest.mark.parametrize(("yaw", "roll"), [(0, -20), (30, -20), (-60, 150), (80, -20)])
+def test_yunet_points_become_the_square_of_the_head_they_belong_to(yaw: float, roll: float) -> None:
+    rotation = rotation_from_euler(pitch=5, yaw=yaw, roll=roll)
     camera = np.hstack([0.7 * rotation, [[320.0], [240.0], [0.0]]]).astype(np.float32)
-    box = box_from_yunet(yunet_row(camera))
+    square = square_from_yunet(yunet_row(camera))
+    box = box_from_square(square)
     np.testing.assert_allclose(box, box_from_square(square_from_camera(camera)), atol=0.02)
     assert box[2] - box[0] == pytest.approx(0.7 * BOX_SIDE_MM, rel=1e-3)
+    assert square.roll == pytest.approx(square_from_camera(camera).roll, abs=1e-3)
 
 
 def test_yunet_points_on_a_line_fall_back_to_its_box() -> None:
     points = np.array([[50, y] for y in (40, 40, 55, 70, 70)], np.float32)
     row = np.concatenate([[10, 20, 116, 116], points.ravel(), [0.9]])
-    np.testing.assert_allclose(box_from_yunet(row), [18, 33, 118, 133], atol=0.01)
+    square = square_from_yunet(row)
+    np.testing.assert_allclose(box_from_square(square), [18, 33, 118, 133], atol=0.01)
+    assert square.roll == 0.0
 
 
 def test_the_crop_centre_is_what_the_yunet_template_is_made_for() -> None:
@@ -290,6 +381,49 @@ def test_our_detector_finds_a_face_of_24_pixels_in_a_frame_of_640(ours: FaceDete
         wanted = np.asarray((largest.box + 0.5) * scale - 0.5 + [300, 200, 300, 200], np.float32)
         found += any(overlap(d.box, wanted) > 0.4 for d in ours.detect(frame))
     assert found >= 8
+
+
+def placed(
+    image: Image, found: Detection, side: float, size: tuple[int, int], at: tuple[float, float], roll: float
+) -> Image:
+    """The photograph in a grey picture of `size` (width, height): its face `side` pixels large at `at`, turned."""
+    left, top, right, bottom = found.box.tolist()
+    middle = np.array([left + right, top + bottom]) / 2
+    matrix = cv2.getRotationMatrix2D(middle.tolist(), -roll, side / (right - left))
+    matrix[:, 2] += np.array(at) - middle
+    return np.asarray(cv2.warpAffine(image, matrix, size, borderValue=(110, 110, 110)), np.uint8)
+
+
+HARD = {
+    "turned by 60 degrees": (170, (560, 560), (280, 280), 60),
+    "turned by 90 degrees": (170, (560, 560), (280, 280), 90),
+    "turned by -135 degrees": (170, (560, 560), (280, 280), -135),
+    "upside down": (170, (560, 560), (280, 280), 180),
+    "half outside": (200, (320, 480), (0, 240), 0),
+    "top outside": (300, (640, 480), (320, 20), 0),
+    "bottom outside, upside down": (300, (640, 480), (320, 460), 180),
+    "close-up in a large picture": (1300, (1600, 1600), (800, 800), 0),
+    "close-up in a wide picture": (1000, (1920, 1200), (960, 600), 0),
+    "20 pixels": (20, (640, 480), (320, 240), 0),
+    "60 pixels in a large picture": (60, (1920, 1080), (1500, 700), 0),
+}
+"""Side, size of the picture, where in it, and degrees clockwise."""
+
+
+@needs_data
+@needs_ours
+@pytest.mark.parametrize("how", HARD)
+def test_our_detector_finds_faces_that_are_hard_to_find(ours: FaceDetector, how: str) -> None:
+    side, size, at, roll = HARD[how]
+    hits = 0
+    for image in photographs("lfpw-test", 16):
+        face = max(ours.detect(image), key=lambda d: float(d.box[2] - d.box[0]))
+        found = ours.detect(placed(image, face, side, size, at, roll))
+        half = side / 2
+        wanted = np.array([at[0] - half, at[1] - half, at[0] + half, at[1] + half], np.float32)
+        turns = [abs(math.remainder(d.roll - face.roll - math.radians(roll), 2 * math.pi)) for d in found]
+        hits += any(overlap(d.box, wanted) > 0.4 and turn < 0.5 for d, turn in zip(found, turns, strict=True))
+    assert hits >= 14
 
 
 @needs_data

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square, frame_from_crop
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS, ModelContract
+from facerecon_rt.detect import FINE_INPUT
 from facerecon_rt.errors import ModelRefused, SourceError, UsageError
 from facerecon_rt.image_set import reconstruct_set_from_sources
 from facerecon_rt.networks import Ensemble, Network, Single, average_raw, disagreement_of
@@ -230,10 +231,10 @@ def test_the_detector_beside_the_model_is_taken(model: Path, spots: PaintSpots) 
 
 
 def test_large_pictures_are_searched_for_smaller_faces(model: Path, spots: PaintSpots) -> None:
-    large_one = spots(2560, 1920, [(0.5, 0.5)])
+    large_one = spots(2432, 1824, [(0.5, 0.5)])
     with Reconstructor(model) as reconstructor:
         (face,) = reconstructor.faces(large_one)
-    assert face.box[2] - face.box[0] == pytest.approx(32 * 4, abs=0.5)
+    assert face.box[2] - face.box[0] == pytest.approx(32 * 2432 / FINE_INPUT, abs=0.5)
     with Reconstructor(model, detector_size=256) as reconstructor:
         assert reconstructor.faces(large_one) == ()
 

@@ -93,9 +93,9 @@ def test_sets_are_not_for_crops(make_tiny_model: MakeTinyModel, tmp_path: Path) 
 def test_a_served_detector_finds_what_one_here_finds(bright_detector: Path, spots: PaintSpots) -> None:
     contract = read_detector_contract(read_onnx(bright_detector))
     served = ServedDetector(answering(bright_detector), contract, where="there")
-    for width, height, size in ((320, 240, 256), (1920, 1080, 640)):
+    for width, height in ((320, 240), (1920, 1080)):
         picture = spots(width, height, [(0.3, 0.4), (0.7, 0.6)])
-        with FaceDetector(bright_detector, size=size) as here:
+        with FaceDetector(bright_detector) as here:
             expected = here.detect(picture)
         found = served.detect(picture)
         assert len(found) == len(expected) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -349,6 +350,14 @@ def test_a_detection_that_touches_a_face_without_agreeing_says_where_to_look_aga
     assert drifted([elsewhere, beside], faces) == [(0, beside)]
     assert drifted([agreeing, beside], faces) == []
     assert drifted([], faces) == []
+
+
+def test_a_detection_that_is_turned_from_the_face_says_where_to_look_again(ball_face: MakeFace) -> None:
+    face = ball_face(100, 100)
+    square = square_of(face)
+    on_its_side, leaning = replace(square, roll=math.radians(90)), replace(square, roll=math.radians(-30))
+    assert drifted([on_its_side], [face]) == [(0, on_its_side)]
+    assert drifted([leaning], [face]) == []
 
 
 def test_who_comes_and_goes_is_said_once(ball_face: MakeFace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from facerecon_rt.types import Detection, Floats, Image
@@ -12,17 +14,18 @@ from facerecon_training.detector_measure import (
     intersection_over_union,
     measure_found,
     share_with_a_face,
+    turned,
 )
 
 BLANK: Image = np.zeros((4, 4, 3), np.uint8)
 
 
-def seen(x: float, y: float, side: float, score: float = 0.9) -> Detection:
-    return Detection(np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32), score)
+def seen(x: float, y: float, side: float, score: float = 0.9, roll: float = 0.0) -> Detection:
+    return Detection(np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32), score, roll)
 
 
-def label(x: float, y: float, side: float) -> Floats:
-    return np.array([x, y, side, 1], np.float32)
+def label(x: float, y: float, side: float, roll: float = 0.0) -> Floats:
+    return np.array([x, y, side, 1, roll], np.float32)
 
 
 class Scripted:
@@ -37,9 +40,24 @@ class Scripted:
 
 def test_a_hit_is_near_enough_and_of_about_the_size() -> None:
     face = label(100, 100, 50)
-    assert best_hit([seen(110, 100, 50)], face) == pytest.approx((0.2, 0.0), abs=1e-6)
+    assert best_hit([seen(110, 100, 50)], face) == pytest.approx((0.2, 0.0, 0.0), abs=1e-5)
     assert best_hit([seen(116, 100, 50), seen(100, 100, 75)], face) is None
     assert best_hit([], face) is None
+
+
+def test_the_roll_error_goes_the_short_way_round() -> None:
+    hit = best_hit([seen(100, 100, 50, roll=math.radians(170))], label(100, 100, 50, math.radians(-170)))
+    assert hit is not None
+    assert hit[2] == pytest.approx(20, abs=1e-3)
+
+
+def test_a_turned_picture_takes_its_label_along() -> None:
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[10, 50] = 255
+    for quarters, x, y in ((1, 29, 50), (2, 9, 29), (3, 10, 9)):
+        ((image, moved),) = turned([(picture, label(50, 10, 8))], quarters)
+        assert image[y, x].tolist() == [255] * 3
+        np.testing.assert_allclose(moved, [x, y, 8, 1, quarters * math.pi / 2], atol=1e-5)
 
 
 def test_recall_counts_pictures_and_errors_only_what_was_found() -> None:

@@ -1,9 +1,9 @@
 """Pictures -> where faces are: a small anchor-free detector, its targets, its loss and its decoding.
 
-One prediction per cell of 8 x 8 pixels: the score that a face's centre lies there, the way to that centre, and the
-side of the face box. Centres as Gaussian peaks with a penalty-reduced focal loss: Zhou et al., Objects as Points, 2019.
-Boxes learnt from every cell near the centre, weighted by the Gaussian, which trains several times faster: Liu et al.,
-Training-Time-Friendly Network for Real-Time Object Detection, AAAI 2020.
+One prediction per cell of 8 x 8 pixels: the score that a face's centre lies there, the way to that centre, the side of
+the face box, and how far the head is turned from upright. Centres as Gaussian peaks with a penalty-reduced focal loss:
+Zhou et al., Objects as Points, 2019. Boxes learnt from every cell near the centre, weighted by the Gaussian, which
+trains several times faster: Liu et al., Training-Time-Friendly Network for Real-Time Object Detection, AAAI 2020.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from facerecon_rt.detect import SIDE_UNIT, STRIDE
+from facerecon_rt.detect import BOX_CHANNELS, DETECTOR_VERSION, SIDE_UNIT, STRIDE
 from facerecon_rt.types import Floats
 from torch import Tensor, nn
 
@@ -67,16 +67,17 @@ class FaceDetectorNet(nn.Module):
         self.lateral32 = nn.Conv2d(c32, neck, 1)
         self.smooth16 = ConvUnit(neck, neck)
         self.smooth8 = nn.Sequential(ConvUnit(neck, neck), ConvUnit(neck, neck))
-        self.head = nn.Conv2d(neck, 4, 1)
+        self.head = nn.Conv2d(neck, 1 + BOX_CHANNELS[DETECTOR_VERSION], 1)
         with torch.no_grad():
             self.head.weight.mul_(0.1)
-            self.head.bias.copy_(torch.tensor([-math.log(1 / RARE - 1), 0.0, 0.0, 0.0]))
+            # Rare, in the middle of its cell, SIDE_UNIT pixels large, upright.
+            self.head.bias.copy_(torch.tensor([-math.log(1 / RARE - 1), 0.0, 0.0, 0.0, 1.0, 0.0]))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) float 0..255 BGR, H and W multiples of 32 -> score logits (N, h, w), boxes (N, 3, h, w).
+        """(N, 3, H, W) float 0..255 BGR, H and W multiples of 32 -> score logits (N, h, w), boxes (N, 5, h, w).
 
-        h = H / 8, w = W / 8. A box is the way from the cell's middle to the face's centre, x and y in sides, and the
-        logarithm of the side in units of SIDE_UNIT pixels.
+        h = H / 8, w = W / 8. A box is the way from the cell's middle to the face's centre, x and y in sides, the
+        logarithm of the side in units of SIDE_UNIT pixels, and cosine and sine of the roll, clockwise.
         """
         # A power of two: exact when it is folded into the first convolution.
         x8 = self.stage8(self.stage4(image * (1 / 128)))
@@ -89,28 +90,29 @@ class FaceDetectorNet(nn.Module):
 
 
 def make_targets(faces: Floats, height: int, width: int) -> Floats:
-    """(K, 4) centre x, centre y, side in input pixels, known -> (6, h, w): what the cells should say.
+    """(K, 5) centre x, centre y, side in input pixels, known, roll -> (8, h, w): what the cells should say.
 
-    0: heat 0..1, exactly 1 at the cell that holds a known face's centre; 1-3: box as in FaceDetectorNet; 4: weight of
-    the box, summing to 1 per face; 5: 1 where the heat counts, 0 in regions to ignore.
+    0: heat 0..1, exactly 1 at the cell that holds a known face's centre, or of those at the picture's edge the nearest;
+    1-5: box as in FaceDetectorNet; 6: weight of the box, summing to 1 per face; 7: 1 where the heat counts, 0 in
+    regions to ignore.
     """
     h, w = height // STRIDE, width // STRIDE
-    targets = np.zeros((6, h, w), np.float32)
-    heat, box, weight, counts = targets[0], targets[1:4], targets[4], targets[5]
+    targets = np.zeros((8, h, w), np.float32)
+    heat, box, weight, counts = targets[0], targets[1:6], targets[6], targets[7]
     counts[:] = 1.0
     # Middles of the cells, input pixels; the origin is at the centre of the top-left pixel.
     xs = np.arange(w, dtype=np.float32) * STRIDE + (STRIDE - 1) / 2
     ys = np.arange(h, dtype=np.float32)[:, None] * STRIDE + (STRIDE - 1) / 2
-    for x, y, side, _ in faces[faces[:, 3] < 0.5]:
+    for x, y, side, _, _ in faces[faces[:, 3] < 0.5]:
         counts[(np.abs(xs - x) <= side / 2) & (np.abs(ys - y) <= side / 2)] = 0.0
     # Large faces first: where two regions overlap, the smaller face decides.
     known_faces = faces[faces[:, 3] >= 0.5]
-    for x, y, side, _ in known_faces[np.argsort(-known_faces[:, 2])]:
-        column, row = int((x + 0.5) // STRIDE), int((y + 0.5) // STRIDE)
-        if not (0 <= column < w and 0 <= row < h):
-            continue
+    for x, y, side, _, roll in known_faces[np.argsort(-known_faces[:, 2])]:
+        # A face whose middle is outside is told by the cells at the edge; their boxes point out of the picture.
+        at_x, at_y = min(max(x, xs[0]), xs[-1]), min(max(y, ys[0, 0]), ys[-1, 0])
+        column, row = int((at_x + 0.5) // STRIDE), int((at_y + 0.5) // STRIDE)
         sigma = max(SIGMA * side, LEAST_SIGMA * STRIDE)
-        gauss = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * sigma**2))
+        gauss = np.exp(-((xs - at_x) ** 2 + (ys - at_y) ** 2) / (2 * sigma**2))
         np.maximum(heat, gauss * (gauss > 0.01), out=heat)
         heat[row, column] = counts[row, column] = 1.0
         near = gauss >= LEAST_WEIGHT
@@ -118,6 +120,7 @@ def make_targets(faces: Floats, height: int, width: int) -> Floats:
         box[0][near] = (np.broadcast_to(x - xs, near.shape) / side)[near]
         box[1][near] = (np.broadcast_to(y - ys, near.shape) / side)[near]
         box[2][near] = math.log(side / SIDE_UNIT)
+        box[3][near], box[4][near] = math.cos(roll), math.sin(roll)
         weight[near] = gauss[near] / gauss[near].sum()
     return targets
 
@@ -133,12 +136,26 @@ def heat_loss(logits: Tensor, heat: Tensor, counts: Tensor) -> Tensor:
 
 def box_loss(boxes: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """(N, 3, h, w), (N, 3, h, w), (N, h, w) -> (): mean over faces of |dx| + |dy| + |log side|, in sides."""
-    error = (boxes - target).abs().sum(1)
+    return _per_face((boxes - target).abs().sum(1), weight)
+
+
+def roll_loss(rolls: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cosines and sines (N, 2, h, w), (N, 2, h, w), (N, h, w) -> (): mean over faces of their squared errors' sum.
+
+    Squared: the absolute error of faces that mostly stand upright is least where all are said to.
+    """
+    return _per_face((rolls - target).square().sum(1), weight)
+
+
+def _per_face(error: Tensor, weight: Tensor) -> Tensor:
     return (error * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def detector_loss(logits: Tensor, boxes: Tensor, targets: Tensor, box_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Targets (N, 6, h, w) of `make_targets` -> total, heat and box loss, each ()."""
-    heat = heat_loss(logits, targets[:, 0], targets[:, 5])
-    box = box_loss(boxes, targets[:, 1:4], targets[:, 4])
-    return heat + box_weight * box, heat, box
+def detector_loss(
+    logits: Tensor, boxes: Tensor, targets: Tensor, box_weight: float, roll_weight: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Targets (N, 8, h, w) of `make_targets` -> total, heat, box and roll loss, each ()."""
+    heat = heat_loss(logits, targets[:, 0], targets[:, 7])
+    box = box_loss(boxes[:, :3], targets[:, 1:4], targets[:, 6])
+    roll = roll_loss(boxes[:, 3:], targets[:, 4:6], targets[:, 6])
+    return heat + box_weight * box + roll_weight * roll, heat, box, roll

@@ -29,7 +29,7 @@ class DetectorConfig:
     run: str = "runs/detector"
     """Run folder: cache/, config.json, log.csv, curve.png, checkpoint.pt, face_detector.safetensors."""
     init: str | None = None
-    """Weights to go on from, .safetensors; then a lower learning rate serves better."""
+    """Weights to go on from, .safetensors, also of a detector that does not tell rolls."""
     steps: int = 5000
     batch: int = 16
     size: int = 256
@@ -39,10 +39,11 @@ class DetectorConfig:
     warmup: int = 200
     """Steps in which the learning rate rises; then it falls along a cosine."""
     box_weight: float = 4.0
+    roll_weight: float = 1.0
     seed: int = 0
     threads: int = 1
     checkpoint_every_s: float = 120.0
-    validate_every: int = 500
+    validate_every: int = 1000
     """Steps."""
 
 
@@ -60,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=positive, default=defaults.steps, help="training steps [%(default)s]")
     parser.add_argument("--batch", type=batch, default=defaults.batch, help="scenes per step [%(default)s]")
     parser.add_argument(
+        "--size", type=positive, default=defaults.size, help="side of scenes, pixels, a multiple of 32 [%(default)s]"
+    )
+    parser.add_argument(
         "--learning-rate", type=number_above_0(100), default=defaults.learning_rate, help="[%(default)s]"
     )
     parser.add_argument("--threads", type=threads, default=defaults.threads, help="CPU threads [%(default)s]")
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
         from tqdm import tqdm
 
         from .detector_data import build_cache
-        from .detector_train import choose_score, evaluate_detector, load_weights, train_detector
+        from .detector_train import choose_score, evaluate_detector, load_weights, train_detector, verdict
 
     config = DetectorConfig(
         data=str(args.data),
@@ -82,13 +86,13 @@ def run(args: argparse.Namespace) -> None:
         init=None if args.init is None else str(args.init),
         steps=args.steps,
         batch=args.batch,
+        size=args.size,
         learning_rate=args.learning_rate,
         threads=args.threads,
         seed=args.seed,
     )
     weights = train_detector(config)
     net, cache = load_weights(weights), build_cache(args.data, args.run / "cache")
-    found, false = evaluate_detector(net, cache)
-    tqdm.write(f"{weights}: {found.line()}; {false:.3f} false per background")
+    tqdm.write(f"{weights}: {verdict(*evaluate_detector(net, cache))}")
     for score, (missed, false) in choose_score(net, cache).items():
         tqdm.write(f"score {score:.2f}: {missed:.2%} missed, {false:.3f} false per background")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -22,11 +22,15 @@ from tqdm import tqdm
 from .head_pose import pointing_photographs
 from .photographs import camera_from_landmarks
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 ANNOTATED = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")
 TIGHT = ("aaf-train", "youtube-train")
 """Sets whose photographs end close to the face."""
 YUNET = "detector/face_detection_yunet_2023mar.onnx"
+LABEL = 5
+"""Numbers that describe a face: see LabelledImage."""
+NATIVE = 4096
+"""Longer side from which pictures are reduced for YuNet: none of these is so large."""
 
 CERTAIN, DOUBTFUL = 0.8, 0.3
 """YuNet's scores: from the first a face, from the second a region to ignore."""
@@ -44,21 +48,22 @@ class LabelledImage:
 
     image: Image
     faces: Floats
-    """(K, 4): centre x, centre y, side in pixels; 1 for a face, 0 for a region to ignore."""
+    """(K, 5): centre x, centre y, side in pixels; 1 for a face, 0 for a region to ignore; roll, radians, clockwise."""
     group: str
     """Its data set's name, "head_pose" or "backgrounds"."""
     held_out: bool
 
 
-def box_from_landmarks(landmarks: Floats) -> Floats:
-    """(68, 2) landmarks, some NaN -> (4,) xyxy, our face box, by the same camera that crops are trained with."""
-    return align.box_from_square(align.square_from_camera(camera_from_landmarks(landmarks)))
+def label_from_landmarks(landmarks: Floats) -> list[float]:
+    """(68, 2) landmarks, some NaN -> the label of a face, by the same camera that crops are trained with."""
+    square = align.square_from_camera(camera_from_landmarks(landmarks))
+    return label_from_detection(Detection(align.box_from_square(square), 1.0, square.roll), True)
 
 
-def label_from_box(box: Floats, known: bool) -> list[float]:
-    """(4,) xyxy -> centre x, centre y, side, known."""
-    x1, y1, x2, y2 = (float(v) for v in box)
-    return [(x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1), float(known)]
+def label_from_detection(detection: Detection, known: bool) -> list[float]:
+    """A detection -> centre x, centre y, side, known, roll."""
+    x1, y1, x2, y2 = (float(v) for v in detection.box)
+    return [(x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1), float(known), detection.roll]
 
 
 def same_face(a: list[float], b: list[float], distance: float = 0.5, factor: float = 1.8) -> bool:
@@ -71,7 +76,7 @@ def label_photograph(image: Image, own: list[float], found: list[Detection], noi
     """The annotated face and the others that YuNet sees -> labels; None where a noisy annotation contradicts YuNet."""
     labels = [own]
     for detection in found:
-        other = label_from_box(detection.box, detection.score >= CERTAIN)
+        other = label_from_detection(detection, detection.score >= CERTAIN)
         if same_face(other, own):
             if noisy and other[3] and not same_face(other, own, 0.2, 1.3):
                 return None
@@ -85,18 +90,18 @@ def label_photograph(image: Image, own: list[float], found: list[Detection], noi
 def detect_padded(detector: YunetDetector, image: Image, margin: int) -> list[Detection]:
     """YuNet on the image within a black margin; boxes in pixels of the image itself."""
     padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
-    return [Detection(d.box - margin, d.score) for d in detector.detect(padded)]
+    return [replace(d, box=d.box - margin) for d in detector.detect(padded)]
 
 
 def label_images(data: Path) -> Iterator[LabelledImage]:
     """Everything the detector learns from, in a fixed order."""
     if not (data / YUNET).is_file():
         raise UsageError(f"no {YUNET} under {data}; give the data folder with --data or FACERECON_DATA")
-    yunet = YunetDetector(data / YUNET, score=DOUBTFUL)
+    yunet = YunetDetector(data / YUNET, size=NATIVE, score=DOUBTFUL)
     for group in ANNOTATED:
         for number, photograph in enumerate(annotated_photographs(data / "faces" / group)):
             image = read_image(photograph.path)
-            own = label_from_box(box_from_landmarks(photograph.landmarks), True)
+            own = label_from_landmarks(photograph.landmarks)
             found = detect_padded(yunet, image, TIGHT_MARGIN) if group in TIGHT else yunet.detect(image)
             labels = label_photograph(image, own, found, noisy=group in TIGHT)
             if labels is not None:
@@ -108,12 +113,12 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
         image = read_image(path)
         # Twice as large too: faces too small for YuNet would teach the detector that faces are background.
         twice = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-        found = yunet.detect(image) + [Detection(d.box / 2, d.score) for d in yunet.detect(twice)]
+        found = yunet.detect(image) + [replace(d, box=d.box / 2) for d in yunet.detect(twice)]
         if any(d.score > BACKGROUND_SCORE for d in found):
             continue
-        labels = [label_from_box(d.box, False) for d in found]
+        labels = [label_from_detection(d, False) for d in found]
         held_out = number % VALIDATION_EVERY["backgrounds"] == 0
-        yield LabelledImage(image, np.array(labels, np.float32).reshape(-1, 4), "backgrounds", held_out)
+        yield LabelledImage(image, np.array(labels, np.float32).reshape(-1, LABEL), "backgrounds", held_out)
         number += 1
 
 
@@ -125,7 +130,7 @@ def label_pointing(folder: Path, yunet: YunetDetector) -> Iterator[LabelledImage
         image = read_image(photograph.path)
         found = yunet.detect(image)
         if found and found[0].score >= CERTAIN:
-            labels = [label_from_box(found[0].box, True)]
+            labels = [label_from_detection(found[0], True)]
             yield LabelledImage(image, np.array(labels, np.float32), "head_pose", False)
 
 
@@ -152,7 +157,7 @@ class DetectorCache:
     held_out: NDArray[np.bool_]
     """(N,)"""
     faces: list[Floats]
-    """N of (K, 4), as in LabelledImage."""
+    """N of (K, 5), as in LabelledImage."""
 
     def image(self, index: int) -> Image:
         """(H, W, 3) uint8 BGR, a view that must not be written to."""
@@ -162,7 +167,8 @@ class DetectorCache:
 
 
 def build_cache(data: Path, folder: Path) -> DetectorCache:
-    """Labels everything once and writes `folder`/pixels.bin and labels.npz, or opens what is there already."""
+    """Labels everything once and writes `folder`/pixels.bin and labels.npz, or opens what is there already. Raises
+    UsageError where that is from another version."""
     labels_path = folder / "labels.npz"
     if not labels_path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,10 +192,13 @@ def build_cache(data: Path, folder: Path) -> DetectorCache:
                 held_out=np.array(held_out),
                 counts=np.array(counts),
                 faces=np.concatenate(faces),
+                version=CACHE_VERSION,
             )
         summary = {g: int((np.array(groups) == g).sum()) for g in dict.fromkeys(groups)}
-        (folder / "summary.json").write_text(json.dumps({"version": CACHE_VERSION, "images": summary}, indent=1))
+        (folder / "summary.json").write_text(json.dumps({"images": summary}, indent=1))
     with np.load(labels_path, allow_pickle=False) as arrays:
+        if "version" not in arrays or int(arrays["version"]) != CACHE_VERSION:
+            raise UsageError(f"{folder}: labelled by another version; remove the folder, and it is made again")
         return DetectorCache(
             pixels=np.memmap(folder / "pixels.bin", np.uint8, mode="r"),
             offsets=arrays["offsets"],

@@ -14,7 +14,7 @@ from facerecon_rt.detect import Detector, YunetDetector, open_detector
 from facerecon_rt.errors import SourceError
 from facerecon_rt.types import Detection, Floats, Image
 
-from .detector_data import YUNET, DetectorCache, box_from_landmarks, label_from_box, read_image
+from .detector_data import NATIVE, YUNET, DetectorCache, label_from_landmarks, read_image
 from .head_pose import pointing_photographs
 
 HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
@@ -26,7 +26,8 @@ def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
 
     What has no annotation (crowd, head pose) is compared with YuNet.
     """
-    detector, larger, yunet = open_detector(path), open_detector(path, size=640), YunetDetector(data / YUNET)
+    detector, larger = open_detector(path), open_detector(path, size=640)
+    yunet = YunetDetector(data / YUNET, size=NATIVE)
     figures: dict[str, dict[str, float]] = {}
     for group in ("lfpw-test", "youtube-test"):
         found = measure_found(detector, annotated(data / "faces" / group))
@@ -34,6 +35,13 @@ def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
             "found %": 100 * found.recall,
             "centre error, sides": found.centre_error,
             "scale error %": 100 * found.scale_error,
+            "roll error, degrees": found.roll_error_deg,
+        }
+    for quarter in (1, 2, 3):
+        found = measure_found(detector, turned(annotated(data / "faces" / "lfpw-test"), quarter))
+        figures[f"detector, lfpw-test turned by {90 * quarter} degrees"] = {
+            "found %": 100 * found.recall,
+            "roll error, degrees": found.roll_error_deg,
         }
     shares = {video.name: frames(video) for video in sorted((data / "videos").glob("head_*.mp4"))}
     shares["identities"] = (read_image(photograph) for photograph in sorted((data / "identities").rglob("*.jpg")))
@@ -61,41 +69,54 @@ class Found:
     """Mean over the faces found, in sides of the annotated box."""
     scale_error: float
     """Mean of |log side / annotated side| over the faces found."""
+    roll_error_deg: float
+    """Mean absolute error of the roll over the faces found."""
 
     def line(self) -> str:
         """For people."""
         return (
             f"{self.recall:.2%} of {self.pictures} found, centre off by {self.centre_error:.4f} sides, "
-            f"scale by {self.scale_error:.2%}"
+            f"scale by {self.scale_error:.2%}, roll by {self.roll_error_deg:.1f} degrees"
         )
 
 
-def best_hit(found: list[Detection], label: Floats) -> tuple[float, float] | None:
-    """The nearest detection that counts as this face -> its centre error in sides and |log| of its scale error."""
-    x, y, side, _ = (float(v) for v in label)
+def best_hit(found: list[Detection], label: Floats) -> tuple[float, float, float] | None:
+    """The nearest detection that counts as this face -> its centre error in sides, |log| of its scale error, and |roll
+    error| in degrees."""
+    x, y, side, _, roll = (float(v) for v in label)
     hits = []
     for detection in found:
         x1, y1, x2, y2 = (float(v) for v in detection.box)
         distance = math.hypot((x1 + x2) / 2 - x, (y1 + y2) / 2 - y) / side
         factor = abs(math.log((x2 - x1) / side))
         if distance <= HIT_DISTANCE and factor <= math.log(HIT_FACTOR):
-            hits.append((distance, factor))
+            turn = math.degrees(abs(math.remainder(detection.roll - roll, 2 * math.pi)))
+            hits.append((distance, factor, turn))
     return min(hits, default=None)
 
 
 def measure_found(detector: Detector, pictures: Iterable[tuple[Image, Floats]]) -> Found:
-    """Pictures and the label (4,) of the face in each, as in LabelledImage."""
+    """Pictures and the label (5,) of the face in each, as in LabelledImage."""
     hits = [best_hit(detector.detect(image), label) for image, label in pictures]
     errors = [hit for hit in hits if hit is not None]
-    centre, scale = np.mean(errors, axis=0) if errors else (math.nan, math.nan)
-    return Found(len(hits), len(errors) / max(1, len(hits)), float(centre), float(scale))
+    centre, scale, roll = np.mean(errors, axis=0) if errors else (math.nan, math.nan, math.nan)
+    return Found(len(hits), len(errors) / max(1, len(hits)), float(centre), float(scale), float(roll))
+
+
+def turned(pictures: Iterable[tuple[Image, Floats]], quarters: int) -> Iterator[tuple[Image, Floats]]:
+    """Pictures and labels -> both turned clockwise, `quarters` times by 90 degrees."""
+    for image, label in pictures:
+        x, y, side, known, roll = (float(v) for v in label)
+        for _ in range(quarters):
+            x, y = image.shape[0] - 1 - y, x
+            image = np.ascontiguousarray(np.rot90(image, -1))
+        yield image, np.array([x, y, side, known, roll + quarters * math.pi / 2], np.float32)
 
 
 def annotated(folder: Path) -> Iterator[tuple[Image, Floats]]:
     """Photographs with .pts files and the labels of their faces."""
     for photograph in annotated_photographs(folder):
-        label = np.array(label_from_box(box_from_landmarks(photograph.landmarks), True), np.float32)
-        yield read_image(photograph.path), label
+        yield read_image(photograph.path), np.array(label_from_landmarks(photograph.landmarks), np.float32)
 
 
 def held_out_photographs(cache: DetectorCache) -> Iterator[tuple[Image, Floats]]:

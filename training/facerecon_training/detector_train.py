@@ -12,12 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from facerecon_rt.detect import MULTIPLE, decode, letterbox, merge
+from facerecon_rt.detect import MULTIPLE, SMALL_INPUT, detections
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.interrupts import importing
 from facerecon_rt.outputs import make_folder, whole
-from facerecon_rt.types import Detection, Image
+from facerecon_rt.types import Detection, Floats, Image
+from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from .checkpoint import fitting, load_checkpoint, read_tensors
@@ -31,10 +33,15 @@ from .detector_measure import (
     held_out_backgrounds,
     held_out_photographs,
     measure_found,
+    turned,
 )
 from .detector_scenes import SceneMaker
 
-LOG_HEADER = "step,heat_loss,box_loss,learning_rate,images_per_s,recall,centre_error,scale_error\n"
+LOSSES = ("heat", "box", "roll")
+LOG_HEADER = (
+    "step,heat_loss,box_loss,roll_loss,learning_rate,images_per_s,"
+    "recall,centre_error,scale_error,recall_turned,roll_error_deg,false_per_background\n"
+)
 
 
 def train_detector(config: DetectorConfig) -> Path:
@@ -50,7 +57,7 @@ def train_detector(config: DetectorConfig) -> Path:
     scenes = SceneMaker(cache, config.size, config.seed)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
 
-    net = FaceDetectorNet() if config.init is None else load_weights(Path(config.init))
+    net = FaceDetectorNet() if config.init is None else begin_from(Path(config.init))
     net = net.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint_path, log_path = folder / "checkpoint.pt", folder / "log.csv"
@@ -70,7 +77,7 @@ def train_detector(config: DetectorConfig) -> Path:
 
     net.train()
     last_saved = started = time.monotonic()
-    recent: list[tuple[float, float]] = []
+    recent: list[tuple[float, float, float]] = []
     bar = tqdm(total=config.steps * config.batch, initial=first * config.batch, unit="image", mininterval=10)
     for step in range(first, config.steps):
         images, labels = scenes.batch(step, config.batch)
@@ -81,25 +88,26 @@ def train_detector(config: DetectorConfig) -> Path:
         rate = config.learning_rate * schedule(step, config.warmup, config.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, heat, box = detector_loss(*net(pixels), targets, config.box_weight)
+        loss, heat, box, roll = detector_loss(*net(pixels), targets, config.box_weight, config.roll_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
 
-        recent.append((heat.item(), box.item()))
+        recent.append((heat.item(), box.item(), roll.item()))
         bar.update(config.batch)
         done = step + 1
         if done % 50 == 0 or done == config.steps:
-            mean_heat, mean_box = np.mean(recent, axis=0)
+            losses = np.mean(recent, axis=0).tolist()
             recent.clear()
-            bar.set_postfix(heat=f"{mean_heat:.3f}", box=f"{mean_box:.3f}", refresh=False)
-            row: list[float | str] = [done, round(mean_heat, 5), round(mean_box, 5), f"{rate:.2e}"]
+            bar.set_postfix({name: f"{loss:.3f}" for name, loss in zip(LOSSES, losses, strict=True)}, refresh=False)
+            row: list[float | str] = [done, *(round(loss, 5) for loss in losses), f"{rate:.2e}"]
             row.append(round((done - first) * config.batch / (time.monotonic() - started), 1))
             if done % config.validate_every == 0 or done == config.steps:
-                found, false = evaluate_detector(net, cache)
+                found, turned, false = evaluate_detector(net, cache)
                 row += [round(v, 4) for v in (found.recall, found.centre_error, found.scale_error)]
-                bar.write(f"step {done}: {found.line()}; {false:.3f} false per background")
+                row += [round(v, 4) for v in (turned.recall, turned.roll_error_deg, false)]
+                bar.write(f"step {done}: {verdict(found, turned, false)}")
                 net.train()
             with log_path.open("a", newline="") as log:
                 csv.writer(log).writerow(row)
@@ -130,14 +138,28 @@ def save_weights(net: FaceDetectorNet, path: Path) -> None:
 def load_weights(path: Path) -> FaceDetectorNet:
     """What `save_weights` wrote -> the network, ready to predict. Raises ModelRefused for any other file."""
     _, tensors = read_tensors(path, "facerecon-train detector")
+    return _filled(tensors, path).eval()
+
+
+def begin_from(path: Path) -> FaceDetectorNet:
+    """As `load_weights`, to train; where the head is of a detector that does not tell rolls, it begins to."""
+    _, state = read_tensors(path, "facerecon-train detector")
+    head = FaceDetectorNet().head
+    for name, begun in (("head.weight", head.weight), ("head.bias", head.get_parameter("bias"))):
+        if name in state and state[name].shape[1:] == begun.shape[1:]:
+            state[name] = torch.cat([state[name], begun.detach()[len(state[name]) :]])
+    return _filled(state, path).train()
+
+
+def _filled(state: dict[str, Tensor], path: Path) -> FaceDetectorNet:
     net = FaceDetectorNet()
     try:
-        missing, unexpected = net.load_state_dict(tensors, strict=False)
+        missing, unexpected = net.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ModelRefused(f"{path} does not fit this detector: {str(error).splitlines()[0]}") from error
     if unexpected or any("num_batches" not in name for name in missing):
         raise ModelRefused(f"{path}: not weights of this detector; train it again with `facerecon-train detector`")
-    return net.eval()
+    return net
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,21 +168,31 @@ class NetDetector:
 
     net: FaceDetectorNet
     score: float
-    size: int = 256
+    size: int = SMALL_INPUT
 
     def detect(self, image: Image) -> list[Detection]:
         """(H, W, 3) uint8 BGR -> faces, best first."""
-        pixels, frame_from_input = letterbox(image, self.size)
+        return detections(self._answer, image, self.size, self.score)
+
+    def _answer(self, pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            logits, boxes = self.net(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2).float())
-        found = merge(*decode(torch.sigmoid(logits)[0].numpy(), boxes[0].numpy(), self.score))
-        return [Detection(frame_from_input.box(d.box), d.score) for d in found]
+            logits, boxes = self.net(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
+        return torch.sigmoid(logits).numpy(), boxes.numpy()
 
 
-def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = SCORE) -> tuple[Found, float]:
-    """On what training kept aside: the annotated faces of photographs, and false positives per background."""
+def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = SCORE) -> tuple[Found, Found, float]:
+    """On what training kept aside: the annotated faces of photographs, the same with every picture turned by one, two
+    or three quarters, and false positives per background."""
     detector = NetDetector(net.eval(), score)
-    return measure_found(detector, held_out_photographs(cache)), false_per_background(detector, cache)
+    upright = measure_found(detector, held_out_photographs(cache))
+    pictures = enumerate(held_out_photographs(cache))
+    sideways = (one for number, picture in pictures for one in turned([picture], 1 + number % 3))
+    return upright, measure_found(detector, sideways), false_per_background(detector, cache)
+
+
+def verdict(upright: Found, sideways: Found, false: float) -> str:
+    """What `evaluate_detector` found, for people."""
+    return f"{upright.line()}; turned: {sideways.line()}; {false:.3f} false per background"
 
 
 def choose_score(net: FaceDetectorNet, cache: DetectorCache) -> dict[float, tuple[float, float]]:
@@ -195,10 +227,11 @@ def draw_curve(log: Path, path: Path) -> None:
     figure, left = plt.subplots(figsize=(8, 4))
     right = left.twinx()
     steps = [int(row["step"]) for row in rows]
-    left.plot(steps, [float(row["heat_loss"]) for row in rows], label="heat loss")
-    left.plot(steps, [float(row["box_loss"]) for row in rows], label="box loss")
-    seen = [(int(row["step"]), float(row["recall"])) for row in rows if row.get("recall")]
-    right.plot([s for s, _ in seen], [r for _, r in seen], "k.-", label="recall, photographs kept aside")
+    for name in LOSSES:
+        left.plot(steps, [float(row[f"{name}_loss"]) for row in rows], label=f"{name} loss")
+    for style, column, label in (("k.-", "recall", ""), ("k.:", "recall_turned", ", turned")):
+        seen = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+        right.plot([s for s, _ in seen], [r for _, r in seen], style, label=f"recall, photographs kept aside{label}")
     left.set(xlabel="step", yscale="log")
     left.legend(loc="upper center")
     right.legend(loc="center right")
