@@ -1,16 +1,17 @@
-"""Sample clip -> the README's pictures: what a result looks like, and what the Euler angles mean.
+"""Sample clip -> the README's pictures: a result, one small picture for each output, and what the Euler angles mean.
 
 python benchmarks/pictures.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from facerecon_rt import Face, Pipeline, Reconstructor, Scene, open_source
-from facerecon_rt.draw import montage
+from facerecon_rt.draw import draw_scene, montage
 from facerecon_rt.types import Image
 from facerecon_training.prepare import draw_clay
 
@@ -19,6 +20,10 @@ CLIP = Path("tests/data/talking_head.mp4")
 MODEL = Path("models/face.onnx")
 MOMENTS = (36, 77, 118)
 """Frames of the clip that are shown."""
+SMALL = 240
+"""Pixels: side of the small pictures."""
+INK, BAR, PAPER = (60, 60, 60), (150, 110, 40), (250, 250, 250)
+"""BGR."""
 
 
 def euler_picture(face: Face, size: int = 300) -> Image:
@@ -32,15 +37,52 @@ def euler_picture(face: Face, size: int = 300) -> Image:
     return np.hstack(cells)
 
 
+def head_of(picture: Image, face: Face) -> Image:
+    """Cut the square around the face's box out of the frame, half as large again -> (SMALL, SMALL, 3) uint8 BGR."""
+    left, top, right, bottom = face.box.tolist()
+    side = 1.5 * (right - left)
+    first_x, first_y = (max(0, round(middle - side / 2)) for middle in ((left + right) / 2, (top + bottom) / 2))
+    cut = picture[first_y : first_y + round(side), first_x : first_x + round(side)]
+    return np.asarray(cv2.resize(cut, (SMALL, SMALL), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def bars(face: Face, names: Sequence[str], count: int = 8) -> Image:
+    """The strongest blendshape weights as bars -> (SMALL, SMALL, 3) uint8 BGR."""
+    picture = np.full((SMALL, SMALL, 3), PAPER, np.uint8)
+    step = SMALL // count
+    strongest = sorted(zip(face.expression.tolist(), names, strict=True), reverse=True)[:count]
+    for row, (weight, name) in enumerate(strongest):
+        y = row * step + step // 2
+        cv2.putText(picture, name, (6, y + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
+        cv2.rectangle(picture, (134, y - 6), (134 + round(98 * weight), y + 6), BAR, cv2.FILLED)
+        cv2.rectangle(picture, (134, y - 6), (232, y + 6), INK, 1)
+    return picture
+
+
+def output_pictures(scene: Scene, blendshapes: Sequence[str]) -> dict[str, Image]:
+    """One small picture by name for each output of a face. `blendshapes`: the names in the contract."""
+    (face,) = scene.faces
+    return {
+        "mesh": draw_clay(face.vertices, SMALL, yaw=-30.0),
+        "landmarks": head_of(draw_scene(scene, style="landmarks", axes=False, ids=False), face),
+        "pose": head_of(draw_scene(scene, style="landmarks", landmarks=False, ids=False), face),
+        "blendshapes": bars(face, blendshapes),
+    }
+
+
 def main() -> None:
-    """Write sample.jpg and euler.jpg."""
+    """Write sample.jpg, euler.jpg and the small pictures in outputs/."""
     scenes: list[Scene] = []
     with Reconstructor(MODEL, provider="cpu") as reconstructor, open_source(CLIP) as source:
+        names = reconstructor.contract.blendshapes
         scenes.extend(scene for scene in Pipeline(reconstructor).run(source) if scene.frame.index in MOMENTS)
     rows = [montage(scene) for scene in scenes]
     width = min(row.shape[1] for row in rows)
     cv2.imwrite(str(RESULTS / "sample.jpg"), np.vstack([row[:, :width] for row in rows]))
     cv2.imwrite(str(RESULTS / "euler.jpg"), euler_picture(scenes[0].faces[0]))
+    (RESULTS / "outputs").mkdir(exist_ok=True)
+    for name, picture in output_pictures(scenes[1], names).items():
+        cv2.imwrite(str(RESULTS / "outputs" / f"{name}.jpg"), picture)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ from facerecon_rt.types import Floats
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 TINY_SIZE = 64
+ROOT = Path(__file__).parents[1]
 
 
 class MakeTinyModel(Protocol):
@@ -32,6 +35,24 @@ def data_folder() -> Path:
     if "FACERECON_DATA" not in os.environ:
         pytest.skip("set FACERECON_DATA to the folder of training/README.md for the tests on real data")
     return Path(os.environ["FACERECON_DATA"])
+
+
+def build_api(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Build the API reference into `folder`; modules beside it can be imported. Skips the test without pdoc."""
+    pytest.importorskip("pdoc", reason="the extra `dev` is not installed")
+    # The tests' own path: what is imported here is what the reference shows.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.parent), *filter(None, sys.path)])}
+    command: list[str | Path] = [sys.executable, ROOT / ".ci" / "api_reference.py", *arguments, "-o", folder]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def api_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The API reference of this checkout, built without a warning."""
+    folder = tmp_path_factory.mktemp("reference") / "api"
+    done = build_api(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import facerecon_rt
 import pytest
 
+from tests.conftest import build_api
+
 ROOT = Path(__file__).parents[1]
 
 
-def build(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    pytest.importorskip("pdoc", reason="the extra `dev` is not installed")
-    # The tests' own path: what is imported here is what the reference shows.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder.parent), *filter(None, sys.path)])}
-    return subprocess.run(
-        [sys.executable, ROOT / ".ci" / "api_reference.py", *arguments, "-o", folder],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
-    done = build(tmp_path / "api")
-    assert (done.returncode, done.stderr) == (0, "")
-    page = (tmp_path / "api" / "facerecon_rt.html").read_text()
+def test_the_reference_is_built_without_a_warning(api_reference: Path) -> None:
+    page = (api_reference / "facerecon_rt.html").read_text()
     for name in facerecon_rt.__all__:
         assert f'id="{name}"' in page, name
     assert "as annotated: jaw points on the visible contour" in page.lower()
@@ -38,8 +21,8 @@ def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:
         code = next(ROOT.glob(f"*/{package}"))
         for module in code.rglob("*.py"):
             if not module.name.startswith("_"):
-                assert (tmp_path / "api" / module.relative_to(code.parent)).with_suffix(".html").is_file(), module
-    assert not (tmp_path / "api" / "facerecon_training.html").exists()
+                assert (api_reference / module.relative_to(code.parent)).with_suffix(".html").is_file(), module
+    assert not (api_reference / "facerecon_training.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +40,7 @@ def test_what_leads_nowhere_ends_it(tmp_path: Path, module: str, said: str | Non
     package.mkdir()
     (package / "__init__.py").write_text('"""Made for the test."""\n')
     (package / "lacking.py").write_text(module + ("" if "def there" in module else "\nthere = 1\n"))
-    done = build(tmp_path / "api", "made")
+    done = build_api(tmp_path / "api", "made")
     if said is None:
         assert (done.returncode, done.stderr) == (0, "")
     else:

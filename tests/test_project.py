@@ -1,4 +1,4 @@
-"""What the project says of itself in READMEs, changelog and CI is so."""
+"""READMEs, changelog, citation and CI agree with each other and with the folders."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-PAGES = sorted(
-    page.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "*/README.md", "models/*.md", "benchmarks/results/*.md")
-    for page in ROOT.glob(pattern)
-)
 
 
 def command_after(mark: str) -> str:
@@ -24,12 +19,6 @@ def command_after(mark: str) -> str:
     block = re.search(rf"<!-- {mark} -->\n```bash\n(.*)\n```", (ROOT / "README.md").read_text())
     assert block is not None, mark
     return block.group(1)
-
-
-def anchors(page: Path) -> set[str]:
-    """The names of its headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize(
@@ -57,24 +46,12 @@ def test_every_top_level_folder_has_a_readme() -> None:
     assert [folder for folder in sorted(folders) if not (ROOT / folder / "README.md").is_file()] == []
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    for link in LINK.findall((ROOT / page).read_text()):
-        if "://" in link:
-            continue
-        path, _, anchor = link.partition("#")
-        target = (ROOT / page).parent / path if path else ROOT / page
-        assert target.exists(), link
-        if anchor:
-            assert anchor in anchors(target), link
-
-
 def test_ci_and_contributors_run_the_readmes_command() -> None:
     yaml = pytest.importorskip("yaml", reason="the extra `dev` is not installed")
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     steps = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in workflow["jobs"].items()}
     assert steps["test"][0].startswith("sudo apt-get update")
-    assert steps["test"][1:] == [command_after("test"), "python .ci/api_reference.py"]
+    assert steps["test"][1:] == [command_after("test"), "python .ci/docs.py"]
     assert steps["runtime"][0] == command_after("run")
     assert f"\n{command_after('test')}\n" in (ROOT / "CONTRIBUTING.md").read_text()
     assert workflow["permissions"] == {"contents": "read"}
@@ -107,13 +84,22 @@ def test_the_version_has_an_entry_in_the_changelog() -> None:
     assert dates == sorted(dates, reverse=True)
 
 
-def test_the_api_reference_and_the_release_are_not_committed() -> None:
-    ignored = subprocess.run(
-        ["git", "check-ignore", "build/api", "dist/SHA256SUMS"], cwd=ROOT, capture_output=True, text=True
-    )
+def test_the_citation_names_the_newest_release() -> None:
+    yaml = pytest.importorskip("yaml", reason="the extra `dev` is not installed")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## \[(\d.*)\] - (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert (citation["version"], str(citation["date-released"])) == newest.groups()
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= citation.keys()
+
+
+def test_the_site_the_api_reference_and_the_release_are_not_committed() -> None:
+    made = ["build/api", "build/site", "dist/SHA256SUMS"]
+    ignored = subprocess.run(["git", "check-ignore", *made], cwd=ROOT, capture_output=True, text=True)
     if ignored.returncode == 128:
         pytest.skip("this is no git checkout")
-    assert ignored.stdout.split() == ["build/api", "dist/SHA256SUMS"]
+    assert ignored.stdout.split() == made
 
 
 @pytest.mark.parametrize(
