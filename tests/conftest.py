@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
-from facerecon_rt.contract import BLENDSHAPES, CONTRACT_KEY, ModelContract
+from facerecon_rt.contract import BLENDSHAPES, CONTRACT_KEY, OUTPUTS_1, ModelContract
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats
 
@@ -57,7 +57,8 @@ def api_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_tiny_model() -> MakeTinyModel:
-    """`make_tiny_model(path, precision="fp16")`: `tiny_model` with other values in its contract; the graph stays."""
+    """`make_tiny_model(path, precision="fp16")`: `tiny_model` with other values in its contract; the graph stays, but
+    that `version=1` leaves the outputs away that contract 1 does not have."""
     return _make_tiny_model
 
 
@@ -67,9 +68,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Crops of 64 pixels. The mean brightness m (0..1) of a crop decides the rest, so that the faces of a batch differ:
     the face is 1 + (m - 0.5) / 50 times as large, jawOpen is m, the other blendshapes are 0.1 m, and the confidence is
-    min(20 m, 0.95): 0 for a black crop, 0.95 for anything lighter than 12 of 255.
+    min(20 m, 0.95): 0 for a black crop, 0.95 for anything lighter than 12 of 255. Both eyes look 30 m degrees to the
+    subject's left; the identity code is (m, 0), its variance (0.5, 1).
     """
     return _make_tiny_model(tmp_path_factory.mktemp("models") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def tiny_model_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_model` with contract 1, as release 0.1 exported: six outputs, no gaze."""
+    return _make_tiny_model(tmp_path_factory.mktemp("models") / "tiny_1.onnx", version=1)
 
 
 def _make_tiny_model(path: Path, **contract_overrides: Any) -> Path:
@@ -77,7 +85,11 @@ def _make_tiny_model(path: Path, **contract_overrides: Any) -> Path:
     from onnx import TensorProto, helper, numpy_helper
 
     template = load_template()
-    contract = ModelContract(TINY_SIZE, template.vertex_count, template.sha256, "constant", terms="test use only")
+    contract = ModelContract(
+        TINY_SIZE, template.vertex_count, template.sha256, "constant", terms="test use only", code_size=2
+    )
+    if contract_overrides.get("version") == 1:
+        contract_overrides = {"outputs": OUTPUTS_1, "code_size": 0, **contract_overrides}
     # y down and away from the camera in the crop; CROP_CENTRE_MM in its middle, as `align` places it.
     scale = TINY_SIZE / CROP_SIDE_MM
     linear = np.diag([scale, -scale, -scale])
@@ -99,6 +111,9 @@ def _make_tiny_model(path: Path, **contract_overrides: Any) -> Path:
         "twenty_over_255": np.array(20.0 / 255.0),
         "over_255": np.array(1.0 / 255.0),
         "most": np.array(0.95),
+        "thirty_degrees": np.radians(np.full((1, 2, 1), 30.0)),
+        "code": np.array([[1.0, 0.0]]),
+        "variance": np.array([[0.5, 1.0]]),
     }
     nodes = [
         helper.make_node("Cast", ["image"], ["image_float"], to=TensorProto.FLOAT),
@@ -121,6 +136,16 @@ def _make_tiny_model(path: Path, **contract_overrides: Any) -> Path:
         helper.make_node("Mul", ["mean_level", "twenty_over_255"], ["seen"]),
         helper.make_node("Min", ["seen", "most"], ["confidence"]),
     ]
+    looking = [
+        helper.make_node("Mul", ["m_blocks", "thirty_degrees"], ["yaw"]),
+        helper.make_node("Sin", ["yaw"], ["sideways"]),
+        helper.make_node("Mul", ["yaw", "zero"], ["upwards"]),
+        helper.make_node("Cos", ["yaw"], ["ahead"]),
+        helper.make_node("Concat", ["sideways", "upwards", "ahead"], ["gaze"], axis=2),
+        helper.make_node("Mul", ["m_rows", "code"], ["identity"]),
+        helper.make_node("Mul", ["m_rows", "zero"], ["zero_rows"]),
+        helper.make_node("Add", ["zero_rows", "variance"], ["identity_variance"]),
+    ]
     mesh: list[str | int] = ["N", template.vertex_count, 3]
     dims: dict[str, list[str | int]] = {
         "shape": mesh,
@@ -130,6 +155,9 @@ def _make_tiny_model(path: Path, **contract_overrides: Any) -> Path:
         "landmarks": ["N", 68, 3],
         "confidence": ["N"],
     }
+    if contract_overrides.get("version") != 1:
+        nodes += looking
+        dims |= {"gaze": ["N", 2, 3], "identity": ["N", 2], "identity_variance": ["N", 2]}
     integers = {
         "image_axes": np.array([1, 2, 3]),
         "axis_1": np.array([1]),

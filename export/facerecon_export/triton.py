@@ -324,6 +324,8 @@ def _write_photograph(face: _Served, detector: _Served, out: Path, options: Trit
         "landmarks": ("TYPE_FP32", [-1, 68, 3]),
         "confidence": ("TYPE_FP32", [-1]),
     }
+    if "gaze" in face.contract.outputs:
+        outputs["gaze"] = ("TYPE_FP32", [-1, 2, 3])
     parameters = {
         "face": face.name,
         "detector": detector.name,

@@ -6,8 +6,8 @@ the network says about each stay on the server.
 
 Input: picture (K,) the bytes of K JPEG, PNG, ... files. Outputs: record (K,) one JSON record per photograph, as the
 runtime writes them; and of all F faces, in the records' order: photograph (F,) which one it is in, shape and vertices
-(F, V, 3) mm, expression (F, 53), frame_from_head (F, 3, 4), landmarks (F, 68, 3), confidence (F,), as `types.Face` has
-them.
+(F, V, 3) mm, expression (F, 53), frame_from_head (F, 3, 4), landmarks (F, 68, 3), confidence (F,), and, of a FaceModel
+that tells it, gaze (F, 2, 3), as `types.Face` has them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from facerecon_rt.served import SHA256_KEY, ServedDetector, ServedNetwork
 from facerecon_rt.sources import decode_image
 from facerecon_rt.types import Face, Floats, Frame
 from numpy.typing import NDArray
-
-FIELDS = ("shape", "vertices", "expression", "frame_from_head", "landmarks", "confidence")
 
 
 class TritonPythonModel:
@@ -100,10 +98,19 @@ def arrays_of(found: Sequence[Sequence[Face]], contract: ModelContract) -> dict[
     """The faces of each photograph -> one array per output, a row for each face."""
     faces = [face for of_one in found for face in of_one]
     mesh = (contract.vertex_count, 3)
-    dims = dict(zip(FIELDS, (mesh, mesh, (len(contract.blendshapes),), (3, 4), (68, 3), ()), strict=True))
+    dims: dict[str, tuple[int, ...]] = {
+        "shape": mesh,
+        "vertices": mesh,
+        "expression": (len(contract.blendshapes),),
+        "frame_from_head": (3, 4),
+        "landmarks": (68, 3),
+        "confidence": (),
+    }
+    if "gaze" in contract.outputs:
+        dims["gaze"] = (2, 3)
     arrays: dict[str, NDArray[Any]] = {
-        name: np.array([getattr(face, name) for face in faces], np.float32).reshape(len(faces), *dims[name])
-        for name in FIELDS
+        name: np.array([getattr(face, name) for face in faces], np.float32).reshape(len(faces), *size)
+        for name, size in dims.items()
     }
     arrays["photograph"] = np.array([i for i, of_one in enumerate(found) for _ in of_one], np.int32)
     return arrays

@@ -50,8 +50,9 @@ class ModelContract:
     of `OUTPUTS`: shape (N, V, 3) mm; vertices (N, V, 3) mm; expression (N, 53) 0..1; crop_from_head (N, 3, 4), crop
     pixels and relative depth; landmarks (N, 68, 3) crop pixels, where annotators put them: jaw points on the visible
     contour; confidence (N,) 0..1; gaze (N, 2, 3), unit vectors of the left and the right eye, head frame; identity
-    (N, K), the code that the shape is decoded from, and identity_variance (N, K), of its error. Head frame: +x the subject's left, +y up, +z out of the face, origin midway between
-    the eyeballs of the mean face.
+    (N, K), the code that the shape is decoded from, and identity_variance (N, K), of its error. Head frame: +x the
+    subject's left, +y up, +z out of the face, origin midway between the eyeballs of the mean face. Files of version 1
+    lack the last three.
     """
 
     input_size: int
@@ -148,13 +149,13 @@ class ModelContract:
             raise ModelRefused(f"contract: target {self.target!r} is not one of {', '.join(filter(None, TARGETS))}")
         if self.batch < 0 or self.set_size < 0 or self.code_size < 0:
             raise ModelRefused("contract: batch, set_size or code_size is negative; export the model again")
-        if "identity" in self.outputs and not self.code_size:
-            raise ModelRefused("contract: code_size is missing; export the model again")
         known = _known_outputs(self.version, in_sets=self.set_size > 0)
         if self.outputs not in known:
             raise ModelRefused(f"contract: outputs {self.outputs} are not {known[0]}; export the model again")
         if not self.blendshapes or len(set(self.blendshapes)) != len(self.blendshapes):
             raise ModelRefused("contract: blendshape names are missing or repeated; export the model again")
+        if "identity" in self.outputs and not self.code_size:
+            raise ModelRefused("contract: code_size is missing; export the model again")
 
 
 def _known_outputs(version: int, *, in_sets: bool) -> tuple[tuple[str, ...], ...]:

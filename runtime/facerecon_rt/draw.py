@@ -35,6 +35,10 @@ AXES: tuple[tuple[tuple[float, float, float], Color], ...] = (
 )
 """Head axes and their colours: x red to the subject's left, y green up, z blue out of the face."""
 AXIS_MM = 62.0
+GAZE_MM = 45.0
+GAZE: Color = (70, 235, 255)
+EYES = (slice(42, 48), slice(36, 42))
+"""iBUG points around the left and the right eye."""
 INK: Color = (34, 30, 28)
 PAPER: Color = (250, 250, 250)
 
@@ -71,6 +75,7 @@ def draw_scene(
     style: Style = "shaded",
     axes: bool = True,
     landmarks: bool = True,
+    gaze: bool = True,
     ids: bool = True,
     alpha: float = 0.85,
     template: FaceTemplate | None = None,
@@ -78,7 +83,8 @@ def draw_scene(
     """A copy of the frame with every face drawn over it, near faces over far ones; (H, W, 3) uint8 BGR.
 
     `style`: the mesh shaded or as wireframe, or no mesh. `alpha` 0..1: how much of it covers the photograph.
-    `axes`: x red to the subject's left, y green up, z blue out of the face. `ids`: track and confidence.
+    `axes`: x red to the subject's left, y green up, z blue out of the face. `gaze`: a line from each eye where it
+    looks, of models that tell it. `ids`: track and confidence.
     """
     picture = scene.frame.image.copy()
     for index, face in sorted(enumerate(scene.faces), key=lambda numbered: _side(numbered[1])):
@@ -91,6 +97,8 @@ def draw_scene(
             _draw_landmarks(picture, face, accent)
         if axes:
             _draw_axes(picture, face)
+        if gaze and face.gaze is not None:
+            _draw_gaze(picture, face, face.gaze)
         if ids:
             _draw_label(picture, face, accent)
     return picture
@@ -203,6 +211,17 @@ def _draw_axes(picture: Image, face: Face) -> None:
         cv2.line(picture, (x1, y1), (x2, y2), INK, width + 2, cv2.LINE_AA, _SHIFT)
         cv2.line(picture, (x1, y1), (x2, y2), color, width, cv2.LINE_AA, _SHIFT)
         cv2.circle(picture, (x2, y2), round(width * 1.1 * 2**_SHIFT), color, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_gaze(picture: Image, face: Face, gaze: Floats) -> None:
+    """A line from the middle of each eye to where it looks."""
+    width = _width(face, 200)
+    for eye, direction in zip(EYES, gaze, strict=True):
+        start = face.landmarks[eye].mean(0)
+        end = start + face.frame_from_head[:, :3] @ direction * GAZE_MM
+        (x1, y1), (x2, y2) = _fixed(np.stack([start, end])[:, :2]).tolist()
+        cv2.line(picture, (x1, y1), (x2, y2), INK, width + 2, cv2.LINE_AA, _SHIFT)
+        cv2.line(picture, (x1, y1), (x2, y2), GAZE, width, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_label(picture: Image, face: Face, accent: Color) -> None:

@@ -121,7 +121,7 @@ class Ensemble:
             if comparable(member.contract) != first:
                 raise ModelRefused(
                     f"{member.path}: its contract differs from that of {members[0].path}; an ensemble needs "
-                    "equal input sizes, templates and blendshapes"
+                    "equal versions of the contract, input sizes, code sizes, templates and blendshapes"
                 )
         self.members = tuple(members)
         self.contract = averaged([member.contract for member in members])
@@ -170,9 +170,7 @@ class Mirrored:
         seen, other = both.rows(slice(self._count)), both.rows(slice(self._count, None))
         other = mirrored(other, self.contract)
         # The code of a mirrored face is that of a mirrored person: identity stays what the crop itself says.
-        mean = replace(
-            average_raw([seen, other]), identity=seen.identity, identity_variance=seen.identity_variance
-        )
+        mean = replace(average_raw([seen, other]), identity=seen.identity, identity_variance=seen.identity_variance)
         if self.contract.annotation_asymmetry:
             mean.landmarks[:, :, :2] += np.reshape(self.contract.annotation_asymmetry, (68, 2))
         return mean

@@ -15,7 +15,7 @@ from .doubts import doubts
 from .errors import UsageError
 from .pose import euler_from_camera, gaze_angles
 from .regular import shown
-from .types import Face, Scene
+from .types import Face, Floats, Scene
 
 SCHEMA = "facerecon-rt/1"
 """Fields are only ever added under it."""
@@ -94,7 +94,7 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
         "blendshapes": {name: _number(weight, 4) for name, weight in weights.items()},
     }
     if face.gaze is not None:
-        record["gaze"] = gaze_record(face)
+        record["gaze"] = gaze_record(face.gaze, face.frame_from_head)
     if why := doubts(face, scene.frame.image, scene.faces):
         record["doubts"] = why
     if face.camera_from_head is not None:
@@ -107,15 +107,14 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
     return record
 
 
-def gaze_record(face: Face) -> dict[str, object]:
-    """Where the eyes of a face that has a gaze look: unit vectors of both in the head frame, and the mean of both in
-    the axes of `euler_deg`, seen from the camera: yaw positive to the subject's left, pitch positive upwards, (0, 0)
-    towards the camera."""
-    assert face.gaze is not None
-    yaw, pitch = gaze_angles(face.gaze.mean(0), face.frame_from_head)
+def gaze_record(gaze: Floats, frame_from_head: Floats) -> dict[str, object]:
+    """(2, 3) unit vectors, head frame, and the head's camera (3, 4) -> where both eyes look, and the mean of both in
+    the axes of the pose's `euler_deg`, seen from the camera: yaw positive to the subject's left, pitch positive
+    upwards, (0, 0) towards the camera."""
+    yaw, pitch = gaze_angles(gaze.mean(0), frame_from_head)
     return {
-        "left": _numbers(face.gaze[0], 4),
-        "right": _numbers(face.gaze[1], 4),
+        "left": _numbers(gaze[0], 4),
+        "right": _numbers(gaze[1], 4),
         "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2)},
     }
 

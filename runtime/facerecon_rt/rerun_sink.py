@@ -18,7 +18,7 @@ from .addresses import public_name
 from .errors import UsageError
 from .interrupts import importing
 from .outputs import Partial, check_writable, remove_abandoned
-from .pose import euler_from_camera
+from .pose import euler_from_camera, gaze_angles
 from .template import FaceTemplate, load_template
 from .types import Face, Scene, face_label
 
@@ -87,6 +87,11 @@ class RerunSink:
         to.log(f"{name}/mesh", mesh)
         for angle, degrees in zip(("pitch", "yaw", "roll"), euler_from_camera(face.frame_from_head), strict=True):
             to.log(f"{name}/euler_deg/{angle}", rerun.Scalars(degrees))
+        if face.gaze is not None:
+            for angle, degrees in zip(
+                ("yaw", "pitch"), gaze_angles(face.gaze.mean(0), face.frame_from_head), strict=True
+            ):
+                to.log(f"{name}/gaze_deg/{angle}", rerun.Scalars(degrees))
         to.log(f"{name}/confidence", rerun.Scalars(face.confidence))
         for blendshape, weight in zip(self._blendshapes, face.expression.tolist(), strict=True):
             to.log(f"{name}/blendshapes/{blendshape}", rerun.Scalars(weight))

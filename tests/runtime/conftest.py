@@ -205,6 +205,14 @@ def model(tiny_model: Path, bright_detector: Path, tmp_path_factory: pytest.Temp
     return Path(shutil.copy(tiny_model, folder / "face.onnx"))
 
 
+@pytest.fixture(scope="session")
+def model_1(tiny_model_1: Path, bright_detector: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `model`, of contract 1: it tells no gaze."""
+    folder = tmp_path_factory.mktemp("shipped")
+    shutil.copy(bright_detector, folder / "face_detector.onnx")
+    return Path(shutil.copy(tiny_model_1, folder / "face.onnx"))
+
+
 @pytest.fixture
 def four_at_a_time(make_tiny_model: MakeTinyModel, tmp_path: Path) -> Path:
     """`tiny_model` as a file that takes four crops, no more and no fewer."""

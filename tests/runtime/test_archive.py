@@ -199,7 +199,11 @@ def test_a_folder_of_other_files_is_left_alone(model: Path, tmp_path: Path) -> N
         begun(model, tmp_path, "abc")
 
 
-def test_rows_hold_what_the_records_of_one_process_hold(model: Path, people: Path) -> None:
+@pytest.mark.parametrize("which", ["model", "model_1"])
+def test_rows_hold_what_the_records_of_one_process_hold(
+    which: str, people: Path, request: pytest.FixtureRequest
+) -> None:
+    model: Path = request.getfixturevalue(which)
     paths = [*sorted(people.glob("anna/*.png")), *sorted(people.glob("bert/*"))]
     rows = rows_of(model, numbered(paths)).inputs
     table = pa.Table.from_pylist(rows, schema=input_schema(BLENDSHAPES, 4032))
@@ -214,6 +218,7 @@ def test_rows_hold_what_the_records_of_one_process_hold(model: Path, people: Pat
             assert len(row["faces"]) == len(record["faces"]) > 0
             for found, told, face in zip(row["faces"], record["faces"], scene.faces, strict=True):
                 assert_same_face(found, told)
+                assert (found["gaze"] is None) == (which == "model_1")
                 shape = np.reshape(found["shape"], (-1, 3)).astype(np.float16)
                 assert np.array_equal(shape, face.shape.astype(np.float16))
 
@@ -227,6 +232,12 @@ def assert_same_face(found: dict[str, Any], told: dict[str, Any]) -> None:
     assert found["pose"]["frame_from_head"] == pytest.approx(np.ravel(told["pose"]["frame_from_head"]), rel=1e-5)
     assert np.reshape(found["landmarks"], (68, 3)) == pytest.approx(np.array(told["landmarks"]), abs=1e-3)
     assert found["blendshapes"] == pytest.approx(told["blendshapes"])
+    if (gaze := told.get("gaze")) is None:
+        assert found["gaze"] is None
+    else:
+        assert found["gaze"]["euler_deg"] == pytest.approx(gaze["euler_deg"])
+        for eye in ("left", "right"):
+            assert found["gaze"][eye] == pytest.approx(gaze[eye])
     spread = told.get("spread_mm")
     assert found["spread_mm"] == (None if spread is None else pytest.approx(spread))
 

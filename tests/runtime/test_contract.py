@@ -9,10 +9,24 @@ import sys
 from typing import Any
 
 import pytest
-from facerecon_rt.contract import BLENDSHAPES, CONTRACT_VERSION, OUTPUTS, ModelContract
+from facerecon_rt.contract import (
+    BLENDSHAPES,
+    CONTRACT_VERSION,
+    ENSEMBLE_OUTPUTS,
+    ENSEMBLE_OUTPUTS_1,
+    OUTPUTS,
+    OUTPUTS_1,
+    SET_OUTPUTS,
+    SET_OUTPUTS_1,
+    ModelContract,
+)
 from facerecon_rt.errors import ModelRefused
 
-CONTRACT = ModelContract(128, 4032, "ab12", "mobile", "int8", terms="research only", weights_sha256="cd34")
+CONTRACT = ModelContract(
+    128, 4032, "ab12", "mobile", "int8", terms="research only", weights_sha256="cd34", code_size=64
+)
+CONTRACT_1 = dataclasses.replace(CONTRACT, version=1, outputs=OUTPUTS_1, code_size=0)
+"""As release 0.1 wrote it, but for code_size, which it did not have."""
 
 
 def with_value(name: str, value: object) -> str:
@@ -28,13 +42,46 @@ def test_fields_of_later_releases_are_left_aside() -> None:
 
 
 def test_fields_with_a_default_may_be_missing() -> None:
-    value = {"version": CONTRACT_VERSION, "input_size": 64, "vertex_count": 68, "template_sha256": "a", "backbone": "b"}
-    assert ModelContract.from_json(json.dumps(value)) == ModelContract(64, 68, "a", "b")
+    needed = {"input_size": 64, "vertex_count": 68, "template_sha256": "a", "backbone": "b"}
+    value = {"version": CONTRACT_VERSION, "code_size": 8, **needed}
+    assert ModelContract.from_json(json.dumps(value)) == ModelContract(64, 68, "a", "b", code_size=8)
+    one = ModelContract(64, 68, "a", "b", outputs=OUTPUTS_1, version=1)
+    assert ModelContract.from_json(json.dumps({"version": 1, **needed})) == one
+    of_set = dataclasses.replace(one, outputs=SET_OUTPUTS_1, set_size=4)
+    assert ModelContract.from_json(json.dumps({"version": 1, "set_size": 4, **needed})) == of_set
 
 
-def test_there_are_53_blendshapes_and_6_outputs() -> None:
+def test_there_are_53_blendshapes_and_9_outputs_of_which_contract_1_has_6() -> None:
     assert len(set(BLENDSHAPES)) == 53
-    assert len(OUTPUTS) == 6
+    assert len(OUTPUTS) == 9
+    assert OUTPUTS_1 == ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
+    assert OUTPUTS[:6] == OUTPUTS_1
+    assert OUTPUTS[6:] == ("gaze", "identity", "identity_variance")
+
+
+def test_a_contract_of_release_01_is_read() -> None:
+    value = json.loads(CONTRACT_1.to_json())
+    del value["code_size"]
+    assert ModelContract.from_json(json.dumps(value)) == CONTRACT_1
+
+
+@pytest.mark.parametrize(
+    ("version", "set_size", "outputs"),
+    [
+        (2, 0, OUTPUTS),
+        (2, 0, ENSEMBLE_OUTPUTS),
+        (2, 4, SET_OUTPUTS),
+        (1, 0, OUTPUTS_1),
+        (1, 0, ENSEMBLE_OUTPUTS_1),
+        (1, 4, SET_OUTPUTS_1),
+    ],
+)
+def test_each_version_has_outputs_of_its_own(version: int, set_size: int, outputs: tuple[str, ...]) -> None:
+    contract = dataclasses.replace(CONTRACT, version=version, set_size=set_size, outputs=outputs)
+    assert ModelContract.from_json(contract.to_json()) == contract
+    for other in ({"version": 3 - version}, {"set_size": 4 - set_size}):
+        with pytest.raises(ModelRefused, match=r"outputs .* are not"):
+            dataclasses.replace(contract, **other).check()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ModelContract)])
@@ -63,8 +110,11 @@ def test_a_field_of_the_wrong_type_is_refused_in_one_line(name: str, value: Any)
         ("blendshapes", ["jawOpen", "jawOpen"], "repeated"),
         ("terms", "free\nfor all", "terms is no text of one line"),
         ("backbone", "\x1b[31mred", "backbone is no text of one line"),
-        ("version", 2, "contract version is 2, this runtime reads 1"),
+        ("version", 3, "contract version is 3, this runtime reads 1 and 2"),
+        ("version", 0, "contract version is 0, this runtime reads 1 and 2"),
         ("version", "1", "version is no integer"),
+        ("code_size", 0, "code_size is missing"),
+        ("code_size", -1, "code_size is negative"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(name: str, value: object, says: str) -> None:
@@ -96,8 +146,8 @@ def test_check_refuses_what_was_built_by_hand() -> None:
     CONTRACT.check()
     with pytest.raises(ModelRefused, match="blendshapes is no list"):
         dataclasses.replace(CONTRACT, blendshapes=["jawOpen"]).check()  # type: ignore[arg-type]
-    with pytest.raises(ModelRefused, match="contract version is 2"):
-        dataclasses.replace(CONTRACT, version=2).check()
+    with pytest.raises(ModelRefused, match="contract version is 3"):
+        dataclasses.replace(CONTRACT, version=3).check()
 
 
 def test_importing_the_package_loads_neither_torch_nor_onnx_nor_onnx_runtime() -> None:

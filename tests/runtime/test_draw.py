@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from facerecon_rt import draw
-from facerecon_rt.draw import CONTOURS, PAPER, STYLES, draw_scene, front_facing, montage, vertices_in_frame
+from facerecon_rt.draw import CONTOURS, GAZE_MM, PAPER, STYLES, draw_scene, front_facing, montage, vertices_in_frame
 from facerecon_rt.pose import VIEWER_FROM_FRAME
 from facerecon_rt.shade import light, render_mesh, vertex_normals
 from facerecon_rt.template import FaceTemplate
@@ -168,6 +169,24 @@ def test_axes_point_to_the_subjects_left_and_up(ball: FaceTemplate, ball_face: M
     # A frontal subject's left is the picture's right.
     assert red[1] > green[1] + 10
     assert green[0] < red[0] - 10
+
+
+def test_a_line_from_each_eye_shows_where_it_looks(ball: FaceTemplate, ball_face: MakeFace) -> None:
+    """The left eye looks to the subject's left, the picture's right; the right eye up."""
+    face = ball_face(80, 60, scale=0.5)
+    landmarks = face.landmarks.copy()
+    landmarks[42:48], landmarks[36:42] = [95, 50, 0], [65, 50, 0]
+    gaze = np.array([[0.6, 0, 0.8], [0, 0.6, 0.8]], np.float32)
+    bare: Any = {"style": "landmarks", "landmarks": False, "axes": False, "ids": False, "template": ball}
+    picture = draw_scene(scene_of(replace(face, landmarks=landmarks, gaze=gaze)), **bare)
+    x1, y1, x2, y2 = changed_box(grey()[:, 80:], picture[:, 80:])
+    length = 0.6 * GAZE_MM * 0.5
+    assert (x1 + 80, x2 + 80, y1, y2) == pytest.approx((95, 95 + length, 50, 50), abs=3)
+    x1, y1, x2, y2 = changed_box(grey()[:, :80], picture[:, :80])
+    assert (x1, x2, y1, y2) == pytest.approx((65, 65, 50 - length, 50), abs=3)
+    unseen = scene_of(replace(face, landmarks=landmarks))
+    assert np.array_equal(draw_scene(unseen, **bare), grey())
+    assert np.array_equal(draw_scene(scene_of(replace(face, gaze=gaze)), gaze=False, **bare), grey())
 
 
 @pytest.mark.parametrize("centre", [(0, 0), (159, 0), (80, 119)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 
 SIZE = 64
+SIDED = ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence", "gaze")
 TURN = 25.0
 
 
@@ -35,6 +37,7 @@ def lopsided(yaw: float = TURN, count: int = 1) -> RawFaces:
     cameras = np.repeat(camera[None], count, 0)
     expression = np.zeros((count, len(BLENDSHAPES)), np.float32)
     expression[:, BLENDSHAPES.index("eyeBlink_L")] = 0.9
+    gaze = np.array([[0.6, 0, 0.8], [0, 0.6, 0.8]], np.float32)
     return RawFaces(
         shape=shape,
         vertices=shape + 1,
@@ -42,6 +45,9 @@ def lopsided(yaw: float = TURN, count: int = 1) -> RawFaces:
         crop_from_head=cameras,
         landmarks=project(cameras, shape[:, template.landmarks] + 1),
         confidence=np.full(count, 0.7, np.float32),
+        gaze=np.repeat(gaze[None], count, 0),
+        identity=np.full((count, 2), 0.5, np.float32),
+        identity_variance=np.full((count, 2), 0.25, np.float32),
     )
 
 
@@ -50,7 +56,7 @@ def project(cameras: Floats, points: Floats) -> Floats:
 
 
 def assert_same(a: RawFaces, b: RawFaces) -> None:
-    for name in ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence"):
+    for name in SIDED:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-3, err_msg=name)
 
 
@@ -63,6 +69,15 @@ def test_in_a_mirror_the_other_eye_winks_and_the_head_turns_the_other_way(contra
     assert face.expression[0, BLENDSHAPES.index("eyeBlink_R")] == np.float32(0.9)
     assert face.expression[0, BLENDSHAPES.index("eyeBlink_L")] == 0
     np.testing.assert_allclose(euler_from_camera(face.crop_from_head[0]), _mirrored_angles(), atol=1e-3)
+
+
+def test_in_a_mirror_the_other_eye_looks_the_other_way(contract: ModelContract) -> None:
+    """The left eye looks to the subject's left, the right one up."""
+    face = mirrored(lopsided(), contract)
+    assert face.gaze is not None
+    np.testing.assert_allclose(face.gaze[0], [[0, 0.6, 0.8], [-0.6, 0, 0.8]], atol=1e-6)
+    assert face.identity is face.identity_variance is None  # which is the mirrored person's
+    assert mirrored(replace(lopsided(), gaze=None), contract).gaze is None
 
 
 def _mirrored_angles() -> tuple[float, float, float]:
@@ -108,11 +123,11 @@ class SeesBrightSide:
         other = mirrored(face, self.contract)
         half = images.shape[2] // 2
         rows = [face if image[:, :half].mean() > image[:, half:].mean() else other for image in images]
-        joined = {
-            name: np.concatenate([getattr(row, name) for row in rows])
-            for name in ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
-        }
+        joined = {name: np.concatenate([getattr(row, name) for row in rows]) for name in SIDED}
         joined["landmarks"] = joined["landmarks"] + np.array([self.error, 0, 0], np.float32)
+        # Of the mirrored person another code.
+        joined["identity"] = np.array([[0.5, 0.5] if row is face else [9, 9] for row in rows], np.float32)
+        joined["identity_variance"] = joined["identity"] / 2
         return RawFaces(**joined)
 
     def disagreement(self) -> Sequence[Mapping[str, float]] | None:
@@ -131,6 +146,8 @@ def test_a_network_that_sees_both_sides_alike_says_the_same_with_a_mirror(contra
     assert_same(face, lopsided())
     assert rotation_angle_deg(face.crop_from_head[0, :, :3] / 0.3, lopsided().crop_from_head[0, :, :3] / 0.3) < 0.01
     assert network.batches == [4]  # one run for all
+    assert face.identity is not None and face.identity_variance is not None
+    assert face.identity.tolist() == [[0.5, 0.5]] and face.identity_variance.tolist() == [[0.25, 0.25]]
 
 
 def test_what_is_wrong_to_one_side_averages_out(contract: ModelContract) -> None:
@@ -139,9 +156,7 @@ def test_what_is_wrong_to_one_side_averages_out(contract: ModelContract) -> None
 
 
 def test_what_annotators_do_to_one_side_is_kept(contract: ModelContract) -> None:
-    import dataclasses
-
-    habit = dataclasses.replace(contract, annotation_asymmetry=(3.0, 0.0) * 68)
+    habit = replace(contract, annotation_asymmetry=(3.0, 0.0) * 68)
     face = Mirrored(SeesBrightSide(habit, error=3.0)).run(bright_left())
     np.testing.assert_allclose(face.landmarks - lopsided().landmarks, np.tile([3, 0, 0], (1, 68, 1)), atol=1e-3)
 

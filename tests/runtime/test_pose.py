@@ -10,6 +10,7 @@ import pytest
 from facerecon_rt.pose import (
     euler_from_camera,
     fit_camera,
+    gaze_angles,
     mean_rotation,
     nearest_rotation,
     rigid_align,
@@ -160,3 +161,32 @@ def test_rmse_is_what_no_movement_takes_away() -> None:
     cross = np.vstack([np.eye(3), -np.eye(3)])
     assert rmse_mm(cross @ rotation_from_euler(5, 6, 7).T + 100, cross) == pytest.approx(0, abs=1e-9)
     assert rmse_mm(3 * cross, cross) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("direction", "yaw", "pitch"),
+    [
+        (NOSE, 0, 0),
+        ((HALF, 0, ROOT), 30, 0),  # to the subject's left
+        ((-HALF, 0, ROOT), -30, 0),
+        ((0, HALF, ROOT), 0, 30),  # upwards
+        ((HALF * ROOT, HALF, ROOT * ROOT), 30, 30),
+        ((0, 0, -1), 180, 0),
+    ],
+)
+def test_gaze_is_positive_to_the_subjects_left_and_upwards(direction: ArrayLike, yaw: float, pitch: float) -> None:
+    found = gaze_angles(direction, camera_of(np.diag([1, -1, -1]), 3.0, (100, 200, 300)))
+    assert found == pytest.approx((yaw, pitch), abs=1e-6)
+
+
+def test_the_heads_turn_counts_in_where_it_looks() -> None:
+    """Straight ahead is where the head points; eyes turned back by as much look into the camera."""
+    assert gaze_angles(NOSE, camera_of(rotation_from_euler(0, 30, 0), 2.0)) == pytest.approx((30, 0), abs=1e-6)
+    assert gaze_angles(NOSE, camera_of(rotation_from_euler(20, -40, 0), 2.0)) == pytest.approx((-40, 20), abs=1e-6)
+    assert gaze_angles((-HALF, 0, ROOT), camera_of(rotation_from_euler(0, 30, 0))) == pytest.approx((0, 0), abs=1e-6)
+    # Of a head that leans by a quarter turn to the subject's left, up is the picture's right.
+    assert gaze_angles((0, HALF, ROOT), camera_of(rotation_from_euler(0, 0, 90))) == pytest.approx((30, 0), abs=1e-6)
+
+
+def test_gaze_need_not_be_a_unit_vector() -> None:
+    assert gaze_angles((2 * HALF, 0, 2 * ROOT), camera_of(np.diag([1, -1, -1]))) == pytest.approx((30, 0), abs=1e-6)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square, frame_from_crop
-from facerecon_rt.contract import BLENDSHAPES, OUTPUTS, ModelContract
+from facerecon_rt.contract import BLENDSHAPES, OUTPUTS_1, ModelContract
 from facerecon_rt.detect import FINE_INPUT
 from facerecon_rt.errors import ModelRefused, SourceError, UsageError
 from facerecon_rt.image_set import reconstruct_set_from_sources
@@ -413,7 +413,27 @@ def test_an_ensemble_averages_what_its_members_say() -> None:
     np.testing.assert_allclose(mean.expression, 0.3, rtol=1e-6)
     np.testing.assert_allclose(mean.confidence, 0.3, rtol=1e-6)
     np.testing.assert_allclose(mean.crop_from_head[0, :, 3], [20, 20, 0])
-    assert all(getattr(mean, name).dtype == np.float32 for name in OUTPUTS)
+    assert all(getattr(mean, name).dtype == np.float32 for name in OUTPUTS_1)
+    assert mean.gaze is mean.identity is mean.identity_variance is None
+
+
+def test_gazes_are_averaged_as_directions_and_codes_not_at_all() -> None:
+    """30 degrees to the left and straight ahead are 15 to the left; 30 up and 30 down straight ahead."""
+    half, root, up = 0.5, np.sqrt(3) / 2, np.array([[0, 0.5, np.sqrt(3) / 2]])
+    runs = [
+        dataclasses.replace(
+            raw_of(level=level),
+            gaze=np.concatenate([left, sign * up * [1, 1, sign]])[None].astype(np.float32),
+            identity=np.full((1, 2), level, np.float32),
+            identity_variance=np.full((1, 2), 0.5, np.float32),
+        )
+        for level, left, sign in ((2, np.array([[half, 0, root]]), 1), (4, np.array([[0.0, 0, 1]]), -1))
+    ]
+    mean = average_raw(runs)
+    assert mean.gaze is not None and mean.gaze.dtype == np.float32
+    turn = np.radians(15)
+    np.testing.assert_allclose(mean.gaze[0], [[np.sin(turn), 0, np.cos(turn)], [0, 0, 1]], atol=1e-6)
+    assert mean.identity is mean.identity_variance is None
 
 
 def test_rotations_are_averaged_on_so3_and_scales_geometrically() -> None:
@@ -465,6 +485,33 @@ def test_twins_agree_with_each_other_and_with_themselves_alone(model: Path) -> N
     assert alone.disagreement is None
     assert together.disagreement is not None
     assert max(together.disagreement.values()) < 1e-2
+
+
+def test_faces_have_the_gaze_that_the_model_tells_and_none_of_contract_1(model: Path, model_1: Path) -> None:
+    for paths, told in ((model, True), (model_1, False), ([model, model], True), ([model_1, model_1], False)):
+        for mirror in (False, True):
+            with Reconstructor(paths, detector=Finds(BOX), mirror=mirror) as reconstructor:
+                (face,) = reconstructor.faces(grey(255))
+            if not told:
+                assert face.gaze is None
+                continue
+            assert face.gaze is not None and face.gaze.shape == (2, 3)
+            # Of a network that sees the mirror image look to the left as well, nothing is left of that.
+            expected = [0, 0, 1] if mirror else [0.5, 0, np.sqrt(3) / 2]
+            np.testing.assert_allclose(face.gaze, [expected] * 2, atol=1e-5)
+
+
+def test_contracts_1_and_2_make_no_ensemble(model: Path, model_1: Path) -> None:
+    with pytest.raises(ModelRefused, match="equal versions of the contract"):
+        Reconstructor([model, model_1], detector=Finds(BOX))
+
+
+def test_photographs_of_a_set_look_where_they_look(model: Path) -> None:
+    with Reconstructor(model, detector=Finds(BOX), mirror=False) as reconstructor:
+        found = reconstructor.reconstruct_set([grey(100), grey(200)])
+    for face, level in zip(found.faces, (100, 200), strict=True):
+        assert face is not None and face.gaze is not None
+        assert np.degrees(np.arcsin(face.gaze[:, 0])) == pytest.approx([30 * level / 255] * 2, abs=0.01)
 
 
 def test_members_with_other_blendshapes_are_refused(

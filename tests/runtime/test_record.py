@@ -28,7 +28,11 @@ APPLE = (
 
 
 def a_face(
-    *, expression: Floats | None = None, spread_mm: Floats | None = None, disagreement: dict[str, float] | None = None
+    *,
+    expression: Floats | None = None,
+    spread_mm: Floats | None = None,
+    disagreement: dict[str, float] | None = None,
+    gaze: Floats | None = None,
 ) -> Face:
     rng = np.random.default_rng(1)
     rotation = rotation_from_euler(pitch=10, yaw=-20, roll=5)
@@ -44,6 +48,7 @@ def a_face(
         track=3,
         spread_mm=spread_mm,
         disagreement=disagreement,
+        gaze=gaze,
     )
 
 
@@ -83,6 +88,19 @@ def test_a_face_is_recorded_with_pose_landmarks_and_blendshapes() -> None:
     assert face["pose"]["euler_deg"] == pytest.approx({"pitch": 10, "yaw": -20, "roll": 5}, abs=0.01)
     assert (len(face["landmarks"]), len(face["landmarks"][0])) == (68, 3)
     assert tuple(face["blendshapes"]) == BLENDSHAPES
+
+
+def test_gaze_is_recorded_in_the_head_and_as_seen_from_the_camera() -> None:
+    """The head is turned 20 degrees to the right, 10 up, and leans by 5; the eyes look ahead, a little apart."""
+    apart = np.radians(2)
+    gaze = np.array([[np.sin(apart), 0, np.cos(apart)], [-np.sin(apart), 0, np.cos(apart)]], np.float32)
+    (face,) = parsed(a_scene(a_face(gaze=gaze)))["faces"]
+    assert list(face) == ["track", "box", "confidence", "pose", "landmarks", "blendshapes", "gaze", "doubts"]
+    assert face["gaze"] == {
+        "left": [0.0349, 0.0, 0.9994],
+        "right": [-0.0349, 0.0, 0.9994],
+        "euler_deg": {"pitch": 10.0, "yaw": -20.0},
+    }
 
 
 def test_the_recorded_matrix_projects_to_a_hundredth_of_a_pixel() -> None:

@@ -37,6 +37,7 @@ def test_frames_meshes_and_timings_are_in_the_recording(model: Path, spots: Pain
         "faces/track1/mesh",
         "stages_ms/infer",
         "faces/track1/blendshapes/jawOpen",
+        "faces/track1/gaze_deg/yaw",
     ):
         assert f"rtsp_host_door/{entry}".encode() in data, entry
     assert list(tmp_path.iterdir()) == [path]

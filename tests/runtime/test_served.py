@@ -37,7 +37,11 @@ def answering(path: Path, batches: list[int] | None = None) -> Infer:
     return infer
 
 
-def test_a_served_network_answers_as_a_session_in_requests_of_at_most_sixteen(tiny_model: Path) -> None:
+@pytest.mark.parametrize("which", ["tiny_model", "tiny_model_1"])
+def test_a_served_network_answers_as_a_session_in_requests_of_at_most_sixteen(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    tiny_model: Path = request.getfixturevalue(which)
     batches: list[int] = []
     network = ServedNetwork(answering(tiny_model, batches), read_contract(read_onnx(tiny_model)), where="there")
     crops = np.random.default_rng(0).integers(0, 255, (19, TINY_SIZE, TINY_SIZE, 3)).astype(np.uint8)
@@ -47,6 +51,7 @@ def test_a_served_network_answers_as_a_session_in_requests_of_at_most_sixteen(ti
         expected = session.run(crops)
     for name in network.contract.outputs:
         np.testing.assert_array_equal(getattr(raw, name), getattr(expected, name))
+    assert (raw.gaze is None) == (which == "tiny_model_1")
     assert network.disagreement() is None
 
 

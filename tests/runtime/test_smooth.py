@@ -107,3 +107,25 @@ def test_time_that_does_not_pass_changes_nothing(ball_face: MakeFace) -> None:
     face = ball_face(50.0, 50.0, track=1)
     run(face, 1.0)
     np.testing.assert_allclose(run(ball_face(60.0, 50.0, track=1), 1.0).landmarks, face.landmarks, atol=1e-3)
+
+
+def test_gaze_trembles_less_and_stays_a_direction(ball_face: MakeFace) -> None:
+    random = np.random.default_rng(0)
+    face, run = ball_face(100.0, 80.0, track=1), FaceFilter(STRENGTHS["low"])
+    shaky, steady = [], []
+    for frame in range(90):
+        angle = np.radians(10) + random.normal(0, 0.003, 2)
+        gaze = np.stack([np.sin(angle), np.zeros(2), np.cos(angle)], 1).astype(np.float32)
+        shaky.append(gaze)
+        found = run(dataclasses.replace(face, gaze=gaze), frame / FPS).gaze
+        assert found is not None and found.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+        steady.append(found)
+    assert np.std(steady[30:], axis=0)[:, 0].mean() < 0.6 * np.std(shaky[30:], axis=0)[:, 0].mean()
+    np.testing.assert_allclose(np.mean(steady[30:], axis=0)[:, 0], np.sin(np.radians(10)), atol=0.01)
+
+
+def test_a_face_without_gaze_stays_without(ball_face: MakeFace) -> None:
+    run = FaceFilter(STRENGTHS["low"])
+    assert run(ball_face(50.0, 50.0, track=1), 0.0).gaze is None
+    assert run(ball_face(51.0, 50.0, track=1), 0.1).gaze is None

@@ -94,6 +94,10 @@ def test_what_is_seen_is_told(server: WebServer, state: State, scenes: list[Scen
     (source,) = json.loads(get(server, "/api/state")[1])["sources"]
     assert (source["name"], source["frames"], len(source["record"]["faces"])) == ("cam0", 3, 1)
     assert source["stages_ms"]["infer"] > 0
+    (face,) = source["record"]["faces"]
+    gaze = scenes[-1].faces[0].gaze
+    assert gaze is not None
+    assert face["gaze"]["left"] == pytest.approx(gaze[0].tolist(), abs=1e-4) and face["gaze"]["euler_deg"]["yaw"] > 1
     vertices = np.frombuffer(get(server, "/api/vertices/0")[1], "<f4").reshape(-1, 3)
     np.testing.assert_array_equal(vertices, scenes[-1].faces[0].vertices)
     triangles = np.frombuffer(get(server, "/api/triangles")[1], "<u4").reshape(-1, 3)

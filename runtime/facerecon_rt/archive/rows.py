@@ -28,6 +28,8 @@ ABOUT = {
     "faces.frames": "that the track was seen in",
     "faces.pose.frame_from_head": "(3, 4), row by row",
     "faces.landmarks": "(68, 3), point by point, frame pixels and relative depth",
+    "faces.gaze": "unit vectors of both eyes, head frame; euler_deg is their mean, seen from the camera; null of a "
+    "model that tells no gaze",
     "faces.shape": "(V, 3) mm, vertex by vertex: the neutral face, of a track averaged over its frames; null where the "
     "person's shape stands in _persons",
     "stages_ms": "that the input took, all its frames together",
@@ -63,6 +65,7 @@ def input_schema(blendshapes: Sequence[str], vertex_count: int) -> pa.Schema:
             ("pose", pa.struct([("frame_from_head", pa.list_(number, 12)), ("euler_deg", angles)])),
             ("landmarks", pa.list_(number, 68 * 3)),
             ("blendshapes", pa.struct([(name, number) for name in blendshapes])),
+            ("gaze", _gaze_type()),
             ("doubts", pa.list_(text)),
             ("spread_mm", _spread_type()),
             (
@@ -111,6 +114,12 @@ def person_schema(vertex_count: int) -> pa.Schema:
             )
         },
     )
+
+
+def _gaze_type() -> pa.DataType:
+    vector = pa.list_(pa.float32(), 3)
+    angles = pa.struct([(name, pa.float32()) for name in ("pitch", "yaw")])
+    return pa.struct([("left", vector), ("right", vector), ("euler_deg", angles)])
 
 
 def _spread_type() -> pa.DataType:

@@ -90,9 +90,10 @@ function show(state) {
   showStages(one.stages_ms);
   const largest = faces.reduce((a, b) => (!a || b.box[2] - b.box[0] > a.box[2] - a.box[0]) ? b : a, null);
   if (!largest) return;
-  const turn = largest.pose.euler_deg;
+  const turn = largest.pose.euler_deg, look = largest.gaze && largest.gaze.euler_deg;
   element("pose").textContent = `pitch ${turn.pitch.toFixed(0)}°  yaw ${turn.yaw.toFixed(0)}°  ` +
-    `roll ${turn.roll.toFixed(0)}°  confidence ${largest.confidence.toFixed(2)}`;
+    `roll ${turn.roll.toFixed(0)}°` + (look ? `  gaze pitch ${look.pitch.toFixed(0)}° yaw ${look.yaw.toFixed(0)}°` : "") +
+    `  confidence ${largest.confidence.toFixed(2)}`;
   showBlendshapes(largest.blendshapes);
 }
 
