@@ -117,12 +117,16 @@ def table(rows: Mapping[str, Mapping[str, float]], winks: list[float], found: in
     lines.append(f"| **mean of {len(counted)}** | | **{np.mean(list(counted.values())):.3f}** | least: {least} |")
     if winks:
         right = sum(difference > 0 for difference in winks)
-        lines.append(f"\nWinks: difference of the two eyeBlinks {np.mean(winks):.2f}, right side {right} of {len(winks)}.")
+        lines.append(
+            f"\nWinks: difference of the two eyeBlinks {np.mean(winks):.2f}, right side {right} of {len(winks)}."
+        )
     lines.append(f"\nFaces found: {found} of {count}.")
     return "\n".join(lines)
 
 
-def through_runtime(model: Path, detector: Path | None, data: Path, images: list[dict[str, object]]) -> dict[str, Weights]:
+def through_runtime(
+    model: Path, detector: Path | None, data: Path, images: list[dict[str, object]]
+) -> dict[str, Weights]:
     """File -> Apple's weights of the largest face in it."""
     found = {}
     with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:

@@ -23,9 +23,7 @@ FRAME_MS = 33
 
 def face_mesh(detecting: bool) -> Callable[[Any], bool]:
     """FaceMesh: an RGB picture -> was there a face?"""
-    mesh = mediapipe.solutions.face_mesh.FaceMesh(
-        static_image_mode=detecting, max_num_faces=1, refine_landmarks=False
-    )
+    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=detecting, max_num_faces=1, refine_landmarks=False)
     return lambda image: bool(mesh.process(image).multi_face_landmarks)
 
 

@@ -74,8 +74,14 @@ def read_assets(folder: Path, head: HeadGeometry, origin: Floats) -> dict[str, l
             followers = _exactly(bound, head) if bound is not None else _follow(kind, vertices, head)
             assets[kind].append(
                 Asset(
-                    path.stem, kind, vertices, arrays["triangles"].astype(np.int32), arrays["uv"].astype(np.float32),
-                    texture, _mean_colour(texture), followers,
+                    path.stem,
+                    kind,
+                    vertices,
+                    arrays["triangles"].astype(np.int32),
+                    arrays["uv"].astype(np.float32),
+                    texture,
+                    _mean_colour(texture),
+                    followers,
                     _covered(vertices, head) if kind in ("hair", "hat") else np.zeros(0, np.float32),
                 )  # fmt: skip
             )

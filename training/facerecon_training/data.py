@@ -28,7 +28,6 @@ from .morphable import MorphableFace
 from .photographs import camera_from_landmarks
 from .prepare import read_face
 
-
 BLENDSHAPE_MIRROR = np.asarray(blendshape_mirror(BLENDSHAPES))
 LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint", "eyeWide", "cheekSquint"))]
 """What a machine said of open eyes and means nothing under drawn lids."""
@@ -337,7 +336,9 @@ class Batches(IterableDataset[Batch]):
         out.expression[row] = torch.from_numpy(scores)
         out.expression_weights[row] = torch.from_numpy(weak.astype(np.float32))
         seen = np.isfinite(eyes).all((1, 2)) & (scores[list(BLINK)] < 0.5)
-        out.eyes[row] = torch.from_numpy(np.where(seen[:, None, None], eyes @ matrix[:2, :2].T + matrix[:2, 3], 0).astype(np.float32))
+        out.eyes[row] = torch.from_numpy(
+            np.where(seen[:, None, None], eyes @ matrix[:2, :2].T + matrix[:2, 3], 0).astype(np.float32)
+        )
         out.eyes_weights[row] = torch.from_numpy(seen.astype(np.float32))
         out.blink[row] = torch.from_numpy(blink)
         out.blink_weights[row] = torch.from_numpy(blink_known.astype(np.float32) * self.folders[which].weight)

@@ -11,9 +11,7 @@ from facerecon_rt.types import Floats
 
 EYE_LOOK_DEG = 30.0
 """Degrees that an eye turns at an eyeLook weight of 1. Beyond some 30 degrees people turn the head."""
-LOOKS = tuple(
-    tuple(BLENDSHAPES.index(f"eyeLook{way}_{side}") for way in ("Out", "In", "Up", "Down")) for side in "LR"
-)
+LOOKS = tuple(tuple(BLENDSHAPES.index(f"eyeLook{way}_{side}") for way in ("Out", "In", "Up", "Down")) for side in "LR")
 """(2, 4) of the left and of the right eye: the weights for outwards, inwards, up and down."""
 _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
 

@@ -15,10 +15,10 @@ from .expressions import LOOKS
 from .eyes import BLINK
 from .losses import (
     LossWeights,
+    code_of_shape,
     confidence_target,
     contour_points,
     direction_loss,
-    code_of_shape,
     expression_loss,
     gaze_loss,
     geometry_loss,

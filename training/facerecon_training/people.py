@@ -173,22 +173,20 @@ class PeopleRenderer:
             (random.uniform(0.01, 0.6) * random.uniform(0.3, 1, 3)).astype(np.float32),
         )
 
-    def _view(
-        self, random: np.random.Generator, identity: Floats, neutral: Floats, dressing: Dressing
-    ) -> RenderedFace:
+    def _view(self, random: np.random.Generator, identity: Floats, neutral: Floats, dressing: Dressing) -> RenderedFace:
         pitch, yaw, roll = random_angles(random)
         expression = random_expression(random, facing=(-yaw, -pitch))
         camera = camera_for_crop(pitch, yaw, roll, CANVAS_SIZE, CANVAS_SIZE / CANVAS_MARGIN)
         surfaces = self._surfaces(neutral, dressing, expression)
-        picture, covered = paint(surfaces, self._light(random, camera), camera, CANVAS_SIZE, int(random.integers(1 << 30)))
+        picture, covered = paint(
+            surfaces, self._light(random, camera), camera, CANVAS_SIZE, int(random.integers(1 << 30))
+        )
         background = (self._background(random) / np.float32(255)) ** 2.2
         picture += background * (1 - covered[:, :, None])
         image = (255.0 * np.clip(picture, 0, 1) ** (1 / 2.2)).astype(np.uint8)
         return RenderedFace(image, identity, expression.weights, expression.gaze_deg, camera)
 
-    def _surfaces(
-        self, neutral: Floats, dressing: Dressing, expression: Expression
-    ) -> list[Surface]:
+    def _surfaces(self, neutral: Floats, dressing: Dressing, expression: Expression) -> list[Surface]:
         head = self.head
         vertices = head.expressed(neutral, expression.weights)
         normals = head.normals(vertices)
@@ -204,8 +202,14 @@ class PeopleRenderer:
             points = turned(eyeball, vertices, gaze)
             surfaces.append(
                 Surface(
-                    points, mesh_normals(points, triangles), triangles, np.ones((len(points), 3), np.float32),
-                    self.openness[eyeball.vertices] * 0.5 + 0.5, EYE, eyeball.uv, dressing.iris,
+                    points,
+                    mesh_normals(points, triangles),
+                    triangles,
+                    np.ones((len(points), 3), np.float32),
+                    self.openness[eyeball.vertices] * 0.5 + 0.5,
+                    EYE,
+                    eyeball.uv,
+                    dressing.iris,
                 )  # fmt: skip
             )
         moved = vertices - neutral
@@ -220,15 +224,27 @@ class PeopleRenderer:
                 material = EYE
             surfaces.append(
                 Surface(
-                    points, normals_, asset.triangles, np.tile(tint, (len(points), 1)),
-                    np.full(len(points), 0.85, np.float32), material, asset.uv, asset.texture, two_sided=True,
+                    points,
+                    normals_,
+                    asset.triangles,
+                    np.tile(tint, (len(points), 1)),
+                    np.full(len(points), 0.85, np.float32),
+                    material,
+                    asset.uv,
+                    asset.texture,
+                    two_sided=True,
                 )  # fmt: skip
             )
         body, triangles = self.shoulders
         surfaces.append(
             Surface(
-                body, mesh_normals(body, triangles), triangles, np.tile(dressing.cloth, (len(body), 1)),
-                np.full(len(body), 0.8, np.float32), CLOTH, two_sided=True,
+                body,
+                mesh_normals(body, triangles),
+                triangles,
+                np.tile(dressing.cloth, (len(body), 1)),
+                np.full(len(body), 0.8, np.float32),
+                CLOTH,
+                two_sided=True,
             )  # fmt: skip
         )
         return surfaces

@@ -311,7 +311,9 @@ def _shade(  # type: ignore[no-untyped-def]
                 qx = wa * vertices[a, 0] + wb * vertices[b, 0] + wc * vertices[c, 0]
                 qy = wa * vertices[a, 1] + wb * vertices[b, 1] + wc * vertices[c, 1]
                 qz = wa * vertices[a, 2] + wb * vertices[b, 2] + wc * vertices[c, 2]
-                rough = grain * (0.6 * _noise(qx / 1.7, qy / 1.7, qz / 1.7) + 0.4 * _noise(qx / 5.0, qy / 5.0, qz / 5.0))
+                rough = grain * (
+                    0.6 * _noise(qx / 1.7, qy / 1.7, qz / 1.7) + 0.4 * _noise(qx / 5.0, qy / 5.0, qz / 5.0)
+                )
                 nx += 0.6 * rough
                 ny += 0.6 * grain * _noise(qx / 2.1 + 31, qy / 2.1, qz / 2.1)
             length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9

@@ -286,9 +286,7 @@ def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) 
         return model, False
     trained = load_weights(config.init)
     own = config.model
-    same = replace(
-        trained.config, backbone=own.backbone, terms=own.terms, input_size=own.input_size, gaze=own.gaze
-    )
+    same = replace(trained.config, backbone=own.backbone, terms=own.terms, input_size=own.input_size, gaze=own.gaze)
     if same != own:
         raise UsageError(f"{config.init} has the configuration {trained.config}, the run asks for {config.model}")
     # Of the network that the run begins with; what comes out of the run is measured at its end.

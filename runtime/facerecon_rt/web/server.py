@@ -13,8 +13,8 @@ import ipaddress
 import os
 import socket
 import threading
-from argparse import ArgumentTypeError
 import time
+from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator
 from types import TracebackType
 
