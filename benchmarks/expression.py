@@ -1,4 +1,4 @@
-"""Photographs labelled by looking -> how surely the blendshape weights of a runtime tell each expression from its absence.
+"""Photographs labelled by looking -> how surely blendshape weights tell each expression from its absence.
 
     python benchmarks/expression.py --data DATA                       # models/face.onnx through the runtime
     python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores on those it was run on

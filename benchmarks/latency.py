@@ -9,8 +9,8 @@ Scenario: single stream, one face wanted at 720p while tracking, one thread, CPU
 figures.
 MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its
 dependencies clash with ours. Face Landmarker, whose frames hold what ours do (points, blendshapes, matrix), wants its
-model file, which no package contains: bring face_landmarker.task (float16) yourself. All workers read the same frames from one file and take turns, block by block, so that
-whatever else the machine does hits all of them.
+model file, which no package contains: bring face_landmarker.task (float16) yourself. All workers read the same frames
+from one file and take turns, block by block, so that whatever else the machine does hits all of them.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ MOST_REPEATS = 10
 # Two interlaced frames of 16x16 pixels, a white one and a black one: ffmpeg -f lavfi -i color=white:s=16x16:r=25:d=0.04
 # -f lavfi -i color=black:s=16x16:r=25:d=0.04 -filter_complex '[0][1]concat' -c:v mpeg2video -flags +ildct+ilme -q:v 31
 # -g 1 -bf 0 clip.m2v
-_CLIP = base64.b64decode(
-    "AAABswAEAEBP//+AYAAABtRSCAAEAAAAAAbgACABAAAABAAAP//gAAAG1j//zAAAAAAEB+32ulKREAAABAvt9rpSkRAAAAbMBABAT///gGAAAAbUUggABA"
-    "AAAAAG4AAgAwAAAAQAAD//4AAABtY//8wAAAAABAft8PpSkRAAAAQL7fD6UpEQ="
+CLIP = base64.b64decode(
+    "AAABswEAEBP//+AYAAABtRSCAAEAAAAAAbgACABAAAABAAAP//gAAAG1j//zAAAAAAEB+32ulKREAAABAvt9rpSkRAAAAbMBABAT///gGAAAAbUU"
+    "ggABAAAAAAG4AAgAwAAAAQAAD//4AAABtY//8wAAAAABAft8PpSkRAAAAQL7fD6UpEQ="
 )
 _H264 = {"avc1", "avc3", "h264", "x264"}
 _MPEG4 = {"mp4v", "fmp4", "xvid", "divx", "dx50"}
@@ -57,7 +57,7 @@ def converts_interlaced() -> bool:
     """Whether this OpenCV gives interlaced frames as they are: found out by a clip of two."""
     handle = os.memfd_create("interlaced", os.MFD_CLOEXEC)
     try:
-        os.write(handle, _CLIP)
+        os.write(handle, CLIP)
         with quiet_opencv():
             capture = cv2.VideoCapture(f"/proc/self/fd/{handle}", cv2.CAP_FFMPEG)
             levels = [image.mean() for ok, image in (capture.read(), capture.read()) if ok]

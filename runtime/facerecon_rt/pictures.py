@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +32,8 @@ MOST_PAGES = 1000
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF = {b"avif", b"avis"}
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd7\xff]")
+"""Neither within pixels nor one that stands alone in them."""
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """TIFF and BigTIFF, of either byte order."""
 
@@ -62,7 +66,7 @@ def decode_image(data: bytes | NDArray[np.uint8], name: str) -> Image:
     try:
         with quiet_opencv():
             image: MatLike | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-            if image is None:
+            if image is None or (not _notices_open_jpegs() and _is_open_jpeg(view)):
                 image = _jpeg_without_end(view)
             if image is None:
                 raise SourceError(f"{name} {_why_no_image(view)}")
@@ -77,6 +81,29 @@ def _most_pixels() -> str:
     """Maximum number of pixels that OpenCV decodes: it reads this variable when it is loaded."""
     limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
     return f"{int(limit) / 1e6:.3g} megapixels" if limit.isdecimal() else "a gigapixel"
+
+
+@cache
+def _notices_open_jpegs() -> bool:
+    """Whether this OpenCV refuses a JPEG that ends early. Up to 4.11 it gives what there is, above stale memory."""
+    half = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1]
+    return cv2.imdecode(half[: len(half) - 8], cv2.IMREAD_COLOR) is None
+
+
+def _is_open_jpeg(data: memoryview) -> bool:
+    """Whether a JPEG ends before its end mark. Its segments, by ITU-T T.81: marker, length, content; a scan's pixels
+    follow it up to the next marker."""
+    if bytes(data[:2]) != _JPEG_START:
+        return False
+    at = 2
+    while at < len(data):
+        marker = _JPEG_MARKER.search(data, at)
+        if marker is None:
+            return True
+        if marker[0][-1:] == _JPEG_END[1:]:
+            return False
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return True
 
 
 def _jpeg_without_end(data: memoryview) -> MatLike | None:

@@ -37,9 +37,14 @@ class CvReader:
         """Raises SourceError when the file is not a video that FFmpeg can open."""
         self._name = str(path)
         with open_regular(path) as file:
+            start = file.read(8)
             self._cut_short = is_cut_short(file)
             tracks = track_sizes(file)
         self._is_mp4 = tracks is not None
+        # Only AVI and MP4 count their frames. Others say when they end, which tells something where OpenCV says when
+        # they begin; MPEG's streams say nothing.
+        says_end = hasattr(cv2, "CAP_PROP_PTS") and not start.startswith(b"\0\0\1") and 0x47 not in (start[0], start[4])
+        self._promises = self._is_mp4 or start.startswith(b"RIFF") or says_end
         set_capture_options()
         try:
             with encodable(path) as name, quiet_opencv():
@@ -73,7 +78,7 @@ class CvReader:
     def missing(self, count: int) -> int:
         """How many frames are missing after `count` have been read to the end."""
         promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        if not self.fps or not 0 < promised < MOST_FRAMES:
+        if not self._promises or not self.fps or not 0 < promised < MOST_FRAMES:
             return self._failures
         # The header of an MP4 counts what was trimmed away too; then all boxes are whole, and nothing failed.
         trimmed = self._is_mp4 and not self._cut_short and not self._failures

@@ -13,7 +13,7 @@ import pytest
 from cv2.typing import MatLike
 from facerecon_rt.camera import CameraSource, LiveOptions
 from facerecon_rt.errors import SourceError
-from facerecon_rt.interlaced import MOST_REPEATS, Repeats, converts_interlaced, may_be_interlaced
+from facerecon_rt.interlaced import CLIP, MOST_REPEATS, Repeats, converts_interlaced, may_be_interlaced
 from facerecon_rt.sources import open_source
 
 DATA = Path(__file__).parents[1] / "data"
@@ -56,6 +56,16 @@ def test_headers_that_are_damaged_say_nothing_and_end(name: str) -> None:
         for _ in range(3):
             damaged[random.integers(len(damaged))] = random.integers(256)
         assert may_be_interlaced(tag, bytes(damaged[: random.integers(len(damaged) + 1)])) in (True, False)
+
+
+def test_the_clip_that_opencv_is_tried_with_is_interlaced_white_and_black(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="the extra `video` is not installed")
+    path = tmp_path / "clip.mpg"
+    path.write_bytes(CLIP)
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    assert [frame.interlaced_frame for frame in frames] == [True, True]
+    assert [frame.to_ndarray(format="bgr24").mean() for frame in frames] == [255, 0]
 
 
 def test_repeats_are_counted_from_the_last_picture_that_was_new() -> None:

@@ -92,9 +92,6 @@ def test_a_jpeg_that_lacks_more_is_refused(
     tmp_path: Path, lacking: int, options: list[int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = cv2.imencode(".jpg", smooth(), options)[1].tobytes()
-    if cv2.imdecode(np.frombuffer(data[:-lacking], np.uint8), cv2.IMREAD_COLOR) is not None:
-        pytest.skip("this OpenCV reads what there is")
-    capfd.readouterr()
     with pytest.raises(SourceError, match=r"open\.jpg cannot be decoded: damaged, cut short"):
         read_image(written(tmp_path / "open.jpg", data[:-lacking]))
     assert capfd.readouterr().err == ""

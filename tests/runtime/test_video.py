@@ -124,7 +124,11 @@ def test_a_broadcast_that_begins_anywhere_is_not_called_damaged(
 
 
 @pytest.mark.parametrize("name", ["late.mkv", "sound.webm"])
-def test_a_video_that_was_cut_short_is(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_video_that_was_cut_short_is(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, video_library: str
+) -> None:
+    if video_library == "OpenCV" and not hasattr(cv2, "CAP_PROP_PTS"):
+        pytest.skip("this OpenCV does not say when a video begins")
     data = (VIDEOS / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(data[: len(data) * 2 // 3])

@@ -70,7 +70,7 @@ def read_assets(folder: Path, head: HeadGeometry, origin: Floats) -> dict[str, l
             texture = read_texture(path.with_name(str(arrays["texture"])))
             texture = _coarser(texture, TEXTURE_SIDE.get(kind, 4096))
             texture[:, :, 3] *= OPACITY.get(kind, 1.0)
-            bound = arrays["ict_vertex"] if "ict_vertex" in arrays else None
+            bound = arrays.get("ict_vertex")
             followers = _exactly(bound, head) if bound is not None else _follow(kind, vertices, head)
             assets[kind].append(
                 Asset(
@@ -83,7 +83,7 @@ def read_assets(folder: Path, head: HeadGeometry, origin: Floats) -> dict[str, l
                     _mean_colour(texture),
                     followers,
                     _covered(vertices, head) if kind in ("hair", "hat") else np.zeros(0, np.float32),
-                )  # fmt: skip
+                )
             )
     return assets
 
@@ -121,7 +121,7 @@ def _covered(vertices: Floats, head: HeadGeometry) -> Floats:
     face proper."""
     distance = cKDTree(vertices).query(head.mean)[0]
     covered = np.clip((10.0 - distance) / 4.0, 0, 1)
-    x, y, z = head.mean.T
+    _, y, z = head.mean.T
     covered *= np.clip((y - 58.0 + 0.75 * np.maximum(10.0 - z, 0)) / 8.0, 0, 1)
     outside = np.zeros(len(head.mean))
     outside[np.concatenate([head.parts["face"], head.parts["head"]])] = 1

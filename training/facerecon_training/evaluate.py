@@ -161,8 +161,8 @@ def people_figures(seen: SeenPeople) -> dict[str, float]:
 
 
 def expression_figures(seen: SeenPeople) -> dict[str, float]:
-    """Near frontal faces (yaw within 30, pitch within 25 degrees): how blendshape weights and gaze follow the truth, and
-    how far they and rotations are off."""
+    """Near frontal faces (yaw within 30, pitch within 25 degrees): how blendshape weights and gaze follow the truth,
+    and how far they and rotations are off."""
     angles = np.abs([euler_from_camera(camera)[:2] for camera in seen.cameras])
     near = (angles[:, 0] < 25) & (angles[:, 1] < 30)
     output, true = seen.output, seen.expression[near]

@@ -179,12 +179,10 @@ def gaze_loss(angles: Tensor, true_angles: Tensor, seen: Tensor) -> Tensor:
     return (error * seen).mean(1)
 
 
-def iris_loss(
-    angles: Tensor, corners: Tensor, camera: Tensor, eyes: Tensor, weights: Tensor, model: Tensor, eye: float
-) -> Tensor:
-    """Gaze (N, 2, 2) radians, corners (N, 2, 2, 3) mm of both eyes, camera (N, 3, 4); the truth (N, 2, 3, 2) crop pixels
-    of outer corner, inner corner and iris, with weights (N, 2) -> (N,) error of the iris' place, counted from the middle
-    between the corners, in eye distances.
+def iris_loss(angles: Tensor, camera: Tensor, eyes: Tensor, weights: Tensor, model: Tensor, eye: float) -> Tensor:
+    """Gaze (N, 2, 2) radians and camera (N, 3, 4); the truth (N, 2, 3, 2) crop pixels of outer corner, inner corner and
+    iris of both eyes, with weights (N, 2) -> (N,) error of the iris' place, counted from the middle between the
+    corners, in eye distances.
 
     model (2, 2, 3) mm: of each eye the centre of its ball, from that middle, and the middle of the iris at rest, from
     that centre.
@@ -209,8 +207,8 @@ def likelihood_loss(code: Tensor, true_code: Tensor, log_variance: Tensor) -> Te
 
 
 def code_of_shape(shape: Tensor, mean: Tensor, basis: Tensor, unseen: Tensor) -> Tensor:
-    """(N, V, 3) mm, the decoder's mean (V * 3,) and basis (K, V * 3), `unseen` (7, V * 3) -> (N, K) the code whose shape
-    is nearest, whatever the head's place, attitude and size."""
+    """(N, V, 3) mm, the decoder's mean (V * 3,) and basis (K, V * 3), `unseen` (7, V * 3) -> (N, K) the code whose
+    shape is nearest, whatever the head's place, attitude and size."""
     seen = basis - (basis @ unseen.T) @ unseen
     difference = shape.flatten(1) - mean
     difference = difference - (difference @ unseen.T) @ unseen

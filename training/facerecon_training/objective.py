@@ -43,8 +43,6 @@ from .morphable import MorphableFace
 from .photometric import SkinModel, photometric_loss
 
 Terms = dict[str, Tensor]
-EYE_CORNERS = [45, 42, 36, 39]
-"""iBUG: outer and inner corner of the left and of the right eye."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,8 +156,8 @@ def face_loss(
     """Everything a batch teaches -> the loss and its terms (weighted, detached), by name.
 
     `skin_code` (N, SKIN_CODE) is for the photometric term; `taught` what the running average of the weights sees in the
-    pictures that `is_taught` names; `lesson` what a bigger network says of all of them; `decoder` the reconstructor whose
-    shape code learns how sure it is.
+    pictures that `is_taught` names; `lesson` what a bigger network says of all of them; `decoder` the reconstructor
+    whose shape code learns how sure it is.
     """
     known = known_of(batch, teacher, taught)
     terms = {
@@ -262,9 +260,8 @@ def photograph_terms(
     weak = expression_loss(
         codes.expression_logit[rows], batch.expression[rows], batch.expression_weights[rows] * not_looks(batch)
     )
-    corners = vertices[:, load_template().landmarks[EYE_CORNERS]].reshape(-1, 2, 2, 3)
     irises = iris_loss(
-        codes.gaze_rad[rows], corners, camera, batch.eyes[rows], batch.eyes_weights[rows], teacher.eyes, known.eye
+        codes.gaze_rad[rows], camera, batch.eyes[rows], batch.eyes_weights[rows], teacher.eyes, known.eye
     )
     lids = codes.expression_logit[rows][:, BLINK].reshape(-1, 1)
     blink = expression_loss(lids, batch.blink[rows].reshape(-1, 1)) * batch.blink_weights[rows].flatten()

@@ -210,7 +210,7 @@ class PeopleRenderer:
                     EYE,
                     eyeball.uv,
                     dressing.iris,
-                )  # fmt: skip
+                )
             )
         moved = vertices - neutral
         for asset, points, tint in dressing.assets:
@@ -233,7 +233,7 @@ class PeopleRenderer:
                     asset.uv,
                     asset.texture,
                     two_sided=True,
-                )  # fmt: skip
+                )
             )
         body, triangles = self.shoulders
         surfaces.append(
@@ -245,7 +245,7 @@ class PeopleRenderer:
                 np.full(len(body), 0.8, np.float32),
                 CLOTH,
                 two_sided=True,
-            )  # fmt: skip
+            )
         )
         return surfaces
 

@@ -110,7 +110,8 @@ def paint(
         uv, texture = _textured(surface)
         material = surface.material
         _shade(
-            index, np.ascontiguousarray(surface.triangles), np.asarray(surface.normals @ viewer_from_head.T, np.float32),
+            index, np.ascontiguousarray(surface.triangles),
+            np.asarray(surface.normals @ viewer_from_head.T, np.float32),
             np.asarray(surface.vertices, np.float32), from_lamp[index],
             np.asarray(surface.colours, np.float32), np.asarray(surface.openness, np.float32), uv, texture,
             surface.texture is not None, surface.two_sided,
