@@ -26,6 +26,10 @@ GRID = 97
 """The face part's 9409 vertices are a square of as many, so that vertex i is in row i // GRID."""
 
 
+EYES = np.array([[[0, 2, -9], [0, 0, 13]], [[0, 2, -9], [0, 0, 13]]], np.float32)
+"""As `MorphableFace.eyes`: balls behind the middle between the corners, irises straight ahead."""
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Two threads beside another busy program are many times slower than one."""
@@ -66,7 +70,7 @@ def ball_head() -> MorphableHead:
     identity[0, :, 0] = 0.01 * mean[:, 0]
     expression = np.zeros((len(BLENDSHAPES), HEAD_VERTICES, 3), np.float32)
     expression[BLENDSHAPES.index("jawOpen"), :, 1] = np.where(mean[:, 1] < -40, -15.0, 0.0)
-    return MorphableHead(mean, identity, expression, triangles, landmarks)
+    return MorphableHead(mean, identity, expression, triangles, landmarks, np.zeros(3, np.float32))
 
 
 def _ball(count: int, centre: list[float]) -> np.ndarray:
@@ -96,7 +100,7 @@ def ball_face(ball_head: MorphableHead) -> MorphableFace:
         identity[mode, :, mode % 3] = 2.0 / (1 + mode // 3) * wave
     expression = np.zeros((len(BLENDSHAPES), len(mean), 3), np.float32)
     expression[BLENDSHAPES.index("jawOpen"), :, 1] = -15 * np.clip((0.4 - v) / 0.4, 0, 1)
-    return MorphableFace(mean, identity, expression)
+    return MorphableFace(mean, identity, expression, EYES)
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +112,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, ball_face: MorphableFace)
         mean=ball_face.mean,
         identity=ball_face.identity,
         expression=ball_face.expression,
+        eyes=ball_face.eyes,
         template_sha256=load_template().sha256,
     )
     random = np.random.default_rng(0)
@@ -120,6 +125,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, ball_face: MorphableFace)
             target / "labels.npz",
             identity=np.stack([face["identity"] for face in faces]),
             expression=np.stack([face["expression"] for face in faces]),
+            gaze_deg=np.zeros((len(faces), 2, 2), np.float32),
             canvas_from_head=np.stack([face["camera"] for face in faces]),
             person=np.repeat(np.arange(people, dtype=np.int32), 2),
         )
@@ -128,7 +134,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, ball_face: MorphableFace)
     target.mkdir(parents=True)
     np.save(target / "images.npy", np.stack([face["image"] for face in photographs]))
     landmarks = np.stack([face["landmarks"] for face in photographs])
-    np.savez(target / "labels.npz", landmarks=landmarks, person=np.arange(6, dtype=np.int32) // 2)
+    np.savez(
+        target / "labels.npz",
+        landmarks=landmarks,
+        person=np.arange(6, dtype=np.int32) // 2,
+        blendshapes=np.full((6, len(BLENDSHAPES)), np.nan, np.float32),
+        eyes=np.full((6, 2, 3, 2), np.nan, np.float32),
+    )
     return folder
 
 
