@@ -173,6 +173,22 @@ def test_the_tables_of_options_are_the_programs(
             assert set(NUMBER.findall(default)) <= set(NUMBER.findall(written[option])), option
 
 
+def test_the_readme_shows_ten_options_of_the_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    there = {option.split()[0] for option in options_in_help([], capsys)}
+    shown = re.findall(r"^\| `(--[\w-]+)", text_of("README.md"), re.MULTILINE)
+    assert len(shown) == 10
+    assert set(shown) <= there
+
+
+def test_each_extra_has_a_row() -> None:
+    extras = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    written = re.findall(r"^\| `(\w+)` \|", text_of("runtime/docs/install.md"), re.MULTILINE)
+    assert sorted(written) == sorted(re.findall(r"^(\w+) = \[", extras, re.MULTILINE))
+
+
 # Messages
 
 
