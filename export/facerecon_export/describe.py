@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from facerecon_rt.contract import CONTRACT_KEY
 from facerecon_rt.detect import DETECTOR_KEY
+from facerecon_rt.errors import ModelRefused
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
 from onnx import TensorProto
 
@@ -45,17 +47,28 @@ def describe(path: Path) -> str:
         lines.append(f"  {operator:<14} {precision:<6} {count:>4}")
     others = Counter(node.op_type for node in model.graph.node if node.op_type not in LAYERS)
     lines.append("other operators: " + ", ".join(f"{name} {count}" for name, count in sorted(others.items())))
-    if any(json.loads(metadata[key]).get("target") == "cpu" for key in (CONTRACT_KEY, DETECTOR_KEY) if key in metadata):
+    contracts = [_contract(metadata[key]) for key in (CONTRACT_KEY, DETECTOR_KEY) if key in metadata]
+    if any(contract.get("target") == "cpu" for contract in contracts):
         return "\n".join([*lines, "", CPU_ONLY])
     findings = lint(model)
     lines += ["", "ready for TensorRT" if not findings else "for TensorRT:", *(f"  {one}" for one in findings)]
     return "\n".join(lines)
 
 
+def _contract(text: str) -> dict[str, Any]:
+    """What is shown of a contract, also of one that the runtime would refuse. Raises ModelRefused where it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelRefused(f"its contract is not JSON ({str(error)[:100]}); export the model again") from error
+    if not isinstance(value, dict):
+        raise ModelRefused("its contract is no mapping; export the model again")
+    return value
+
+
 def _contract_lines(text: str) -> list[str]:
-    value = json.loads(text)
     lines = []
-    for name, entry in value.items():
+    for name, entry in _contract(text).items():
         kind = "names" if isinstance(entry, list) and entry and isinstance(entry[0], str) else "numbers"
         shown = f"{len(entry)} {kind}" if isinstance(entry, list) and len(entry) > 10 else entry
         lines.append(f"{name}: {', '.join(map(str, shown)) if isinstance(shown, list) else shown}")

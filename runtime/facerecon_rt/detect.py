@@ -22,6 +22,7 @@ from .providers import Provider, open_ort_session
 from .quiet import quiet_opencv
 from .template import load_template
 from .types import Detection, Floats, Image
+from .unpicklable import Unpicklable
 
 DETECTOR_KEY = "facerecon.detector"
 """In the ONNX file's metadata_props: the JSON value of a DetectorContract."""
@@ -246,12 +247,18 @@ class DetectorContract:
             contract = cls(**{key: v for key, v in value.items() if key in known})
         except TypeError as error:
             raise ModelRefused(f"its {DETECTOR_KEY} lacks a field ({error}); export the detector again") from error
+        for name in ("terms", "weights_sha256", "precision", "target"):
+            text = getattr(contract, name)
+            if not isinstance(text, str) or not text.isprintable():
+                raise ModelRefused(f"its {DETECTOR_KEY} has a {name} that is no text of one line; export it again")
         if not (isinstance(contract.score, float) and 0 < contract.score < 1):
-            raise ModelRefused(f"its {DETECTOR_KEY} has score {contract.score!r}, not between 0 and 1; export it again")
+            raise ModelRefused(
+                f"its {DETECTOR_KEY} has score {contract.score!r:.40}, not between 0 and 1; export it again"
+            )
         return contract
 
 
-class FaceDetector:
+class FaceDetector(Unpicklable):
     """Our detector, one ONNX file. A context manager: it owns a session."""
 
     def __init__(
@@ -375,7 +382,7 @@ def merge(boxes: Floats, scores: Floats, rolls: Floats, overlap: float = OVERLAP
 # YuNet, through OpenCV
 
 
-class YunetDetector:
+class YunetDetector(Unpicklable):
     """YuNet (Wu et al., Machine Intelligence Research 2023) through cv2.FaceDetectorYN, giving our boxes."""
 
     def __init__(self, model: str | Path | OnnxFile, *, size: int | None = None, score: float | None = None) -> None:

@@ -23,6 +23,7 @@ from .providers import Provider
 from .stages import Stages
 from .template import load_template
 from .types import Crop, Face, Floats, Image
+from .unpicklable import Unpicklable
 
 Average = Literal["robust", "mean"]
 DETECTOR_NAME = "face_detector.onnx"
@@ -130,7 +131,7 @@ def set_from_faces(faces: Sequence[Face | None], average: Average = "robust") ->
     return ImageSet(shape, spread, shared, weights)
 
 
-class Reconstructor:
+class Reconstructor(Unpicklable):
     """Photographs -> faces. Owns the networks and the detector it opens; a context manager."""
 
     def __init__(

@@ -33,6 +33,7 @@ from .providers import (
 )
 from .template import load_template
 from .types import Floats
+from .unpicklable import Unpicklable
 
 Answer = Callable[[Sequence[str], NDArray[np.uint8]], "list[Floats]"]
 """Names of outputs and crops of one run -> those outputs."""
@@ -69,7 +70,7 @@ class RawFaces:
         return replace(self, **{name: array[which] for name, array in arrays.items() if array is not None})
 
 
-class FaceSession:
+class FaceSession(Unpicklable):
     """A FaceModel file, loaded and ready. Owns ONNX Runtime's session; a context manager."""
 
     def __init__(

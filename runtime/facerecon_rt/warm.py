@@ -18,11 +18,12 @@ from .golden import TOLERANCES
 from .gpu import GpuOptions
 from .providers import failures, import_onnxruntime, said_by
 from .session import FaceSession, RawFaces
+from .unpicklable import Unpicklable
 
 log = logging.getLogger("facerecon_rt")
 
 
-class WarmSession:
+class WarmSession(Unpicklable):
     """Answers as a FaceSession does; `provider`, `contract` and `sha256` are those of the file that answered last.
 
     Owns both sessions and the process that builds; a context manager.

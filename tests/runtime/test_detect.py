@@ -276,6 +276,29 @@ def test_a_file_that_breaks_its_contract_is_refused(tmp_path: Path, make_bright_
         open_detector(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 100_000, "is not JSON"),
+        ("1" * 5000, "is not JSON"),
+        ('{"version": 1, "kind": "centre", "score": 1e309}', "has score inf, not between 0 and 1"),
+        ('{"version": 1, "kind": "centre", "score": 1' + "0" * 309 + "}", "has score 1000"),
+        ('{"version": 1, "kind": "centre", "score": NaN}', "has score nan"),
+        ('{"version": 1, "kind": "centre", "score": [' + "1," * 5000 + "1]}", "has score \\[1, 1"),
+        ('{"version": 1, "kind": "centre", "score": 0.5, "terms": 7}', "has a terms that is no text of one line"),
+        ('{"version": 1, "kind": "centre", "score": 0.5, "precision": "a\\nb"}', "has a precision that is no text"),
+        (
+            '{"version": 1, "kind": "centre", "score": 0.5, "weights_sha256": []}',
+            "has a weights_sha256 that is no text",
+        ),
+    ],
+)
+def test_a_contract_of_other_types_is_refused_in_one_short_line(text: str, says: str) -> None:
+    with pytest.raises(ModelRefused, match=says) as caught:
+        DetectorContract.from_json(text)
+    assert len(str(caught.value)) < 250 and "\n" not in str(caught.value)
+
+
 def test_a_contract_survives_its_json() -> None:
     contract = DetectorContract(0.35, "research", "abc")
     assert DetectorContract.from_json(contract.to_json()) == contract

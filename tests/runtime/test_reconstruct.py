@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import multiprocessing
+import pickle
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square, frame_from_crop
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS_1, ModelContract
-from facerecon_rt.detect import FINE_INPUT
+from facerecon_rt.detect import FINE_INPUT, open_detector
 from facerecon_rt.errors import ModelRefused, SourceError, UsageError
 from facerecon_rt.image_set import reconstruct_set_from_sources
 from facerecon_rt.networks import Ensemble, Network, Single, average_raw, disagreement_of
+from facerecon_rt.pipeline import Pipeline
 from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
 from facerecon_rt.reconstruct import (
     TOGETHER,
@@ -570,3 +575,37 @@ def test_many_photographs_are_done_together_and_few_are_held(model: Path, spots:
     for one, other in zip(together, alone, strict=True):
         for face, same in zip(one, other, strict=True):
             np.testing.assert_allclose(face.landmarks, same.landmarks, atol=1e-3)
+
+
+# Other processes
+
+
+def where_it_is_sent() -> list[Callable[[Any], object]]:
+    spawn = multiprocessing.get_context("spawn")
+    return [pickle.dumps, copy.copy, copy.deepcopy, lambda one: spawn.Process(target=print, args=(one,)).start()]
+
+
+def test_what_owns_a_session_says_that_it_stays_in_its_process(model: Path, spots: PaintSpots) -> None:
+    with Reconstructor(model) as reconstructor, FaceSession(model) as session:
+        detector = open_detector(model.with_name("face_detector.onnx"))
+        for owner, name in (
+            (reconstructor, "Reconstructor"),
+            (session, "FaceSession"),
+            (detector, "FaceDetector"),
+        ):
+            for send in where_it_is_sent():
+                with pytest.raises(
+                    UsageError, match=f"a {name} cannot be copied or sent to another process.*open one in"
+                ):
+                    send(owner)
+        with pytest.raises(UsageError, match="a Reconstructor cannot be copied or sent"):
+            pickle.dumps(Pipeline(reconstructor))
+        assert len(reconstructor.faces(spots(256, 192, [(0.5, 0.5)]))) == 1  # it goes on
+
+
+def test_what_they_give_is_sent_as_it_is(model: Path, spots: PaintSpots) -> None:
+    with Reconstructor(model) as reconstructor:
+        (face,) = reconstructor.faces(spots(256, 192, [(0.5, 0.5)]))
+        again = pickle.loads(pickle.dumps(face))
+        np.testing.assert_array_equal(again.vertices, face.vertices)
+        assert pickle.loads(pickle.dumps(reconstructor.contract)) == reconstructor.contract
