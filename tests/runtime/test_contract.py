@@ -120,7 +120,7 @@ def test_a_field_of_the_wrong_type_is_refused_in_one_line(name: str, value: Any)
         ("annotation_asymmetry", [1e10] * 136, "annotation_asymmetry is no list of numbers"),
         ("annotation_asymmetry", [float("-inf")] * 136, "annotation_asymmetry is no list of numbers"),
         ("input_size", 10**400, "input_size 1000"),
-        ("batch", -(10**400), "batch or set_size is negative"),
+        ("batch", -(10**400), "batch, set_size or code_size is negative"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(name: str, value: object, says: str) -> None:
