@@ -94,7 +94,7 @@ def test_the_data_folder_may_come_from_the_environment(
         (
             ["train", "--backbone", "huge"],
             2,
-            "--backbone huge: choose one of compact, mobile, resnet18, resnet50, densenet121, tiny",
+            "--backbone huge: choose one of compact, medium, mobile, resnet18, resnet50, densenet121, tiny",
         ),
         (["train", "--size", "100"], 2, "--size 100: a multiple of 32, at least 64"),
         (["train", "--prepared", "nowhere", "--device", "abacus"], 2, "--device abacus: PyTorch knows no such device"),

@@ -37,6 +37,8 @@ def test_it_averages_as_the_runtime_does() -> None:
     expected = average_raw([raw(one(crops())) for one in members])
     found = raw(Ensemble(members)(crops()))
     for name in FaceOutput._fields:
+        if getattr(expected, name) is None:  # codes of different networks have no average
+            continue
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-3, err_msg=name)
 
 

@@ -17,15 +17,20 @@ from facerecon_training.losses import (
     LIP_PAIRS,
     SAME_PERSON_MM,
     LossWeights,
+    code_of_shape,
     confidence_target,
     consistency_loss,
     contour_points,
     direction_loss,
     error_of_confidence,
     expression_loss,
+    gaze_loss,
     geometry_loss,
+    iris_loss,
     landmark_loss,
+    likelihood_loss,
     mean_or_zero,
+    motion_loss,
     opening_loss,
     person_loss,
     point_loss,
@@ -61,7 +66,8 @@ def camera(pitch: float = 0, yaw: float = 0, roll: float = 0, side: float = 128.
 
 def output_of(vertices: Tensor, view: Tensor) -> FaceOutput:
     landmarks = project(view, vertices[:, torch.from_numpy(load_template().landmarks).long()])
-    return FaceOutput(vertices, vertices, torch.zeros(1, 53), view, landmarks, torch.ones(1))
+    nothing = torch.zeros(1, 0)
+    return FaceOutput(vertices, vertices, torch.zeros(1, 53), view, landmarks, torch.ones(1), nothing, nothing, nothing)
 
 
 def geometry_of(output: FaceOutput, true: Tensor, weights: Tensor) -> Tensor:
@@ -301,3 +307,63 @@ def test_eye_distance_is_in_pixels_of_the_crop(ball_face: MorphableFace) -> None
     corners = np.linalg.norm(template.landmark_positions[36] - template.landmark_positions[45])
     assert corners == pytest.approx(90, abs=6)
     assert corners < CROP_SIDE_MM
+
+
+EYES = torch.tensor([[[0.0, 0, -9], [0, 0, 13]], [[0.0, 0, -9], [0, 0, 13]]])
+
+
+def test_an_iris_where_the_eyeball_puts_it_costs_nothing_and_one_aside_its_distance() -> None:
+    camera = torch.tensor([[[2.0, 0, 0, 30], [0, -2, 0, 30], [0, 0, -2, 0]]])
+    eyes = torch.tensor([[[[60.0, 20], [40, 20], [50, 20]], [[0, 20], [20, 20], [10, 20]]]])
+    ahead = torch.zeros(1, 2, 2)
+    everywhere = torch.ones(1, 2)
+    assert iris_loss(ahead, camera, eyes, everywhere, EYES, 50.0).item() == pytest.approx(0, abs=1e-4)
+    # Yaw of asin(5 / 13) moves the iris by 5 mm, 10 pixels to the right, which is the subject's left.
+    aside = eyes.clone()
+    aside[:, :, 2, 0] += 10
+    assert iris_loss(ahead, camera, aside, everywhere, EYES, 50.0).item() == pytest.approx(0.2, abs=2e-3)
+    looking = torch.tensor([[[math.asin(5 / 13), 0.0]] * 2])
+    assert iris_loss(looking, camera, aside, everywhere, EYES, 50.0).item() == pytest.approx(0, abs=1e-4)
+    up = eyes.clone()
+    up[:, :, 2, 1] -= 10
+    lifted = torch.tensor([[[0.0, math.asin(5 / 13)]] * 2])
+    assert iris_loss(lifted, camera, up, everywhere, EYES, 50.0).item() == pytest.approx(0, abs=1e-4)
+    assert iris_loss(ahead, camera, aside, torch.zeros(1, 2), EYES, 50.0).item() == 0
+
+
+def test_a_closed_eye_looks_nowhere() -> None:
+    true = torch.tensor([[[0.3, 0.4], [0.0, 0.0]]])
+    ahead = torch.zeros(1, 2, 2)
+    assert gaze_loss(ahead, true, torch.ones(1, 2)).item() == pytest.approx(0.25, abs=0.01)
+    assert gaze_loss(ahead, true, torch.tensor([[0.0, 1.0]])).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_likelihood_is_best_at_the_true_variance() -> None:
+    code, true = torch.zeros(1, 4), torch.full((1, 4), 0.5)
+    costs = [likelihood_loss(code, true, torch.full((1, 4), math.log(v))).item() for v in (0.1, 0.25, 0.6)]
+    assert costs[1] == min(costs)
+    assert costs[1] == pytest.approx(0.5 * (1 + math.log(0.25)))
+
+
+def test_motion_is_free_of_who_it_is() -> None:
+    moved = torch.zeros(1, 3, 3)
+    moved[0, 0, 1] = 3.0
+    assert motion_loss(moved, torch.zeros(1, 3, 3)).item() == pytest.approx(3.0)
+
+
+def test_a_code_is_found_whatever_the_place_attitude_and_size(mean_face: Tensor) -> None:
+    torch.manual_seed(0)
+    mean = mean_face.flatten()
+    unseen = unseen_directions(mean)
+    basis = torch.randn(5, len(mean))
+    code = torch.tensor([[1.0, -0.5, 0.3, 0.0, 2.0]])
+    shape = mean + code @ basis + 4.0 * unseen.sum(0)
+    found = code_of_shape(shape.reshape(1, -1, 3), mean, basis, unseen)
+    torch.testing.assert_close(found, code, atol=0.05, rtol=0.02)
+
+
+def test_untrusted_blendshapes_do_not_count() -> None:
+    logit, true = torch.zeros(1, 3), torch.tensor([[0.5, 1.0, 0.0]])
+    assert expression_loss(logit, true, torch.tensor([[1.0, 0.0, 0.0]])).item() == pytest.approx(0, abs=1e-6)
+    both = expression_loss(logit, true, torch.tensor([[1.0, 1.0, 0.0]])).item()
+    assert both == pytest.approx(math.log(2) / 2)

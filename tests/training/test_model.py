@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.template import load_template
 from facerecon_training.backbones import BACKBONES, FeatureExtractor, conv, multiply_adds
 from facerecon_training.model import EYE_DISTANCE_MM, FaceModel, ModelConfig, camera_from_parameters, project
@@ -69,8 +72,11 @@ def test_outputs_have_the_contracts_shapes_and_ranges(model: FaceModel) -> None:
         (3, 3, 4),
         (3, 68, 3),
         (3,),
+        (3, 2, 3),
+        (3, 64),
+        (3, 64),
     ]
-    for weights in (output.expression, output.confidence):
+    for weights in (output.expression, output.confidence, output.identity_variance):
         assert (weights >= 0).all()
         assert (weights <= 1).all()
 
@@ -113,7 +119,8 @@ def test_shape_does_not_depend_on_the_features_of_motion(model: FaceModel) -> No
 def test_codes_belong_to_the_outputs(model: FaceModel) -> None:
     output, codes = model.with_codes(images(2))
     torch.testing.assert_close(torch.sigmoid(codes.confidence_logit), output.confidence)
-    torch.testing.assert_close(torch.sigmoid(codes.expression_logit), output.expression)
+    looks = torch.tensor([name.startswith("eyeLook") for name in BLENDSHAPES])
+    torch.testing.assert_close(torch.sigmoid(codes.expression_logit)[:, ~looks], output.expression[:, ~looks])
     shape = model.reconstructor.mean + codes.shape_code @ model.reconstructor.shape_basis
     torch.testing.assert_close(shape.reshape(output.shape.shape), output.shape, atol=1e-3, rtol=1e-4)
 
@@ -170,3 +177,29 @@ def test_the_brightness_scale_is_a_power_of_two() -> None:
         next(folded.backbone.parameters()).mul_(1 / 128)
         expected = folded.pool(folded.backbone(image))
         np.testing.assert_array_equal(extractor(image).numpy(), expected.numpy())
+
+
+def test_eye_look_weights_and_lids_are_what_the_gaze_makes_them(model: FaceModel) -> None:
+    with torch.no_grad():
+        model.reconstructor.gaze.bias.copy_(torch.tensor([0.5, 0.2, 0.5, -2.0]))  # of EYE_LOOK_DEG
+    output, codes = model.with_codes(images(2))
+    expected = {
+        "eyeLookOut_L": 0.5, "eyeLookIn_L": 0.0, "eyeLookUp_L": 0.2, "eyeLookDown_L": 0.0,
+        "eyeLookOut_R": 0.0, "eyeLookIn_R": 0.5, "eyeLookUp_R": 0.0, "eyeLookDown_R": 1.0,
+    }  # fmt: skip
+    for name, weight in expected.items():
+        torch.testing.assert_close(output.expression[:, BLENDSHAPES.index(name)], torch.full((2,), weight))
+    left, right = output.gaze[0]
+    yaw, pitch = math.radians(15), math.radians(6)
+    along = math.cos(pitch)
+    assert left.tolist() == pytest.approx([math.sin(yaw) * along, math.sin(pitch), math.cos(yaw) * along])
+    assert right[1].item() == pytest.approx(-math.sin(math.radians(60)))
+    torch.testing.assert_close(codes.gaze_rad[0, 0], torch.tensor([yaw, pitch]))
+
+
+def test_weights_of_release_0_1_tell_no_gaze_and_stay_as_they_were() -> None:
+    old = FaceModel(ModelConfig(backbone="tiny", input_size=64, gaze=False)).eval()
+    assert not any(name.startswith(("reconstructor.gaze", "reconstructor.precision")) for name in old.state_dict())
+    output, codes = old.with_codes(images(2))
+    torch.testing.assert_close(torch.sigmoid(codes.expression_logit), output.expression)
+    torch.testing.assert_close(output.gaze.norm(dim=2), torch.ones(2, 2))

@@ -17,9 +17,19 @@ from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
 from facerecon_training.render import camera_for_crop
 
-RENDERED_TERMS = {"vertices", "expression", "rotation", "projection", "rendered_landmarks"}
+RENDERED_TERMS = {"motion", "gaze", "expression", "rotation", "projection", "rendered_landmarks"}
 DIRECTION_TERMS = {"direction"}
-PHOTOGRAPH_TERMS = {"landmarks", "geometry", "image_set", "openings", "blink", "symmetry", "expression_prior"}
+PHOTOGRAPH_TERMS = {
+    "weak_expression",
+    "eyes",
+    "landmarks",
+    "geometry",
+    "image_set",
+    "openings",
+    "blink",
+    "symmetry",
+    "expression_prior",
+}
 PERSON_TERMS = {"person"}
 """Takes two pairs."""
 
@@ -44,6 +54,10 @@ def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
         torch.tensor(rendered),
         torch.randn(n, 100, generator=generator),
         torch.rand(n, 53, generator=generator),
+        torch.ones(n, 53),
+        torch.rand(n, 2, 2, generator=generator) - 0.5,
+        torch.rand(n, 2, 3, 2, generator=generator) * 64,
+        torch.ones(n, 2),
         torch.from_numpy(camera_for_crop(0, 20, 5, 64, 60)).repeat(n, 1, 1),
         torch.tensor(is_face),
         torch.zeros(n, dtype=torch.bool),
@@ -70,7 +84,8 @@ def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
         model.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
     batch = batch_of(rendered, is_face)
     output, codes = model.with_codes(batch.image.float())
-    loss, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
+    weights = LossWeights(expression_prior=0.1)
+    loss, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), weights)
     assert {name for name, term in terms.items() if term == 0} == silent | DIRECTION_TERMS | PERSON_TERMS
     assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
     loss.backward()  # type: ignore[no-untyped-call]

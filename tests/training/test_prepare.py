@@ -95,7 +95,7 @@ def test_photographs_are_packed_and_lend_their_skin(config: PrepareConfig, ball_
     (out / "people_sheet.png").touch()
     prepare(config)
     assert [path.name for path in (out / "photographs").iterdir()] == ["family"]
-    assert np.load(out / "photographs" / "family" / "images.npy").shape == (2, 192, 192, 3)
+    assert np.load(out / "photographs" / "family" / "images.npy").shape == (2, CANVAS_SIZE, CANVAS_SIZE, 3)
     assert len(np.load(out / "face_colours.npy")) >= 1
     assert not is_clean(out)
     assert cv2.imread(str(out / "contact_sheet.png")) is not None

@@ -94,7 +94,7 @@ def test_a_confidence_that_is_right_lies_on_the_diagonal() -> None:
     landmarks[:, :, 1] += errors[:, None]
     nothing = torch.zeros(4, 1)
     confidence = 1 / (1 + (errors / HALF_TRUST_ERROR) ** 2)
-    output = FaceOutput(nothing, nothing, nothing, nothing, landmarks, confidence)
+    output = FaceOutput(nothing, nothing, nothing, nothing, landmarks, confidence, nothing, nothing, nothing)
     seen = Seen([], np.tile(np.eye(3, 4, dtype=np.float32), (4, 1, 1)), output, truth, [])
     rows = reliability(seen, bins=4)
     assert [row["error"] for row in rows] == pytest.approx(errors.tolist(), abs=1e-5)

@@ -26,7 +26,7 @@ from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from facerecon_training.data import Batch, BatchConfig
 from facerecon_training.model import FaceModel, ModelConfig
 from facerecon_training.morphable import MorphableFace
-from facerecon_training.shrink import imitate
+from facerecon_training.shrink import imitate, take_over
 from facerecon_training.train import (
     choose_device,
     default_terms,
@@ -215,11 +215,25 @@ def test_a_smaller_backbones_run_goes_on_from_what_its_first_blocks_learnt(confi
     assert_same_weights(stopped.run / "face.safetensors", whole.run / "face.safetensors")
 
 
-def test_a_bigger_backbone_does_not_start_with_random_blocks_among_trained_ones(config: TrainConfig) -> None:
-    init = config.run.parent / "smaller.safetensors"
-    save_weights(FaceModel(replace(config.model, backbone="compact")), init)
-    with pytest.raises(UsageError, match=r"`compact`, is no start for `mobile`: it has nothing for block 7 of 11"):
-        train(replace(config, init=init, model=replace(config.model, backbone="mobile")))
+def test_a_bigger_backbone_begins_with_what_the_smaller_one_knew() -> None:
+    torch.manual_seed(0)
+    small = FaceModel(ModelConfig(backbone="compact", input_size=64)).eval()
+    torch.nn.init.normal_(small.reconstructor.gaze.weight, std=0.1)
+    big = FaceModel(ModelConfig(backbone="medium", input_size=64)).eval()
+    assert take_over(big, small) == (0, 0)
+    image = torch.rand(2, 3, 64, 64) * 255
+    for own, theirs in zip(big(image), small(image), strict=True):
+        torch.testing.assert_close(own, theirs, atol=2e-3, rtol=1e-4)
+
+
+def test_a_bigger_crop_is_read_with_the_weights_of_a_smaller_one() -> None:
+    small = FaceModel(ModelConfig(backbone="compact", input_size=64))
+    big = FaceModel(ModelConfig(backbone="compact", input_size=96))
+    take_over(big, small)
+    pooled, before = big.extractor.pool[0].weight, small.extractor.pool[0].weight
+    assert pooled.shape[-1] == 3
+    torch.testing.assert_close(pooled[:, :, ::2, ::2], before * 4 / 9)
+    torch.testing.assert_close(pooled.sum((2, 3)), before.sum((2, 3)), atol=1e-4, rtol=1e-3)
 
 
 def test_the_first_blocks_of_a_smaller_backbone_learn_what_the_bigger_ones_do() -> None:

@@ -16,8 +16,8 @@ from .model import FaceModel, FaceOutput
 
 class Ensemble(nn.Module):
     """The average of its members: shapes, vertices, blendshapes, landmarks and confidence plainly, scales as
-    logarithms, rotations as matrices put back on SO(3) (the chordal mean, Hartley et al., Rotation Averaging, IJCV
-    2013)."""
+    logarithms, gaze as directions, rotations as matrices put back on SO(3) (the chordal mean, Hartley et al., Rotation
+    Averaging, IJCV 2013)."""
 
     def __init__(self, members: Sequence[FaceModel]) -> None:
         """Raises UsageError for no members, or members that look at crops of different sizes."""
@@ -32,7 +32,10 @@ class Ensemble(nn.Module):
         """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
         outputs = [member(image) for member in self.members]
         mean = FaceOutput(*(torch.stack(tensors).mean(0) for tensors in zip(*outputs, strict=True)))
-        return mean._replace(crop_from_head=mean_camera(torch.stack([output.crop_from_head for output in outputs])))
+        return mean._replace(
+            crop_from_head=mean_camera(torch.stack([output.crop_from_head for output in outputs])),
+            gaze=nn.functional.normalize(mean.gaze, dim=2),
+        )
 
 
 def average_weights(members: Sequence[FaceModel]) -> FaceModel:

@@ -213,7 +213,7 @@ def code_of_shape(shape: Tensor, mean: Tensor, basis: Tensor, unseen: Tensor) ->
     difference = shape.flatten(1) - mean
     difference = difference - (difference @ unseen.T) @ unseen
     gram = seen @ seen.T
-    ridge = 0.01 * torch.diagonal(gram).mean() * torch.eye(len(gram)).to(gram)
+    ridge = (0.01 * torch.diagonal(gram).mean() + 1e-6) * torch.eye(len(gram)).to(gram)
     return torch.linalg.solve(gram + ridge, seen @ difference.T).T
 
 

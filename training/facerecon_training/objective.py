@@ -227,7 +227,7 @@ def rendered_terms(
     vertices, camera, true_camera = output.vertices[rows], output.crop_from_head[rows], batch.crop_from_head[rows]
     off = motion_loss(vertices - output.shape[rows], known.vertices - known.shape)
     seen = projection_loss(camera, vertices[:, ::20], true_camera, known.vertices[:, ::20], known.eye)
-    fixed = batch.expression_weights[rows] * not_looks(batch)
+    fixed = batch.expression_weights[rows] * not_looks(batch.expression)
     expression = expression_loss(codes.expression_logit[rows], batch.expression[rows], fixed)
     # A closed eye looks nowhere.
     gaze = gaze_loss(codes.gaze_rad[rows], batch.gaze[rows], 1 - batch.expression[rows][:, BLINK])
@@ -240,9 +240,9 @@ def rendered_terms(
     }
 
 
-def not_looks(batch: Batch) -> Tensor:
-    """(53,) 0 for the eyeLook weights, which are what the gaze makes them, else 1."""
-    kept = torch.ones(batch.expression.shape[1]).to(batch.expression)
+def not_looks(expression: Tensor) -> Tensor:
+    """(N, 53) -> (53,) 0 for the eyeLook weights, which are what the gaze makes them, else 1."""
+    kept = torch.ones(expression.shape[1]).to(expression)
     kept[[index for eye in LOOKS for index in eye]] = 0.0
     return kept
 
@@ -258,7 +258,9 @@ def photograph_terms(
     geometry = geometry_loss(vertices, camera, true, trust, weights.jaw, weights.jaw_tangent, known.eye)
     openings = opening_loss(codes.vertex_landmarks[rows], true, trust, known.eye)
     weak = expression_loss(
-        codes.expression_logit[rows], batch.expression[rows], batch.expression_weights[rows] * not_looks(batch)
+        codes.expression_logit[rows],
+        batch.expression[rows],
+        batch.expression_weights[rows] * not_looks(batch.expression),
     )
     irises = iris_loss(
         codes.gaze_rad[rows], camera, batch.eyes[rows], batch.eyes_weights[rows], teacher.eyes, known.eye
@@ -306,15 +308,17 @@ def distillation_term(
     weights: LossWeights,
     eye: float,
 ) -> Tensor:
-    """A bigger network's shapes, blendshapes, rotations and landmarks, taken for the truth in the `rows` (N,) bool
-    (Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015)."""
+    """A bigger network's shapes, blendshapes, gaze, rotations and landmarks, taken for the truth in the `rows` (N,)
+    bool (Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015)."""
     true = FaceOutput(*(tensor[rows] for tensor in lesson))
+    fixed = not_looks(true.expression).expand_as(true.expression)
     off = shape_loss(output.shape[rows], true.shape, teacher.unseen, weights.unseen_shares())
     everywhere = torch.ones_like(true.landmarks[:, :, 0])
     points = landmark_loss(output.landmarks[rows], true.landmarks[:, :, :2], everywhere, weights.jaw, eye)
     return (
         weights.shape * mean_or_zero(off)
-        + weights.expression * mean_or_zero(expression_loss(codes.expression_logit[rows], true.expression))
+        + weights.expression * mean_or_zero(expression_loss(codes.expression_logit[rows], true.expression, fixed))
+        + weights.gaze * mean_or_zero(1 - (output.gaze[rows] * true.gaze).sum(2))
         + weights.rotation * mean_or_zero(rotation_loss(output.crop_from_head[rows], true.crop_from_head))
         + weights.rendered_landmarks * mean_or_zero(points)
     )

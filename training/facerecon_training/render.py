@@ -57,7 +57,8 @@ class HeadGeometry:
         part_of = np.concatenate([np.full(len(indices), k) for k, indices in enumerate(ranges)])
         self._part_of_triangle = part_of[self.triangles].max(1)
         self._triangles_of: dict[tuple[str, ...], NDArray[np.int32]] = {}
-        self.eyeball_triangles = tuple(_within(self.triangles, eyeball.vertices) for eyeball in self.eyeballs)
+        count = len(kept)
+        self.eyeball_triangles = tuple(_within(self.triangles, eyeball.vertices, count) for eyeball in self.eyeballs)
         """(T, 3) of each eyeball, in its own rows."""
 
     def neutral(self, identity: Floats) -> Floats:
@@ -82,9 +83,9 @@ class HeadGeometry:
         return self._triangles_of[key]
 
 
-def _within(triangles: NDArray[np.int32], rows: NDArray[np.integer]) -> NDArray[np.int32]:
-    """The triangles (T, 3) whose corners are all among some rows, counted within those."""
-    local = np.full(int(triangles.max()) + 1, -1, np.int32)
+def _within(triangles: NDArray[np.int32], rows: NDArray[np.integer], count: int) -> NDArray[np.int32]:
+    """The triangles (T, 3) of `count` vertices whose corners are all among some rows, counted within those."""
+    local = np.full(count, -1, np.int32)
     local[rows] = np.arange(len(rows))
     inside = local[triangles]
     return np.ascontiguousarray(inside[(inside >= 0).all(1)])

@@ -35,8 +35,8 @@ class WeakLabels:
     blendshapes: Floats
     """(N, 53) 0..1, NaN where nothing is known."""
     eyes: Floats
-    """(N, 2, 3, 2) pixels of the photograph: of the left and the right eye outer corner, inner corner and iris; NaN where
-    they are not known."""
+    """(N, 2, 3, 2) pixels of the photograph: of the left and the right eye outer corner, inner corner and iris; NaN
+    where they are not known."""
     landmarks: Floats
     """(N, 68, 2) pixels: the tracker's own, jaw points NaN, for they lie at fixed places of its mesh."""
     person: NDArray[np.int64]
