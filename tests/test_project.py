@@ -73,6 +73,20 @@ def test_ci_runs_every_python_that_is_promised() -> None:
     assert all(later == earlier + 1 for earlier, later in pairwise(minors))
 
 
+def test_no_dependency_may_come_in_a_new_major() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = [one for some in (project["dependencies"], *extras.values()) for one in some]
+    wanted = [one.partition(";")[0].strip() for one in named if not one.startswith("facerecon-rt[")]
+    assert len(wanted) > 20
+    for one in wanted:
+        assert re.search(r">=[\d.]+,<\d+$|==[\d.]+$", one), one
+    # Whoever has an OpenCV keeps it.
+    assert not any("opencv" in one for one in project["dependencies"])
+    assert all("facerecon-rt[opencv]" in extras[name] for name in ("cpu", "gpu"))
+
+
 def test_the_version_has_an_entry_in_the_changelog() -> None:
     version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None

@@ -4,7 +4,7 @@ Detection and crops are done here, by the runtime's own code; only crops and wha
 With a server's detector (--detector NAME) this machine needs no ONNX Runtime at all. Made for Triton, whose repository
 `facerecon-export triton` writes; other servers need --contract, as they do not tell what the file says about itself.
 
-    pip install facerecon-rt 'tritonclient[grpc,http]'
+    pip install 'facerecon-rt[opencv]' 'tritonclient[grpc,http]'
     python kserve_client.py --url grpc://localhost:8001 --model face --detector face_detector --input photo.jpg
     python kserve_client.py --model face --detector models/face_detector.onnx --input photo.jpg --output face.obj
     python kserve_client.py --model face_photograph --on-server --input photo.jpg

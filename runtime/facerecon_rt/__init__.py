@@ -13,6 +13,7 @@ Shapes, units and frames of reference are said under every field of `Face`, in t
 # isort: off
 from . import interrupts as _interrupts  # noqa: F401  before all that takes long to load
 from . import limits as _limits  # noqa: F401  before OpenCV is loaded, which it limits
+from . import opencv as _opencv  # noqa: F401  before whoever needs it
 
 # isort: on
 from .contract import BLENDSHAPES, ModelContract

@@ -20,6 +20,7 @@ from .detect import open_detector
 from .environment import Facts, fastest_power_mode, governor, machine
 from .errors import FaceReconError
 from .gpu import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
+from .opencv import WHEELS
 from .paths import is_file, read_file
 from .providers import DRIVER, OLDEST, failures, import_onnxruntime, said_by
 from .reconstruct import DETECTOR_NAME
@@ -28,7 +29,6 @@ from .session import FaceSession
 SCHEMA = "facerecon-doctor/1"
 JETPACK = "sudo apt-get install nvidia-jetpack"
 ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu")
-OPENCV_WHEELS = ("opencv-python-headless", "opencv-python", "opencv-contrib-python")
 OLDEST_PYTHON = (3, 10)
 SUMS = "SHA256SUMS"
 MOST_SUMS_BYTES = 2**20
@@ -109,14 +109,22 @@ def onnxruntime_wheels(packages: Facts) -> Finding:
     return Finding("ONNX Runtime", "ok", f"{there[0]} {found}")
 
 
-def opencv_wheels(packages: Facts) -> Finding:
-    """Exactly one of OpenCV's wheels?"""
-    there = [name for name in OPENCV_WHEELS if name in packages]
+def opencv_wheels(packages: Facts, loaded: str = cv2.__version__, where: str = str(cv2.__file__)) -> Finding:
+    """At most one of OpenCV's wheels, and is it the one that is loaded? `loaded`, `where`: its version and file."""
+    there = [name for name in WHEELS if name in packages]
+    if not there:
+        return Finding("OpenCV", "ok", f"{loaded}, built outside pip")
+    # With more modules than the others: whoever has asked for it needs it.
+    kept = next((name for name in there if "contrib" in name), there[0])
+    fix = f"pip uninstall -y {' '.join(there)} && pip install {kept}=={packages[kept]}"
     if len(there) > 1:
-        fix = f"pip uninstall -y {' '.join(there)} && pip install opencv-python-headless"
-        return Finding("OpenCV", "problem", f"{' and '.join(there)} overwrite each other", fix)
-    what = f"{there[0]} {packages[there[0]]}" if there else f"{cv2.__version__}, built outside pip"
-    return Finding("OpenCV", "ok", what)
+        what = f"{' and '.join(f'{name} {packages[name]}' for name in there)} overwrite each other"
+        return Finding("OpenCV", "problem", what, fix)
+    # The wheel's version has one number more, that of the wheel.
+    if not f"{packages[kept]}.".startswith(f"{loaded.partition('-')[0]}."):
+        what = f"{kept} {packages[kept]} is installed, but {loaded} is loaded from {Path(where).parent}"
+        return Finding("OpenCV", "problem", what, fix)
+    return Finding("OpenCV", "ok", f"{kept} {packages[kept]}")
 
 
 def onnxruntime_providers(facts: Facts) -> list[Finding]:

@@ -12,14 +12,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from .opencv import WHEELS
+
 PACKAGES = (
     "facerecon-rt",
     "onnxruntime",
     "onnxruntime-gpu",
     "numpy",
-    "opencv-python-headless",
-    "opencv-python",
-    "opencv-contrib-python",
+    *WHEELS,
     "tensorrt",
 )
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")

@@ -64,7 +64,8 @@ class Partial:
     def discard(self) -> None:
         """Remove it, if it has no name yet."""
         self.leave()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what is to be said
+            self.path.unlink()
 
 
 def _hidden(place: Path) -> tuple[str, str]:

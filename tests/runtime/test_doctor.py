@@ -26,8 +26,9 @@ from facerecon_rt.doctor import (
     tensorrt,
     video_codecs,
 )
-from facerecon_rt.environment import fastest_power_mode
+from facerecon_rt.environment import fastest_power_mode, machine
 from facerecon_rt.errors import ProviderMissing
+from facerecon_rt.opencv import WHEELS
 from facerecon_rt.providers import OLDEST
 
 
@@ -77,7 +78,7 @@ def test_an_old_onnxruntime_is_a_problem() -> None:
     old = onnxruntime_wheels({"onnxruntime-gpu": "1.9.0"})
     assert (old.state, old.fix) == ("problem", f"pip install -U 'onnxruntime-gpu>={OLDEST}'")
     project = Path(__file__).parents[2] / "pyproject.toml"
-    assert f'cpu = ["onnxruntime>={OLDEST}"]' in project.read_text()
+    assert f'"onnxruntime>={OLDEST},<2"]' in project.read_text()
 
 
 def test_the_fastest_power_mode_is_the_boards_own(tmp_path: Path) -> None:
@@ -87,11 +88,44 @@ def test_the_fastest_power_mode_is_the_boards_own(tmp_path: Path) -> None:
     assert fastest_power_mode(tmp_path / "none") == ""
 
 
-def test_two_wheels_of_opencv_are_a_problem() -> None:
-    assert opencv_wheels({"opencv-python": "5"}).what == "opencv-python 5"
-    assert opencv_wheels({}).state == "ok"
-    both = opencv_wheels({"opencv-python": "5", "opencv-python-headless": "5"})
-    assert both.state == "problem" and "pip uninstall -y opencv-python-headless opencv-python" in both.fix
+def test_exactly_one_wheel_of_opencv_is_right() -> None:
+    assert opencv_wheels({"opencv-python": "5.1.0.95"}, "5.1.0").what == "opencv-python 5.1.0.95"
+    assert opencv_wheels({"opencv-python-headless": "4.10.0.84"}, "4.10.0").state == "ok"
+    assert opencv_wheels({"opencv-python-rolling": "5.1.0.20270101"}, "5.1.0-dev").state == "ok"
+    assert opencv_wheels({}, "4.8.0").what == "4.8.0, built outside pip"
+    both = opencv_wheels({"opencv-python": "5.0.0.93", "opencv-python-headless": "5.0.0.93"}, "5.0.0")
+    assert (both.state, both.fix) == (
+        "problem",
+        "pip uninstall -y opencv-python-headless opencv-python && pip install opencv-python-headless==5.0.0.93",
+    )
+
+
+@pytest.mark.parametrize("other", [name for name in WHEELS if name != "opencv-contrib-python"])
+def test_what_came_with_mediapipe_is_kept(other: str) -> None:
+    both = opencv_wheels({"opencv-contrib-python": "4.11.0.86", other: "5.0.0.93"}, "5.0.0")
+    assert both.state == "problem" and f"{other} 5.0.0.93" in both.what
+    assert "pip install opencv-contrib-python" in both.fix
+
+
+def test_an_opencv_that_is_not_its_wheels_is_a_problem() -> None:
+    """One was overwritten by a wheel that is gone again, or that of the system stands before it."""
+    other = opencv_wheels({"opencv-python-headless": "5.0.0.93"}, "4.8.0", "/usr/lib/python3/dist-packages/cv2/x.so")
+    assert other.what == (
+        "opencv-python-headless 5.0.0.93 is installed, but 4.8.0 is loaded from /usr/lib/python3/dist-packages/cv2"
+    )
+    assert opencv_wheels({"opencv-python-headless": "5.10.0.1"}, "5.1.0").state == "problem"
+
+
+def test_two_wheels_are_found_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pip leaves them."""
+    for name in ("opencv_contrib_python", "opencv_contrib_python_headless"):
+        folder = tmp_path / f"{name}-5.1.0.95.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 5.1.0.95\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    finding = opencv_wheels(machine())
+    assert finding.state == "problem"
+    assert "opencv-contrib-python-headless 5.1.0.95 and opencv-contrib-python 5.1.0.95" in finding.what
 
 
 def test_a_gpu_that_onnx_runtime_cannot_use_is_a_problem() -> None:
