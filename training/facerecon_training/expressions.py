@@ -60,8 +60,8 @@ class Expression:
 
 
 def random_expression(random: np.random.Generator, facing: tuple[float, float] | None = None) -> Expression:
-    """One face in fourteen rests, one in three makes one of `FACES`, the others up to four blendshapes in strengths of
-    0.25 to 1; jaw, smile, lids and gaze come on top.
+    """One face in seven rests, but for its lids and gaze; one in three makes one of `FACES`; nearly all move up to four
+    blendshapes in strengths of 0.25 to 1; jaw, smile, lids and gaze come on top.
 
     `facing`: yaw and pitch, degrees in the head, under which the camera is seen, so that some look into it.
     """
@@ -154,7 +154,7 @@ def _talk_and_smile(weights: Floats, random: np.random.Generator) -> None:
 
 
 def _lids(weights: Floats, random: np.random.Generator) -> None:
-    """One face in four blinks, one of five of those on one side alone: mostly closed, else anything."""
+    """One face in four blinks, three in ten of those on one side alone: mostly closed, else anything."""
     if random.random() > 0.25:
         return
     closed = random.uniform(0.85, 1.0) if random.random() < 0.55 else random.uniform(0, 1)

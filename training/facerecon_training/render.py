@@ -84,7 +84,7 @@ class HeadGeometry:
 
 def _within(triangles: NDArray[np.int32], rows: NDArray[np.integer]) -> NDArray[np.int32]:
     """The triangles (T, 3) whose corners are all among some rows, counted within those."""
-    local = np.full(int(triangles.max()) + 1, -1, np.int32)
+    local = np.full(int(max(triangles.max(), rows.max())) + 1, -1, np.int32)
     local[rows] = np.arange(len(rows))
     inside = local[triangles]
     return np.ascontiguousarray(inside[(inside >= 0).all(1)])
