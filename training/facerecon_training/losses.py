@@ -172,11 +172,11 @@ def gaze_loss(angles: Tensor, true_angles: Tensor, seen: Tensor) -> Tensor:
 
 
 def iris_loss(
-    angles: Tensor, corners: Tensor, camera: Tensor, eyes: Tensor, weights: Tensor, model: Tensor, eye: float
+    angles: Tensor, camera: Tensor, eyes: Tensor, weights: Tensor, model: Tensor, eye: float
 ) -> Tensor:
-    """Gaze (N, 2, 2) radians, corners (N, 2, 2, 3) mm of both eyes, camera (N, 3, 4); the truth (N, 2, 3, 2) crop pixels
-    of outer corner, inner corner and iris, with weights (N, 2) -> (N,) error of the iris' place, counted from the middle
-    between the corners, in eye distances.
+    """Gaze (N, 2, 2) radians, camera (N, 3, 4); the truth (N, 2, 3, 2) crop pixels of outer corner, inner corner and
+    iris, with weights (N, 2) -> (N,) error of the iris' place, counted from the middle between the corners, in eye
+    distances.
 
     model (2, 2, 3) mm: of each eye the centre of its ball, from that middle, and the middle of the iris at rest, from
     that centre.

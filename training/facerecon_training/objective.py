@@ -42,8 +42,6 @@ from .morphable import MorphableFace
 from .photometric import SkinModel, photometric_loss
 
 Terms = dict[str, Tensor]
-EYE_CORNERS = [45, 42, 36, 39]
-"""iBUG: outer and inner corner of the left and of the right eye."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,7 +226,7 @@ def rendered_terms(
     vertices, camera, true_camera = output.vertices[rows], output.crop_from_head[rows], batch.crop_from_head[rows]
     off = shape_loss(vertices, known.vertices, teacher.unseen, weights.unseen_shares())
     seen = projection_loss(camera, vertices[:, ::20], true_camera, known.vertices[:, ::20], known.eye)
-    fixed = batch.expression_weights[rows] * not_looks(batch)
+    fixed = batch.expression_weights[rows] * not_looks(batch.expression)
     expression = expression_loss(codes.expression_logit[rows], batch.expression[rows], fixed)
     # A closed eye looks nowhere.
     gaze = gaze_loss(codes.gaze_rad[rows], batch.gaze[rows], 1 - batch.expression[rows][:, BLINK])
@@ -241,9 +239,9 @@ def rendered_terms(
     }
 
 
-def not_looks(batch: Batch) -> Tensor:
-    """(53,) 0 for the eyeLook weights, which are what the gaze makes them, else 1."""
-    kept = torch.ones(batch.expression.shape[1]).to(batch.expression)
+def not_looks(expression: Tensor) -> Tensor:
+    """(N, 53) -> (53,) 0 for the eyeLook weights, which are what the gaze makes them, else 1."""
+    kept = torch.ones(expression.shape[1]).to(expression)
     kept[[index for eye in LOOKS for index in eye]] = 0.0
     return kept
 
@@ -259,11 +257,10 @@ def photograph_terms(
     geometry = geometry_loss(vertices, camera, true, trust, weights.jaw, weights.jaw_tangent, known.eye)
     openings = opening_loss(codes.vertex_landmarks[rows], true, trust, known.eye)
     weak = expression_loss(
-        codes.expression_logit[rows], batch.expression[rows], batch.expression_weights[rows] * not_looks(batch)
+        codes.expression_logit[rows], batch.expression[rows], batch.expression_weights[rows] * not_looks(batch.expression)
     )
-    corners = vertices[:, load_template().landmarks[EYE_CORNERS]].reshape(-1, 2, 2, 3)
     irises = iris_loss(
-        codes.gaze_rad[rows], corners, camera, batch.eyes[rows], batch.eyes_weights[rows], teacher.eyes, known.eye
+        codes.gaze_rad[rows], camera, batch.eyes[rows], batch.eyes_weights[rows], teacher.eyes, known.eye
     )
     lids = codes.expression_logit[rows][:, BLINK].reshape(-1, 1)
     blink = expression_loss(lids, batch.blink[rows].reshape(-1, 1)) * batch.blink_weights[rows].flatten()
@@ -313,10 +310,11 @@ def distillation_term(
     true = FaceOutput(*(tensor[rows] for tensor in lesson))
     off = shape_loss(output.shape[rows], true.shape, teacher.unseen, weights.unseen_shares())
     everywhere = torch.ones_like(true.landmarks[:, :, 0])
+    trust = not_looks(true.expression).expand_as(true.expression)
     points = landmark_loss(output.landmarks[rows], true.landmarks[:, :, :2], everywhere, weights.jaw, eye)
     return (
         weights.shape * mean_or_zero(off)
-        + weights.expression * mean_or_zero(expression_loss(codes.expression_logit[rows], true.expression))
+        + weights.expression * mean_or_zero(expression_loss(codes.expression_logit[rows], true.expression, trust))
         + weights.rotation * mean_or_zero(rotation_loss(output.crop_from_head[rows], true.crop_from_head))
         + weights.rendered_landmarks * mean_or_zero(points)
     )
