@@ -37,9 +37,28 @@ class SmallExport:
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the smallest backbone, every one of them random, so that nothing is right by being zero."""
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_weights(_random_model(gaze=True), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_weights_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `small_weights`, but of a network that knows no gaze, as those of release 0.1."""
+    path = tmp_path_factory.mktemp("weights") / "older.safetensors"
+    save_weights(_random_model(gaze=False), path)
+    return path
+
+
+def _random_model(*, gaze: bool) -> FaceModel:
     torch.manual_seed(0)
-    model = FaceModel(ModelConfig(backbone="tiny", input_size=64, shape_code=8, hidden=16, terms="test use only"))
+    config = ModelConfig("tiny", input_size=64, shape_code=8, hidden=16, terms="test use only", gaze=gaze)
+    model = FaceModel(config)
     with torch.no_grad():
+        if gaze:
+            for head in (model.reconstructor.gaze, model.reconstructor.precision):
+                head.weight.normal_(0, 0.3)
+                head.bias.normal_(0, 0.3)
         model.reconstructor.mean.normal_(0, 40)
         model.reconstructor.shape_basis.normal_(0, 0.3)
         model.reconstructor.expression_basis.normal_()
@@ -50,9 +69,15 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 layer.running_var.uniform_(0.5, 2)
                 layer.weight.uniform_(0.5, 2)
                 layer.bias.normal_(0, 0.1)
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_weights(model, path)
-    return path
+    return model
+
+
+@pytest.fixture(scope="session")
+def exported_1(small_weights_1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float32 file of `small_weights_1`."""
+    folder = tmp_path_factory.mktemp("exported_1")
+    export_weights(small_weights_1, folder, ExportOptions(("fp32",)), lambda line: None)
+    return folder / "older.onnx"
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from facerecon_export.deploy import VerificationError, export_weights, verify_fi
 from facerecon_export.lean import ROTATED
 from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import GATES, run_torch
-from facerecon_rt.contract import OUTPUTS
+from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.precision import open_session
 from facerecon_rt.session import FaceSession
@@ -52,6 +52,23 @@ def test_the_file_answers_as_the_model_does(exported: SmallExport) -> None:
     for name in OUTPUTS:
         np.testing.assert_allclose(getattr(answer, name), getattr(reference, name), atol=1e-3, err_msg=name)
     assert np.ptp(answer.landmarks, axis=0).max() > 0.3, "the crops must not all look the same to the model"
+
+
+def test_weights_that_know_no_gaze_give_a_file_of_contract_1(small_weights_1: Path, exported_1: Path) -> None:
+    crops = synthetic_crops(64, 5)
+    reference = run_torch(load_weights(small_weights_1), crops)
+    with FaceSession(exported_1) as session:
+        contract, answer = session.contract, session.run(crops)
+    assert (contract.version, contract.outputs, contract.code_size) == (1, OUTPUTS_1, 0)
+    for name in OUTPUTS_1:
+        np.testing.assert_allclose(getattr(answer, name), getattr(reference, name), atol=1e-3, err_msg=name)
+    assert answer.gaze is answer.identity is reference.gaze is reference.identity is None
+
+
+def test_the_contract_says_how_long_the_code_is(exported: SmallExport) -> None:
+    for name in exported.files:
+        with FaceSession(exported.folder / name) as session:
+            assert (session.contract.version, session.contract.code_size) == (2, 8)
 
 
 def test_all_precisions_and_a_report_are_written_and_nothing_else(exported: SmallExport) -> None:
@@ -121,8 +138,9 @@ def test_the_runtime_takes_the_int8_file_of_its_provider(exported: SmallExport) 
         assert session.path.name == "small.int8-cpu.onnx"
 
 
-CAMERA_UP = [54 + i for i, component in enumerate(ROTATED) if component == 1]
-"""Where the second number of the camera's first row stands in the bias, behind expression and confidence: twice."""
+CAMERA_UP = [53 + 1 + 8 + i for i, component in enumerate(ROTATED) if component == 1]
+"""Where the second number of the camera's first row stands in the bias, behind expression, confidence and the code's
+variance: twice."""
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, exported: SmallExport, edit: Callable[[np.ndarray[Any, Any]], None]) -> None:

@@ -14,7 +14,7 @@ from facerecon_export.deploy import export_weights
 from facerecon_export.fuse import fuse_ensemble, fuse_set, nearest_rotation, robust_weights
 from facerecon_export.lint import lint
 from facerecon_export.subject import ExportOptions
-from facerecon_rt.contract import OUTPUTS, SET_OUTPUTS
+from facerecon_rt.contract import ENSEMBLE_OUTPUTS, ENSEMBLE_OUTPUTS_1, OUTPUTS_1, SET_OUTPUTS, SET_OUTPUTS_1
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.networks import Ensemble, Single
 from facerecon_rt.onnx_file import read_onnx
@@ -59,8 +59,11 @@ def test_an_ensemble_in_one_file_averages_as_the_runtime_does(exported: SmallExp
     with FaceSession(exported.onnx) as one, FaceSession(second) as two, FaceSession(fused) as both:
         ensemble, single = Ensemble([one, two]), Single(both)
         expected, found = ensemble.run(crops), single.run(crops)
-        for name in OUTPUTS:
+        assert both.contract.outputs == ENSEMBLE_OUTPUTS
+        for name in (*OUTPUTS_1, "gaze"):
             np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=2e-4, err_msg=name)
+        assert found.identity is expected.identity is None
+        assert expected.gaze is not None and np.ptp(expected.gaze, axis=0).max() > 0.01
         linear = found.crop_from_head[:, :, :3]
         gram = linear @ linear.transpose(0, 2, 1)
         np.testing.assert_allclose(gram, gram[:, :1, :1] * np.eye(3), atol=1e-5)
@@ -74,6 +77,23 @@ def test_an_ensemble_in_one_file_averages_as_the_runtime_does(exported: SmallExp
         assert both.contract.backbone == "tiny+tiny"
         golden = np.mean([one.contract.golden, two.contract.golden], axis=0)
         np.testing.assert_allclose(both.contract.golden, golden)  # and it opened, so it answered so
+
+
+def test_files_of_contract_1_are_fused_as_before(exported: SmallExport, exported_1: Path, tmp_path: Path) -> None:
+    fuse_ensemble([exported_1, exported_1], tmp_path / "twice.onnx", quiet)
+    fuse_set(exported_1, 3, tmp_path / "set.onnx", quiet)
+    crops = synthetic_crops(64, 3)
+    with FaceSession(exported_1) as one, FaceSession(tmp_path / "twice.onnx") as twice:
+        assert (twice.contract.version, twice.contract.outputs) == (1, ENSEMBLE_OUTPUTS_1)
+        found, expected = twice.run(crops), one.run(crops)
+    assert found.gaze is expected.gaze is None
+    np.testing.assert_allclose(found.vertices, expected.vertices, atol=1e-3)
+    contract = read_contract(read_onnx(tmp_path / "set.onnx"))
+    assert (contract.version, contract.set_size, contract.outputs) == (1, 3, SET_OUTPUTS_1)
+    session, _, _ = open_ort_session(tmp_path / "set.onnx", "cpu")
+    assert [output.name for output in session.get_outputs()] == list(SET_OUTPUTS_1)
+    with pytest.raises(UsageError, match=r"older\.onnx: its contract differs from that of .*small\.onnx"):
+        fuse_ensemble([exported.onnx, exported_1], tmp_path / "mixed.onnx", quiet)
 
 
 def test_a_set_of_files_with_operators_of_onnx_runtime_is_fused_too(exported: SmallExport, tmp_path: Path) -> None:
@@ -161,6 +181,8 @@ def test_a_set_in_one_file_gives_what_the_runtime_makes_of_its_photographs(
         assert face is not None
         np.testing.assert_allclose(found["vertices"][i], face.vertices, atol=1e-3)
         np.testing.assert_allclose(found["landmarks"][i], face.landmarks, atol=1e-3)
+        assert face.gaze is not None
+        np.testing.assert_allclose(found["gaze"][i], face.gaze, atol=1e-4)
     assert lint(onnx.load(path)) == []
     with pytest.raises(ModelRefused, match="averages 4 photographs of one person inside the graph"):
         FaceSession(path)

@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
+import pytest
 import torch
 from facerecon_export.lean import LeanFace
+from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
 from facerecon_training.checkpoint import load_weights
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.export.conftest import SmallExport
 
 
-def test_it_answers_as_the_model_does(small_weights: Path) -> None:
-    """Every weight is random, so that nothing is right by being zero, and heads look everywhere."""
-    model = load_weights(small_weights)
+@pytest.mark.parametrize(("which", "outputs"), [("small_weights", OUTPUTS), ("small_weights_1", OUTPUTS_1)])
+def test_it_answers_as_the_model_does(which: str, outputs: tuple[str, ...], request: pytest.FixtureRequest) -> None:
+    """Every weight is random, so that nothing is right by being zero, and heads and eyes look everywhere."""
+    model = load_weights(request.getfixturevalue(which))
+    part = model.reconstructor
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for layer in (model.reconstructor.camera, model.reconstructor.annotation):
+        for layer in (part.camera, part.annotation, *((part.gaze, part.precision) if part.has_gaze else ())):
             layer.weight.normal_(generator=random)
             layer.bias.normal_(generator=random)
         lean = LeanFace(model)
@@ -31,8 +33,11 @@ def test_it_answers_as_the_model_does(small_weights: Path) -> None:
         seen, expected_seen = lean(picture), model(picture)
     towards = torch.nn.functional.normalize(expected.crop_from_head[:, 0, :3], dim=1)
     assert (towards @ towards.T).min() < -0.5
+    looks = expected.expression[:, (part.looks != 0).any(0)]
+    assert looks.min() == 0 or not part.has_gaze
+    assert looks.max() == 1 or not part.has_gaze
     for one, other in ((expected, found), (expected_seen, seen)):
-        for name, exact, close in zip(one._fields, one, other, strict=True):
+        for name, exact, close in zip(outputs, one[: len(outputs)], other, strict=True):
             torch.testing.assert_close(close, exact, rtol=2e-5, atol=2e-3, msg=name)
 
 

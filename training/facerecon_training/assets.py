@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,48 +45,47 @@ class Asset:
     followers: csr_matrix
     """(K, H) weights: how its vertices follow those of the head."""
     roots: Floats
-    """(H,) 0..1: where the head lies right under it."""
+    """(H,) 0..1: where the head lies right under hair or a hat; 0 of other kinds."""
 
     def on(self, displacement: Floats) -> Floats:
         """(H, 3) mm by which a head differs from the mean -> (K, 3) this asset on that head."""
         return np.asarray(self.vertices + self.followers @ displacement, np.float32)
 
 
-def read_assets(folder: Path, head: HeadGeometry, origin: Floats) -> dict[str, list[Asset]]:
-    """Every asset of a folder by its kind; kinds that are not there are empty.
+def read_assets(folder: Path | None, head: HeadGeometry, origin: Floats) -> dict[str, list[Asset]]:
+    """Every asset of a folder by its kind; kinds that are not there are empty, and all of them without a folder.
 
     `origin` (3,) mm: the head frame's origin in the coordinates of the files. Raises UsageError for files that do not
     hold what they should.
     """
     assets: dict[str, list[Asset]] = {kind: [] for kind in KINDS}
-    for path in sorted(folder.glob("*.npz")):
+    for path in sorted(folder.glob("*.npz")) if folder is not None else ():
+        asset = _read_asset(path, head, origin)
+        if asset is not None:
+            assets[asset.kind].append(asset)
+    return assets
+
+
+def _read_asset(path: Path, head: HeadGeometry, origin: Floats) -> Asset | None:
+    """One file; None where it holds something else."""
+    try:
         with np.load(path, allow_pickle=False) as arrays:
             if "kind" not in arrays or str(arrays["kind"]) not in KINDS:
-                continue
+                return None
             missing = {"vertices", "triangles", "uv", "texture"} - set(arrays)
             if missing:
                 raise UsageError(f"{path} lacks the arrays {sorted(missing)}; take it out of the folder")
-            kind = str(arrays["kind"])
+            kind, texture_name = str(arrays["kind"]), str(arrays["texture"])
             vertices = arrays["vertices"].astype(np.float32) - origin
-            texture = read_texture(path.with_name(str(arrays["texture"])))
-            texture = _coarser(texture, TEXTURE_SIDE.get(kind, 4096))
-            texture[:, :, 3] *= OPACITY.get(kind, 1.0)
+            triangles, uv = arrays["triangles"].astype(np.int32), arrays["uv"].astype(np.float32)
             bound = arrays.get("ict_vertex")
-            followers = _exactly(bound, head) if bound is not None else _follow(kind, vertices, head)
-            assets[kind].append(
-                Asset(
-                    path.stem,
-                    kind,
-                    vertices,
-                    arrays["triangles"].astype(np.int32),
-                    arrays["uv"].astype(np.float32),
-                    texture,
-                    _mean_colour(texture),
-                    followers,
-                    _covered(vertices, head) if kind in ("hair", "hat") else np.zeros(0, np.float32),
-                )
-            )
-    return assets
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is not a readable .npz file ({error}); take it out of the folder") from error
+    texture = _coarser(read_texture(path.with_name(texture_name)), TEXTURE_SIDE.get(kind, 4096))
+    texture[:, :, 3] *= OPACITY.get(kind, 1.0)
+    followers = _exactly(bound, head) if bound is not None else _follow(kind, vertices, head)
+    roots = _covered(vertices, head) if kind in ("hair", "hat") else np.zeros(len(head.mean), np.float32)
+    return Asset(path.stem, kind, vertices, triangles, uv, texture, _mean_colour(texture), followers, roots)
 
 
 def read_texture(path: Path) -> Floats:

@@ -16,8 +16,9 @@ from .model import FaceModel, FaceOutput
 
 class Ensemble(nn.Module):
     """The average of its members: shapes, vertices, blendshapes, landmarks and confidence plainly, scales as
-    logarithms, gaze as directions, rotations as matrices put back on SO(3) (the chordal mean, Hartley et al., Rotation
-    Averaging, IJCV 2013)."""
+    logarithms, rotations as matrices put back on SO(3) (the chordal mean, Hartley et al., Rotation Averaging, IJCV
+    2013), gaze as directions. The identity code stays the first member's: codes of different networks have no
+    average."""
 
     def __init__(self, members: Sequence[FaceModel]) -> None:
         """Raises UsageError for no members, or members that look at crops of different sizes."""
@@ -31,11 +32,13 @@ class Ensemble(nn.Module):
     def forward(self, image: Tensor) -> FaceOutput:
         """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
         outputs = [member(image) for member in self.members]
-        mean = FaceOutput(*(torch.stack(tensors).mean(0) for tensors in zip(*outputs, strict=True)))
-        return mean._replace(
-            crop_from_head=mean_camera(torch.stack([output.crop_from_head for output in outputs])),
-            gaze=nn.functional.normalize(mean.gaze, dim=2),
-        )
+        averaged = {
+            name: torch.stack([getattr(output, name) for output in outputs]).mean(0)
+            for name in ("shape", "vertices", "expression", "landmarks", "confidence", "gaze")
+        }
+        averaged["gaze"] = nn.functional.normalize(averaged["gaze"], dim=2)
+        averaged["crop_from_head"] = mean_camera(torch.stack([output.crop_from_head for output in outputs]))
+        return outputs[0]._replace(**averaged)
 
 
 def average_weights(members: Sequence[FaceModel]) -> FaceModel:

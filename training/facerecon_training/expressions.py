@@ -24,6 +24,12 @@ WHOLE = (
     "jawForward", "jawLeft", "jawRight", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight",
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
 )  # fmt: skip
+OPPOSITES = {
+    "jawLeft": ("jawRight",),
+    "mouthLeft": ("mouthRight",),
+    "mouthFunnel": ("mouthPress_L", "mouthPress_R"),
+}
+"""Blendshapes that leave no room for others."""
 FACES: dict[str, dict[str, float]] = {
     "laugh": {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.6, "jawOpen": 0.4, "mouthUpperUp": 0.5},
     "smile": {"mouthSmile": 0.8, "cheekSquint": 0.5, "mouthDimple": 0.3},
@@ -58,8 +64,8 @@ class Expression:
 
 
 def random_expression(random: np.random.Generator, facing: tuple[float, float] | None = None) -> Expression:
-    """One face in fourteen rests, one in three makes one of `FACES`, the others up to four blendshapes in strengths of
-    0.25 to 1; jaw, smile, lids and gaze come on top.
+    """One face in seven rests, but for its lids and gaze. One in three makes one of `FACES`. Up to four blendshapes in
+    strengths of 0.25 to 1 come on top, and jaw, smile, lids and gaze.
 
     `facing`: yaw and pitch, degrees in the head, under which the camera is seen, so that some look into it.
     """
@@ -70,11 +76,11 @@ def random_expression(random: np.random.Generator, facing: tuple[float, float] |
             _make_face(weights, random)
         _move_parts(weights, random, int(random.choice(5, p=(0.25, 0.32, 0.23, 0.12, 0.08))))
         _talk_and_smile(weights, random)
-    for one, other in (("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"), ("mouthFunnel", "mouthPress")):
-        if weights[_INDEX[one]] > 0 and other in _INDEX:
-            weights[_INDEX[other]] = 0.0
-    # A mouth cannot close further than the jaw is open.
-    weights[_INDEX["mouthClose"]] = min(weights[_INDEX["mouthClose"]], weights[_INDEX["jawOpen"]])
+    for one, others in OPPOSITES.items():
+        if weights[_INDEX[one]] > 0:
+            weights[[_INDEX[other] for other in others]] = 0.0
+    # Lips close over an open jaw, and no further than it is open.
+    weights[_INDEX["jawOpen"]] = max(weights[_INDEX["jawOpen"]], weights[_INDEX["mouthClose"]])
     gaze = random_gaze(random, facing)
     if kind > 0.07:
         _lids(weights, random)
@@ -152,7 +158,7 @@ def _talk_and_smile(weights: Floats, random: np.random.Generator) -> None:
 
 
 def _lids(weights: Floats, random: np.random.Generator) -> None:
-    """One face in four blinks, one of five of those on one side alone: mostly closed, else anything."""
+    """One face in four blinks, three in ten of those on one side alone: mostly closed, else anything."""
     if random.random() > 0.25:
         return
     closed = random.uniform(0.85, 1.0) if random.random() < 0.55 else random.uniform(0, 1)

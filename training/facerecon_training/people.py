@@ -43,8 +43,8 @@ TOOTH = Material(gloss=0.05, shininess=60.0)
 WET = Material(gloss=0.05, shininess=40.0)
 HAIR = Material(gloss=0.0, softness=0.4)
 CLOTH = Material(gloss=0.0, grain=0.08)
-BALD, HATTED, BESPECTACLED, BEARDED = 0.08, 0.05, 0.15, 0.22
-"""Shares of people; beards and stubble."""
+HATTED, BESPECTACLED = 0.05, 0.15
+"""Shares of people."""
 RARE, RARE_SHARE = ("hair_bob02", "hair_braid01", "hair_short03", "glasses_sun_aviator", "glasses_sun_wayfarer"), 0.2
 """Hair that hangs over an eye, and dark glasses; and how often they are worn, of any others."""
 
@@ -114,7 +114,7 @@ class PeopleRenderer:
         self.where: SkinMap = skin_map(head)
         self.panoramas = panoramas
         self.backgrounds = read_backgrounds(backgrounds)
-        self.assets = read_assets(assets, head, head.origin) if assets is not None else read_assets(Path(), head, 0)
+        self.assets = read_assets(assets, head, head.origin)
         eyes = sorted((assets / "eyes").glob("*.jpg")) if assets is not None else []
         self.irises = {file.stem: read_texture(file) for file in eyes}
         self.face_colours = face_colours

@@ -58,7 +58,8 @@ class PrepareConfig:
     """What `facerecon-train prepare` makes."""
 
     data: Path
-    """Folder with faces/NAME/, backgrounds/, lighting/; of a clean model, lighting/ alone is read."""
+    """Folder with faces/NAME/, backgrounds/, lighting/, and assets/ and pseudo/ if there are any; of a clean model,
+    lighting/ and the meshes and textures of assets/ alone are read."""
     face_model: Path
     """A packed ict_facekit.npz, or an ICT-FaceKit FaceXModel folder."""
     out: Path
@@ -196,6 +197,8 @@ def read_face(prepared: Path) -> MorphableFace:
     with of_prepare(path):
         if str(arrays["template_sha256"]) != load_template().sha256:
             raise UsageError(f"{path} was prepared for another face template; delete {prepared} and prepare again")
+        if "eyes" not in arrays:
+            raise UsageError(f"{path} was prepared by an earlier release; delete {prepared} and prepare again")
         return MorphableFace(arrays["mean"], arrays["identity"], arrays["expression"], arrays["eyes"])
 
 

@@ -30,7 +30,8 @@ def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
         raise ValueError(f"it gives {counts[1]} features, not {counts[0]}")
     backbone = model.extractor.backbone
     pairs = common_blocks(backbone, trained.extractor.backbone)
-    model.reconstructor.load_state_dict({**model.reconstructor.state_dict(), **trained.reconstructor.state_dict()})
+    own, theirs = model.reconstructor.state_dict(), trained.reconstructor.state_dict()
+    model.reconstructor.load_state_dict({name: theirs.get(name, tensor) for name, tensor in own.items()})
     pool = trained.extractor.pool.state_dict()
     side = model.extractor.pool[0].weight.shape[-1]
     if pool["0.weight"].shape[-1] != side:
@@ -38,9 +39,9 @@ def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
         weight = functional.interpolate(pool["0.weight"], (side, side), mode="bilinear", align_corners=True)
         pool["0.weight"] = weight * area
     model.extractor.pool.load_state_dict(pool)
-    for own, theirs in pairs:
-        backbone[own].load_state_dict(trained.extractor.backbone[theirs].state_dict())
-    for new in set(range(pairs[0][0], len(backbone))) - {own for own, _ in pairs}:
+    for index, source in pairs:
+        backbone[index].load_state_dict(trained.extractor.backbone[source].state_dict())
+    for new in set(range(pairs[0][0], len(backbone))) - {index for index, _ in pairs}:
         nn.init.zeros_(backbone[new].layers[-1][1].weight)  # the last normalisation: the block adds nothing
     return pairs[0]
 

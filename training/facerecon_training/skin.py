@@ -136,6 +136,10 @@ def random_tone(random: np.random.Generator) -> Floats:
     return np.asarray((tone * random.normal(1, 0.03, 3)) ** 2.2 * random.uniform(0.8, 1.3), np.float32)
 
 
+BALD, BEARDED = 0.1, 0.28
+"""Shares of people; of those without make-up."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Complexion:
     """What a head looks like, whoever lights it."""
@@ -211,8 +215,8 @@ def random_complexion(
     if random.random() < 0.1:  # freckles
         spots = np.clip(smooth_noise(points, 4.0, random) - 1.4, 0, 1) * random.uniform(0.1, 0.5)
         albedo = mix(albedo, tone * [0.3, 0.4, 0.6], spots * (1 - where.lips))
-    bald = bool(random.random() < 0.1)
-    bearded = bool(not made_up and random.random() < 0.28)
+    bald = bool(random.random() < BALD)
+    bearded = bool(not made_up and random.random() < BEARDED)
     stubble = random.random()
     if not made_up and stubble < 0.25:
         albedo = mix(albedo, hair * 0.8 + 0.02, where.beard * random.uniform(0.05, 0.5) * _patchy(points, 30.0, random))
