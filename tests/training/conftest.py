@@ -58,8 +58,8 @@ def ball_head() -> MorphableHead:
         if name == "eyeballs":
             half = (end - start) // 2
             ball, ball_triangles = _eyeball()
-            mean[start : start + half] = ball + [30, 0, 0]
-            mean[start + half : end] = ball + [-30, 0, 0]
+            mean[start : start + half] = ball + np.array([30, 0, 0])
+            mean[start + half : end] = ball - np.array([30, 0, 0])
             eyes = np.vstack([ball_triangles + start, ball_triangles + start + half])
         elif name != "face":
             mean[start:end] = _ball(end - start, [0, 0, -60])

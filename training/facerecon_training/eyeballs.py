@@ -23,8 +23,8 @@ class Eyeball:
     centre_offset: Floats
     """(3,) mm from the mean of its vertices to the centre of its sphere, about which it turns."""
     axis: Floats
-    """(3,) unit vector through the middle of the iris, at rest: in ICT-FaceKit, as in people, some 5 degrees outwards of
-    where the eye looks."""
+    """(3,) unit vector through the middle of the iris, at rest: in ICT-FaceKit, as in people, some 5 degrees outwards
+    of where the eye looks."""
     radius: float
     """mm"""
     uv: Floats
