@@ -42,7 +42,7 @@ class Basis:
     def expressed(self, neutral: ArrayLike, expression: ArrayLike) -> Floats:
         """(V, 3) mm and (B,) blendshape weights -> (V, 3) mm: the face with that expression."""
         moved = np.tensordot(np.asarray(expression, np.float32), self.expression, 1)
-        return np.asarray(neutral + moved, np.float32)
+        return np.asarray(np.asarray(neutral, np.float32) + moved, np.float32)
 
 
 def basis_path(model: Path) -> Path:

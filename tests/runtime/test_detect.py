@@ -413,6 +413,7 @@ def placed(
     left, top, right, bottom = found.box.tolist()
     middle = np.array([left + right, top + bottom]) / 2
     matrix = cv2.getRotationMatrix2D(middle.tolist(), -roll, side / (right - left))
+    matrix = np.asarray(matrix, np.float64)
     matrix[:, 2] += np.array(at) - middle
     return np.asarray(cv2.warpAffine(image, matrix, size, borderValue=(110, 110, 110)), np.uint8)
 

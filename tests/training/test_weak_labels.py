@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_what_the_tracker_never_says_is_not_known() -> None:
 def test_a_file_gives_eyes_and_landmarks_without_jaw(tmp_path: Path) -> None:
     points = np.zeros((1, 478, 3), np.float16)
     points[0, [263, 362, 473, 33, 133, 468], 0] = [60, 40, 52, 0, 20, 12]
-    arrays = {
+    arrays: dict[str, Any] = {
         "files": np.array(["a/1.jpg"]),
         "blendshape_names": np.array(NAMES),
         "blendshapes": np.zeros((1, 7), np.float16),

@@ -1,0 +1,90 @@
+"""The decoder beside the model: bound to its weights, and pictures of one person fused by how sure each is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from facerecon_rt.basis import basis_path, fuse_identities, read_basis
+from facerecon_rt.contract import BLENDSHAPES, ModelContract
+from facerecon_rt.errors import ModelRefused
+
+CONTRACT = ModelContract(64, 70, "template", "tiny", weights_sha256="ab" * 32, code_size=3)
+
+
+def write(path: Path, **changed: Any) -> None:
+    random = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "mean": random.normal(size=(70, 3)).astype(np.float32),
+        "shape": random.normal(size=(3, 70, 3)).astype(np.float16),
+        "expression": random.normal(size=(len(BLENDSHAPES), 70, 3)).astype(np.float16),
+        "weights_sha256": np.array("ab" * 32),
+    }
+    np.savez(path, **(arrays | changed))
+
+
+def test_it_lies_beside_every_precision_of_its_model() -> None:
+    for name in ("face.onnx", "face.fp16.onnx", "face.int8.onnx", "face.int8-cpu.onnx"):
+        assert basis_path(Path("models") / name) == Path("models/face.basis.npz")
+
+
+def test_codes_and_weights_become_vertices(tmp_path: Path) -> None:
+    write(tmp_path / "face.basis.npz")
+    basis = read_basis(tmp_path / "face.basis.npz", CONTRACT)
+    neutral = basis.neutral([0.0, 2.0, 0.0])
+    np.testing.assert_allclose(neutral, basis.mean + 2 * basis.shape[1], atol=1e-6)
+    smile = np.zeros(len(BLENDSHAPES))
+    smile[45] = 0.5
+    np.testing.assert_allclose(basis.expressed(neutral, smile), neutral + 0.5 * basis.expression[45], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"weights_sha256": np.array("cd" * 32)}, "belongs to weights cdcdcdcdcdcd, the model to abababababab"),
+        ({"shape": np.zeros((4, 70, 3))}, "shape does not fit the model's contract"),
+        ({"mean": np.full((70, 3), np.nan)}, "mean does not fit"),
+    ],
+)
+def test_one_of_another_model_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    write(tmp_path / "face.basis.npz", **changed)
+    with pytest.raises(ModelRefused, match=message):
+        read_basis(tmp_path / "face.basis.npz", CONTRACT)
+
+
+def test_one_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "face.basis.npz"
+    with pytest.raises(ModelRefused, match="no basis at"):
+        read_basis(path, CONTRACT)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelRefused, match="is not a readable basis"):
+        read_basis(path, CONTRACT)
+
+
+def test_one_picture_keeps_its_code_and_its_variance() -> None:
+    code, variance = fuse_identities([[1.0, -0.5]], [[0.25, 1.0]], [1.0])
+    np.testing.assert_allclose(variance, [0.25, 1.0])
+    np.testing.assert_allclose(code, [1.0, -0.5], atol=1e-6)
+
+
+def test_the_prior_counts_once_however_many_pictures_there_are() -> None:
+    # A person at 2: each picture, of noise variance 1/3, sees 2 and says 2 * 0.75, for its posterior leans to 0.
+    codes, variances = np.full((10, 1), 1.5), np.full((10, 1), 0.25)
+    code, variance = fuse_identities(codes, variances, np.ones(10))
+    np.testing.assert_allclose(code, [2 * 30 / 31], atol=1e-5)
+    np.testing.assert_allclose(variance, [1 / 31], atol=1e-6)
+    assert code[0] > codes.mean()
+
+
+def test_a_picture_that_tells_nothing_changes_nothing() -> None:
+    code, variance = fuse_identities([[1.0], [0.0]], [[0.5], [1.0]], [1.0, 1.0])
+    np.testing.assert_allclose(code, [1.0], atol=1e-6)
+    np.testing.assert_allclose(variance, [0.5], atol=1e-6)
+
+
+def test_the_surer_picture_counts_for_more() -> None:
+    code, _ = fuse_identities([[1.0], [-1.0]], [[0.1], [0.5]], [1.0, 1.0])
+    # 1 + 9 + 1 = 11; (1 / 0.1 - 1 / 0.5) / 11
+    np.testing.assert_allclose(code, [8 / 11], atol=1e-5)
