@@ -115,7 +115,7 @@ class _Sound:
         self.codec = self.stream.codec_context.name
         self._container = container
         self._packets = container.demux(self.stream)
-        self._next: av.Packet[av.AudioStream] | None = None
+        self._next: av.Packet | None = None
         video = largest_video(container)
         start = Fraction(0)
         if video is not None and video.start_time is not None and video.time_base is not None:
@@ -135,7 +135,7 @@ class _Sound:
         container.close()
         return None
 
-    def until(self, end_s: float) -> Iterator[av.Packet[av.AudioStream]]:
+    def until(self, end_s: float) -> Iterator[av.Packet]:
         """Yield what comes before a time, in seconds since the first picture, and has not been yielded."""
         while True:
             if self._next is None:
@@ -154,7 +154,7 @@ class _Sound:
         """Let the file go."""
         self._container.close()
 
-    def _shifted(self, packet: av.Packet[av.AudioStream]) -> av.Packet[av.AudioStream] | None:
+    def _shifted(self, packet: av.Packet) -> av.Packet[av.AudioStream] | None:
         """With times since the first picture; None for what comes before it, and for what has no time."""
         if packet.pts is None or packet.dts is None or packet.time_base is None:
             return None
