@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from unicodedata import category
+
+UNFIT = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of what no line of a log or a terminal may hold: control characters, ends of lines, and the
+halves of characters that stand for bytes which are no text."""
+
+
+def one_line(text: str) -> str:
+    """The text with such characters as escapes: names of files may hold any."""
+    if text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if category(c) in UNFIT else c for c in text)
+
 
 class FaceReconError(Exception):
     """Base of every error this package raises on purpose. The message is one line that names the fix."""
 
     exit_code: int = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(FaceReconError):

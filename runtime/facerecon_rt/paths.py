@@ -11,6 +11,8 @@ import os
 import stat
 from pathlib import Path
 
+from .errors import one_line
+
 
 def status(path: str | Path) -> os.stat_result | None:
     """Of what the path leads to; None where there is nothing. Raises OSError where that cannot be known: no permission,
@@ -74,4 +76,4 @@ def resolved(path: str | Path) -> Path:
 def said_of(error: OSError) -> str:
     """The file and what is wrong with it, as one line."""
     why = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {why}" if error.filename else why
+    return one_line(f"{error.filename}: {why}" if error.filename else why)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from facerecon_rt.align import Square, frame_from_crop, square_from_camera
 from facerecon_rt.annotated import annotated_photographs
+from facerecon_rt.errors import SourceError
 from facerecon_rt.pose import fit_camera
 from facerecon_rt.sources import read_image
 from facerecon_rt.template import load_template
@@ -32,13 +33,16 @@ def camera_from_landmarks(landmarks: Floats) -> Floats:
 
 
 def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) -> tuple[Image, Floats]:
-    """A photograph and its (68, 2) landmarks -> an upright canvas (CANVAS_SIZE square) and the landmarks in it."""
+    """A photograph and its (68, 2) landmarks -> an upright canvas (CANVAS_SIZE square) and the landmarks in it. Raises
+    SourceError where they are hundreds of times as large as the picture."""
     tight = square_from_camera(camera_from_landmarks(landmarks))
     square = Square(tight.x, tight.y, tight.side * CANVAS_MARGIN, tight.roll)
     frame_from_canvas = frame_from_crop(square, CANVAS_SIZE)[:2, [0, 1, 3]].astype(np.float64)
     scale = square.side / CANVAS_SIZE
     if scale > 1.5:
         factor = 1.0 / scale
+        if min(image.shape[:2]) * factor < 1:
+            raise SourceError("its landmarks span far more than the picture; annotate it again")
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         frame_from_canvas = (frame_from_canvas + HALF_PIXEL) * factor - HALF_PIXEL
         reduced = (landmarks + 0.5) * factor - 0.5
@@ -65,7 +69,10 @@ def pack_photographs(folder: Path, target: Path) -> int:
     people = []
     for i, photograph in enumerate(tqdm(photographs, desc=f"packing {folder.name}", unit="photo", leave=False)):
         image = read_image(photograph.path)
-        images[i], landmarks[i] = canvas_from_photograph(image, photograph.landmarks, reflect=i % 2 == 0)
+        try:
+            images[i], landmarks[i] = canvas_from_photograph(image, photograph.landmarks, reflect=i % 2 == 0)
+        except SourceError as error:
+            raise SourceError(f"{photograph.path}: {error}") from error
         people.append(photograph.path.stem.rpartition("_")[0] or photograph.path.stem)
     images.flush()
     _, person = np.unique(people, return_inverse=True)
