@@ -19,7 +19,7 @@ from cv2.typing import MatLike
 
 from .errors import SourceError, UsageError
 from .limits import MOST_FRAME_PIXELS
-from .paths import exists
+from .paths import exists, is_text
 from .quiet import quiet_opencv
 from .types import Frame
 
@@ -294,6 +294,8 @@ def _open_pipeline(pipeline: str, uri: str) -> cv2.VideoCapture:
 
 def _open_stream(uri: str, name: str, timeout_s: float) -> cv2.VideoCapture:
     """`name`: what errors call it; the address may hold what came from the environment."""
+    if not is_text(uri):
+        raise SourceError(f"{name} has bytes in it that are no UTF-8; write them as % and two digits each")
     # Over UDP, FFmpeg's default, pictures of a busy network are torn. Whoever has set the variable knows better.
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     milliseconds = round(timeout_s * 1000)

@@ -17,6 +17,7 @@ import numpy as np
 from .errors import UsageError
 from .interrupts import importing
 from .outputs import cannot_write, check_writable, partial_path
+from .paths import is_text
 from .pose import euler_from_camera
 from .template import FaceTemplate, load_template
 from .types import Face, Scene, face_label
@@ -33,6 +34,8 @@ class RerunSink:
         except ModuleNotFoundError as error:
             raise UsageError(f"{path.suffix} needs {error.name}: pip install 'facerecon-rt[rerun]'") from error
         check_writable(path)
+        if not is_text(str(path.absolute())):
+            raise UsageError(f"cannot write {path}: Rerun takes names in UTF-8 alone; give it another")
         self._rerun: Any = rerun
         self._path = path
         self._blendshapes = tuple(blendshapes)
