@@ -14,21 +14,36 @@ from facerecon_rt.contract import CONTRACT_KEY
 from facerecon_rt.detect import DETECTOR_KEY
 from facerecon_rt.errors import ModelRefused
 from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
+from facerecon_training.arrays import first_line
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from .graph import BLOCKED, LAYERS
 from .lint import lint
 
+NONSENSE = (
+    DecodeError, onnx.shape_inference.InferenceError, ValueError, LookupError, TypeError, AttributeError,
+    ArithmeticError, RuntimeError,
+)  # fmt: skip
+"""What reading a graph raises that was changed: nodes without inputs, shapes that do not fit."""
 CPU_ONLY = "For ONNX Runtime's CPU provider: TensorRT takes no unsigned activations."
 
 
 def describe(path: Path) -> str:
     """Everything there is to say about a file, as text.
 
-    Raises ModelRefused for a file that is missing, no ONNX, or unsafe (external data, foreign operators).
+    Raises ModelRefused for a file that is missing, no ONNX, unsafe (external data, foreign operators), or whose graph
+    makes no sense.
     """
-    refuse_unsafe(read_onnx(path))
-    data = path.read_bytes()
+    file = read_onnx(path)
+    refuse_unsafe(file)
+    try:
+        return _described(path, file.data)
+    except NONSENSE as error:
+        raise ModelRefused(f"{path}: its graph makes no sense ({first_line(error)}); export the model again") from error
+
+
+def _described(path: Path, data: bytes) -> str:
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(data), data_prop=True)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     lines = [f"{path}: {len(data) / 1e6:.2f} MB, sha256 {hashlib.sha256(data).hexdigest()}", ""]

@@ -21,7 +21,7 @@ from .addresses import public_name
 from .errors import SourceError, UsageError
 from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
 from .limits import MOST_FRAME_PIXELS
-from .paths import exists
+from .paths import exists, is_text
 from .quiet import quiet_opencv, set_capture_options
 from .types import Frame
 
@@ -307,6 +307,8 @@ def _open_pipeline(pipeline: str, uri: str) -> cv2.VideoCapture:
 
 def _open_stream(uri: str, name: str, timeout_s: float) -> cv2.VideoCapture:
     """`name`: what errors call it; the address may hold what came from the environment."""
+    if not is_text(uri):
+        raise SourceError(f"{name} has bytes in it that are no UTF-8; write them as % and two digits each")
     set_capture_options()
     milliseconds = round(timeout_s * 1000)
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]

@@ -15,7 +15,7 @@ from typing import Any
 
 from .arguments import gpu_options
 from .camera import LiveOptions
-from .errors import FaceReconError, SourceError, UsageError
+from .errors import FaceReconError, SourceError, UsageError, one_line
 from .gpu import AS_USUAL
 from .image_set import reconstruct_set_from_sources
 from .inputs import Inputs, limited
@@ -353,9 +353,17 @@ class SayOnce(logging.Filter):
         return new
 
 
+class OneLine(logging.Formatter):
+    """What is said, on one line each: names in it may hold line feeds and worse."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message."""
+        return one_line(record.getMessage())
+
+
 def _log_to_stderr(*, quiet: bool, once: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(OneLine())
     if once:
         handler.addFilter(SayOnce())
     log.handlers[:] = [handler]

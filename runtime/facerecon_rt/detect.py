@@ -18,7 +18,7 @@ from .align import Square, box_from_square, square_from_box, square_from_camera
 from .errors import ModelRefused, UsageError
 from .onnx_file import FLOAT, UINT8, OnnxFile, read_onnx
 from .pose import fit_camera
-from .providers import Provider, open_ort_session
+from .providers import Provider, failures, import_onnxruntime, open_ort_session, said_by
 from .quiet import quiet_opencv
 from .template import load_template
 from .types import Detection, Floats, Image
@@ -277,17 +277,34 @@ class FaceDetector(Unpicklable):
         self.size = _checked_size(size)
         self.score = _checked_score(score, self.contract.score)
         self.sha256 = model.sha256
+        self._path = model.path
+        self._channels = (model.outputs[1].dims or ())[1]
         self._session: Any
         self._session, self.provider, self.provider_choice = open_ort_session(model, provider, threads)
+        # What does not run, or says what no detector says, is found out before a camera is opened.
+        self.detect(np.zeros((64, 96, 3), np.uint8))
 
     def detect(self, image: Image) -> list[Detection]:
         """(H, W, 3) uint8 BGR -> faces, best first."""
 
-        def answer(pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
-            scores, boxes = self._session.run(["score", "box"], {"image": pictures})
-            return scores, boxes
+        return detections(self._answer, image, self.size, self.score)
 
-        return detections(answer, image, self.size, self.score)
+    def _answer(self, pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        """Raises ModelRefused where the file does not run, or says what no detector says."""
+        try:
+            scores, boxes = self._session.run(["score", "box"], {"image": pictures})
+        except failures(import_onnxruntime()) as error:
+            raise ModelRefused(
+                f"{self._path}: it does not run ({said_by(error)}); export the detector again"
+            ) from error
+        count, height, width = pictures.shape[0], pictures.shape[1] // STRIDE, pictures.shape[2] // STRIDE
+        shapes = ((count, height, width), (count, self._channels, height, width))
+        if (scores.shape, boxes.shape) != shapes:
+            raise ModelRefused(f"{self._path}: its outputs came out as {scores.shape}, {boxes.shape}; export it again")
+        # Sides of more than e ** 30 cells are none, and would be infinite a little later.
+        if not (math.isfinite(np.vdot(boxes, boxes)) and math.isfinite(scores.sum()) and boxes[:, 2].max() < 30):
+            raise ModelRefused(f"{self._path}: its outputs make no sense; export it again, or use the fp32 detector")
+        return scores, boxes
 
     def close(self) -> None:
         """Give the session's memory back. Closing twice is harmless."""
@@ -332,7 +349,7 @@ def read_detector_contract(model: OnnxFile) -> DetectorContract:
     tensors = [(t.name, t.elem_type, len(t.dims or ())) for t in (*model.inputs, *model.outputs)]
     named = tensors == [("image", UINT8, 4), ("score", FLOAT, 3), ("box", FLOAT, 4)]
     if not named or (model.outputs[1].dims or ())[1:2] != (BOX_CHANNELS[contract.version],):
-        names = ", ".join(f"{t.name} {t.dims}" for t in (*model.inputs, *model.outputs))
+        names = ", ".join(name for name, _, _ in tensors)[:200]
         raise ModelRefused(f"{model.path}: its tensors ({names}) are not what its contract says; export it again")
     return contract
 

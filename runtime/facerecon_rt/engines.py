@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +32,8 @@ log = logging.getLogger("facerecon_rt")
 ABOUT = "about.json"
 LEAST_FREE_BYTES = 256 * 2**20
 """On the disk, or engines are not kept: a full disk cuts files short."""
-MOST_ABOUT_BYTES = 2**20
+MOST_ABOUT_BYTES, MOST_ENGINE_BYTES = 2**20, 2**30
+"""Of the list, and of a file on it: ours have some ten million."""
 HEARTBEAT_S = 10.0
 NAME_LENGTH = 32
 
@@ -109,7 +110,7 @@ def _open_locked(root: Path, key: Key, what: str, open_in: Callable[[Path | None
         log.warning("the engine of %s in %s is set aside: %s", what, entry, wrong)
         set_aside(entry)
     for cut_short in root.glob(f"{entry.name}.building-*"):
-        shutil.rmtree(cut_short, ignore_errors=True)  # whoever built there was killed: the lock is ours
+        remove(cut_short)  # whoever built there was killed: the lock is ours
     building = Path(tempfile.mkdtemp(prefix=f"{entry.name}.building-", dir=root))
     try:
         with heartbeat(f"building a TensorRT engine of {what}, kept in {root}"):
@@ -162,15 +163,17 @@ def fault(entry: Path, key: Key) -> str:
 
 
 def hashes(entry: Path) -> dict[str, str]:
-    """Name -> SHA-256 of each file, but for the list of them. Raises OSError for what is neither file nor folder: a
-    link may lead anywhere, and a pipe never ends."""
+    """Name -> SHA-256 of each file, but for the list of them. Raises OSError for files larger than any engine, and for
+    what is neither file nor folder: a link may lead anywhere, and a pipe never ends."""
     found = {}
     for path in sorted(entry.rglob("*")):
-        mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode):
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
             continue
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "neither file nor folder", str(path))
+        if status.st_size > MOST_ENGINE_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         if path.name != ABOUT:
             found[str(path.relative_to(entry))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
@@ -187,8 +190,17 @@ def seal(entry: Path, key: Key) -> None:
 def set_aside(entry: Path) -> None:
     """Out of the way, where it can be looked at; the one set aside before is gone."""
     aside = entry.with_name(f"{entry.name}.bad")
-    shutil.rmtree(aside, ignore_errors=True)
+    remove(aside)
     entry.rename(aside)
+
+
+def remove(path: Path) -> None:
+    """Whatever is there, as far as it can be; what a link leads to stays."""
+    if path.is_symlink() or not is_folder(path):
+        with suppress(OSError):  # rmtree would open it, and wait for ever where it is a pipe
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

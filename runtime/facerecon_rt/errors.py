@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from unicodedata import category
+
 from .addresses import without_secrets
+
+UNFIT = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of what no line of a log or a terminal may hold: control characters, ends of lines, and the
+halves of characters that stand for bytes which are no text."""
+
+
+def one_line(text: str) -> str:
+    """The text with such characters as escapes: names of files may hold any."""
+    if text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if category(c) in UNFIT else c for c in text)
 
 
 class FaceReconError(Exception):
@@ -12,7 +25,7 @@ class FaceReconError(Exception):
     exit_code: int = 1
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(one_line(without_secrets(message)))
 
 
 class UsageError(FaceReconError):

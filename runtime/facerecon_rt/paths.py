@@ -11,6 +11,8 @@ import os
 import stat
 from pathlib import Path
 
+from .errors import one_line
+
 
 def status(path: str | Path) -> os.stat_result | None:
     """Of what the path leads to; None where there is nothing. Raises OSError where that cannot be known: no permission,
@@ -71,7 +73,17 @@ def resolved(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def is_text(name: str) -> bool:
+    """Can it be written as UTF-8? A name of a file may be any bytes, and those that are not have stand-ins in Python,
+    which end a program in libraries that do not look (OpenCV)."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def said_of(error: OSError) -> str:
     """The file and what is wrong with it, as one line."""
     why = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {why}" if error.filename else why
+    return one_line(f"{error.filename}: {why}" if error.filename else why)

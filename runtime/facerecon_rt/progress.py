@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from .errors import one_line
 from .types import Scene
 
 BETWEEN_S = 0.2
@@ -71,7 +72,7 @@ class Progress:
     def _said_of(self, scene: Scene) -> str:
         spent = sum(ms for stage, ms in scene.stages_ms.items() if stage != "capture")
         rate = self._frames / (time.monotonic() - self._started)
-        where = f"{scene.frame.source[-60:]}  frame {scene.frame.index}"
+        where = f"{one_line(scene.frame.source)[-60:]}  frame {scene.frame.index}"
         return f"{where}  {_count(len(scene.faces), 'face')}  {spent:.1f} ms  {rate:.1f} fps"
 
 

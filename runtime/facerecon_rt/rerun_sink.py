@@ -18,6 +18,7 @@ from .addresses import public_name
 from .errors import UsageError
 from .interrupts import importing
 from .outputs import Partial, check_writable, remove_abandoned
+from .paths import is_text
 from .pose import euler_from_camera, gaze_angles
 from .template import FaceTemplate, load_template
 from .types import Face, Scene, face_label
@@ -35,6 +36,8 @@ class RerunSink:
             raise UsageError(f"{path.suffix} needs {error.name}: pip install 'facerecon-rt[rerun]'") from error
         check_writable(path)
         remove_abandoned(path)
+        if not is_text(str(path.absolute())):
+            raise UsageError(f"cannot write {path}: Rerun takes names in UTF-8 alone; give it another")
         self._rerun: Any = rerun
         self._path = path
         self._blendshapes = tuple(blendshapes)

@@ -120,9 +120,20 @@ class FaceSession(Unpicklable):
     def _open(self, wanted: Wanted, provider: Provider) -> Answer:
         session = open_on(wanted, provider)
         # Device buffers are for providers that ONNX Runtime has built in, not for plug-ins to its CPU wheel.
-        if provider == "cpu" or session.get_providers()[0] not in ORT_NAMES.values():
-            return lambda names, images: list(session.run(names, {"image": images}))
         ort = import_onnxruntime()
+        if provider == "cpu" or session.get_providers()[0] not in ORT_NAMES.values():
+
+            def answer(names: Sequence[str], images: NDArray[np.uint8]) -> list[Floats]:
+                try:
+                    return list(session.run(names, {"image": images}))
+                except failures(ort) as error:
+                    if provider != "cpu":
+                        raise
+                    raise ModelRefused(
+                        f"{self.path}: it does not run ({said_by(error)}); export the model again"
+                    ) from error
+
+            return answer
         dims = output_dims(self.contract)
         return BoundSession(ort, session, "cuda", dims, cuda_graph=wanted.gpu.cuda_graph).run
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-from unicodedata import category
 
 from .addresses import public_name
 from .arguments import frame_rate, number_above_0, shown, size, whole
 from .camera import AS_IT_IS, LONGEST_TIMEOUT_S, LiveOptions, is_live, with_environment
-from .errors import SourceError, UsageError
+from .errors import SourceError, UsageError, one_line
 from .interrupts import importing
 from .paths import read_file
 
@@ -121,7 +120,7 @@ def _plain(node: Any, left: list[int]) -> Yaml:
         raise _fault(node, "a kind of entry that is none of text, number, list and mapping")
     if node.id == "scalar":
         text: str = node.value
-        if unfit(text):
+        if one_line(text) != text:
             raise _fault(node, "a text with a character that belongs into no name, such as a line feed")
         return text
     if node.id == "sequence":
@@ -146,12 +145,6 @@ def _fault(node: Any, problem: str) -> Exception:
     from yaml import MarkedYAMLError
 
     return MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-
-
-def unfit(text: str) -> bool:
-    """Has it characters that a name in a log or on a terminal must not have: control characters, line ends, halves of a
-    pair?"""
-    return any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
 
 
 def _entry(entry: Any, where: str, path: Path, options: LiveOptions, retries: int | None) -> ListedSource:

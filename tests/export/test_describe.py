@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 import pytest
 import torch
 from facerecon_export.describe import describe, multiply_adds
+from facerecon_rt.contract import CONTRACT_KEY
 from facerecon_rt.errors import ModelRefused
 from facerecon_training import backbones
 from facerecon_training.checkpoint import load_weights
@@ -44,3 +46,16 @@ def test_a_file_that_keeps_its_values_elsewhere_is_refused(exported: SmallExport
     onnx.save(model, path, save_as_external_data=True, location="values.bin", size_threshold=0)
     with pytest.raises(ModelRefused, match="external"):
         describe(path)
+
+
+def test_a_graph_that_makes_no_sense_is_refused(exported: SmallExport, tmp_path: Path) -> None:
+    model = onnx.load(exported.onnx)
+    layer = next(node for node in model.graph.node if node.op_type == "Conv")
+    del layer.input[:]
+    onnx.save(model, tmp_path / "no_inputs.onnx")
+    model = onnx.load(exported.onnx)
+    next(entry for entry in model.metadata_props if entry.key == CONTRACT_KEY).value = "[" * 100_000
+    onnx.save(model, tmp_path / "no_json.onnx")
+    for name, why in (("no_inputs", "its graph makes no sense"), ("no_json", "its contract is not JSON")):
+        with pytest.raises(ModelRefused, match=why):
+            describe(tmp_path / f"{name}.onnx")

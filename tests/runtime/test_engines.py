@@ -175,6 +175,30 @@ def test_what_has_changed_is_set_aside_and_built_again(
             shutil.rmtree(root / "elsewhere")
 
 
+@pytest.mark.parametrize("what", ["a pipe", "a file", "a link to a folder", "a folder with a pipe"])
+def test_whatever_lies_where_engines_are_set_aside_makes_room(root: Path, builder: Builder, what: str) -> None:
+    opened(root, builder)
+    kept = root.parent / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    for place in (root / f"{entry_name(KEY)}.bad", root / f"{entry_name(KEY)}.building-x"):
+        if what == "a pipe":
+            os.mkfifo(place)
+        elif what == "a file":
+            place.touch()
+        elif what == "a link to a folder":
+            place.symlink_to(kept)
+        else:
+            place.mkdir()
+            os.mkfifo(place / "pipe")
+    spoil_the_engine(root / entry_name(KEY))
+    opened(root, builder)
+    assert builder.built == 2
+    assert sorted(path.name for path in (root / f"{entry_name(KEY)}.bad").iterdir()) == ["a.engine", ABOUT]
+    assert (kept / "file").exists()
+    assert is_kept(root, KEY)
+
+
 def test_what_belongs_to_another_user_is_not_read(
     root: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 import cv2
 import pytest
 from facerecon_rt.cli import _changed_at
-from facerecon_rt.paths import exists, is_file, is_folder, read_file, resolved, said_of, status
+from facerecon_rt.errors import SourceError, UsageError
+from facerecon_rt.paths import exists, is_file, is_folder, is_text, read_file, resolved, said_of, status
+from facerecon_rt.rerun_sink import RerunSink
+from facerecon_rt.sources import open_source
 
 from tests.unprivileged import unprivileged
 
@@ -87,6 +90,15 @@ def test_a_file_is_read_whole_and_nothing_else_is(tmp_path: Path) -> None:
     assert read_file("/proc/self/status", 10**6).startswith(b"Name:")
     with pytest.raises(OSError, match="it has more than 10 bytes"):
         read_file("/proc/self/status", 10)
+
+
+def test_what_is_no_utf_8_is_handed_to_no_library(tmp_path: Path) -> None:
+    assert is_text("ä/\x1b") and not is_text("\udcff") and not is_text("\ud800")
+    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/\\udcff has bytes in it that are no UTF-8"):
+        open_source("http://127.0.0.1:9/\udcff")
+    pytest.importorskip("rerun", reason="the extra `rerun` is not installed")
+    with pytest.raises(UsageError, match="Rerun takes names in UTF-8 alone"):
+        RerunSink(tmp_path / "\udcff.rrd", ["jawOpen"])
 
 
 def test_an_error_of_the_system_is_one_line() -> None:

@@ -99,6 +99,14 @@ def test_packing_keeps_landmarks_and_groups_frames_of_one_person(tmp_path: Path)
     assert images.dtype == np.uint8
 
 
+def test_landmarks_that_span_far_more_than_the_picture_are_named(tmp_path: Path) -> None:
+    image, landmarks = photograph(100)
+    cv2.imwrite(str(tmp_path / "far.png"), image[:2, :2])
+    write_pts(tmp_path / "far.pts", landmarks * 1000)
+    with pytest.raises(SourceError, match=r"far\.png: its landmarks span far more than the picture"):
+        pack_photographs(tmp_path, tmp_path / "packed")
+
+
 def test_a_photograph_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     write_pts(tmp_path / "broken.pts", photograph(100)[1])

@@ -11,6 +11,7 @@ import numpy as np
 from facerecon_rt.align import Square, frame_from_crop, square_from_camera
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import SourceError
 from facerecon_rt.pose import fit_camera
 from facerecon_rt.sources import read_image
 from facerecon_rt.template import load_template
@@ -38,13 +39,15 @@ def camera_from_landmarks(landmarks: Floats) -> Floats:
 
 def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) -> tuple[Image, Floats]:
     """A photograph and its (68 + K, 2) landmarks and other points -> an upright canvas (CANVAS_SIZE square) and the
-    points in it."""
+    points in it. Raises SourceError where they are hundreds of times as large as the picture."""
     tight = square_from_camera(camera_from_landmarks(landmarks[:68]))
     square = Square(tight.x, tight.y, tight.side * CANVAS_MARGIN, tight.roll)
     frame_from_canvas = frame_from_crop(square, CANVAS_SIZE)[:2, [0, 1, 3]].astype(np.float64)
     scale = square.side / CANVAS_SIZE
     if scale > 1.5:
         factor = 1.0 / scale
+        if min(image.shape[:2]) * factor < 1:
+            raise SourceError("its landmarks span far more than the picture; annotate it again")
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         frame_from_canvas = (frame_from_canvas + HALF_PIXEL) * factor - HALF_PIXEL
         reduced = (landmarks + 0.5) * factor - 0.5
@@ -104,7 +107,10 @@ def _pack(
     for i, (image, points, person) in enumerate(progress):
         row = rows[i]
         others = weak.eyes[row].reshape(-1, 2) if weak is not None and row >= 0 else np.full((6, 2), np.nan, np.float32)
-        images[i], placed = canvas_from_photograph(image, np.concatenate([points, others]), reflect=i % 2 == 0)
+        try:
+            images[i], placed = canvas_from_photograph(image, np.concatenate([points, others]), reflect=i % 2 == 0)
+        except SourceError as error:
+            raise SourceError(f"{target.name}, {person}: {error}") from error
         landmarks[i], eyes[i] = placed[:68], placed[68:].reshape(2, 3, 2)
         if weak is not None and row >= 0:
             blendshapes[i] = weak.blendshapes[row]

@@ -47,15 +47,15 @@ def _compare(before: Report, after: Report, tolerance: float) -> Comparison:
     for name in COMPARED:
         first, second = before["latency_ms"][name], after["latency_ms"][name]
         if first is not None and second is not None:
-            rows.append((name, first, second, second / max(first, 1e-9)))
+            rows.append(_row(name, first, second))
     for name in ("cpu_ms", "faces"):
         first, second = before["per_query"][name], after["per_query"][name]
-        rows.append((name.replace("_", " ") + " per query", first, second, second / max(first, 1e-9)))
+        rows.append(_row(name.replace("_", " ") + " per query", first, second))
     for one in before["batches"]:
         for other in after["batches"]:
             if one["batch"] == other["batch"]:
                 first, second = one["latency_ms"]["p50"], other["latency_ms"]["p50"]
-                rows.append((f"p50 of batch {one['batch']}", first, second, second / max(first, 1e-9)))
+                rows.append(_row(f"p50 of batch {one['batch']}", first, second))
     ratios = [ratio for name, _, _, ratio in rows if name in DECIDE]
     verdict = "alike"
     if max(ratios) > 1 + tolerance:
@@ -63,6 +63,10 @@ def _compare(before: Report, after: Report, tolerance: float) -> Comparison:
     elif max(ratios) < 1 - tolerance:
         verdict = "faster"
     return Comparison(rows, _notes(before, after), verdict)
+
+
+def _row(name: str, before: float, after: float) -> tuple[str, float, float, float]:
+    return name, float(before), float(after), float(after) / max(float(before), 1e-9)
 
 
 def _notes(before: Report, after: Report) -> list[str]:

@@ -1,0 +1,215 @@
+"""Ten thousand inputs that nobody sends by mistake: is each taken, or refused in one line of our own?
+
+    nice -n 19 python benchmarks/fuzz.py                               # some minutes; writes results/fuzz.md
+    python benchmarks/fuzz.py --only pictures --count 500 --seed 7     # other ones of a kind; prints
+    python benchmarks/fuzz.py --only "ONNX files" --number 123         # one of them again, with its traceback
+
+Pictures, videos, ONNX files, contracts, lists of sources, weights, checkpoints, landmarks, folders of engines, names,
+numbers and reports, damaged or made up by a seeded hand (benchmarks/fuzzing). They are made and tried in another
+process, which is watched from here: an input that ends it, takes 20 s of processor time or a minute without doing
+anything, or more than 2 GB of memory, is counted, and the process started again. Faulty inputs stay in build/fuzz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fuzzing.worker import KINDS
+
+HERE = Path(__file__).parent
+MOST_CPU_S, MOST_WAIT_S, MOST_GB = 20.0, 60.0, 2.0
+"""Of one input."""
+LOOK_S = 0.2
+"""Between two looks at a process that has not answered."""
+OUTCOMES = ("taken", "refused", "exception", "crash", "hang", "memory")
+COMMAND = "nice -n 19 python benchmarks/fuzz.py"
+
+
+@dataclass(slots=True)
+class Worker:
+    """A process that tries inputs, started again when it ends."""
+
+    command: list[str]
+    """Reads `KIND NUMBER` a line, writes `{"outcome", "why"}` a line."""
+    folder: Path
+    """Of its files: what it says on standard error, and temporary ones."""
+    most_cpu_s: float = MOST_CPU_S
+    most_wait_s: float = MOST_WAIT_S
+    most_gb: float = MOST_GB
+    process: subprocess.Popen[str] | None = None
+    said: Path = field(default_factory=Path)
+
+    def __post_init__(self) -> None:
+        self.said = self.folder / "stderr"
+
+    def try_one(self, kind: str, number: int) -> tuple[str, str]:
+        """Outcome, one of `OUTCOMES`, and why."""
+        process = self._running()
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(f"{kind} {number}\n")
+        process.stdin.flush()
+        began, used = time.monotonic(), cpu_s(process.pid)
+        idle_since, before = began, used
+        while not select.select([process.stdout], [], [], LOOK_S)[0]:
+            now, spent = time.monotonic(), cpu_s(process.pid)
+            if spent > before:
+                idle_since, before = now, spent
+            if spent - used > self.most_cpu_s or now - idle_since > self.most_wait_s:
+                process.send_signal(signal.SIGABRT)  # it then says where it is
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
+                self._end()
+                return "hang", f"{spent - used:.0f} s of processor time, {now - began:.0f} s\n{self._last_words()}"
+        line = process.stdout.readline()
+        if not line:
+            code = process.wait()
+            self.process = None
+            return "crash", f"exit code {code}\n{self._last_words()}"
+        answer = json.loads(line)
+        peak = peak_gb(process.pid)
+        if answer["outcome"] == "fault":
+            return "exception", answer["why"]
+        if peak > self.most_gb:
+            return "memory", f"{peak:.1f} GB"
+        return answer["outcome"], answer["why"]
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self.process is None:
+            (self.folder / "tmp").mkdir(exist_ok=True)
+            variables = {
+                "TMPDIR": str(self.folder / "tmp"),
+                "XDG_CACHE_HOME": str(self.folder / "tmp"),
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)]),
+            }
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.said.open("w"),
+                text=True,
+                env={**os.environ, **variables},
+            )
+        return self.process
+
+    def _last_words(self) -> str:
+        return self.said.read_text(errors="replace")[-3000:]
+
+    def _end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def close(self) -> None:
+        """End the process."""
+        self._end()
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process, seconds."""
+    try:
+        numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_gb(pid: int) -> float:
+    """The most memory that a process has held since its input began."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def main() -> int:
+    """Returns 1 where there was a fault."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=10_000, help="inputs in all [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=tuple(KINDS), help="of this kind alone")
+    parser.add_argument("--number", type=int, help="with --only: that one alone")
+    parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="inputs of faults [%(default)s]")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="of a run of all kinds [%(default)s]")
+    options = parser.parse_args()
+    shares = (
+        {options.only: options.count}
+        if options.only
+        else {kind: max(1, share * options.count // 10_000) for kind, (_, share) in KINDS.items()}
+    )
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in shares}
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        command = [sys.executable, "-m", "fuzzing.worker", str(options.seed), str(Path(folder) / "input")]
+        worker = Worker(command, Path(folder))
+        try:
+            for kind, count in shares.items():
+                numbers = range(count) if options.number is None else [options.number]
+                for number in numbers:
+                    outcome, why = worker.try_one(kind, number)
+                    counts[kind][outcome] += 1
+                    if outcome not in OUTCOMES[:2] or options.number is not None:
+                        print(f"{kind} {number}: {outcome}: {why.strip()}", flush=True)
+                        keep(Path(folder) / "input", options.keep / f"{kind.partition(' ')[0]}-{options.seed}-{number}")
+                print(f"{kind}: {', '.join(f'{n} {what}' for what, n in counts[kind].items())}", flush=True)
+        finally:
+            worker.close()
+    text = table(counts, options.seed, time.monotonic() - started)
+    print(text)
+    if options.only is None:
+        (options.out / "fuzz.md").write_text(text)
+    return int(any(one[outcome] for one in counts.values() for outcome in OUTCOMES[2:]))
+
+
+def keep(source: Path, target: Path) -> None:
+    """The input of a fault, small enough to look at."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir() if source.is_dir() else ():
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 2**25:
+            shutil.copy(path, target)
+
+
+def table(counts: dict[str, Counter[str]], seed: int, seconds: float) -> str:
+    """Markdown: what became of the inputs of each kind."""
+    import cv2
+    import onnxruntime
+
+    total: Counter[str] = sum(counts.values(), Counter())
+    lines = [
+        "# Inputs that nobody sends by mistake",
+        "",
+        f"`{COMMAND}`, seed {seed}: {total.total()} inputs in {seconds / 60:.0f} minutes; Python "
+        f"{platform.python_version()}, OpenCV {cv2.__version__}, ONNX Runtime {onnxruntime.__version__}.",
+        "",
+        "Taken: it was read, and what was read makes sense. Refused: an error of ours, on one line. The others are",
+        "faults: any other exception, a process that ended, one that took more than "
+        f"{MOST_CPU_S:.0f} s of processor time or a",
+        f"minute without doing anything, and more than {MOST_GB:g} GB of memory.",
+        "",
+        f"| inputs | {' | '.join(OUTCOMES)} |",
+        "|---" * (len(OUTCOMES) + 1) + "|",
+    ]
+    for kind, count in {**counts, "all": total}.items():
+        lines.append(f"| {count.total()} {kind} | {' | '.join(str(count[outcome]) for outcome in OUTCOMES)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,339 @@
+"""One process that makes inputs and tries them: KIND NUMBER a line in, a line of JSON about it out.
+
+    python -m fuzzing.worker SEED FOLDER        (started by fuzz.py, which counts how it ends and how long it takes)
+
+What comes out is `taken` (it was read, and what was read makes sense), `refused` (an error of the project's own, on one
+line) or `fault`: any other exception, with its traceback, or an error of ours that is not one line.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import shutil
+import sys
+import traceback
+import warnings
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from facerecon_rt import FaceReconError, Reconstructor, open_detector, open_sink, open_source, read_image
+from facerecon_rt.annotated import landmark_figures, read_pts
+from facerecon_rt.bench.compare import compare
+from facerecon_rt.bench.report import read_report
+from facerecon_rt.contract import BLENDSHAPES, ModelContract
+from facerecon_rt.detect import DetectorContract
+from facerecon_rt.engines import fault, is_kept, open_with_engine
+from facerecon_rt.errors import ProviderMissing
+from facerecon_rt.inputs import Inputs
+from facerecon_rt.session import FaceSession
+from facerecon_rt.types import Frame, Image, Scene
+from numpy.random import Generator
+
+from . import media, models, texts
+from .damage import chosen
+
+FRAMES = 12
+"""Of a video, that are read."""
+LONGEST_LINE = 20_000
+"""Characters of an error: names and addresses in it may be long."""
+MOST_LOOKED_AT = 2**22
+"""Pixels of a picture that faces are looked for in."""
+
+
+@cache
+def reconstructor() -> Reconstructor:
+    """Of the shipped models."""
+    return Reconstructor(models.MODELS[0], provider="cpu")
+
+
+def picture(random: Generator, folder: Path) -> None:
+    """Read it, look for faces in it, and write it out now and then."""
+    path = media.picture(random, folder)
+    looked_at(read_image(path))
+    if random.random() < 0.05:
+        written_out(path, folder / "out")
+
+
+def looked_at(image: Image) -> None:
+    """Are there faces in it?"""
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
+    if image.shape[0] * image.shape[1] <= MOST_LOOKED_AT:
+        for face in reconstructor().faces(image):
+            assert np.isfinite(face.vertices).all()
+
+
+def written_out(path: Path, out: Path) -> None:
+    """As `facerecon-rt --input PATH --output OUT/` does."""
+    with open_source(path) as source, open_sink(f"{out}/", blendshapes=BLENDSHAPES) as sink:
+        for frame in islice(source, FRAMES):
+            sink.write(
+                Scene(frame, reconstructor().faces(frame.image), provider="cpu", precision="int8", model="0" * 64)
+            )
+
+
+def video(random: Generator, folder: Path) -> None:
+    """Read some frames, and write them out now and then. What lies beside it stays unread."""
+    (folder / "clip.mp4").write_bytes(media.CLIP.read_bytes())
+    path = media.video(random, folder)
+    read = 0
+    with open_source(path) as source, closing(iter(source)) as frames:
+        for frame in islice(frames, FRAMES):
+            assert frame.image.dtype == np.uint8 and frame.image.ndim == 3 and frame.image.size
+            assert np.isfinite(frame.time_s) and frame.time_s >= 0
+            read += 1
+    assert read, "no frame and no error"
+    if random.random() < 0.02:
+        written_out(path, folder / "out")
+
+
+def contract(random: Generator, folder: Path) -> None:
+    """As a model's and as a detector's."""
+    text = models.contract(random, folder)
+    refusals = 0
+    for kind in (ModelContract, DetectorContract):
+        try:
+            made = kind.from_json(text)
+            assert "\n" not in made.terms and isinstance(made.weights_sha256, str)
+            json.dumps(json.loads(made.to_json()), allow_nan=False)
+        except FaceReconError as error:
+            one_line(error)
+            refusals += 1
+    if refusals == 2:
+        raise FaceReconError("neither")
+
+
+def model(random: Generator, folder: Path) -> None:
+    """Opened, run on one and on three crops, and described."""
+    path = models.model(random, folder)
+    if random.random() < 0.2:
+        from facerecon_export.describe import describe
+
+        assert describe(path)
+    picture = np.zeros((96, 128, 3), np.uint8)
+    if path.name == models.MODELS[0].name:
+        with FaceSession(path, provider="cpu") as session:
+            for count in (1, 3):
+                size = session.contract.input_size
+                assert len(session.run(np.zeros((count, size, size, 3), np.uint8)).shape) == count
+    else:
+        assert all(np.isfinite(one.box).all() for one in open_detector(path).detect(picture))
+
+
+def sources(random: Generator, folder: Path) -> None:
+    """A list of sources: every name fit for a log, every option within its range."""
+    path = texts.yaml_list(random, folder)
+    listed = Inputs([str(path)])._listed
+    for one in listed:
+        assert one.name.replace(str(folder), "").isprintable() or "\xa0" in one.name, one.name
+        assert isinstance(one.uri, str) and 0 < one.options.timeout_s <= 3600
+        assert one.options.fps is None or 0 < one.options.fps <= 1000
+        assert one.retries is None or one.retries >= 0
+
+
+def weights(random: Generator, folder: Path) -> None:
+    """A FaceModel's weights, and a detector's."""
+    from facerecon_export.deploy import is_detector
+    from facerecon_training.checkpoint import load_weights
+    from facerecon_training.detector_train import load_weights as load_detector
+
+    path = models.safetensors(random, folder)
+    if is_detector(path):
+        load_detector(path)
+    else:
+        import torch
+
+        network = load_weights(path)
+        if network.config.input_size <= 128:
+            network(torch.zeros(1, 3, network.config.input_size, network.config.input_size))
+
+
+def checkpoint(random: Generator, folder: Path) -> None:
+    """Training state."""
+    from facerecon_training.checkpoint import load_checkpoint
+
+    load_checkpoint(models.checkpoint(random, folder))
+
+
+def landmarks(random: Generator, folder: Path) -> None:
+    """Read, fitted, cut out as training, export and measuring do."""
+    from facerecon_export.crops import load_crops
+    from facerecon_training.photographs import canvas_from_photograph
+
+    path = media.landmarks(random, folder)
+    points = read_pts(path)
+    known = points[np.isfinite(points[:, 0])]
+    assert len(known) in (49, 68) and np.abs(known).max() < 1e7
+    crops = load_crops(folder, 64, 10)
+    assert crops.images.shape == (1, 64, 64, 3)
+    canvas_from_photograph(read_image(path.with_suffix(".png")), points, reflect=True)
+    landmark_figures(points[None] + 1, points[None])
+
+
+def engines(random: Generator, folder: Path) -> None:
+    """Looked at, taken or built anew; never read where the list does not say so."""
+    root = texts.engines(random, folder)
+    whole = is_kept(root, texts.KEY)
+    fault(root / texts.entry_name(texts.KEY), texts.KEY)
+    read: list[Path] = []
+
+    def open_in(entry: Path | None) -> str:
+        if entry is not None and (entry / "a.engine").exists():
+            if random.random() < 0.1:
+                raise ProviderMissing("no tensorrt: the engine does not load")
+            read.append(entry)
+        elif entry is not None:
+            (entry / "a.engine").write_bytes(b"machine code")
+        return "session"
+
+    assert open_with_engine(root, texts.KEY, "face.onnx", open_in) == "session"
+    assert whole or not read or is_kept(root, texts.KEY)
+
+
+def name(random: Generator, folder: Path) -> None:
+    """Of a source, of a file that is there, and of an output in this folder."""
+    text = texts.name(random, folder)
+    refused: list[FaceReconError] = []
+
+    @contextmanager
+    def noting() -> Iterator[None]:
+        try:
+            yield
+        except FaceReconError as error:
+            one_line(error)
+            refused.append(error)
+
+    with noting(), open_source(text) as source:
+        for _ in islice(source, 2):
+            pass
+    path = Path(text) if not text.startswith("/") else folder / text.lstrip("/")
+    try:
+        inside = Path(os.path.realpath(path)).is_relative_to(folder)
+        if inside and path.suffix:
+            whole = (
+                media.CLIP.read_bytes() if path.suffix.lower() in (".mp4", ".avi", ".mkv") else media.pictures()[".png"]
+            )
+            path.write_bytes(whole)
+    except (OSError, ValueError):
+        inside = inside_by_name(path)
+    with noting(), open_source(path) as source:
+        for _ in islice(source, 2):
+            pass
+    if inside and "/" not in text.rstrip("/"):
+        frame = Frame(np.zeros((48, 64, 3), np.uint8), text)
+        with noting(), open_sink(text, blendshapes=BLENDSHAPES) as sink:
+            sink.write(Scene(frame, (), provider="cpu", precision="int8", model="0" * 64))
+        out = open_sink(str(folder / "out") + "/", blendshapes=BLENDSHAPES)
+        with noting(), out as sink:
+            sink.write(Scene(frame, (), provider="cpu", precision="int8", model="0" * 64))
+    if refused:
+        raise FaceReconError("refused")
+
+
+def inside_by_name(path: Path) -> bool:
+    """Of a name that no file can have: nothing will be written anyway."""
+    return ".." not in path.parts and not path.is_absolute()
+
+
+def number(random: Generator, folder: Path) -> None:
+    """Whatever an option's own reader says of it."""
+    from facerecon_export import cli as export
+    from facerecon_rt.archive.cli import archive_parser
+    from facerecon_rt.bench.cli import bench_parser, compare_parser
+    from facerecon_rt.build import engine_parser
+    from facerecon_rt.options import build_parser
+    from facerecon_training import cli as training
+
+    makers: tuple[Callable[[], Any], ...] = (
+        build_parser, bench_parser, compare_parser, archive_parser, engine_parser, training.build_parser,
+        *(make for make, _ in export.COMMANDS.values()),
+    )  # fmt: skip
+    parser = chosen(random, makers)()
+    actions = [action for action in parser._actions if callable(action.type)]
+    text = texts.number(random, folder)
+    if not actions:
+        raise FaceReconError("takes none")
+    try:
+        chosen(random, actions).type(text)
+    except ArgumentTypeError as error:
+        raise FaceReconError(str(error)) from error
+
+
+def report(random: Generator, folder: Path) -> None:
+    """Compared with itself."""
+    path = models.report(random, folder)
+    found = compare(read_report(path), read_report(path))
+    for figure, before, after, ratio in found.rows:
+        assert f"{figure:24}{before:10.3f}{after:10.3f}{ratio:8.2f}"
+
+
+KINDS: dict[str, tuple[Callable[[Generator, Path], None], int]] = {
+    "pictures": (picture, 2500),
+    "videos": (video, 1000),
+    "ONNX files": (model, 1500),
+    "contracts": (contract, 1500),
+    "lists (YAML)": (sources, 1000),
+    "weights (safetensors)": (weights, 600),
+    "checkpoints": (checkpoint, 300),
+    "landmarks (.pts)": (landmarks, 500),
+    "engine folders": (engines, 300),
+    "names": (name, 400),
+    "numbers": (number, 200),
+    "reports": (report, 200),
+}
+"""Name -> what is done with one, and how many of 10 000."""
+
+
+def one_line(error: FaceReconError) -> None:
+    """An error of ours fits on a line of a log."""
+    text = str(error)
+    assert text and len(text) < LONGEST_LINE, f"an error of {len(text)} characters"
+    assert "\n" not in text and "\r" not in text, f"an error of several lines: {text!r}"
+
+
+def tried(kind: str, seed: int, number: int, folder: Path) -> dict[str, str]:
+    """One input, made and tried in an empty folder."""
+    random = np.random.default_rng([seed, list(KINDS).index(kind), number])
+    os.chdir(folder)
+    try:
+        KINDS[kind][0](random, folder)
+    except FaceReconError as error:
+        try:
+            one_line(error)
+        except AssertionError as wrong:
+            return {"outcome": "fault", "why": str(wrong)}
+        return {"outcome": "refused", "why": str(error)[:300]}
+    except Exception:  # whatever else there is, is what is looked for
+        return {"outcome": "fault", "why": traceback.format_exc()[-4000:]}
+    return {"outcome": "taken", "why": ""}
+
+
+def main() -> None:
+    """Until standard input ends."""
+    seed, folder = int(sys.argv[1]), Path(sys.argv[2])
+    faulthandler.enable()
+    warnings.simplefilter("ignore")
+    cv2.setNumThreads(1)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin:
+        kind, _, which = line.rstrip("\n").rpartition(" ")
+        os.chdir("/")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        Path("/proc/self/clear_refs").write_text("5")  # the most memory of this input, not of those before
+        result = tried(kind, seed, int(which), folder)
+        answers.write(json.dumps(result) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
