@@ -17,11 +17,11 @@ from scipy.spatial import cKDTree
 from .render import HeadGeometry
 
 KINDS = ("hair", "eyebrows", "eyelashes", "beard", "glasses", "hat")
-REACH_MM = {"hair": 18.0, "hat": 30.0, "glasses": 30.0, "eyebrows": 3.0}
+REACH_MM = {"hair": 18.0, "hat": 30.0, "glasses": 30.0, "eyebrows": 3.0, "beard": 3.0}
 """How smoothly an asset follows the head: distance over which displacements are averaged."""
 OPACITY = {"eyelashes": 0.55}
 """Of textures that are drawn too dense."""
-NEIGHBOURS = {"hair": 24, "hat": 60, "glasses": 60, "eyebrows": 6}
+NEIGHBOURS = {"hair": 24, "hat": 60, "glasses": 60, "eyebrows": 6, "beard": 6}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,7 @@ def read_assets(folder: Path | None, head: HeadGeometry, origin: Floats) -> dict
 def _read_asset(path: Path, head: HeadGeometry, origin: Floats) -> Asset | None:
     """One file; None where it holds something else."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if "kind" not in arrays or str(arrays["kind"]) not in KINDS:
                 return None
             missing = {"vertices", "triangles", "uv", "texture"} - set(arrays)
