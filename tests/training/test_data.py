@@ -16,12 +16,16 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats
 from facerecon_training.augment import AugmentConfig
-from facerecon_training.data import Batch, BatchConfig, Batches, Folder, Packed, folders_in, people_squares
+from facerecon_training.data import FOLDERS, Batch, BatchConfig, Batches, Folder, Packed, folders_in, people_squares
 from facerecon_training.morphable import IDENTITY_MODES, MorphableFace
+from facerecon_training.prepare import EXPRESSIVE
 from facerecon_training.render import camera_for_crop
 
 SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2, head_poses=0)
-PLAIN = AugmentConfig(grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, flip=0, closed_eyes=0)
+PLAIN = AugmentConfig(
+    grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, flip=0, closed_eyes=0, cut=0, half_hidden=0, dark=0
+)
+INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
 
 Take = Callable[..., Batch]
 
@@ -165,6 +169,102 @@ def test_a_folder_of_image_sets_says_so_in_its_name(prepared: Path, tmp_path: Pa
     known, own = folders_in(tmp_path)
     assert known.name == "afw"
     assert (own.name, own.sets) == ("family-sets", True)
+
+
+def test_what_is_known_of_rendered_faces_is_all_of_expression_and_gaze(take: Take, prepared: Path) -> None:
+    batch = take()
+    with np.load(prepared / "people" / "train" / "labels.npz") as labels:
+        expression, gaze, identity = labels["expression"], labels["gaze_deg"], labels["identity"]
+    for row in range(4):
+        same = np.flatnonzero((identity == batch.identity[row].numpy()).all(1))
+        index = next(i for i in same if (expression[i] == batch.expression[row].numpy()).all())
+        np.testing.assert_allclose(batch.gaze[row].numpy(), gaze[index] * np.pi / 180, rtol=1e-6)
+    assert (batch.expression_weights[:4] == 1).all()
+    assert not batch.eyes_weights[:4].any()
+    assert not batch.expression_weights[10:].any() and not batch.eyes_weights[10:].any()
+
+
+def test_weak_labels_count_where_there_are_any(take: Take) -> None:
+    jaw, batches = INDEX["jawOpen"], [take(index) for index in range(3)]
+    weights = torch.cat([batch.expression_weights[4:10] for batch in batches])
+    eyes = torch.cat([batch.eyes_weights[4:10] for batch in batches])
+    known = weights[:, jaw] > 0
+    assert 0 < known.sum() < len(known)
+    assert (weights[:, jaw][known] == 1).all()
+    assert not weights[:, [i for i in range(53) if i != jaw]].any()
+    assert (eyes[known] == 1).all() and not eyes[~known].any()
+    for batch in batches:
+        for row in torch.nonzero(batch.eyes_weights[:, 0])[:, 0]:
+            corners = batch.landmarks[row][[45, 42, 36, 39]].reshape(2, 2, 2)
+            torch.testing.assert_close(batch.eyes[row][:, :2], corners, atol=1e-3, rtol=0)
+            torch.testing.assert_close(batch.eyes[row][:, 2], corners.mean(1), atol=1e-3, rtol=0)
+        assert not batch.eyes[batch.eyes_weights == 0].any()
+
+
+@pytest.fixture
+def winking(prepared: Path, tmp_path: Path) -> Path:
+    """A prepared folder of whose photographs a tracker says: the left eye winks, the jaw goes to the left; the left
+    eye's iris is in its outer corner, the right eye's in its inner one: they look to the subject's left."""
+    folder = without_photographs(prepared, tmp_path / "winking")
+    target = folder / "photographs" / "mine"
+    shutil.copytree(prepared / "photographs" / "youtube-train", target)
+    with np.load(target / "labels.npz") as labels:
+        arrays = {name: labels[name] for name in labels}
+    scores = np.full((6, 53), np.nan, np.float32)
+    for name, value in (
+        ("eyeBlink_L", 0.4), ("eyeBlink_R", 0.1), ("jawLeft", 0.7), ("jawRight", 0.0), ("eyeSquint_R", 0.6),
+        ("mouthSmile_L", 0.2),
+    ):  # fmt: skip
+        scores[:, INDEX[name]] = value
+    corners = arrays["landmarks"][:, [[45, 42], [36, 39]]]
+    irises = arrays["landmarks"][:, [[45], [39]]]
+    arrays |= {"blendshapes": scores, "eyes": np.concatenate([corners, irises], 2)}
+    np.savez(target / "labels.npz", **arrays)
+    return folder
+
+
+def photographs_of(folder: Path, augment: AugmentConfig) -> list[tuple[Batch, int]]:
+    batches = iter(Batches(folder, None, SMALL, augment, 64, 3, 0))
+    return [(batch, row) for batch in (next(batches), next(batches)) for row in range(4, 10)]
+
+
+def test_in_a_mirrored_photograph_weak_labels_change_sides(winking: Path) -> None:
+    for batch, row in photographs_of(winking, PLAIN):
+        scores, known = batch.expression[row], batch.expression_weights[row] > 0
+        assert scores[[INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]].tolist() == pytest.approx([0.4, 0.1])
+        assert scores[INDEX["jawLeft"]] == pytest.approx(0.7)
+        assert known[INDEX["mouthSmile_L"]] and not known[INDEX["mouthSmile_R"]]
+        torch.testing.assert_close(batch.eyes[row, :, 2], batch.landmarks[row, [45, 39]], atol=1e-3, rtol=0)
+    for batch, row in photographs_of(winking, replace(PLAIN, flip=1)):
+        scores, known = batch.expression[row], batch.expression_weights[row] > 0
+        assert scores[[INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]].tolist() == pytest.approx([0.1, 0.4])
+        assert scores[INDEX["jawRight"]] == pytest.approx(0.7) and scores[INDEX["jawLeft"]] == 0
+        assert scores[INDEX["eyeSquint_L"]] == pytest.approx(0.6)
+        assert known[INDEX["mouthSmile_R"]] and not known[INDEX["mouthSmile_L"]]
+        # The eyes look to the subject's right now: the left one's iris in its inner corner, the right one's in its outer.
+        corners = batch.landmarks[row][[45, 42, 36, 39]].reshape(2, 2, 2)
+        torch.testing.assert_close(batch.eyes[row, :, :2], corners, atol=1e-3, rtol=0)
+        torch.testing.assert_close(batch.eyes[row, :, 2], batch.landmarks[row, [42, 36]], atol=1e-3, rtol=0)
+
+
+def test_drawn_lids_are_closed_whatever_the_tracker_says_and_no_eye_is_seen_under_them(winking: Path) -> None:
+    drawn = 0
+    for batch, row in photographs_of(winking, replace(PLAIN, closed_eyes=1)):
+        blink, scores = batch.blink[row], batch.expression[row, [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]]
+        drawn += 1
+        assert blink.max() > 0
+        torch.testing.assert_close(scores, torch.maximum(blink, torch.tensor([0.4, 0.1])))
+        # What it said of lids that were open says nothing now.
+        assert batch.expression_weights[row, INDEX["eyeSquint_R"]] == 0
+        assert batch.expression_weights[row, INDEX["eyeBlink_L"]] == 1
+        assert batch.eyes_weights[row].tolist() == (scores < 0.5).float().tolist()
+    assert drawn == 12
+
+
+def test_the_folders_that_are_known_share_a_batch_and_expressive_ones_hold_sets() -> None:
+    assert sum(folder.share for folder in FOLDERS) == pytest.approx(1)
+    (expressive,) = (folder for folder in FOLDERS if folder.name == EXPRESSIVE)
+    assert expressive.sets and expressive.machine_made and expressive.weight < 0.5
 
 
 def test_backgrounds_are_photographs_if_there_are_any(take: Take, data: Path) -> None:

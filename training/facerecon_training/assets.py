@@ -17,13 +17,13 @@ from scipy.spatial import cKDTree
 from .render import HeadGeometry
 
 KINDS = ("hair", "eyebrows", "eyelashes", "beard", "glasses", "hat")
-REACH_MM = {"hair": 18.0, "hat": 30.0, "glasses": 30.0, "eyebrows": 3.0}
+REACH_MM = {"hair": 18.0, "hat": 30.0, "glasses": 30.0, "eyebrows": 3.0, "beard": 3.0}
 """How smoothly an asset follows the head: distance over which displacements are averaged."""
 TEXTURE_SIDE = {"eyebrows": 96, "eyelashes": 128, "beard": 192, "hair": 256, "hat": 256}
 """Pixels at most: finer than a sample of the picture, a texture of single hairs would come out as scattered dots."""
 OPACITY = {"eyelashes": 0.55}
 """Of textures that are drawn too dense."""
-NEIGHBOURS = {"hair": 24, "hat": 60, "glasses": 60, "eyebrows": 6}
+NEIGHBOURS = {"hair": 24, "hat": 60, "glasses": 60, "eyebrows": 6, "beard": 6}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +69,7 @@ def read_assets(folder: Path | None, head: HeadGeometry, origin: Floats) -> dict
 def _read_asset(path: Path, head: HeadGeometry, origin: Floats) -> Asset | None:
     """One file; None where it holds something else."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if "kind" not in arrays or str(arrays["kind"]) not in KINDS:
                 return None
             missing = {"vertices", "triangles", "uv", "texture"} - set(arrays)

@@ -60,6 +60,10 @@ def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) ->
     return canvas, (reduced @ canvas_from_frame[:, :2].T + canvas_from_frame[:, 2]).astype(np.float32)
 
 
+_Photograph = tuple[Path, tuple[slice, slice] | None, Floats, str]
+"""Where it lies, the part of it that is picture (all of it: None), landmarks (68, 2) there, and who it is."""
+
+
 def pack_photographs(folder: Path, target: Path, weak: WeakLabels | None = None) -> int:
     """Write `target/images.npy` (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8 and `target/labels.npz` for one folder -> N.
 
@@ -69,9 +73,7 @@ def pack_photographs(folder: Path, target: Path, weak: WeakLabels | None = None)
     """
     photographs = list(annotated_photographs(folder))
     rows = [weak.files.get(f"{folder.name}/{one.path.name}", -1) if weak is not None else -1 for one in photographs]
-    faces = (
-        (read_image(one.path), one.landmarks, one.path.stem.rpartition("_")[0] or one.path.stem) for one in photographs
-    )
+    faces = ((one.path, None, one.landmarks, one.path.stem.rpartition("_")[0] or one.path.stem) for one in photographs)
     return _pack(faces, len(photographs), rows, weak, target)
 
 
@@ -83,20 +85,18 @@ def pack_weakly_labelled(folder: Path, weak: WeakLabels, target: Path) -> int:
     rows = [row for row in weak.files.values() if weak.person[row] % DEVELOPMENT_SHARE]
     names = list(weak.files)
 
-    def faces() -> Iterator[tuple[Image, Floats, str]]:
+    def faces() -> Iterator[_Photograph]:
         for row in rows:
-            x0, y0, x1, y1 = weak.valid[row]
-            image = np.ascontiguousarray(read_image(folder / names[row])[y0:y1, x0:x1])
-            yield image, weak.landmarks[row] - [x0, y0], str(weak.person[row])
+            x0, y0, x1, y1 = (int(value) for value in weak.valid[row])
+            part = slice(y0, y1), slice(x0, x1)
+            yield folder / names[row], part, weak.landmarks[row] - [x0, y0], str(weak.person[row])
 
     corner = weak.valid[:, None, None, :2]
     return _pack(faces(), len(rows), rows, replace(weak, eyes=weak.eyes - corner), target)
 
 
-def _pack(
-    faces: Iterable[tuple[Image, Floats, str]], count: int, rows: list[int], weak: WeakLabels | None, target: Path
-) -> int:
-    """Pictures with landmarks (68, 2) and the name of a person, and their rows in the weak labels, -1 without."""
+def _pack(faces: Iterable[_Photograph], count: int, rows: list[int], weak: WeakLabels | None, target: Path) -> int:
+    """Photographs, and their rows in the weak labels, -1 without."""
     target.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (count, CANVAS_SIZE, CANVAS_SIZE, 3))
     landmarks = np.zeros((count, 68, 2), np.float32)
@@ -104,13 +104,15 @@ def _pack(
     eyes = np.full((count, 2, 3, 2), np.nan, np.float32)
     people = []
     progress = tqdm(faces, total=count, desc=f"packing {target.name}", unit="photo", leave=False)
-    for i, (image, points, person) in enumerate(progress):
-        row = rows[i]
+    for i, (path, part, points, person) in enumerate(progress):
+        row, image = rows[i], read_image(path)
+        if part is not None:
+            image = np.ascontiguousarray(image[part])
         others = weak.eyes[row].reshape(-1, 2) if weak is not None and row >= 0 else np.full((6, 2), np.nan, np.float32)
         try:
             images[i], placed = canvas_from_photograph(image, np.concatenate([points, others]), reflect=i % 2 == 0)
         except SourceError as error:
-            raise SourceError(f"{target.name}, {person}: {error}") from error
+            raise SourceError(f"{path}: {error}") from error
         landmarks[i], eyes[i] = placed[:68], placed[68:].reshape(2, 3, 2)
         if weak is not None and row >= 0:
             blendshapes[i] = weak.blendshapes[row]

@@ -192,8 +192,8 @@ def learn_colours(colours: Floats, mirror: NDArray[np.integer], skins: Floats | 
 def random_complexion(
     head: HeadGeometry, where: SkinMap, random: np.random.Generator, colours: FaceColours | None = None
 ) -> Complexion:
-    """Skin, hair, teeth and eye sockets of a person nobody has seen; of photographed faces' colours where there is such
-    a model, two times in three."""
+    """Skin, hair, teeth and eye sockets of a person nobody has seen; where there is a model of photographed faces'
+    colours, every other time of those, and one time in five of its whole skins, if it has any."""
     tone = random_tone(random)
     hair = HAIR_BGR[random.integers(len(HAIR_BGR))] * random.uniform(0.6, 1.4)
     if tone.mean() < 0.12:

@@ -48,20 +48,20 @@ class WeakLabels:
 def read_weak_labels(path: Path) -> WeakLabels:
     """One .npz. Raises UsageError where it is not such a file."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [str(name) for name in arrays["blendshape_names"]]
             scores = arrays["blendshapes"].astype(np.float32)
-            points = arrays["landmarks478"].astype(np.float32)[:, :, :2]
+            eyes = arrays["landmarks478"].astype(np.float32)[:, EYE_POINTS, :2]
             landmarks = arrays["points68"].astype(np.float32)
             files = {str(name): row for row, name in enumerate(arrays["files"])}
             count = len(files)
             person = arrays["person"].astype(np.int64) if "person" in arrays else np.full(count, -1)
             everything = np.tile(np.array([0, 0, 1 << 20, 1 << 20]), (count, 1))
             valid = arrays["valid"].astype(np.int64) if "valid" in arrays else everything
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} holds no weak labels ({error}); see training/README.md, or take it away") from error
     landmarks[:, :17] = np.nan
-    return WeakLabels(files, in_our_names(names, scores), points[:, EYE_POINTS], landmarks, person, valid)
+    return WeakLabels(files, in_our_names(names, scores), eyes, landmarks, person, valid)
 
 
 def in_our_names(names: list[str], scores: Floats) -> Floats:
