@@ -46,7 +46,7 @@ def test_the_file_says_what_it_takes_and_gives(tiny_model: Path) -> None:
     assert file.sha256 == hashlib.sha256(tiny_model.read_bytes()).hexdigest()
     assert file.data == tiny_model.read_bytes()
     assert file.inputs == (TensorInfo("image", UINT8, ("N", size, size, 3)),)
-    assert file.outputs[4:] == (TensorInfo("landmarks", FLOAT, ("N", 68, 3)), TensorInfo("confidence", FLOAT, ("N",)))
+    assert file.outputs[4:6] == (TensorInfo("landmarks", FLOAT, ("N", 68, 3)), TensorInfo("confidence", FLOAT, ("N",)))
     assert file.opsets == {"": 20}
     assert file.external == ()
     refuse_unsafe(file)

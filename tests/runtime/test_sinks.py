@@ -391,10 +391,13 @@ def test_a_name_that_leaves_no_room_for_an_ending_is_shortened(
     assert len(names_in(tmp_path)) == 3 * 3 + 2 + 1
 
 
-def test_a_name_too_long_for_a_file_is_said_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / ("a" * 250 + ".png")
+def test_the_longest_name_is_written_and_one_too_long_for_a_file_is_said(tmp_path: Path) -> None:
+    longest = tmp_path / ("a" * 251 + ".png")
+    write_whole(longest, b"picture")
+    assert longest.read_bytes() == b"picture"
     with pytest.raises(UsageError, match=r"cannot write .*: File name too long"):
-        write_whole(path, b"picture")
+        write_whole(tmp_path / ("a" * 252 + ".png"), b"picture")
+    assert list(tmp_path.iterdir()) == [longest]
 
 
 def test_an_interrupted_folder_is_whole(tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace) -> None:

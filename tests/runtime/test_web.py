@@ -224,9 +224,9 @@ def test_an_address_of_ipv6_is_served_and_for_its_own_names_alone(state: State) 
         connection.close()
 
 
-def test_every_path_is_named_in_the_readme(state: State) -> None:
+def test_every_path_is_named_in_the_page_about_it(state: State) -> None:
     """It says that nothing else is served."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "runtime" / "docs" / "live.md").read_text()
     application = module.application(state, threading.Event(), ["*"])
     for route in application.app.routes:
         assert isinstance(route, Route) and f"`{route.path.replace('{source:place}', 'N')}`" in readme, route

@@ -241,7 +241,7 @@ def test_in_a_mirrored_photograph_weak_labels_change_sides(winking: Path) -> Non
         assert scores[INDEX["jawRight"]] == pytest.approx(0.7) and scores[INDEX["jawLeft"]] == 0
         assert scores[INDEX["eyeSquint_L"]] == pytest.approx(0.6)
         assert known[INDEX["mouthSmile_R"]] and not known[INDEX["mouthSmile_L"]]
-        # The eyes look to the subject's right now: the left one's iris in its inner corner, the right one's in its outer.
+        # The eyes look to the subject's right now: the left iris in its inner corner, the right one in its outer.
         corners = batch.landmarks[row][[45, 42, 36, 39]].reshape(2, 2, 2)
         torch.testing.assert_close(batch.eyes[row, :, :2], corners, atol=1e-3, rtol=0)
         torch.testing.assert_close(batch.eyes[row, :, 2], batch.landmarks[row, [42, 36]], atol=1e-3, rtol=0)
