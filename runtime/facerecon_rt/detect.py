@@ -349,7 +349,7 @@ def read_detector_contract(model: OnnxFile) -> DetectorContract:
     tensors = [(t.name, t.elem_type, len(t.dims or ())) for t in (*model.inputs, *model.outputs)]
     named = tensors == [("image", UINT8, 4), ("score", FLOAT, 3), ("box", FLOAT, 4)]
     if not named or (model.outputs[1].dims or ())[1:2] != (BOX_CHANNELS[contract.version],):
-        names = ", ".join(name for name, _, _ in tensors)[:200]
+        names = ", ".join(f"{t.name} {t.dims}" for t in (*model.inputs, *model.outputs))[:200]
         raise ModelRefused(f"{model.path}: its tensors ({names}) are not what its contract says; export it again")
     return contract
 
