@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -35,6 +36,9 @@ HUBER = 1.345
 LEAST_DISTANCE_MM = 1e-3
 """A micrometre: photographs may be copies of each other, and then every distance is 0."""
 ROBUST_STEPS = 10
+STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
+"""A head found further than this from where it was looked for, in crop sides and in roll, is looked at once more.
+Photographs: 2 % of faces as they are, a quarter of those of 20 pixels."""
 TOGETHER = 8
 """Photographs whose faces are done in one run."""
 
@@ -235,7 +239,8 @@ class Reconstructor(Unpicklable):
     def first_look(
         self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
     ) -> list[Face]:
-        """As `faces_at` from a detector's coarse squares: looks twice, the second time where the first saw the head."""
+        """As `faces_at` from a detector's coarse squares: looks twice, the second time where the first saw the head,
+        and once more at heads that even then were not where they were looked for."""
         return self._first_looks([image], [squares], stages or Stages(), mirror=mirror)[0]
 
     def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
@@ -276,7 +281,21 @@ class Reconstructor(Unpicklable):
     ) -> list[list[Face]]:
         coarse = self._looks(images, squares, stages)
         again = [[square_from_camera(face.frame_from_head) for face in faces] for faces in coarse]
-        return self._looks(images, again, stages, mirror=mirror)
+        seen = self._looks(images, again, stages, mirror=mirror)
+        found = [[square_from_camera(face.frame_from_head) for face in faces] for faces in seen]
+        strayed = [
+            [index for index, pair in enumerate(zip(*pairs, strict=True)) if _strayed(*pair)]
+            for pairs in zip(again, found, strict=True)
+        ]
+        if any(strayed):
+            last = [[of[index] for index in indices] for of, indices in zip(found, strayed, strict=True)]
+            for faces, indices, better in zip(
+                seen, strayed, self._looks(images, last, stages, mirror=mirror), strict=True
+            ):
+                for index, face in zip(indices, better, strict=True):
+                    if face.confidence > faces[index].confidence:
+                        faces[index] = face
+        return seen
 
     def _looks(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool = False
@@ -291,6 +310,13 @@ class Reconstructor(Unpicklable):
             return [faces]
         coming = iter(faces)
         return [list(islice(coming, len(of))) for of in squares]
+
+
+def _strayed(looked_at: Square, found: Square) -> bool:
+    """Was a head found so far from where it was looked for that it is worth another look?"""
+    way = math.hypot(found.x - looked_at.x, found.y - looked_at.y) / looked_at.side
+    turn = math.remainder(found.roll - looked_at.roll, 2 * math.pi)
+    return way > STRAYED_SIDES or abs(turn) > STRAYED_RADIANS
 
 
 def reconstruct(

@@ -87,22 +87,23 @@ def raw_of(*, yaw: float = 0.0, scale: float = 1.0, at: float = 0.0, level: floa
 
 
 class OffCentre:
-    """A network that sees every face a tenth of the crop to the right of its middle."""
+    """A network that sees every face some shares of the crop to the right of its middle, one after the other."""
 
     provider, sha256 = "cpu", "off"
 
-    def __init__(self, contract: ModelContract) -> None:
+    def __init__(self, contract: ModelContract, *offsets: float) -> None:
         self.contract = contract
+        self.offsets = offsets
         self.runs = 0
 
     def run(self, images: Image) -> RawFaces:
+        size, offset = self.contract.input_size, self.offsets[self.runs]
         self.runs += 1
-        size = self.contract.input_size
         scale = size / CROP_SIDE_MM
         linear = np.diag([scale, -scale, -scale])
-        seen = np.array([(size - 1) / 2 + size / 10, (size - 1) / 2, 0])
+        seen = np.array([(size - 1) / 2 + size * offset, (size - 1) / 2, 0])
         camera = np.column_stack([linear, seen - linear @ CROP_CENTRE_MM])
-        return dataclasses.replace(raw_of(level=9), crop_from_head=camera[None].astype(np.float32))
+        return dataclasses.replace(raw_of(level=10 * (1 - offset)), crop_from_head=camera[None].astype(np.float32))
 
     def disagreement(self) -> Sequence[Mapping[str, float]] | None:
         return None
@@ -175,12 +176,46 @@ def test_the_most_confident_face_comes_first_and_each_face_once(model: Path) -> 
 
 def test_a_second_look_is_taken_where_the_first_saw_the_head(model: Path) -> None:
     with Reconstructor(model, detector=Finds(BOX), mirror=False) as reconstructor:
-        network = OffCentre(reconstructor.contract)
+        network = OffCentre(reconstructor.contract, 0.1, 0.04)
         reconstructor.network = network
         (face,) = reconstructor.faces(grey(100))
     assert network.runs == 2
-    # Each look moves the face by a tenth of the crop's side to the right.
-    assert face.box[0] - BOX[0] == pytest.approx(0.2 * 100 * CROP_SIDE_MM / BOX_SIDE_MM, abs=0.1)
+    assert face.box[0] - BOX[0] == pytest.approx(0.14 * 100 * CROP_SIDE_MM / BOX_SIDE_MM, abs=0.1)
+
+
+@pytest.mark.parametrize(("last", "seen_at"), [(0.01, 0.31), (0.2, 0.3)])
+def test_a_head_found_far_from_where_it_was_looked_for_is_looked_at_once_more(
+    model: Path, last: float, seen_at: float
+) -> None:
+    """And the more confident of both looks counts: here the one that sees the face less far from the middle."""
+    with Reconstructor(model, detector=Finds(BOX), mirror=False) as reconstructor:
+        network = OffCentre(reconstructor.contract, 0.2, 0.1, last)
+        reconstructor.network = network
+        (face,) = reconstructor.faces(grey(100))
+    assert network.runs == 3
+    assert face.box[0] - BOX[0] == pytest.approx(seen_at * 100 * CROP_SIDE_MM / BOX_SIDE_MM, abs=0.1)
+
+
+def test_only_the_head_that_strayed_is_looked_at_again_and_the_others_stay(model: Path) -> None:
+    still, moves = [10, 40, 110, 140], [250, 40, 350, 140]
+    runs = []
+
+    class Strays(OffCentre):
+        """Sees every face in the middle, but for the second of two in the second look."""
+
+        def run(self, images: Image) -> RawFaces:
+            runs.append(len(images))
+            offsets = [0.0, 0.2] if len(runs) == 2 else [0.0] * len(images)
+            looks = [OffCentre(self.contract, offset).run(images[:1]) for offset in offsets]
+            names = ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
+            return RawFaces(*(np.concatenate([getattr(look, name) for look in looks]) for name in names))
+
+    with Reconstructor(model, detector=Finds(still, moves), mirror=False) as reconstructor:
+        reconstructor.network = Strays(reconstructor.contract)
+        faces = sorted(reconstructor.faces(grey(100, 400)), key=lambda face: float(face.box[0]))
+    assert runs == [2, 2, 1]
+    np.testing.assert_allclose(faces[0].box, still, atol=0.1)
+    assert faces[1].box[0] - moves[0] == pytest.approx(0.2 * 100 * CROP_SIDE_MM / BOX_SIDE_MM, abs=0.1)
 
 
 class Counts(OffCentre):
@@ -473,7 +508,7 @@ class Quarrel(OffCentre):
 
 def test_disagreement_about_landmarks_is_in_pixels_of_the_frame(reconstructor: Reconstructor) -> None:
     crop = Crop(np.zeros((64, 64, 3), np.uint8), frame_from_crop(Square(100, 100, 4 * 64, 0.3), 64))
-    (face,) = faces_from_crops(Quarrel(reconstructor.contract), [crop])
+    (face,) = faces_from_crops(Quarrel(reconstructor.contract, 0.1), [crop])
     assert face.disagreement is not None
     assert face.disagreement["landmarks_px"] == pytest.approx(4)
     assert face.disagreement["shape_mm"] == 1
