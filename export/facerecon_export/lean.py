@@ -8,6 +8,7 @@ than half. What can be one product is one, and what is constant is folded into i
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
@@ -84,7 +85,8 @@ class LeanReconstructor(nn.Module):
         code = self.identity(features[:, : self.identity_features])
         found = self.outputs(self.motion(features)).split(self.sizes, dim=1)
         logits, first, second, log_scale, centre, offset, *eyes = found
-        expression, confidence, variance = torch.sigmoid(logits).split(self.sigmoid_sizes, dim=1)
+        rates: Any = torch.sigmoid(logits)
+        expression, confidence, variance = rates.split(self.sigmoid_sizes, dim=1)
         if self.has_gaze:
             expression = expression + eyes[0].clamp(0, 1)
         shape = torch.addmm(self.mean, code, self.shape_basis).reshape(count, -1, 3)
@@ -150,7 +152,7 @@ def _gaze_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
     weight, bias = turn * trained.gaze.weight, turn * trained.gaze.bias
     eye = torch.tensor([[1.0, 1], [1, -1], [0, 1], [1, -1], [1, 1]])
     quarter = math.pi / 2 * torch.tensor([0.0, 0, 0, 1, 1])
-    angles = torch.block_diag(eye, eye)
+    angles = torch.kron(torch.eye(2), eye)
     return [
         (trained.looks.T @ weight, trained.looks.T @ bias),
         (angles @ weight, angles @ bias + quarter.repeat(2)),
@@ -163,7 +165,7 @@ def _vectors_from_sines() -> Tensor:
     eye[0, 0] = eye[1, 0] = 0.5  # sin y cos p
     eye[2, 1] = 1.0  # sin p
     eye[3, 2] = eye[4, 2] = 0.5  # cos y cos p
-    return torch.block_diag(eye, eye)
+    return torch.kron(torch.eye(2), eye)
 
 
 def _homogeneous(points: Tensor, last: float) -> Tensor:

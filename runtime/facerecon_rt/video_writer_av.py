@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
@@ -115,7 +115,7 @@ class _Sound:
         self.codec = self.stream.codec_context.name
         self._container = container
         self._packets = container.demux(self.stream)
-        self._next: av.Packet | None = None
+        self._next: Any = None  # a packet
         video = largest_video(container)
         start = Fraction(0)
         if video is not None and video.start_time is not None and video.time_base is not None:
@@ -135,7 +135,7 @@ class _Sound:
         container.close()
         return None
 
-    def until(self, end_s: float) -> Iterator[av.Packet]:
+    def until(self, end_s: float) -> Iterator[av.Packet[av.AudioStream]]:
         """Yield what comes before a time, in seconds since the first picture, and has not been yielded."""
         while True:
             if self._next is None:
@@ -154,7 +154,7 @@ class _Sound:
         """Let the file go."""
         self._container.close()
 
-    def _shifted(self, packet: av.Packet) -> av.Packet[av.AudioStream] | None:
+    def _shifted(self, packet: av.Packet[av.AudioStream]) -> av.Packet[av.AudioStream] | None:
         """With times since the first picture; None for what comes before it, and for what has no time."""
         if packet.pts is None or packet.dts is None or packet.time_base is None:
             return None

@@ -413,8 +413,9 @@ def placed(
     left, top, right, bottom = found.box.tolist()
     middle = np.array([left + right, top + bottom]) / 2
     matrix = cv2.getRotationMatrix2D(middle.tolist(), -roll, side / (right - left))
-    matrix = np.asarray(matrix, np.float64)
-    matrix[:, 2] += np.array(at) - middle
+    shift = np.zeros((2, 3))
+    shift[:, 2] = np.array(at) - middle
+    matrix = np.asarray(matrix + shift)
     return np.asarray(cv2.warpAffine(image, matrix, size, borderValue=(110, 110, 110)), np.uint8)
 
 

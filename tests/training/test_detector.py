@@ -253,7 +253,7 @@ def test_labels_out_of_the_canvas_are_dropped() -> None:
 def test_faces_that_are_hard_to_see_are_ignored_and_those_nobody_could_see_are_none() -> None:
     def known(*label: float) -> list[float]:
         found = judged([[*label, 1.0, 0.0]], 200, 100, largest=150, no_face=180, smallest=8)
-        return found[:, 3].tolist()
+        return [float(value) for value in found[:, 3]]
 
     assert known(50, 50, 20) == [1]
     assert known(50, 50, 7) == [0]  # too small
