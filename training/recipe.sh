@@ -5,6 +5,9 @@
 #
 #   training/recipe.sh DATA [RUNS]
 #
+# The shipped weights were made with the code, the rendered people and the default losses of commit e955ed4: check that
+# commit out to make them again. The next ones come from the people, labels and losses of today: RUNS.md.
+#
 # Four hours on two cores with AVX-512, added up from its steps: it was never run in one go. Stop it whenever you like:
 # the same command goes on where it stopped.
 set -euo pipefail
