@@ -127,6 +127,10 @@ class AvReader:
                 packet = next(packets)
             except StopIteration:
                 return
+            except IndexError:
+                # A stream that begins later than the file, which PyAV does not know: not ours.
+                packets = self._container.demux(self._stream)
+                continue
             except av.FFmpegError:
                 failures += 1
                 self._damaged = True
