@@ -85,6 +85,8 @@ def _outermost(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start of the content and end of each box that is in no other, by their headers alone."""
     at, size = 0, file.seek(0, 2)
     for _ in range(MOST_BOXES):
+        if at + 8 > size:
+            return
         file.seek(at)
         head = file.read(16)
         length, start = int.from_bytes(head[:4], "big"), at + 8
@@ -92,7 +94,7 @@ def _outermost(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             length, start = int.from_bytes(head[8:], "big"), at + 16
         elif length == 0:
             length = size - at
-        if at + 8 > size or length < start - at:
+        if length < start - at:
             return
         yield head[4:8], start, at + length
         at += length

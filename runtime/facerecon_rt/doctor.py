@@ -17,9 +17,10 @@ import numpy as np
 
 from .arguments import Parser
 from .detect import open_detector
-from .environment import Facts, fastest_power_mode, governor, machine
+from .environment import Facts, fastest_power_mode, governor, installed_version, machine
 from .errors import FaceReconError
 from .gpu import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
+from .interlaced import converts_interlaced
 from .opencv import WHEELS
 from .paths import is_file, read_file
 from .providers import DRIVER, OLDEST, failures, import_onnxruntime, said_by
@@ -65,6 +66,7 @@ def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
         power(facts, governor(), fastest_power_mode()),
         *cameras(Path("/dev")),
         video_codecs(cv2.getBuildInformation()),
+        video_library(installed_version("av")),
     ]
     if not models:
         what = f"none at {' or '.join(map(str, SHIPPED))} in this folder"
@@ -250,6 +252,16 @@ def video_codecs(build: str) -> Finding:
     if not has("GStreamer"):
         return Finding("video", "ok", "FFmpeg; no GStreamer, which only cameras on a Jetson's CSI port need")
     return Finding("video", "ok", "FFmpeg and GStreamer")
+
+
+def video_library(pyav: str) -> Finding:
+    """Is there PyAV, which reads what OpenCV does not? `pyav`: its version, empty without it."""
+    if pyav:
+        return Finding("video files", "ok", f"PyAV {pyav}")
+    lacks = "AV1, no sound in annotated videos, and no H.264, which browsers play"
+    if not converts_interlaced():
+        lacks = f"interlaced video (OpenCV {cv2.__version__} cannot convert it), no {lacks}"
+    return Finding("video files", "note", f"without PyAV there is no {lacks}", "pip install 'facerecon-rt[video]'")
 
 
 def model_file(path: Path) -> Iterator[Finding]:

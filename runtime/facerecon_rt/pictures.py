@@ -196,6 +196,8 @@ def _why_no_image(data: memoryview) -> str:
     kinds = set(brands(start))
     if is_text(start):
         return "is a text file, not a photograph"
+    if further := _further_pictures(data):
+        return f"holds {further}, which this OpenCV cannot read, or is damaged"
     if kinds & _AVIF:
         return (
             "is AVIF that this OpenCV cannot read: damaged, cut short, or OpenCV was built without it; save it as JPEG"

@@ -19,7 +19,7 @@ FILE_FORMATS = (
     "jpeg_pipe", "ivf", "m4v", "h264", "hevc", "nut",
 )  # fmt: skip
 """FFmpeg's names of the kinds of file that are read. None of them names other files, as playlists do."""
-STREAM_FORMATS = ("rtsp", "sdp", "rtp", "hls", "mpjpeg", "png_pipe", "aac", "mp3", "webvtt", "live_flv")
+STREAM_FORMATS = ("rtsp", "sdp", "rtp", "hls", "mpjpeg", "image2", "png_pipe", "aac", "mp3", "webvtt", "live_flv")
 """Those that a stream may besides be of."""
 # OpenCV 4, which JetPack brings, has the same functions one module higher.
 opencv_log: Any = getattr(cv2.utils, "logging", cv2)

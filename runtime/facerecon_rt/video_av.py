@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,8 @@ MOST_FAILURES = 1000
 """Maximum number of times in a row that reading goes on behind what cannot be read."""
 SOUND_SLACK_S = 2.0
 """Time by which sound may be longer than the picture where a file says only how long both are together."""
+KEPT_BYTES = 31 << 20
+"""Just below the largest block that glibc learns from."""
 # Conversion in a thread of its own costs more than it gains: decoding has threads already.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
@@ -32,6 +35,7 @@ class AvReader:
     def __init__(self, path: Path) -> None:
         """Raises SourceError when the file holds no video that can be decoded."""
         self._name = str(path)
+        _keep_freed_memory()
         self._container = open_container(path)
         self._closed = False
         stream = largest_video(self._container)
@@ -127,6 +131,10 @@ class AvReader:
                 packet = next(packets)
             except StopIteration:
                 return
+            except IndexError:
+                # A stream that begins later than the file, which PyAV does not know: not ours.
+                packets = self._container.demux(self._stream)
+                continue
             except av.FFmpegError:
                 failures += 1
                 self._damaged = True
@@ -161,6 +169,13 @@ class AvReader:
             return None
         end_s = self._container.duration / 1e6
         return end_s - SOUND_SLACK_S if self._container.streams.audio else end_s
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have glibc keep the memory of pictures that are freed, for the next: otherwise it is given back to the system and
+    asked for again with each 1080p frame, which takes 1 to 4 ms. It does so after the first larger block is freed."""
+    np.empty(KEPT_BYTES, np.uint8)
 
 
 def open_container(path: Path) -> InputContainer:

@@ -25,9 +25,11 @@ from facerecon_rt.doctor import (
     python_version,
     tensorrt,
     video_codecs,
+    video_library,
 )
 from facerecon_rt.environment import fastest_power_mode, machine
 from facerecon_rt.errors import ProviderMissing
+from facerecon_rt.interlaced import converts_interlaced
 from facerecon_rt.opencv import WHEELS
 from facerecon_rt.providers import OLDEST
 
@@ -220,6 +222,13 @@ def test_opencv_without_ffmpeg_is_a_problem() -> None:
     assert video_codecs(build.format("YES", "NO")).what.startswith("FFmpeg; no GStreamer")
     assert video_codecs(build.format("YES", "YES (1.20)")).what == "FFmpeg and GStreamer"
     assert video_codecs(build.format("NO", "NO")).state == "problem"
+
+
+def test_what_is_missing_without_pyav_is_noted() -> None:
+    assert (video_library("18.1.0").state, video_library("18.1.0").what) == ("ok", "PyAV 18.1.0")
+    without = video_library("")
+    assert (without.state, without.fix) == ("note", "pip install 'facerecon-rt[video]'")
+    assert ("interlaced" in without.what) != converts_interlaced()
 
 
 def test_a_model_is_run(model: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -113,25 +116,49 @@ def test_a_camera_that_is_trusted_may_stand_still() -> None:
             pass
 
 
-def test_an_interlaced_stream_is_shown_or_refused() -> None:
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's files over HTTP, below this address."""
+
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments: object) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(VIDEOS)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        uri = f"http://127.0.0.1:{server.server_address[1]}/interlaced.mts"
-        with open_source(uri, live=LiveOptions(timeout_s=5), retries=0) as source:
-            seen = []
-            with pytest.raises(SourceError) as caught:  # it ends in any case
-                for frame in source:
-                    seen.append(float(frame.image.mean()))
-        if converts_interlaced():
-            assert seen and all(level > 20 for level in seen)
-        else:
-            assert not seen
-            assert "seems to be interlaced" in str(caught.value)
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def levels_of(uri: str) -> tuple[list[float], str]:
+    """Of the frames of a stream, until it ends, and what is said then."""
+    seen: list[float] = []
+    with open_source(uri, live=LiveOptions(timeout_s=5), retries=0) as source, pytest.raises(SourceError) as caught:
+        for frame in source:
+            seen.append(float(frame.image.mean()))
+    return seen, str(caught.value)
+
+
+def test_an_interlaced_stream_is_shown_or_refused() -> None:
+    with served(VIDEOS) as address:
+        levels, said = levels_of(f"{address}/interlaced.mts")
+    if converts_interlaced():
+        assert all(level > 20 for level in levels)
+    else:
+        assert not levels
+        assert "seems to be interlaced" in said
+
+
+def test_what_streams_may_be_of_is_not_narrowed_too_far(tmp_path: Path) -> None:
+    shutil.copy(VIDEOS / "clip.ts", tmp_path / "0.ts")
+    (tmp_path / "list.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.44,\n0.ts\n#EXT-X-ENDLIST\n"
+    )
+    cv2.imwrite(str(tmp_path / "snapshot.jpg"), np.full((48, 64, 3), 90, np.uint8))
+    with served(tmp_path) as address:
+        for name in ("0.ts", "list.m3u8", "snapshot.jpg"):
+            with open_source(f"{address}/{name}", live=LiveOptions(timeout_s=5), retries=0) as source:
+                assert next(iter(source)).size == (64, 48)

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from facerecon_rt.boxes import orientation
+from facerecon_rt.boxes import is_cut_short, orientation, track_sizes
 from facerecon_rt.errors import SourceError
 from facerecon_rt.pictures import read_image
 from facerecon_rt.types import Image
@@ -58,6 +58,13 @@ def test_the_orientation_of_an_avif_is_applied(number: int) -> None:
     image = read_image(path)
     assert image.shape == upright.shape
     assert np.abs(image.astype(int) - upright).mean() < 3
+
+
+def test_a_box_that_says_it_is_larger_than_any_file_ends_the_search(tmp_path: Path) -> None:
+    head = (1).to_bytes(4, "big") + b"mdat" + (2**63 + 5).to_bytes(8, "big")
+    with written(tmp_path / "huge.mp4", head + bytes(40)).open("rb") as file:
+        assert is_cut_short(file)
+        assert track_sizes(file) is None
 
 
 def test_boxes_that_make_no_sense_turn_nothing() -> None:
