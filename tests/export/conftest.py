@@ -62,7 +62,7 @@ def _random_model(*, gaze: bool) -> FaceModel:
         model.reconstructor.mean.normal_(0, 40)
         model.reconstructor.shape_basis.normal_(0, 0.3)
         model.reconstructor.expression_basis.normal_()
-        model.reconstructor.camera.weight.normal_(0, 0.1)
+        model.reconstructor.camera.weight.normal_(0, 0.2)
         for layer in model.modules():
             if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
                 layer.running_mean.normal_(0, 0.1)

@@ -74,7 +74,8 @@ def test_the_contract_says_how_long_the_code_is(exported: SmallExport) -> None:
 def test_all_precisions_and_a_report_are_written_and_nothing_else(exported: SmallExport) -> None:
     names = {"small.onnx", "small.fp16.onnx", "small.int8.onnx", "small.int8-cpu.onnx"}
     assert set(exported.files) == names
-    assert {path.name for path in exported.folder.iterdir()} == names | {"report.md", "report.json"}
+    beside = {"small.basis.npz", "report.md", "report.json"}
+    assert {path.name for path in exported.folder.iterdir()} == names | beside
 
 
 @pytest.mark.parametrize(
@@ -129,8 +130,8 @@ def test_files_tell_nothing_of_the_machine_they_were_made_on(exported: SmallExpo
 def test_progress_is_told_and_tables_shown(exported: SmallExport) -> None:
     beginnings = [line.split()[0].rstrip(":,") for line in exported.said]
     assert beginnings[:5] == ["reading", "fp32", "fp16", "int8", "int8"]
-    assert beginnings.count("wrote") == 4
-    assert "landmarks   px" in exported.said[5]
+    assert beginnings.count("wrote") == 5
+    assert "landmarks         px" in exported.said[5]
 
 
 def test_the_runtime_takes_the_int8_file_of_its_provider(exported: SmallExport) -> None:
@@ -169,7 +170,7 @@ def test_a_file_that_answers_differently_is_not_put_in_place(
     with pytest.raises(VerificationError, match=r"small\.onnx: not written, too far from .*report\.md"):
         export_weights(exported.weights, tmp_path, FP32, said.append)
     assert (tmp_path / "small.onnx").read_bytes() == b"the one before"
-    assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "report.md", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "report.md", "report.json", "small.basis.npz"}
     assert "too far" in said[-1]
     assert "**too far**" in (tmp_path / "report.md").read_text()
 
