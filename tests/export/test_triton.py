@@ -204,8 +204,9 @@ def test_a_file_of_four_crops_is_served_as_it_is(make_tiny_model: MakeTinyModel,
     assert config.max_batch_size == 0
     assert not config.HasField("dynamic_batching")
     assert list(config.input[0].dims) == [4, TINY_SIZE, TINY_SIZE, 3]
-    assert list(config.output[-1].dims) == [4]
-    assert not config.output[-1].HasField("reshape")
+    confidence = next(output for output in config.output if output.name == "confidence")
+    assert list(confidence.dims) == [4]
+    assert not confidence.HasField("reshape")
     assert [sample.batch_size for sample in config.model_warmup] == [1]  # Triton's, of all four
     picture = np.frombuffer((tmp_path / "repository" / "four" / "warmup" / "golden").read_bytes(), np.uint8)
     np.testing.assert_array_equal(picture.reshape(4, TINY_SIZE, TINY_SIZE, 3)[3], golden_crop(TINY_SIZE))
