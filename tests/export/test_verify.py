@@ -27,7 +27,9 @@ def answers(count: int = 2) -> RawFaces:
 
 def test_equal_answers_differ_by_nothing() -> None:
     rows = compare(answers(), [answers()], FP32)
-    assert [row.name for row in rows] == [name for name in UNITS if name not in ("NME", "gaze", "identity", "identity_variance")]
+    assert [row.name for row in rows] == [
+        name for name in UNITS if name not in ("NME", "gaze", "identity", "identity_variance")
+    ]
     assert all(row.largest == row.p99 == row.mean == 0 and row.passed for row in rows)
 
 
