@@ -79,6 +79,7 @@ class VideoSource:
                 f"{path} has frames of {width}x{height}, more than {MOST_FRAME_PIXELS // 10**6} megapixels"
             )
         self.fps = self._reader.fps
+        self._closed = False
         self.lost = ""
         """After reading: what of the file could not be read, in words; empty for nothing."""
 
@@ -108,10 +109,12 @@ class VideoSource:
             )
             index += 1
             started = time.monotonic()
-        self._check_count(index)
+        if not self._closed:
+            self._check_count(index)
 
     def close(self) -> None:
         """Let the file go; iterating ends."""
+        self._closed = True
         self._reader.close()
 
     @property

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -19,6 +19,8 @@ from .limits import MOST_FRAME_PIXELS
 from .quiet import FILE_FORMATS
 from .types import Image
 
+Packet = Any
+"""av.Packet, which is generic for type checkers alone."""
 MOST_FAILURES = 1000
 """Maximum number of times in a row that reading goes on behind what cannot be read."""
 SOUND_SLACK_S = 2.0
@@ -122,7 +124,7 @@ class AvReader:
                     seen = True
                     yield frame
 
-    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+    def _packets(self) -> Iterator[Packet]:
         """Yield what the file holds of the stream, behind what is damaged too."""
         failures = 0
         packets = self._container.demux(self._stream)

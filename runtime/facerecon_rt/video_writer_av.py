@@ -19,6 +19,8 @@ H264 = {"libx264": {"preset": "veryfast", "crf": "20"}, "libopenh264": {}}
 """FFmpeg's encoders, best first, and their options. PyAV's wheels bring the first."""
 BITS_PER_PIXEL = 2.4
 """Upper bound of the bit rate of MPEG-4 part 2, for each pixel of each frame."""
+Packet = Any
+"""av.Packet, which is generic for type checkers alone."""
 LONGEST_DENOMINATOR = 1001
 """Largest denominator of a frame rate: that of 30000/1001, television's 29.97."""
 
@@ -115,7 +117,7 @@ class _Sound:
         self.codec = self.stream.codec_context.name
         self._container = container
         self._packets = container.demux(self.stream)
-        self._next: Any = None  # a packet
+        self._next: Packet | None = None
         video = largest_video(container)
         start = Fraction(0)
         if video is not None and video.start_time is not None and video.time_base is not None:
@@ -135,7 +137,7 @@ class _Sound:
         container.close()
         return None
 
-    def until(self, end_s: float) -> Iterator[av.Packet[av.AudioStream]]:
+    def until(self, end_s: float) -> Iterator[Packet]:
         """Yield what comes before a time, in seconds since the first picture, and has not been yielded."""
         while True:
             if self._next is None:
@@ -154,7 +156,7 @@ class _Sound:
         """Let the file go."""
         self._container.close()
 
-    def _shifted(self, packet: av.Packet[av.AudioStream]) -> av.Packet[av.AudioStream] | None:
+    def _shifted(self, packet: Packet) -> Packet | None:
         """With times since the first picture; None for what comes before it, and for what has no time."""
         if packet.pts is None or packet.dts is None or packet.time_base is None:
             return None

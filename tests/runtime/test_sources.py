@@ -230,12 +230,14 @@ def test_a_video_whose_frames_are_all_damaged_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("video_library")
-def test_closing_a_video_ends_the_iteration(tmp_path: Path) -> None:
+def test_closing_a_video_ends_the_iteration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = open_source(write_video(tmp_path / "talk.mp4"))
     frames = iter(source)
     next(frames)
     source.close()
     assert list(frames) == []
+    assert not source.lost
+    assert not caplog.records
 
 
 # Folders and globs
