@@ -155,7 +155,7 @@ class Pipeline:
         stream.since_detection += 1
         lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(passed_over)
         full = self.max_faces is not None and len(confident) >= self.max_faces
-        jumped = any(track.jumped(face) for track, face in zip(looked_at, seen, strict=True))
+        jumped = any(track.jumped(face) or track.cut_to(face) for track, face in zip(looked_at, seen, strict=True))
         due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
         if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
             stream.since_detection = 0

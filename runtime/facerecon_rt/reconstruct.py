@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .align import Square, align, box_from_square, compose, square_from_box, square_from_camera
+from .cuts import looks
 from .detect import Detector, open_detector
 from .errors import ModelRefused, UsageError
 from .gpu import AS_USUAL, GpuOptions
@@ -66,6 +67,7 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
                 box=box_from_square(square_from_camera(camera)),
                 gaze=None if raw.gaze is None else raw.gaze[i],
                 disagreement=_in_frame(disagreement[i], crop) if disagreement is not None else None,
+                looks=looks(crop.image, raw.crop_from_head[i]),
             )
         )
     return faces

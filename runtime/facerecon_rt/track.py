@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from .align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
+from .cuts import Continuity
 from .reconstruct import LEAST_WEIGHT, box_overlap
 from .types import Face, Floats
 
@@ -91,6 +92,7 @@ class Track:
         self.passed_over = 0
         """Frames in which it was not looked at, since it last was."""
         self._shape = ShapeAverage()
+        self._steps = Continuity()
         self._looked_at: tuple[Face, Square] | None = None
         self._square = self._seen_at = self._where(face)
         """Where to look, and where the head was last seen: the same but for noise."""
@@ -107,6 +109,10 @@ class Track:
         scales = square.side * self._seen_at.side / CROP_SIDE_MM**2
         trace = float(np.vdot(face.frame_from_head[:, :3], self._camera[:, :3])) / scales
         return way > JUMP_SIDES or trace < JUMP_TRACE
+
+    def cut_to(self, face: Face) -> bool:
+        """Was there a cut to this face, which is somebody else's, where this track's was in the frame before?"""
+        return self._steps.breaks(face)
 
     def _where(self, face: Face) -> Square:
         """Its square; a face is asked about twice in a frame, and computed once."""
@@ -161,6 +167,7 @@ class Track:
             self._square = square
         self._seen_at = square
         self._camera = face.frame_from_head
+        self._steps.add(face, follows=known and not self.passed_over)
         self.missed = self.hidden = self.passed_over = 0
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)
@@ -224,7 +231,7 @@ class Tracker:
         self.entered: tuple[int, ...] = ()
         """Numbers of the tracks that began in the newest frame."""
         self.left: tuple[int, ...] = ()
-        """Of those that were forgotten in it: their faces have been out of sight for too long."""
+        """Of those that were forgotten in it: their faces have been out of sight for too long, or there was a cut."""
         self.behind: tuple[Track, ...] = ()
         """Tracks whose faces are out of sight because others are at their places."""
         self._forget_after = forget_after
@@ -243,7 +250,7 @@ class Tracker:
 
         seen: each visible track with the face found at its place; new: faces at detections that are `unknown`. A face
         below `min_confidence`, or on top of another track's whom it is more like, is not seen. A new face near a lost
-        track is that one.
+        track is that one. Where there was a cut to another person, the track ends and another one begins.
         """
         found = one_each([(track, face) for track, face in seen if face.confidence >= min_confidence])
         for track, _ in seen:
@@ -252,7 +259,10 @@ class Tracker:
             if all(track is not other for other, _ in seen):
                 track.passed_over += not track.missed
                 track.missed += track.missed > 0 or track.passed_over > PASSED_OVER
-        for face in new:
+        cut = [pair for pair in found if pair[0].cut_to(pair[1])]
+        self.tracks = [track for track in self.tracks if all(track is not ended for ended, _ in cut)]
+        found = [pair for pair in found if all(pair is not other for other in cut)]
+        for face in [*(face for _, face in cut), *new]:
             elsewhere = all(box_overlap(face.box, other.box) < SAME_FACE for _, other in found)
             if face.confidence >= min_confidence and elsewhere:
                 found.append((self._lost_near(face, [track for track, _ in found]) or self._start(face), face))
@@ -266,7 +276,7 @@ class Tracker:
         for track in self.behind:
             track.hidden = min(track.hidden + 1, HIDDEN)
         left = [track for track in self.tracks if track.missed - track.hidden > self._forget_after]
-        self.left = tuple(track.number for track in left)
+        self.left = tuple(track.number for track in [*(ended for ended, _ in cut), *left])
         self.tracks = [track for track in self.tracks if track.missed - track.hidden <= self._forget_after]
         return faces
 
@@ -276,7 +286,9 @@ class Tracker:
         near = []
         for track in self.tracks:
             distance, alike = track.distance(square), 0.5 < square.side / track.next_square().side < 2.0
-            if track.missed and alike and distance < 0.75 and all(track is not other for other in taken):
+            somebody_else = track.missed == 1 and track.cut_to(face)
+            free = track.missed and all(track is not other for other in taken)
+            if free and alike and distance < 0.75 and not somebody_else:
                 near.append((distance + track.unlikeness(face), track.number, track))
         return min(near)[2] if near else None
 

@@ -93,6 +93,9 @@ class Face:
     their average; pixels are the frame's."""
     gaze: Floats | None = None
     """(2, 3) unit vectors, head frame: where the left and the right eye look; None from a model of contract 1."""
+    looks: Floats | None = None
+    """(4, 128) what the face looks like, coarsely, by `cuts.looks`: tells cuts in a video; None where it has no
+    contrast."""
     camera_from_head: Floats | None = None
     """(4, 4) where the camera's intrinsics were given: head millimetres to camera millimetres; camera axes x right,
     y down, z forward."""
@@ -113,7 +116,8 @@ class Scene:
     entered: tuple[int, ...] = ()
     """Tracks that begin in this frame."""
     left: tuple[int, ...] = ()
-    """Tracks that end with it: their faces have been out of sight for 25 frames."""
+    """Tracks that end with it: their faces have been out of sight for 25 frames, or there was a cut to another person
+    at their places."""
     shed: Mapping[str, int] | None = None
     """What was left out to keep within a budget, as `budget.Shed` has it: {"looks", "faces"}; None for nothing."""
 

@@ -157,11 +157,22 @@ def test_a_track_that_drifted_off_its_face_is_put_back_by_the_detector(model: Pa
     edge = picture((140, 0, 260, 160)) // 8
     script = Script([before], [after])
     with Reconstructor(model, detector=script) as reconstructor:
-        pictures = [picture(before), edge, edge]
+        # As dark from the first: a sudden change of light and shape would be a cut.
+        pictures = [picture(before) // 8, edge, edge]
         scenes = list(Pipeline(reconstructor, detect_every=2).run(video(pictures)))
     assert [tracks(scene) for scene in scenes] == [[1], [1], [1]]
     np.testing.assert_allclose(scenes[1].faces[0].box, before, atol=1.5)
     np.testing.assert_allclose(scenes[2].faces[0].box, after, atol=1.5)
+
+
+def test_a_cut_is_looked_into_at_once_and_begins_a_track(reconstructor: Reconstructor, lamps: Lamps) -> None:
+    """The model's face is larger the brighter its crop is: by more than half a millimetre between these two."""
+    anna, bert = picture(LEFT) // 200 * 255, picture((50, 70, 90, 110), RIGHT)
+    anna[50:80, 30:60] = 120
+    scenes = list(Pipeline(reconstructor, detect_every=100).run(video([anna] * 4 + [bert] * 3)))
+    assert [tracks(scene) for scene in scenes] == [[1]] * 4 + [[2, 3]] * 3
+    assert (scenes[4].entered, scenes[4].left) == ((2, 3), (1,))
+    assert lamps.calls == 2
 
 
 def test_a_new_face_is_looked_at_twice_and_a_tracked_one_once(reconstructor: Reconstructor) -> None:

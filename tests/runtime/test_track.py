@@ -243,6 +243,61 @@ def test_only_detections_beside_the_faces_already_seen_are_unknown(ball_face: Ma
     assert unknown([same, other], []) == [same, other]
 
 
+# Cuts
+
+
+def somebody(face: Face, seed: int) -> Face:
+    """With looks, and a shape, of their own."""
+    looks = np.random.default_rng(seed).normal(0, 1, (4, 128)).astype(np.float32)
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    return replace(face, looks=looks, shape=face.shape * np.array([1 + 0.05 * seed, 1, 1], np.float32))
+
+
+def test_a_cut_to_another_person_at_the_same_place_begins_a_track(ball_face: MakeFace) -> None:
+    tracker, anna, bert = Tracker(), somebody(ball_face(100, 200), 1), somebody(ball_face(100, 200), 2)
+    for _ in range(5):
+        assert numbers(look(tracker, [anna])) == [1]
+    (first,) = look(tracker, [bert])
+    assert (first.track, tracker.entered, tracker.left) == (2, (2,), (1,))
+    (later,) = look(tracker, [bert])
+    assert (later.track, tracker.entered, tracker.left) == (2, (), ())
+    # Nothing of the first person is in the shape of the second.
+    np.testing.assert_array_equal(first.shape, bert.shape)
+    np.testing.assert_allclose(later.shape, bert.shape, atol=1e-4)
+    assert numbers(look(tracker, [anna])) == [3]
+
+
+def test_of_two_only_the_one_who_is_another_begins_anew(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    anna, bert, cleo = (somebody(ball_face(x, 200), seed) for x, seed in ((100, 1), (300, 2), (300, 3)))
+    for _ in range(3):
+        assert numbers(look(tracker, [anna, bert])) == [1, 2]
+    assert numbers(look(tracker, [anna, cleo])) == [1, 3]
+    assert (tracker.entered, tracker.left) == ((3,), (2,))
+
+
+def test_a_cut_to_another_person_nearby_begins_a_track_too(ball_face: MakeFace) -> None:
+    """So far from the first one's place that nobody is seen there."""
+    tracker, anna, bert = Tracker(), somebody(ball_face(100, 200), 1), somebody(ball_face(100 + 0.6 * SIDE, 200), 2)
+    for _ in range(3):
+        look(tracker, [anna])
+    assert numbers(look(tracker, [bert])) == [2]
+    # Who was lost for longer may have turned meanwhile, and is taken back as ever.
+    tracker = Tracker()
+    for people in ([anna], [anna], [], []):
+        look(tracker, people)
+    assert numbers(look(tracker, [bert])) == [1]
+
+
+def test_somebody_in_another_light_stays_the_same(ball_face: MakeFace) -> None:
+    tracker, anna = Tracker(), somebody(ball_face(100, 200), 1)
+    lit = replace(somebody(anna, 9), shape=anna.shape * np.float32(1.003))
+    for _ in range(3):
+        look(tracker, [anna])
+    assert numbers(look(tracker, [lit])) == [1]
+    assert (tracker.entered, tracker.left) == ((), ())
+
+
 # Where to look
 
 

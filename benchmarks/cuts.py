@@ -1,0 +1,218 @@
+"""A film cuts to another person at the same place: does a new track begin, with a shape of its own? And only then?
+
+    python benchmarks/cuts.py --data DATA          # five minutes; writes results/cuts.md
+
+Every ordered pair of the four talking heads of DATA/videos and the ten people of DATA/identities (photographs that move
+a little, with a sensor's noise). The second person is placed so that their box is the first one's: the whole picture,
+or the head alone, pasted over the first. What must not begin a track: another light on the same person, a hand before
+them, and the talking heads themselves, also with frames left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, permutations
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt import Frame, Pipeline, Reconstructor, Scene, open_source, read_image
+from facerecon_rt.reconstruct import largest
+
+RESULTS = Path(__file__).with_name("results")
+BEFORE, AFTER, FPS = 30, 6, 25.0
+NOISE = 2.0
+"""Grey levels, of a sensor."""
+THINNED = (1, 2, 3)
+"""Every so many-th frame of the talking heads."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """A clip of somebody, and where their face is in each frame."""
+
+    name: str
+    frames: list[np.ndarray]
+    boxes: list[np.ndarray]
+
+
+def talking_head(path: Path, reconstructor: Reconstructor) -> Person:
+    """The first frames of a video."""
+    with open_source(path) as source:
+        return person(path.stem, [frame.image for frame in islice(source, BEFORE)], reconstructor)
+
+
+def photographed(folder: Path, reconstructor: Reconstructor) -> Person:
+    """The first photograph, held in a hand."""
+    random = np.random.default_rng(0)
+    image = read_image(min(folder.glob("*.jpg")))
+    height, width = image.shape[:2]
+    frames = []
+    for index in range(BEFORE):
+        angle, zoom = 1.5 * np.sin(index / 7), 1 + 0.01 * np.sin(index / 5)
+        moved = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
+        moved[:, 2] += 2 * np.sin(index / 4), 1.5 * np.cos(index / 6)
+        held = cv2.warpAffine(image, moved, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        frames.append(np.clip(held + random.normal(0, NOISE, held.shape), 0, 255).astype(np.uint8))
+    return person(folder.name, frames, reconstructor)
+
+
+def person(name: str, frames: list[np.ndarray], reconstructor: Reconstructor) -> Person:
+    """With the box in each frame."""
+    boxes = [scene.faces[0].box for scene in Pipeline(reconstructor).run(as_video(frames)) if scene.faces]
+    assert len(boxes) == len(frames), f"{name} is not seen all the time"
+    return Person(name, frames, boxes)
+
+
+def as_video(pictures: Sequence[np.ndarray]) -> Iterator[Frame]:
+    """Pictures -> the frames of one video."""
+    for index, image in enumerate(pictures):
+        yield Frame(image, "cut", index, index / FPS, still=False)
+
+
+def placed(image: np.ndarray, box: np.ndarray, at: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture moved and scaled so that one box lies on the other."""
+    scale = (at[2] - at[0]) / (box[2] - box[0])
+    matrix = np.array([[scale, 0, at[0] - scale * box[0]], [0, scale, at[1] - scale * box[1]]])
+    shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.warpAffine(image, matrix, size, flags=shrink, borderMode=cv2.BORDER_REPLICATE)
+
+
+def pasted(head: np.ndarray, over: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """An oval of `head` around the box, over another picture."""
+    middle, side = (box[:2] + box[2:]) / 2, float(box[2] - box[0])
+    mask = np.zeros(over.shape[:2], np.float32)
+    centre = (int(middle[0]), int(middle[1] - 0.08 * side))
+    cv2.ellipse(mask, centre, (int(0.62 * side), int(0.78 * side)), 0, 0, 360, 1, -1)
+    mask = cv2.GaussianBlur(mask, (0, 0), side / 40)[..., None]
+    return (over * (1 - mask) + head * mask).astype(np.uint8)
+
+
+def cut(first: Person, second: Person, *, whole: bool) -> list[np.ndarray]:
+    """The second's frames, at the first one's place."""
+    height, width = first.frames[0].shape[:2]
+    moved = [placed(image, second.boxes[0], first.boxes[-1], (width, height)) for image in second.frames[:AFTER]]
+    return moved if whole else [pasted(image, first.frames[-1], first.boxes[-1]) for image in moved]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one cut."""
+
+    first: bool
+    """A new number in the very first frame, and the old one has left."""
+    later: bool
+    """A new number at all."""
+    off_mm: float
+    """Of the shape after the cut, to what it is where nobody was there before."""
+
+
+def outcome(reconstructor: Reconstructor, before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Outcome:
+    """What the pipeline makes of a cut."""
+    scenes = list(Pipeline(reconstructor).run(as_video([*before, *after])))[len(before) :]
+    alone = list(Pipeline(reconstructor).run(as_video(after)))
+    numbers = [{face.track for face in scene.faces} for scene in scenes]
+    seen, by_themselves = (largest(found[-1].faces) for found in (scenes, alone))
+    off = np.nan
+    if seen is not None and by_themselves is not None:
+        off = float(np.sqrt(((seen.shape - by_themselves.shape) ** 2).sum(1).mean()))
+    first = scenes[0].entered != () and scenes[0].left == (1,)
+    return Outcome(first, bool(numbers[-1]) and 1 not in numbers[-1], off)
+
+
+def lights() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """How the light on a person may change from one frame to the next."""
+
+    def brightened(factor: float) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda image: np.clip(image * factor, 0, 255).astype(np.uint8)
+
+    def from_the_side(image: np.ndarray) -> np.ndarray:
+        across = np.linspace(0.3, 1.6, image.shape[1])[None, :, None]
+        return np.clip(image * across, 0, 255).astype(np.uint8)
+
+    return {
+        "a third of the light": brightened(1 / 3),
+        "1.8 times the light": brightened(1.8),
+        "light from the side": from_the_side,
+        "warm light": lambda image: np.clip(image * np.array([0.5, 0.8, 1.4]), 0, 255).astype(np.uint8),
+    }
+
+
+def hands() -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    """What may come before a face from one frame to the next: picture and box -> picture."""
+
+    def hand(x: float, y: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        def held(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+            side = float(box[2] - box[0])
+            mask = np.zeros(image.shape[:2], np.float32)
+            centre = (int(box[0] + x * side), int(box[1] + y * side))
+            cv2.ellipse(mask, centre, (int(0.24 * side), int(0.36 * side)), 20, 0, 360, 1, -1)
+            mask = cv2.GaussianBlur(mask, (0, 0), side / 60)[..., None]
+            return (image * (1 - mask) + np.array([95, 120, 190]) * mask).astype(np.uint8)
+
+        return held
+
+    return {"a hand on a cheek": hand(0.2, 0.6), "a hand before the mouth": hand(0.5, 0.8)}
+
+
+def breaks(scenes: Sequence[Scene], since: int) -> int:
+    """Tracks that begin in the frame `since` or later, where others have been before."""
+    return sum(len(scene.entered) for scene in scenes[since:])
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"))
+    arguments = parser.parse_args()
+    videos = sorted((arguments.data / "videos").glob("head_*.mp4"))
+    with Reconstructor(arguments.model) as reconstructor:
+        heads = [talking_head(path, reconstructor) for path in videos]
+        people = [photographed(folder, reconstructor) for folder in sorted((arguments.data / "identities").iterdir())]
+        lines = ["# Cuts to another person at the same place", ""]
+        lines += [f"`python benchmarks/cuts.py --data DATA --model {arguments.model}`", ""]
+        lines += [
+            "| from, to | picture | cuts | new track in the first frame | new track | shape off, mm, mean / most |"
+        ]
+        lines.append("|---|---|---|---|---|---|")
+        pairs = list(permutations(heads + people, 2))
+        kinds = {
+            "talking heads": [pair for pair in pairs if pair[0] in heads and pair[1] in heads],
+            "photographed people": [pair for pair in pairs if pair[0] in people and pair[1] in people],
+            "one and the other": [pair for pair in pairs if (pair[0] in heads) != (pair[1] in heads)],
+        }
+        for kind, of_kind in kinds.items():
+            for whole in (True, False):
+                found = [outcome(reconstructor, a.frames, cut(a, b, whole=whole)) for a, b in of_kind]
+                off = np.array([one.off_mm for one in found])
+                lines.append(
+                    f"| {kind} | {'whole' if whole else 'head'} | {len(found)} | {sum(one.first for one in found)} | "
+                    f"{sum(one.later for one in found)} | {np.nanmean(off):.2f} / {np.nanmax(off):.2f} |"
+                )
+        lines += ["", "| no cut | cases | new tracks |", "|---|---|---|"]
+
+        def changed(one: Person, now: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> int:
+            after = [now(image, box) for image, box in zip(one.frames[-AFTER:], one.boxes[-AFTER:], strict=True)]
+            return breaks(list(Pipeline(reconstructor).run(as_video([*one.frames[:-AFTER], *after]))), BEFORE - AFTER)
+
+        suddenly = {name: (lambda image, box, lit=lit: lit(image)) for name, lit in lights().items()} | hands()
+        for name, now in suddenly.items():
+            lines.append(
+                f"| {name}, suddenly | {len(heads + people)} | {sum(changed(one, now) for one in heads + people)} |"
+            )
+        for every in THINNED:
+            count = 0
+            for path in videos:
+                with open_source(path) as source:
+                    count += breaks(list(Pipeline(reconstructor).run(islice(source, 0, None, every))), 1)
+            lines.append(f"| talking heads, every frame of {every} | {len(videos)} | {count} |")
+    text = "\n".join(lines) + "\n"
+    (RESULTS / "cuts.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

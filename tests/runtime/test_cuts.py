@@ -1,0 +1,160 @@
+"""A cut to somebody else is told from all else that changes from one frame to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from facerecon_rt.align import CROP_SIDE_MM, Square, frame_from_crop
+from facerecon_rt.cuts import LEAST_CHANGE, LEAST_MM, SIDE, Continuity, change, looks
+from facerecon_rt.types import Face, Floats, Image
+
+MakeFace = Callable[..., Face]
+FRONTAL = np.array(
+    [[128 / CROP_SIDE_MM, 0, 0, 63.5], [0, -128 / CROP_SIDE_MM, 0, 63.5 - 30 * 128 / CROP_SIDE_MM], [0, 0, -1, 0]], "f4"
+)
+"""Of a head that fills a crop of 128 pixels."""
+
+
+def head(seed: int) -> Image:
+    """(128, 128, 3): blots, as a head is to whoever is short-sighted."""
+    random = np.random.default_rng(seed).normal(0, 1, (128, 128)).astype(np.float32)
+    blots = cv2.GaussianBlur(random, (0, 0), 9)
+    grey = np.clip(120 + 40 * blots / blots.std(), 20, 235)
+    return np.asarray(np.repeat(grey[..., None], 3, 2), np.uint8)
+
+
+def seen(crop: Image, camera: Floats = FRONTAL) -> Floats:
+    found = looks(crop, camera)
+    assert found is not None and found.shape == (4, SIDE * SIDE // 2)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    return found
+
+
+# What a head looks like
+
+
+def test_the_same_head_looks_the_same_and_another_one_does_not() -> None:
+    assert change(seen(head(0)), seen(head(0))) == pytest.approx(0, abs=1e-6)
+    assert all(change(seen(head(0)), seen(head(other))) > 2 * LEAST_CHANGE for other in range(1, 20))
+
+
+ACROSS = np.linspace(0.3, 1.6, 128)[None, :, None]
+
+
+@pytest.mark.parametrize(
+    "lit",
+    [
+        lambda image: image * 0.3,
+        lambda image: image * 1.3,
+        lambda image: 255 * (image / 255) ** 0.5,
+        lambda image: 255 * (image / 255) ** 2,
+        lambda image: image * ACROSS,
+        lambda image: image * ACROSS[:, ::-1],
+        lambda image: image * np.array([0.5, 0.8, 1.1]),
+        lambda image: image + np.random.default_rng(0).normal(0, 6, image.shape),
+    ],
+    ids=["darker", "brighter", "flatter", "harder", "from the right", "from the left", "warm", "noise"],
+)
+def test_another_light_is_no_other_head(lit: Callable[[Floats], Floats]) -> None:
+    for seed in range(5):
+        other = np.clip(lit(head(seed).astype(np.float32)), 0, 255).astype(np.uint8)
+        assert change(seen(head(seed)), seen(other)) < 0.5 * LEAST_CHANGE
+
+
+@pytest.mark.parametrize(("x", "y", "zoom", "roll"), [(6, 0, 1, 0), (-4, 5, 1, 0), (0, 0, 1.2, 0), (3, 2, 0.9, 0.2)])
+def test_where_the_head_lies_in_its_crop_is_no_matter(x: float, y: float, zoom: float, roll: float) -> None:
+    """The camera says where it is: the picture and the camera are moved alike."""
+    moved = frame_from_crop(Square(63.5 + x, 63.5 + y, 128 * zoom, roll), 128)
+    other = cv2.warpAffine(head(0), moved[:2, [0, 1, 3]], (128, 128), borderMode=cv2.BORDER_REPLICATE)
+    camera = moved[:, :3] @ FRONTAL
+    camera[:, 3] += moved[:, 3]
+    assert change(seen(head(0)), seen(np.asarray(other, np.uint8), camera)) < 0.5 * LEAST_CHANGE
+
+
+def test_a_crop_of_another_size_shows_the_same() -> None:
+    half = FRONTAL * np.float32(0.5)
+    half[:2, 3] -= 0.25
+    smaller = np.asarray(cv2.resize(head(0), (64, 64), interpolation=cv2.INTER_AREA), np.uint8)
+    assert change(seen(head(0)), seen(smaller, half)) < 0.1 * LEAST_CHANGE
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.25, 0.5), (0.75, 0.5), (0.5, 0.75), (0.5, 0.3)])
+def test_a_hand_before_the_face_is_no_other_head(x: float, y: float) -> None:
+    """It leaves a half as it was."""
+    rows, columns = np.mgrid[0:128, 0:128] / 127
+    covered = np.hypot(columns - x, rows - y)[..., None] < 0.22
+    hand = np.where(covered, np.array([95, 120, 190], np.uint8), head(0)).astype(np.uint8)
+    assert change(seen(head(0)), seen(hand)) < LEAST_CHANGE
+
+
+def test_another_background_is_no_other_head() -> None:
+    rows, columns = np.mgrid[0:128, 0:128] / 127
+    outside = np.maximum(abs(columns - 0.5), abs(rows - 0.5))[..., None] > 0.42
+    elsewhere = np.where(outside, head(1), head(0)).astype(np.uint8)
+    assert change(seen(head(0)), seen(elsewhere)) < 0.5 * LEAST_CHANGE
+
+
+def test_where_there_is_nothing_to_see_it_is_said() -> None:
+    noise = np.random.default_rng(0).normal(5, 3, (128, 128, 3)).clip(0, 255).astype(np.uint8)
+    for crop in (np.zeros((128, 128, 3), np.uint8), np.full((64, 64, 3), 200, np.uint8), noise):
+        assert looks(crop, FRONTAL) is None
+
+
+# Frame to frame
+
+
+def looking(changed: float) -> Floats:
+    """Whose change from `looking(0)` that is."""
+    first, second = np.zeros((2, 4, SIDE * SIDE // 2), np.float32)
+    first[:, 0], second[:, 1] = 1, 1
+    return np.asarray((1 - changed) * first + np.sqrt(1 - (1 - changed) ** 2) * second, np.float32)
+
+
+def face(ball_face: MakeFace, changed: float, mm: float) -> Face:
+    """With every vertex of the ball that far from where it is."""
+    made = ball_face(100, 100)
+    return replace(made, looks=looking(changed), shape=made.shape + np.array([mm, 0, 0], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("changed", "mm", "cut"),
+    [
+        (0.0, 0.0, False),
+        (3.9 * LEAST_CHANGE, 0.9 * LEAST_MM, False),  # a light
+        (0.9 * LEAST_CHANGE, 9 * LEAST_MM, False),  # a blur
+        (1.3 * LEAST_CHANGE, 1.3 * LEAST_MM, False),  # a little of both
+        (1.3 * LEAST_CHANGE, 1.7 * LEAST_MM, True),
+        (3.9 * LEAST_CHANGE, 1.1 * LEAST_MM, True),
+        (1.1 * LEAST_CHANGE, 4 * LEAST_MM, True),
+    ],
+)
+def test_looks_and_shape_have_to_change_together(changed: float, mm: float, cut: bool, ball_face: MakeFace) -> None:
+    steps = Continuity()
+    steps.add(face(ball_face, 0, 0), follows=False)
+    steps.add(face(ball_face, 0, 0), follows=True)
+    assert steps.breaks(face(ball_face, changed, mm)) is cut
+
+
+def test_a_head_that_moves_fast_may_change_more(ball_face: MakeFace) -> None:
+    """0.2 and 1 mm from frame to frame are usual here: twice that is no cut, and four times is."""
+    steps = Continuity()
+    steps.add(face(ball_face, 0, 0), follows=False)
+    for index in range(40):
+        steps.add(face(ball_face, 0.2 * (index % 2 == 0), index % 2), follows=True)
+    assert not steps.breaks(face(ball_face, 0.4, 1 + 2))
+    assert steps.breaks(face(ball_face, 0.8, 1 + 4))
+
+
+def test_the_first_face_and_one_without_looks_are_no_cut(ball_face: MakeFace) -> None:
+    steps = Continuity()
+    other = face(ball_face, 0.9, 5)
+    assert not steps.breaks(other)
+    steps.add(face(ball_face, 0, 0), follows=False)
+    assert not steps.breaks(replace(other, looks=None))
+    assert steps.breaks(other)
+    steps.add(replace(other, looks=None), follows=True)
+    assert not steps.breaks(face(ball_face, 0, 0))
