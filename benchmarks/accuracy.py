@@ -21,7 +21,8 @@ from facerecon_rt import Face, Frame, Pipeline, Reconstructor, euler_from_camera
 from facerecon_rt.annotated import annotated_photographs, photograph_figures
 from facerecon_rt.pipeline import SMOOTH
 from facerecon_rt.pose import rmse_mm
-from facerecon_rt.reconstruct import largest, set_from_faces
+from facerecon_rt.reconstruct import largest
+from facerecon_rt.shapes import set_from_faces
 from facerecon_rt.types import Floats, Image
 from facerecon_training.consistency import auc, pair_figures
 from facerecon_training.eyes import BLINK, hand_labelled

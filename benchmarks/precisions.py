@@ -30,8 +30,8 @@ from facerecon_rt.contract import SET_OUTPUTS
 from facerecon_rt.detect import open_detector
 from facerecon_rt.networks import Ensemble
 from facerecon_rt.providers import open_ort_session
-from facerecon_rt.reconstruct import average_shapes
 from facerecon_rt.session import FaceSession
+from facerecon_rt.shapes import average_shapes
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.detector_measure import annotated, measure_found
 

@@ -24,9 +24,10 @@ from .image_set import reconstruct_set_from_sources
 from .networks import Ensemble
 from .pipeline import Pipeline
 from .pose import euler_from_camera
-from .reconstruct import ImageSet, Reconstructor, reconstruct, reconstruct_set
+from .reconstruct import Reconstructor, reconstruct, reconstruct_set
 from .record import record_from_scene
 from .session import FaceSession
+from .shapes import ImageSet
 from .sinks import open_sink
 from .sources import open_source, read_image
 from .template import FaceTemplate, load_template

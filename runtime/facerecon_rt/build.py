@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Sequence
 
-from .arguments import Parser, add_gpu_options, gpu_options, name
+from .arguments import Parser, add_gpu_options, gpu_options
 from .contract import PRECISIONS
 from .engines import default_root
 from .precision import open_session
+from .values import name
 
 
 def main(arguments: Sequence[str]) -> int:

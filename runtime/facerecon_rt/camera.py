@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from cv2.typing import MatLike
 
-from .addresses import public_name
+from .addresses import CAMERA, CSI, public_name
 from .errors import SourceError, UsageError
 from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
 from .limits import MOST_FRAME_PIXELS
@@ -25,9 +25,6 @@ from .paths import exists, is_text
 from .quiet import quiet_opencv, set_capture_options
 from .types import Frame
 
-CAMERA = re.compile(r"cam(\d{1,6})|(?:v4l2://)?/dev/video(\d{1,6})")
-CSI = re.compile(r"csi://(\d{1,6})")
-STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 CSI_SIZE, CSI_FPS = (1280, 720), 30.0
 """Of a camera on a Jetson's CSI port, unless others are asked for."""
 FLIPS = {"none": None, "horizontal": 1, "vertical": 0, "180": -1}
@@ -81,13 +78,6 @@ class Capture(Protocol):
         """Let the device go."""
 
 
-def is_live(uri: str) -> bool:
-    """True for a camera or a stream, whose frames cannot be read twice."""
-    scheme, colon, _ = uri.partition("://")
-    device = CAMERA.fullmatch(uri) or CSI.fullmatch(uri)
-    return device is not None or (bool(colon) and scheme.lower() in STREAM_SCHEMES)
-
-
 def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
     """`cam0`, `/dev/video0`, `csi://0` or a stream URL -> its live source. `${NAME}` in a URL is taken from the
     environment, so that no password need stand in a command line or a file.
@@ -107,17 +97,6 @@ def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
     return CameraSource(
         name, capture, timeout_s=options.timeout_s, flip=options.flip, most_fps=options.fps, untrusted=untrusted
     )
-
-
-def with_environment(uri: str) -> str:
-    """`${NAME}` -> the variable's value. Raises SourceError for one that is not set."""
-
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            raise SourceError(f"{public_name(uri)}: the environment has no {found[1]}; export {found[1]}=...")
-        return os.environ[found[1]]
-
-    return re.sub(r"\$\{(\w+)\}", value, uri)
 
 
 def csi_pipeline(number: int, options: LiveOptions = AS_IT_IS) -> str:
@@ -317,3 +296,14 @@ def _open_stream(uri: str, name: str, timeout_s: float) -> cv2.VideoCapture:
     if not capture.isOpened():
         raise SourceError(f"cannot open {name}; check the address, the user and password, and the network")
     return capture
+
+
+def with_environment(uri: str) -> str:
+    """`${NAME}` -> the variable's value. Raises SourceError for one that is not set."""
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise SourceError(f"{public_name(uri)}: the environment has no {found[1]}; export {found[1]}=...")
+        return os.environ[found[1]]
+
+    return re.sub(r"\$\{(\w+)\}", value, uri)

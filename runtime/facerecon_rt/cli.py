@@ -27,8 +27,9 @@ from .paths import exists, is_folder, said_of, status
 from .pipeline import Pipeline, SceneSink
 from .progress import Progress
 from .quiet import log_errors_only
-from .reconstruct import Average, Reconstructor
+from .reconstruct import Reconstructor
 from .service import ServiceNotifier
+from .shapes import Average
 from .sinks import Sink, open_sink
 from .template import load_template
 from .threaded import ThreadedSink

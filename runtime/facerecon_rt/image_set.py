@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 from .errors import SourceError
 from .pipeline import scene_of
-from .reconstruct import Average, ImageSet, Reconstructor, largest, set_from_faces
+from .reconstruct import Reconstructor, largest
+from .shapes import Average, ImageSet, set_from_faces
 from .stages import Stages
 from .types import Face, Frame, Scene
 

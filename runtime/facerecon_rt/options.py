@@ -6,9 +6,17 @@ import argparse
 import sys
 from typing import Any
 
-from .arguments import (
-    Parser,
-    add_gpu_options,
+from .arguments import Parser, add_gpu_options
+from .camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S
+from .contract import PRECISIONS
+from .detect import LARGEST_SIZE, MULTIPLE
+from .environment import installed_version
+from .errors import UsageError
+from .metric import Intrinsics
+from .pipeline import SMOOTH
+from .reconstruct import MIN_CONFIDENCE
+from .sinks import SINK_STYLES
+from .values import (
     address,
     frame_rate,
     milliseconds,
@@ -22,15 +30,6 @@ from .arguments import (
     whole,
     whole_number,
 )
-from .camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S
-from .contract import PRECISIONS
-from .detect import LARGEST_SIZE, MULTIPLE
-from .environment import installed_version
-from .errors import UsageError
-from .metric import Intrinsics
-from .pipeline import SMOOTH
-from .reconstruct import MIN_CONFIDENCE
-from .sinks import SINK_STYLES
 
 DEFAULT_OUTPUT = "facerecon-out/"
 

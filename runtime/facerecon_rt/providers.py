@@ -26,6 +26,7 @@ from .gpu import (
     tensorrt_options,
 )
 from .interrupts import importing
+from .limits import MOST_THREADS
 from .onnx_file import OnnxFile, read_onnx, refuse_unsafe
 from .placement import left_on_the_cpu, placement, taking_notes
 
@@ -44,8 +45,6 @@ PROVIDERS: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
 """Best first: `auto` tries them in this order."""
 OLDEST = "1.23"
 """ONNX Runtime that is supported, as pyproject.toml has it."""
-MOST_THREADS = 1024
-"""ONNX Runtime starts them all, and takes minutes for a hundred thousand."""
 BUILT_WITHOUT = "this ONNX Runtime is built without it"
 DRIVER = "install NVIDIA's driver, and see that nvidia-smi runs"
 _FIX = {

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from .align import Square, align, box_from_square, compose, square_from_box, square_from_camera
+from .align import Square, align, box_from_square, box_overlap, compose, square_from_box, square_from_camera
 from .cuts import looks
 from .detect import Detector, open_detector
 from .errors import ModelRefused, UsageError
@@ -22,21 +21,13 @@ from .networks import Ensemble, Mirrored, Network, Session, Single
 from .paths import is_file
 from .precision import open_session
 from .providers import Provider
+from .shapes import Average, ImageSet, set_from_faces
 from .stages import Stages
-from .template import load_template
-from .types import Crop, Face, Floats, Image
+from .types import Crop, Face, Image
 from .unpicklable import Unpicklable
 
-Average = Literal["robust", "mean"]
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
-LEAST_WEIGHT = 1e-3
-"""Of a face in an average: one of confidence 0 that was let in all the same counts for next to nothing."""
-HUBER = 1.345
-"""Of the median distance: shapes further from the average than this lose weight (Huber 1981)."""
-LEAST_DISTANCE_MM = 1e-3
-"""A micrometre: photographs may be copies of each other, and then every distance is 0."""
-ROBUST_STEPS = 10
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
 """A head found further than this from where it was looked for, in crop sides and in roll, is looked at once more.
 Photographs: 2 % of faces as they are, a quarter of those of 20 pixels."""
@@ -75,66 +66,6 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
 
 def _in_frame(disagreement: Mapping[str, float], crop: Crop) -> dict[str, float]:
     return {**disagreement, "landmarks_px": disagreement["landmarks_px"] * float(crop.frame_from_crop[2, 2])}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageSet:
-    """Photographs of one person, reconstructed together."""
-
-    shape: Floats
-    """(V, 3) mm, head frame: the person's neutral face, averaged over the photographs."""
-    spread_mm: Floats
-    """(V,) mm: weighted root-mean-square distance of the photographs' shapes to the average."""
-    faces: tuple[Face | None, ...]
-    """One for each photograph, with its own pose and expression and the common shape; None where no face was found."""
-    weights: Floats
-    """(N,) how much each photograph counts; they sum to 1, 0 where no face was found."""
-
-
-def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robust") -> tuple[Floats, Floats, Floats]:
-    """(N, V, 3) mm and (N,) -> the average (V, 3), the spread per vertex (V,) mm, and the weights (N,).
-
-    "mean" counts every photograph alike. "robust" weighs by confidence, and lowers the weight of shapes further from
-    the average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981).
-    """
-    count = len(shapes)
-    if not count:
-        raise UsageError("no shapes to average")
-    base = np.maximum(confidences, LEAST_WEIGHT) if method == "robust" else np.ones(count, np.float32)
-    weights = base / base.sum()
-    mean = np.tensordot(weights, shapes, 1)
-    for _ in range(ROBUST_STEPS if method == "robust" and count > 2 else 0):
-        distance = np.sqrt(((shapes - mean) ** 2).sum(2).mean(1))
-        limit = max(HUBER * float(np.median(distance)), LEAST_DISTANCE_MM)
-        weights = base * np.minimum(1.0, limit / np.maximum(distance, 1e-9))
-        weights = weights / weights.sum()
-        mean = np.tensordot(weights, shapes, 1)
-    spread = np.sqrt(np.tensordot(weights, ((shapes - mean) ** 2).sum(2), 1))
-    return mean.astype(np.float32), spread.astype(np.float32), weights.astype(np.float32)
-
-
-def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
-    """The face with its identity replaced: expression and pose stay, vertices and landmarks follow."""
-    vertices = shape + (face.vertices - face.shape)
-    moved = (shape - face.shape)[load_template().landmarks]
-    landmarks = face.landmarks + moved @ face.frame_from_head[:, :3].T
-    return replace(
-        face, shape=shape, vertices=vertices, landmarks=np.asarray(landmarks, np.float32), spread_mm=spread_mm
-    )
-
-
-def set_from_faces(faces: Sequence[Face | None], average: Average = "robust") -> ImageSet:
-    """One face (or None) per photograph of one person -> the image set. Raises UsageError when there is no face."""
-    found = [face for face in faces if face is not None]
-    if not found:
-        raise UsageError("no face was found in any photograph of the set")
-    shape, spread, found_weights = average_shapes(
-        np.stack([face.shape for face in found]), np.array([face.confidence for face in found], np.float32), average
-    )
-    weights = np.zeros(len(faces), np.float32)
-    weights[[face is not None for face in faces]] = found_weights
-    shared = tuple(None if face is None else with_shape(face, shape, spread) for face in faces)
-    return ImageSet(shape, spread, shared, weights)
 
 
 class Reconstructor(Unpicklable):
@@ -349,13 +280,3 @@ def distinct(faces: Iterable[Face], overlap: float = 0.5) -> list[Face]:
         if all(box_overlap(face.box, other.box) <= overlap for other in kept):
             kept.append(face)
     return kept
-
-
-def box_overlap(a: Floats, b: Floats) -> float:
-    """(4,) xyxy twice -> intersection over union."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return float(width * height / (area - width * height))

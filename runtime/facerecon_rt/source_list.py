@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .addresses import public_name
-from .arguments import frame_rate, number_above_0, shown, size, whole
-from .camera import AS_IT_IS, LONGEST_TIMEOUT_S, LiveOptions, is_live, with_environment
+from .addresses import is_live, public_name
+from .camera import AS_IT_IS, LONGEST_TIMEOUT_S, LiveOptions, with_environment
 from .errors import SourceError, UsageError, one_line
 from .interrupts import importing
 from .paths import read_file
+from .values import frame_rate, number_above_0, shown, size, whole
 
 SUFFIXES = (".yaml", ".yml")
 EXAMPLE = "sources: [{uri: 'rtsp://user:${PASSWORD}@host/door', name: door}, cam0]"

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import cv2
 
-from .addresses import public_name
-from .camera import AS_IT_IS, STREAM_SCHEMES, LiveOptions, is_live
+from .addresses import STREAM_SCHEMES, is_live, public_name
+from .camera import AS_IT_IS, LiveOptions
 from .errors import SourceError
 from .live import LiveSource
 from .paths import is_folder, status

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
+from .align import CROP_SIDE_MM, Square, box_from_square, box_overlap, square_from_camera
 from .cuts import Continuity
-from .reconstruct import LEAST_WEIGHT, box_overlap
+from .shapes import ShapeAverage
 from .types import Face, Floats
 
 SAME_FACE = 0.3
@@ -38,45 +38,8 @@ LONGEST_WALK = 25
 HIDDEN = 100
 """Frames for which a face may be behind another one, besides those for which it may be out of sight."""
 NO_MOTION = (0.0, 0.0)
-ONES = np.ones(3, np.float32)
 PASSED_OVER = 250
 """Frames after which a track that was not looked at, for want of time, is forgotten."""
-MEMORY = 300.0
-"""Frames' worth of weight after which old frames are forgotten."""
-
-
-class ShapeAverage:
-    """Running confidence-weighted mean of a shape, and its spread (West, Updating mean and variance, CACM 1979)."""
-
-    def __init__(self) -> None:
-        self._weight = 0.0
-        self._mean: Floats | None = None
-        self._squares: Floats | None = None
-
-    def add(self, shape: Floats, weight: float) -> tuple[Floats, Floats]:
-        """(V, 3) mm and its weight -> the mean so far (V, 3) and the spread per vertex (V,), both mm."""
-        weight = max(weight, LEAST_WEIGHT)
-        if self._mean is None or self._squares is None:
-            self._weight, self._mean = weight, shape.copy()
-            self._squares = np.zeros(len(shape), np.float32)
-        else:
-            self._weight = min(self._weight + weight, MEMORY)
-            share = np.float32(weight / self._weight)
-            offset = shape - self._mean
-            step = share * offset
-            # A new array, for the old one was given away.
-            self._mean = self._mean + step
-            step *= offset
-            self._squares += step @ ONES
-            self._squares *= 1 - share
-        return self._mean, np.sqrt(self._squares)
-
-    def distance_mm(self, shape: Floats) -> float:
-        """Root mean square over the vertices of (V, 3) mm from the mean so far; 0 before there is one."""
-        if self._mean is None:
-            return 0.0
-        offset = shape - self._mean
-        return math.sqrt(float(np.vdot(offset, offset)) / len(offset))
 
 
 class Track:

@@ -20,8 +20,9 @@ from facerecon_rt.networks import Ensemble, Single
 from facerecon_rt.onnx_file import read_onnx
 from facerecon_rt.pose import mean_rotation, rotation_from_euler
 from facerecon_rt.providers import open_ort_session
-from facerecon_rt.reconstruct import average_shapes, faces_from_crops, set_from_faces
+from facerecon_rt.reconstruct import faces_from_crops
 from facerecon_rt.session import FaceSession, read_contract
+from facerecon_rt.shapes import average_shapes, set_from_faces
 from facerecon_rt.types import Crop
 from facerecon_training.checkpoint import load_weights, save_weights
 

@@ -18,8 +18,8 @@ from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import CONTRACT_KEY, SET_OUTPUTS, ModelContract
 from facerecon_rt.precision import file_of_precision
 from facerecon_rt.providers import open_ort_session
-from facerecon_rt.reconstruct import average_shapes
 from facerecon_rt.session import FaceSession
+from facerecon_rt.shapes import average_shapes
 
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = ("face.onnx", "face.fp16.onnx", "face.int8.onnx", "face.int8-cpu.onnx")

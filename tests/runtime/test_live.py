@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from facerecon_rt import camera as camera_module
 from facerecon_rt import live as module
-from facerecon_rt.addresses import public_name
-from facerecon_rt.camera import CSI, CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
+from facerecon_rt.addresses import CSI, public_name
+from facerecon_rt.camera import CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
 from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.inputs import Inputs, limited

@@ -25,8 +25,9 @@ from ..addresses import path_of, public_name
 from ..errors import FaceReconError, ModelRefused, SourceError
 from ..pipeline import Pipeline, scene_of
 from ..prefetch import prefetched
-from ..reconstruct import TOGETHER, ImageSet, Reconstructor, largest, set_from_faces
+from ..reconstruct import TOGETHER, Reconstructor, largest
 from ..record import record_from_scene
+from ..shapes import ImageSet, set_from_faces
 from ..sources import VideoSource, decode_image, is_video_name
 from ..stages import Stages
 from ..types import Floats, Frame, Scene

@@ -10,7 +10,8 @@ from typing import Any
 from ..gpu import AS_USUAL, GpuOptions
 from ..onnx_file import read_onnx
 from ..providers import Provider
-from ..reconstruct import DETECTOR_NAME, MIN_CONFIDENCE, Average
+from ..reconstruct import DETECTOR_NAME, MIN_CONFIDENCE
+from ..shapes import Average
 
 
 @dataclass(frozen=True, slots=True)

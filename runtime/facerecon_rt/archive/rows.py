@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..addresses import public_name, without_secrets
-from ..reconstruct import ImageSet
 from ..record import SCHEMA
+from ..shapes import ImageSet
 from ..stages import Stages
 from ..types import Floats
 

@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..addresses import public_name
+from ..addresses import is_live, public_name
 from ..annotated import annotated_photographs, photograph_figures
-from ..camera import is_live
 from ..environment import machine, sensors, usable_cores
 from ..errors import SourceError, UsageError
 from ..gpu import AS_USUAL, GpuOptions
