@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import get_args
 
 import onnx
-from facerecon_rt.detect import read_detector_contract
 from facerecon_rt.errors import FaceReconError, UsageError
-from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
-from facerecon_rt.outputs import make_folder
+from facerecon_rt.faces.detect import read_detector_contract
+from facerecon_rt.networks.session import read_contract
 from facerecon_rt.paths import is_file
-from facerecon_rt.session import read_contract
-from facerecon_training.detector_config import DETECTOR_MARK
+from facerecon_rt.providers.onnx_file import read_onnx, refuse_unsafe
+from facerecon_rt.sinks.outputs import make_folder
+from facerecon_training.detector.config import DETECTOR_MARK
 from safetensors import SafetensorError, safe_open
 
 from . import trt

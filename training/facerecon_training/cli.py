@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
-from facerecon_rt.outputs import check_writable
 from facerecon_rt.paths import is_folder, said_of
+from facerecon_rt.sinks.outputs import check_writable
 from facerecon_rt.values import number_above_0, positive, seed, threads, whole, whole_number
 
-from . import detector_cli
+from .detector import cli as detector_cli
 
 if TYPE_CHECKING:
     from .data import Folder
@@ -363,9 +363,9 @@ def _average(options: argparse.Namespace) -> None:
 
 def _clip(options: argparse.Namespace) -> None:
     with importing():
-        from .clip import make_clip
-        from .morphable import read_head
-        from .render import HeadGeometry
+        from .rendered.clip import make_clip
+        from .rendered.morphable import read_head
+        from .rendered.render import HeadGeometry
 
     make_clip(HeadGeometry(read_head(options.face_model)), options.out)
     print(f"wrote {options.out} and {options.out.with_suffix('.json')}")

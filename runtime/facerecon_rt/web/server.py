@@ -31,8 +31,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from ..draw import STYLES, draw_scene
 from ..errors import UsageError
+from ..sinks.draw import STYLES, draw_scene
 from ..template import load_template
 from ..types import Scene
 from ..values import host_and_port
