@@ -119,7 +119,12 @@ def test_ctrl_c_while_torch_is_imported_is_exit_code_130(tmp_path: Path) -> None
     command = console_script("facerecon-train", tmp_path)
     for module, arguments, go_on, what in (
         ("cv2", ["--help"], False, "facerecon-train: interrupted\n"),
-        ("torch", ["average", "a.safetensors", "b.safetensors", "-o", "c.safetensors"], True, ""),
+        (
+            "torch",
+            ["average", "a.safetensors", "b.safetensors", "-o", "c.safetensors"],
+            True,
+            "facerecon-train: interrupted\n",
+        ),
     ):
         folder = tmp_path / module
         folder.mkdir()
