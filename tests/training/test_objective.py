@@ -259,6 +259,10 @@ def test_a_bigger_network_teaches_photographs_until_both_agree(ball_face: Morpha
     own = FaceOutput(*(tensor.detach() for tensor in output))
     _, agreed = face_loss(output, codes, batch, 0, teacher, weights, lesson=own)
     assert agreed["distillation"].item() == pytest.approx(0, abs=1e-4)
+    # Untrained, everybody looks straight ahead: at right angles to it, the cosine is 0.
+    aside = own._replace(gaze=torch.tensor([1.0, 0, 0]).expand(4, 2, 3))
+    _, looking = face_loss(output, codes, batch, 0, teacher, weights, lesson=aside)
+    assert looking["distillation"].item() == pytest.approx(weights.gaze, rel=1e-3)
     with torch.no_grad():
         lesson = other(batch.image.float())
     _, apart = face_loss(output, codes, batch, 0, teacher, weights, lesson=lesson)
