@@ -123,7 +123,9 @@ def paint(
     return picture, covered
 
 
-def openness(vertices: Floats, normals: Floats, triangles: NDArray[np.int32], directions: Floats) -> Floats:
+def openness(
+    vertices: Floats, normals: Floats, triangles: NDArray[np.int32], directions: NDArray[np.floating]
+) -> Floats:
     """(K, 3) mm, (K, 3), (T, 3) and unit vectors (D, 3), head frame -> (K,) the cosine-weighted share of directions
     that each vertex sees."""
     seen, total = np.zeros(len(vertices), np.float32), np.full(len(vertices), 1e-6, np.float32)
