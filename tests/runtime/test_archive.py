@@ -473,7 +473,7 @@ def test_a_password_comes_from_the_environment_on_the_command_line_alone(
     with pytest.raises(UsageError, match=r"would be written into the archive; let it be a user, a password or a token"):
         list_inputs(["http://host/${STORE_PASSWORD}/a.jpg"])
     monkeypatch.delenv("STORE_PASSWORD")
-    with pytest.raises(SourceError, match=r"http://host/a\.jpg: the environment has no STORE_PASSWORD"):
+    with pytest.raises(SourceError, match=r"http://host/a\.jpg: the environment variable STORE_PASSWORD is not set"):
         list_inputs([listed])
 
 

@@ -336,7 +336,7 @@ def test_a_folder_without_pictures_is_named(run: Run, tmp_path: Path, content: s
 def test_folders_in_a_folder_are_named(run: Run, tmp_path: Path, photo: Path) -> None:
     (tmp_path / "people" / "anna").mkdir(parents=True)
     done = run("--input", tmp_path / "people")
-    assert "the 1 folders in it are not looked into: name one, or 'FOLDER/*/*.jpg'" in done.err
+    assert "its 1 folders are not searched: name one of them, or 'FOLDER/*/*.jpg'" in done.err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -94,7 +94,7 @@ def test_a_file_is_read_whole_and_nothing_else_is(tmp_path: Path) -> None:
 
 def test_what_is_no_utf_8_is_handed_to_no_library(tmp_path: Path) -> None:
     assert is_text("ä/\x1b") and not is_text("\udcff") and not is_text("\ud800")
-    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/\\udcff has bytes in it that are no UTF-8"):
+    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/\\udcff holds bytes that are not UTF-8"):
         open_source("http://127.0.0.1:9/\udcff")
     pytest.importorskip("rerun", reason="the extra `rerun` is not installed")
     with pytest.raises(UsageError, match="Rerun takes names in UTF-8 alone"):
