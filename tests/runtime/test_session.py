@@ -126,7 +126,7 @@ def test_a_session_says_which_file_it_is_and_where_it_runs(tiny_model: Path) -> 
         assert session.path == tiny_model
         assert len(session.sha256) == 64
         assert session.provider == "cpu"
-        assert session.choice == "cpu, as asked for"
+        assert session.choice == "cpu, as requested"
         assert session.contract.input_size == 64
 
 
@@ -207,7 +207,7 @@ def test_a_graph_that_onnx_runtime_cannot_load_is_refused_in_one_line(tiny_model
     def invent_an_operator(model: ModelProto) -> None:
         model.graph.node[0].op_type = "Imagined"
 
-    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime cannot load it") as refusal:
+    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime cannot load the model") as refusal:
         FaceSession(edited(tiny_model, tmp_path / "edited.onnx", invent_an_operator))
     assert "\n" not in str(refusal.value)
 
@@ -221,7 +221,7 @@ def test_products_in_blocks_that_onnx_runtime_does_not_know_ask_for_a_newer_one(
         model.graph.node[0].op_type, model.graph.node[0].domain = "MatMulNBits", "com.microsoft"
         model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
 
-    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime .* is too old for it; .*>=1\.23"):
+    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime .* is too old for this model; .*>=1\.23"):
         FaceSession(edited(tiny_model, tmp_path / "edited.onnx", multiply_in_blocks))
 
 

@@ -60,11 +60,11 @@ def test_the_better_session_takes_over_when_its_engine_is_built(
     with WarmSession(first, process, lambda: FaceSession(tiny_model, provider="cuda")) as session:
         before = session.run(IMAGES)
         assert session.provider == "cpu"
-        assert session.choice == "cpu, as asked for (until the engine of tensorrt is built)"
+        assert session.choice == "cpu, as requested (until the engine of tensorrt is built)"
         let_end(process)
         after = session.run(IMAGES)
         assert session.provider == "cuda"
-        assert session.choice == "cuda, as asked for"
+        assert session.choice == "cuda, as requested"
         np.testing.assert_allclose(after.vertices, before.vertices, atol=1e-4)
 
 
