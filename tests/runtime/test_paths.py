@@ -97,7 +97,7 @@ def test_what_is_no_utf_8_is_handed_to_no_library(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/\\udcff holds bytes that are not UTF-8"):
         open_source("http://127.0.0.1:9/\udcff")
     pytest.importorskip("rerun", reason="the extra `rerun` is not installed")
-    with pytest.raises(UsageError, match="Rerun takes names in UTF-8 alone"):
+    with pytest.raises(UsageError, match="Rerun accepts only names in UTF-8"):
         RerunSink(tmp_path / "\udcff.rrd", ["jawOpen"])
 
 
