@@ -96,7 +96,7 @@ def test_a_name_is_none_that_no_file_can_have() -> None:
 def test_a_pool_of_actors_is_a_number_or_two() -> None:
     assert (actors("4"), actors("2-8"), actors("3-3")) == ((4, 4), (2, 8), (3, 3))
     for text in ("", "0", "8-2", "0-4", "2-", "-2", "two", "1000000", "9" * 5000):
-        with pytest.raises(ArgumentTypeError, match="is no pool of actors"):
+        with pytest.raises(ArgumentTypeError, match="is not a number of actors"):
             actors(text)
 
 

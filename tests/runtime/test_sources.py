@@ -291,9 +291,9 @@ def test_a_file_name_with_brackets_is_no_glob(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("words")
-    with pytest.raises(SourceError, match=r"holds no photograph \(.jpg, .png and the like\) or video"):
+    with pytest.raises(SourceError, match=r"holds no photograph \(.jpg, .png, ...\) or video"):
         open_source(tmp_path)
-    with pytest.raises(SourceError, match=r"holds no photograph \(.jpg, .png and the like\) or video"):
+    with pytest.raises(SourceError, match=r"holds no photograph \(.jpg, .png, ...\) or video"):
         open_source(f"{tmp_path}/*.png")
 
 
