@@ -628,7 +628,7 @@ def test_what_owns_a_session_says_that_it_stays_in_its_process(model: Path, spot
         ):
             for send in where_it_is_sent():
                 with pytest.raises(
-                    UsageError, match=f"a {name} cannot be copied or sent to another process.*open one in"
+                    UsageError, match=f"a {name} cannot be copied or sent to another process.*create one in"
                 ):
                     send(owner)
         with pytest.raises(UsageError, match="a Reconstructor cannot be copied or sent"):
