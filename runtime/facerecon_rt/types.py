@@ -97,6 +97,9 @@ class Face:
     looks: Floats | None = None
     """(4, 128) coarse description of the face's appearance by `cuts.looks`, which reveals cuts in a video; None for a
     face without contrast."""
+    doubts: tuple[str, ...] = ()
+    """Reasons why the face may be less exact, among "small", "cut off", "turned", "blurred" and "covered" (see
+    `faces.doubts`). `Pipeline` sets them."""
     camera_from_head: Floats | None = None
     """(4, 4) transform from head millimetres to camera millimetres, where the camera's intrinsics are given; None
     elsewhere. Camera axes: x right, y down, z forward."""

@@ -188,8 +188,6 @@ class PartReconstructor:
             record = one.record
             if shared is not None:
                 record = self._record(replace(one.scene, faces=(shared,)))
-                # Doubts depend on the picture, which is no longer in memory.
-                record["faces"][0]["doubts"] = one.record["faces"][0].get("doubts")
             rows.append(row_of_record(one.of, record, [None for _ in record["faces"]]))
         return image_set, rows
 
