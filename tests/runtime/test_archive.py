@@ -470,7 +470,9 @@ def test_a_password_comes_from_the_environment_on_the_command_line_alone(
     pq.write_table(pa.table({"uri": [listed]}), tmp_path / "uris.parquet")
     assert list_inputs([listed])["uri"].to_pylist() == ["http://bob:p4ss@host/a.jpg"]
     assert list_inputs([str(tmp_path / "uris.parquet")])["uri"].to_pylist() == [listed]
-    with pytest.raises(UsageError, match=r"would be written into the archive; use variables only for user, password or token"):
+    with pytest.raises(
+        UsageError, match=r"would be written into the archive; use variables only for user, password or token"
+    ):
         list_inputs(["http://host/${STORE_PASSWORD}/a.jpg"])
     monkeypatch.delenv("STORE_PASSWORD")
     with pytest.raises(SourceError, match=r"http://host/a\.jpg: the environment variable STORE_PASSWORD is not set"):

@@ -111,9 +111,9 @@ def test_an_option_that_there_is_not_is_said_before_those_that_are_missing(
     parser = Parser(prog="prog")
     parser.add_argument("--input", required=True)
     for given, said in (
-        (["--inptu", "x"], "there is no option --inptu; did you mean --input?"),
-        (["--colour=red", "--input", "x"], "there is no option --colour;"),
-        (["--inp", "x"], "there is no option --inp; did you mean --input?"),
+        (["--inptu", "x"], "unknown option --inptu; did you mean --input?"),
+        (["--colour=red", "--input", "x"], "unknown option --colour;"),
+        (["--inp", "x"], "unknown option --inp; did you mean --input?"),
         ([], "the following arguments are required: --input"),
     ):
         with pytest.raises(SystemExit):
