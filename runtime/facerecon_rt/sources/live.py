@@ -202,10 +202,6 @@ class LiveSources:
         """Add a source and start reading it. Raises UsageError where a source of the same name exists."""
         self.replace((), [source])
 
-    def remove(self, name: str) -> None:
-        """Remove a source without waiting for it to close. Unknown names are ignored."""
-        self.replace([name], ())
-
     def replace(self, gone: Iterable[str], new: Iterable[LiveSource]) -> None:
         """Remove sources by name and add others in one step, so that there is no moment without sources. Raises
         UsageError where two sources have the same name."""
