@@ -106,7 +106,7 @@ def test_a_field_of_the_wrong_type_is_refused_in_one_line(name: str, value: Any)
         ("outputs", list(reversed(OUTPUTS)), "outputs"),
         ("outputs", [*OUTPUTS, "tongue"], "outputs"),
         ("blendshapes", "jawOpen", "blendshapes is not a list"),
-        ("blendshapes", ["jawOpen", 1], "blendshapes is no text"),
+        ("blendshapes", ["jawOpen", 1], "blendshapes is not a text"),
         ("blendshapes", ["jawOpen", "jawOpen"], "repeated"),
         ("terms", "free\nfor all", "terms is not a text of one line"),
         ("backbone", "\x1b[31mred", "backbone is not a text of one line"),

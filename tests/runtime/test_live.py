@@ -314,7 +314,7 @@ def test_each_of_several_cameras_has_a_video_of_its_own(
         common = ["--model", str(model), "--input", server.uri, other.uri, "--frames", "20", "--timeout", "5"]
         assert main([*common, "--output", f"{tmp_path}/out/"]) == 0
         assert main([*common, "--output", f"{tmp_path}/out.mp4"]) == 2
-    assert "is one video, and there are, or may be, several cameras; give a folder" in capsys.readouterr().err
+    assert "is one video, but the inputs are or may become several cameras; give a folder" in capsys.readouterr().err
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert sum(name.endswith(".mp4") for name in names) == 2
     assert sum(name.endswith("_track1.obj") for name in names) == 2

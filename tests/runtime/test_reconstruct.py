@@ -275,12 +275,14 @@ def test_large_pictures_are_searched_for_smaller_faces(model: Path, spots: Paint
 
 
 def test_a_missing_detector_is_named_with_the_fix(tiny_model: Path) -> None:
-    with pytest.raises(ModelRefused, match=r"no face detector at .*face_detector\.onnx; put it there, or name another"):
+    with pytest.raises(
+        ModelRefused, match=r"no face detector at .*face_detector\.onnx; put one there, or give another"
+    ):
         Reconstructor(tiny_model)
 
 
 def test_a_detector_that_is_none_is_found_out_when_it_is_opened(tiny_model: Path) -> None:
-    with pytest.raises(ModelRefused, match="neither our face detector"):
+    with pytest.raises(ModelRefused, match="neither a face detector of this project"):
         Reconstructor(tiny_model, detector=tiny_model)
 
 
