@@ -405,7 +405,7 @@ def test_a_model_that_is_missing_or_no_model_is_refused(run: Run, photo: Path, t
 def test_an_onnx_file_without_a_contract_is_refused(run: Run, photo: Path, bright_detector: Path) -> None:
     done = run("--input", photo, models=(bright_detector,))
     assert done.code == 3
-    assert "holds no facerecon.contract, so it is no FaceModel" in done.err
+    assert "holds no facerecon.contract, so it is not a FaceModel" in done.err
 
 
 def test_a_contract_of_another_version_is_refused(

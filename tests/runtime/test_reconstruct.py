@@ -562,7 +562,7 @@ def test_members_may_differ_in_backbone_precision_and_weights(
 
 
 def test_one_model_is_no_ensemble(model: Path) -> None:
-    with FaceSession(model) as session, pytest.raises(UsageError, match="two models or more"):
+    with FaceSession(model) as session, pytest.raises(UsageError, match="two or more models"):
         Ensemble([session])
 
 

@@ -242,7 +242,7 @@ def test_a_file_that_computes_another_shape_than_it_declares_is_refused(tiny_mod
         del model.graph.value_info[:]
 
     session = FaceSession(edited(tiny_model, tmp_path / "edited.onnx", drop_landmarks))
-    with session, pytest.raises(ModelRefused, match=r"edited\.onnx: output landmarks came out as \(2, 5, 3\)"):
+    with session, pytest.raises(ModelRefused, match=r"edited\.onnx: output landmarks has the wrong shape \(2, 5, 3\)"):
         session.run(crops([1, 2]))
 
 
@@ -251,7 +251,7 @@ def test_a_file_that_computes_another_shape_than_it_declares_is_refused(tiny_mod
     [
         ("most", np.nan, "output confidence is not finite; export the model again"),
         ("jaw_open", np.inf, "output vertices is not finite"),
-        ("camera", 0.0, "output crop_from_head mirrors or flattens"),
+        ("camera", 0.0, "output crop_from_head is mirrored or flat"),
     ],
 )
 def test_numbers_that_nothing_can_be_made_of_are_refused(
