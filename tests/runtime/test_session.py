@@ -187,10 +187,10 @@ def garble_the_contract(model: ModelProto) -> None:
         (garble_the_contract, "not JSON"),
         (fix_the_batch, r"is uint8 \(1, 64, 64, 3\).* N dynamic"),
         (take_floats, r"image is float32 \(N, 64"),
-        (rename_the_input, "inputs are picture, its contract says image"),
+        (rename_the_input, "inputs are picture, but its contract says image"),
         (
             drop_an_output,
-            "outputs are shape, .*, confidence, gaze, identity, its contract says shape, .*, identity_variance",
+            "outputs are shape, .*, confidence, gaze, identity, but its contract says shape, .*, identity_variance",
         ),
         (lose_a_shape, r"output shape is float32 \(\)"),
     ],
