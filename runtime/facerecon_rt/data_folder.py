@@ -9,16 +9,16 @@ from .errors import UsageError
 from .paths import is_folder
 
 VARIABLE = "FACERECON_DATA"
-"""Environment variable that names the data folder; training/README.md describes its layout."""
+"""Environment variable that names the data folder. training/README.md describes its layout."""
 
 
 def default_data() -> Path | None:
-    """The folder that the environment names; None where the variable is not set."""
+    """Return the folder that the environment names; None where the variable is not set."""
     return Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
 
 
 def data_folder(given: Path | None) -> Path:
-    """The folder `given` on a command line, else the one that the environment names.
+    """Return the folder `given` on a command line, else the folder that the environment names.
 
     Raises UsageError where neither names a folder.
     """
