@@ -24,7 +24,11 @@ def data_folder(given: Path | None) -> Path:
     """
     data = given or default_data()
     if data is None:
-        raise UsageError(f"no data folder: give --data, or set {VARIABLE}; training/README.md describes its layout")
+        raise UsageError(
+            f"no data folder was given; give --data or set {VARIABLE} (training/README.md describes the layout)"
+        )
     if not is_folder(data):
-        raise UsageError(f"--data {data} is not a folder; training/README.md describes its layout")
+        raise UsageError(
+            f"--data {data} is not a folder; give the data folder (training/README.md describes the layout)"
+        )
     return data

@@ -190,7 +190,7 @@ def test_a_version_has_the_tensors_of_the_one_before(
 ) -> None:
     serve(tmp_path, tiny_model, "--name", "face")
     assert serve(tmp_path, MODELS / "face.int8-cpu.onnx", "--name", "face") == 2
-    assert "serve it under another --name" in capsys.readouterr().err
+    assert "serve the file under another --name" in capsys.readouterr().err
     assert not (tmp_path / "face" / "2").exists()
 
 
@@ -312,10 +312,10 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
         ((tiny_model, again, "--name", "face"), "names one FaceModel, 2 were given"),
         ((detector, "--name", "face"), "names one FaceModel, 0 were given"),
         ((tiny_model, detector, "--name", "face_detector"), "two files would be served as face_detector"),
-        ((named,), "is no name for a model"),
-        ((tiny_model, "--name", "../face"), "is no name for a model"),
-        ((MODELS / "face.int8-cpu.onnx", "--kind", "gpu"), "its int8 is for CPUs"),
-        ((tiny_model, "--photographs"), "give one face detector's file"),
+        ((named,), "cannot name a model"),
+        ((tiny_model, "--name", "../face"), "cannot name a model"),
+        ((MODELS / "face.int8-cpu.onnx", "--kind", "gpu"), "this int8 file is for CPUs"),
+        ((tiny_model, "--photographs"), "one face detector's file; give both"),
     ):
         assert serve(out, *arguments) == 2, arguments
         assert said in capsys.readouterr().err

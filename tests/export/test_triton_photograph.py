@@ -182,4 +182,4 @@ def test_what_is_no_photograph_is_an_error_that_says_so(backend: Callable[..., R
 def test_a_model_that_is_not_loaded_is_named(backend: Callable[..., Response], photograph: Image) -> None:
     del Asked.sessions["face"]
     said = backend(encoded(photograph)).error().message()
-    assert said == "face: unknown model face; see that the server has loaded it"
+    assert said == "face: unknown model face; make sure that the server has loaded the model"

@@ -92,7 +92,7 @@ def test_every_candidate_counts() -> None:
     assert rows["confidence"].largest == pytest.approx(2e-4)
     assert rows["confidence"].mean == pytest.approx(0.5e-4)
     assert not rows["confidence"].passed
-    assert "too far" in table(list(rows.values())).splitlines()[-1]
+    assert "differs too much" in table(list(rows.values())).splitlines()[-1]
 
 
 def test_a_gate_may_count_the_mean() -> None:

@@ -65,7 +65,7 @@ def test_no_command_or_an_unknown_one_is_exit_code_2() -> None:
 def test_without_a_data_folder_the_option_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = complaint([command], capsys)
     assert code == 2
-    assert "no data folder: give --data, or set FACERECON_DATA" in text
+    assert "no data folder was given; give --data or set FACERECON_DATA" in text
 
 
 @pytest.mark.parametrize("command", ["prepare", "train"])
@@ -94,9 +94,9 @@ def test_the_data_folder_may_come_from_the_environment(
         (
             ["train", "--backbone", "huge"],
             2,
-            "--backbone huge: choose one of compact, medium, mobile, resnet18, resnet50, densenet121, tiny",
+            "there is no such backbone; choose one of compact, medium, mobile, resnet18, resnet50, densenet121, tiny",
         ),
-        (["train", "--size", "100"], 2, "--size 100: a multiple of 32, at least 64"),
+        (["train", "--size", "100"], 2, "--size 100: must be a multiple of 32, at least 64"),
         (["train", "--prepared", "nowhere", "--device", "abacus"], 2, "--device abacus: PyTorch knows no such device"),
         (["train", "--prepared", "nowhere"], 2, "nowhere holds no prepared data; run `facerecon-train prepare"),
         (["train", "--init", "missing.safetensors"], 3, "no weights at missing.safetensors"),

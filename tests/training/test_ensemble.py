@@ -67,7 +67,7 @@ def test_one_member_speaks_for_itself() -> None:
 
 
 def test_members_look_at_crops_of_one_size() -> None:
-    with pytest.raises(UsageError, match=r"an ensemble needs models of one input size; these have \[64, 96\]"):
+    with pytest.raises(UsageError, match=r"an ensemble needs models of one input size, but these have \[64, 96\]"):
         Ensemble([member(0), member(1, size=96)])
     with pytest.raises(UsageError, match="these have none"):
         Ensemble([])

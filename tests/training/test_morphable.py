@@ -62,9 +62,9 @@ def test_a_packed_head_that_lacks_an_array_is_named(tmp_path: Path, ball_head: M
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"mean": np.zeros((5, 3))}, r"mean has the shape \(5, 3\) where ICT-FaceKit has \(26719, 3\); `git clone"),
+        ({"mean": np.zeros((5, 3))}, r"mean has the shape \(5, 3\), but ICT-FaceKit has \(26719, 3\); run `git clone"),
         ({"landmarks68": np.zeros(49, np.int32)}, r"landmarks has the shape \(49,\)"),
-        ({"quads": np.full((3, 4), HEAD_VERTICES)}, "names vertices that are not there"),
+        ({"quads": np.full((3, 4), HEAD_VERTICES)}, "names vertices that do not exist"),
         ({"quads": np.zeros(3, np.int32)}, "is not a readable packed ICT-FaceKit"),
         ({"expression_names": np.array(["smile"])}, "expression_names are not ICT-FaceKit's 53"),
         ({"expression_names": np.array([None])}, "is not a readable packed ICT-FaceKit"),
@@ -124,7 +124,7 @@ def test_a_folder_that_lacks_one_mesh_names_it_before_reading_any(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("v 1 2 3\nv 4 5 6\n", "has 2 vertices where ICT-FaceKit has 26719"), ("v 1 2 x\n", "is not an OBJ file")],
+    [("v 1 2 3\nv 4 5 6\n", "has 2 vertices, but ICT-FaceKit has 26719"), ("v 1 2 x\n", "is not a readable OBJ file")],
 )
 def test_a_mesh_with_other_vertices_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "jawOpen.obj"

@@ -111,7 +111,9 @@ def test_photographs_are_packed_and_lend_their_skin(config: PrepareConfig, ball_
     before = (out / "people" / "train" / "images.npy").stat().st_mtime_ns
     prepare(config)
     assert (out / "people" / "train" / "images.npy").stat().st_mtime_ns == before
-    with pytest.raises(UsageError, match=r"prepare\.json: prepared with clean = False, not True; give another --out"):
+    with pytest.raises(
+        UsageError, match=r"prepare\.json: the folder was prepared with clean = False, not True; give another --out"
+    ):
         prepare(replace(config, clean=True))
 
 

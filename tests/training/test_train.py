@@ -270,7 +270,7 @@ def test_the_first_blocks_of_a_smaller_backbone_learn_what_the_bigger_ones_do() 
 
 def test_a_network_with_nothing_in_common_is_no_start(finished: Path, config: TrainConfig) -> None:
     other = replace(config, init=finished / "face.safetensors", model=replace(config.model, backbone="compact"))
-    with pytest.raises(UsageError, match=r"`tiny`, is no start for `compact`: it gives 16 features, not 512"):
+    with pytest.raises(UsageError, match=r"cannot start `compact`: it gives 16 features, not 512"):
         train(other)
 
 
@@ -278,7 +278,7 @@ def test_a_run_learns_from_a_bigger_network_of_the_same_size(finished: Path, con
     bigger = finished / "face.safetensors"
     train(replace(config, distil=(bigger, bigger), pictures=3 * config.batch.size))
     assert load_checkpoint(config.run / "checkpoint.pt")["running"]["distillation"] > 0
-    with pytest.raises(UsageError, match=r"--distil .* sees crops of 64 pixels, the run 96"):
+    with pytest.raises(UsageError, match=r"--distil .* takes crops of 64 pixels, but the run 96; give --size 64"):
         train(replace(config, distil=(bigger,), run=config.run / "other", model=replace(config.model, input_size=96)))
 
 
@@ -291,13 +291,13 @@ def test_a_run_in_bfloat16_learns_much_the_same(finished: Path, config: TrainCon
 
 def test_weights_of_another_configuration_are_no_start(finished: Path, config: TrainConfig) -> None:
     other = replace(config, init=finished / "face.safetensors", model=replace(config.model, hidden=32))
-    with pytest.raises(UsageError, match=r"face\.safetensors has the configuration .*hidden=16.* asks for .*hidden=32"):
+    with pytest.raises(UsageError, match=r"face\.safetensors has .*hidden=16.* the run has .*hidden=32"):
         train(other)
 
 
 def test_a_run_of_another_network_is_not_resumed(finished: Path, config: TrainConfig) -> None:
     other = replace(config, run=finished, model=replace(config.model, hidden=32))
-    with pytest.raises(UsageError, match=r"checkpoint\.pt is of another network"):
+    with pytest.raises(UsageError, match=r"checkpoint\.pt belongs to another network"):
         train(other)
 
 
@@ -392,5 +392,5 @@ def test_the_average_moves_by_one_minus_the_decay(config: TrainConfig) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named() -> None:
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(UsageError, match="--device cuda: PyTorch sees no GPU; use --device cpu"):
+    with pytest.raises(UsageError, match="--device cuda: PyTorch finds no GPU; use --device cpu"):
         choose_device("cuda")
