@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.record import arkit_blendshapes
+from facerecon_rt.sinks.record import arkit_blendshapes
 from facerecon_training.weak_labels import DEVELOPMENT_SHARE, read_weak_labels
 
 ROOT = Path(__file__).parents[1]

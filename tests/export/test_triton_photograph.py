@@ -16,9 +16,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from facerecon_export.cli import main
-from facerecon_rt.onnx_file import read_onnx
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.session import read_contract
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.networks.session import read_contract
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Image
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -13,9 +13,9 @@ from facerecon_training.evaluate import (
     expression_figures,
     people_figures,
 )
-from facerecon_training.eyes import BLINK
 from facerecon_training.model import FaceOutput, gaze_vectors
-from facerecon_training.render import camera_for_crop
+from facerecon_training.rendered.eyes import BLINK
+from facerecon_training.rendered.render import camera_for_crop
 
 
 def test_size_place_and_attitude_do_not_count_after_alignment() -> None:

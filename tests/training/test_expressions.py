@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.mirror import blendshape_mirror
+from facerecon_rt.networks.mirror import blendshape_mirror
 from facerecon_rt.pose import gaze_angles
 from facerecon_rt.types import Floats
-from facerecon_training.expressions import (
+from facerecon_training.rendered.expressions import (
     EYE_LOOK_DEG,
     FACES,
     LOOKS,
@@ -20,7 +20,7 @@ from facerecon_training.expressions import (
     random_expression,
     random_gaze,
 )
-from facerecon_training.render import camera_for_crop
+from facerecon_training.rendered.render import camera_for_crop
 
 INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
 COUNT = 4000

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facerecon_rt.types import Floats
-from facerecon_training.expressions import gaze_vectors
-from facerecon_training.eyeballs import EYE_PIXELS, IRIS_MM, IRIS_PIXELS, find_eyeball, gaze_rotation, turned
-from facerecon_training.morphable import read_head
-from facerecon_training.render import HeadGeometry
+from facerecon_training.rendered.expressions import gaze_vectors
+from facerecon_training.rendered.eyeballs import EYE_PIXELS, IRIS_MM, IRIS_PIXELS, find_eyeball, gaze_rotation, turned
+from facerecon_training.rendered.morphable import read_head
+from facerecon_training.rendered.render import HeadGeometry
 
 from .conftest import EYE_RADIUS
 

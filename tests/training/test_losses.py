@@ -10,7 +10,6 @@ import torch
 from facerecon_rt.align import CROP_SIDE_MM
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.template import load_template
-from facerecon_training.eyeballs import turned
 from facerecon_training.losses import (
     AGREEMENT,
     HALF_TRUST_ERROR,
@@ -45,8 +44,9 @@ from facerecon_training.losses import (
     unseen_directions,
 )
 from facerecon_training.model import FaceOutput, project
-from facerecon_training.morphable import MorphableFace, MorphableHead, face_from_head
-from facerecon_training.render import HeadGeometry, camera_for_crop
+from facerecon_training.rendered.eyeballs import turned
+from facerecon_training.rendered.morphable import MorphableFace, MorphableHead, face_from_head
+from facerecon_training.rendered.render import HeadGeometry, camera_for_crop
 from torch import Tensor
 
 EYE = 10.0

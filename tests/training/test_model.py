@@ -11,10 +11,8 @@ import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS
 from facerecon_rt.template import load_template
-from facerecon_training import expressions
 from facerecon_training.backbones import BACKBONES, FeatureExtractor, conv, multiply_adds
 from facerecon_training.checkpoint import load_weights
-from facerecon_training.expressions import EYE_LOOK_DEG, LOOKS
 from facerecon_training.model import (
     EYE_DISTANCE_MM,
     FaceModel,
@@ -24,6 +22,8 @@ from facerecon_training.model import (
     gaze_vectors,
     project,
 )
+from facerecon_training.rendered import expressions
+from facerecon_training.rendered.expressions import EYE_LOOK_DEG, LOOKS
 
 MODELS = Path(__file__).parents[2] / "models"
 

@@ -10,14 +10,14 @@ import torch
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.template import load_template
 from facerecon_training.data import Batch
-from facerecon_training.expressions import LOOKS
-from facerecon_training.eyes import BLINK
 from facerecon_training.losses import LossWeights, code_of_shape, likelihood_loss
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
-from facerecon_training.morphable import MorphableFace
 from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
-from facerecon_training.render import camera_for_crop
+from facerecon_training.rendered.expressions import LOOKS
+from facerecon_training.rendered.eyes import BLINK
+from facerecon_training.rendered.morphable import MorphableFace
+from facerecon_training.rendered.render import camera_for_crop
 from facerecon_training.train import fit_decoders
 
 RENDERED_TERMS = {"motion", "expression", "gaze", "rotation", "projection", "rendered_landmarks", "identity"}

@@ -11,11 +11,13 @@ import pytest
 from facerecon_rt.errors import UsageError
 from facerecon_rt.pose import fit_camera
 from facerecon_rt.types import Floats
-from facerecon_training.backgrounds import background_files, invented_picture, random_patch, read_backgrounds
-from facerecon_training.expressions import LOOKS, Expression, gaze_vectors, looks_from_gaze, random_expression
 from facerecon_training.fit import fit_head
-from facerecon_training.morphable import MorphableHead, read_head
-from facerecon_training.people import (
+from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.prepare import colour_model, face_colours
+from facerecon_training.rendered.backgrounds import background_files, invented_picture, random_patch, read_backgrounds
+from facerecon_training.rendered.expressions import LOOKS, Expression, gaze_vectors, looks_from_gaze, random_expression
+from facerecon_training.rendered.morphable import MorphableHead, read_head
+from facerecon_training.rendered.people import (
     PeopleRenderer,
     pack_people,
     random_angles,
@@ -23,11 +25,9 @@ from facerecon_training.people import (
     read_panoramas,
     shoulders,
 )
-from facerecon_training.photographs import CANVAS_SIZE
-from facerecon_training.prepare import colour_model, face_colours
-from facerecon_training.raster import Light, paint
-from facerecon_training.render import HeadGeometry, camera_for_crop
-from facerecon_training.skin import random_complexion
+from facerecon_training.rendered.raster import Light, paint
+from facerecon_training.rendered.render import HeadGeometry, camera_for_crop
+from facerecon_training.rendered.skin import random_complexion
 
 LIGHT = np.vstack([np.full((1, 3), 1 / 0.282095), np.zeros((8, 3))])
 

@@ -21,7 +21,7 @@ from facerecon_training.photographs import (
     pack_photographs,
     pack_weakly_labelled,
 )
-from facerecon_training.render import camera_for_crop
+from facerecon_training.rendered.render import camera_for_crop
 from facerecon_training.weak_labels import DEVELOPMENT_SHARE, WeakLabels
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from facerecon_rt.types import Floats
-from facerecon_training.raster import Light, Material, Surface, openness, paint
-from facerecon_training.render import camera_for_crop, sphere_directions
+from facerecon_training.rendered.raster import Light, Material, Surface, openness, paint
+from facerecon_training.rendered.render import camera_for_crop, sphere_directions
 
 SIZE = 32
 CAMERA = np.array([[1, 0, 0, -0.5], [0, -1, 0, -0.5], [0, 0, -1, 0]], np.float32)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from facerecon_rt.types import Floats
-from facerecon_training.render import HeadGeometry
-from facerecon_training.skin import (
+from facerecon_training.rendered.render import HeadGeometry
+from facerecon_training.rendered.skin import (
     BALD,
     BEARDED,
     FaceColours,

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ..align import align, square_from_camera
 from ..errors import UsageError
-from ..networks import Ensemble, Network, Single, ensemble_sha256
-from ..onnx_file import read_onnx
+from ..faces.reconstruct import Reconstructor
+from ..networks.ensemble import Ensemble, Network, ensemble_sha256
+from ..networks.precision import file_of_precision
+from ..networks.session import FaceSession
 from ..pose import rotation_angle_deg, split_camera
-from ..precision import file_of_precision
-from ..reconstruct import Reconstructor
-from ..session import FaceSession
+from ..providers.onnx_file import read_onnx
 from ..types import Frame
 
 MOST_FRAMES = 64
@@ -56,7 +56,7 @@ def difference(
         return None, "this is the float32 file on the CPU, which others are held against"
     with ExitStack() as opened:
         sessions = [opened.enter_context(FaceSession(path, provider="cpu")) for path in references]
-        reference: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+        reference: Network = sessions[0] if len(sessions) == 1 else Ensemble(sessions)
         expected, answered = reference.run(crops), network.run(crops)
     angles = [
         rotation_angle_deg(split_camera(a)[1], split_camera(b)[1])

@@ -1,0 +1,271 @@
+"""Source -> detect -> track -> align -> network -> sinks: frames in, scenes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from ..align import Square
+from ..errors import UsageError
+from ..types import Face, Frame, Scene
+from .budget import Budget, Shed
+from .doubts import doubts
+from .metric import Intrinsics, with_metric_pose
+from .reconstruct import Reconstructor
+from .smooth import STRENGTHS, Smoother
+from .stages import Stages
+from .track import Track, Tracker, drifted, unknown
+
+NOTHING = Shed()
+"""Is left out."""
+FULL = 5
+"""Times as many frames between two looks for new faces while as many as are wanted are seen."""
+SMOOTH = ("off", *STRENGTHS)
+GAP_S = 2.0
+"""That a camera may have been away: after longer, whoever is there may be somebody else."""
+IDLE_FRAMES = 1000
+"""Frames of other sources after which the tracks of one are forgotten: a folder may hold thousands of videos."""
+
+
+class SceneSink(Protocol):
+    """Whatever takes scenes."""
+
+    def write(self, scene: Scene) -> None:
+        """Take one."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What is remembered of one source."""
+
+    tracker: Tracker
+    since_detection: int
+    """Frames since the last look for new faces."""
+    smoother: Smoother | None
+    last_frame: int = 0
+    """Of all sources, when it was last seen."""
+    last_s: float = 0.0
+    """In its own time."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """One frame on its way to a scene."""
+
+    frame: Frame
+    stream: _Stream | None = None
+    """The state of its source; None for a photograph."""
+    looked_at: Sequence[Track] = ()
+    """Tracks whose faces are looked at in this frame."""
+    passed_over: Sequence[Track] = ()
+    """Visible tracks that are skipped in this frame to keep within the budget."""
+    seen: list[Face] = field(default_factory=list)
+    """The face at the place of each track that is looked at, in the same order."""
+    detected: Sequence[Square] = ()
+    """Squares of the detector, if it ran on this frame."""
+    new: Sequence[Face] = ()
+    """Faces at detections that belong to no track yet."""
+    stages: Stages = field(default_factory=Stages)
+    """Time spent on this frame alone."""
+
+
+class Pipeline:
+    """Turns frames into scenes: photographs one by one, the frames of a video or camera with tracking."""
+
+    def __init__(
+        self,
+        reconstructor: Reconstructor,
+        *,
+        detect_every: int = 10,
+        max_faces: int | None = None,
+        lens: Intrinsics | float | None = None,
+        smooth: str = "off",
+        budget_ms: float | None = None,
+    ) -> None:
+        """`detect_every`: frames between two looks for new faces; whenever a face is lost, or there is none, the next
+        frame is looked at anyway. `max_faces`: the largest ones are kept, and while there are so many, looks for new
+        ones are a fifth as frequent. `lens`: the camera's intrinsics, or its horizontal field of view in degrees;
+        faces then have a `camera_from_head`. `smooth`: off, low or high: tracked faces are steadier, and lag a little.
+        `budget_ms`: what a frame of a video or camera may take; where it takes more, load is shed (`budget.Budget`) and
+        scenes say what. Raises UsageError.
+        """
+        if smooth not in SMOOTH:
+            raise UsageError(f"there is no smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
+        self.reconstructor = reconstructor
+        self.detect_every = max(1, detect_every)
+        self.max_faces = max_faces
+        self.lens = lens
+        self.smooth = smooth
+        self.budget = None if budget_ms is None else Budget(budget_ms)
+        self._streams: dict[str, _Stream] = {}
+        """By source, the one not seen for longest first."""
+        self._numbers: dict[str, int] = {}
+        """Of the next track of sources that were forgotten or away: no number is given twice."""
+        self._frames = 0
+
+    def process(self, frame: Frame) -> Scene:
+        """One frame -> its scene."""
+        return self.process_together([frame])[0]
+
+    def process_together(self, frames: Sequence[Frame]) -> list[Scene]:
+        """Frames of different sources -> their scenes.
+
+        The tracked faces of all frames are one run of the network, and so are the faces that were newly detected in
+        any of them.
+        """
+        shed = NOTHING if self.budget is None else self.budget.shed
+        works = [self._work_on(frame, shed) for frame in frames]
+        together = Stages()
+        at_tracks = [[track.next_square() for track in work.looked_at] for work in works]
+        for work, seen in zip(works, self._seen(works, at_tracks, together), strict=True):
+            work.seen = seen
+        for work in works:
+            self._detect(work, shed)
+        self._look_at_detections(works, together)
+        return [self._scene(work, together.share(len(works), work.frame.capture_ms), shed) for work in works]
+
+    def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
+        """Frames -> scenes, each written to every sink before it is given."""
+        return self.run_together(([frame] for frame in frames), sinks)
+
+    def run_together(self, groups: Iterable[Sequence[Frame]], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
+        """Groups of frames of different sources -> scenes, as of `run`."""
+        for group in groups:
+            for scene in self.process_together(group):
+                for sink in sinks:
+                    sink.write(scene)
+                yield scene
+
+    def _stream_of(self, frame: Frame) -> _Stream:
+        """What is remembered of its source, now the one seen last; one not seen for too long is forgotten."""
+        self._frames += 1
+        stream = self._streams.pop(frame.source, None)
+        # Time goes back where another camera took the name.
+        if stream is not None and frame.live and not 0 <= frame.time_s - stream.last_s <= GAP_S:
+            self._numbers[frame.source] = stream.tracker.next_number
+            stream = None
+        if stream is None:
+            smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
+            tracker = Tracker(first_number=self._numbers.get(frame.source, 1))
+            stream = _Stream(tracker, self.detect_every, smoother)
+        stream.last_frame, stream.last_s = self._frames, frame.time_s
+        self._streams[frame.source] = stream
+        longest = next(iter(self._streams))
+        if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
+            self._numbers[longest] = self._streams.pop(longest).tracker.next_number
+        return stream
+
+    def _work_on(self, frame: Frame, shed: Shed) -> _Work:
+        """The work on one frame: which tracked faces are looked at, and which are passed over."""
+        if frame.still:
+            return _Work(frame)
+        stream = self._stream_of(frame)
+        looked_at, passed_over = _by_attention(stream, shed)
+        return _Work(frame, stream, looked_at, passed_over)
+
+    def _seen(self, works: Sequence[_Work], squares: Sequence[Sequence[Square]], stages: Stages) -> list[list[Face]]:
+        return self.reconstructor.faces_at_each([work.frame.image for work in works], squares, stages)
+
+    def _detect(self, work: _Work, shed: Shed) -> None:
+        """Run the detector on the frame of a video or camera, if that is due, and note where to look."""
+        stream = work.stream
+        if stream is None:
+            return
+        tracker, confident = stream.tracker, self._confident(work.seen)
+        stream.since_detection += 1
+        lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.passed_over)
+        full = self.max_faces is not None and len(confident) >= self.max_faces
+        pairs = zip(work.looked_at, work.seen, strict=True)
+        jumped = any(track.jumped(face) or track.cut_to(face) for track, face in pairs)
+        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
+        if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
+            stream.since_detection = 0
+            with work.stages.measure("detect"):
+                work.detected = self.reconstructor.detect(work.frame.image)
+
+    def _look_at_detections(self, works: Sequence[_Work], stages: Stages) -> None:
+        """Look at what was detected in all frames together: first where a detection and a tracked face disagree, then
+        at faces that are not tracked yet."""
+        found = [work for work in works if work.detected]
+        if not found:
+            return
+        images = [work.frame.image for work in found]
+        off = [drifted(work.detected, work.seen) for work in found]
+        looks = self.reconstructor.first_looks(images, [[square for _, square in of] for of in off], stages)
+        for work, of, faces in zip(found, off, looks, strict=True):
+            for (index, _), face in zip(of, faces, strict=True):
+                if face.confidence > work.seen[index].confidence:
+                    work.seen[index] = face
+        squares = [unknown(work.detected, self._confident(work.seen), work.passed_over) for work in found]
+        for work, faces in zip(found, self.reconstructor.first_looks(images, squares, stages), strict=True):
+            work.new = faces
+
+    def _scene(self, work: _Work, stages: Stages, shed: Shed) -> Scene:
+        """The scene of one frame, when everything in it has been looked at."""
+        frame, stream = work.frame, work.stream
+        stages.add(work.stages)
+        if stream is None:
+            faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
+            return scene_of(self.reconstructor, frame, faces, stages)
+        with stages.measure("post"):
+            pairs = list(zip(work.looked_at, work.seen, strict=True))
+            faces = stream.tracker.update(pairs, work.new, self.reconstructor.min_confidence)
+            if stream.smoother is not None:
+                faces = stream.smoother(faces, frame.time_s)
+        faces = self._kept(frame, faces, stages)
+        scene = scene_of(self.reconstructor, frame, faces, stages, tracker=stream.tracker, shed=shed)
+        if self.budget is not None:
+            self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
+        return scene
+
+    def _confident(self, faces: Sequence[Face]) -> list[Face]:
+        return [face for face in faces if face.confidence >= self.reconstructor.min_confidence]
+
+    def _kept(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> tuple[Face, ...]:
+        """Those of the frame's faces that are wanted, with their place in the room where the lens is known."""
+        if self.max_faces is not None and len(faces) > self.max_faces:
+            by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
+            faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
+        if self.lens is not None and faces:
+            with stages.measure("post"):
+                lens = self.lens
+                if not isinstance(lens, Intrinsics):
+                    lens = Intrinsics.from_field_of_view(lens, *frame.size)
+                faces = tuple(with_metric_pose(face, lens) for face in faces)
+        return faces
+
+
+def _by_attention(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
+    """The tracks whose faces are looked at in this frame, and those that are passed over."""
+    visible = stream.tracker.visible
+    if shed.faces == 1:
+        return visible, []
+    visible = sorted(visible, key=lambda track: -track.next_square().side)
+    most = shed.most_faces(len(visible))
+    return visible[:most], visible[most:]
+
+
+def scene_of(
+    reconstructor: Reconstructor,
+    frame: Frame,
+    faces: tuple[Face, ...],
+    stages: Stages | None = None,
+    tracker: Tracker | None = None,
+    shed: Shed = NOTHING,
+) -> Scene:
+    """A frame and its faces -> the scene, with the doubts about each face and the network that read them."""
+    network, stages = reconstructor.network, stages or Stages()
+    with stages.measure("post"):
+        faces = tuple(replace(face, doubts=tuple(doubts(face, frame.image, faces))) for face in faces)
+    return Scene(
+        frame,
+        faces,
+        stages.milliseconds,
+        network.provider,
+        network.contract.precision,
+        network.sha256,
+        entered=tracker.entered if tracker else (),
+        left=tracker.left if tracker else (),
+        shed={"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None,
+    )
