@@ -413,7 +413,7 @@ def test_a_contract_of_another_version_is_refused(
 ) -> None:
     done = run("--input", photo, models=(make_tiny_model(tmp_path / "new.onnx", version=3),))
     assert done.code == 3
-    assert "its contract version is 3, this runtime reads 1 and 2" in done.err
+    assert "its contract version is 3, but this runtime reads 1 and 2" in done.err
 
 
 def test_a_missing_detector_is_refused_with_the_fix(run: Run, photo: Path, tiny_model: Path) -> None:

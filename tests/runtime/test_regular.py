@@ -29,14 +29,14 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None
 
 
 def test_devices_sockets_and_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="/dev/zero is a device, not a file"):
+    with pytest.raises(SourceError, match="/dev/zero is a device, not a regular file"):
         read_image("/dev/zero")
     (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(SourceError, match=r"folder\.jpg is a folder, not a file"):
+    with pytest.raises(SourceError, match=r"folder\.jpg is a folder, not a regular file"):
         read_image(tmp_path / "folder.jpg")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket.mp4"))
-        with pytest.raises(SourceError, match=r"socket\.mp4 is a socket, not a file"):
+        with pytest.raises(SourceError, match=r"socket\.mp4 is a socket, not a regular file"):
             open_source(tmp_path / "socket.mp4")
 
 

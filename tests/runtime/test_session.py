@@ -133,7 +133,7 @@ def test_a_session_says_which_file_it_is_and_where_it_runs(tiny_model: Path) -> 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ({"version": 3}, "contract version is 3, this runtime reads 1 and 2"),
+        ({"version": 3}, "contract version is 3, but this runtime reads 1 and 2"),
         ({"precision": "fp8"}, "precision 'fp8'"),
         ({"outputs": ("shape",)}, "outputs"),
         ({"input_size": 96}, r"input image is uint8 \(N, 64, 64, 3\).* says uint8 \(N, 96, 96, 3\)"),

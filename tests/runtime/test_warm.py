@@ -141,7 +141,7 @@ def test_only_an_engine_that_is_not_kept_is_waited_for(
         started.append(file)
         return building()
 
-    monkeypatch.setattr("facerecon_rt.networks.ensemble.precision.start_building", start)
+    monkeypatch.setattr("facerecon_rt.networks.precision.start_building", start)
     with Reconstructor(model, warm_while_building=True) as reconstructor:
         assert reconstructor.network.provider == "cuda"
     assert started == [model]
