@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from facerecon_rt import Reconstructor, read_image
+from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.sinks.record import arkit_blendshapes
 
@@ -155,9 +155,7 @@ def of_weak_labels(path: Path) -> dict[str, Weights]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("FACERECON_DATA"), help="data folder [$FACERECON_DATA]"
-    )
+    parser.add_argument("--data", type=Path, default=default_data(), help="data folder [$FACERECON_DATA]")
     parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
     parser.add_argument("--detector", type=Path, help="face detector [face_detector.onnx beside the model]")
     parser.add_argument("--weak-labels", action="store_true", help="use MediaPipe's scores instead of a model's")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from facerecon_rt.commands.arguments import Parser
+from facerecon_rt.commands.shell import run_command
 from facerecon_rt.contract import PRECISIONS
-from facerecon_rt.errors import FaceReconError, UsageError
-from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
-from facerecon_rt.paths import exists, is_folder, said_of
+from facerecon_rt.errors import UsageError
+from facerecon_rt.interrupts import importing
+from facerecon_rt.paths import exists, is_folder
 from facerecon_rt.values import batch, number_above_0, shown, threads, whole_number
 
 EPILOG = """\
@@ -50,28 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser, run = COMMANDS.get(given[0] if given else "", (_export_parser, _export))
     options = parser().parse_args(given[1:] if parser is not _export_parser else given)
-    try:
-        loaded()
-        return run(options)
-    except FaceReconError as error:
-        print(f"facerecon-export: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader of standard output has closed it. Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        # A file disappeared, was refused or broke while it was in use.
-        print(f"facerecon-export: {said_of(error)}", file=sys.stderr)
-        return UsageError.exit_code
-    except KeyboardInterrupt:
-        print("facerecon-export: stopped by Ctrl-C; no incomplete file was left", file=sys.stderr)
-        return INTERRUPTED
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("facerecon"):
-            raise
-        print(f"facerecon-export: {error.name} is not installed: pip install 'facerecon-rt[export]'", file=sys.stderr)
-        return UsageError.exit_code
+    return run_command(
+        "facerecon-export",
+        lambda: run(options),
+        interrupted="stopped by Ctrl-C; no incomplete file was left",
+        extra="export",
+    )
 
 
 # PyTorch and onnx take seconds to load, so they are loaded only after the arguments are understood.
@@ -171,7 +156,7 @@ say = partial(print, flush=True)
 
 
 def _export_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export",
         description="Turn trained weights into verified ONNX files for the runtime, and write a report.",
         epilog=EPILOG,
@@ -230,7 +215,7 @@ def _add_crops(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export inspect",
         description="Describe an ONNX file: contract and terms, inputs and outputs, operators by the precision they "
         "really compute in, multiply-adds, size, hash, and findings that matter to TensorRT.",
@@ -240,7 +225,7 @@ def _inspect_parser() -> argparse.ArgumentParser:
 
 
 def _verify_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export verify",
         description="Compare a file with the weights it was exported from, by the tolerances of its precision. The "
         "exit code is 1 when the file differs too much.",
@@ -258,7 +243,7 @@ def _verify_parser() -> argparse.ArgumentParser:
 
 
 def _ensemble_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export ensemble",
         description="Fuse several FaceModel files of one precision into one file, which is one engine. It gives the "
         "same average as the runtime, and how far the models disagree.",
@@ -269,7 +254,7 @@ def _ensemble_parser() -> argparse.ArgumentParser:
 
 
 def _set_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export set",
         description="Fuse a FaceModel file with the average over an image set. The new file takes N crops of one "
         "person and gives one shape, its spread, and the face of every photograph with that shape, as the runtime "
@@ -313,7 +298,7 @@ exit codes: 0 written; 2 bad arguments, or the repository cannot be written; 3 a
 
 
 def _triton_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export triton",
         description="Write FaceModel and detector files into a model repository for NVIDIA's Triton Inference Server. "
         "A second run adds the next version. A file that is already there makes its version current again.",

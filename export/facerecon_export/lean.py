@@ -8,7 +8,6 @@ needs less than half. Products are joined where possible, and constants are fold
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
@@ -69,8 +68,7 @@ class LeanReconstructor(nn.Module):
             self.register_buffer("landmark_mean", _homogeneous(trained.mean[None, rows], 1.0)[0])
             self.register_buffer("landmark_shape", _homogeneous(trained.shape_basis[:, rows], 0.0))
             self.register_buffer("landmark_expression", _homogeneous(trained.expression_basis[:, rows], 0.0))
-        count = len(trained.expression.bias)
-        self.sigmoid_sizes = [count, 1, self.sizes[0] - count - 1]
+        self.sigmoid_sizes = [len(trained.expression.bias), 1, trained.shape_basis.shape[0]]
         self.register_buffer("vectors", _vectors_from_sines())
         self.vectors: Tensor
         self.register_buffer("cross", DIFFERENCE[:, list(CROSSED)])
@@ -89,11 +87,14 @@ class LeanReconstructor(nn.Module):
         count = len(features)
         code = self.identity(features[:, : self.identity_features])
         found = self.outputs(self.motion(features)).split(self.sizes, dim=1)
-        logits, first, second, log_scale, centre, offset, *eyes = found
-        rates: Any = torch.sigmoid(logits)
-        expression, confidence, variance = rates.split(self.sigmoid_sizes, dim=1)
         if self.has_gaze:
-            expression = expression + eyes[0].clamp(0, 1)
+            logits, *others, looks, angles = found
+            expression, confidence, variance = torch.split(torch.sigmoid(logits), self.sigmoid_sizes, dim=1)
+            expression = expression + looks.clamp(0, 1)
+        else:
+            expression_logit, confidence_logit, *others = found
+            expression = torch.sigmoid(expression_logit)
+        first, second, log_scale, centre, offset = others
         shape = torch.addmm(self.mean, code, self.shape_basis).reshape(count, -1, 3)
         vertices = shape + (expression @ self.expression_basis).reshape(count, -1, 3)
         camera = self._camera(first, second, log_scale, centre)
@@ -101,11 +102,11 @@ class LeanReconstructor(nn.Module):
         points = torch.addmm(points, expression, self.landmark_expression)
         seen = points.reshape(count, LANDMARKS, 4) @ camera.transpose(1, 2)
         landmarks = seen + offset.reshape(count, LANDMARKS, 3)
-        always = (shape, vertices, expression, camera, landmarks, confidence.reshape(count))
+        always = (shape, vertices, expression, camera, landmarks)
         if not self.has_gaze:
-            return always
-        gaze = (eyes[1].sin() @ self.vectors).reshape(count, 2, 3)
-        return (*always, gaze, code, variance)
+            return (*always, torch.sigmoid(confidence_logit).reshape(count))
+        gaze = (angles.sin() @ self.vectors).reshape(count, 2, 3)
+        return (*always, confidence.reshape(count), gaze, code, variance)
 
     def _camera(self, first: Tensor, second: Tensor, log_scale: Tensor, centre: Tensor) -> Tensor:
         """Compute cameras (N, 3, 4) from two vectors, a scale and a translation.
@@ -131,7 +132,7 @@ def _output_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
         for values in (annotation.weight, annotation.bias)
     )
     return [
-        _sigmoid_layer(trained),
+        *_sigmoid_layers(trained),
         (camera.weight[:3][list(ROTATED)], camera.bias[:3][list(ROTATED)]),
         (camera.weight[3:6][list(CROSSED)], camera.bias[3:6][list(CROSSED)]),
         (camera.weight[6:7], camera.bias[6:7] + math.log(side / CROP_SIDE_MM)),
@@ -141,19 +142,21 @@ def _output_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _sigmoid_layer(trained: ShapeReconstructor) -> tuple[Tensor, Tensor]:
-    """Return the layer of all sigmoids: expression, confidence, and variance for weights with gaze.
+def _sigmoid_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
+    """Return the layers that end in a sigmoid: expression and confidence; with gaze, one layer that also gives the
+    variance.
 
     The variance fits because exp(-softplus(x - 2)) is the sigmoid of 2 - x. The logits of eyeLook are constant and give
     0, because their weights come from the gaze.
     """
     weight, bias = trained.expression.weight.clone(), trained.expression.bias.clone()
-    rows = [(weight, bias), (trained.confidence.weight, trained.confidence.bias)]
-    if trained.has_gaze:
-        looks = (trained.looks != 0).any(0)
-        weight[looks], bias[looks] = 0.0, NO_LOGIT
-        rows.append((-trained.precision.weight, 2.0 - trained.precision.bias))
-    return torch.cat([row for row, _ in rows]), torch.cat([row for _, row in rows])
+    layers = [(weight, bias), (trained.confidence.weight, trained.confidence.bias)]
+    if not trained.has_gaze:
+        return layers
+    looks = (trained.looks != 0).any(0)
+    weight[looks], bias[looks] = 0.0, NO_LOGIT
+    layers.append((-trained.precision.weight, 2.0 - trained.precision.bias))
+    return [(torch.cat([row for row, _ in layers]), torch.cat([row for _, row in layers]))]
 
 
 def _gaze_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:

@@ -204,7 +204,7 @@ def test_a_file_of_four_crops_is_served_as_it_is(make_tiny_model: MakeTinyModel,
     assert config.max_batch_size == 0
     assert not config.HasField("dynamic_batching")
     assert list(config.input[0].dims) == [4, TINY_SIZE, TINY_SIZE, 3]
-    confidence = next(output for output in config.output if output.name == "confidence")
+    (confidence,) = (output for output in config.output if output.name == "confidence")
     assert list(confidence.dims) == [4]
     assert not confidence.HasField("reshape")
     assert [sample.batch_size for sample in config.model_warmup] == [1]  # Triton's, of all four
@@ -260,6 +260,27 @@ def test_photographs_are_a_model_that_knows_the_two_others(tiny_model: Path, tmp
     assert (folder / "1" / "model.py").read_text() == (
         Path(triton.__file__).with_name("triton_photograph.py").read_text()
     )
+
+
+def test_photographs_give_gaze_where_the_face_model_tells_it(
+    tiny_model: Path, tiny_model_1: Path, tmp_path: Path
+) -> None:
+    for model, gaze in ((tiny_model, True), (tiny_model_1, False)):
+        out = tmp_path / model.stem
+        assert serve(out, model, MODELS / "face_detector.onnx", "--name", "face", "--photographs") == 0
+        outputs = {output.name: list(output.dims) for output in read(out / "face_photograph").output}
+        assert outputs.get("gaze") == ([-1, 2, 3] if gaze else None)
+        assert {"record", "photograph", "vertices", "confidence"} < set(outputs)
+        served = [output.name for output in read(out / "face").output]
+        assert served == list(read_contract(read_onnx(model)).outputs)
+
+
+def test_a_model_that_tells_gaze_is_no_next_version_of_one_that_does_not(
+    tiny_model: Path, tiny_model_1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve(tmp_path, tiny_model_1, "--name", "face") == 0
+    assert serve(tmp_path, tiny_model, "--name", "face") == 2
+    assert "has other tensors than version 1" in capsys.readouterr().err
 
 
 def test_photographs_are_not_forgotten_by_a_new_version(

@@ -26,7 +26,7 @@ from facerecon_rt.environment import first_line_of, machine, sensors
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
-from facerecon_rt.networks.ensemble import Session, Single
+from facerecon_rt.networks.ensemble import Network
 from facerecon_rt.networks.session import FaceSession, RawFaces
 from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.types import Frame
@@ -152,14 +152,14 @@ def test_a_file_shown_as_a_camera_keeps_to_its_rate_and_gives_the_newest_frame(f
 def test_of_a_camera_the_warm_up_is_apart_in_every_figure(reconstructor: Reconstructor, frames: list[Frame]) -> None:
     def coming() -> Iterator[Frame]:
         for index in range(8):
-            if index == 5:
-                started.append(time.perf_counter())
+            if index == 2:
+                time.sleep(0.2)
             yield replace(frames[0], index=2 * index, captured_at=time.monotonic(), still=False)
 
-    started: list[float] = []
+    started = time.perf_counter()
     samples = camera(reconstructor, coming(), count=3, warm_up=5, detect_every=10, show=silent)
     assert (len(samples.warm_up_ms), len(samples.milliseconds), samples.dropped) == (5, 3, 3)
-    assert samples.wall_s <= time.perf_counter() - started[0] + 1e-3
+    assert samples.wall_s <= time.perf_counter() - started - 0.2  # the pause was during the warm-up
     # A source that ends early ends the run.
     assert len(camera(reconstructor, coming(), 30, 5, 10, silent).milliseconds) == 3
 
@@ -174,23 +174,23 @@ def test_ctrl_c_before_anything_was_measured_is_an_interruption(
     assert bench(model, pictures, tmp_path / "out") == 130
 
 
-class Counts(Single):
-    """Notes the batches it was given."""
+class Wrapped:
+    """A network that runs another one."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.contract, self.provider, self.sha256 = network.contract, network.provider, network.sha256
         self.batches: list[int] = []
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         self.batches.append(len(images))
-        return super().run(images)
+        return self.network.run(images)
 
 
 def test_offline_runs_whole_batches_however_few_crops_there_are(
     reconstructor: Reconstructor, frames: list[Frame]
 ) -> None:
-    assert isinstance(reconstructor.network, Single)
-    network = Counts(reconstructor.network.session)
+    network = Wrapped(reconstructor.network)
     crops = face_crops(reconstructor, frames[:2])
     samples = offline(network, crops, 8, count=3, warm_up=1, show=silent)
     assert network.batches == [8] * 4
@@ -200,7 +200,7 @@ def test_offline_runs_whole_batches_however_few_crops_there_are(
 # Fidelity
 
 
-class Shifted(Single):
+class Shifted(Wrapped):
     """Says landmarks three pixels to the right, and vertices two millimetres further up."""
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
@@ -223,7 +223,7 @@ def test_a_file_of_another_precision_is_held_against_the_float32_one(
         assert figures["vertices_mm"] == pytest.approx(2, abs=1e-4)
         assert figures["rotation_deg"] == pytest.approx(0, abs=0.1)
         nothing, note = difference(reconstructor.network, [model], crops)
-        assert nothing is None and "others are held against" in note
+        assert nothing is None and "the reference for others" in note
         (tmp_path / "face.onnx").unlink()
         nothing, note = difference(Shifted(session), [half], crops)
         assert nothing is None and "no float32 file" in note
@@ -298,9 +298,9 @@ def test_what_is_hostile_is_no_report_either(tmp_path: Path, text: str) -> None:
 def test_a_report_that_was_changed_is_compared_with_none(changed: dict[str, object]) -> None:
     whole = report_of()
     assert compare(whole, whole).verdict == "alike"
-    with pytest.raises(UsageError, match=r"no whole report|compare like with like"):
+    with pytest.raises(UsageError, match=r"one of the reports is incomplete|compare equal scenarios"):
         compare(whole, {**whole, **changed})
-    with pytest.raises(UsageError, match=r"no whole report|compare like with like"):
+    with pytest.raises(UsageError, match=r"one of the reports is incomplete|compare equal scenarios"):
         compare({**whole, **changed}, whole)
 
 
@@ -439,8 +439,8 @@ def test_over_the_budget_is_exit_code_1(
     ("more", "says"),
     [
         (("--scenario", "offline", "--budget-ms", "5"), "offline has no deadline"),
-        (("--scenario", "camera", "--budget-ms", "5"), "takes --count 1000 or more"),
-        (("--input", "cam0"), "cam0 gives frames when it likes; measure it with --scenario camera"),
+        (("--scenario", "camera", "--budget-ms", "5"), "needs --count 1000 or more"),
+        (("--input", "cam0"), "cam0 sends frames at its own rate; measure it with --scenario camera"),
         (("--report", "/dev/null/x"), "cannot write"),
         (("--photographs", "/dev/null/x"), "is not a folder of photographs"),
     ],

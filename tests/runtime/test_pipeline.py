@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +56,6 @@ class Counting:
     def run(self, images: Image) -> RawFaces:
         self.sizes.append(len(images))
         return self.network.run(images)
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        return self.network.disagreement()
 
 
 def picture(*boxes: Box) -> Image:
@@ -272,7 +269,7 @@ def test_smoothing_is_for_tracks_and_comes_by_name(reconstructor: Reconstructor)
         assert len(pipeline.process(frame).faces) == 1
     (stream,) = pipeline._streams.values()
     assert stream.smoother is not None
-    with pytest.raises(UsageError, match="no smoothing 'much'; choose from off, low, high"):
+    with pytest.raises(UsageError, match="unknown smoothing 'much'; choose from off, low, high"):
         Pipeline(reconstructor, smooth="much")
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import multiprocessing
 import pickle
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from facerecon_rt.faces.reconstruct import (
     reconstruct_set,
 )
 from facerecon_rt.faces.shapes import average_shapes, set_from_faces
-from facerecon_rt.networks.ensemble import Ensemble, Network, Single, average_raw, disagreement_of
+from facerecon_rt.networks.ensemble import Ensemble, Network, average_raw, disagreement_of
 from facerecon_rt.networks.session import FaceSession, RawFaces
 from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
 from facerecon_rt.template import load_template
@@ -102,9 +102,6 @@ class OffCentre:
         seen = np.array([(size - 1) / 2 + size * offset, (size - 1) / 2, 0])
         camera = np.column_stack([linear, seen - linear @ CROP_CENTRE_MM])
         return dataclasses.replace(raw_of(level=10 * (1 - offset)), crop_from_head=camera[None].astype(np.float32))
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        return None
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +232,7 @@ def test_the_second_look_at_a_photograph_sees_its_mirror_image_too(model: Path, 
         network = reconstructor.network = Counts(reconstructor.network)
         reconstructor.faces(grey(100))
         assert network.crops == crops
-        reconstructor.first_look(grey(100), reconstructor.detect(grey(100)))  # as the frames of a video are
+        reconstructor.first_looks([grey(100)], [reconstructor.detect(grey(100))])  # as the frames of a video are
         assert network.crops == [*crops, 1, 1]
 
 
@@ -278,12 +275,14 @@ def test_large_pictures_are_searched_for_smaller_faces(model: Path, spots: Paint
 
 
 def test_a_missing_detector_is_named_with_the_fix(tiny_model: Path) -> None:
-    with pytest.raises(ModelRefused, match=r"no face detector at .*face_detector\.onnx; put it there, or name another"):
+    with pytest.raises(
+        ModelRefused, match=r"no face detector at .*face_detector\.onnx; put one there, or give another"
+    ):
         Reconstructor(tiny_model)
 
 
 def test_a_detector_that_is_none_is_found_out_when_it_is_opened(tiny_model: Path) -> None:
-    with pytest.raises(ModelRefused, match="neither our face detector"):
+    with pytest.raises(ModelRefused, match="neither a face detector of this project"):
         Reconstructor(tiny_model, detector=tiny_model)
 
 
@@ -486,22 +485,14 @@ def test_disagreement_is_the_mean_distance_to_the_average() -> None:
     """Members 2 apart in each of three coordinates: each is sqrt(3) from the mean."""
     runs = [raw_of(level=2, yaw=10), raw_of(level=4, yaw=-10)]
     found = disagreement_of(runs, average_raw(runs), 0)
-    assert found == pytest.approx(
-        {
-            "shape_mm": np.sqrt(3),
-            "vertices_mm": 2 * np.sqrt(3),
-            "landmarks_px": 3 * np.sqrt(3),
-            "rotation_deg": 10,
-        },
-        rel=1e-5,
-    )
+    assert found == pytest.approx((np.sqrt(3), 2 * np.sqrt(3), 3 * np.sqrt(3), 10), rel=1e-5)
 
 
 class Quarrel(OffCentre):
     """A network whose members are a crop pixel apart."""
 
-    def disagreement(self) -> Sequence[Mapping[str, float]]:
-        return [{"shape_mm": 1.0, "vertices_mm": 1.0, "landmarks_px": 1.0, "rotation_deg": 1.0}]
+    def run(self, images: Image) -> RawFaces:
+        return dataclasses.replace(super().run(images), disagreement=np.ones((len(images), 4), np.float32))
 
 
 def test_disagreement_about_landmarks_is_in_pixels_of_the_frame(reconstructor: Reconstructor) -> None:
@@ -517,7 +508,7 @@ def test_twins_agree_with_each_other_and_with_themselves_alone(model: Path) -> N
         (alone,), (together,) = one.faces(grey(77)), two.faces(grey(77))
         assert one.network.sha256 != two.network.sha256
         assert isinstance(two.network, Ensemble)
-        assert isinstance(one.network, Single)
+        assert isinstance(one.network, FaceSession)
     np.testing.assert_allclose(together.vertices, alone.vertices, atol=1e-4)
     np.testing.assert_allclose(together.frame_from_head, alone.frame_from_head, atol=1e-4)
     assert alone.disagreement is None
@@ -571,7 +562,7 @@ def test_members_may_differ_in_backbone_precision_and_weights(
 
 
 def test_one_model_is_no_ensemble(model: Path) -> None:
-    with FaceSession(model) as session, pytest.raises(UsageError, match="two models or more"):
+    with FaceSession(model) as session, pytest.raises(UsageError, match="two or more models"):
         Ensemble([session])
 
 
@@ -628,7 +619,7 @@ def test_what_owns_a_session_says_that_it_stays_in_its_process(model: Path, spot
         ):
             for send in where_it_is_sent():
                 with pytest.raises(
-                    UsageError, match=f"a {name} cannot be copied or sent to another process.*open one in"
+                    UsageError, match=f"a {name} cannot be copied or sent to another process.*create one in"
                 ):
                     send(owner)
         with pytest.raises(UsageError, match="a Reconstructor cannot be copied or sent"):

@@ -24,7 +24,7 @@ def write_photograph(path: Path) -> None:
 @pytest.mark.parametrize("name", ["pipe.jpg", "pipe.mp4", "pipe.unknown"])
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
-    with pytest.raises(SourceError, match=rf"{name} is a pipe, not a file; save what it gives to a file"):
+    with pytest.raises(SourceError, match=rf"{name} is a pipe, not a regular file; save its content to a file"):
         list(open_source(tmp_path / name))
 
 

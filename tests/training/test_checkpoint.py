@@ -7,7 +7,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +129,21 @@ def test_weights_are_read_from_files_alone(tmp_path: Path) -> None:
     for name in ("pipe", "device", "a" * 300):
         with pytest.raises(ModelRefused, match="no weights at"):
             load_weights(tmp_path / f"{name}.safetensors")
+
+
+def test_weights_written_before_there_was_gaze_are_read_without(tmp_path: Path) -> None:
+    """As release 0.1 wrote them: nothing is said of gaze in their configuration."""
+    torch.manual_seed(0)
+    older = FaceModel(replace(CONFIG, gaze=False))
+    described = {name: value for name, value in asdict(CONFIG).items() if name != "gaze"}
+    tensors = {name: tensor.contiguous() for name, tensor in older.state_dict().items()}
+    path = tmp_path / "older.safetensors"
+    save_file(tensors, path, {KEY: json.dumps({"template_sha256": load_template().sha256, **described})})
+    loaded = load_weights(path)
+    assert loaded.config == replace(CONFIG, gaze=False)
+    # Written again, they say so themselves.
+    save_weights(loaded, path)
+    assert load_weights(path).config == replace(CONFIG, gaze=False)
 
 
 def test_training_state_comes_back(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
 def member(seed: int, size: int = 64) -> FaceModel:
     torch.manual_seed(seed)
     model = FaceModel(ModelConfig("tiny", size, shape_code=8, hidden=16)).eval()
-    with torch.no_grad():  # cameras that differ
+    with torch.no_grad():  # cameras and gazes that differ
         model.reconstructor.camera.weight.normal_(0, 0.3)
+        model.reconstructor.gaze.bias.normal_()
     return model
 
 
@@ -36,9 +37,8 @@ def test_it_averages_as_the_runtime_does() -> None:
     members = [member(seed) for seed in range(3)]
     expected = average_raw([raw(one(crops())) for one in members])
     found = raw(Ensemble(members)(crops()))
-    for name in FaceOutput._fields:
-        if getattr(expected, name) is None:  # codes of different networks have no average
-            continue
+    assert expected.identity is None, "codes of different networks have no average"
+    for name in [name for name in FaceOutput._fields if not name.startswith("identity")]:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-3, err_msg=name)
 
 
@@ -48,6 +48,15 @@ def test_its_cameras_are_scaled_rotations() -> None:
     scale = torch.linalg.det(camera[:, :, :3]) ** (1 / 3)
     rotation = camera[:, :, :3] / scale[:, None, None]
     torch.testing.assert_close(rotation @ rotation.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_its_gaze_is_a_direction_and_its_code_the_first_members() -> None:
+    members = [member(seed) for seed in range(2)]
+    output, first = Ensemble(members)(crops()), members[0](crops())
+    torch.testing.assert_close(output.gaze.norm(dim=2), torch.ones(3, 2))
+    torch.testing.assert_close(output.identity, first.identity)
+    torch.testing.assert_close(output.identity_variance, first.identity_variance)
 
 
 @torch.no_grad()

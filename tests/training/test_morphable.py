@@ -45,6 +45,9 @@ def test_a_packed_head_has_its_origin_midway_between_the_eyeballs(tmp_path: Path
     head = read_head(save(tmp_path / "head.npz", arrays))
     np.testing.assert_allclose(np.mean([head.mean[part].mean(0) for part in EYEBALLS], axis=0), 0, atol=1e-4)
     np.testing.assert_array_equal(head.triangles, ball_head.triangles)
+    # Where that is in the file's own coordinates; everything else was moved by as much.
+    np.testing.assert_allclose(head.mean + head.origin, arrays["mean"], atol=1e-4)
+    np.testing.assert_allclose(head.origin[:2], 7, atol=1e-3)
     assert head.identity.dtype == head.expression.dtype == np.float32
     assert head.identity.shape == (IDENTITY_MODES, HEAD_VERTICES, 3)
 
@@ -150,6 +153,17 @@ def test_modes_are_carried_over_by_barycentric_coordinates(ball_head: MorphableH
     np.testing.assert_allclose(face.mean[0], ball_head.mean[[5, 6, 7]].T @ weights[0], rtol=1e-6)
     np.testing.assert_array_equal(face.expression[:, 1], ball_head.expression[:, 8])
     assert face.identity.shape == (IDENTITY_MODES, 2, 3)
+
+
+def test_eyes_are_counted_from_the_middle_of_their_corners(ball_head: MorphableHead) -> None:
+    """The balls are at x = 30 and -30, 15 mm large, and look straight ahead; the left one comes first."""
+    face = face_from_head(ball_head, np.zeros((1, 3), np.int32), np.full((1, 3), 1 / 3, np.float32))
+    assert face.eyes.shape == (2, 2, 3)
+    for side, (x, corners) in enumerate(((30, (42, 45)), (-30, (36, 39)))):
+        middle = ball_head.mean[ball_head.landmarks[list(corners)]].mean(0)
+        np.testing.assert_allclose(face.eyes[side, 0] + middle, [x, 0, 0], atol=0.4)
+        # The iris is a circle of 6.1 mm on a sphere of 15.
+        np.testing.assert_allclose(face.eyes[side, 1], [0, 0, np.sqrt(15**2 - 6.1**2)], atol=0.4)
 
 
 def test_upstream_files_equal_the_packed_ones(data_folder: Path) -> None:

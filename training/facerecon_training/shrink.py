@@ -41,7 +41,9 @@ def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
     for index, source in pairs:
         backbone[index].load_state_dict(trained.extractor.backbone[source].state_dict())
     for new in set(range(pairs[0][0], len(backbone))) - {index for index, _ in pairs}:
-        nn.init.zeros_(backbone[new].layers[-1][1].weight)  # the last normalisation is zero, so the block adds nothing
+        last = backbone[new].layers[-1][1]  # the last normalisation is zero, so the block adds nothing
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
     return pairs[0]
 
 

@@ -1,15 +1,16 @@
-"""Source -> detect -> track -> align -> network -> sinks: frames in, scenes out."""
+"""Frames -> scenes: detect, track, align and run the network, then write each scene to the sinks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..align import Square
 from ..errors import UsageError
 from ..types import Face, Frame, Scene
 from .budget import Budget, Shed
+from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor
 from .smooth import STRENGTHS, Smoother
@@ -17,39 +18,61 @@ from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
 
 NOTHING = Shed()
-"""Is left out."""
+"""State in which no work is skipped."""
 FULL = 5
-"""Times as many frames between two looks for new faces while as many as are wanted are seen."""
+"""Factor by which the detector runs less often while the maximum number of faces is tracked."""
 SMOOTH = ("off", *STRENGTHS)
 GAP_S = 2.0
-"""That a camera may have been away: after longer, whoever is there may be somebody else."""
+"""Maximum gap of a camera in seconds. After a longer gap another person may be in front of it."""
 IDLE_FRAMES = 1000
-"""Frames of other sources after which the tracks of one are forgotten: a folder may hold thousands of videos."""
+"""Number of frames of other sources after which a source's tracks are forgotten. A folder may hold thousands of
+videos."""
 
 
 class SceneSink(Protocol):
-    """Whatever takes scenes."""
+    """The interface of a sink for scenes."""
 
     def write(self, scene: Scene) -> None:
-        """Take one."""
+        """Write one scene."""
 
 
 @dataclass(slots=True)
 class _Stream:
-    """What is remembered of one source."""
+    """Tracking state of one source."""
 
     tracker: Tracker
     since_detection: int
-    """Frames since the last look for new faces."""
+    """Number of frames since the detector last ran."""
     smoother: Smoother | None
     last_frame: int = 0
-    """Of all sources, when it was last seen."""
+    """Count of all frames when this source was last seen."""
     last_s: float = 0.0
-    """In its own time."""
+    """Time of its last frame, in seconds of the source."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """One frame on its way to a scene."""
+
+    frame: Frame
+    stream: _Stream | None = None
+    """The state of its source; None for a photograph."""
+    looked_at: Sequence[Track] = ()
+    """Tracks whose faces are updated in this frame."""
+    passed_over: Sequence[Track] = ()
+    """Visible tracks that are skipped in this frame to stay within the budget."""
+    seen: list[Face] = field(default_factory=list)
+    """Face found at the place of each updated track, in the same order."""
+    detected: Sequence[Square] = ()
+    """Squares of the detector, if it ran on this frame."""
+    new: Sequence[Face] = ()
+    """Faces at detections that belong to no track yet."""
+    stages: Stages = field(default_factory=Stages)
+    """Time spent on this frame alone."""
 
 
 class Pipeline:
-    """Turns frames into scenes: photographs one by one, the frames of a video or camera with tracking."""
+    """A pipeline from frames to scenes: photographs one by one, frames of videos and cameras with tracking."""
 
     def __init__(
         self,
@@ -61,15 +84,14 @@ class Pipeline:
         smooth: str = "off",
         budget_ms: float | None = None,
     ) -> None:
-        """`detect_every`: frames between two looks for new faces; whenever a face is lost, or there is none, the next
-        frame is looked at anyway. `max_faces`: the largest ones are kept, and while there are so many, looks for new
-        ones are a fifth as frequent. `lens`: the camera's intrinsics, or its horizontal field of view in degrees;
-        faces then have a `camera_from_head`. `smooth`: off, low or high: tracked faces are steadier, and lag a little.
-        `budget_ms`: what a frame of a video or camera may take; where it takes more, load is shed (`budget.Budget`) and
-        scenes say what. Raises UsageError.
-        """
+        """`detect_every`: number of frames between two runs of the detector; it also runs in the next frame when a face
+        is lost, and while there is none. `max_faces`: maximum number of faces, the largest are kept; while so many are
+        tracked, the detector runs a fifth as often. `lens`: the camera's intrinsics, or its horizontal field of view in
+        degrees, which adds `camera_from_head` to faces. `smooth`: off, low or high; smooths tracked faces, which adds a
+        little lag. `budget_ms`: time budget in ms per frame of a video or camera; when exceeded, work is skipped
+        (`budget.Budget`) and recorded in the scenes. Raises UsageError."""
         if smooth not in SMOOTH:
-            raise UsageError(f"there is no smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
+            raise UsageError(f"unknown smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
         self.reconstructor = reconstructor
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
@@ -77,43 +99,38 @@ class Pipeline:
         self.smooth = smooth
         self.budget = None if budget_ms is None else Budget(budget_ms)
         self._streams: dict[str, _Stream] = {}
-        """By source, the one not seen for longest first."""
+        """State of each source, the longest unseen first."""
         self._numbers: dict[str, int] = {}
-        """Of the next track of sources that were forgotten or away: no number is given twice."""
+        """Number of the next track of each forgotten or interrupted source, so that no number is used twice."""
         self._frames = 0
 
     def process(self, frame: Frame) -> Scene:
-        """One frame -> its scene."""
+        """Process one frame. Returns its scene."""
         return self.process_together([frame])[0]
 
     def process_together(self, frames: Sequence[Frame]) -> list[Scene]:
-        """Frames of different sources -> their scenes; the tracked faces of all of them are one run of the network."""
+        """Process frames of different sources together. Returns their scenes.
+
+        The network runs once for the tracked faces of all frames, and together for the newly detected faces of all
+        frames.
+        """
         shed = NOTHING if self.budget is None else self.budget.shed
-        streams = [None if frame.still else self._stream_of(frame) for frame in frames]
-        tracks = [_by_attention(stream, shed) for stream in streams]
-        squares = [[track.next_square() for track in looked_at] for looked_at, _ in tracks]
+        works = [self._work_on(frame, shed) for frame in frames]
         together = Stages()
-        seen = self.reconstructor.faces_at_each([frame.image for frame in frames], squares, together)
-        scenes = []
-        for frame, stream, (looked_at, passed_over), of_frame in zip(frames, streams, tracks, seen, strict=True):
-            stages = together.share(len(frames), frame.capture_ms)
-            if stream is None:
-                faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
-                scenes.append(scene_of(self.reconstructor, frame, faces, stages))
-                continue
-            faces = self._tracked(frame, stream, looked_at, passed_over, of_frame, shed, stages)
-            faces = self._kept(frame, faces, stages)
-            if self.budget is not None:
-                self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
-            scenes.append(scene_of(self.reconstructor, frame, faces, stages, tracker=stream.tracker, shed=shed))
-        return scenes
+        at_tracks = [[track.next_square() for track in work.looked_at] for work in works]
+        for work, seen in zip(works, self._seen(works, at_tracks, together), strict=True):
+            work.seen = seen
+        for work in works:
+            self._detect(work, shed)
+        self._look_at_detections(works, together)
+        return [self._scene(work, together.share(len(works), work.frame.capture_ms), shed) for work in works]
 
     def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
-        """Frames -> scenes, each written to every sink before it is given."""
+        """Process frames one by one. Yields the scenes, each after it was written to every sink."""
         return self.run_together(([frame] for frame in frames), sinks)
 
     def run_together(self, groups: Iterable[Sequence[Frame]], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
-        """Groups of frames of different sources -> scenes, as of `run`."""
+        """Process groups of frames of different sources. Yields the scenes as `run` does."""
         for group in groups:
             for scene in self.process_together(group):
                 for sink in sinks:
@@ -121,10 +138,10 @@ class Pipeline:
                 yield scene
 
     def _stream_of(self, frame: Frame) -> _Stream:
-        """What is remembered of its source, now the one seen last; one not seen for too long is forgotten."""
+        """Return the state of the frame's source, and forget a source that was not seen for too long."""
         self._frames += 1
         stream = self._streams.pop(frame.source, None)
-        # Time goes back where another camera took the name.
+        # The time goes back when another camera takes the name.
         if stream is not None and frame.live and not 0 <= frame.time_s - stream.last_s <= GAP_S:
             self._numbers[frame.source] = stream.tracker.next_number
             stream = None
@@ -139,38 +156,74 @@ class Pipeline:
             self._numbers[longest] = self._streams.pop(longest).tracker.next_number
         return stream
 
-    def _tracked(
-        self,
-        frame: Frame,
-        stream: _Stream,
-        looked_at: Sequence[Track],
-        passed_over: Sequence[Track],
-        seen: list[Face],
-        shed: Shed,
-        stages: Stages,
-    ) -> tuple[Face, ...]:
-        tracker = stream.tracker
-        confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
-        new: list[Face] = []
+    def _work_on(self, frame: Frame, shed: Shed) -> _Work:
+        """Decide which tracked faces to update in this frame, and which to skip."""
+        if frame.still:
+            return _Work(frame)
+        stream = self._stream_of(frame)
+        looked_at, passed_over = _by_attention(stream, shed)
+        return _Work(frame, stream, looked_at, passed_over)
+
+    def _seen(self, works: Sequence[_Work], squares: Sequence[Sequence[Square]], stages: Stages) -> list[list[Face]]:
+        return self.reconstructor.faces_at_each([work.frame.image for work in works], squares, stages)
+
+    def _detect(self, work: _Work, shed: Shed) -> None:
+        """Run the detector on the frame of a video or camera, if it is due, and note the squares it found."""
+        stream = work.stream
+        if stream is None:
+            return
+        tracker, confident = stream.tracker, self._confident(work.seen)
         stream.since_detection += 1
-        lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(passed_over)
+        lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.passed_over)
         full = self.max_faces is not None and len(confident) >= self.max_faces
-        jumped = any(track.jumped(face) or track.cut_to(face) for track, face in zip(looked_at, seen, strict=True))
+        pairs = zip(work.looked_at, work.seen, strict=True)
+        jumped = any(track.jumped(face) or track.cut_to(face) for track, face in pairs)
         due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
         if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
             stream.since_detection = 0
-            with stages.measure("detect"):
-                squares = self.reconstructor.detect(frame.image)
-            seen = self._corrected(frame, seen, squares, stages)
-            confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
-            new = self.reconstructor.first_look(frame.image, unknown(squares, confident, passed_over), stages)
+            with work.stages.measure("detect"):
+                work.detected = self.reconstructor.detect(work.frame.image)
+
+    def _look_at_detections(self, works: Sequence[_Work], stages: Stages) -> None:
+        """Reconstruct the detected faces of all frames together: first where a detection and a tracked face disagree,
+        then faces that are not tracked yet."""
+        found = [work for work in works if work.detected]
+        if not found:
+            return
+        images = [work.frame.image for work in found]
+        off = [drifted(work.detected, work.seen) for work in found]
+        looks = self.reconstructor.first_looks(images, [[square for _, square in of] for of in off], stages)
+        for work, of, faces in zip(found, off, looks, strict=True):
+            for (index, _), face in zip(of, faces, strict=True):
+                if face.confidence > work.seen[index].confidence:
+                    work.seen[index] = face
+        squares = [unknown(work.detected, self._confident(work.seen), work.passed_over) for work in found]
+        for work, faces in zip(found, self.reconstructor.first_looks(images, squares, stages), strict=True):
+            work.new = faces
+
+    def _scene(self, work: _Work, stages: Stages, shed: Shed) -> Scene:
+        """Return the scene of one frame after all its faces were reconstructed."""
+        frame, stream = work.frame, work.stream
+        stages.add(work.stages)
+        if stream is None:
+            faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
+            return scene_of(self.reconstructor, frame, faces, stages)
         with stages.measure("post"):
-            pairs = list(zip(looked_at, seen, strict=True))
-            faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
-            return faces if stream.smoother is None else stream.smoother(faces, frame.time_s)
+            pairs = list(zip(work.looked_at, work.seen, strict=True))
+            faces = stream.tracker.update(pairs, work.new, self.reconstructor.min_confidence)
+            if stream.smoother is not None:
+                faces = stream.smoother(faces, frame.time_s)
+        faces = self._kept(frame, faces, stages)
+        scene = scene_of(self.reconstructor, frame, faces, stages, tracker=stream.tracker, shed=shed)
+        if self.budget is not None:
+            self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
+        return scene
+
+    def _confident(self, faces: Sequence[Face]) -> list[Face]:
+        return [face for face in faces if face.confidence >= self.reconstructor.min_confidence]
 
     def _kept(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> tuple[Face, ...]:
-        """Those of the frame's faces that are wanted, with their place in the room where the lens is known."""
+        """Return the largest faces up to the limit, with their metric pose where the lens is known."""
         if self.max_faces is not None and len(faces) > self.max_faces:
             by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
             faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
@@ -182,21 +235,9 @@ class Pipeline:
                 faces = tuple(with_metric_pose(face, lens) for face in faces)
         return faces
 
-    def _corrected(self, frame: Frame, seen: list[Face], squares: list[Square], stages: Stages) -> list[Face]:
-        """Tracked faces, one for one; where the detector sees a face a little elsewhere, the more confident of both."""
-        corrected = list(seen)
-        off = drifted(squares, seen)
-        looks = self.reconstructor.first_look(frame.image, [square for _, square in off], stages)
-        for (index, _), look in zip(off, looks, strict=True):
-            if look.confidence > corrected[index].confidence:
-                corrected[index] = look
-        return corrected
 
-
-def _by_attention(stream: _Stream | None, shed: Shed) -> tuple[list[Track], list[Track]]:
-    """The tracks whose faces are looked at in this frame, and those that are passed over."""
-    if stream is None:
-        return [], []
+def _by_attention(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
+    """Return the visible tracks to update in this frame, and those to skip."""
     visible = stream.tracker.visible
     if shed.faces == 1:
         return visible, []
@@ -213,12 +254,14 @@ def scene_of(
     tracker: Tracker | None = None,
     shed: Shed = NOTHING,
 ) -> Scene:
-    """A frame and its faces, with what they were made by."""
-    network = reconstructor.network
+    """Return the scene of a frame and its faces, with the doubts about each face and the network that read them."""
+    network, stages = reconstructor.network, stages or Stages()
+    with stages.measure("post"):
+        faces = tuple(replace(face, doubts=tuple(doubts(face, frame.image, faces))) for face in faces)
     return Scene(
         frame,
         faces,
-        (stages or Stages()).milliseconds,
+        stages.milliseconds,
         network.provider,
         network.contract.precision,
         network.sha256,

@@ -1,9 +1,9 @@
-"""Crops -> faces: one image, one person's image set, or several networks."""
+"""Crops -> faces, for a photograph, an image set of one person, or an ensemble of networks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from pathlib import Path
@@ -14,12 +14,13 @@ import numpy as np
 
 from ..align import Square, align, box_from_square, box_overlap, compose, square_from_box, square_from_camera
 from ..errors import ModelRefused, UsageError
-from ..networks.ensemble import Ensemble, Mirrored, Network, Session, Single
+from ..networks.ensemble import Ensemble, Mirrored, Network, Session
 from ..networks.precision import open_session
+from ..networks.session import DISAGREEMENTS
 from ..paths import is_file
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
-from ..types import Crop, Face, Image
+from ..types import Crop, Face, Floats, Image
 from ..unpicklable import Unpicklable
 from .cuts import looks
 from .detect import Detector, open_detector
@@ -29,20 +30,19 @@ from .stages import Stages
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
-"""A head found further than this from where it was looked for, in crop sides and in roll, is looked at once more.
-Photographs: 2 % of faces as they are, a quarter of those of 20 pixels."""
+"""Maximum distance in crop sides and roll between a head and the square that was read. A head further away is read once
+more: 2 % of the faces in photographs, and a quarter of those of 20 pixels."""
 TOGETHER = 8
-"""Photographs whose faces are done in one run."""
+"""Number of photographs whose faces are read in one network run."""
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
-    """Crops -> faces in their frames, one for one."""
+    """Run the network on crops. Returns one face per crop, in the pixels of its frame."""
     if not crops:
         return []
-    # Mostly there is one, and it need not be copied.
+    # A single crop is the common case, and need not be copied.
     images = crops[0].image[None] if len(crops) == 1 else np.stack([crop.image for crop in crops])
     raw = network.run(images)
-    disagreement = network.disagreement()
     faces = []
     for i, crop in enumerate(crops):
         camera = compose(crop.frame_from_crop, raw.crop_from_head[i])
@@ -57,19 +57,21 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
                 confidence=float(raw.confidence[i]),
                 box=box_from_square(square_from_camera(camera)),
                 gaze=None if raw.gaze is None else raw.gaze[i],
-                disagreement=_in_frame(disagreement[i], crop) if disagreement is not None else None,
+                disagreement=None if raw.disagreement is None else _in_frame(raw.disagreement[i], crop),
                 looks=looks(crop.image, raw.crop_from_head[i]),
             )
         )
     return faces
 
 
-def _in_frame(disagreement: Mapping[str, float], crop: Crop) -> dict[str, float]:
-    return {**disagreement, "landmarks_px": disagreement["landmarks_px"] * float(crop.frame_from_crop[2, 2])}
+def _in_frame(disagreement: Floats, crop: Crop) -> dict[str, float]:
+    """Return the disagreement (4,) about a crop by name, with landmarks in frame pixels."""
+    named = dict(zip(DISAGREEMENTS, disagreement.tolist(), strict=True))
+    return {**named, "landmarks_px": named["landmarks_px"] * float(crop.frame_from_crop[2, 2])}
 
 
 class Reconstructor(Unpicklable):
-    """Photographs -> faces. Owns the networks and the detector it opens; a context manager."""
+    """A reconstructor of faces in photographs. A context manager that owns the networks and the detector it opens."""
 
     def __init__(
         self,
@@ -85,16 +87,21 @@ class Reconstructor(Unpicklable):
         gpu: GpuOptions = AS_USUAL,
         warm_while_building: bool = False,
     ) -> None:
-        """`model`: a FaceModel file; several make an ensemble; or a network, as `served.ServedNetwork`, which stays the
-        caller's: how files are run does not concern it, and it needs a `detector`. `detector`: a file of ours or a
-        YuNet, or anything with `detect`, which stays the caller's; by default face_detector.onnx beside the model.
-        `detector_size`: longer side of what the detector sees, pixels; by default as `detect.looks_at` has it: 256, and
-        for pictures of 1600 pixels or more two looks, one for small faces and one for close-ups.
-        `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each model, the
-        file of that precision beside it that was made from the same weights and fits the provider. `mirror`:
-        photographs are read together with their mirror image, which is more exact and takes one crop more per face;
-        frames of videos and cameras never are. `gpu`: how it is used, where there is one. `warm_while_building`: answer
-        on cuda or cpu while TensorRT builds its engine.
+        """Open the model and the detector.
+
+        - `model`: a FaceModel file, several for an ensemble, or a network such as `served.ServedNetwork`. The caller
+          keeps a network, the options for files do not apply to it, and it needs a `detector`.
+        - `detector`: a detector file of this project or YuNet, or an object with `detect`, which the caller keeps. The
+          default is face_detector.onnx beside the model.
+        - `detector_size`: longer side of the detector's input in pixels. The default follows `detect.looks_at`: 256,
+          and for pictures of 1600 pixels or more two runs, one for small faces and one for close-ups.
+        - `min_confidence`: minimum confidence of a face, 0 to 1.
+        - `precision`: fp32, fp16 or int8. Each model is replaced by the file beside it that has this precision, was
+          made from the same weights and fits the provider.
+        - `mirror`: average each face of a photograph with its mirror image, which is more exact and takes one more crop
+          per face. Frames of videos and cameras are never mirrored.
+        - `gpu`: options for the GPU, where there is one.
+        - `warm_while_building`: answer on CUDA or the CPU while TensorRT builds its engine.
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
@@ -102,9 +109,9 @@ class Reconstructor(Unpicklable):
             model = [model]
         paths, network = (list(model), None) if isinstance(model, Sequence) else ([], model)
         if not paths and network is None:
-            raise UsageError("give at least one model")
+            raise UsageError("no model was given; give at least one model")
         if network is not None and detector is None:
-            raise UsageError("a network has no detector beside it; give one")
+            raise UsageError("a network has no detector file beside it; give a detector")
 
         def open_one(path: str | Path) -> AbstractContextManager[Session]:
             return open_session(
@@ -119,9 +126,11 @@ class Reconstructor(Unpicklable):
         with ExitStack() as opened:
             sessions = [opened.enter_context(open_one(path)) for path in paths]
             if network is None:
-                network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+                network = sessions[0] if len(sessions) == 1 else Ensemble(sessions)
             self.choice = sessions[0].choice if sessions else f"{network.provider}, the caller's"
-            """Which provider, and why not a better one."""
+            """The provider, and the reasons why faster ones do not work."""
+            self.sessions = tuple(sessions)
+            """The opened model files; empty for a network of the caller."""
             self.network = network
             self.contract = self.network.contract
             self.min_confidence = min_confidence
@@ -129,7 +138,9 @@ class Reconstructor(Unpicklable):
             if detector is None:
                 detector = Path(paths[0]).with_name(DETECTOR_NAME)
                 if not is_file(detector):
-                    raise ModelRefused(f"no face detector at {detector}; put it there, or name another: --detector")
+                    raise ModelRefused(
+                        f"no face detector at {detector}; put one there, or give another with --detector"
+                    )
             if isinstance(detector, (str, Path)):
                 detector = open_detector(detector, size=detector_size)
             self._detector: Detector | None = detector
@@ -142,12 +153,12 @@ class Reconstructor(Unpicklable):
         self.close()
 
     def close(self) -> None:
-        """Let sessions go. Closing twice is harmless."""
+        """Close the sessions. A second call does nothing."""
         self._opened.close()
         self._detector = None
 
     def detect(self, image: Image) -> list[Square]:
-        """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first."""
+        """Detect faces in a picture (H, W, 3) uint8 BGR. Returns their squares, best first. Raises UsageError."""
         if not isinstance(image, np.ndarray):
             raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -156,45 +167,54 @@ class Reconstructor(Unpicklable):
             raise UsageError("this Reconstructor is closed; open another one")
         return [square_from_box(found.box, found.roll) for found in self._detector.detect(image)]
 
-    def faces_at(
-        self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
-    ) -> list[Face]:
-        """(H, W, 3) uint8 BGR and squares -> the face in each, one for one, confident or not; with `mirror`, averaged
-        with what its mirror image shows."""
-        return self._looks([image], [squares], stages or Stages(), mirror=mirror)[0]
-
     def faces_at_each(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages | None = None
     ) -> list[list[Face]]:
-        """As `faces_at`, for several pictures in one run of the network."""
+        """Reconstruct the face in each square of each picture (H, W, 3) uint8 BGR, confident or not.
+
+        Returns one face per square. The network runs once for all squares.
+        """
         return self._looks(images, squares, stages or Stages())
 
-    def first_look(
-        self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
-    ) -> list[Face]:
-        """As `faces_at` from a detector's coarse squares: looks twice, the second time where the first saw the head,
-        and once more at heads that even then were not where they were looked for."""
-        return self._first_looks([image], [squares], stages or Stages(), mirror=mirror)[0]
+    def first_looks(
+        self,
+        images: Sequence[Image],
+        squares: Sequence[Sequence[Square]],
+        stages: Stages | None = None,
+        *,
+        mirror: bool = False,
+    ) -> list[list[Face]]:
+        """Reconstruct the face in each coarse square of a detector in pictures (H, W, 3) uint8 BGR. Returns one face
+        per square.
+
+        The network runs twice for all squares together: the second run uses the heads found in the first. Heads that
+        are not where the second run expected them get another run. `mirror`: average with the mirror images from the
+        second run on.
+        """
+        return self._first_looks(images, squares, stages or Stages(), mirror=mirror)
 
     def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
-        """(H, W, 3) uint8 BGR photograph -> its faces, the most confident first."""
+        """Reconstruct the faces of a photograph (H, W, 3) uint8 BGR, the most confident first."""
         return self._faces_of_each([image], stages or Stages())[0]
 
     def reconstruct(self, images: Iterable[Image], stages: Stages | None = None) -> list[tuple[Face, ...]]:
-        """Photographs (H, W, 3) uint8 BGR -> the faces of each. Faces of several photographs are done in one run; no
-        more than `TOGETHER` photographs are held at once. `stages`: what the time of all of them is added to."""
+        """Reconstruct the faces of photographs (H, W, 3) uint8 BGR. Returns the faces of each.
+
+        Faces of several photographs share a run, and at most `TOGETHER` photographs are held at once. `stages`:
+        collects the time of all photographs.
+        """
         stages = stages or Stages()
         coming = iter(images)
         found: list[tuple[Face, ...]] = []
         while some := list(islice(coming, TOGETHER)):
             found += self._faces_of_each(some, stages)
-            some.clear()  # before the next are read
+            some.clear()  # frees them before the next are read
         return found
 
     def reconstruct_set(self, images: Iterable[Image], average: Average = "robust") -> ImageSet:
-        """Photographs of one person -> one shape. In each photograph the largest face counts.
+        """Reconstruct one shape from photographs of one person. In each photograph the largest face counts.
 
-        Raises UsageError when there is no face at all.
+        Raises UsageError when no photograph has a face.
         """
         return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average)
 
@@ -233,7 +253,7 @@ class Reconstructor(Unpicklable):
     def _looks(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool = False
     ) -> list[list[Face]]:
-        """Pictures and squares in each -> the face in each square, all in one run."""
+        """Reconstruct the face in each square of each picture, all in one run."""
         with stages.measure("align"):
             size = self.contract.input_size
             crops = [align(image, square, size) for image, of in zip(images, squares, strict=True) for square in of]
@@ -246,7 +266,7 @@ class Reconstructor(Unpicklable):
 
 
 def _strayed(looked_at: Square, found: Square) -> bool:
-    """Was a head found so far from where it was looked for that it is worth another look?"""
+    """Return whether a head was found so far from its square that another run is worthwhile."""
     way = math.hypot(found.x - looked_at.x, found.y - looked_at.y) / looked_at.side
     turn = math.remainder(found.roll - looked_at.roll, 2 * math.pi)
     return way > STRAYED_SIDES or abs(turn) > STRAYED_RADIANS
@@ -255,7 +275,7 @@ def _strayed(looked_at: Square, found: Square) -> bool:
 def reconstruct(
     images: Iterable[Image], model: str | Path | Sequence[str | Path], **options: Any
 ) -> list[tuple[Face, ...]]:
-    """Photographs (H, W, 3) uint8 BGR -> the faces of each, in one call. `options` as of Reconstructor."""
+    """Reconstruct the faces of photographs (H, W, 3) uint8 BGR in one call. `options` are those of Reconstructor."""
     with Reconstructor(model, **options) as reconstructor:
         return reconstructor.reconstruct(images)
 
@@ -263,18 +283,19 @@ def reconstruct(
 def reconstruct_set(
     images: Iterable[Image], model: str | Path | Sequence[str | Path], average: Average = "robust", **options: Any
 ) -> ImageSet:
-    """Photographs of one person -> one shape with its spread, in one call. `options` as of Reconstructor."""
+    """Reconstruct one shape with its spread from photographs of one person in one call. `options` are those of
+    Reconstructor."""
     with Reconstructor(model, **options) as reconstructor:
         return reconstructor.reconstruct_set(images, average)
 
 
 def largest(faces: Sequence[Face]) -> Face | None:
-    """The face with the largest box, or None of none."""
+    """Return the face with the largest box; None for no faces."""
     return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
 
 
 def distinct(faces: Iterable[Face], overlap: float = 0.5) -> list[Face]:
-    """The faces in their order, without those that lie on one before them (intersection over union of boxes)."""
+    """Return the faces in their order, without those whose box lies on an earlier one (intersection over union)."""
     kept: list[Face] = []
     for face in faces:
         if all(box_overlap(face.box, other.box) <= overlap for other in kept):

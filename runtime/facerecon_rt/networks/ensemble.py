@@ -1,9 +1,9 @@
-"""The networks a face may be read by: one file, several averaged, and either of them with the crop's mirror image."""
+"""Networks that reconstruct a face: one file, several files averaged, and either with the crop's mirror image."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,106 +16,67 @@ from ..errors import ModelRefused, UsageError
 from ..pose import mean_rotation, rotation_angle_deg, split_camera
 from ..types import Floats
 from .mirror import mirrored
-from .session import RawFaces
-
-DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
-"""Of the members of an ensemble: mean distances to their average."""
+from .session import DISAGREEMENTS, RawFaces
 
 
 class Network(Protocol):
-    """Crops in, raw faces out: a FaceSession, or an Ensemble of them."""
+    """The interface of a network from crops to raw faces, such as a FaceSession or an Ensemble."""
 
     @property
     def contract(self) -> ModelContract:
-        """What the network takes and gives."""
+        """Contract of the network: its inputs and outputs."""
 
     @property
     def provider(self) -> str:
-        """Where it runs."""
+        """The execution provider."""
 
     @property
     def sha256(self) -> str:
-        """Of the file, or of the members' hashes."""
+        """SHA-256 of the file, or of the members' hashes."""
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the members about the last run, per crop; None where there is only one network."""
+        """Run crops (N, S, S, 3) uint8 BGR."""
 
 
 class Session(Protocol):
-    """A FaceSession, or what answers like one."""
+    """The interface of a FaceSession."""
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
 
     @property
     def contract(self) -> ModelContract:
-        """Of the file."""
+        """Contract of the file."""
 
     @property
     def provider(self) -> str:
-        """Where it runs."""
+        """The execution provider."""
 
     @property
     def choice(self) -> str:
-        """Why it runs there."""
+        """The provider with the reason why it was chosen."""
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """SHA-256 of the file."""
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
-
-
-class Single:
-    """One file. The session stays its opener's."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._disagreement: Sequence[Mapping[str, float]] | None = None
-
-    @property
-    def contract(self) -> ModelContract:
-        """What the file takes and gives."""
-        return self.session.contract
-
-    @property
-    def provider(self) -> str:
-        """Where it runs now."""
-        return self.session.provider
-
-    @property
-    def sha256(self) -> str:
-        """Of the file that runs now."""
-        return self.session.sha256
-
-    def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
-        raw = self.session.run(images)
-        self._disagreement = disagreement_in(raw)
-        return raw
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the last run, if the file holds several networks and says so."""
-        return self._disagreement
+        """Run crops (N, S, S, 3) uint8 BGR."""
 
 
 class Ensemble:
-    """Several networks on the same crops, averaged. The sessions stay their opener's.
+    """The average of several networks on the same crops. The caller closes the sessions.
 
-    Shapes, vertices, landmarks and blendshapes are averaged plainly, rotations as matrices and put back on SO(3),
-    scales geometrically, confidence by its mean. The members must agree about everything in their contracts but
-    backbone, weights and precision.
+    Shapes, vertices, landmarks and blendshapes are averaged directly, rotations as matrices that are put back on SO(3),
+    scales geometrically, and confidence by its mean. The members' contracts must be equal except for backbone, weights
+    and precision.
     """
 
     def __init__(self, members: Sequence[Session]) -> None:
-        """Raises ModelRefused where the members' contracts differ, UsageError for fewer than two."""
+        """Check the members. Raises ModelRefused where their contracts differ, and UsageError for fewer than two."""
         if len(members) < 2:
-            raise UsageError("an ensemble needs two models or more")
+            raise UsageError("an ensemble needs two or more models; give another one")
         first = comparable(members[0].contract)
         for member in members[1:]:
             if comparable(member.contract) != first:
@@ -125,35 +86,31 @@ class Ensemble:
                 )
         self.members = tuple(members)
         self.contract = averaged([member.contract for member in members])
-        self._disagreement: list[Mapping[str, float]] = []
 
     @property
     def provider(self) -> str:
-        """Where the members run now."""
+        """The current providers of the members, joined with "+"."""
         return "+".join(dict.fromkeys(member.provider for member in self.members))
 
     @property
     def sha256(self) -> str:
-        """Of the hashes of the members' files."""
+        """SHA-256 of the hashes of the members' files."""
         return ensemble_sha256([member.sha256 for member in self.members])
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> averaged raw faces."""
+        """Run crops (N, S, S, 3) uint8 BGR. Returns averaged raw faces with the disagreement."""
         runs = [member.run(images) for member in self.members]
         mean = average_raw(runs)
-        self._disagreement = [disagreement_of(runs, mean, i) for i in range(len(images))]
-        return mean
-
-    def disagreement(self) -> Sequence[Mapping[str, float]]:
-        """Of the last run, per crop: mean distance of the members to their average, in mm, crop pixels and degrees."""
-        return self._disagreement
+        disagreement = np.array([disagreement_of(runs, mean, i) for i in range(len(images))], np.float32)
+        return replace(mean, disagreement=disagreement.reshape(-1, len(DISAGREEMENTS)))
 
 
 class Mirrored:
-    """A network that reads every crop twice, as it is and in a mirror, and averages: what it sees differently on the
-    two sides of a face is its error, not the face's. Costs one more crop; the network stays its opener's.
+    """A network that runs every crop together with its mirror image, and averages the two.
 
-    Landmarks keep the contract's `annotation_asymmetry`, which the average would lose.
+    A difference between the two sides is an error of the network, not a property of the face. The run costs one more
+    crop. The caller closes the network. Landmarks keep the contract's `annotation_asymmetry`, which the average would
+    lose.
     """
 
     def __init__(self, network: Network) -> None:
@@ -161,43 +118,32 @@ class Mirrored:
         self.contract = network.contract
         self.provider = network.provider
         self.sha256 = network.sha256
-        self._count = 0
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
-        self._count = len(images)
+        """Run crops (N, S, S, 3) uint8 BGR."""
+        count = len(images)
         both = self.network.run(np.concatenate([images, images[:, :, ::-1]]))
-        seen, other = both.rows(slice(self._count)), both.rows(slice(self._count, None))
+        seen, other = both.rows(slice(count)), both.rows(slice(count, None))
         other = mirrored(other, self.contract)
-        # The code of a mirrored face is that of a mirrored person: identity stays what the crop itself says.
-        mean = replace(average_raw([seen, other]), identity=seen.identity, identity_variance=seen.identity_variance)
+        # The code of a mirrored face describes a mirrored person, so the identity comes from the crop itself.
+        mean = replace(
+            average_raw([seen, other]),
+            identity=seen.identity,
+            identity_variance=seen.identity_variance,
+            disagreement=None if both.disagreement is None else both.disagreement.reshape(2, count, -1).mean(0),
+        )
         if self.contract.annotation_asymmetry:
             mean.landmarks[:, :, :2] += np.reshape(self.contract.annotation_asymmetry, (68, 2))
         return mean
 
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the members about the last run, per crop: the mean over the crop and its mirror image."""
-        both = self.network.disagreement()
-        if both is None:
-            return None
-        pairs = zip(both[: self._count], both[self._count :], strict=True)
-        return [{name: (seen[name] + other[name]) / 2 for name in seen} for seen, other in pairs]
-
-
-def disagreement_in(raw: RawFaces) -> list[Mapping[str, float]] | None:
-    """What a file that holds several networks says about their disagreement, per crop; None of other files."""
-    if raw.disagreement is None:
-        return None
-    return [dict(zip(DISAGREEMENTS, map(float, row), strict=True)) for row in raw.disagreement]
-
 
 def ensemble_sha256(hashes: Sequence[str]) -> str:
-    """Of an ensemble, from those of its members' files."""
+    """Return the SHA-256 of an ensemble from those of its members' files."""
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def comparable(contract: ModelContract) -> ModelContract:
-    """What the contracts of an ensemble's members must agree about."""
+    """Return the part of a contract that must be equal for all members of an ensemble."""
     return replace(
         contract,
         backbone="",
@@ -212,8 +158,8 @@ def comparable(contract: ModelContract) -> ModelContract:
 
 
 def averaged(contracts: Sequence[ModelContract]) -> ModelContract:
-    """The contract of an average of networks: the first one's, but with the mean of their asymmetries, and of their
-    golden answers where all have one."""
+    """Return the contract of an average of networks: that of the first, with the mean of the asymmetries, and the mean
+    of the golden answers where all have one."""
     asymmetries = [contract.annotation_asymmetry or (0.0,) * 68 * 2 for contract in contracts]
     asymmetry = _mean(asymmetries)
     golden = _mean([contract.golden for contract in contracts]) if all(c.golden for c in contracts) else ()
@@ -225,7 +171,7 @@ def _mean(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
 
 
 def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
-    """The members' raw faces (same N) -> their average."""
+    """Average the raw faces of several networks for the same N crops."""
     cameras = np.stack([run.crop_from_head for run in runs])
     if not cameras.shape[1]:
         return runs[0]
@@ -246,15 +192,16 @@ def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
 
 
 def mean_gaze(gazes: Sequence[Floats]) -> Floats | None:
-    """(N, 2, 3) unit vectors of each member -> their mean directions; None of none."""
+    """Return the mean directions of the members' gazes, unit vectors (N, 2, 3); None for no members."""
     if not gazes:
         return None
     mean = np.mean(gazes, axis=0)
     return np.asarray(mean / np.linalg.norm(mean, axis=2, keepdims=True), np.float32)
 
 
-def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[str, float]:
-    """How far the members are from their average on crop i."""
+def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> tuple[float, ...]:
+    """Return the mean distances of the members to their average on crop i, in the order of `DISAGREEMENTS`:
+    millimetres, crop pixels and degrees."""
 
     def distance(name: str) -> float:
         centre = getattr(mean, name)[i]
@@ -262,5 +209,4 @@ def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[st
 
     rotation = split_camera(mean.crop_from_head[i])[1]
     angles = [rotation_angle_deg(split_camera(run.crop_from_head[i])[1], rotation) for run in runs]
-    figures = (distance("shape"), distance("vertices"), distance("landmarks"), float(np.mean(angles)))
-    return dict(zip(DISAGREEMENTS, figures, strict=True))
+    return distance("shape"), distance("vertices"), distance("landmarks"), float(np.mean(angles))

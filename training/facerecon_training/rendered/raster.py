@@ -123,7 +123,9 @@ def paint(
     return picture, covered
 
 
-def openness(vertices: Floats, normals: Floats, triangles: NDArray[np.int32], directions: Floats) -> Floats:
+def openness(
+    vertices: Floats, normals: Floats, triangles: NDArray[np.int32], directions: NDArray[np.floating]
+) -> Floats:
     """Return the cosine-weighted share (K,) of `directions` that each vertex sees.
 
     Vertices and normals are (K, 3), triangles (T, 3), and directions unit vectors (D, 3), all in the head frame.
