@@ -290,7 +290,7 @@ def test_photographs_are_not_forgotten_by_a_new_version(
     serve(out, make_tiny_model(tmp_path / "first.onnx"), detector, "--name", "face", "--photographs")
     second = make_tiny_model(tmp_path / "second.onnx", weights_sha256="retrained")
     assert serve(out, second, "--name", "face") == 2
-    assert "face_photograph asks face and must be told" in capsys.readouterr().err
+    assert "face_photograph uses face and needs its new contract" in capsys.readouterr().err
     assert not (out / "face" / "2").exists()
     assert serve(out, second, detector, "--name", "face", "--photographs") == 0
     contract = ModelContract.from_json(read(out / "face_photograph").parameters[CONTRACT_KEY].string_value)
@@ -309,8 +309,8 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
     detector = MODELS / "face_detector.onnx"
     for arguments, said in (
         ((tiny_model, again), "two files would be served as tiny"),
-        ((tiny_model, again, "--name", "face"), "names one FaceModel, 2 were given"),
-        ((detector, "--name", "face"), "names one FaceModel, 0 were given"),
+        ((tiny_model, again, "--name", "face"), "names one FaceModel, but 2 were given"),
+        ((detector, "--name", "face"), "names one FaceModel, but 0 were given"),
         ((tiny_model, detector, "--name", "face_detector"), "two files would be served as face_detector"),
         ((named,), "cannot name a model"),
         ((tiny_model, "--name", "../face"), "cannot name a model"),

@@ -83,7 +83,7 @@ def test_the_data_folder_may_come_from_the_environment(
     monkeypatch.setenv("FACERECON_DATA", str(data))
     code, text = complaint(["prepare", "--clean", "--out", str(tmp_path / "out")], capsys)
     assert code == 2
-    assert f"no face model at {data / 'face_model' / 'ict_facekit.npz'}; `git clone" in text
+    assert f"no face model at {data / 'face_model' / 'ict_facekit.npz'}; run `git clone" in text
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,12 @@ def test_a_network_of_before_gaze_is_a_start_for_one_with_gaze_and_back() -> Non
 def test_blocks_are_matched_by_kind_and_size_in_order() -> None:
     mobile, compact = BACKBONES["mobile"](), BACKBONES["compact"]()
     assert common_blocks(compact, mobile) == [(1, 2), (2, 3), (3, 4), (4, 5), (5, 7), (6, 8), (7, 10)]
-    with pytest.raises(ValueError, match="they have no block in common"):
+    with pytest.raises(ValueError, match="the two backbones have no block in common"):
         common_blocks(BACKBONES["tiny"](), mobile)
     # Blocks that only add to what they get may be missing.
     assert common_blocks(mobile, compact) == [(2, 1), (3, 2), (4, 3), (5, 4), (7, 5), (8, 6), (10, 7)]
     own, theirs = (Backbone(conv(3, 8, 3, 4), conv(8, 8, 3, stride)) for stride in (4, 2))
-    with pytest.raises(ValueError, match="it has nothing for block 2 of 2"):
+    with pytest.raises(ValueError, match="it has no counterpart of block 2 of 2"):
         common_blocks(own, theirs)
 
 

@@ -248,7 +248,7 @@ def test_weights_of_before_gaze_are_a_start(config: TrainConfig) -> None:
 def test_a_start_of_another_kind_of_network_is_refused(config: TrainConfig) -> None:
     init = config.run.parent / "other.safetensors"
     save_weights(FaceModel(replace(config.model, backbone="resnet18")), init)
-    with pytest.raises(UsageError, match=r"`resnet18`, is no start for `mobile`: they have no block in common"):
+    with pytest.raises(UsageError, match=r"cannot start `mobile`: the two backbones have no block in common"):
         train(replace(config, init=init, model=replace(config.model, backbone="mobile")))
 
 
