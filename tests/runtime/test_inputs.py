@@ -167,7 +167,7 @@ def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
         ("- {uri: cam0, name: [door]}", "source 1: name is a list or a mapping, but must be a text or a number"),
         ("- {uri: cam0, flip: {a: b}}", "source 1: flip is a list or a mapping"),
         ("- {uri: cam0, name: a}\n- {uri: cam1, name: a}", "two sources are called a; give each a name of its own"),
-        ("- {uri: cam0, colour: red}", "source 1: there is no 'colour'; choose from uri, name, size"),
+        ("- {uri: cam0, colour: red}", "source 1: unknown key 'colour'; choose from uri, name, size"),
         ("- {uri: cam0, size: big}", "source 1: size 'big' is not a size like 1280x720"),
         ("- {uri: cam0, fps: -1}", "source 1: fps '-1' is not a number above 0"),
         ("- {uri: cam0, timeout: soon}", "source 1: timeout 'soon' is not a number above 0"),
