@@ -287,7 +287,7 @@ def test_a_camera_that_opens_and_gives_nothing_is_not_back() -> None:
 
     with (
         LiveSource("cam0", retries=3, open_once=open_once) as source,
-        pytest.raises(SourceError, match="cam0 opened, but gave no frame that can be decoded"),
+        pytest.raises(SourceError, match="cam0 was opened, but gave no frame that can be decoded"),
     ):
         list(source)
     assert len(opened) == 1 + 3
