@@ -5,8 +5,8 @@
 The benchmark uses every ordered pair of the four talking heads of DATA/videos and the ten people of DATA/identities.
 The latter are photographs that move a little, with sensor noise. The second person is placed so that the two boxes
 agree. Either the whole picture changes, or the head alone is pasted over the first person. No track may begin for
-another light on the same person, for a hand in front of the face, and for the talking heads themselves, also with
-frames left out.
+another light on the same person, or for a hand in front of the face. Nor may a track begin for the talking heads
+themselves, also with frames left out.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def bars(face: Face, names: Sequence[str], count: int = 8) -> Image:
 
 
 def output_pictures(scene: Scene, blendshapes: Sequence[str]) -> dict[str, Image]:
-    """One small picture by name for each output of a face. `blendshapes`: the names in the contract."""
+    """Return a small picture for each output of a face, by name. `blendshapes` are the names in the contract."""
     (face,) = scene.faces
     return {
         "mesh": draw_clay(face.vertices, SMALL, yaw=-30.0),

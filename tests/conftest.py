@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
+# Threads of PyTorch and BLAS wait for each other where two processes share two cores. Read when they are loaded.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM

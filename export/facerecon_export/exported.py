@@ -13,7 +13,7 @@ from .verify import Row
 
 @dataclass(slots=True)
 class Exported:
-    """One exported file, with the result of its verification, lint and trials."""
+    """An exported file with the results of its verification, lint and trials."""
 
     path: Path
     """Path of the file; the path it would have if it did not pass."""

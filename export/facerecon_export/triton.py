@@ -61,7 +61,7 @@ class TritonOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """One file, and how it is served."""
+    """A file with the settings by which it is served."""
 
     model: OnnxFile
     name: str

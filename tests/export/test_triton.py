@@ -280,7 +280,7 @@ def test_a_model_that_tells_gaze_is_no_next_version_of_one_that_does_not(
 ) -> None:
     assert serve(tmp_path, tiny_model_1, "--name", "face") == 0
     assert serve(tmp_path, tiny_model, "--name", "face") == 2
-    assert "has other tensors than version 1" in capsys.readouterr().err
+    assert "its tensors differ from those of version 1" in capsys.readouterr().err
 
 
 def test_photographs_are_not_forgotten_by_a_new_version(

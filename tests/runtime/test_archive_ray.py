@@ -34,7 +34,7 @@ from facerecon_rt.quiet import quiet_opencv
 from .conftest import PaintSpots
 
 ray = pytest.importorskip("ray", reason="pip install 'facerecon-rt[ray]' for archives")
-PATIENCE_S = 100.0
+PATIENCE_S = 400.0
 """Until a run that hangs fails; nothing is measured."""
 STORE_BYTES = 80 * 10**6
 pytestmark = [

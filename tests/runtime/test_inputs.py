@@ -398,7 +398,7 @@ if child == 0:
 os.close(slave)
 records = Path(sys.argv[1])
 threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(master, 100), b"")], daemon=True).start()
-end = time.monotonic() + 30
+end = time.monotonic() + 300
 while not (records.exists() and records.read_text().count(chr(10)) > 3) and time.monotonic() < end:
     time.sleep(0.02)
 os.close(master)
@@ -412,6 +412,6 @@ def test_a_terminal_that_is_gone_is_no_error_of_its_own(
 ) -> None:
     records = tmp_path / "records.jsonl"
     command = [sys.executable, "-c", CLOSED_TERMINAL, str(records), "--model", str(model), "--input", servers[0].uri]
-    done = subprocess.run([*command, "--output", str(records)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, "--output", str(records)], capture_output=True, text=True, timeout=400)
     assert done.stdout.splitlines()[-1:] == ["130"], done.stderr
     assert all(json.loads(line) for line in records.read_text().splitlines())

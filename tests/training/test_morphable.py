@@ -107,7 +107,7 @@ def test_a_path_that_is_not_there_says_where_to_get_the_model(tmp_path: Path) ->
 
 
 def test_a_wrong_folder_is_named_with_how_much_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"lacks vertex_indices\.json and 154 more; `git clone"):
+    with pytest.raises(UsageError, match=r"lacks vertex_indices\.json and 154 more; run `git clone"):
         read_head(tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_a_folder_that_lacks_one_mesh_names_it_before_reading_any(tmp_path: Path
         (folder / f"{name}.obj").touch()
     (folder / "vertex_indices.json").touch()
     (folder / "jawOpen.obj").unlink()
-    with pytest.raises(UsageError, match=r"FaceXModel lacks jawOpen\.obj; `git clone"):
+    with pytest.raises(UsageError, match=r"FaceXModel lacks jawOpen\.obj; run `git clone"):
         read_head(tmp_path)
 
 

@@ -206,7 +206,7 @@ def test_all_folders_are_trained_on_but_test_ones(config: PrepareConfig, ball_ge
 @pytest.mark.parametrize(
     ("name", "error", "complaint"),
     [
-        ("faces", UsageError, r"faces holds no folder of annotated photographs: .*--clean"),
+        ("faces", UsageError, r"faces holds no folder of annotated photographs; .*--clean"),
         ("lighting", UsageError, r"lighting holds no \.hdr panorama"),
         ("backgrounds", UsageError, r"backgrounds holds no \.jpg; .*--clean"),
     ],

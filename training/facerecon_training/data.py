@@ -35,7 +35,7 @@ LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint",
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One packed folder of photographs in training."""
+    """Settings of a packed folder of photographs in training."""
 
     name: str
     share: float
@@ -156,7 +156,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packed:
-    """One folder that photographs.pack_photographs or people.pack_people wrote."""
+    """A folder that photographs.pack_photographs or people.pack_people wrote."""
 
     images: NDArray[np.uint8]
     labels: dict[str, NDArray[np.generic]]

@@ -47,7 +47,7 @@ class Asset:
     followers: csr_matrix
     """Weights (K, H) by which its vertices follow those of the head."""
     roots: Floats
-    """Where the head lies directly under hair or a hat, (H,) 0..1; 0 for other kinds."""
+    """Mask (H,), 0..1, of the head directly under hair or a hat; 0 for other kinds."""
 
     def on(self, displacement: Floats) -> Floats:
         """Return the asset's vertices (K, 3) on a head that differs from the mean by `displacement` (H, 3) mm."""

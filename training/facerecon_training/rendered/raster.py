@@ -37,7 +37,7 @@ class Material:
     shininess: float = 20.0
     """Exponent of the Blinn-Phong highlight."""
     softness: float = 0.0
-    """How far light reaches beyond the terminator, in the cosine; 0.3 for skin, which scatters light."""
+    """Reach of the light beyond the terminator, in the cosine; 0.3 for skin, which scatters light."""
     grain: float = 0.0
     """Relative strength of fine irregularities of colour and relief."""
 
