@@ -25,11 +25,15 @@ COLUMNS = 4
 
 
 def fold_columns(model: onnx.ModelProto) -> bool:
-    """Fold the first convolutions, in place, until one gives single columns again; False, and nothing changed, where
-    they cannot be, or somebody else sees what is between."""
+    """Fold the first convolutions in place, until one gives single columns again.
+
+    A picture may have any height and width; a width that the file does not fix must be a multiple of `COLUMNS`, as
+    those that a detector takes are. Return False, and change nothing, where the convolutions cannot be folded or
+    another node sees what is between them.
+    """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    height, width = (dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:3])
+    width = graph.input[0].type.tensor_type.shape.dim[2].dim_value  # 0 where the file does not fix it
     cast = next((node for node in graph.node if node.name == f"{IMAGE}_cast"), None)
     layers = _layers_to_fold(model)
     names = [name for node, _, _ in layers for name in node.input[1:]]
@@ -37,7 +41,7 @@ def fold_columns(model: onnx.ModelProto) -> bool:
     if cast is None or not layers or width % COLUMNS or any(name not in constants or users[name] > 1 for name in names):
         return False
     folded = onnx.helper.make_node("Reshape", [IMAGE, f"{IMAGE}_folds"], [f"{IMAGE}_folded"], f"{IMAGE}_fold")
-    shape = np.array([0, height, width // COLUMNS, 3 * COLUMNS])
+    shape = np.array([0, 0, -1, 3 * COLUMNS])  # the number and the height as they come, as many columns as that leaves
     graph.initializer.append(numpy_helper.from_array(shape, f"{IMAGE}_folds"))
     cast.input[0] = folded.output[0]
     for node in graph.node:
