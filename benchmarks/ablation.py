@@ -15,16 +15,10 @@ from pathlib import Path
 
 import torch
 from facerecon_rt.annotated import annotated_photographs, landmark_figures
-from facerecon_rt.detect import open_detector
+from facerecon_rt.faces.detect import open_detector
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.config import TrainConfig
-from facerecon_training.evaluate import (
-    evaluate_blinks,
-    evaluate_pose,
-    look_at,
-    look_at_people,
-    people_figures,
-)
+from facerecon_training.evaluate import evaluate_blinks, evaluate_pose, look_at, look_at_people, people_figures
 from facerecon_training.losses import LossWeights
 from facerecon_training.report import people_apart
 from facerecon_training.train import train

@@ -19,14 +19,15 @@ import cv2
 import numpy as np
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
 from facerecon_rt.annotated import annotated_photographs, photograph_figures
-from facerecon_rt.pipeline import SMOOTH
+from facerecon_rt.faces.pipeline import SMOOTH
+from facerecon_rt.faces.reconstruct import largest
+from facerecon_rt.faces.shapes import set_from_faces
 from facerecon_rt.pose import rmse_mm
-from facerecon_rt.reconstruct import largest, set_from_faces
 from facerecon_rt.types import Floats, Image
 from facerecon_training.consistency import auc, pair_figures
-from facerecon_training.eyes import BLINK, hand_labelled
-from facerecon_training.head_pose import pointing_photographs, pose_figures
 from facerecon_training.prepare import draw_clay
+from facerecon_training.rendered.eyes import BLINK, hand_labelled
+from facerecon_training.rendered.head_pose import pointing_photographs, pose_figures
 from tqdm import tqdm
 
 RESULTS = Path(__file__).with_name("results")

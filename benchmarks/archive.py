@@ -28,7 +28,7 @@ from facerecon_rt.archive.plan import list_inputs, open_plan
 from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.run import archive, started
 from facerecon_rt.environment import machine
-from facerecon_rt.prefetch import prefetched
+from facerecon_rt.sources.prefetch import prefetched
 
 RESULTS = Path(__file__).with_name("results")
 MODEL = Path("models/face.onnx").absolute()

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from facerecon_rt import Frame, Pipeline, Reconstructor, open_source
-from facerecon_rt.reconstruct import largest
+from facerecon_rt.faces.reconstruct import largest
 
 RESULTS = Path(__file__).with_name("results")
 FRAMES, FPS = 120, 25.0

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from facerecon_rt import Frame, Pipeline, Reconstructor, Scene, open_source, read_image
-from facerecon_rt.reconstruct import largest
+from facerecon_rt.faces.reconstruct import largest
 
 RESULTS = Path(__file__).with_name("results")
 BEFORE, AFTER, FPS = 30, 6, 25.0

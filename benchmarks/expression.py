@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from facerecon_rt import Reconstructor, read_image
-from facerecon_rt.reconstruct import largest
-from facerecon_rt.record import arkit_blendshapes
+from facerecon_rt.faces.reconstruct import largest
+from facerecon_rt.sinks.record import arkit_blendshapes
 
 LABELS = Path(__file__).with_name("expression_labels.json")
 LEAST_POSITIVES = 6

@@ -25,16 +25,16 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("this benchmark counts with onnx, which is not installed: pip install onnx") from None
 from facerecon_rt import FaceSession, Reconstructor
-from facerecon_rt.batches import BUCKETS
 from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.measure import frames_in_memory
 from facerecon_rt.environment import machine, sensors
 from facerecon_rt.errors import FaceReconError
-from facerecon_rt.gpu import AS_USUAL, cuda_options
-from facerecon_rt.networks import Single
-from facerecon_rt.onnx_file import read_onnx
-from facerecon_rt.precision import file_of_precision
-from facerecon_rt.providers import ORT_NAMES, import_onnxruntime, session_options
+from facerecon_rt.networks.ensemble import Single
+from facerecon_rt.networks.precision import file_of_precision
+from facerecon_rt.providers.batches import BUCKETS
+from facerecon_rt.providers.choice import ORT_NAMES, import_onnxruntime, session_options
+from facerecon_rt.providers.nvidia import AS_USUAL, cuda_options
+from facerecon_rt.providers.onnx_file import read_onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from facerecon_rt import Face, Pipeline, Reconstructor, Scene, open_source
-from facerecon_rt.draw import draw_scene, montage
+from facerecon_rt.sinks.draw import draw_scene, montage
 from facerecon_rt.types import Image
 from facerecon_training.prepare import draw_clay
 

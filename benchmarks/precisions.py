@@ -27,13 +27,13 @@ from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.verify import GATES, compare, run_onnx, run_torch
 from facerecon_rt.annotated import landmark_figures
 from facerecon_rt.contract import SET_OUTPUTS
-from facerecon_rt.detect import open_detector
-from facerecon_rt.networks import Ensemble
-from facerecon_rt.providers import open_ort_session
-from facerecon_rt.reconstruct import average_shapes
-from facerecon_rt.session import FaceSession
+from facerecon_rt.faces.detect import open_detector
+from facerecon_rt.faces.shapes import average_shapes
+from facerecon_rt.networks.ensemble import Ensemble
+from facerecon_rt.networks.session import FaceSession
+from facerecon_rt.providers.choice import open_ort_session
 from facerecon_training.checkpoint import load_weights
-from facerecon_training.detector_measure import annotated, measure_found
+from facerecon_training.detector.measure import annotated, measure_found
 
 RESULTS = Path(__file__).with_name("results")
 BLOCKS, BLOCK = 40, 25

@@ -2,9 +2,9 @@
 
     python benchmarks/sessions.py            # two minutes; writes results/sessions.md
 
-Every line changes one option of those that the runtime sets (facerecon_rt/providers.py, `session_options`). Sessions
-take turns, one run each, so that whatever else the machine does hits all of them. Each is opened in a process of its
-own for its memory and for what it does while idle.
+Every line changes one option of those that the runtime sets (`session_options` in facerecon_rt/providers/choice.py).
+Sessions take turns, one run each, so that whatever else the machine does affects all of them. Each session is opened in
+its own process to measure its memory and its work while idle.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 from facerecon_rt.environment import machine
-from facerecon_rt.golden import golden_crop
-from facerecon_rt.providers import import_onnxruntime, session_options
+from facerecon_rt.networks.golden import golden_crop
+from facerecon_rt.providers.choice import import_onnxruntime, session_options
 
 RESULTS = Path(__file__).with_name("results")
 RUNS = 800

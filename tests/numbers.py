@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, _SubParsersAction
 from pathlib import Path
 
-from facerecon_rt.arguments import name
+from facerecon_rt.values import name
 
 NONSENSE = ("9" * 5000, "-1", "-9" * 3000, "nan", "inf", "1e309", "ten", "", " ", "0x10", "1_0" * 2000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import subprocess
@@ -35,6 +36,31 @@ def test_every_module_is_named_in_its_folders_readme(page: str, pattern: str) ->
     modules = {module for module in modules if not module.endswith(("/__init__.py", "/__main__.py"))}
     assert modules
     assert not modules - set(LINK.findall((ROOT / page).read_text())), f"give each a line in {page}"
+
+
+ROOMS = ("", "sources", "providers", "networks", "faces", "sinks", "web", "commands", "bench", "archive")
+"""Rooms of the runtime in the order in which data flows; "" are the modules at the top."""
+ENTRANCES = ("__init__", "cli", "annotated")
+"""Modules at the top that reach into the rooms: the package's public names, its command, and landmark errors."""
+
+
+def test_no_room_imports_from_a_room_below_it() -> None:
+    package = ROOT / "runtime" / "facerecon_rt"
+    order = {room: index for index, room in enumerate(ROOMS)}
+    wrong = []
+    for path in package.rglob("*.py"):
+        here = path.relative_to(package).parts
+        room = here[0] if len(here) > 1 else ""
+        if not room and path.stem in ENTRANCES:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                folder = here[: len(here) - node.level]
+                target = (*folder, *(node.module or "").split("."))[0]
+                if order.get(target, 0) > order[room]:
+                    wrong.append(f"{'/'.join(here)} imports from {target}/")
+    assert set(ROOMS) == {"", *(child.name for child in package.iterdir() if (child / "__init__.py").exists())}
+    assert wrong == []
 
 
 def test_every_top_level_folder_has_a_readme() -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from facerecon_rt import FaceSession, Pipeline, Reconstructor, euler_from_camera, open_source
 from facerecon_rt.cli import main
-from facerecon_rt.detect import read_detector_contract
-from facerecon_rt.onnx_file import read_onnx
+from facerecon_rt.faces.detect import read_detector_contract
 from facerecon_rt.pose import rmse_mm
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Image
 
 ROOT = Path(__file__).parents[1]
@@ -163,7 +163,7 @@ def test_a_talking_head_keeps_one_track() -> None:
 def test_a_cut_from_one_talking_head_to_another_begins_a_track() -> None:
     """In the very frame, and the second person's shape is their own; the box is the same."""
     from facerecon_rt import Frame
-    from facerecon_rt.reconstruct import largest
+    from facerecon_rt.faces.reconstruct import largest
 
     clips = []
     with Reconstructor(MODEL, provider="cpu") as reconstructor:

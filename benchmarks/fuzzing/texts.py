@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from facerecon_rt.engines import ABOUT, entry_name, seal
+from facerecon_rt.providers.engines import ABOUT, entry_name, seal
 from numpy.random import Generator
 
 from .damage import chosen, damaged, spoiled_json, written

@@ -30,11 +30,11 @@ from facerecon_rt.annotated import landmark_figures, read_pts
 from facerecon_rt.bench.compare import compare
 from facerecon_rt.bench.report import read_report
 from facerecon_rt.contract import BLENDSHAPES, ModelContract
-from facerecon_rt.detect import DetectorContract
-from facerecon_rt.engines import fault, is_kept, open_with_engine
 from facerecon_rt.errors import ProviderMissing
-from facerecon_rt.inputs import Inputs
-from facerecon_rt.session import FaceSession
+from facerecon_rt.faces.detect import DetectorContract
+from facerecon_rt.networks.session import FaceSession
+from facerecon_rt.providers.engines import fault, is_kept, open_with_engine
+from facerecon_rt.sources.inputs import Inputs
 from facerecon_rt.types import Frame, Image, Scene
 from numpy.random import Generator
 
@@ -143,7 +143,7 @@ def weights(random: Generator, folder: Path) -> None:
     """A FaceModel's weights, and a detector's."""
     from facerecon_export.deploy import is_detector
     from facerecon_training.checkpoint import load_weights
-    from facerecon_training.detector_train import load_weights as load_detector
+    from facerecon_training.detector.train import load_weights as load_detector
 
     path = models.safetensors(random, folder)
     if is_detector(path):
@@ -248,8 +248,8 @@ def number(random: Generator, folder: Path) -> None:
     from facerecon_export import cli as export
     from facerecon_rt.archive.cli import archive_parser
     from facerecon_rt.bench.cli import bench_parser, compare_parser
-    from facerecon_rt.build import engine_parser
-    from facerecon_rt.options import build_parser
+    from facerecon_rt.commands.build import engine_parser
+    from facerecon_rt.commands.options import build_parser
     from facerecon_training import cli as training
 
     makers: tuple[Callable[[], Any], ...] = (

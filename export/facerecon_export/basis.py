@@ -1,4 +1,4 @@
-"""FaceModel -> its decoder as a file beside the ONNX files: see `facerecon_rt.basis`."""
+"""FaceModel -> its decoder as a file beside the ONNX files: see `facerecon_rt.networks.basis`."""
 
 from __future__ import annotations
 

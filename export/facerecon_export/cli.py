@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from facerecon_rt.arguments import batch, number_above_0, shown, threads, whole_number
 from facerecon_rt.contract import PRECISIONS
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
 from facerecon_rt.paths import exists, is_folder, said_of
+from facerecon_rt.values import batch, number_above_0, shown, threads, whole_number
 
 EPILOG = """\
 examples:

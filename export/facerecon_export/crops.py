@@ -14,7 +14,7 @@ from facerecon_rt.align import align, square_from_camera
 from facerecon_rt.annotated import read_pts
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.paths import exists, is_folder
-from facerecon_rt.sources import IMAGE_SUFFIXES, read_image
+from facerecon_rt.sources.files import IMAGE_SUFFIXES, read_image
 from facerecon_rt.types import Floats, Image
 from facerecon_training.photographs import camera_from_landmarks
 from numpy.typing import NDArray

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import onnx
-from facerecon_rt.detect import read_detector_contract
 from facerecon_rt.errors import FaceReconError, UsageError
-from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
-from facerecon_rt.outputs import make_folder
+from facerecon_rt.faces.detect import read_detector_contract
+from facerecon_rt.networks.session import read_contract
 from facerecon_rt.paths import is_file
-from facerecon_rt.session import read_contract
-from facerecon_training.detector_config import DETECTOR_MARK
+from facerecon_rt.providers.onnx_file import read_onnx, refuse_unsafe
+from facerecon_rt.sinks.outputs import make_folder
+from facerecon_training.detector.config import DETECTOR_MARK
 from safetensors import SafetensorError, safe_open
 
 from . import trt
 from .detector import DetectorSubject
+from .exported import Exported
 from .face import FaceSubject
 from .fp16 import Feeds, lossy_layers, stays_fp32, to_fp16
 from .graph import Parts
-from .int8 import Target, Trial, choose
-from .lint import Finding, lint
+from .int8 import Target, choose
+from .lint import lint
 from .report import write_report
 from .staging import staging
 from .subject import Calibration, ExportOptions, Subject
@@ -40,33 +41,6 @@ Say = Callable[[str], None]
 
 class VerificationError(FaceReconError):
     """An exported file does not answer as the model does; it was not put in place."""
-
-
-@dataclass(slots=True)
-class Exported:
-    """One file, and all that was found out about it."""
-
-    path: Path
-    """Where it lies, or would if it had passed."""
-    precision: str
-    target: str
-    rows: list[Row]
-    bytes: int
-    sha256: str
-    findings: list[Finding]
-    """Of the lint."""
-    verdict: trt.Verdict | None
-    commands: list[str]
-    """That build an engine."""
-    float_layers: dict[str, str] = field(default_factory=dict)
-    """Layers in more than the file's precision -> why."""
-    trials: list[Trial] = field(default_factory=list)
-    """Recipes tried for int8."""
-
-    @property
-    def passed(self) -> bool:
-        """Within every tolerance of its precision."""
-        return all(row.passed for row in self.rows)
 
 
 def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -> list[Exported]:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from facerecon_rt.detect import DETECTOR_KEY, MULTIPLE, DetectorContract, letterbox
 from facerecon_rt.errors import UsageError
-from facerecon_rt.providers import open_ort_session
-from facerecon_rt.sources import read_image
+from facerecon_rt.faces.detect import DETECTOR_KEY, MULTIPLE, DetectorContract, letterbox
+from facerecon_rt.providers.choice import open_ort_session
+from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats, Image
-from facerecon_training.detector import FaceDetectorNet
-from facerecon_training.detector_config import SCORE
-from facerecon_training.detector_train import load_weights
+from facerecon_training.detector.config import SCORE
+from facerecon_training.detector.net import FaceDetectorNet
+from facerecon_training.detector.train import load_weights
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm

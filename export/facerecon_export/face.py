@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from facerecon_rt.basis import SUFFIX
 from facerecon_rt.contract import CONTRACT_KEY, CONTRACT_VERSION, OUTPUTS, OUTPUTS_1, ModelContract
 from facerecon_rt.errors import UsageError
-from facerecon_rt.golden import golden_answer, golden_crop
-from facerecon_rt.session import FaceSession
+from facerecon_rt.networks.basis import SUFFIX
+from facerecon_rt.networks.golden import golden_answer, golden_crop
+from facerecon_rt.networks.session import FaceSession
 from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.model import FaceModel

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 import onnx
 from facerecon_rt.interrupts import importing
-from facerecon_rt.providers import import_onnxruntime
+from facerecon_rt.providers.choice import import_onnxruntime
 from numpy.typing import NDArray
 
 from .graph import Parts

@@ -1,7 +1,7 @@
 """FaceModel files -> one file that averages: several networks on the same crops, or one person's photographs.
 
 One file is one engine: the picture goes in once, and the average comes out of the graph, by the same rules as the
-runtime's own (`facerecon_rt.networks.average_raw`, `facerecon_rt.reconstruct.average_shapes`).
+runtime's own (`facerecon_rt.networks.ensemble.average_raw`, `facerecon_rt.faces.shapes.average_shapes`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from facerecon_rt.contract import (
     ModelContract,
 )
 from facerecon_rt.errors import UsageError
-from facerecon_rt.networks import averaged, comparable
-from facerecon_rt.onnx_file import read_onnx, refuse_unsafe
-from facerecon_rt.reconstruct import HUBER, LEAST_DISTANCE_MM, LEAST_WEIGHT, ROBUST_STEPS
-from facerecon_rt.session import output_dims, read_contract
+from facerecon_rt.faces.shapes import HUBER, LEAST_DISTANCE_MM, LEAST_WEIGHT, ROBUST_STEPS
+from facerecon_rt.networks.ensemble import averaged, comparable
+from facerecon_rt.networks.session import output_dims, read_contract
+from facerecon_rt.providers.onnx_file import read_onnx, refuse_unsafe
 from facerecon_rt.template import load_template
 from torch import Tensor, nn
 
@@ -107,7 +107,7 @@ class SetAverage(nn.Module):
 
 
 def robust_weights(shapes: Tensor, confidence: Tensor) -> Tensor:
-    """(N, V * 3) mm and (N,) -> (N,) weights that sum to 1, as `facerecon_rt.reconstruct.average_shapes` finds them.
+    """(N, V * 3) mm and (N,) -> (N,) weights that sum to 1, as `facerecon_rt.faces.shapes.average_shapes` finds them.
 
     Distances to the average come from the shapes' inner products, taken once: (x - Xw)^2 = xx - 2 xXw + wXXw.
     """

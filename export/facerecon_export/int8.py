@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from facerecon_rt.interrupts import importing
-from facerecon_rt.providers import import_onnxruntime
+from facerecon_rt.providers.choice import import_onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from tqdm import tqdm

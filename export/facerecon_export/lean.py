@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
-from facerecon_training.expressions import EYE_LOOK_DEG
 from facerecon_training.model import FaceModel, ShapeReconstructor, offset_scale
+from facerecon_training.rendered.expressions import EYE_LOOK_DEG
 from torch import Tensor, nn
 
 LANDMARKS = 68

@@ -9,14 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import trt
 from .describe import CPU_ONLY
+from .exported import Exported
 from .subject import Subject
-
-if TYPE_CHECKING:
-    from .deploy import Exported
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 

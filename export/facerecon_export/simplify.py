@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 from facerecon_rt.interrupts import importing
-from facerecon_rt.providers import import_onnxruntime
+from facerecon_rt.providers.choice import import_onnxruntime
 
 UNWANTED = ["fuse_lp_normalization"]
 """Passes of the simplifier: ONNX Runtime's CUDA provider has no LpNormalization, and would leave it to the CPU."""

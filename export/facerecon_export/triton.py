@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from facerecon_rt.batches import BUCKETS, profile
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
-from facerecon_rt.detect import DETECTOR_KEY, SMALL_INPUT, DetectorContract, read_detector_contract
 from facerecon_rt.errors import UsageError
-from facerecon_rt.golden import golden_crop
-from facerecon_rt.gpu import AS_USUAL, tensorrt_options
-from facerecon_rt.onnx_file import FLOAT, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
-from facerecon_rt.outputs import make_folder, write_whole
-from facerecon_rt.served import SHA256_KEY
-from facerecon_rt.session import read_contract
+from facerecon_rt.faces.detect import DETECTOR_KEY, SMALL_INPUT, DetectorContract, read_detector_contract
+from facerecon_rt.faces.served import SHA256_KEY
+from facerecon_rt.networks.golden import golden_crop
+from facerecon_rt.networks.session import read_contract
+from facerecon_rt.providers.batches import BUCKETS, profile
+from facerecon_rt.providers.nvidia import AS_USUAL, tensorrt_options
+from facerecon_rt.providers.onnx_file import FLOAT, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
+from facerecon_rt.sinks.outputs import make_folder, write_whole
 
 from .pbtxt import Message, Name, entries, pbtxt
 from .staging import staging

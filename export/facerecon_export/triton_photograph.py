@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils  # Triton's own
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
-from facerecon_rt.detect import DETECTOR_KEY, DetectorContract
 from facerecon_rt.errors import FaceReconError, ProviderMissing
-from facerecon_rt.pipeline import scene_of
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.record import record_from_scene
-from facerecon_rt.served import SHA256_KEY, ServedDetector, ServedNetwork
-from facerecon_rt.sources import decode_image
+from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.pipeline import scene_of
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.faces.served import SHA256_KEY, ServedDetector, ServedNetwork
+from facerecon_rt.sinks.record import record_from_scene
+from facerecon_rt.sources.files import decode_image
 from facerecon_rt.types import Face, Floats, Frame
 from numpy.typing import NDArray
 

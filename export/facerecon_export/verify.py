@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from facerecon_rt.annotated import landmark_figures
 from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
+from facerecon_rt.networks.session import FaceSession, RawFaces
 from facerecon_rt.pose import rotation_angle_deg, split_camera
-from facerecon_rt.session import FaceSession, RawFaces
 from facerecon_rt.types import Floats
 from facerecon_training.model import FaceModel
 from numpy.typing import ArrayLike, NDArray

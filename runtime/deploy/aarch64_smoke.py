@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from facerecon_rt import FaceSession
 from facerecon_rt.align import Square, align
-from facerecon_rt.golden import golden_crop
+from facerecon_rt.networks.golden import golden_crop
 from facerecon_rt.pose import nearest_rotation, rotation_angle_deg
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from facerecon_rt import FaceReconError, Pipeline, Reconstructor, open_source
-from facerecon_rt.arguments import Parser
+from facerecon_rt.commands.arguments import Parser
+from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import VIEWER_FROM_FRAME, split_camera
-from facerecon_rt.reconstruct import largest
-from facerecon_rt.record import arkit_blendshapes
+from facerecon_rt.sinks.record import arkit_blendshapes
 from facerecon_rt.types import Face
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from facerecon_rt import Detector, FaceReconError, Pipeline, Reconstructor, open_detector, open_sink, open_source
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
-from facerecon_rt.detect import DETECTOR_KEY, DetectorContract
 from facerecon_rt.errors import ProviderMissing, SourceError, UsageError
-from facerecon_rt.onnx_file import read_onnx
-from facerecon_rt.served import SHA256_KEY, ServedDetector, ServedNetwork
-from facerecon_rt.session import read_contract
+from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.served import SHA256_KEY, ServedDetector, ServedNetwork
+from facerecon_rt.networks.session import read_contract
+from facerecon_rt.providers.onnx_file import read_onnx
 from numpy.typing import NDArray
 
 TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.object_): "BYTES"}

@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 import trimesh
 from facerecon_rt import Face, FaceReconError, Reconstructor, SourceError, UsageError, load_template, read_image
-from facerecon_rt.arguments import Parser
-from facerecon_rt.draw import vertices_in_frame
-from facerecon_rt.meshes import METRES_PER_MM
-from facerecon_rt.outputs import check_writable, write_whole
-from facerecon_rt.reconstruct import largest
-from facerecon_rt.shade import vertex_normals
+from facerecon_rt.commands.arguments import Parser
+from facerecon_rt.faces.reconstruct import largest
+from facerecon_rt.sinks.draw import vertices_in_frame
+from facerecon_rt.sinks.meshes import METRES_PER_MM
+from facerecon_rt.sinks.outputs import check_writable, write_whole
+from facerecon_rt.sinks.shade import vertex_normals
 from facerecon_rt.types import Floats, Image
 
 SEEN = 0.5

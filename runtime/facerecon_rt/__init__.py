@@ -17,18 +17,19 @@ from . import opencv as _opencv  # noqa: F401  before whoever needs it
 
 # isort: on
 from .contract import BLENDSHAPES, ModelContract
-from .detect import Detector, open_detector
 from .errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError
-from .gpu import GpuOptions
-from .image_set import reconstruct_set_from_sources
-from .networks import Ensemble
-from .pipeline import Pipeline
+from .faces.detect import Detector, open_detector
+from .faces.image_set import reconstruct_set_from_sources
+from .faces.pipeline import Pipeline
+from .faces.reconstruct import Reconstructor, reconstruct, reconstruct_set
+from .faces.shapes import ImageSet
+from .networks.ensemble import Ensemble
+from .networks.session import FaceSession
 from .pose import euler_from_camera
-from .reconstruct import ImageSet, Reconstructor, reconstruct, reconstruct_set
-from .record import record_from_scene
-from .session import FaceSession
-from .sinks import open_sink
-from .sources import open_source, read_image
+from .providers.nvidia import GpuOptions
+from .sinks.files import open_sink
+from .sinks.record import record_from_scene
+from .sources.files import open_source, read_image
 from .template import FaceTemplate, load_template
 from .types import Crop, Detection, Face, Frame, Scene
 

@@ -7,6 +7,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+CAMERA = re.compile(r"cam(\d{1,6})|(?:v4l2://)?/dev/video(\d{1,6})")
+CSI = re.compile(r"csi://(\d{1,6})")
+STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
+
 _SECRET_VALUE = re.compile(r"((?:pass|pwd|token|key|secret|auth|sig|cred)[^=&/?#]{0,40}=)[^&#]*", re.IGNORECASE)
 """A query's value whose name says that it is secret."""
 _ADDRESS = re.compile(r"://\S+")
@@ -110,3 +114,10 @@ class PublicMessages(logging.Filter):
 
 # On the logger and not on a handler: whoever uses this package from Python has handlers of their own.
 logging.getLogger("facerecon_rt").addFilter(PublicMessages())
+
+
+def is_live(uri: str) -> bool:
+    """True for a camera or a stream, whose frames cannot be read twice."""
+    scheme, colon, _ = uri.partition("://")
+    device = CAMERA.fullmatch(uri) or CSI.fullmatch(uri)
+    return device is not None or (bool(colon) and scheme.lower() in STREAM_SCHEMES)

@@ -133,3 +133,13 @@ def _halved(image: Image) -> Image:
         image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
     half = ((width + 1) // 2, (height + 1) // 2)
     return np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def box_overlap(a: Floats, b: Floats) -> float:
+    """(4,) xyxy twice -> intersection over union."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return float(width * height / (area - width * height))

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from .errors import SourceError
+from .faces.reconstruct import Reconstructor
 from .paths import is_folder, read_file
-from .reconstruct import Reconstructor
-from .sources import IMAGE_SUFFIXES, read_image
+from .sources.files import IMAGE_SUFFIXES, read_image
 from .types import Face, Floats
 
 INNER_49: tuple[int, ...] = tuple(i for i in range(17, 68) if i not in (60, 64))

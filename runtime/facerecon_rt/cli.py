@@ -13,27 +13,28 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .arguments import gpu_options
-from .camera import LiveOptions
+from .commands.arguments import gpu_options
+from .commands.options import DEFAULT_OUTPUT, build_parser
+from .commands.progress import Progress
 from .errors import FaceReconError, SourceError, UsageError, one_line
-from .gpu import AS_USUAL
-from .image_set import reconstruct_set_from_sources
-from .inputs import Inputs, limited
+from .faces.image_set import reconstruct_set_from_sources
+from .faces.pipeline import Pipeline, SceneSink
+from .faces.reconstruct import Reconstructor
+from .faces.shapes import Average
 from .interrupts import INTERRUPTED, importing, loaded
-from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
-from .options import DEFAULT_OUTPUT, build_parser
-from .outputs import Rotation, check_writable, numbered
 from .paths import exists, is_folder, said_of, status
-from .pipeline import Pipeline, SceneSink
-from .progress import Progress
+from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
-from .reconstruct import Average, Reconstructor
-from .service import ServiceNotifier
-from .sinks import Sink, open_sink
+from .sinks.files import Sink, open_sink
+from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .sinks.outputs import Rotation, check_writable, numbered
+from .sinks.systemd import ServiceNotifier
+from .sinks.threaded import ThreadedSink
+from .sinks.video_writer import CODECS
+from .sources.camera import LiveOptions
+from .sources.inputs import Inputs, limited
 from .template import load_template
-from .threaded import ThreadedSink
 from .types import Frame
-from .video_writer import CODECS
 
 log = logging.getLogger("facerecon_rt")
 
@@ -117,14 +118,14 @@ def _archive(arguments: Sequence[str]) -> int:
 
 def _doctor(arguments: Sequence[str]) -> int:
     with importing():
-        from .doctor import main as doctor
+        from .commands.doctor import main as doctor
 
     return doctor(arguments)
 
 
 def _build(arguments: Sequence[str]) -> int:
     with importing():
-        from .build import main as build
+        from .commands.build import main as build
 
     return build(arguments)
 

@@ -9,7 +9,8 @@ import cv2
 import pytest
 import torch
 from facerecon_export.crops import synthetic_crops
-from facerecon_export.deploy import Exported, export_weights
+from facerecon_export.deploy import export_weights
+from facerecon_export.exported import Exported
 from facerecon_export.subject import ExportOptions
 from facerecon_training.checkpoint import save_weights
 from facerecon_training.model import FaceModel, ModelConfig

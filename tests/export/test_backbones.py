@@ -11,7 +11,7 @@ from facerecon_export.crops import synthetic_crops
 from facerecon_export.deploy import export_weights
 from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import PRECISIONS
-from facerecon_rt.session import FaceSession
+from facerecon_rt.networks.session import FaceSession
 from facerecon_training.backbones import BACKBONES
 from facerecon_training.checkpoint import load_weights, save_weights
 from facerecon_training.model import FaceModel, ModelConfig

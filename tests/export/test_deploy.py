@@ -26,8 +26,8 @@ from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import GATES, run_torch
 from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.precision import open_session
-from facerecon_rt.session import FaceSession
+from facerecon_rt.networks.precision import open_session
+from facerecon_rt.networks.session import FaceSession
 from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights, save_weights
 from safetensors.torch import load_file, save_file

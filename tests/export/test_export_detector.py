@@ -10,20 +10,20 @@ import onnx
 import pytest
 import torch
 from facerecon_export import detector as export
-from facerecon_export.deploy import VerificationError, export_weights
 from facerecon_export.crops import picture_paths
+from facerecon_export.deploy import VerificationError, export_weights
 from facerecon_export.detector import GATES, DetectorSubject, differences
 from facerecon_export.int8 import Recipe, quantise
 from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import Gate
-from facerecon_rt.detect import FaceDetector, letterbox, open_detector, read_detector_contract
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.onnx_file import read_onnx
-from facerecon_rt.providers import open_ort_session
-from facerecon_rt.sources import read_image
-from facerecon_training.detector import FaceDetectorNet
-from facerecon_training.detector_config import SCORE
-from facerecon_training.detector_train import load_weights, save_weights
+from facerecon_rt.faces.detect import FaceDetector, letterbox, open_detector, read_detector_contract
+from facerecon_rt.providers.choice import open_ort_session
+from facerecon_rt.providers.onnx_file import read_onnx
+from facerecon_rt.sources.files import read_image
+from facerecon_training.detector.config import SCORE
+from facerecon_training.detector.net import FaceDetectorNet
+from facerecon_training.detector.train import load_weights, save_weights
 
 TOLERANCE = GATES["fp32"].allowed["score"]
 

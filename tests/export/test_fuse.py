@@ -16,12 +16,13 @@ from facerecon_export.lint import lint
 from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import ENSEMBLE_OUTPUTS, ENSEMBLE_OUTPUTS_1, OUTPUTS_1, SET_OUTPUTS, SET_OUTPUTS_1
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.networks import Ensemble, Single
-from facerecon_rt.onnx_file import read_onnx
+from facerecon_rt.faces.reconstruct import faces_from_crops
+from facerecon_rt.faces.shapes import average_shapes, set_from_faces
+from facerecon_rt.networks.ensemble import Ensemble, Single
+from facerecon_rt.networks.session import FaceSession, read_contract
 from facerecon_rt.pose import mean_rotation, rotation_from_euler
-from facerecon_rt.providers import open_ort_session
-from facerecon_rt.reconstruct import average_shapes, faces_from_crops, set_from_faces
-from facerecon_rt.session import FaceSession, read_contract
+from facerecon_rt.providers.choice import open_ort_session
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Crop
 from facerecon_training.checkpoint import load_weights, save_weights
 

@@ -16,10 +16,10 @@ from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.lint import lint
 from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import CONTRACT_KEY, SET_OUTPUTS, ModelContract
-from facerecon_rt.precision import file_of_precision
-from facerecon_rt.providers import open_ort_session
-from facerecon_rt.reconstruct import average_shapes
-from facerecon_rt.session import FaceSession
+from facerecon_rt.faces.shapes import average_shapes
+from facerecon_rt.networks.precision import file_of_precision
+from facerecon_rt.networks.session import FaceSession
+from facerecon_rt.providers.choice import open_ort_session
 
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = ("face.onnx", "face.fp16.onnx", "face.int8.onnx", "face.int8-cpu.onnx")

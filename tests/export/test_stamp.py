@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 from facerecon_export.stamp import stamp
-from facerecon_rt.onnx_file import read_onnx
+from facerecon_rt.providers.onnx_file import read_onnx
 
 
 def test_a_stamp_replaces_its_own_key_and_no_other(tiny_model: Path, tmp_path: Path) -> None:

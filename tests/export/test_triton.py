@@ -12,15 +12,15 @@ import onnxruntime
 import pytest
 from facerecon_export import triton
 from facerecon_export.cli import main
-from facerecon_rt.batches import BUCKETS
 from facerecon_rt.contract import BLENDSHAPES, CONTRACT_KEY, SET_OUTPUTS, ModelContract
-from facerecon_rt.detect import DETECTOR_KEY, DetectorContract
 from facerecon_rt.errors import UsageError
-from facerecon_rt.golden import golden_crop
-from facerecon_rt.onnx_file import read_onnx
-from facerecon_rt.outputs import write_whole
-from facerecon_rt.served import SHA256_KEY
-from facerecon_rt.session import output_dims, read_contract
+from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.served import SHA256_KEY
+from facerecon_rt.networks.golden import golden_crop
+from facerecon_rt.networks.session import output_dims, read_contract
+from facerecon_rt.providers.batches import BUCKETS
+from facerecon_rt.providers.onnx_file import read_onnx
+from facerecon_rt.sinks.outputs import write_whole
 from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from facerecon_export.cli import main
-from facerecon_rt.reconstruct import Reconstructor
+from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.types import Image
 
 MODELS = Path(__file__).parents[2] / "models"

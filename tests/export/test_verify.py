@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 from facerecon_export.verify import GATES, UNITS, Gate, compare, table
+from facerecon_rt.networks.session import RawFaces
 from facerecon_rt.pose import rotation_from_euler
-from facerecon_rt.session import RawFaces
 
 FP32 = GATES["fp32"]
 

@@ -15,12 +15,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from facerecon_rt import providers
-from facerecon_rt import session as session_module
 from facerecon_rt.align import box_from_square, square_from_camera
-from facerecon_rt.detect import DETECTOR_KEY, DetectorContract, looks_at
+from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract, looks_at
+from facerecon_rt.networks import session as session_module
 from facerecon_rt.pose import rotation_from_euler
-from facerecon_rt.providers import ORT_NAMES
+from facerecon_rt.providers import choice as providers
+from facerecon_rt.providers.choice import ORT_NAMES
 from facerecon_rt.template import FaceTemplate
 from facerecon_rt.types import Face, Floats, Image
 
@@ -181,7 +181,7 @@ def video_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the extra `video` is not installed."""
-    for module in ("facerecon_rt.video_av", "facerecon_rt.video_writer_av"):
+    for module in ("facerecon_rt.sources.files.video_av", "facerecon_rt.sinks.files.video_writer_av"):
         monkeypatch.setitem(sys.modules, module, None)
 
 

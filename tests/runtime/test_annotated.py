@@ -17,7 +17,7 @@ from facerecon_rt.annotated import (
     read_pts,
 )
 from facerecon_rt.errors import SourceError
-from facerecon_rt.reconstruct import Reconstructor
+from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.types import Floats
 
 from .conftest import PaintSpots

@@ -32,11 +32,11 @@ from facerecon_rt.archive.rows import Input, input_schema, person_schema
 from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import FaceReconError, ModelRefused, SourceError, UsageError
-from facerecon_rt.pipeline import Pipeline
+from facerecon_rt.faces.pipeline import Pipeline
+from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.quiet import quiet_opencv
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.record import record_from_scene
-from facerecon_rt.sources import open_source, read_image
+from facerecon_rt.sinks.record import record_from_scene
+from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.template import load_template
 
 from .conftest import PaintSpots

@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 import pytest
 from facerecon_rt.archive.cli import actors, archive_parser
-from facerecon_rt.arguments import (
-    Parser,
+from facerecon_rt.bench.cli import bench_parser, compare_parser
+from facerecon_rt.commands.arguments import Parser
+from facerecon_rt.commands.build import engine_parser
+from facerecon_rt.commands.options import build_parser
+from facerecon_rt.values import (
     address,
     batch,
     milliseconds,
@@ -22,9 +25,6 @@ from facerecon_rt.arguments import (
     whole,
     whole_number,
 )
-from facerecon_rt.bench.cli import bench_parser, compare_parser
-from facerecon_rt.build import engine_parser
-from facerecon_rt.options import build_parser
 
 from tests.numbers import assert_numbers_have_a_range
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facerecon_rt.basis import basis_path, fuse_identities, read_basis
 from facerecon_rt.contract import BLENDSHAPES, ModelContract
 from facerecon_rt.errors import ModelRefused
+from facerecon_rt.networks.basis import basis_path, fuse_identities, read_basis
 
 CONTRACT = ModelContract(64, 70, "template", "tiny", weights_sha256="ab" * 32, code_size=3)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facerecon_rt.batches import BUCKETS, Run, profile, runs_of
+from facerecon_rt.providers.batches import BUCKETS, Run, profile, runs_of
 
 from tests.conftest import TINY_SIZE
 

@@ -24,11 +24,11 @@ from facerecon_rt.bench.scenarios import camera, offline, paced, streamed
 from facerecon_rt.cli import main
 from facerecon_rt.environment import first_line_of, machine, sensors
 from facerecon_rt.errors import UsageError
-from facerecon_rt.networks import Session, Single
-from facerecon_rt.outputs import make_folder
-from facerecon_rt.pipeline import Pipeline
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.session import FaceSession, RawFaces
+from facerecon_rt.faces.pipeline import Pipeline
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.networks.ensemble import Session, Single
+from facerecon_rt.networks.session import FaceSession, RawFaces
+from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.types import Frame
 from numpy.typing import NDArray
 

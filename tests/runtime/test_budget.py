@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from facerecon_rt.budget import MOST_STEPS, OVER_FRAMES, UNDER_FRAMES, Budget, Shed
-from facerecon_rt.pipeline import Pipeline
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.record import record_from_scene
-from facerecon_rt.track import PASSED_OVER, Tracker
+from facerecon_rt.faces.budget import MOST_STEPS, OVER_FRAMES, UNDER_FRAMES, Budget, Shed
+from facerecon_rt.faces.pipeline import Pipeline
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.faces.track import PASSED_OVER, Tracker
+from facerecon_rt.sinks.record import record_from_scene
 from facerecon_rt.types import Frame
 
 from .conftest import MakeFace, PaintSpots

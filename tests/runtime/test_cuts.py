@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_SIDE_MM, Square, frame_from_crop
-from facerecon_rt.cuts import LEAST_CHANGE, LEAST_MM, SIDE, Continuity, change, looks
+from facerecon_rt.faces.cuts import LEAST_CHANGE, LEAST_MM, SIDE, Continuity, change, looks
 from facerecon_rt.types import Face, Floats, Image
 
 MakeFace = Callable[..., Face]

@@ -16,10 +16,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from facerecon_rt.build import main as build
-from facerecon_rt.camera import csi_pipeline
+from facerecon_rt.commands.build import main as build
+from facerecon_rt.commands.options import build_parser
 from facerecon_rt.errors import FaceReconError
-from facerecon_rt.options import build_parser
+from facerecon_rt.sources.camera import csi_pipeline
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "runtime" / "deploy"

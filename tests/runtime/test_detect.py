@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, box_from_square, square_from_camera
-from facerecon_rt.detect import (
+from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.faces.detect import (
     COARSE_INPUT,
     DETECTOR_KEY,
     FINE_INPUT,
@@ -27,9 +28,8 @@ from facerecon_rt.detect import (
     square_from_yunet,
     yunet_template,
 )
-from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.onnx_file import read_onnx
 from facerecon_rt.pose import rotation_from_euler
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Detection, Floats, Image
 
 MakeDetector = Callable[..., Path]

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-from facerecon_rt import doctor
 from facerecon_rt.cli import main
-from facerecon_rt.doctor import (
+from facerecon_rt.commands import doctor
+from facerecon_rt.commands.doctor import (
     Finding,
     cameras,
     checksum,
@@ -29,9 +29,9 @@ from facerecon_rt.doctor import (
 )
 from facerecon_rt.environment import fastest_power_mode, machine
 from facerecon_rt.errors import ProviderMissing
-from facerecon_rt.interlaced import converts_interlaced
 from facerecon_rt.opencv import WHEELS
-from facerecon_rt.providers import OLDEST
+from facerecon_rt.providers.choice import OLDEST
+from facerecon_rt.sources.interlaced import converts_interlaced
 
 
 def test_python_older_than_the_package_needs_is_a_problem() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from facerecon_rt.doubts import doubts, sharpness, turned_deg
+from facerecon_rt.faces.doubts import doubts, sharpness, turned_deg
 
 from .conftest import MakeFace
 

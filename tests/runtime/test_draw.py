@@ -9,10 +9,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from facerecon_rt import draw
-from facerecon_rt.draw import CONTOURS, GAZE_MM, PAPER, STYLES, draw_scene, front_facing, montage, vertices_in_frame
 from facerecon_rt.pose import VIEWER_FROM_FRAME
-from facerecon_rt.shade import light, render_mesh, vertex_normals
+from facerecon_rt.sinks import draw
+from facerecon_rt.sinks.draw import (
+    CONTOURS,
+    GAZE_MM,
+    PAPER,
+    STYLES,
+    draw_scene,
+    front_facing,
+    montage,
+    vertices_in_frame,
+)
+from facerecon_rt.sinks.shade import light, render_mesh, vertex_normals
 from facerecon_rt.template import FaceTemplate
 from facerecon_rt.types import Face, Frame, Image, Scene
 

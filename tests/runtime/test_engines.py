@@ -16,9 +16,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from facerecon_rt import engines
-from facerecon_rt.engines import ABOUT, default_root, entry_name, fault, is_kept, open_with_engine, private_entry
 from facerecon_rt.errors import ProviderMissing
+from facerecon_rt.providers import engines
+from facerecon_rt.providers.engines import (
+    ABOUT,
+    default_root,
+    entry_name,
+    fault,
+    is_kept,
+    open_with_engine,
+    private_entry,
+)
 
 KEY = {"model": "ab" * 32, "gpu": "H100", "tensorrt": "10.13.3"}
 
@@ -292,7 +300,7 @@ def test_the_second_of_two_processes_waits_and_reads_what_the_first_built(
     root: Path, builder: Builder, caplog: pytest.LogCaptureFixture
 ) -> None:
     program = (
-        "import sys; from pathlib import Path; from facerecon_rt.engines import open_with_engine\n"
+        "import sys; from pathlib import Path; from facerecon_rt.providers.engines import open_with_engine\n"
         "def build(folder):\n"
         "    print('building', flush=True); sys.stdin.readline()\n"
         "    (folder / 'a.engine').write_bytes(b'theirs')\n"

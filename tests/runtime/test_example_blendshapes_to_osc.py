@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from facerecon_rt import Face, Pipeline, Reconstructor, open_source
 from facerecon_rt.pose import rotation_from_euler
-from facerecon_rt.record import arkit_blendshapes
+from facerecon_rt.sinks.record import arkit_blendshapes
 
 from .conftest import MakeFace, PaintSpots
 

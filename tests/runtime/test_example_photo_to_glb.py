@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt import Reconstructor, load_template, open_source, read_image
-from facerecon_rt.draw import vertices_in_frame
+from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import rotation_from_euler
-from facerecon_rt.reconstruct import largest
-from facerecon_rt.shade import vertex_normals
+from facerecon_rt.sinks.draw import vertices_in_frame
+from facerecon_rt.sinks.shade import vertex_normals
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "runtime" / "examples" / "photo_to_glb.py"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facerecon_rt.errors import ModelRefused, ProviderMissing
-from facerecon_rt.golden import TOLERANCES, failure, golden_answer, golden_crop
-from facerecon_rt.session import FaceSession
+from facerecon_rt.networks.golden import TOLERANCES, failure, golden_answer, golden_crop
+from facerecon_rt.networks.session import FaceSession
 
 from tests.conftest import TINY_SIZE, MakeTinyModel
 from tests.runtime.conftest import Pretend

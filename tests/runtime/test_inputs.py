@@ -17,13 +17,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from facerecon_rt import live as module
-from facerecon_rt.camera import LiveOptions
 from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError, UsageError
-from facerecon_rt.inputs import Inputs
-from facerecon_rt.live import LiveSource, LiveSources, SourceStatus
-from facerecon_rt.source_list import ListedSource, listed_sources
+from facerecon_rt.sources import live as module
+from facerecon_rt.sources.camera import LiveOptions
+from facerecon_rt.sources.inputs import Inputs
+from facerecon_rt.sources.listing import ListedSource, listed_sources
+from facerecon_rt.sources.live import LiveSource, LiveSources, SourceStatus
 from facerecon_rt.types import Frame, Image
 
 from .conftest import PaintSpots

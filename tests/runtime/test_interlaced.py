@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 from cv2.typing import MatLike
-from facerecon_rt.camera import CameraSource, LiveOptions
 from facerecon_rt.errors import SourceError
-from facerecon_rt.interlaced import CLIP, MOST_REPEATS, Repeats, converts_interlaced, may_be_interlaced
-from facerecon_rt.sources import open_source
+from facerecon_rt.sources.camera import CameraSource, LiveOptions
+from facerecon_rt.sources.files import open_source
+from facerecon_rt.sources.interlaced import CLIP, MOST_REPEATS, Repeats, converts_interlaced, may_be_interlaced
 
 DATA = Path(__file__).parents[1] / "data"
 VIDEOS = DATA / "videos"

@@ -24,7 +24,7 @@ import pytest
 from facerecon_rt import FaceSession, Reconstructor
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import ModelRefused, ProviderMissing, UsageError
-from facerecon_rt.onnx_file import read_onnx
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Image
 
 from tests.servers.process import Server

@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from facerecon_rt import pictures, video
 from facerecon_rt.errors import SourceError
 from facerecon_rt.limits import MOST_PICTURE_PIXELS
-from facerecon_rt.sources import open_source, read_image
+from facerecon_rt.sources import pictures, video
+from facerecon_rt.sources.files import open_source, read_image
 
 CLIP = Path(__file__).parents[1] / "data" / "talking_head.mp4"
 READ = """

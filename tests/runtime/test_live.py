@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from facerecon_rt import camera as camera_module
-from facerecon_rt import live as module
-from facerecon_rt.addresses import public_name
-from facerecon_rt.camera import CSI, CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
+from facerecon_rt.addresses import CSI, public_name
 from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError, UsageError
-from facerecon_rt.inputs import Inputs, limited
-from facerecon_rt.live import LONGEST_PAUSE_S, LiveSource, LiveSources, pause_s
-from facerecon_rt.sources import open_source
+from facerecon_rt.sources import camera as camera_module
+from facerecon_rt.sources import live as module
+from facerecon_rt.sources.camera import CameraSource, LiveOptions, csi_pipeline, open_camera, with_environment
+from facerecon_rt.sources.files import open_source
+from facerecon_rt.sources.inputs import Inputs, limited
+from facerecon_rt.sources.live import LONGEST_PAUSE_S, LiveSource, LiveSources, pause_s
 from facerecon_rt.types import Frame, Image
 
 from .conftest import PaintSpots

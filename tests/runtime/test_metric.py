@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
-from facerecon_rt.metric import Intrinsics, camera_from_head, from_orthographic, turn_to, with_metric_pose
+from facerecon_rt.faces.metric import Intrinsics, camera_from_head, from_orthographic, turn_to, with_metric_pose
 from facerecon_rt.pose import fit_camera, rotation_angle_deg, rotation_from_euler
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Face, Floats

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES, ModelContract
-from facerecon_rt.mirror import blendshape_mirror, mirrored
-from facerecon_rt.networks import Mirrored
-from facerecon_rt.onnx_file import read_onnx
+from facerecon_rt.networks.ensemble import Mirrored
+from facerecon_rt.networks.mirror import blendshape_mirror, mirrored
+from facerecon_rt.networks.session import RawFaces, read_contract
 from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler
-from facerecon_rt.session import RawFaces, read_contract
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from facerecon_rt.errors import ModelRefused
-from facerecon_rt.onnx_file import FLOAT, UINT8, TensorInfo, read_onnx, refuse_unsafe
+from facerecon_rt.providers.onnx_file import FLOAT, UINT8, TensorInfo, read_onnx, refuse_unsafe
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])

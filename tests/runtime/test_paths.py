@@ -14,8 +14,8 @@ import pytest
 from facerecon_rt.cli import _changed_at
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.paths import exists, is_file, is_folder, is_text, read_file, resolved, said_of, status
-from facerecon_rt.rerun_sink import RerunSink
-from facerecon_rt.sources import open_source
+from facerecon_rt.sinks.rerun import RerunSink
+from facerecon_rt.sources.files import open_source
 
 from tests.unprivileged import unprivileged
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from facerecon_rt.boxes import is_cut_short, orientation, track_sizes
 from facerecon_rt.errors import SourceError
-from facerecon_rt.pictures import read_image
+from facerecon_rt.sources.boxes import is_cut_short, orientation, track_sizes
+from facerecon_rt.sources.pictures import read_image
 from facerecon_rt.types import Image
 
 DATA = Path(__file__).parents[1] / "data"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from facerecon_rt import pipeline as pipeline_module
 from facerecon_rt.errors import UsageError
-from facerecon_rt.metric import Intrinsics
-from facerecon_rt.networks import Network
-from facerecon_rt.pipeline import Pipeline
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.session import RawFaces
+from facerecon_rt.faces import pipeline as pipeline_module
+from facerecon_rt.faces.metric import Intrinsics
+from facerecon_rt.faces.pipeline import Pipeline
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.networks.ensemble import Network
+from facerecon_rt.networks.session import RawFaces
 from facerecon_rt.types import Detection, Floats, Frame, Image, Scene
 
 Box = tuple[int, int, int, int]

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import onnxruntime
-from facerecon_rt.placement import CPU, left_on_the_cpu, placement, taking_notes
+from facerecon_rt.providers.placement import CPU, left_on_the_cpu, placement, taking_notes
 
 
 def test_the_notes_name_every_operator_and_where_it_ran(tiny_model: Path) -> None:

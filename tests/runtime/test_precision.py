@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.precision import file_of_precision, open_session
-from facerecon_rt.session import FaceSession
+from facerecon_rt.networks.precision import file_of_precision, open_session
+from facerecon_rt.networks.session import FaceSession
 
 from tests.runtime.conftest import Pretend
 

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 from facerecon_rt.errors import SourceError
-from facerecon_rt.prefetch import DEPTH, prefetched
+from facerecon_rt.sources.prefetch import DEPTH, prefetched
 from facerecon_rt.types import Frame
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)

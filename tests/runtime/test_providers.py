@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from facerecon_rt import providers
-from facerecon_rt.batches import BUCKETS, USUAL
-from facerecon_rt.engines import default_root
 from facerecon_rt.errors import ProviderMissing, UsageError
-from facerecon_rt.gpu import GpuOptions, cuda_options, rtx_options, tensorrt_options
-from facerecon_rt.providers import open_ort_session
-from facerecon_rt.session import FaceSession
+from facerecon_rt.networks.session import FaceSession
+from facerecon_rt.providers import choice as providers
+from facerecon_rt.providers.batches import BUCKETS, USUAL
+from facerecon_rt.providers.choice import open_ort_session
+from facerecon_rt.providers.engines import default_root
+from facerecon_rt.providers.nvidia import GpuOptions, cuda_options, rtx_options, tensorrt_options
 
 from tests.conftest import TINY_SIZE
 from tests.runtime.conftest import Pretend
@@ -229,5 +229,5 @@ def test_of_onnx_runtimes_errors_what_is_wrong_is_said(error: str, says: str) ->
 
 def test_engines_need_nothing_where_there_is_no_tensorrt() -> None:
     # fcntl is not on every system; engines.py is for those that build engines.
-    program = "import sys, facerecon_rt; print('facerecon_rt.engines' in sys.modules)"
+    program = "import sys, facerecon_rt; print('facerecon_rt.providers.engines' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"

@@ -13,27 +13,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square, frame_from_crop
+from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square, box_overlap, frame_from_crop
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS_1, ModelContract
-from facerecon_rt.detect import FINE_INPUT, open_detector
 from facerecon_rt.errors import ModelRefused, SourceError, UsageError
-from facerecon_rt.image_set import reconstruct_set_from_sources
-from facerecon_rt.networks import Ensemble, Network, Single, average_raw, disagreement_of
-from facerecon_rt.pipeline import Pipeline
-from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
-from facerecon_rt.reconstruct import (
+from facerecon_rt.faces.detect import FINE_INPUT, open_detector
+from facerecon_rt.faces.image_set import reconstruct_set_from_sources
+from facerecon_rt.faces.pipeline import Pipeline
+from facerecon_rt.faces.reconstruct import (
     TOGETHER,
     Reconstructor,
-    average_shapes,
-    box_overlap,
     distinct,
     faces_from_crops,
     largest,
     reconstruct,
     reconstruct_set,
-    set_from_faces,
 )
-from facerecon_rt.session import FaceSession, RawFaces
+from facerecon_rt.faces.shapes import average_shapes, set_from_faces
+from facerecon_rt.networks.ensemble import Ensemble, Network, Single, average_raw, disagreement_of
+from facerecon_rt.networks.session import FaceSession, RawFaces
+from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Crop, Detection, Face, Frame, Image
 from numpy.typing import ArrayLike

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from facerecon_rt.errors import SourceError
 from facerecon_rt.regular import encodable, is_text, shown
-from facerecon_rt.sources import open_source, read_image
+from facerecon_rt.sources.files import open_source, read_image
 
 VIDEOS = Path(__file__).parents[1] / "data" / "videos"
 

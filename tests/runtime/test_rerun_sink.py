@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_rt.pipeline import Pipeline
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.rerun_sink import RerunSink, entity
-from facerecon_rt.sinks import open_sink
+from facerecon_rt.faces.pipeline import Pipeline
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.sinks.files import open_sink
+from facerecon_rt.sinks.rerun import RerunSink, entity
 from facerecon_rt.types import Frame
 
 from .conftest import PaintSpots
@@ -57,7 +57,7 @@ def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_it_is_loaded_only_when_asked_for() -> None:
-    program = "import sys, facerecon_rt.sinks; print('rerun' in sys.modules)"
+    program = "import sys, facerecon_rt.sinks.files; print('rerun' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import cv2
 import pytest
-from facerecon_rt import live as module
-from facerecon_rt.camera import LiveOptions
 from facerecon_rt.cli import main
 from facerecon_rt.errors import SourceError
-from facerecon_rt.sources import open_source
+from facerecon_rt.sources import live as module
+from facerecon_rt.sources.camera import LiveOptions
+from facerecon_rt.sources.files import open_source
 from facerecon_rt.types import Frame
 
 HERE = Path(__file__).parent

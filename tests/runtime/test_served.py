@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from facerecon_rt.detect import FaceDetector, read_detector_contract
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.onnx_file import read_onnx
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.served import ServedDetector, ServedNetwork
-from facerecon_rt.session import FaceSession, read_contract
+from facerecon_rt.faces.detect import FaceDetector, read_detector_contract
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.faces.served import ServedDetector, ServedNetwork
+from facerecon_rt.networks.session import FaceSession, read_contract
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 

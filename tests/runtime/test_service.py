@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from facerecon_rt.options import build_parser
-from facerecon_rt.service import ServiceNotifier
+from facerecon_rt.commands.options import build_parser
+from facerecon_rt.sinks.systemd import ServiceNotifier
 from facerecon_rt.types import Frame, Scene
 
 from .conftest import PaintSpots

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 import pytest
-from facerecon_rt import providers
 from facerecon_rt.contract import CONTRACT_KEY
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.networks.session import FaceSession, output_dims
 from facerecon_rt.pose import euler_from_camera
-from facerecon_rt.providers import open_ort_session
-from facerecon_rt.session import FaceSession, output_dims
+from facerecon_rt.providers import choice as providers
+from facerecon_rt.providers.choice import open_ort_session
 from facerecon_rt.template import load_template
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -278,7 +278,7 @@ def test_external_data_never_reaches_onnx_runtime(tiny_model: Path, monkeypatch:
 
 def test_importing_the_session_loads_no_onnx_runtime() -> None:
     program = (
-        "import sys, facerecon_rt, facerecon_rt.session\n"
+        "import sys, facerecon_rt, facerecon_rt.networks.session\n"
         "heavy = {'onnxruntime', 'onnx', 'torch', 'facerecon_export', 'facerecon_training'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -287,7 +287,9 @@ def test_importing_the_session_loads_no_onnx_runtime() -> None:
 
 
 def test_onnx_runtime_does_not_report_home(tiny_model: Path, tmp_path: Path) -> None:
-    program = "import sys; from facerecon_rt.session import FaceSession; FaceSession(sys.argv[1], provider='cpu')"
+    program = (
+        "import sys; from facerecon_rt.networks.session import FaceSession; FaceSession(sys.argv[1], provider='cpu')"
+    )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ORT_", "CI", "GITHUB_"))}
     environment |= {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, str(tiny_model)], env=environment, check=True)

@@ -14,17 +14,17 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
-from facerecon_rt import sinks as sinks_module
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.draw import draw_scene, montage
 from facerecon_rt.errors import UsageError
-from facerecon_rt.meshes import write_mesh
-from facerecon_rt.outputs import Rotation, write_whole
-from facerecon_rt.sinks import LatestMeshes, Sink, open_sink
-from facerecon_rt.sources import open_source, read_image
+from facerecon_rt.sinks import files as sinks_module
+from facerecon_rt.sinks.draw import draw_scene, montage
+from facerecon_rt.sinks.files import LatestMeshes, Sink, open_sink
+from facerecon_rt.sinks.meshes import write_mesh
+from facerecon_rt.sinks.outputs import Rotation, write_whole
+from facerecon_rt.sinks.video import fit
+from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.template import FaceTemplate
 from facerecon_rt.types import Face, Frame, Image, Scene
-from facerecon_rt.video_sink import fit
 
 MakeFace = Callable[..., Face]
 OpenSink = Callable[..., Sink]

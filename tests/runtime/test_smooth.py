@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from facerecon_rt.faces.smooth import STRENGTHS, FaceFilter, OneEuro, Smoother, Strength
 from facerecon_rt.pose import nearest_rotation, split_camera
-from facerecon_rt.smooth import STRENGTHS, FaceFilter, OneEuro, Smoother, Strength
 from facerecon_rt.types import Face
 
 from .conftest import MakeFace

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from cv2.typing import MatLike
 from facerecon_rt.addresses import public_name
-from facerecon_rt.camera import CameraSource, LiveOptions
 from facerecon_rt.errors import SourceError
 from facerecon_rt.quiet import SILENT, opencv_log, quiet_opencv
-from facerecon_rt.sources import open_source, read_image
+from facerecon_rt.sources.camera import CameraSource, LiveOptions
+from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.types import Frame, Image
 
 

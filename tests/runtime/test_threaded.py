@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
-from facerecon_rt.threaded import DEPTH, ThreadedSink
+from facerecon_rt.sinks.threaded import DEPTH, ThreadedSink
 from facerecon_rt.types import Frame, Scene
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)

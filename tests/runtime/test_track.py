@@ -9,18 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
-from facerecon_rt.track import (
-    HIDDEN,
-    MEMORY,
-    STILL_SCALE,
-    STILL_SIDES,
-    ShapeAverage,
-    Track,
-    Tracker,
-    drifted,
-    still,
-    unknown,
-)  # fmt: skip
+from facerecon_rt.faces.shapes import MEMORY, ShapeAverage
+from facerecon_rt.faces.track import HIDDEN, STILL_SCALE, STILL_SIDES, Track, Tracker, drifted, still, unknown
 from facerecon_rt.types import Face
 
 MakeFace = Callable[..., Face]

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.errors import SourceError
-from facerecon_rt.interlaced import converts_interlaced
-from facerecon_rt.sources import open_source
+from facerecon_rt.sources.files import open_source
+from facerecon_rt.sources.interlaced import converts_interlaced
+from facerecon_rt.sources.video import VideoSource, open_reader
 from facerecon_rt.types import Frame, Image
-from facerecon_rt.video import VideoSource, open_reader
 
 DATA = Path(__file__).parents[1] / "data"
 VIDEOS = DATA / "videos"

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facerecon_rt.sinks import open_sink
-from facerecon_rt.sources import open_source
+from facerecon_rt.sinks.files import open_sink
+from facerecon_rt.sources.files import open_source
 from facerecon_rt.types import Frame, Scene
 
 VIDEOS = Path(__file__).parents[1] / "data" / "videos"

@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from facerecon_rt.cli import main
-from facerecon_rt.engines import default_root
 from facerecon_rt.errors import ProviderMissing
-from facerecon_rt.gpu import GpuOptions
-from facerecon_rt.precision import open_session
-from facerecon_rt.reconstruct import Reconstructor
-from facerecon_rt.session import FaceSession
-from facerecon_rt.warm import WarmSession, build_arguments, start_building
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.networks.precision import open_session
+from facerecon_rt.networks.session import FaceSession
+from facerecon_rt.networks.warm import WarmSession, build_arguments, start_building
+from facerecon_rt.providers.engines import default_root
+from facerecon_rt.providers.nvidia import GpuOptions
 
 from tests.conftest import TINY_SIZE
 from tests.runtime.conftest import Pretend
@@ -141,7 +141,7 @@ def test_only_an_engine_that_is_not_kept_is_waited_for(
         started.append(file)
         return building()
 
-    monkeypatch.setattr("facerecon_rt.precision.start_building", start)
+    monkeypatch.setattr("facerecon_rt.networks.ensemble.precision.start_building", start)
     with Reconstructor(model, warm_while_building=True) as reconstructor:
         assert reconstructor.network.provider == "cuda"
     assert started == [model]

@@ -26,9 +26,9 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_rt.live import LiveSource, SourceStatus
-from facerecon_rt.pipeline import Pipeline
-from facerecon_rt.reconstruct import Reconstructor
+from facerecon_rt.faces.pipeline import Pipeline
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.sources.live import LiveSource, SourceStatus
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Frame, Scene
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.template import load_template
-from facerecon_training.morphable import (
+from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.rendered.morphable import (
     FACE_VERTICES,
     HEAD_VERTICES,
     IDENTITY_MODES,
@@ -19,8 +20,7 @@ from facerecon_training.morphable import (
     MorphableFace,
     MorphableHead,
 )
-from facerecon_training.photographs import CANVAS_SIZE
-from facerecon_training.render import HeadGeometry, camera_for_crop
+from facerecon_training.rendered.render import HeadGeometry, camera_for_crop
 
 GRID = 97
 """The face part's 9409 vertices are a square of as many, so that vertex i is in row i // GRID."""

@@ -10,11 +10,19 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
-from facerecon_training.assets import KINDS, OPACITY, Asset, grown_normals, lid_edges, read_assets, read_texture
-from facerecon_training.morphable import read_head
-from facerecon_training.people import PeopleRenderer
-from facerecon_training.render import HeadGeometry
-from facerecon_training.skin import random_complexion
+from facerecon_training.rendered.assets import (
+    KINDS,
+    OPACITY,
+    Asset,
+    grown_normals,
+    lid_edges,
+    read_assets,
+    read_texture,
+)
+from facerecon_training.rendered.morphable import read_head
+from facerecon_training.rendered.people import PeopleRenderer
+from facerecon_training.rendered.render import HeadGeometry
+from facerecon_training.rendered.skin import random_complexion
 from scipy.spatial import cKDTree
 
 ORIGIN = np.array([0.0, 36.0, 84.0], np.float32)

@@ -17,9 +17,9 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats
 from facerecon_training.augment import AugmentConfig
 from facerecon_training.data import FOLDERS, Batch, BatchConfig, Batches, Folder, Packed, folders_in, people_squares
-from facerecon_training.morphable import IDENTITY_MODES, MorphableFace
 from facerecon_training.prepare import EXPRESSIVE
-from facerecon_training.render import camera_for_crop
+from facerecon_training.rendered.morphable import IDENTITY_MODES, MorphableFace
+from facerecon_training.rendered.render import camera_for_crop
 
 SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2, head_poses=0)
 PLAIN = AugmentConfig(

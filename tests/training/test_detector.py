@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 import torch
 from facerecon_rt.align import BOX_SIDE_MM
-from facerecon_rt.detect import decode
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.faces.detect import decode
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Detection, Floats
-from facerecon_training import detector_train
-from facerecon_training.detector import FaceDetectorNet, box_loss, detector_loss, heat_loss, make_targets
-from facerecon_training.detector_config import DetectorConfig
-from facerecon_training.detector_data import (
+from facerecon_training.detector import train as detector_train
+from facerecon_training.detector.config import DetectorConfig
+from facerecon_training.detector.data import (
     CACHE_VERSION,
     DetectorCache,
     build_cache,
     label_from_landmarks,
     label_photograph,
 )
-from facerecon_training.detector_scenes import (
+from facerecon_training.detector.net import FaceDetectorNet, box_loss, detector_loss, heat_loss, make_targets
+from facerecon_training.detector.scenes import (
     SceneMaker,
     judged,
     move_labels,
@@ -37,7 +37,7 @@ from facerecon_training.detector_scenes import (
     warp,
     write,
 )
-from facerecon_training.detector_train import (
+from facerecon_training.detector.train import (
     begin_from,
     evaluate_detector,
     load_weights,

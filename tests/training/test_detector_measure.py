@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from facerecon_rt.types import Detection, Floats, Image
-from facerecon_training.detector_measure import (
+from facerecon_training.detector.measure import (
     agreement,
     best_hit,
     crowd_agreement,

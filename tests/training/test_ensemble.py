@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from facerecon_rt.errors import UsageError
-from facerecon_rt.networks import average_raw
-from facerecon_rt.session import RawFaces
+from facerecon_rt.networks.ensemble import average_raw
+from facerecon_rt.networks.session import RawFaces
 from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS
 from facerecon_training.ensemble import Ensemble, average_weights
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig

@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_training.evaluate import (
-    _aligned_distance,
-    _correlation,
-)
+from facerecon_training.evaluate import _aligned_distance, _correlation
 
 
 def test_size_place_and_attitude_do_not_count_after_alignment() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.types import Floats
-from facerecon_training.expressions import (
+from facerecon_training.rendered.expressions import (
     EYE_LOOK_DEG,
     Expression,
     gaze_vectors,

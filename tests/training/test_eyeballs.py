@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from facerecon_rt.types import Floats
-from facerecon_training.expressions import gaze_vectors
-from facerecon_training.eyeballs import Eyeball, find_eyeball, gaze_rotation, turned
+from facerecon_training.rendered.expressions import gaze_vectors
+from facerecon_training.rendered.eyeballs import Eyeball, find_eyeball, gaze_rotation, turned
 
 CENTRE = np.array([30.0, 2.0, -4.0], np.float32)
 

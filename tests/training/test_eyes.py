@@ -7,7 +7,7 @@ import pytest
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats
 from facerecon_training.augment import AugmentConfig, blinked
-from facerecon_training.eyes import CLOSED_RATIO, EYES, OPEN_RATIO, blink_labels, draw_lids, eye_openings
+from facerecon_training.rendered.eyes import CLOSED_RATIO, EYES, OPEN_RATIO, blink_labels, draw_lids, eye_openings
 
 LEFT, RIGHT = EYES
 BOTH = np.ones(2, np.float32)

@@ -13,8 +13,8 @@ from facerecon_training.data import Packed
 from facerecon_training.evaluate import predict
 from facerecon_training.habits import annotated_crops, mean_asymmetry, mean_residual, with_habits
 from facerecon_training.model import FaceModel, ModelConfig, offset_scale
-from facerecon_training.morphable import MorphableFace
 from facerecon_training.photographs import CANVAS_MARGIN, CANVAS_SIZE
+from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.train import fit_decoders
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from facerecon_rt.pose import euler_from_camera, rotation_from_euler
 from facerecon_rt.types import Detection, Image
-from facerecon_training.head_pose import (
+from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.rendered.head_pose import (
     direction_in_picture,
     pack_head_poses,
     pointing_photographs,
     pose_figures,
 )
-from facerecon_training.photographs import CANVAS_SIZE
 
 
 class FaceInTheMiddle:

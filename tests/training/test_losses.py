@@ -44,8 +44,8 @@ from facerecon_training.losses import (
     unseen_directions,
 )
 from facerecon_training.model import FaceOutput, project
-from facerecon_training.morphable import MorphableFace
-from facerecon_training.render import camera_for_crop
+from facerecon_training.rendered.morphable import MorphableFace
+from facerecon_training.rendered.render import camera_for_crop
 from torch import Tensor
 
 EYE = 10.0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_training.morphable import (
+from facerecon_training.rendered.morphable import (
     EYEBALLS,
     HEAD_VERTICES,
     IDENTITY_MODES,

@@ -9,13 +9,13 @@ import pytest
 import torch
 from facerecon_rt.template import load_template
 from facerecon_training.data import Batch
-from facerecon_training.eyes import BLINK
 from facerecon_training.losses import LossWeights
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
-from facerecon_training.morphable import MorphableFace
 from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
-from facerecon_training.render import camera_for_crop
+from facerecon_training.rendered.eyes import BLINK
+from facerecon_training.rendered.morphable import MorphableFace
+from facerecon_training.rendered.render import camera_for_crop
 
 RENDERED_TERMS = {"motion", "gaze", "expression", "rotation", "projection", "rendered_landmarks"}
 DIRECTION_TERMS = {"direction"}

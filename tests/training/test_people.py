@@ -10,21 +10,21 @@ import pytest
 from facerecon_rt.errors import UsageError
 from facerecon_rt.pose import fit_camera
 from facerecon_rt.types import Floats
-from facerecon_training.backgrounds import background_files, invented_picture, random_patch, read_backgrounds
-from facerecon_training.expressions import random_expression
 from facerecon_training.fit import fit_head
-from facerecon_training.morphable import MorphableHead, read_head
-from facerecon_training.people import (
+from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.prepare import face_colours
+from facerecon_training.rendered.backgrounds import background_files, invented_picture, random_patch, read_backgrounds
+from facerecon_training.rendered.expressions import random_expression
+from facerecon_training.rendered.morphable import MorphableHead, read_head
+from facerecon_training.rendered.people import (
     PeopleRenderer,
     pack_people,
     random_angles,
     random_identity,
     read_panoramas,
 )
-from facerecon_training.photographs import CANVAS_SIZE
-from facerecon_training.prepare import face_colours
-from facerecon_training.render import HeadGeometry, camera_for_crop
-from facerecon_training.skin import learn_colours
+from facerecon_training.rendered.render import HeadGeometry, camera_for_crop
+from facerecon_training.rendered.skin import learn_colours
 
 LIGHT = np.vstack([np.full((1, 3), 1 / 0.282095), np.zeros((8, 3))])
 

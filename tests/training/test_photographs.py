@@ -18,7 +18,7 @@ from facerecon_training.photographs import (
     canvas_from_photograph,
     pack_photographs,
 )
-from facerecon_training.render import camera_for_crop
+from facerecon_training.rendered.render import camera_for_crop
 
 
 def write_pts(path: Path, points: Floats) -> Path:

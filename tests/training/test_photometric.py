@@ -10,7 +10,6 @@ import torch
 from facerecon_rt.errors import UsageError
 from facerecon_rt.template import load_template
 from facerecon_training.model import project
-from facerecon_training.morphable import MorphableFace
 from facerecon_training.photometric import (
     GAMMA,
     SKIN_CODE,
@@ -22,7 +21,8 @@ from facerecon_training.photometric import (
     sample,
     vertex_normals,
 )
-from facerecon_training.render import camera_for_crop, rasterise
+from facerecon_training.rendered.morphable import MorphableFace
+from facerecon_training.rendered.render import camera_for_crop, rasterise
 from torch import Tensor
 
 SIZE = 96

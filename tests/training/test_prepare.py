@@ -16,8 +16,6 @@ from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.template import load_template
 from facerecon_training.augment import AugmentConfig
 from facerecon_training.data import BatchConfig, Batches, Packed
-from facerecon_training.morphable import MorphableFace, MorphableHead, read_head
-from facerecon_training.people import PeopleRenderer, pack_people, read_panoramas
 from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.photometric import SkinModel
 from facerecon_training.prepare import (
@@ -29,7 +27,9 @@ from facerecon_training.prepare import (
     read_face,
     write_settings,
 )
-from facerecon_training.render import HeadGeometry, camera_for_crop, rasterise
+from facerecon_training.rendered.morphable import MorphableFace, MorphableHead, read_head
+from facerecon_training.rendered.people import PeopleRenderer, pack_people, read_panoramas
+from facerecon_training.rendered.render import HeadGeometry, camera_for_crop, rasterise
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from facerecon_rt.types import Floats
-from facerecon_training.raster import Light, Material, Surface, openness, paint
+from facerecon_training.rendered.raster import Light, Material, Surface, openness, paint
 from numpy.typing import NDArray
 
 SIZE = 32

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from facerecon_rt.template import IBUG_MIRROR, load_template
-from facerecon_training.morphable import FACE_VERTICES, PARTS, MorphableHead
-from facerecon_training.remesh import (
+from facerecon_training.rendered.morphable import FACE_VERTICES, PARTS, MorphableHead
+from facerecon_training.rendered.remesh import (
     JAW_CANDIDATES,
     _closest_on_triangles,
     _is_right,

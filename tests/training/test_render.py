@@ -9,8 +9,8 @@ import pytest
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.pose import euler_from_camera, rotation_from_euler
-from facerecon_training.morphable import read_head
-from facerecon_training.render import (
+from facerecon_training.rendered.morphable import read_head
+from facerecon_training.rendered.render import (
     HeadGeometry,
     camera_for_crop,
     irradiance,

@@ -13,8 +13,8 @@ from facerecon_rt.errors import UsageError
 from facerecon_training.evaluate import Seen, look_at_people, people_figures
 from facerecon_training.losses import HALF_TRUST_ERROR
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
-from facerecon_training.morphable import MorphableFace
 from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.report import markdown, reliability, rows_by_yaw, write_report
 from facerecon_training.train import fit_decoders
 

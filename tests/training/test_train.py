@@ -25,7 +25,7 @@ from facerecon_training.checkpoint import load_checkpoint, load_weights, save_we
 from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from facerecon_training.data import Batch, BatchConfig
 from facerecon_training.model import FaceModel, ModelConfig
-from facerecon_training.morphable import MorphableFace
+from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.shrink import imitate, take_over
 from facerecon_training.train import (
     choose_device,

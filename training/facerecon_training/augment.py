@@ -13,8 +13,8 @@ from facerecon_rt.template import IBUG_MIRROR
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 
-from .eyes import blink_labels, draw_lids
 from .photographs import CANVAS_MARGIN, CANVAS_SIZE
+from .rendered.eyes import blink_labels, draw_lids
 
 
 @dataclass(frozen=True, slots=True)

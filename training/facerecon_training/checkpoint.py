@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from facerecon_rt.arguments import shown
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.outputs import whole
 from facerecon_rt.paths import is_file
+from facerecon_rt.sinks.outputs import whole
 from facerecon_rt.template import load_template
+from facerecon_rt.values import shown
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor

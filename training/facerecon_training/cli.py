@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facerecon_rt.arguments import number_above_0, positive, seed, threads, whole, whole_number
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
-from facerecon_rt.outputs import check_writable
 from facerecon_rt.paths import is_folder, said_of
+from facerecon_rt.sinks.outputs import check_writable
+from facerecon_rt.values import number_above_0, positive, seed, threads, whole, whole_number
 
-from . import detector_config
+from .detector import cli as detector_cli
 
 if TYPE_CHECKING:
     from .data import Folder
@@ -208,8 +208,8 @@ def _add_detector(commands: Commands) -> None:
         description="Trains the anchor-free face detector on annotated photographs, Pointing'04 and faces that YuNet "
         "finds; the same command again resumes it.",
     )
-    detector_config.add_arguments(parser)
-    parser.set_defaults(run_command=detector_config.run)
+    detector_cli.add_arguments(parser)
+    parser.set_defaults(run_command=detector_cli.run)
 
 
 def _add_sample_clip(commands: Commands) -> None:
@@ -363,9 +363,9 @@ def _average(options: argparse.Namespace) -> None:
 
 def _clip(options: argparse.Namespace) -> None:
     with importing():
-        from .clip import make_clip
-        from .morphable import read_head
-        from .render import HeadGeometry
+        from .rendered.clip import make_clip
+        from .rendered.morphable import read_head
+        from .rendered.render import HeadGeometry
 
     make_clip(HeadGeometry(read_head(options.face_model)), options.out)
     print(f"wrote {options.out} and {options.out.with_suffix('.json')}")

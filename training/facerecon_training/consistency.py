@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from facerecon_rt.faces.shapes import average_shapes
 from facerecon_rt.pose import rmse_mm
-from facerecon_rt.reconstruct import average_shapes
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu

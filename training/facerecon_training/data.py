@@ -13,7 +13,7 @@ import torch
 from facerecon_rt.align import Square, compose, square_from_camera
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_rt.mirror import blendshape_mirror
+from facerecon_rt.networks.mirror import blendshape_mirror
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
@@ -22,11 +22,11 @@ from torch.utils.data import IterableDataset
 
 from .arrays import of_prepare, read_arrays
 from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
-from .backgrounds import random_patch, read_backgrounds
-from .eyes import BLINK
-from .morphable import MorphableFace
 from .photographs import camera_from_landmarks
 from .prepare import read_face
+from .rendered.backgrounds import random_patch, read_backgrounds
+from .rendered.eyes import BLINK
+from .rendered.morphable import MorphableFace
 
 BLENDSHAPE_MIRROR = np.asarray(blendshape_mirror(BLENDSHAPES))
 LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint", "eyeWide", "cheekSquint"))]

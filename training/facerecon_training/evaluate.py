@@ -11,9 +11,9 @@ import torch
 from facerecon_rt.align import Square, align, compose, square_from_box, square_from_camera
 from facerecon_rt.annotated import INNER_51, Annotated, annotated_photographs, landmark_figures
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.detect import Detector
+from facerecon_rt.faces.detect import Detector
 from facerecon_rt.pose import euler_from_camera, rigid_align, rmse_mm, rotation_angle_deg, split_camera
-from facerecon_rt.sources import read_image
+from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from .augment import crop_from_canvas
 from .consistency import auc
 from .data import Packed, people_squares
-from .expressions import gaze_vectors
-from .eyes import BLINK, hand_labelled
-from .head_pose import pointing_photographs, pose_figures
 from .model import FaceOutput
 from .objective import Teacher
 from .photographs import camera_from_landmarks
 from .prepare import read_face
+from .rendered.expressions import gaze_vectors
+from .rendered.eyes import BLINK, hand_labelled
+from .rendered.head_pose import pointing_photographs, pose_figures
 
 WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucker")
 """Blendshapes whose correlation with the truth is shown, from easy to hard."""

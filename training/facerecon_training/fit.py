@@ -6,7 +6,7 @@ import numpy as np
 from facerecon_rt.pose import fit_camera
 from facerecon_rt.types import Floats
 
-from .render import HeadGeometry
+from .rendered.render import HeadGeometry
 
 IDENTITY_MODES_USED = 40
 PRIOR_PX = 0.8

@@ -10,8 +10,8 @@ from facerecon_rt.template import load_template
 from torch import Tensor
 from torch.nn import functional
 
-from .eyes import EYES
 from .model import project
+from .rendered.eyes import EYES
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .backbones import FeatureExtractor
-from .expressions import EYE_LOOK_DEG, LOOKS
+from .rendered.expressions import EYE_LOOK_DEG, LOOKS
 
 EYE_DISTANCE_MM = 90.0
 """Between the outer eye corners of the mean face: the unit of landmark errors, at the crop's own scale."""

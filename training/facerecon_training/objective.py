@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from .data import Batch
-from .expressions import LOOKS
-from .eyes import BLINK
 from .losses import (
     LossWeights,
     code_of_shape,
@@ -39,8 +37,10 @@ from .losses import (
     unseen_directions,
 )
 from .model import EYE_DISTANCE_MM, FaceCodes, FaceOutput, ShapeReconstructor, project
-from .morphable import MorphableFace
 from .photometric import SkinModel, photometric_loss
+from .rendered.expressions import LOOKS
+from .rendered.eyes import BLINK
+from .rendered.morphable import MorphableFace
 
 Terms = dict[str, Tensor]
 

@@ -13,7 +13,7 @@ from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import SourceError
 from facerecon_rt.pose import fit_camera
-from facerecon_rt.sources import read_image
+from facerecon_rt.sources.files import read_image
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm

@@ -11,12 +11,12 @@ import facerecon_rt
 import numpy as np
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
-from facerecon_rt.outputs import make_folder
+from facerecon_rt.faces.detect import Detector, open_detector
 from facerecon_rt.pose import euler_from_camera
-from facerecon_rt.shade import render_mesh
-from facerecon_rt.sources import read_image
+from facerecon_rt.sinks.outputs import make_folder
+from facerecon_rt.sinks.shade import render_mesh
+from facerecon_rt.sources.files import read_image
 from facerecon_rt.template import FaceTemplate, load_template
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
@@ -24,12 +24,14 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from .arrays import of_prepare, read_arrays
-from .backgrounds import background_files
-from .expressions import random_expression
 from .fit import fit_head
-from .head_pose import pack_head_poses
-from .morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_head, read_head
-from .people import (
+from .photographs import canvas_from_photograph, pack_photographs, pack_weakly_labelled
+from .photometric import fit_skin
+from .rendered.backgrounds import background_files
+from .rendered.expressions import random_expression
+from .rendered.head_pose import pack_head_poses
+from .rendered.morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_head, read_head
+from .rendered.people import (
     HELD_OUT_VIEWS,
     VIEWS_PER_PERSON,
     PeopleRenderer,
@@ -37,11 +39,9 @@ from .people import (
     random_identity,
     read_panoramas,
 )
-from .photographs import canvas_from_photograph, pack_photographs, pack_weakly_labelled
-from .photometric import fit_skin
-from .remesh import build_template, save_template
-from .render import HeadGeometry, camera_for_crop
-from .skin import FaceColours, colours_from_photograph, learn_colours, random_skin, symmetrised
+from .rendered.remesh import build_template, save_template
+from .rendered.render import HeadGeometry, camera_for_crop
+from .rendered.skin import FaceColours, colours_from_photograph, learn_colours, random_skin, symmetrised
 from .weak_labels import WeakLabels, read_weak_labels
 
 TEMPLATE_PATH = Path(facerecon_rt.__file__).with_name("template.npz")

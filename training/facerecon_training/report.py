@@ -13,17 +13,16 @@ import torch
 from facerecon_rt.align import align, square_from_box
 from facerecon_rt.annotated import annotated_photographs, landmark_figures
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.detect import Detector, open_detector
 from facerecon_rt.errors import UsageError
-from facerecon_rt.outputs import make_folder
+from facerecon_rt.faces.detect import Detector, open_detector
 from facerecon_rt.pose import euler_from_camera
-from facerecon_rt.sources import read_image
+from facerecon_rt.sinks.outputs import make_folder
+from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 from torch import nn
 
 from .augment import bad_square, crop_from_canvas
-from .backgrounds import background_files, random_patch, read_backgrounds
 from .consistency import auc, pair_figures, set_figures
 from .ensemble import Ensemble
 from .evaluate import (
@@ -40,11 +39,12 @@ from .evaluate import (
     read_teacher,
     rotation_errors,
 )
-from .head_pose import pointing_photographs
 from .losses import error_of_confidence
 from .model import FaceModel
 from .photographs import canvas_from_photograph
 from .plots import draw_error_curves, draw_reliability, draw_yaw_bins, mesh_sheet, worst_sheet
+from .rendered.backgrounds import background_files, random_patch, read_backgrounds
+from .rendered.head_pose import pointing_photographs
 
 Rows = dict[str, dict[str, float]]
 YAW_BINS = (0, 15, 30, 45, 60, 75, 90)

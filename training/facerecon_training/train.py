@@ -20,13 +20,12 @@ import torch
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.interrupts import importing
-from facerecon_rt.outputs import make_folder
+from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .backgrounds import background_files
 from .checkpoint import fitting, load_checkpoint, load_weights, save_checkpoint, save_weights
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
@@ -34,10 +33,11 @@ from .ensemble import Ensemble
 from .evaluate import evaluate_landmarks, look_at_people, people_figures
 from .habits import with_habits
 from .model import FaceModel
-from .morphable import MorphableFace
 from .objective import Teacher, Terms, face_loss, is_taught
 from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
+from .rendered.backgrounds import background_files
+from .rendered.morphable import MorphableFace
 from .shrink import imitate, take_over
 
 

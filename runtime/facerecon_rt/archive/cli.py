@@ -8,24 +8,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arguments import (
-    Parser,
-    add_gpu_options,
-    gpu_options,
-    name,
-    number_above_0,
-    positive,
-    shown,
-    threads,
-    unit,
-    whole_number,
-)
+from ..commands.arguments import Parser, add_gpu_options, gpu_options
 from ..contract import PRECISIONS
-from ..detect import LARGEST_SIZE, MULTIPLE
 from ..errors import SourceError, UsageError
+from ..faces.detect import LARGEST_SIZE, MULTIPLE
+from ..faces.reconstruct import MIN_CONFIDENCE
 from ..interrupts import importing
 from ..limits import MOST_PICTURE_BYTES, MOST_PICTURE_PIXELS
-from ..reconstruct import MIN_CONFIDENCE
+from ..values import name, number_above_0, positive, shown, threads, unit, whole_number
 from .recipe import Recipe, Workers
 
 log = logging.getLogger("facerecon_rt")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import UsageError
-from ..outputs import cannot_write, make_folder
+from ..sinks.outputs import cannot_write, make_folder
 
 log = logging.getLogger("facerecon_rt")
 LOCK = "_lock"

@@ -19,8 +19,8 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from ..errors import FaceReconError, ModelRefused
-from ..onnx_file import read_onnx
-from ..session import read_contract
+from ..networks.session import read_contract
+from ..providers.onnx_file import read_onnx
 from .part import PartReconstructor, read_ahead
 from .plan import Plan, inputs_of, write_part
 from .recipe import Recipe, Workers

@@ -23,12 +23,13 @@ import numpy as np
 
 from ..addresses import path_of, public_name
 from ..errors import FaceReconError, ModelRefused, SourceError
-from ..pipeline import Pipeline, scene_of
-from ..prefetch import prefetched
-from ..reconstruct import TOGETHER, ImageSet, Reconstructor, largest, set_from_faces
-from ..record import record_from_scene
-from ..sources import VideoSource, decode_image, is_video_name
-from ..stages import Stages
+from ..faces.pipeline import Pipeline, scene_of
+from ..faces.reconstruct import TOGETHER, Reconstructor, largest
+from ..faces.shapes import ImageSet, set_from_faces
+from ..faces.stages import Stages
+from ..sinks.record import record_from_scene
+from ..sources.files import VideoSource, decode_image, is_video_name
+from ..sources.prefetch import prefetched
 from ..types import Floats, Frame, Scene
 from .fetch import copy_to, read_bytes
 from .recipe import Recipe, Workers

@@ -34,12 +34,12 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from ..addresses import public_name
-from ..camera import with_environment
 from ..environment import installed_version
 from ..errors import SourceError, UsageError
-from ..outputs import Partial, cannot_write, make_folder, write_whole
 from ..paths import exists, is_folder, read_file
-from ..sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
+from ..sinks.outputs import Partial, cannot_write, make_folder, write_whole
+from ..sources.camera import with_environment
+from ..sources.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
 from .lock import LOCK
 from .recipe import Recipe
 from .rows import Input

@@ -7,10 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..gpu import AS_USUAL, GpuOptions
-from ..onnx_file import read_onnx
-from ..providers import Provider
-from ..reconstruct import DETECTOR_NAME, MIN_CONFIDENCE, Average
+from ..faces.reconstruct import DETECTOR_NAME, MIN_CONFIDENCE
+from ..faces.shapes import Average
+from ..providers.choice import Provider
+from ..providers.nvidia import AS_USUAL, GpuOptions
+from ..providers.onnx_file import read_onnx
 
 
 @dataclass(frozen=True, slots=True)

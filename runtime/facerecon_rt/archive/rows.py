@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..addresses import public_name, without_secrets
-from ..reconstruct import ImageSet
-from ..record import SCHEMA
-from ..stages import Stages
+from ..faces.shapes import ImageSet
+from ..faces.stages import Stages
+from ..sinks.record import SCHEMA
 from ..types import Floats
 
 Row = dict[str, Any]

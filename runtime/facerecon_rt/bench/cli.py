@@ -8,23 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..addresses import public_name
-from ..arguments import (
-    Parser,
-    add_gpu_options,
-    batch,
-    frame_rate,
-    gpu_options,
-    milliseconds,
-    name,
-    number_above_0,
-    positive,
-    threads,
-    whole,
-    whole_number,
-)
+from ..commands.arguments import Parser, add_gpu_options, gpu_options
+from ..commands.progress import StatusLine
 from ..contract import PRECISIONS
-from ..outputs import check_writable, make_folder
-from ..progress import StatusLine
+from ..sinks.outputs import check_writable, make_folder
+from ..values import batch, frame_rate, milliseconds, name, number_above_0, positive, threads, whole, whole_number
 from .compare import compare
 from .figures import LEAST_FOR_P99
 from .measure import SCENARIOS, BenchOptions, measure

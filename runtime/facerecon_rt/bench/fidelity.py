@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ..align import align, square_from_camera
 from ..errors import UsageError
-from ..networks import Ensemble, Network, Single, ensemble_sha256
-from ..onnx_file import read_onnx
+from ..faces.reconstruct import Reconstructor
+from ..networks.ensemble import Ensemble, Network, Single, ensemble_sha256
+from ..networks.precision import file_of_precision
+from ..networks.session import FaceSession
 from ..pose import rotation_angle_deg, split_camera
-from ..precision import file_of_precision
-from ..reconstruct import Reconstructor
-from ..session import FaceSession
+from ..providers.onnx_file import read_onnx
 from ..types import Frame
 
 MOST_FRAMES = 64

@@ -12,16 +12,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..addresses import public_name
+from ..addresses import is_live, public_name
 from ..annotated import annotated_photographs, photograph_figures
-from ..camera import is_live
 from ..environment import machine, sensors, usable_cores
 from ..errors import SourceError, UsageError
-from ..gpu import AS_USUAL, GpuOptions
-from ..networks import Ensemble, Session, Single
-from ..providers import Provider
-from ..reconstruct import Reconstructor
-from ..sources import Source, open_source
+from ..faces.reconstruct import Reconstructor
+from ..networks.ensemble import Ensemble, Session, Single
+from ..providers.choice import Provider
+from ..providers.nvidia import AS_USUAL, GpuOptions
+from ..sources.files import Source, open_source
 from ..types import Frame
 from .fidelity import difference, face_crops
 from .figures import LEAST_FOR_P99, doubts, stage_summary, summary

@@ -31,8 +31,8 @@ from typing import Any
 
 from ..errors import UsageError
 from ..interrupts import importing
-from ..outputs import write_whole
 from ..paths import is_folder, read_file
+from ..sinks.outputs import write_whole
 
 SCHEMA = "facerecon-bench/1"
 MOST_REPORT_BYTES = 2**30

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..networks import Network
-from ..pipeline import Pipeline
-from ..reconstruct import Reconstructor
+from ..faces.pipeline import Pipeline
+from ..faces.reconstruct import Reconstructor
+from ..networks.ensemble import Network
 from ..types import Frame, Scene
 
 Show = Callable[[int, int], None]

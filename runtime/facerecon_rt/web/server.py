@@ -31,11 +31,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from ..arguments import host_and_port
-from ..draw import STYLES, draw_scene
 from ..errors import UsageError
+from ..sinks.draw import STYLES, draw_scene
 from ..template import load_template
 from ..types import Scene
+from ..values import host_and_port
 from .connections import BACKLOG, LONGEST_HEAD, SEND_BUFFER, Connection, end_late_ones
 from .state import State
 

@@ -15,9 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ..addresses import public_name
-from ..live import SourceStatus
-from ..record import record_from_scene
 from ..regular import shown
+from ..sinks.record import record_from_scene
+from ..sources.live import SourceStatus
 from ..types import Face, Scene
 
 RECENT = 100

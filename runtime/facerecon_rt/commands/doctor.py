@@ -1,0 +1,361 @@
+"""`facerecon-rt doctor`: what this machine has for faces, what is wrong with it, and the command that mends it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from ..environment import Facts, fastest_power_mode, governor, installed_version, machine
+from ..errors import FaceReconError
+from ..faces.detect import open_detector
+from ..faces.reconstruct import DETECTOR_NAME
+from ..networks.session import FaceSession
+from ..opencv import WHEELS
+from ..paths import is_file, read_file
+from ..providers.choice import DRIVER, OLDEST, failures, import_onnxruntime, said_by
+from ..providers.nvidia import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
+from ..sources.interlaced import converts_interlaced
+from .arguments import Parser
+
+SCHEMA = "facerecon-doctor/1"
+JETPACK = "sudo apt-get install nvidia-jetpack"
+ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu")
+OLDEST_PYTHON = (3, 10)
+SUMS = "SHA256SUMS"
+MOST_SUMS_BYTES = 2**20
+SHIPPED = (Path("models/face.onnx"), Path("models/face.int8-cpu.onnx"))
+"""In a clone of the repository, the FaceModels that run on a CPU."""
+
+State = Literal["ok", "note", "problem"]
+MARKS: dict[State, str] = {"ok": "ok  ", "note": "note", "problem": "!!  "}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    state: State
+    """`note`: works, but something is missing that some people need."""
+    what: str
+    fix: str = ""
+    """The command, where one mends it."""
+
+
+def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
+    """Look at everything. `facts` as `machine` tells them; `models` are FaceModel files."""
+    found = [python_version(sys.version_info[:2]), onnxruntime_wheels(facts), opencv_wheels(facts)]
+    if "JetPack" in facts:
+        found.insert(
+            0, Finding("Jetson", "ok", f"{facts.get('board', 'unknown board')}, Jetson Linux {facts['JetPack']}")
+        )
+    if all(finding.state != "problem" for finding in found):
+        found += onnxruntime_providers(facts)
+    found += [
+        processor(facts.get("instructions", "")),
+        power(facts, governor(), fastest_power_mode()),
+        *cameras(Path("/dev")),
+        video_codecs(cv2.getBuildInformation()),
+        video_library(installed_version("av")),
+    ]
+    if not models:
+        what = f"none at {' or '.join(map(str, SHIPPED))} in this folder"
+        found.append(Finding("model", "note", what, "facerecon-rt doctor --model FILE"))
+    for model in models:
+        found += [finding for finding in model_file(model) if finding not in found]
+    return found
+
+
+def python_version(version: tuple[int, ...]) -> Finding:
+    """New enough?"""
+    text = ".".join(map(str, version))
+    if version < OLDEST_PYTHON:
+        needed = ".".join(map(str, OLDEST_PYTHON))
+        return Finding("Python", "problem", f"{text} is older than {needed}", f"install Python {needed} or newer")
+    return Finding("Python", "ok", text)
+
+
+def gpu_wheel(facts: Facts) -> str:
+    """The command that installs an ONNX Runtime for this machine's GPU."""
+    if "JetPack" not in facts:
+        return "pip install 'facerecon-rt[gpu]'"
+    # PyPI's wheel for aarch64 is for servers: it holds no code for a Jetson's GPU.
+    if "R36" in facts["JetPack"]:
+        return "pip install --no-deps --index-url https://pypi.jetson-ai-lab.io/jp6/cu126 onnxruntime-gpu==1.23.0"
+    return "build ONNX Runtime's wheel as runtime/deploy/README.md says"
+
+
+def onnxruntime_wheels(packages: Facts) -> Finding:
+    """Exactly one of the wheels that overwrite each other?"""
+    there = [name for name in ORT_WHEELS if name in packages]
+    if len(there) > 1:
+        fix = f"pip uninstall -y onnxruntime onnxruntime-gpu && {gpu_wheel(packages)}"
+        return Finding("ONNX Runtime", "problem", "both wheels are installed and overwrite each other", fix)
+    if not there:
+        fix = f"pip install 'facerecon-rt[cpu]', or on a machine with an NVIDIA GPU {gpu_wheel(packages)}"
+        return Finding("ONNX Runtime", "problem", "not installed", fix)
+    found = packages[there[0]]
+    if tuple(map(int, re.findall(r"\d+", found)[:2])) < tuple(map(int, OLDEST.split("."))):
+        fix = f"pip install -U '{there[0]}>={OLDEST}'"
+        return Finding("ONNX Runtime", "problem", f"{there[0]} {found} is older than {OLDEST}", fix)
+    return Finding("ONNX Runtime", "ok", f"{there[0]} {found}")
+
+
+def opencv_wheels(packages: Facts, loaded: str = cv2.__version__, where: str = str(cv2.__file__)) -> Finding:
+    """At most one of OpenCV's wheels, and is it the one that is loaded? `loaded`, `where`: its version and file."""
+    there = [name for name in WHEELS if name in packages]
+    if not there:
+        return Finding("OpenCV", "ok", f"{loaded}, built outside pip")
+    # With more modules than the others: whoever has asked for it needs it.
+    kept = next((name for name in there if "contrib" in name), there[0])
+    fix = f"pip uninstall -y {' '.join(there)} && pip install {kept}=={packages[kept]}"
+    if len(there) > 1:
+        what = f"{' and '.join(f'{name} {packages[name]}' for name in there)} overwrite each other"
+        return Finding("OpenCV", "problem", what, fix)
+    # The wheel's version has one number more, that of the wheel.
+    if not f"{packages[kept]}.".startswith(f"{loaded.partition('-')[0]}."):
+        what = f"{kept} {packages[kept]} is installed, but {loaded} is loaded from {Path(where).parent}"
+        return Finding("OpenCV", "problem", what, fix)
+    return Finding("OpenCV", "ok", f"{kept} {packages[kept]}")
+
+
+def onnxruntime_providers(facts: Facts) -> list[Finding]:
+    """What ONNX Runtime was built with, and whether the libraries and the driver it needs are there."""
+    try:
+        ort = import_onnxruntime()
+    except FaceReconError as error:
+        what, _, fix = str(error).partition("; ")
+        return [Finding("ONNX Runtime", "problem", what, fix)]
+    available = ort.get_available_providers()
+    gpu = facts.get("gpu", "")
+    found = [Finding("providers", "ok", ", ".join(name.removesuffix("ExecutionProvider") for name in available))]
+    if plugin := rtx_version():
+        found.append(tensorrt_for_rtx(ort, plugin))
+    if "CUDAExecutionProvider" not in available:
+        if gpu or "JetPack" in facts:
+            gpu = gpu or facts.get("board", "a Jetson")
+            fix = f"pip uninstall -y onnxruntime && {gpu_wheel(facts)}"
+            found.append(Finding("CUDA", "problem", f"{gpu} is there, this ONNX Runtime is for CPUs alone", fix))
+        return found
+    found.append(gpu_driver(gpu, load_library("libcuda.so.1") is not None))
+    preload_cuda(ort)
+    jetson = "JetPack" in facts
+    found.append(library("cuDNN", "libcudnn.so.9", JETPACK if jetson else "pip install nvidia-cudnn-cu12"))
+    if "TensorrtExecutionProvider" in available:
+        found.append(tensorrt(tensorrt_linked(ort), facts.get("tensorrt", ""), jetson=jetson))
+    elif jetson:
+        what = "this ONNX Runtime has none; PyPI's is for servers and has no code for a Jetson's GPU"
+        found.append(Finding("TensorRT", "problem", what, f"pip uninstall -y onnxruntime-gpu && {gpu_wheel(facts)}"))
+    return found
+
+
+def tensorrt_for_rtx(ort: Any, plugin: str) -> Finding:
+    """Does the plug-in provider load, and see a GPU?"""
+    try:
+        devices = rtx_devices(ort)
+    except failures(ort) as error:
+        return Finding("TensorRT for RTX", "problem", f"{plugin} does not load ({said_by(error)})", DRIVER)
+    if not devices:
+        return Finding("TensorRT for RTX", "problem", f"{plugin} sees no GPU", DRIVER)
+    return Finding("TensorRT for RTX", "ok", plugin)
+
+
+def gpu_driver(gpu: str, driver_loads: bool) -> Finding:
+    """Is there a GPU, and a driver that works?"""
+    if gpu:
+        return Finding("GPU", "ok", gpu)
+    if driver_loads:
+        return Finding("GPU", "note", "the driver's library is there, nvidia-smi is not or sees no GPU", "nvidia-smi")
+    what = "no NVIDIA driver: CUDA and TensorRT cannot start"
+    return Finding("GPU", "problem", what, f"{DRIVER}; or --provider cpu")
+
+
+def library(name: str, file: str, fix: str) -> Finding:
+    """Does a shared library load?"""
+    if load_library(file) is None:
+        return Finding(name, "problem", f"{file} is missing", fix)
+    return Finding(name, "ok", f"{file} loads")
+
+
+def tensorrt(linked: str, installed: str, *, jetson: bool = False) -> Finding:
+    """Is the TensorRT installed the one that ONNX Runtime was linked with? Majors do not mix."""
+    if linked and load_library(f"libnvinfer.so.{linked}") is not None:
+        return Finding("TensorRT", "ok", f"libnvinfer.so.{linked} loads")
+    major = installed.partition(".")[0]
+    if not linked:
+        return Finding("TensorRT", "note", "which TensorRT this ONNX Runtime links is not known")
+    fix = JETPACK if jetson else f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
+    if not installed:
+        return Finding("TensorRT", "note", f"not installed; this ONNX Runtime links TensorRT {linked}", fix)
+    if major != linked:
+        return Finding("TensorRT", "problem", f"{installed} is installed, this ONNX Runtime links {linked}", fix)
+    return Finding("TensorRT", "ok", f"{installed}, as ONNX Runtime links")
+
+
+def processor(instructions: str) -> Finding:
+    """Of the machine's facts: has the processor what makes int8 fast?"""
+    names = instructions.split()
+    if "asimd" in names and "asimddp" not in names:
+        # ONNX Runtime then makes floats of matrices in blocks of codes, in every run.
+        what = "no 8-bit dot products (asimddp): int8 files may be slower than float32"
+        return Finding("processor", "note", what, "facerecon-rt bench --model FILE --precision int8")
+    return Finding("processor", "ok", instructions or "the system does not tell")
+
+
+def power(facts: Facts, governor: str, fastest: str = "") -> Finding:
+    """Will the processor run as fast as it can? `fastest`: number of a Jetson's power mode without limits."""
+    board, mode = facts.get("board", ""), facts.get("power mode", "")
+    if mode and "MAXN" not in mode:
+        fix = (
+            f"sudo nvpmodel -m {fastest} && sudo jetson_clocks"
+            if fastest
+            else "sudo nvpmodel -p --verbose lists others"
+        )
+        return Finding("power", "note", f"{board or 'this board'} is in power mode {mode}", fix)
+    if governor and governor not in ("performance", "schedutil"):
+        fix = "sudo cpupower frequency-set -g performance"
+        return Finding("power", "note", f"the frequency governor is {governor}: latencies will vary", fix)
+    return Finding("power", "ok", mode or governor or "the system does not tell")
+
+
+def cameras(devices: Path) -> list[Finding]:
+    """Which video devices are in this folder, and may we read them?"""
+    found = []
+    for device in sorted(devices.glob("video*")):
+        if os.access(device, os.R_OK | os.W_OK):
+            found.append(Finding("camera", "ok", str(device)))
+        else:
+            fix = "sudo usermod -aG video $USER, then log in again"
+            found.append(Finding("camera", "problem", f"{device}: no permission", fix))
+    return found or [Finding("camera", "note", "no video device; files and network streams work")]
+
+
+def video_codecs(build: str) -> Finding:
+    """What OpenCV was built with, from its build information."""
+
+    def has(name: str) -> bool:
+        return bool(re.search(rf"^\s*{name}:\s+YES", build, re.MULTILINE))
+
+    if not has("FFMPEG"):
+        fix = "pip install --force-reinstall opencv-python-headless"
+        return Finding("video", "problem", "OpenCV was built without FFmpeg: no videos, no network streams", fix)
+    if not has("GStreamer"):
+        return Finding("video", "ok", "FFmpeg; no GStreamer, which only cameras on a Jetson's CSI port need")
+    return Finding("video", "ok", "FFmpeg and GStreamer")
+
+
+def video_library(pyav: str) -> Finding:
+    """Is there PyAV, which reads what OpenCV does not? `pyav`: its version, empty without it."""
+    if pyav:
+        return Finding("video files", "ok", f"PyAV {pyav}")
+    lacks = "AV1, no sound in annotated videos, and no H.264, which browsers play"
+    if not converts_interlaced():
+        lacks = f"interlaced video (OpenCV {cv2.__version__} cannot convert it), no {lacks}"
+    return Finding("video files", "note", f"without PyAV there is no {lacks}", "pip install 'facerecon-rt[video]'")
+
+
+def model_file(path: Path) -> Iterator[Finding]:
+    """Is it whole, is it ours, does it run here, and does a detector lie beside it?"""
+    check = f"model {path.name}"
+    try:
+        with FaceSession(path) as session:
+            size = session.contract.input_size
+            session.run(np.zeros((1, size, size, 3), np.uint8))
+            kind = f"{session.contract.precision}, {session.contract.backbone}, {session.contract.terms or 'no terms'}"
+            yield Finding(check, "ok", f"{kind}; runs on {session.choice}")
+            yield checksum(path, session.sha256)
+    except FaceReconError as error:
+        what, _, fix = str(error).partition("; ")
+        yield Finding(check, "problem", what, fix)
+        return
+    yield from detector_file(path.with_name(DETECTOR_NAME))
+
+
+def detector_file(path: Path) -> Iterator[Finding]:
+    """Is there one, is it whole, and does it run?"""
+    check = f"detector {path.name}"
+    if not is_file(path):
+        yield Finding(
+            check, "problem", f"none in {path.parent}", f"cp models/{path.name} {path.parent}/, or --detector FILE"
+        )
+        return
+    try:
+        detector = open_detector(path)
+        detector.detect(np.zeros((64, 64, 3), np.uint8))
+    except FaceReconError as error:
+        what, _, fix = str(error).partition("; ")
+        yield Finding(check, "problem", what, fix)
+        return
+    yield Finding(check, "ok", "runs")
+    yield checksum(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def checksum(path: Path, digest: str) -> Finding:
+    """Is the file's hash the one that SHA256SUMS beside it says?"""
+    check, sums = f"hash of {path.name}", path.parent / SUMS
+    try:
+        lines = read_file(sums, MOST_SUMS_BYTES).decode().splitlines()
+        pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+        listed = {name.lstrip("*"): listed_digest for listed_digest, name in pairs}
+    except (OSError, ValueError):
+        listed = {}
+    if path.name not in listed:
+        return Finding(check, "note", f"{digest[:16]}…; no {SUMS} beside it names the file")
+    if listed[path.name] != digest:
+        what = f"{digest[:16]}… is not what {SUMS} says: the file was changed or damaged"
+        return Finding(check, "problem", what, f"cd {path.parent} && sha256sum -c {SUMS}, and copy the file again")
+    return Finding(check, "ok", f"{digest[:16]}…, as {SUMS} says")
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """One line for each, and its fix below it."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{MARKS[finding.state]} {finding.check}: {finding.what}")
+        if finding.fix:
+            lines.append(f"       fix: {finding.fix}")
+    return "\n".join(lines)
+
+
+def as_json(findings: Sequence[Finding], facts: Facts) -> str:
+    """schema, healthy, machine (the facts), findings [{check, state, what, fix}]."""
+    listed = [asdict(finding) for finding in findings]
+    return json.dumps({"schema": SCHEMA, "healthy": healthy(findings), "machine": facts, "findings": listed}, indent=1)
+
+
+def healthy(findings: Sequence[Finding]) -> bool:
+    """Notes are no problem."""
+    return all(finding.state != "problem" for finding in findings)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What stands after `doctor` -> the exit code: 0 healthy, 1 with a problem."""
+    parser = Parser(
+        prog="facerecon-rt doctor",
+        description="What this machine has for faces, what is wrong, and the command that mends it.",
+        epilog="exit codes: 0 healthy (notes are no problem), 1 with a problem",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help=f"look at this FaceModel; may be repeated [of {', '.join(map(str, SHIPPED))} those that are there]",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    options = parser.parse_args(arguments)
+    facts = machine()
+    findings = examine(facts, options.model or [path for path in SHIPPED if is_file(path)])
+    sys.stdout.write((as_json(findings, facts) if options.json else as_text(findings)) + "\n")
+    sys.stdout.flush()
+    return 0 if healthy(findings) else 1

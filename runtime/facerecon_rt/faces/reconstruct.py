@@ -1,0 +1,282 @@
+"""Crops -> faces: one image, one person's image set, or several networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..align import Square, align, box_from_square, box_overlap, compose, square_from_box, square_from_camera
+from ..errors import ModelRefused, UsageError
+from ..networks.ensemble import Ensemble, Mirrored, Network, Session, Single
+from ..networks.precision import open_session
+from ..paths import is_file
+from ..providers.choice import Provider
+from ..providers.nvidia import AS_USUAL, GpuOptions
+from ..types import Crop, Face, Image
+from ..unpicklable import Unpicklable
+from .cuts import looks
+from .detect import Detector, open_detector
+from .shapes import Average, ImageSet, set_from_faces
+from .stages import Stages
+
+DETECTOR_NAME = "face_detector.onnx"
+MIN_CONFIDENCE = 0.5
+STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
+"""A head found further than this from where it was looked for, in crop sides and in roll, is looked at once more.
+Photographs: 2 % of faces as they are, a quarter of those of 20 pixels."""
+TOGETHER = 8
+"""Photographs whose faces are done in one run."""
+
+
+def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
+    """Crops -> faces in their frames, one for one."""
+    if not crops:
+        return []
+    # Mostly there is one, and it need not be copied.
+    images = crops[0].image[None] if len(crops) == 1 else np.stack([crop.image for crop in crops])
+    raw = network.run(images)
+    disagreement = network.disagreement()
+    faces = []
+    for i, crop in enumerate(crops):
+        camera = compose(crop.frame_from_crop, raw.crop_from_head[i])
+        landmarks = raw.landmarks[i] @ crop.frame_from_crop[:, :3].T + crop.frame_from_crop[:, 3]
+        faces.append(
+            Face(
+                shape=raw.shape[i],
+                vertices=raw.vertices[i],
+                expression=raw.expression[i],
+                frame_from_head=camera,
+                landmarks=np.asarray(landmarks, np.float32),
+                confidence=float(raw.confidence[i]),
+                box=box_from_square(square_from_camera(camera)),
+                gaze=None if raw.gaze is None else raw.gaze[i],
+                disagreement=_in_frame(disagreement[i], crop) if disagreement is not None else None,
+                looks=looks(crop.image, raw.crop_from_head[i]),
+            )
+        )
+    return faces
+
+
+def _in_frame(disagreement: Mapping[str, float], crop: Crop) -> dict[str, float]:
+    return {**disagreement, "landmarks_px": disagreement["landmarks_px"] * float(crop.frame_from_crop[2, 2])}
+
+
+class Reconstructor(Unpicklable):
+    """Photographs -> faces. Owns the networks and the detector it opens; a context manager."""
+
+    def __init__(
+        self,
+        model: str | Path | Sequence[str | Path] | Network,
+        *,
+        detector: str | Path | Detector | None = None,
+        provider: Provider = "auto",
+        threads: int = 1,
+        detector_size: int | None = None,
+        min_confidence: float = MIN_CONFIDENCE,
+        precision: str | None = None,
+        mirror: bool = True,
+        gpu: GpuOptions = AS_USUAL,
+        warm_while_building: bool = False,
+    ) -> None:
+        """`model`: a FaceModel file; several make an ensemble; or a network, as `served.ServedNetwork`, which stays the
+        caller's: how files are run does not concern it, and it needs a `detector`. `detector`: a file of ours or a
+        YuNet, or anything with `detect`, which stays the caller's; by default face_detector.onnx beside the model.
+        `detector_size`: longer side of what the detector sees, pixels; by default as `detect.looks_at` has it: 256, and
+        for pictures of 1600 pixels or more two looks, one for small faces and one for close-ups.
+        `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each model, the
+        file of that precision beside it that was made from the same weights and fits the provider. `mirror`:
+        photographs are read together with their mirror image, which is more exact and takes one crop more per face;
+        frames of videos and cameras never are. `gpu`: how it is used, where there is one. `warm_while_building`: answer
+        on cuda or cpu while TensorRT builds its engine.
+
+        Raises ModelRefused, ProviderMissing, UsageError.
+        """
+        if isinstance(model, (str, Path)):
+            model = [model]
+        paths, network = (list(model), None) if isinstance(model, Sequence) else ([], model)
+        if not paths and network is None:
+            raise UsageError("give at least one model")
+        if network is not None and detector is None:
+            raise UsageError("a network has no detector beside it; give one")
+
+        def open_one(path: str | Path) -> AbstractContextManager[Session]:
+            return open_session(
+                path,
+                provider=provider,
+                threads=threads,
+                precision=precision,
+                gpu=gpu,
+                warm_while_building=warm_while_building,
+            )
+
+        with ExitStack() as opened:
+            sessions = [opened.enter_context(open_one(path)) for path in paths]
+            if network is None:
+                network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+            self.choice = sessions[0].choice if sessions else f"{network.provider}, the caller's"
+            """Which provider, and why not a better one."""
+            self.network = network
+            self.contract = self.network.contract
+            self.min_confidence = min_confidence
+            self.mirror = mirror
+            if detector is None:
+                detector = Path(paths[0]).with_name(DETECTOR_NAME)
+                if not is_file(detector):
+                    raise ModelRefused(f"no face detector at {detector}; put it there, or name another: --detector")
+            if isinstance(detector, (str, Path)):
+                detector = open_detector(detector, size=detector_size)
+            self._detector: Detector | None = detector
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Reconstructor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let sessions go. Closing twice is harmless."""
+        self._opened.close()
+        self._detector = None
+
+    def detect(self, image: Image) -> list[Square]:
+        """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first."""
+        if not isinstance(image, np.ndarray):
+            raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UsageError(f"a picture is {image.dtype} {image.shape}; give uint8 (H, W, 3) BGR, as read_image does")
+        if self._detector is None:
+            raise UsageError("this Reconstructor is closed; open another one")
+        return [square_from_box(found.box, found.roll) for found in self._detector.detect(image)]
+
+    def faces_at(
+        self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
+    ) -> list[Face]:
+        """(H, W, 3) uint8 BGR and squares -> the face in each, one for one, confident or not; with `mirror`, averaged
+        with what its mirror image shows."""
+        return self._looks([image], [squares], stages or Stages(), mirror=mirror)[0]
+
+    def faces_at_each(
+        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages | None = None
+    ) -> list[list[Face]]:
+        """As `faces_at`, for several pictures in one run of the network."""
+        return self._looks(images, squares, stages or Stages())
+
+    def first_look(
+        self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
+    ) -> list[Face]:
+        """As `faces_at` from a detector's coarse squares: looks twice, the second time where the first saw the head,
+        and once more at heads that even then were not where they were looked for."""
+        return self._first_looks([image], [squares], stages or Stages(), mirror=mirror)[0]
+
+    def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
+        """(H, W, 3) uint8 BGR photograph -> its faces, the most confident first."""
+        return self._faces_of_each([image], stages or Stages())[0]
+
+    def reconstruct(self, images: Iterable[Image], stages: Stages | None = None) -> list[tuple[Face, ...]]:
+        """Photographs (H, W, 3) uint8 BGR -> the faces of each. Faces of several photographs are done in one run; no
+        more than `TOGETHER` photographs are held at once. `stages`: what the time of all of them is added to."""
+        stages = stages or Stages()
+        coming = iter(images)
+        found: list[tuple[Face, ...]] = []
+        while some := list(islice(coming, TOGETHER)):
+            found += self._faces_of_each(some, stages)
+            some.clear()  # before the next are read
+        return found
+
+    def reconstruct_set(self, images: Iterable[Image], average: Average = "robust") -> ImageSet:
+        """Photographs of one person -> one shape. In each photograph the largest face counts.
+
+        Raises UsageError when there is no face at all.
+        """
+        return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average)
+
+    def _faces_of_each(self, images: Sequence[Image], stages: Stages) -> list[tuple[Face, ...]]:
+        with stages.measure("detect"):
+            squares = [self.detect(image) for image in images]
+        seen = self._first_looks(images, squares, stages, mirror=self.mirror)
+        with stages.measure("post"):
+            return [self._confident(faces) for faces in seen]
+
+    def _confident(self, faces: Sequence[Face]) -> tuple[Face, ...]:
+        confident = [face for face in faces if face.confidence >= self.min_confidence]
+        return tuple(distinct(sorted(confident, key=lambda face: -face.confidence)))
+
+    def _first_looks(
+        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool
+    ) -> list[list[Face]]:
+        coarse = self._looks(images, squares, stages)
+        again = [[square_from_camera(face.frame_from_head) for face in faces] for faces in coarse]
+        seen = self._looks(images, again, stages, mirror=mirror)
+        found = [[square_from_camera(face.frame_from_head) for face in faces] for faces in seen]
+        strayed = [
+            [index for index, pair in enumerate(zip(*pairs, strict=True)) if _strayed(*pair)]
+            for pairs in zip(again, found, strict=True)
+        ]
+        if any(strayed):
+            last = [[of[index] for index in indices] for of, indices in zip(found, strayed, strict=True)]
+            for faces, indices, better in zip(
+                seen, strayed, self._looks(images, last, stages, mirror=mirror), strict=True
+            ):
+                for index, face in zip(indices, better, strict=True):
+                    if face.confidence > faces[index].confidence:
+                        faces[index] = face
+        return seen
+
+    def _looks(
+        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool = False
+    ) -> list[list[Face]]:
+        """Pictures and squares in each -> the face in each square, all in one run."""
+        with stages.measure("align"):
+            size = self.contract.input_size
+            crops = [align(image, square, size) for image, of in zip(images, squares, strict=True) for square in of]
+        with stages.measure("infer"):
+            faces = faces_from_crops(Mirrored(self.network) if mirror else self.network, crops)
+        if len(squares) == 1:
+            return [faces]
+        coming = iter(faces)
+        return [list(islice(coming, len(of))) for of in squares]
+
+
+def _strayed(looked_at: Square, found: Square) -> bool:
+    """Was a head found so far from where it was looked for that it is worth another look?"""
+    way = math.hypot(found.x - looked_at.x, found.y - looked_at.y) / looked_at.side
+    turn = math.remainder(found.roll - looked_at.roll, 2 * math.pi)
+    return way > STRAYED_SIDES or abs(turn) > STRAYED_RADIANS
+
+
+def reconstruct(
+    images: Iterable[Image], model: str | Path | Sequence[str | Path], **options: Any
+) -> list[tuple[Face, ...]]:
+    """Photographs (H, W, 3) uint8 BGR -> the faces of each, in one call. `options` as of Reconstructor."""
+    with Reconstructor(model, **options) as reconstructor:
+        return reconstructor.reconstruct(images)
+
+
+def reconstruct_set(
+    images: Iterable[Image], model: str | Path | Sequence[str | Path], average: Average = "robust", **options: Any
+) -> ImageSet:
+    """Photographs of one person -> one shape with its spread, in one call. `options` as of Reconstructor."""
+    with Reconstructor(model, **options) as reconstructor:
+        return reconstructor.reconstruct_set(images, average)
+
+
+def largest(faces: Sequence[Face]) -> Face | None:
+    """The face with the largest box, or None of none."""
+    return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+
+
+def distinct(faces: Iterable[Face], overlap: float = 0.5) -> list[Face]:
+    """The faces in their order, without those that lie on one before them (intersection over union of boxes)."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(box_overlap(face.box, other.box) <= overlap for other in kept):
+            kept.append(face)
+    return kept

@@ -1,0 +1,121 @@
+"""Several shapes of one person -> one shape, over photographs or over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from ..errors import UsageError
+from ..template import load_template
+from ..types import Face, Floats
+
+ONES = np.ones(3, np.float32)
+MEMORY = 300.0
+"""Frames' worth of weight after which old frames are forgotten."""
+
+Average = Literal["robust", "mean"]
+LEAST_WEIGHT = 1e-3
+"""Of a face in an average: one of confidence 0 that was let in all the same counts for next to nothing."""
+HUBER = 1.345
+"""Of the median distance: shapes further from the average than this lose weight (Huber 1981)."""
+LEAST_DISTANCE_MM = 1e-3
+"""A micrometre: photographs may be copies of each other, and then every distance is 0."""
+ROBUST_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSet:
+    """Photographs of one person, reconstructed together."""
+
+    shape: Floats
+    """(V, 3) mm, head frame: the person's neutral face, averaged over the photographs."""
+    spread_mm: Floats
+    """(V,) mm: weighted root-mean-square distance of the photographs' shapes to the average."""
+    faces: tuple[Face | None, ...]
+    """One for each photograph, with its own pose and expression and the common shape; None where no face was found."""
+    weights: Floats
+    """(N,) how much each photograph counts; they sum to 1, 0 where no face was found."""
+
+
+def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robust") -> tuple[Floats, Floats, Floats]:
+    """(N, V, 3) mm and (N,) -> the average (V, 3), the spread per vertex (V,) mm, and the weights (N,).
+
+    "mean" counts every photograph alike. "robust" weighs by confidence, and lowers the weight of shapes further from
+    the average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981).
+    """
+    count = len(shapes)
+    if not count:
+        raise UsageError("no shapes to average")
+    base = np.maximum(confidences, LEAST_WEIGHT) if method == "robust" else np.ones(count, np.float32)
+    weights = base / base.sum()
+    mean = np.tensordot(weights, shapes, 1)
+    for _ in range(ROBUST_STEPS if method == "robust" and count > 2 else 0):
+        distance = np.sqrt(((shapes - mean) ** 2).sum(2).mean(1))
+        limit = max(HUBER * float(np.median(distance)), LEAST_DISTANCE_MM)
+        weights = base * np.minimum(1.0, limit / np.maximum(distance, 1e-9))
+        weights = weights / weights.sum()
+        mean = np.tensordot(weights, shapes, 1)
+    spread = np.sqrt(np.tensordot(weights, ((shapes - mean) ** 2).sum(2), 1))
+    return mean.astype(np.float32), spread.astype(np.float32), weights.astype(np.float32)
+
+
+def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
+    """The face with its identity replaced: expression and pose stay, vertices and landmarks follow."""
+    vertices = shape + (face.vertices - face.shape)
+    moved = (shape - face.shape)[load_template().landmarks]
+    landmarks = face.landmarks + moved @ face.frame_from_head[:, :3].T
+    return replace(
+        face, shape=shape, vertices=vertices, landmarks=np.asarray(landmarks, np.float32), spread_mm=spread_mm
+    )
+
+
+def set_from_faces(faces: Sequence[Face | None], average: Average = "robust") -> ImageSet:
+    """One face (or None) per photograph of one person -> the image set. Raises UsageError when there is no face."""
+    found = [face for face in faces if face is not None]
+    if not found:
+        raise UsageError("no face was found in any photograph of the set")
+    shape, spread, found_weights = average_shapes(
+        np.stack([face.shape for face in found]), np.array([face.confidence for face in found], np.float32), average
+    )
+    weights = np.zeros(len(faces), np.float32)
+    weights[[face is not None for face in faces]] = found_weights
+    shared = tuple(None if face is None else with_shape(face, shape, spread) for face in faces)
+    return ImageSet(shape, spread, shared, weights)
+
+
+class ShapeAverage:
+    """Running confidence-weighted mean of a shape, and its spread (West, Updating mean and variance, CACM 1979)."""
+
+    def __init__(self) -> None:
+        self._weight = 0.0
+        self._mean: Floats | None = None
+        self._squares: Floats | None = None
+
+    def add(self, shape: Floats, weight: float) -> tuple[Floats, Floats]:
+        """(V, 3) mm and its weight -> the mean so far (V, 3) and the spread per vertex (V,), both mm."""
+        weight = max(weight, LEAST_WEIGHT)
+        if self._mean is None or self._squares is None:
+            self._weight, self._mean = weight, shape.copy()
+            self._squares = np.zeros(len(shape), np.float32)
+        else:
+            self._weight = min(self._weight + weight, MEMORY)
+            share = np.float32(weight / self._weight)
+            offset = shape - self._mean
+            step = share * offset
+            # A new array, for the old one was given away.
+            self._mean = self._mean + step
+            step *= offset
+            self._squares += step @ ONES
+            self._squares *= 1 - share
+        return self._mean, np.sqrt(self._squares)
+
+    def distance_mm(self, shape: Floats) -> float:
+        """Root mean square over the vertices of (V, 3) mm from the mean so far; 0 before there is one."""
+        if self._mean is None:
+            return 0.0
+        offset = shape - self._mean
+        return math.sqrt(float(np.vdot(offset, offset)) / len(offset))

@@ -1,0 +1,262 @@
+"""Faces of one frame -> faces of the next: who is who, where to look, and each person's shape averaged over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..align import CROP_SIDE_MM, Square, box_from_square, box_overlap, square_from_camera
+from ..types import Face, Floats
+from .cuts import Continuity
+from .shapes import ShapeAverage
+
+SAME_FACE = 0.3
+"""Overlap of boxes (intersection over union) from which a detection is a face that is already tracked."""
+AGREES = 0.6
+"""Overlap of a detection and a tracked face from which the two say the same."""
+AGREES_RADIANS = 0.8
+"""Between their rolls, up to which they say the same: a head that lies on its side is easily read the wrong way up."""
+MERGED = 0.5
+"""Overlap from which two tracks lie on one face. More than SAME_FACE: people pass in front of each other."""
+JUMP_SIDES = 0.25
+JUMP_DEG = 25.0
+"""A face that moves this far (crop sides) or turns this much between two frames may be something else: look again."""
+JUMP_TRACE = 1 + 2 * math.cos(math.radians(JUMP_DEG))
+"""Of the rotation from one to the other."""
+STILL_SIDES = 0.03
+STILL_SCALE = 0.03
+STILL_RADIANS = 0.045
+"""A square that moves less than this (in sides, of its side, in roll) stays where it was: sensor noise that moved the
+crop would come back as noise of everything seen in it."""
+STRANGE_MM = 2.0
+"""Between two shapes, that counts as much as a crop's side of way."""
+LONGEST_WALK = 25
+"""Frames for which a face out of sight is thought to have walked on."""
+HIDDEN = 100
+"""Frames for which a face may be behind another one, besides those for which it may be out of sight."""
+NO_MOTION = (0.0, 0.0)
+PASSED_OVER = 250
+"""Frames after which a track that was not looked at, for want of time, is forgotten."""
+
+
+class Track:
+    """One person in front of one camera."""
+
+    def __init__(self, number: int, face: Face) -> None:
+        self.number = number
+        self.missed = 0
+        """Frames since the face was last seen."""
+        self.seen = 0
+        self.hidden = 0
+        """Of the missed frames, those in which another face was at its place."""
+        self.passed_over = 0
+        """Frames in which it was not looked at, since it last was."""
+        self._shape = ShapeAverage()
+        self._steps = Continuity()
+        self._looked_at: tuple[Face, Square] | None = None
+        self._square = self._seen_at = self._where(face)
+        """Where to look, and where the head was last seen: the same but for noise."""
+        self._camera = face.frame_from_head
+        """Of the head where it was last seen."""
+        self._motion = NO_MOTION
+
+    def jumped(self, face: Face) -> bool:
+        """Is the face found at this track's place further away, or turned further, than a head moves in one frame?"""
+        square, expected = self._where(face), self.next_square()
+        way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
+        # Cameras are scale times a rotation, and the trace of one rotation after the other undone is their inner
+        # product: 1 + 2 cos(angle).
+        scales = square.side * self._seen_at.side / CROP_SIDE_MM**2
+        trace = float(np.vdot(face.frame_from_head[:, :3], self._camera[:, :3])) / scales
+        return way > JUMP_SIDES or trace < JUMP_TRACE
+
+    def cut_to(self, face: Face) -> bool:
+        """Was there a cut to this face, which is somebody else's, where this track's was in the frame before?"""
+        return self._steps.breaks(face)
+
+    def _where(self, face: Face) -> Square:
+        """Its square; a face is asked about twice in a frame, and computed once."""
+        if self._looked_at is None or self._looked_at[0] is not face:
+            self._looked_at = (face, square_from_camera(face.frame_from_head))
+        return self._looked_at[1]
+
+    def next_square(self) -> Square:
+        """Where the face should be in the next frame: it moves on as it did."""
+        square = self._square
+        if self.missed or self._motion == NO_MOTION:
+            return square
+        return Square(square.x + self._motion[0], square.y + self._motion[1], square.side, square.roll)
+
+    @property
+    def box(self) -> Floats:
+        """(4,) xyxy: where it was last seen."""
+        return box_from_square(self._square)
+
+    def distance(self, square: Square) -> float:
+        """How far a lost face would have come, in crop sides: from its last place, or had it walked on since."""
+        dx, dy = square.x - self._square.x, square.y - self._square.y
+        # `_motion` is half a step.
+        steps = 2.0 * min(self.missed, LONGEST_WALK)
+        walked_x, walked_y = (steps * half_step for half_step in self._motion)
+        nearest = min(math.hypot(dx, dy), math.hypot(dx - walked_x, dy - walked_y))
+        return nearest / max(square.side, self._square.side)
+
+    def strangeness(self, face: Face) -> float:
+        """How unlike this track's person a face is: in place and size, as for `jumped`, and in shape."""
+        square, expected = self._where(face), self.next_square()
+        way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
+        growth = abs(math.log(square.side / expected.side))
+        return way + growth + self.unlikeness(face)
+
+    def unlikeness(self, face: Face) -> float:
+        """Of this track's shape and the face's; 1 counts as much as a crop's side of way."""
+        return self._shape.distance_mm(face.shape) / STRANGE_MM
+
+    def update(self, face: Face) -> Face:
+        """The face seen in this frame -> the same face with the track's number and its shape averaged over time.
+
+        Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
+        """
+        square = self._where(face)
+        known = bool(self.seen) and not self.missed
+        self._motion = NO_MOTION
+        if not (known and still(self._square, square)):
+            if known:
+                # Half of the last step: enough for a walk, and no overshoot when a head stops.
+                self._motion = (0.5 * (square.x - self._seen_at.x), 0.5 * (square.y - self._seen_at.y))
+            self._square = square
+        self._seen_at = square
+        self._camera = face.frame_from_head
+        self._steps.add(face, follows=known and not self.passed_over)
+        self.missed = self.hidden = self.passed_over = 0
+        self.seen += 1
+        shape, spread = self._shape.add(face.shape, face.confidence)
+        vertices = shape + (face.vertices - face.shape)
+        return replace(face, track=self.number, shape=shape, vertices=vertices, spread_mm=spread)
+
+
+def still(before: Square, now: Square) -> bool:
+    """Does a head stay so nearly in place that it is as well seen from where it was looked at before?"""
+    way = math.hypot(now.x - before.x, now.y - before.y) / before.side
+    roll = math.remainder(now.roll - before.roll, 2 * math.pi)
+    return way < STILL_SIDES and abs(math.log(now.side / before.side)) < STILL_SCALE and abs(roll) < STILL_RADIANS
+
+
+def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int, Square]]:
+    """Faces that a detection touches without agreeing with -> their indices and the squares where to look again."""
+    found = []
+    for index, face in enumerate(faces):
+        overlaps = [(box_overlap(box_from_square(square), face.box), square) for square in squares]
+        best, square = max(overlaps, key=lambda pair: pair[0], default=(0.0, None))
+        if square is None or best < SAME_FACE:
+            continue
+        turn = math.remainder(square.roll - square_from_camera(face.frame_from_head).roll, 2 * math.pi)
+        if best < AGREES or abs(turn) > AGREES_RADIANS:
+            found.append((index, square))
+    return found
+
+
+def unknown(squares: Sequence[Square], faces: Sequence[Face], passed_over: Sequence[Track] = ()) -> list[Square]:
+    """Of the squares detected in a frame, those that lie on none of the faces already seen in it, nor where tracks are
+    that were not looked at."""
+    taken = [face.box for face in faces] + [box_from_square(track.next_square()) for track in passed_over]
+    boxes = [box_from_square(square) for square in squares]
+    return [
+        square
+        for square, box in zip(squares, boxes, strict=True)
+        if all(box_overlap(box, other) < SAME_FACE for other in taken)
+    ]
+
+
+def one_each(pairs: Sequence[tuple[Track, Face]]) -> list[tuple[Track, Face]]:
+    """Tracks and the faces at their places -> without those whose face is another's: where two people cross, both look
+    at the one in front, and it is the one whom it is like."""
+    if len(pairs) < 2:
+        return list(pairs)
+    kept: list[tuple[Track, Face]] = []
+    for pair in sorted(pairs, key=lambda pair: pair[0].strangeness(pair[1])):
+        if all(box_overlap(pair[1].box, other.box) < MERGED for _, other in kept):
+            kept.append(pair)
+    return [pair for pair in pairs if any(pair is other for other in kept)]
+
+
+class Tracker:
+    """The tracks of one source."""
+
+    def __init__(self, *, forget_after: int = 25, first_number: int = 1) -> None:
+        """`forget_after`: frames for which a face may be out of sight and keep its number, besides those (`HIDDEN` at
+        most) that it is behind another one. `first_number`: of the first
+        track."""
+        self.tracks: list[Track] = []
+        self.entered: tuple[int, ...] = ()
+        """Numbers of the tracks that began in the newest frame."""
+        self.left: tuple[int, ...] = ()
+        """Of those that were forgotten in it: their faces have been out of sight for too long, or there was a cut."""
+        self.behind: tuple[Track, ...] = ()
+        """Tracks whose faces are out of sight because others are at their places."""
+        self._forget_after = forget_after
+        self.next_number = first_number
+        """Of the next track."""
+
+    @property
+    def visible(self) -> list[Track]:
+        """Tracks whose face was seen in the last frame."""
+        return [track for track in self.tracks if not track.missed]
+
+    def update(
+        self, seen: Sequence[tuple[Track, Face]], new: Sequence[Face], min_confidence: float
+    ) -> tuple[Face, ...]:
+        """What was looked at in this frame -> the faces with their numbers, in the order of the tracks.
+
+        seen: each visible track with the face found at its place; new: faces at detections that are `unknown`. A face
+        below `min_confidence`, or on top of another track's whom it is more like, is not seen. A new face near a lost
+        track is that one. Where there was a cut to another person, the track ends and another one begins.
+        """
+        found = one_each([(track, face) for track, face in seen if face.confidence >= min_confidence])
+        for track, _ in seen:
+            track.missed += all(track is not other for other, _ in found)
+        for track in self.tracks:
+            if all(track is not other for other, _ in seen):
+                track.passed_over += not track.missed
+                track.missed += track.missed > 0 or track.passed_over > PASSED_OVER
+        cut = [pair for pair in found if pair[0].cut_to(pair[1])]
+        self.tracks = [track for track in self.tracks if all(track is not ended for ended, _ in cut)]
+        found = [pair for pair in found if all(pair is not other for other in cut)]
+        for face in [*(face for _, face in cut), *new]:
+            elsewhere = all(box_overlap(face.box, other.box) < SAME_FACE for _, other in found)
+            if face.confidence >= min_confidence and elsewhere:
+                found.append((self._lost_near(face, [track for track, _ in found]) or self._start(face), face))
+        faces = tuple(track.update(face) for track, face in found)
+        self.entered = tuple(track.number for track, _ in found if track.seen == 1)
+        self.behind = tuple(
+            track
+            for track in self.tracks
+            if track.missed and any(box_overlap(track.box, face.box) >= SAME_FACE for face in faces)
+        )
+        for track in self.behind:
+            track.hidden = min(track.hidden + 1, HIDDEN)
+        left = [track for track in self.tracks if track.missed - track.hidden > self._forget_after]
+        self.left = tuple(track.number for track in [*(ended for ended, _ in cut), *left])
+        self.tracks = [track for track in self.tracks if track.missed - track.hidden <= self._forget_after]
+        return faces
+
+    def _lost_near(self, face: Face, taken: Sequence[Track]) -> Track | None:
+        """The lost track that is nearest, if it is within a face's width and of like size."""
+        square = square_from_camera(face.frame_from_head)
+        near = []
+        for track in self.tracks:
+            distance, alike = track.distance(square), 0.5 < square.side / track.next_square().side < 2.0
+            somebody_else = track.missed == 1 and track.cut_to(face)
+            free = track.missed and all(track is not other for other in taken)
+            if free and alike and distance < 0.75 and not somebody_else:
+                near.append((distance + track.unlikeness(face), track.number, track))
+        return min(near)[2] if near else None
+
+    def _start(self, face: Face) -> Track:
+        track = Track(self.next_number, face)
+        self.next_number += 1
+        self.tracks.append(track)
+        return track

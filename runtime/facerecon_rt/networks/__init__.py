@@ -1,0 +1,1 @@
+"""Opened model files: sessions, ensembles of networks, the mirror image, golden answers and precisions."""

@@ -1,0 +1,325 @@
+"""Crops -> raw outputs: one ONNX file, checked before it is trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract import CONTRACT_KEY, ModelContract
+from ..errors import ModelRefused, UsageError
+from ..pose import scale_of
+from ..providers.batches import buckets_of, profile, runs_of
+from ..providers.bound import BoundSession
+from ..providers.choice import (
+    ORT_NAMES,
+    Provider,
+    Wanted,
+    best_provider,
+    failures,
+    import_onnxruntime,
+    missing,
+    open_on,
+    said_by,
+)
+from ..providers.nvidia import AS_USUAL, GpuOptions
+from ..providers.onnx_file import FLOAT, TYPE_NAMES, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
+from ..template import load_template
+from ..types import Floats
+from ..unpicklable import Unpicklable
+from .golden import failure, golden_crop
+
+Answer = Callable[[Sequence[str], NDArray[np.uint8]], "list[Floats]"]
+"""Names of outputs and crops of one run -> those outputs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawFaces:
+    """What the network says about N crops, float32. Outputs that were not asked for have no rows."""
+
+    shape: Floats
+    """(N, V, 3) mm, head frame: the neutral face, identity only."""
+    vertices: Floats
+    """(N, V, 3) mm, head frame: `shape` plus expression."""
+    expression: Floats
+    """(N, 53) 0..1, blendshape weights in the contract's order."""
+    crop_from_head: Floats
+    """(N, 3, 4) scaled-orthographic camera: crop pixels and relative depth."""
+    landmarks: Floats
+    """(N, 68, 3) iBUG order, crop pixels and relative depth."""
+    confidence: Floats
+    """(N,) 0..1: is this a face, seen well enough."""
+    gaze: Floats | None = None
+    """(N, 2, 3) unit vectors, head frame, of the left and the right eye; None of files of contract 1."""
+    identity: Floats | None = None
+    """(N, K) the code that the shape is decoded from; None of files of contract 1 and of several networks."""
+    identity_variance: Floats | None = None
+    """(N, K) of its error."""
+    disagreement: Floats | None = None
+    """(N, 4) of files that hold several networks: see `contract.DISAGREEMENT`."""
+
+    def rows(self, which: slice) -> RawFaces:
+        """Of some of the crops alone."""
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: array[which] for name, array in arrays.items() if array is not None})
+
+
+class FaceSession(Unpicklable):
+    """A FaceModel file, loaded and ready. Owns ONNX Runtime's session; a context manager."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        provider: Provider = "auto",
+        threads: int = 1,
+        self_test: bool = True,
+        gpu: GpuOptions = AS_USUAL,
+    ) -> None:
+        """`self_test`: ask about the golden crop first, whose answer stands in the contract.
+
+        Raises ModelRefused for a file that is no FaceModel of this release or answers wrongly, ProviderMissing where it
+        cannot run.
+        """
+        model = read_onnx(path)
+        refuse_unsafe(model)
+        self.path = model.path
+        self.sha256 = model.sha256
+        """Of the file."""
+        self.contract = read_contract(model)
+        if self.contract.set_size:
+            raise ModelRefused(
+                f"{self.path}: averages {self.contract.set_size} photographs of one person inside the graph; the "
+                "runtime averages by itself, so give it the model this was made of"
+            )
+        self._no_rows = no_rows(self.contract)
+        self._answer: Answer | None = None
+        wanted = wanted_of(model, self.contract, threads, gpu)
+
+        def open_tested(name: Provider) -> Answer:
+            answer = self._open(wanted, name)
+            if self_test:
+                self._test(answer, name, gpu)
+            return answer
+
+        self._answer, self.provider, self.choice = best_provider(provider, open_tested)
+
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> RawFaces:
+        """(N, S, S, 3) uint8 BGR crops -> what the network says; `outputs` names those wanted, None means all."""
+        if self._answer is None:
+            raise UsageError(f"{self.path}: this session is closed; open a new FaceSession")
+        pad = self.provider != "cpu"
+        return raw_faces(self._answer, self.contract, self._no_rows, images, outputs, str(self.path), pad=pad)
+
+    def _open(self, wanted: Wanted, provider: Provider) -> Answer:
+        session = open_on(wanted, provider)
+        # Device buffers are for providers that ONNX Runtime has built in, not for plug-ins to its CPU wheel.
+        ort = import_onnxruntime()
+        if provider == "cpu" or session.get_providers()[0] not in ORT_NAMES.values():
+
+            def answer(names: Sequence[str], images: NDArray[np.uint8]) -> list[Floats]:
+                try:
+                    return list(session.run(names, {"image": images}))
+                except failures(ort) as error:
+                    if provider != "cpu":
+                        raise
+                    raise ModelRefused(
+                        f"{self.path}: it does not run ({said_by(error)}); export the model again"
+                    ) from error
+
+            return answer
+        dims = output_dims(self.contract)
+        return BoundSession(ort, session, "cuda", dims, cuda_graph=wanted.gpu.cuda_graph).run
+
+    def _test(self, answer: Answer, provider: Provider, gpu: GpuOptions) -> None:
+        """Ask about the golden crop. Raises ModelRefused where the CPU gives a wrong answer or none, ProviderMissing
+        where another provider does."""
+        failed = ""
+        try:
+            if self.contract.golden:
+                failed = self._failure(answer, buckets_of(self.contract)[0])
+            if provider != "cpu" and gpu.cuda_graph:
+                failed = failed or self._graph_failure(answer)
+        except failures(import_onnxruntime()) as error:
+            failed = f"it does not run ({said_by(error)})"
+        if failed and provider == "cpu":
+            raise ModelRefused(f"{self.path}: {failed}; export the model again")
+        if failed:
+            raise missing(provider, failed, "update its driver and libraries, or use --provider cpu")
+
+    def _failure(self, answer: Answer, size: int) -> str:
+        """In words, how the answer to a batch of golden crops is wrong; "" where it is not."""
+        crops = np.repeat(golden_crop(self.contract.input_size)[None], size, axis=0)
+        landmarks, vertices = answer(["landmarks", "vertices"], crops)
+        return failure(self.contract, landmarks[-1], vertices[-1])
+
+    def _graph_failure(self, answer: Answer) -> str:
+        """A graph that is captured wrongly repeats its first answer for ever: so each batch size gets another picture,
+        and then the golden crop again."""
+        blank = np.zeros_like(golden_crop(self.contract.input_size))[None]
+        for size in buckets_of(self.contract):
+            for _ in range(2):
+                wrong = self._failure(answer, size) if self.contract.golden else ""
+                (other,) = answer(["landmarks"], np.repeat(blank, size, axis=0))
+                (golden,) = answer(["landmarks"], np.repeat(golden_crop(self.contract.input_size)[None], size, axis=0))
+                if wrong or np.array_equal(other, golden):
+                    return f"its CUDA graph of {size} crops repeats itself{f' ({wrong})' if wrong else ''}"
+        return ""
+
+    def close(self) -> None:
+        """Give the session's memory back. Closing twice is harmless."""
+        self._answer = None
+
+    def __enter__(self) -> FaceSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def raw_faces(
+    answer: Answer,
+    contract: ModelContract,
+    empty: Mapping[str, Floats],
+    images: NDArray[np.uint8],
+    outputs: Sequence[str] | None,
+    where: str,
+    *,
+    pad: bool,
+) -> RawFaces:
+    """(N, S, S, 3) uint8 BGR crops -> what a network says, in runs of a few sizes, checked before it is trusted.
+
+    `empty` stands for what is not wanted, as `no_rows` makes it; `outputs` names what is, None means all. `where` the
+    network is, for messages. `pad`: fill each run up to its size. Raises UsageError for other crops or outputs,
+    ModelRefused for an answer that no FaceModel gives.
+    """
+    size = contract.input_size
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
+        raise UsageError(
+            f"crops are {images.dtype} {images.shape}, {where} takes uint8 (N, {size}, {size}, 3); "
+            "cut them with align()"
+        )
+    names = contract.outputs if outputs is None else outputs
+    for name in outputs or ():
+        if name not in contract.outputs:
+            raise UsageError(f"unknown output {name!r}; the outputs are {', '.join(contract.outputs)}")
+    arrays = dict(empty)
+    if len(images) and names:
+        for name, array in zip(names, _in_runs(answer, contract, names, images, pad), strict=True):
+            # A file can declare one shape and compute another; ONNX Runtime only warns.
+            if array.shape != (len(images), *arrays[name].shape[1:]):
+                raise ModelRefused(f"{where}: output {name} came out as {array.shape}; export the model again")
+            # One product over all of them: what is not finite leaves nothing finite, and 1e19 is no millimetre.
+            if not math.isfinite(np.vdot(array, array)):
+                # As half precision does where it overflows. Nothing after this could make sense of it.
+                fix = "export the model again" if contract.precision == "fp32" else "use the fp32 model"
+                raise ModelRefused(f"{where}: output {name} is not finite; {fix}")
+            arrays[name] = array
+        if any(scale_of(*camera) <= 0 for camera in arrays["crop_from_head"].tolist()):
+            raise ModelRefused(f"{where}: output crop_from_head mirrors or flattens; export the model again")
+    return RawFaces(**arrays)
+
+
+def _in_runs(
+    answer: Answer, contract: ModelContract, names: Sequence[str], images: NDArray[np.uint8], pad: bool
+) -> list[Floats]:
+    """Crops that a run lacks are the last one repeated; without `pad` only where the file takes a fixed number."""
+    if len(images) == 1 and not contract.batch:  # most frames have one face: nothing to split, fill or cut off
+        return answer(names, images)
+    parts = []
+    for run in runs_of(len(images), buckets_of(contract)):
+        crops = images[run.start : run.stop]
+        if (pad or contract.batch) and len(crops) < run.size:
+            crops = np.concatenate([crops, np.repeat(crops[-1:], run.size - len(crops), axis=0)])
+        parts.append([array[: run.stop - run.start] for array in answer(names, crops)])
+    return parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def wanted_of(model: OnnxFile, contract: ModelContract, threads: int, gpu: GpuOptions) -> Wanted:
+    """What a provider has to know of a FaceModel file."""
+    return Wanted(model, threads, contract.precision, profile(contract), gpu)
+
+
+def no_rows(contract: ModelContract) -> dict[str, Floats]:
+    """Output name -> (0, ...) as of no crops."""
+    return {name: np.empty((0, *dims), np.float32) for name, dims in output_dims(contract).items()}
+
+
+def output_dims(contract: ModelContract) -> dict[str, tuple[int, ...]]:
+    """Output name -> its dimensions after the first, in the contract's order."""
+    mesh = (contract.vertex_count, 3)
+    known: dict[str, tuple[int, ...]] = {
+        "shape": mesh,
+        "vertices": mesh,
+        "expression": (len(contract.blendshapes),),
+        "crop_from_head": (3, 4),
+        "landmarks": (68, 3),
+        "confidence": (),
+        "gaze": (2, 3),
+        "identity": (contract.code_size,),
+        "identity_variance": (contract.code_size,),
+        "disagreement": (4,),
+        "spread_mm": mesh[:1],
+        "weights": (),
+    }
+    return {name: known[name] for name in contract.outputs}
+
+
+def read_contract(model: OnnxFile) -> ModelContract:
+    """The file's contract, after the file was seen to keep it and to fit this package's face template."""
+    text = model.metadata.get(CONTRACT_KEY)
+    if text is None:
+        raise ModelRefused(
+            f"{model.path}: holds no {CONTRACT_KEY}, so it is no FaceModel; export one: facerecon-export"
+        )
+    try:
+        contract = ModelContract.from_json(text)
+    except ModelRefused as error:
+        raise ModelRefused(f"{model.path}: {error}") from error
+    size, batch = contract.input_size, contract.set_size or contract.batch
+    firsts = dict.fromkeys(("shape", "spread_mm"), 1) if contract.set_size else {}
+    _check_tensors(model, "input", model.inputs, {"image": (batch, size, size, 3)}, UINT8)
+    dims = {name: (firsts.get(name, batch), *rest) for name, rest in output_dims(contract).items()}
+    _check_tensors(model, "output", model.outputs, dims, FLOAT)
+    template = load_template()
+    if (contract.template_sha256, contract.vertex_count) != (template.sha256, template.vertex_count):
+        raise ModelRefused(
+            f"{model.path}: made for face template {contract.template_sha256!s:.12} ({contract.vertex_count} vertices) "
+            f"where this release has {template.sha256[:12]} ({template.vertex_count}); "
+            "export the model again with this release, or use the release it was made with"
+        )
+    return contract
+
+
+def _check_tensors(
+    model: OnnxFile, kind: str, tensors: Sequence[TensorInfo], dims: Mapping[str, tuple[int, ...]], elem_type: int
+) -> None:
+    """Exactly these names in this order, the dimensions as given; a first one of 0 is to be dynamic."""
+    names = [tensor.name for tensor in tensors]
+    if names != list(dims):
+        raise ModelRefused(
+            f"{model.path}: its {kind}s are {' '.join(', '.join(names).split()) or 'none'}, its contract says "
+            f"{', '.join(dims)}; export the model again"
+        )
+    for tensor in tensors:
+        wanted, found = dims[tensor.name], tensor.dims or ()
+        dynamic = "" if wanted[0] else " with N dynamic"
+        first = bool(found) and (found[0] == wanted[0] if wanted[0] else isinstance(found[0], str))
+        if tensor.elem_type != elem_type or not first or found[1:] != wanted[1:]:
+            raise ModelRefused(
+                f"{model.path}: its {kind} {tensor.name} is {_described(tensor.elem_type, found)}, its contract says "
+                f"{_described(elem_type, (wanted[0] or 'N', *wanted[1:]))}{dynamic}; export the model again"
+            )
+
+
+def _described(elem_type: int, dims: Sequence[int | str]) -> str:
+    """As in "float32 (N, 68, 3)"."""
+    return f"{TYPE_NAMES.get(elem_type, f'type {elem_type}')} ({', '.join(str(d) or '?' for d in dims)})"

@@ -1,0 +1,1 @@
+"""Outputs: records, drawings, meshes, videos and recordings, each written in its own thread."""

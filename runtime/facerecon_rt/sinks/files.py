@@ -1,0 +1,439 @@
+"""Scenes -> files: JSON lines, annotated videos and pictures, meshes, or a folder with all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol
+
+import cv2
+
+from ..addresses import public_name
+from ..errors import UsageError
+from ..paths import exists, is_file, is_folder, resolved
+from ..quiet import quiet_opencv
+from ..template import FaceTemplate, load_template
+from ..types import Floats, Image, Scene, face_label
+from .draw import STYLES, Painter, draw_scene, montage
+from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
+from .record import record_from_scene
+from .rerun import RerunSink
+from .video import VideoSink
+from .video_writer import CODECS
+
+MOST_TRACKS = 500
+"""Whose meshes wait for the end: those of more are written meanwhile, since a camera may run for months."""
+LONGEST_STEM = 160
+"""Bytes, of the 255 that a file's name may have."""
+SILENT_S = 60.0
+"""Without a frame of a camera, after which its video is finished."""
+SINK_STYLES = (*STYLES, "montage")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_PICTURE_OPTIONS = {
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 93],
+    ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 93],
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 92],
+}
+
+
+class Sink(Protocol):
+    """Where scenes go. Owns its files: use it as a context manager; what was written is whole once it is closed, also
+    after an interruption."""
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+    def write(self, scene: Scene) -> None:
+        """Take one scene. Raises UsageError when it cannot be written."""
+
+    def close(self) -> None:
+        """Finish the files. Raises UsageError when they cannot be written."""
+
+
+def open_sink(
+    target: str,
+    *,
+    blendshapes: Sequence[str],
+    arkit: bool = False,
+    style: str = "shaded",
+    template: FaceTemplate | None = None,
+    meshes: bool = True,
+    rotation: Rotation | None = None,
+) -> Sink:
+    """The sink that `target` names.
+
+    `-`: JSON lines on standard output. By suffix: .jsonl; .mp4 .mov .mkv .avi: annotated video; .jpg .png .webp:
+    annotated pictures, numbered when there are several; .obj .ply .glb: a mesh per face or track, likewise numbered;
+    .rrd: a Rerun recording. A folder (existing, ending in "/" or without suffix) takes all but that, named after the
+    sources.
+    `blendshapes`: (B,) names from the model's contract; `arkit`: Apple's names in records; `style`: shaded, wireframe,
+    landmarks, or montage: the crop, the overlay and the mesh from two sides. `meshes`: whether a folder gets them.
+    `rotation`: when records and videos go on in a new file; the one before gets a number.
+    Raises UsageError when the target is of no known kind or cannot be written.
+    """
+    if style not in SINK_STYLES:
+        raise UsageError(f"there is no style {style!r}; choose from {', '.join(SINK_STYLES)}")
+    paint = painter(style, template)
+    if target == "-":
+        if sys.stdout is None:
+            raise UsageError("cannot write to standard output: it is closed; give a file")
+        return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
+    path = Path(target)
+    suffix = path.suffix.lower()
+    if is_folder(path) or target.endswith("/") or not suffix:
+        return FolderSink(
+            path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes, rotation=rotation
+        )
+    if suffix == ".jsonl":
+        return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
+    if suffix in CODECS:
+        return VideoSink(path, paint, rotation)
+    if suffix in PICTURE_SUFFIXES:
+        return PictureSink(path, paint)
+    if suffix in MESH_SUFFIXES:
+        return MeshSink(path, template)
+    if suffix == ".rrd":
+        return RerunSink(path, blendshapes, template)
+    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".rrd"])
+    raise UsageError(
+        f"cannot write {target}: {suffix} is no known kind of output; use {known}, a folder, or - for stdout"
+    )
+
+
+def painter(style: str, template: FaceTemplate | None = None) -> Painter:
+    """How a scene becomes a picture, for one of `SINK_STYLES`."""
+    if style == "montage":
+        return partial(montage, template=template)
+    (known,) = (name for name in STYLES if name == style)
+    return partial(draw_scene, style=known, template=template)
+
+
+class JsonLinesSink:
+    """One record per line, each flushed whole, so that another program can read along."""
+
+    def __init__(
+        self,
+        target: IO[str] | Path,
+        blendshapes: Sequence[str],
+        *,
+        arkit: bool = False,
+        rotation: Rotation | None = None,
+    ) -> None:
+        """`target`: an open text stream, which stays open, or a file to write anew; with `rotation`, to go on with.
+        Raises UsageError."""
+        self._rotation = rotation
+        self._blendshapes = blendshapes
+        self._arkit = arkit
+        self._path = target if isinstance(target, Path) else None
+        self._started = False
+        if isinstance(target, Path):
+            check_place(target)
+            self._new = not exists(target)
+            try:
+                # Opened for appending: what an earlier run wrote is only given up when there is something to write.
+                self._stream: IO[str] = target.open("a", encoding="utf-8")
+            except OSError as error:
+                raise cannot_write(target, error) from error
+        else:
+            self._stream = target
+
+    def __enter__(self) -> JsonLinesSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Append the scene's record. A broken pipe stays a BrokenPipeError: whoever reads has seen enough."""
+        record = record_from_scene(scene, self._blendshapes, arkit=self._arkit)
+        line = json.dumps(record, allow_nan=False, separators=(",", ":"))
+        try:
+            if self._path is not None and not self._started and self._stream.seekable():
+                if self._rotation is None:
+                    self._stream.truncate(0)
+                else:
+                    self._go_on(self._path, self._rotation)
+            self._started = True
+            self._stream.write(line + "\n")
+            self._stream.flush()
+            if self._path is not None and self._rotation is not None and self._rotation.due(self._stream.tell()):
+                self._begin_anew(self._path, self._rotation)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise cannot_write(self._path or "standard output", error) from error
+
+    def _go_on(self, path: Path, rotation: Rotation) -> None:
+        """After what an earlier run wrote, but for a last line that it was killed in."""
+        if rotation.due(self._stream.tell()):
+            self._begin_anew(path, rotation)
+            return
+        whole = path.read_bytes().rfind(b"\n") + 1
+        self._stream.truncate(whole)
+
+    def _begin_anew(self, path: Path, rotation: Rotation) -> None:
+        self._stream.close()
+        rotation.set_aside(path)
+        self._stream = path.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the file; a stream that was handed in stays open."""
+        if self._path is None:
+            return
+        try:
+            self._stream.close()
+            if self._new and not self._started and is_file(self._path) and not self._path.stat().st_size:
+                self._path.unlink()  # made by us, and nothing came
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+
+class PictureSink:
+    """One annotated picture per scene."""
+
+    def __init__(self, path: Path, paint: Painter) -> None:
+        """Raises UsageError when the file cannot be written."""
+        check_writable(path)
+        self._paint = paint
+        self._names = OutputNames(path)
+
+    def __enter__(self) -> PictureSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Write the scene's picture. Raises UsageError when it cannot be written."""
+        write_picture(self._names.next_for(scene.frame.source), self._paint(scene))
+
+    def close(self) -> None:
+        """Every picture is already whole."""
+
+
+class MeshSink:
+    """One mesh per face of a photograph, and per track of a video or camera: its last one, written at the end."""
+
+    def __init__(self, path: Path, template: FaceTemplate | None = None) -> None:
+        """Raises UsageError when the file cannot be written or its kind needs a library that is missing."""
+        check_mesh_format(path)
+        check_writable(path)
+        self._template = template
+        self._names = OutputNames(path)
+        self._latest = LatestMeshes()
+
+    def __enter__(self) -> MeshSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Write a photograph's faces; remember a video's. Raises UsageError when they cannot be written."""
+        if not scene.frame.still:
+            self._latest.see(scene)
+            for source, _, vertices in self._latest.take(MOST_TRACKS):
+                self._write(source, vertices)
+            return
+        for face in scene.faces:
+            self._write(scene.frame.source, face.vertices)
+
+    def close(self) -> None:
+        """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
+        for source, _, vertices in self._latest.take():
+            self._write(source, vertices)
+
+    def _write(self, source: str, vertices: Floats) -> None:
+        write_mesh(self._names.next_for(source), vertices, self._template or load_template())
+
+
+class LatestMeshes:
+    """The neutral shape of every track of every source, as its last frame knows it: averaged over all frames before."""
+
+    def __init__(self) -> None:
+        self._vertices: dict[tuple[str, str], Floats] = {}
+
+    def see(self, scene: Scene) -> None:
+        """Remember the faces of a frame."""
+        for index, face in enumerate(scene.faces):
+            key = scene.frame.source, face_label(index, face)
+            self._vertices.pop(key, None)
+            self._vertices[key] = face.shape
+
+    def take(self, but: int = 0) -> list[tuple[str, str, Floats]]:
+        """(source, label, vertices) of each but the `but` seen last, those not seen for longest first; forgets them."""
+        meshes = []
+        while len(self._vertices) > but:
+            source, label = key = next(iter(self._vertices))
+            meshes.append((source, label, self._vertices.pop(key)))
+        return meshes
+
+
+class FolderSink:
+    """Everything about every source: `records.jsonl`; for a photograph `<stem>.jpg`, `<stem>_montage.jpg` and
+    `<stem>_face0.obj`; for a video `<stem>.mp4` and `<stem>_track1.obj`. Two sources never share a stem."""
+
+    def __init__(
+        self,
+        folder: Path,
+        blendshapes: Sequence[str],
+        *,
+        arkit: bool = False,
+        style: str = "shaded",
+        template: FaceTemplate | None = None,
+        meshes: bool = True,
+        rotation: Rotation | None = None,
+    ) -> None:
+        """Makes the folder. Raises UsageError when it cannot be made or written to."""
+        self._new = not exists(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise UsageError(
+                f"cannot write {folder}: it is no folder; give files a suffix, as in .jsonl, or - for stdout"
+            ) from error
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        self._folder = folder
+        self._template = template
+        self._rotation = rotation
+        self._meshes = meshes
+        # A photograph gets its montage anyway.
+        self._paint = painter("shaded" if style == "montage" else style, template)
+        self._paint_montage = painter("montage", template)
+        self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
+        self._stems: dict[str, str] = {}
+        self._videos: dict[Path, VideoSink] = {}
+        self._written_at: dict[Path, float] = {}
+        """Of videos of cameras, with `rotation`: time.monotonic()."""
+        self._latest = LatestMeshes()
+
+    def __enter__(self) -> FolderSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Write the scene's record, picture and meshes. Raises UsageError when they cannot be written, or when the
+        source lies in this folder, whose files might be overwritten."""
+        if not scene.frame.live and source_path(scene.frame.source).parent == resolved(self._folder):
+            raise UsageError(f"{scene.frame.source} lies in the output folder {self._folder}; choose another folder")
+        self._records.write(scene)
+        if scene.frame.still:
+            self._write_photograph(scene)
+        else:
+            self._write_video_frame(scene)
+
+    def close(self) -> None:
+        """Finish the video, write the tracks' meshes, close the records: each even if another fails."""
+        with ExitStack() as stack:
+            stack.callback(self._leave_nothing_empty)
+            stack.callback(self._records.close)
+            stack.callback(self._write_tracks)
+            stack.callback(self._finish_videos)
+
+    def _leave_nothing_empty(self) -> None:
+        if self._new:
+            with suppress(OSError):  # not empty, or gone
+                self._folder.rmdir()
+
+    def _write_photograph(self, scene: Scene) -> None:
+        stem = self._stem(scene.frame.source)
+        write_picture(self._folder / f"{stem}.jpg", self._paint(scene))
+        if scene.faces:
+            write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
+        for index, face in enumerate(scene.faces):
+            self._write_mesh(stem, face_label(index, face), face.vertices)
+
+    def _write_video_frame(self, scene: Scene) -> None:
+        stem = self._stem(scene.frame.source, live=scene.frame.live)
+        path = self._folder / f"{stem}.mp4"
+        if path not in self._videos:
+            if not scene.frame.live:
+                self._finish_videos()  # files come one after the other, cameras all at once
+            self._videos[path] = VideoSink(path, self._paint, self._rotation)
+        self._videos[path].write(scene)
+        if scene.frame.live and self._rotation is not None:
+            self._finish_silent(path)
+        self._latest.see(scene)
+        self._write_tracks(MOST_TRACKS)
+
+    def _finish_silent(self, written: Path) -> None:
+        """The videos of cameras that have gone are whole before the run ends; those that come back begin a new one."""
+        now = time.monotonic()
+        self._written_at[written] = now
+        for path in [path for path, at in self._written_at.items() if now - at > SILENT_S]:
+            del self._written_at[path]
+            if path in self._videos:
+                self._videos.pop(path).close()
+
+    def _finish_videos(self) -> None:
+        with ExitStack() as stack:
+            while self._videos:
+                stack.callback(self._videos.popitem()[1].close)
+
+    def _write_tracks(self, but: int = 0) -> None:
+        for source, label, vertices in self._latest.take(but):
+            self._write_mesh(self._stem(source), label, vertices)
+
+    def _write_mesh(self, stem: str, label: str, vertices: Floats) -> None:
+        if self._meshes:
+            write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template or load_template())
+
+    def _stem(self, source: str, *, live: bool = False) -> str:
+        """A name for the source under which no file of another source is written."""
+        if source not in self._stems:
+            stem, number = shortened(stem_of(source, live=live)), 2
+            name = stem
+            while any(self._collide(name, other) for other in self._stems.values()):
+                name, number = f"{stem}_{number}", number + 1
+            self._stems[source] = name
+        return self._stems[source]
+
+    def _collide(self, one: str, other: str) -> bool:
+        """Would the files of two stems have the same names?"""
+        if one in (other, f"{other}_montage") or other == f"{one}_montage":
+            return True
+        shorter, longer = sorted((one, other), key=len)
+        return self._rotation is not None and bool(re.fullmatch(rf"{re.escape(shorter)}_\d{{4,}}", longer))
+
+
+def stem_of(source: str, *, live: bool = False) -> str:
+    """File name without suffix; a stream's address, or a camera's name, with what no file name should hold made _."""
+    if not live and "://" not in source:
+        return Path(source).stem
+    return re.sub(r"[^\w.-]+", "_", public_name(source).rpartition("://")[2]).strip("_.") or "stream"
+
+
+def shortened(stem: str) -> str:
+    """The stem, or of one that leaves no room for what is added to it (`_montage`, a number, a suffix, a name until the
+    file is whole) its beginning and a hash of the whole: another stem has another."""
+    encoded = stem.encode("utf-8", "surrogatepass")
+    if len(encoded) <= LONGEST_STEM:
+        return stem
+    # A character that is cut in two is left out.
+    return f"{encoded[: LONGEST_STEM - 9].decode(errors='ignore')}_{sha256(encoded).hexdigest()[:8]}"
+
+
+def write_picture(path: Path, picture: Image) -> None:
+    """Encode by suffix and write whole. Raises UsageError when format or disk refuse."""
+    suffix = path.suffix.lower()
+    with quiet_opencv():
+        encoded, data = cv2.imencode(suffix, picture, _PICTURE_OPTIONS.get(suffix, []))
+    if not encoded:
+        size = f"{picture.shape[1]}x{picture.shape[0]}"
+        raise UsageError(f"cannot write {path}: {size} pixels do not fit {suffix}; choose .png")
+    write_whole(path, data.tobytes())

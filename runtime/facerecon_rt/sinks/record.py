@@ -1,0 +1,127 @@
+"""Scene -> the JSON record: one object per frame or photograph, with nothing in it that JSON cannot say."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..addresses import public_name
+from ..contract import BLENDSHAPES
+from ..errors import UsageError
+from ..faces.doubts import doubts
+from ..pose import euler_from_camera, gaze_angles
+from ..regular import shown
+from ..types import Face, Floats, Scene
+
+SCHEMA = "facerecon-rt/1"
+"""Fields are only ever added under it."""
+_SIDES = {"_L": "Left", "_R": "Right"}
+_MERGED = ("browInnerUp", "cheekPuff")
+"""What ICT-FaceKit splits into left and right and Apple does not."""
+
+
+def record_from_scene(
+    scene: Scene, blendshapes: Sequence[str], *, arkit: bool = False, now: float | None = None
+) -> dict[str, object]:
+    """The record of one scene, ready for json.dumps; a number that is not finite becomes null.
+
+    `blendshapes`: (B,) names of the expression weights, from the model's contract. `arkit`: Apple's 52 names and
+    weights instead. `now`: time.monotonic() that the age is measured at, by default the present.
+    Raises UsageError as `arkit_blendshapes` does.
+    """
+    frame = scene.frame
+    sometimes: dict[str, object] = {} if scene.shed is None else {"shed": dict(scene.shed)}
+    if scene.entered:
+        sometimes["entered"] = list(scene.entered)
+    if scene.left:
+        sometimes["left"] = list(scene.left)
+    age_s = (time.monotonic() if now is None else now) - frame.captured_at
+    return {
+        "schema": SCHEMA,
+        "source": shown(public_name(frame.source)),
+        "frame": frame.index,
+        "time_s": _number(frame.time_s, 4),
+        "age_ms": _number(age_s * 1000, 2),
+        "size": list(frame.size),
+        "provider": scene.provider,
+        "precision": scene.precision,
+        "model": scene.model,
+        "faces": [_face(face, scene, blendshapes, arkit) for face in scene.faces],
+        "stages_ms": {stage: _number(value, 3) for stage, value in scene.stages_ms.items()},
+        **sometimes,
+    }
+
+
+def arkit_blendshapes(weights: ArrayLike, names: Sequence[str]) -> dict[str, float]:
+    """(53,) weights 0..1 in the order of `names`, ICT-FaceKit's -> Apple's 52 by name; left is the subject's left.
+
+    browInnerUp and cheekPuff are the mean of their two sides: Apple's one weight moves both sides at once, and the
+    mean is the weight that moves them least wrongly. tongueOut is always 0: the model has no tongue.
+    Raises UsageError when `names` are not ICT-FaceKit's.
+    """
+    if set(names) != set(BLENDSHAPES):
+        raise UsageError("this model's blendshapes are not the 53 of ICT-FaceKit; leave ARKit names off")
+    by_name = dict(zip(names, np.asarray(weights, np.float64).tolist(), strict=True))
+    apple = {name: (by_name.pop(f"{name}_L") + by_name.pop(f"{name}_R")) / 2 for name in _MERGED}
+    for name, weight in by_name.items():
+        side = _SIDES.get(name[-2:])
+        apple[name[:-2] + side if side else name] = weight
+    apple["tongueOut"] = 0.0
+    return {name: apple[name] for name in sorted(apple)}
+
+
+def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
+    pitch, yaw, roll = euler_from_camera(face.frame_from_head)
+    if arkit:
+        weights = arkit_blendshapes(face.expression, blendshapes)
+    else:
+        weights = dict(zip(blendshapes, face.expression.tolist(), strict=True))
+    pose: dict[str, object] = {
+        # Six decimals: a vertex 200 mm from the origin still projects to within a thousandth of a pixel.
+        "frame_from_head": [_numbers(row, 6) for row in face.frame_from_head],
+        "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2), "roll": _number(roll, 2)},
+    }
+    record: dict[str, object] = {
+        "track": face.track,
+        "box": _numbers(face.box, 2),
+        "confidence": _number(face.confidence, 4),
+        "pose": pose,
+        "landmarks": [_numbers(point, 2) for point in face.landmarks],
+        "blendshapes": {name: _number(weight, 4) for name, weight in weights.items()},
+    }
+    if face.gaze is not None:
+        record["gaze"] = gaze_record(face.gaze, face.frame_from_head)
+    if why := doubts(face, scene.frame.image, scene.faces):
+        record["doubts"] = why
+    if face.camera_from_head is not None:
+        pose["camera_from_head"] = [_numbers(row, 6) for row in face.camera_from_head]
+    if face.spread_mm is not None:
+        spread = {"mean": float(face.spread_mm.mean()), "max": float(face.spread_mm.max())}
+        record["spread_mm"] = {name: _number(value, 3) for name, value in spread.items()}
+    if face.disagreement is not None:
+        record["disagreement"] = {name: _number(value, 4) for name, value in face.disagreement.items()}
+    return record
+
+
+def gaze_record(gaze: Floats, frame_from_head: Floats) -> dict[str, object]:
+    """(2, 3) unit vectors, head frame, and the head's camera (3, 4) -> where both eyes look, and the mean of both in
+    the axes of the pose's `euler_deg`, seen from the camera: yaw positive to the subject's left, pitch positive
+    upwards, (0, 0) towards the camera."""
+    yaw, pitch = gaze_angles(gaze.mean(0), frame_from_head)
+    return {
+        "left": _numbers(gaze[0], 4),
+        "right": _numbers(gaze[1], 4),
+        "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2)},
+    }
+
+
+def _numbers(values: Iterable[float], digits: int) -> list[float | None]:
+    return [_number(value, digits) for value in values]
+
+
+def _number(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if math.isfinite(value) else None

@@ -1,0 +1,105 @@
+"""Scenes -> a Rerun recording (.rrd): frames, meshes, poses, blendshapes and timings on one timeline, for developers.
+
+`rerun FILE.rrd` shows it (https://rerun.io). Needs the extra `rerun`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..addresses import public_name
+from ..errors import UsageError
+from ..interrupts import importing
+from ..paths import is_text
+from ..pose import euler_from_camera, gaze_angles
+from ..template import FaceTemplate, load_template
+from ..types import Face, Scene, face_label
+from .outputs import Partial, check_writable, remove_abandoned
+
+
+class RerunSink:
+    """One recording. Every source is an entity of its own; its faces are below it, by track."""
+
+    def __init__(self, path: Path, blendshapes: Sequence[str], template: FaceTemplate | None = None) -> None:
+        """Raises UsageError when the file cannot be written or rerun-sdk is not installed."""
+        try:
+            with importing():
+                import rerun
+        except ModuleNotFoundError as error:
+            raise UsageError(f"{path.suffix} needs {error.name}: pip install 'facerecon-rt[rerun]'") from error
+        check_writable(path)
+        remove_abandoned(path)
+        if not is_text(str(path.absolute())):
+            raise UsageError(f"cannot write {path}: Rerun takes names in UTF-8 alone; give it another")
+        self._rerun: Any = rerun
+        self._path = path
+        self._blendshapes = tuple(blendshapes)
+        self._template = template or load_template()
+        self._recording: Any = rerun.RecordingStream("facerecon-rt")
+        self._partial: Partial | None = None
+        """Once something was written."""
+
+    def __enter__(self) -> RerunSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Add one scene."""
+        rerun, to = self._rerun, self._recording
+        if self._partial is None:
+            self._partial = Partial(self._path)
+            to.save(self._partial.path)
+        root = entity(scene.frame.source)
+        to.set_time("frame", sequence=scene.frame.index)
+        to.set_time("time", duration=scene.frame.time_s)
+        jpeg = cv2.imencode(".jpg", scene.frame.image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+        to.log(f"{root}/picture", rerun.EncodedImage(contents=jpeg, media_type="image/jpeg"))
+        boxes = np.reshape([face.box for face in scene.faces], (-1, 4))
+        labels = [face_label(index, face) for index, face in enumerate(scene.faces)]
+        to.log(f"{root}/picture/boxes", rerun.Boxes2D(array=boxes, array_format=rerun.Box2DFormat.XYXY, labels=labels))
+        points = np.reshape([face.landmarks[:, :2] for face in scene.faces], (-1, 2))
+        to.log(f"{root}/picture/landmarks", rerun.Points2D(points, radii=1.5))
+        for name, face in zip(labels, scene.faces, strict=True):
+            self._write_face(f"{root}/faces/{name}", face)
+        for number in scene.left:
+            to.log(f"{root}/faces/track{number}", rerun.Clear(recursive=True))
+        for stage, milliseconds in scene.stages_ms.items():
+            to.log(f"{root}/stages_ms/{stage}", rerun.Scalars(milliseconds))
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Raises UsageError when it cannot be. Twice is harmless."""
+        if self._partial is None:
+            return
+        partial, self._partial = self._partial, None
+        self._recording.flush()
+        self._recording.disconnect()
+        partial.finish()
+
+    def _write_face(self, name: str, face: Face) -> None:
+        rerun, to = self._rerun, self._recording
+        mesh = rerun.Mesh3D(vertex_positions=face.vertices, triangle_indices=self._template.triangles)
+        to.log(f"{name}/mesh", mesh)
+        for angle, degrees in zip(("pitch", "yaw", "roll"), euler_from_camera(face.frame_from_head), strict=True):
+            to.log(f"{name}/euler_deg/{angle}", rerun.Scalars(degrees))
+        if face.gaze is not None:
+            for angle, degrees in zip(
+                ("yaw", "pitch"), gaze_angles(face.gaze.mean(0), face.frame_from_head), strict=True
+            ):
+                to.log(f"{name}/gaze_deg/{angle}", rerun.Scalars(degrees))
+        to.log(f"{name}/confidence", rerun.Scalars(face.confidence))
+        for blendshape, weight in zip(self._blendshapes, face.expression.tolist(), strict=True):
+            to.log(f"{name}/blendshapes/{blendshape}", rerun.Scalars(weight))
+
+
+def entity(source: str) -> str:
+    """A source's name as a Rerun path: one step, without what would need an escape."""
+    return re.sub(r"[^\w.-]+", "_", public_name(source)).strip("_.") or "source"

@@ -1,0 +1,147 @@
+"""Scenes -> an annotated video file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from ..errors import UsageError
+from ..paths import exists, resolved
+from ..types import Frame, Image, Scene
+from .draw import Painter
+from .outputs import Partial, Rotation, cannot_write, check_writable, remove_abandoned, source_path
+from .video_writer import VideoWriter, open_writer
+
+log = logging.getLogger("facerecon_rt")
+
+DEFAULT_FPS = 25.0
+LONGEST_GAP = 250
+"""Frames for which the last picture is repeated when a camera's frames were skipped."""
+
+
+class VideoSink:
+    """One video. Its size is the first frame's; later frames of another size are fitted in, with black bars.
+
+    A live source skips frames: the picture before the gap is repeated, so that the video keeps time.
+    """
+
+    def __init__(self, path: Path, paint: Painter, rotation: Rotation | None = None) -> None:
+        """`rotation`: when it goes on in a new file. Raises UsageError when the file cannot be written."""
+        check_writable(path)
+        remove_abandoned(path)
+        self.path = path
+        self._partial: Partial | None = None
+        self._paint = paint
+        self._rotation = rotation
+        self._writer: VideoWriter | None = None
+        self._said = False
+        self._size = (0, 0)
+        self._fps = DEFAULT_FPS
+        self._last: tuple[Frame, Image] | None = None
+        self._next = 0
+        """Number of the next frame in the file."""
+        self._began = (0, 0.0)
+        """The number at which the present source began in the file, and its time then, seconds."""
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Append the scene's picture. Raises UsageError when the video cannot be encoded."""
+        frame = scene.frame
+        if source_path(frame.source) == resolved(self.path):
+            raise UsageError(f"{self.path} is the input and would be overwritten; choose another name")
+        picture = self._paint(scene)
+        writer = self._writer or self._open(picture, frame)
+        picture = fit(picture, self._size)
+        last, self._last = self._last, (frame, picture)
+        try:
+            if last is not None and last[0].source != frame.source:
+                writer.mute()  # the sound is that of the first source
+                self._began = (self._next, frame.time_s)
+            elif last is not None:
+                # Fitted, since this may be a new file, of another size.
+                before = fit(last[1], self._size)
+                for _ in range(_skipped(last[0], frame)):
+                    self._append(writer, before, self._next)
+            self._append(writer, picture, self._number(frame))
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        if self._rotation is not None and self._partial and self._rotation.due(self._partial.path.stat().st_size):
+            self.close()
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Raises UsageError when it is not whole."""
+        if self._writer is None or self._partial is None:
+            return
+        writer, self._writer = self._writer, None
+        self._next = 0
+        try:
+            writer.close()
+        except OSError as error:
+            self._partial.leave()
+            raise cannot_write(self.path, error) from error
+        if self._rotation is not None and exists(self.path):
+            self._rotation.set_aside(self.path)  # also an earlier run's
+        self._partial.finish()
+        if not self._said:
+            self._said = True
+            log.info("%s: %s", self.path, writer.codec)
+
+    def _open(self, picture: Image, frame: Frame) -> VideoWriter:
+        height, width = picture.shape[:2]
+        # Video codecs want even sides.
+        self._size = (max(2, width - width % 2), max(2, height - height % 2))
+        self._fps = frame.fps or DEFAULT_FPS
+        self._began = (0, frame.time_s)
+        sound_of = None if frame.still or frame.live or self._rotation is not None else Path(frame.source)
+        self._partial = Partial(self.path)
+        try:
+            self._writer = open_writer(self._partial.path, self._fps, self._size, sound_of)
+        except OSError as error:
+            self._partial.discard()
+            raise cannot_write(self.path, error) from error
+        if self._writer is None:
+            self._partial.discard()
+            raise UsageError(f"this OpenCV cannot encode {self.path.suffix} of {width}x{height}; try .avi")
+        return self._writer
+
+    def _number(self, frame: Frame) -> int:
+        """The frame's number in the file: by its time, if it is a video's, so that the sound goes with it."""
+        if frame.still or frame.live:
+            return self._next
+        number, time_s = self._began
+        timely = number + round((frame.time_s - time_s) * self._fps)
+        return min(max(timely, self._next), self._next + LONGEST_GAP)
+
+    def _append(self, writer: VideoWriter, picture: Image, number: int) -> None:
+        writer.write(picture, number)
+        self._next = number + 1
+
+
+def fit(picture: Image, size: tuple[int, int]) -> Image:
+    """The picture in (width, height): cut by at most a pixel, else scaled to fit between black bars."""
+    width, height = size
+    if picture.shape[1] - width in (0, 1) and picture.shape[0] - height in (0, 1):
+        return np.ascontiguousarray(picture[:height, :width])
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    inner = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    fitted = np.zeros((height, width, 3), np.uint8)
+    shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted[top : top + inner[1], left : left + inner[0]] = cv2.resize(picture, inner, interpolation=shrink)
+    return fitted
+
+
+def _skipped(last: Frame, now: Frame) -> int:
+    """Frames of the source between two of its frames."""
+    if now.still or last.source != now.source:
+        return 0
+    return min(max(now.index - last.index - 1, 0), LONGEST_GAP)

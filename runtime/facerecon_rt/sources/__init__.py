@@ -1,0 +1,1 @@
+"""Inputs: photographs, videos, cameras, streams and lists of them, as frames."""

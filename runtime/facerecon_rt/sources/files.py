@@ -1,0 +1,226 @@
+"""URI -> frames: cameras and streams, video files, photographs, folders and globs."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import cv2
+
+from ..addresses import STREAM_SCHEMES, is_live, public_name
+from ..errors import SourceError
+from ..paths import is_folder, status
+from ..regular import encodable, first_bytes, is_text
+from ..types import Frame
+from .camera import AS_IT_IS, LiveOptions
+from .live import LiveSource
+from .pictures import IMAGE_SUFFIXES, decode_image, read_image
+from .video import VIDEO_SUFFIXES, VideoSource, is_video_name
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "FilesSource",
+    "ImageSource",
+    "Source",
+    "VideoSource",
+    "decode_image",
+    "is_video_name",
+    "natural_order",
+    "open_source",
+    "read_image",
+]
+
+log = logging.getLogger("facerecon_rt")
+
+
+class Source(Protocol):
+    """Where frames come from. Owns what it reads: use it as a context manager."""
+
+    @property
+    def name(self) -> str:
+        """Path or URI, without user and password."""
+
+    @property
+    def live(self) -> bool:
+        """Frames come when they come; the ones nobody fetched are gone."""
+
+    @property
+    def still(self) -> bool:
+        """All frames are photographs."""
+
+    @property
+    def lost(self) -> str:
+        """After reading: what could not be read of it, in words; empty for nothing. What a folder skips is no loss."""
+
+    def __enter__(self) -> Source: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames. Raises SourceError when there are none, or when a live source is lost."""
+
+    def close(self) -> None:
+        """Let files and devices go; iterating ends."""
+
+
+def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int | None = None) -> Source:
+    """Open `cam0`, `/dev/video0`, `csi://0`, an rtsp:// or http(s):// stream, a video, a photograph, a folder, a glob.
+
+    `live`: how cameras and streams are opened; `retries`: how often one that is lost is opened again, None: for ever.
+    Raises SourceError with one line that names the fix.
+    """
+    text = str(uri)
+    if is_live(text):
+        return LiveSource(text, live, retries=retries)
+    if "://" in text:
+        raise SourceError(
+            f"cannot open {public_name(text)}; streams are {', '.join(s + '://' for s in STREAM_SCHEMES)}"
+        )
+    path = Path(uri)
+    try:
+        inside = iter(list(path.iterdir())) if is_folder(path) else None
+        there = status(path) is not None
+    except OSError as error:
+        raise SourceError(f"cannot read {text}: {error.strerror}") from error
+    if inside is not None:
+        return FilesSource(text, _media_in(inside, f"folder {text}"))
+    if there:
+        return _open_file(path)
+    if any(sign in text for sign in "*?["):
+        # Path.glob takes no absolute pattern.
+        found = glob.glob(text, recursive=True)  # noqa: PTH207
+        return FilesSource(text, _media_in(_each_once(map(Path, found)), f"pattern {text}"))
+    raise SourceError(
+        f"{text} does not exist; give a camera (cam0), a stream, a video, a photograph, a folder or a glob"
+    )
+
+
+class ImageSource:
+    """One photograph."""
+
+    live = False
+    still = True
+    lost = ""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+
+    def __enter__(self) -> ImageSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the photograph as a still frame. Raises SourceError as `read_image` does."""
+        started = time.monotonic()
+        image = read_image(self._path)
+        now = time.monotonic()
+        yield Frame(image, self.name, captured_at=now, capture_ms=(now - started) * 1000)
+
+    def close(self) -> None:
+        """Nothing is held open between reads."""
+
+
+class FilesSource:
+    """Photographs and videos, one file after the other. One that cannot be read is skipped with a warning."""
+
+    live = False
+    lost = ""
+
+    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+        self.name = name
+        self._paths = paths
+        self._current: Source | None = None
+        self._closed = False
+
+    @property
+    def still(self) -> bool:
+        """True when there is no video among the files."""
+        return not any(is_video_name(path) for path in self._paths)
+
+    def __enter__(self) -> FilesSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames of each file. Raises SourceError when no file could be read."""
+        found = False
+        for path in self._paths:
+            if self._closed:
+                return
+            try:
+                with _open_file(path) as self._current:
+                    for frame in self._current:
+                        found = True
+                        yield frame
+            except SourceError as error:
+                log.warning("skipped: %s", error)
+        if not found:
+            raise SourceError(f"none of the {len(self._paths)} files of {self.name} could be read")
+
+    def close(self) -> None:
+        """Let the file in hand go; iterating ends."""
+        self._closed = True
+        if self._current is not None:
+            self._current.close()
+
+
+def _open_file(path: Path) -> Source:
+    if is_video_name(path):
+        return VideoSource(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageSource(path)
+    if is_text(first_bytes(path)):
+        raise SourceError(f"{path} is a text file, not a photograph or video")
+    try:
+        with encodable(path) as name:
+            if cv2.haveImageReader(name):
+                return ImageSource(path)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}; give it a name in UTF-8") from error
+    # FFmpeg takes nearly anything for a film (a .bin for a screen of letters): only what is called a video is one.
+    raise SourceError(f"{path} is no photograph; if it is a video, name it so: {', '.join(VIDEO_SUFFIXES)}")
+
+
+def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
+    """The photographs and videos among `paths`, by suffix, in natural order."""
+    known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+    try:
+        found = list(paths)
+        media = [p for p in found if p.suffix.lower() in known and not p.name.startswith(".") and not is_folder(p)]
+        folders = sum(map(is_folder, found))
+    except OSError as error:
+        raise SourceError(f"cannot read {where}: {error.strerror}") from error
+    if not media:
+        inside = f"; the {folders} folders in it are not looked into: name one, or 'FOLDER/*/*.jpg'" if folders else ""
+        raise SourceError(f"{where} holds no photograph (.jpg, .png and the like) or video (.mp4 and the like){inside}")
+    return sorted(media, key=natural_order)
+
+
+def _each_once(paths: Iterable[Path]) -> Iterator[Path]:
+    """Leave out files that were found before by another way: a link to a folder above leads round in circles."""
+    seen = set()
+    for path in paths:
+        place = os.path.realpath(path.parent), path.name
+        if place not in seen:
+            seen.add(place)
+            yield path
+
+
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """Sorting key in which numbers count as numbers."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path).lower())]

@@ -1,0 +1,294 @@
+"""Cameras and streams for as long as the program runs: opened again when they are lost, several at once."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from ..addresses import public_name
+from ..errors import SourceError, UsageError
+from ..types import Frame
+from .camera import AS_IT_IS, CameraSource, LiveOptions, open_camera
+
+log = logging.getLogger("facerecon_rt")
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Before the second attempt to open, and at most; each is twice the one before."""
+JITTER = 0.5
+"""Share of a pause that is left to chance: a hundred cameras behind one switch must not come back in step."""
+
+Open = Callable[[str, LiveOptions], CameraSource]
+
+
+def pause_s(attempt: int, chance: float) -> float:
+    """Attempts that have failed (1 or more) and a number from 0 to 1 -> seconds until the next."""
+    whole = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt - 1, 16))
+    return whole * (1 - JITTER * chance)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """How a live source is."""
+
+    name: str
+    state: str
+    """"open"; "lost": it is opened again and again; "given up": its attempts are used up."""
+    frames: int
+    """Looked at."""
+    skipped: int
+    """Grabbed, but a newer one came before anybody had time to look."""
+    losses: int
+    """How often it went away, or could not be opened at the start."""
+    why: str
+    """It was lost or not opened, the last time; empty if never."""
+
+
+class LiveSource:
+    """A camera or stream that is opened again, with growing pauses, whenever it is lost. A context manager."""
+
+    live = True
+    still = False
+    lost = ""
+
+    def __init__(
+        self,
+        uri: str,
+        options: LiveOptions = AS_IT_IS,
+        *,
+        retries: int | None = None,
+        open_once: Open = open_camera,
+        patient: bool = False,
+        name: str = "",
+    ) -> None:
+        """`retries`: attempts to open it again after a loss, each time; None: for ever. `patient`: it is opened when
+        iterating begins, and may be lost from the start; otherwise what cannot be opened raises SourceError here.
+        `name`: what frames, records and messages call it, if not by its public address."""
+        self.name = name or public_name(uri)
+        self.losses = 0
+        """How often it went away, or could not be opened at the start."""
+        self._uri = uri
+        self._options = options
+        self._retries = retries
+        self._open_once = open_once
+        self._closed = threading.Event()
+        self._lost = False
+        """Since it was last open."""
+        self._attempts = 0
+        """To open it again, since the last frame: one that opens and gives nothing is not back."""
+        self.why_not = ""
+        """It was lost or not opened, the last time."""
+        self._camera = None if patient else open_once(uri, options)
+
+    def __enter__(self) -> LiveSource:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the newest frame, each at most once, until `close`. `Frame.index` goes on over losses, `time_s` with
+        the clock. Raises SourceError where the attempts are used up."""
+        started, first_index = time.monotonic(), 0
+        while not self._closed.is_set():
+            if self._camera is not None:
+                newest = first_index - 1
+                try:
+                    for frame in self._camera:
+                        if self._attempts:
+                            log.info("%s is back", self.name)
+                            self._attempts = 0
+                        newest = first_index + frame.index
+                        time_s = max(0.0, frame.captured_at - started)
+                        yield replace(frame, source=self.name, index=newest, time_s=time_s)
+                    return  # closed
+                except SourceError as error:
+                    self._note_loss(error)
+                    self._camera.close()
+                    self._camera = None
+                first_index = newest + 1
+            if not self._open_again():
+                return
+
+    @property
+    def connected(self) -> bool:
+        """Is it open now?"""
+        return self._camera is not None
+
+    def stop(self) -> None:
+        """As `close`, without waiting."""
+        self._closed.set()
+        if (camera := self._camera) is not None:
+            camera.stop()
+
+    def close(self, wait_s: float = 2.0) -> None:
+        """Let it go; iterating ends. May be called from any thread, and twice."""
+        self.stop()
+        if (camera := self._camera) is not None:
+            camera.close(wait_s)
+
+    def _open_again(self) -> bool:
+        """False when closed meanwhile. Raises SourceError, the last one, where the attempts are used up."""
+        while not self._lost or self._retries is None or self._attempts < self._retries:
+            if self._lost:
+                self._attempts += 1
+                seconds = pause_s(self._attempts, random.random())
+                log.warning("%s; opening it again in %.1f s", self.why_not.partition(";")[0], seconds)
+                if self._closed.wait(seconds):
+                    return False
+            try:
+                self._camera = self._open_once(self._uri, self._options)
+            except SourceError as error:
+                self._note_loss(error)
+                continue
+            if self._closed.is_set():
+                self._camera.close()
+                return False
+            self._lost = False
+            return True
+        raise SourceError(self.why_not)
+
+    def _note_loss(self, error: SourceError) -> None:
+        self.losses += not self._lost
+        self._lost = True
+        self.why_not = str(error) if self.name in str(error) else f"{self.name}: {error}"
+
+
+class LiveSources:
+    """Several live sources at once: whichever has a new frame is next, and one that is lost stops none of the others.
+    Sources may come and go meanwhile. A context manager; may be used from several threads."""
+
+    def __init__(self, sources: Iterable[LiveSource] = ()) -> None:
+        """The sources become this one's to close; each is read in a thread of its own from now on. Raises UsageError
+        where two have one name."""
+        self._changed = threading.Condition()
+        self._sources: dict[str, LiveSource] = {}
+        self._newest: dict[str, Frame] = {}
+        self._grabbed: dict[str, int] = {}
+        """Frames of each, looked at or not."""
+        self._taken: dict[str, int] = {}
+        """Of those, the ones that were looked at."""
+        self._closed = False
+        self.given_up: dict[str, SourceError] = {}
+        """Sources, by name, that have used up their attempts."""
+        for source in sources:
+            self.add(source)
+
+    def __enter__(self) -> LiveSources:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield each source's newest frame, that which waits longest first; wait while there is none, and no source.
+        Raises SourceError when all have used up their attempts."""
+        for group in self.groups():
+            yield from group
+
+    def groups(self, most_delay_s: float = 0.0) -> Iterator[list[Frame]]:
+        """Yield the newest frames of different sources together: those that are there, or, within `most_delay_s` of the
+        first, those of all sources that are open. Raises SourceError as iterating does."""
+        while (group := self._next(most_delay_s)) is not None:
+            yield group
+
+    def add(self, source: LiveSource) -> None:
+        """One more, read from now on. Raises UsageError where there is one of its name."""
+        self.replace((), [source])
+
+    def remove(self, name: str) -> None:
+        """Let one go, without waiting for it; one that is not there is none."""
+        self.replace([name], ())
+
+    def replace(self, gone: Iterable[str], new: Iterable[LiveSource]) -> None:
+        """Let some go, by name, and read others from now on, at once: there is no moment in between at which none is
+        left. Raises UsageError where two have one name."""
+        with self._changed:
+            leaving = [source for name in gone if (source := self._sources.pop(name, None)) is not None]
+            for source in leaving:
+                for kept in (self._newest, self._grabbed, self._taken, self.given_up):
+                    kept.pop(source.name, None)
+            for source in new:
+                if source.name in self._sources:
+                    raise UsageError(f"there are two sources {source.name}; give one of them another name")
+                self._sources[source.name] = source
+                self._grabbed[source.name] = self._taken[source.name] = 0
+                if self._closed:
+                    source.stop()
+                threading.Thread(target=self._read, args=(source,), name=f"live {source.name}", daemon=True).start()
+            self._changed.notify_all()
+        for source in leaving:
+            source.stop()
+
+    def statuses(self) -> list[SourceStatus]:
+        """How each of them is, in the order in which they came."""
+        with self._changed:
+            return [
+                SourceStatus(
+                    name,
+                    state="given up" if name in self.given_up else "open" if source.connected else "lost",
+                    frames=self._taken[name],
+                    skipped=self._grabbed[name] - self._taken[name] - (name in self._newest),
+                    losses=source.losses,
+                    why=source.why_not.partition(";")[0],
+                )
+                for name, source in self._sources.items()
+            ]
+
+    def close(self) -> None:
+        """Let all of them go; iterating ends."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            sources = list(self._sources.values())
+        for source in sources:
+            source.stop()
+        end = time.monotonic() + 2.0  # for all of them: a service manager does not wait long
+        for source in sources:
+            source.close(max(0.0, end - time.monotonic()))
+
+    def _next(self, most_delay_s: float) -> list[Frame] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._closed or self._all_given_up)
+            if self._newest and most_delay_s:
+                self._changed.wait_for(
+                    lambda: self._closed or len(self._newest) >= sum(one.connected for one in self._sources.values()),
+                    most_delay_s,
+                )
+            if self._closed:
+                return None
+            if not self._newest:
+                raise SourceError("; ".join(map(str, self.given_up.values())))
+            # A dictionary keeps the order in which keys came; a newer frame takes the place of the one before.
+            group = list(self._newest.values())
+            for name in self._newest:
+                self._taken[name] += 1
+            self._newest.clear()
+            return group
+
+    @property
+    def _all_given_up(self) -> bool:
+        return bool(self._sources) and self.given_up.keys() == self._sources.keys()
+
+    def _read(self, source: LiveSource) -> None:
+        try:
+            for frame in source:
+                with self._changed:
+                    if self._sources.get(source.name) is not source:
+                        break  # removed
+                    self._newest[source.name] = frame
+                    self._grabbed[source.name] = frame.index + 1
+                    self._changed.notify_all()
+        except SourceError as error:
+            with self._changed:
+                if self._sources.get(source.name) is source:
+                    self.given_up[source.name] = error
+                    if len(self._sources) > 1:
+                        log.warning("%s; it is given up", str(error).partition(";")[0])
+                self._changed.notify_all()
+        if self._sources.get(source.name) is not source:
+            source.close()

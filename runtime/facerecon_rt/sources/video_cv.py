@@ -1,0 +1,153 @@
+"""A video file -> its frames, decoded by OpenCV: what there is without the extra `video`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import SourceError
+from ..quiet import quiet_opencv, set_capture_options
+from ..regular import encodable, open_regular
+from ..types import Image
+from .boxes import is_cut_short, track_sizes
+from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
+
+MOST_FAILURES = 256
+"""Maximum number of times in a row that reading goes on behind what cannot be read. The end is tried as often."""
+MOST_FRAMES = 1e9
+"""Number of frames above which a header is not believed."""
+PYAV = "pip install 'facerecon-rt[video]'"
+_CODECS = {
+    "av01": "AV1", "avc1": "H.264", "h264": "H.264", "hev1": "HEVC", "hvc1": "HEVC", "hevc": "HEVC", "vvc1": "VVC",
+    "fmp4": "MPEG-4", "mp4v": "MPEG-4", "mpg2": "MPEG-2", "apch": "ProRes", "apcn": "ProRes", "ap4h": "ProRes",
+}  # fmt: skip
+"""Four characters in a file, in lower case -> what people call the codec."""
+
+log = logging.getLogger("facerecon_rt")
+
+
+class CvReader:
+    """A VideoReader for what OpenCV's FFmpeg reads. It takes the first of several streams."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises SourceError when the file is not a video that FFmpeg can open."""
+        self._name = str(path)
+        with open_regular(path) as file:
+            start = file.read(8)
+            self._cut_short = is_cut_short(file)
+            tracks = track_sizes(file)
+        self._is_mp4 = tracks is not None
+        # Only AVI and MP4 count their frames. Others say when they end, which tells something where OpenCV says when
+        # they begin; MPEG's streams say nothing.
+        says_end = hasattr(cv2, "CAP_PROP_PTS") and not start.startswith(b"\0\0\1") and 0x47 not in (start[0], start[4])
+        self._promises = self._is_mp4 or start.startswith(b"RIFF") or says_end
+        set_capture_options()
+        try:
+            with encodable(path) as name, quiet_opencv():
+                self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+        except OSError as error:
+            raise SourceError(f"cannot read {path}: {error.strerror}; give it a name in UTF-8") from error
+        if not self._capture.isOpened():
+            raise SourceError(f"{path} cannot be opened as a video: damaged, cut short or no video; copy or convert it")
+        width, height = (int(self._capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self.size = (width, height)
+        if tracks and (largest := max(tracks)) > min(tracks):
+            log.warning(
+                "%s holds videos of %d and %d pixels a frame; OpenCV reads the first; for the largest: %s",
+                path, largest, min(tracks), PYAV,
+            )  # fmt: skip
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else 0.0
+        self.pixel_shape = self._pixel_shape()
+        self._untrusted = may_be_unreadable(self._capture)
+        self._failures = 0
+        """Number of times that reading failed, and went on."""
+        self._first_number = 0
+        """Number of the first frame, by its time: a file need not begin with 0."""
+
+    def __iter__(self) -> Iterator[tuple[Image, float]]:
+        """Yield each frame that decodes, upright, with its time in seconds since the first. Raises SourceError for
+        video that this OpenCV cannot decode, or not convert."""
+        frames = self._decoded()
+        return self._fresh(frames) if self._untrusted else frames
+
+    def missing(self, count: int) -> int:
+        """How many frames are missing after `count` have been read to the end."""
+        promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        if not self._promises or not self.fps or not 0 < promised < MOST_FRAMES:
+            return self._failures
+        # The header of an MP4 counts what was trimmed away too; then all boxes are whole, and nothing failed.
+        trimmed = self._is_mp4 and not self._cut_short and not self._failures
+        return 0 if trimmed else int(promised) - self._first_number - count
+
+    def close(self) -> None:
+        """Let the file go; iterating ends."""
+        self._capture.release()
+
+    def _decoded(self) -> Iterator[tuple[Image, float]]:
+        index = failures = 0
+        while self._capture.isOpened():
+            ok, image = self._capture.read()
+            if not ok:
+                failures += 1
+                if failures < MOST_FAILURES:
+                    continue  # behind what is damaged
+                break
+            if not index:
+                self._first_number = max(0, int(self._capture.get(getattr(cv2, "CAP_PROP_PTS", -1))))
+            self._failures += failures
+            failures = 0
+            yield np.asarray(image, np.uint8), self._time_s(index)
+            index += 1
+        if not index and self._capture.isOpened():
+            raise SourceError(
+                f"{self._name} holds {self._codec()} video, of which this OpenCV decodes no frame: it is damaged, or "
+                f"OpenCV lacks the codec. Install PyAV, which has more: {PYAV}; or convert it: ffmpeg -i IN OUT.mp4"
+            )
+
+    def _fresh(self, frames: Iterator[tuple[Image, float]]) -> Iterator[tuple[Image, float]]:
+        """Yield the frames of a video that may be interlaced. Raises SourceError instead of frames that OpenCV only
+        repeats because it cannot convert them."""
+        held: list[tuple[Image, float]] = []
+        repeats = Repeats()
+        seen = stale = False
+        for image, time_s in frames:
+            count = repeats.count(image)
+            stale = count > MOST_REPEATS
+            if stale:
+                break
+            if not count:
+                seen = True
+                yield from held
+                held.clear()
+            held.append((held[0][0] if held else image, time_s))
+        if held and (stale or not seen):
+            raise SourceError(
+                f"{self._name} seems to be interlaced {self._codec()} video: OpenCV {cv2.__version__} cannot convert "
+                f"it, and gives the same picture again and again. Install PyAV, which can: {PYAV}; or convert it: "
+                "ffmpeg -i IN -vf yadif OUT.mp4"
+            )
+        yield from held
+
+    def _time_s(self, index: int) -> float:
+        """The frame's own time, or that of a constant rate where it has none."""
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if stamp > 0 or index == 0:
+            return max(0.0, stamp)
+        return index / self.fps if self.fps else 0.0
+
+    def _pixel_shape(self) -> float:
+        across, down = (self._capture.get(side) for side in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+        if across <= 0 or down <= 0:
+            return 0.0
+        turned = self._capture.get(cv2.CAP_PROP_ORIENTATION_AUTO) and self._capture.get(cv2.CAP_PROP_ORIENTATION_META)
+        return down / across if turned in (90, 270) else across / down
+
+    def _codec(self) -> str:
+        tag = (int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little")
+        letters = "".join(chr(byte) for byte in tag if 32 < byte < 127)
+        return _CODECS.get(letters.lower(), letters or "unknown")

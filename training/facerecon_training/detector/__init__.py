@@ -1,0 +1,1 @@
+"""The face detector: its network, scenes, training and measurements."""

@@ -1,0 +1,64 @@
+"""`facerecon-train detector`: its options, and the command itself. Imports nothing heavy before it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from facerecon_rt.errors import UsageError
+from facerecon_rt.interrupts import importing
+from facerecon_rt.values import batch, number_above_0, positive, seed, threads
+
+from .config import DetectorConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `facerecon-train detector`."""
+    defaults = DetectorConfig(data="")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("FACERECON_DATA"),
+        help="folder with faces/, head_pose/, backgrounds/, detector/ [$FACERECON_DATA]",
+    )
+    parser.add_argument("--run", type=Path, default=Path(defaults.run), help="run folder [%(default)s]")
+    parser.add_argument("--init", type=Path, help="go on from these weights, e.g. models/face_detector.safetensors")
+    parser.add_argument("--steps", type=positive, default=defaults.steps, help="training steps [%(default)s]")
+    parser.add_argument("--batch", type=batch, default=defaults.batch, help="scenes per step [%(default)s]")
+    parser.add_argument(
+        "--size", type=positive, default=defaults.size, help="side of scenes, pixels, a multiple of 32 [%(default)s]"
+    )
+    parser.add_argument(
+        "--learning-rate", type=number_above_0(100), default=defaults.learning_rate, help="[%(default)s]"
+    )
+    parser.add_argument("--threads", type=threads, default=defaults.threads, help="CPU threads [%(default)s]")
+    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of scenes and weights [%(default)s]")
+
+
+def run(args: argparse.Namespace) -> None:
+    """`facerecon-train detector`: trains, or goes on where a run stopped, and says how good the weights are."""
+    if args.data is None:
+        raise UsageError("no data folder: give --data, or set FACERECON_DATA; training/README.md describes its layout")
+    with importing():
+        from tqdm import tqdm
+
+        from .data import build_cache
+        from .train import choose_score, evaluate_detector, load_weights, train_detector, verdict
+
+    config = DetectorConfig(
+        data=str(args.data),
+        run=str(args.run),
+        init=None if args.init is None else str(args.init),
+        steps=args.steps,
+        batch=args.batch,
+        size=args.size,
+        learning_rate=args.learning_rate,
+        threads=args.threads,
+        seed=args.seed,
+    )
+    weights = train_detector(config)
+    net, cache = load_weights(weights), build_cache(args.data, args.run / "cache")
+    tqdm.write(f"{weights}: {verdict(*evaluate_detector(net, cache))}")
+    for score, (missed, false) in choose_score(net, cache).items():
+        tqdm.write(f"score {score:.2f}: {missed:.2%} missed, {false:.3f} false per background")

@@ -1,0 +1,209 @@
+"""Photographs -> one labelled cache for the face detector: pictures, face boxes, and regions that teach nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt import align
+from facerecon_rt.annotated import annotated_photographs
+from facerecon_rt.errors import UsageError
+from facerecon_rt.faces.detect import YunetDetector
+from facerecon_rt.sinks.outputs import whole
+from facerecon_rt.types import Detection, Floats, Image
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..photographs import camera_from_landmarks
+from ..rendered.head_pose import pointing_photographs
+
+CACHE_VERSION = 2
+ANNOTATED = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")
+TIGHT = ("aaf-train", "youtube-train")
+"""Sets whose photographs end close to the face."""
+YUNET = "detector/face_detection_yunet_2023mar.onnx"
+LABEL = 5
+"""Numbers that describe a face: see LabelledImage."""
+NATIVE = 4096
+"""Longer side from which pictures are reduced for YuNet: none of these is so large."""
+
+CERTAIN, DOUBTFUL = 0.8, 0.3
+"""YuNet's scores: from the first a face, from the second a region to ignore."""
+BACKGROUND_SCORE = 0.5
+"""A background with a face of this score shows people: left out."""
+TIGHT_MARGIN = 60
+"""Pixels of black around a tight photograph, so that YuNet sees the face whole."""
+VALIDATION_EVERY = {"photographs": 20, "backgrounds": 5}
+"""Every so many-th picture is kept aside: photographs to choose the threshold, backgrounds to count false positives."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImage:
+    """A picture and what is known of the faces in it."""
+
+    image: Image
+    faces: Floats
+    """(K, 5): centre x, centre y, side in pixels; 1 for a face, 0 for a region to ignore; roll, radians, clockwise."""
+    group: str
+    """Its data set's name, "head_pose" or "backgrounds"."""
+    held_out: bool
+
+
+def label_from_landmarks(landmarks: Floats) -> list[float]:
+    """(68, 2) landmarks, some NaN -> the label of a face, by the same camera that crops are trained with."""
+    square = align.square_from_camera(camera_from_landmarks(landmarks))
+    return label_from_detection(Detection(align.box_from_square(square), 1.0, square.roll), True)
+
+
+def label_from_detection(detection: Detection, known: bool) -> list[float]:
+    """A detection -> centre x, centre y, side, known, roll."""
+    x1, y1, x2, y2 = (float(v) for v in detection.box)
+    return [(x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1), float(known), detection.roll]
+
+
+def same_face(a: list[float], b: list[float], distance: float = 0.5, factor: float = 1.8) -> bool:
+    """Do two labels mean one face: centres within `distance` sides of `b`, sides within `factor`."""
+    near = math.hypot(a[0] - b[0], a[1] - b[1]) <= distance * b[2]
+    return near and 1 / factor <= a[2] / b[2] <= factor
+
+
+def label_photograph(image: Image, own: list[float], found: list[Detection], noisy: bool) -> list[list[float]] | None:
+    """The annotated face and the others that YuNet sees -> labels; None where a noisy annotation contradicts YuNet."""
+    labels = [own]
+    for detection in found:
+        other = label_from_detection(detection, detection.score >= CERTAIN)
+        if same_face(other, own):
+            if noisy and other[3] and not same_face(other, own, 0.2, 1.3):
+                return None
+            continue
+        if noisy and other[3] and math.hypot(other[0] - own[0], other[1] - own[1]) < 0.5 * own[2]:
+            return None
+        labels.append(other)
+    return labels
+
+
+def detect_padded(detector: YunetDetector, image: Image, margin: int) -> list[Detection]:
+    """YuNet on the image within a black margin; boxes in pixels of the image itself."""
+    padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+    return [replace(d, box=d.box - margin) for d in detector.detect(padded)]
+
+
+def label_images(data: Path) -> Iterator[LabelledImage]:
+    """Everything the detector learns from, in a fixed order."""
+    if not (data / YUNET).is_file():
+        raise UsageError(f"no {YUNET} under {data}; give the data folder with --data or FACERECON_DATA")
+    yunet = YunetDetector(data / YUNET, size=NATIVE, score=DOUBTFUL)
+    for group in ANNOTATED:
+        for number, photograph in enumerate(annotated_photographs(data / "faces" / group)):
+            image = read_image(photograph.path)
+            own = label_from_landmarks(photograph.landmarks)
+            found = detect_padded(yunet, image, TIGHT_MARGIN) if group in TIGHT else yunet.detect(image)
+            labels = label_photograph(image, own, found, noisy=group in TIGHT)
+            if labels is not None:
+                held_out = number % VALIDATION_EVERY["photographs"] == 0
+                yield LabelledImage(image, np.array(labels, np.float32), group, held_out)
+    yield from label_pointing(data / "head_pose", yunet)
+    number = 0
+    for path in sorted((data / "backgrounds").glob("*.jpg")):
+        image = read_image(path)
+        # Twice as large too: faces too small for YuNet would teach the detector that faces are background.
+        twice = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+        found = yunet.detect(image) + [replace(d, box=d.box / 2) for d in yunet.detect(twice)]
+        if any(d.score > BACKGROUND_SCORE for d in found):
+            continue
+        labels = [label_from_detection(d, False) for d in found]
+        held_out = number % VALIDATION_EVERY["backgrounds"] == 0
+        yield LabelledImage(image, np.array(labels, np.float32).reshape(-1, LABEL), "backgrounds", held_out)
+        number += 1
+
+
+def label_pointing(folder: Path, yunet: YunetDetector) -> Iterator[LabelledImage]:
+    """Pointing'04: YuNet's face where it is certain. Looked at: right up to pan +-90; not where only hair is seen."""
+    for photograph in pointing_photographs(folder):
+        if not photograph.for_training:
+            continue
+        image = read_image(photograph.path)
+        found = yunet.detect(image)
+        if found and found[0].score >= CERTAIN:
+            labels = [label_from_detection(found[0], True)]
+            yield LabelledImage(image, np.array(labels, np.float32), "head_pose", False)
+
+
+def read_image(path: Path) -> Image:
+    """(H, W, 3) uint8 BGR. Raises UsageError where the file is no image."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UsageError(f"{path}: cannot be read as an image; get the data again")
+    return np.asarray(image, np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorCache:
+    """All labelled pictures in one file that is mapped, not loaded."""
+
+    pixels: NDArray[np.uint8]
+    """(total,) all pictures, row by row, BGR."""
+    offsets: NDArray[np.int64]
+    """(N,) where each begins."""
+    sizes: NDArray[np.int32]
+    """(N, 2) height, width."""
+    groups: NDArray[np.str_]
+    """(N,) data set names."""
+    held_out: NDArray[np.bool_]
+    """(N,)"""
+    faces: list[Floats]
+    """N of (K, 5), as in LabelledImage."""
+
+    def image(self, index: int) -> Image:
+        """(H, W, 3) uint8 BGR, a view that must not be written to."""
+        height, width = (int(v) for v in self.sizes[index])
+        start = int(self.offsets[index])
+        return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def build_cache(data: Path, folder: Path) -> DetectorCache:
+    """Labels everything once and writes `folder`/pixels.bin and labels.npz, or opens what is there already. Raises
+    UsageError where that is from another version."""
+    labels_path = folder / "labels.npz"
+    if not labels_path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        offsets, sizes, groups, held_out, counts, faces = [], [], [], [], [], []
+        with (folder / "pixels.bin").open("wb") as pixels:
+            for item in tqdm(label_images(data), desc="label", unit="image", mininterval=5):
+                offsets.append(pixels.tell())
+                sizes.append(item.image.shape[:2])
+                groups.append(item.group)
+                held_out.append(item.held_out)
+                counts.append(len(item.faces))
+                faces.append(item.faces)
+                pixels.write(np.ascontiguousarray(item.image).tobytes())
+        # Last, and in one step: a build that was killed leaves no labels.
+        with whole(labels_path) as partial:
+            np.savez(
+                partial,
+                offsets=np.array(offsets, np.int64),
+                sizes=np.array(sizes, np.int32),
+                groups=np.array(groups),
+                held_out=np.array(held_out),
+                counts=np.array(counts),
+                faces=np.concatenate(faces),
+                version=CACHE_VERSION,
+            )
+        summary = {g: int((np.array(groups) == g).sum()) for g in dict.fromkeys(groups)}
+        (folder / "summary.json").write_text(json.dumps({"images": summary}, indent=1))
+    with np.load(labels_path, allow_pickle=False) as arrays:
+        if "version" not in arrays or int(arrays["version"]) != CACHE_VERSION:
+            raise UsageError(f"{folder}: labelled by another version; remove the folder, and it is made again")
+        return DetectorCache(
+            pixels=np.memmap(folder / "pixels.bin", np.uint8, mode="r"),
+            offsets=arrays["offsets"],
+            sizes=arrays["sizes"],
+            groups=arrays["groups"],
+            held_out=arrays["held_out"],
+            faces=np.split(arrays["faces"], np.cumsum(arrays["counts"])[:-1]),
+        )

@@ -1,0 +1,200 @@
+"""A face detector and pictures it has never seen -> how well it finds faces. For ours and for YuNet alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt.annotated import annotated_photographs
+from facerecon_rt.errors import SourceError
+from facerecon_rt.faces.detect import Detector, YunetDetector, open_detector
+from facerecon_rt.types import Detection, Floats, Image
+
+from ..rendered.head_pose import pointing_photographs
+from .data import NATIVE, YUNET, DetectorCache, label_from_landmarks, read_image
+
+HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
+"""A face counts as found when a box's centre is within so many sides of its own, and the sides within this factor."""
+
+
+def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
+    """A detector file (ours or YuNet's) -> tables of figures, on data that training never sees.
+
+    What has no annotation (crowd, head pose) is compared with YuNet.
+    """
+    detector, larger = open_detector(path), open_detector(path, size=640)
+    yunet = YunetDetector(data / YUNET, size=NATIVE)
+    figures: dict[str, dict[str, float]] = {}
+    for group in ("lfpw-test", "youtube-test"):
+        found = measure_found(detector, annotated(data / "faces" / group))
+        figures[f"detector, {group}"] = {
+            "found %": 100 * found.recall,
+            "centre error, sides": found.centre_error,
+            "scale error %": 100 * found.scale_error,
+            "roll error, degrees": found.roll_error_deg,
+        }
+    for quarter in (1, 2, 3):
+        found = measure_found(detector, turned(annotated(data / "faces" / "lfpw-test"), quarter))
+        figures[f"detector, lfpw-test turned by {90 * quarter} degrees"] = {
+            "found %": 100 * found.recall,
+            "roll error, degrees": found.roll_error_deg,
+        }
+    shares = {video.name: frames(video) for video in sorted((data / "videos").glob("head_*.mp4"))}
+    shares["identities"] = (read_image(photograph) for photograph in sorted((data / "identities").rglob("*.jpg")))
+    figures["detector, pictures with a face %"] = {
+        name: 100 * some / total
+        for name, (some, total) in ((name, share_with_a_face(detector, images)) for name, images in shares.items())
+    }
+    ours, theirs, both = crowd_agreement(larger, yunet, frames(data / "videos" / "crowd_1080p.mp4", every=15))
+    figures["detector, crowd at 640"] = {"faces": ours, "faces YuNet finds in full frames": theirs, "both": both}
+    figures["detector, head pose, agrees with YuNet %"] = {
+        f"pan {pan}": 100 * agreed / total
+        for pan, (agreed, _, total) in found_by_pan(detector, yunet, data / "head_pose").items()
+    }
+    return figures
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How well annotated faces are found, one per picture."""
+
+    pictures: int
+    recall: float
+    """Share found, as `best_hit` counts."""
+    centre_error: float
+    """Mean over the faces found, in sides of the annotated box."""
+    scale_error: float
+    """Mean of |log side / annotated side| over the faces found."""
+    roll_error_deg: float
+    """Mean absolute error of the roll over the faces found."""
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"{self.recall:.2%} of {self.pictures} found, centre off by {self.centre_error:.4f} sides, "
+            f"scale by {self.scale_error:.2%}, roll by {self.roll_error_deg:.1f} degrees"
+        )
+
+
+def best_hit(found: list[Detection], label: Floats) -> tuple[float, float, float] | None:
+    """The nearest detection that counts as this face -> its centre error in sides, |log| of its scale error, and |roll
+    error| in degrees."""
+    x, y, side, _, roll = (float(v) for v in label)
+    hits = []
+    for detection in found:
+        x1, y1, x2, y2 = (float(v) for v in detection.box)
+        distance = math.hypot((x1 + x2) / 2 - x, (y1 + y2) / 2 - y) / side
+        factor = abs(math.log((x2 - x1) / side))
+        if distance <= HIT_DISTANCE and factor <= math.log(HIT_FACTOR):
+            turn = math.degrees(abs(math.remainder(detection.roll - roll, 2 * math.pi)))
+            hits.append((distance, factor, turn))
+    return min(hits, default=None)
+
+
+def measure_found(detector: Detector, pictures: Iterable[tuple[Image, Floats]]) -> Found:
+    """Pictures and the label (5,) of the face in each, as in LabelledImage."""
+    hits = [best_hit(detector.detect(image), label) for image, label in pictures]
+    errors = [hit for hit in hits if hit is not None]
+    centre, scale, roll = np.mean(errors, axis=0) if errors else (math.nan, math.nan, math.nan)
+    return Found(len(hits), len(errors) / max(1, len(hits)), float(centre), float(scale), float(roll))
+
+
+def turned(pictures: Iterable[tuple[Image, Floats]], quarters: int) -> Iterator[tuple[Image, Floats]]:
+    """Pictures and labels -> both turned clockwise, `quarters` times by 90 degrees."""
+    for image, label in pictures:
+        x, y, side, known, roll = (float(v) for v in label)
+        for _ in range(quarters):
+            x, y = image.shape[0] - 1 - y, x
+            image = np.ascontiguousarray(np.rot90(image, -1))
+        yield image, np.array([x, y, side, known, roll + quarters * math.pi / 2], np.float32)
+
+
+def annotated(folder: Path) -> Iterator[tuple[Image, Floats]]:
+    """Photographs with .pts files and the labels of their faces."""
+    for photograph in annotated_photographs(folder):
+        yield read_image(photograph.path), np.array(label_from_landmarks(photograph.landmarks), np.float32)
+
+
+def held_out_photographs(cache: DetectorCache) -> Iterator[tuple[Image, Floats]]:
+    """What training kept aside, with the annotated face's label; the faces that only YuNet saw are left out."""
+    for index in np.flatnonzero(cache.held_out & (cache.groups != "backgrounds")):
+        yield cache.image(int(index)), cache.faces[index][0]
+
+
+def held_out_backgrounds(cache: DetectorCache) -> Iterator[Image]:
+    """What training kept aside."""
+    for index in np.flatnonzero(cache.held_out & (cache.groups == "backgrounds")):
+        yield cache.image(int(index))
+
+
+def false_per_background(detector: Detector, cache: DetectorCache) -> float:
+    """Detections per background that training kept aside."""
+    counts = [len(detector.detect(image)) for image in held_out_backgrounds(cache)]
+    return sum(counts) / max(1, len(counts))
+
+
+def frames(path: Path, every: int = 1) -> Iterator[Image]:
+    """Every so many-th frame of a video."""
+    video = cv2.VideoCapture(str(path))
+    if not video.isOpened():
+        raise SourceError(f"{path}: cannot be read as a video")
+    number = 0
+    while True:
+        there, frame = video.read()
+        if not there:
+            break
+        if number % every == 0:
+            yield np.asarray(frame, np.uint8)
+        number += 1
+    video.release()
+
+
+def share_with_a_face(detector: Detector, pictures: Iterable[Image]) -> tuple[int, int]:
+    """Pictures in which something was found, and all of them."""
+    found = [bool(detector.detect(image)) for image in pictures]
+    return sum(found), len(found)
+
+
+def agreement(ours: list[Detection], theirs: list[Detection], overlap: float = 0.35) -> int:
+    """How many of `theirs` have a box of `ours` on them: intersection over union of at least `overlap`, one to one."""
+    left = list(ours)
+    agreed = 0
+    for other in theirs:
+        best = max(left, key=lambda d: intersection_over_union(d.box, other.box), default=None)
+        if best is not None and intersection_over_union(best.box, other.box) >= overlap:
+            left.remove(best)
+            agreed += 1
+    return agreed
+
+
+def intersection_over_union(a: Floats, b: Floats) -> float:
+    """(4,) and (4,) xyxy."""
+    common = float(np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).prod())
+    return common / float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)
+
+
+def crowd_agreement(ours: Detector, theirs: Detector, pictures: Iterable[Image]) -> tuple[int, int, int]:
+    """Faces that ours finds, that theirs finds, and that both find, over all pictures."""
+    counts = [0, 0, 0]
+    for image in pictures:
+        a, b = ours.detect(image), theirs.detect(image)
+        counts = [counts[0] + len(a), counts[1] + len(b), counts[2] + agreement(a, b)]
+    return counts[0], counts[1], counts[2]
+
+
+def found_by_pan(detector: Detector, reference: Detector, folder: Path) -> dict[int, tuple[int, int, int]]:
+    """Pointing'04's evaluation people: |pan| -> pictures with a face that agrees with the reference's box, pictures
+    with one anywhere, and all pictures. Without tilts of 90 degrees, where only hair is seen."""
+    counts: dict[int, tuple[int, int, int]] = {}
+    for photograph in pointing_photographs(folder):
+        if photograph.for_training or abs(photograph.tilt) == 90:
+            continue
+        image = read_image(photograph.path)
+        found, wanted = detector.detect(image), reference.detect(image)[:1]
+        agreed, some, total = counts.get(abs(photograph.pan), (0, 0, 0))
+        counts[abs(photograph.pan)] = (agreed + (agreement(found, wanted) > 0), some + bool(found), total + 1)
+    return dict(sorted(counts.items()))

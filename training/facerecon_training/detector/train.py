@@ -1,0 +1,239 @@
+"""Scenes -> face detector weights, and how good they are."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.faces.detect import MULTIPLE, SMALL_INPUT, detections
+from facerecon_rt.interrupts import importing
+from facerecon_rt.sinks.outputs import make_folder, whole
+from facerecon_rt.types import Detection, Floats, Image
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ..checkpoint import fitting, load_checkpoint, read_tensors
+from .config import DETECTOR_MARK, SCORE, DetectorConfig
+from .data import DetectorCache, build_cache
+from .measure import (
+    Found,
+    best_hit,
+    false_per_background,
+    held_out_backgrounds,
+    held_out_photographs,
+    measure_found,
+    turned,
+)
+from .net import FaceDetectorNet, detector_loss, make_targets
+from .scenes import SceneMaker
+
+LOSSES = ("heat", "box", "roll")
+LOG_HEADER = (
+    "step,heat_loss,box_loss,roll_loss,learning_rate,images_per_s,"
+    "recall,centre_error,scale_error,recall_turned,roll_error_deg,false_per_background\n"
+)
+
+
+def train_detector(config: DetectorConfig) -> Path:
+    """Trains, or goes on where a killed run stopped -> path of the weights."""
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(config.threads)
+    torch.manual_seed(config.seed)
+    if config.size % MULTIPLE:
+        raise UsageError(f"--size {config.size} is no multiple of {MULTIPLE}")
+    folder = Path(config.run)
+    make_folder(folder)
+    cache = build_cache(Path(config.data), folder / "cache")
+    scenes = SceneMaker(cache, config.size, config.seed)
+    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+
+    net = FaceDetectorNet() if config.init is None else begin_from(Path(config.init))
+    net = net.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    checkpoint_path, log_path = folder / "checkpoint.pt", folder / "log.csv"
+    first = 0
+    if checkpoint_path.is_file():
+        checkpoint = load_checkpoint(checkpoint_path)
+        with fitting(checkpoint_path):
+            net.load_state_dict(checkpoint["net"])
+            optimizer.load_state_dict(checkpoint["optimizer"])
+            first = int(checkpoint["step"])
+    if first == 0:
+        log_path.write_text(LOG_HEADER)
+    else:
+        # Steps after the last checkpoint are taken again.
+        header, *rows = log_path.read_text().splitlines(keepends=True)
+        log_path.write_text(header + "".join(row for row in rows if int(row.split(",")[0]) <= first))
+
+    net.train()
+    last_saved = started = time.monotonic()
+    recent: list[tuple[float, float, float]] = []
+    bar = tqdm(total=config.steps * config.batch, initial=first * config.batch, unit="image", mininterval=10)
+    for step in range(first, config.steps):
+        images, labels = scenes.batch(step, config.batch)
+        targets = torch.from_numpy(np.stack([make_targets(faces, config.size, config.size) for faces in labels]))
+        # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+
+        rate = config.learning_rate * schedule(step, config.warmup, config.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss, heat, box, roll = detector_loss(*net(pixels), targets, config.box_weight, config.roll_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimizer.step()
+
+        recent.append((heat.item(), box.item(), roll.item()))
+        bar.update(config.batch)
+        done = step + 1
+        if done % 50 == 0 or done == config.steps:
+            losses = np.mean(recent, axis=0).tolist()
+            recent.clear()
+            bar.set_postfix({name: f"{loss:.3f}" for name, loss in zip(LOSSES, losses, strict=True)}, refresh=False)
+            row: list[float | str] = [done, *(round(loss, 5) for loss in losses), f"{rate:.2e}"]
+            row.append(round((done - first) * config.batch / (time.monotonic() - started), 1))
+            if done % config.validate_every == 0 or done == config.steps:
+                found, turned, false = evaluate_detector(net, cache)
+                row += [round(v, 4) for v in (found.recall, found.centre_error, found.scale_error)]
+                row += [round(v, 4) for v in (turned.recall, turned.roll_error_deg, false)]
+                bar.write(f"step {done}: {verdict(found, turned, false)}")
+                net.train()
+            with log_path.open("a", newline="") as log:
+                csv.writer(log).writerow(row)
+        if time.monotonic() - last_saved > config.checkpoint_every_s or done == config.steps:
+            with whole(checkpoint_path) as partial:
+                torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, partial)
+            last_saved = time.monotonic()
+    bar.close()
+    draw_curve(log_path, folder / "curve.png")
+    weights = folder / "face_detector.safetensors"
+    save_weights(net, weights)
+    return weights
+
+
+def schedule(step: int, warmup: int, steps: int) -> float:
+    """Share of the learning rate: a linear rise, then half a cosine down to 1 %."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def save_weights(net: FaceDetectorNet, path: Path) -> None:
+    """The weights alone, as safetensors, marked as a detector's."""
+    state = {name: value.contiguous() for name, value in net.state_dict().items() if "num_batches" not in name}
+    save_file(state, path, {DETECTOR_MARK: "1"})
+
+
+def load_weights(path: Path) -> FaceDetectorNet:
+    """What `save_weights` wrote -> the network, ready to predict. Raises ModelRefused for any other file."""
+    _, tensors = read_tensors(path, "facerecon-train detector")
+    return _filled(tensors, path).eval()
+
+
+def begin_from(path: Path) -> FaceDetectorNet:
+    """As `load_weights`, to train; where the head is of a detector that does not tell rolls, it begins to."""
+    _, state = read_tensors(path, "facerecon-train detector")
+    head = FaceDetectorNet().head
+    for name, begun in (("head.weight", head.weight), ("head.bias", head.get_parameter("bias"))):
+        if name in state and state[name].shape[1:] == begun.shape[1:]:
+            state[name] = torch.cat([state[name], begun.detach()[len(state[name]) :]])
+    return _filled(state, path).train()
+
+
+def _filled(state: dict[str, Tensor], path: Path) -> FaceDetectorNet:
+    net = FaceDetectorNet()
+    try:
+        missing, unexpected = net.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ModelRefused(f"{path} does not fit this detector: {str(error).splitlines()[0]}") from error
+    if unexpected or any("num_batches" not in name for name in missing):
+        raise ModelRefused(f"{path}: not weights of this detector; train it again with `facerecon-train detector`")
+    return net
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetDetector:
+    """The runtime's FaceDetector with the PyTorch network in place of the ONNX file."""
+
+    net: FaceDetectorNet
+    score: float
+    size: int = SMALL_INPUT
+
+    def detect(self, image: Image) -> list[Detection]:
+        """(H, W, 3) uint8 BGR -> faces, best first."""
+        return detections(self._answer, image, self.size, self.score)
+
+    def _answer(self, pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        with torch.inference_mode():
+            logits, boxes = self.net(torch.from_numpy(pictures).permute(0, 3, 1, 2).float())
+        return torch.sigmoid(logits).numpy(), boxes.numpy()
+
+
+def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = SCORE) -> tuple[Found, Found, float]:
+    """On what training kept aside: the annotated faces of photographs, the same with every picture turned by one, two
+    or three quarters, and false positives per background."""
+    detector = NetDetector(net.eval(), score)
+    upright = measure_found(detector, held_out_photographs(cache))
+    pictures = enumerate(held_out_photographs(cache))
+    sideways = (one for number, picture in pictures for one in turned([picture], 1 + number % 3))
+    return upright, measure_found(detector, sideways), false_per_background(detector, cache)
+
+
+def verdict(upright: Found, sideways: Found, false: float) -> str:
+    """What `evaluate_detector` found, for people."""
+    return f"{upright.line()}; turned: {sideways.line()}; {false:.3f} false per background"
+
+
+def choose_score(net: FaceDetectorNet, cache: DetectorCache) -> dict[float, tuple[float, float]]:
+    """Thresholds -> share of faces missed and false positives per background, both kept aside in training.
+
+    A good `score` for the exported file is low in both; small faces, which those photographs lack, ask for a lower one.
+    """
+    thresholds = [round(0.2 + 0.05 * i, 2) for i in range(12)]
+    detector = NetDetector(net.eval(), thresholds[0])
+    best = []
+    for image, label in held_out_photographs(cache):
+        hits = [d.score for d in detector.detect(image) if best_hit([d], label) is not None]
+        best.append(max(hits, default=0.0))
+    backgrounds = list(held_out_backgrounds(cache))
+    false = np.array([d.score for image in backgrounds for d in detector.detect(image)])
+    return {
+        t: (float(np.mean(np.array(best) < t)), float((false >= t).sum()) / max(1, len(backgrounds)))
+        for t in thresholds
+    }
+
+
+def draw_curve(log: Path, path: Path) -> None:
+    """log.csv -> a picture of the losses and of the recall."""
+    with importing():
+        import matplotlib
+        from matplotlib import pyplot as plt
+
+    matplotlib.use("Agg")
+
+    with log.open() as lines:
+        rows = list(csv.DictReader(lines))
+    figure, left = plt.subplots(figsize=(8, 4))
+    right = left.twinx()
+    steps = [int(row["step"]) for row in rows]
+    for name in LOSSES:
+        left.plot(steps, [float(row[f"{name}_loss"]) for row in rows], label=f"{name} loss")
+    for style, column, label in (("k.-", "recall", ""), ("k.:", "recall_turned", ", turned")):
+        seen = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+        right.plot([s for s, _ in seen], [r for _, r in seen], style, label=f"recall, photographs kept aside{label}")
+    left.set(xlabel="step", yscale="log")
+    left.legend(loc="upper center")
+    right.legend(loc="center right")
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    plt.close(figure)

@@ -1,0 +1,1 @@
+"""Rendered people: a morphable face with skin, hair and eyes, drawn by a rasteriser."""
