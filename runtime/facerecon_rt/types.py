@@ -51,6 +51,8 @@ class Detection:
     """0..1."""
     roll: float = 0.0
     """Radians, clockwise in the picture: how far the head is turned from upright."""
+    doubtful: bool = False
+    """Whether the detector leaves it to the FaceModel to say that this is a face."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,7 @@ from facerecon_rt.faces.detect import FaceDetector, letterbox, open_detector, re
 from facerecon_rt.providers.choice import open_ort_session
 from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.sources.files import read_image
-from facerecon_training.detector.config import SCORE
+from facerecon_training.detector.config import SCORE, SURE
 from facerecon_training.detector.net import FaceDetectorNet
 from facerecon_training.detector.train import load_weights, save_weights
 
@@ -61,7 +61,7 @@ def test_every_file_says_how_it_is_read(weights: Path, folder: Path) -> None:
         assert isinstance(detector, FaceDetector)
         contract = detector.contract
         assert contract.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
-        assert (contract.score, contract.terms) == (SCORE, export.TERMS)
+        assert (contract.score, contract.sure, contract.terms) == (SCORE, SURE, export.TERMS)
         found[path.name] = (contract.precision, contract.target)
     assert found == {
         "w.onnx": ("fp32", ""),
@@ -106,7 +106,11 @@ def test_every_recipe_for_8_bits_takes_pictures_of_any_size(
     source, feeds = onnx.load(folder / "w.onnx"), subject.feeds()[:8]
     reference, _, _ = open_ort_session(folder / "w.onnx", "cpu", 1)
     pictures = [read_image(path) for path in picture_paths(crops_folder, 4)]
-    for target, recipe in (("cpu", Recipe("minmax", 0)), ("cpu", Recipe("minmax", 3)), ("tensorrt", Recipe("minmax", 0))):
+    for target, recipe in (
+        ("cpu", Recipe("minmax", 0)),
+        ("cpu", Recipe("minmax", 3)),
+        ("tensorrt", Recipe("minmax", 0)),
+    ):
         path = tmp_path / f"{target}-{recipe.first_float}.onnx"
         quantise(source, path, subject.parts(source), recipe, feeds, target)
         folds = [node.name for node in onnx.load(path).graph.node if node.name == "image_fold"]

@@ -214,7 +214,7 @@ class DetectorContract:
     """
 
     score: float
-    """From this score a face counts, unless the caller says otherwise; chosen on training photographs."""
+    """Least score of a detection, unless the caller gives another one; chosen on training photographs."""
     terms: str = ""
     """What the weights may be used for."""
     weights_sha256: str = ""
@@ -224,6 +224,8 @@ class DetectorContract:
     """As in ModelContract."""
     kind: str = DETECTOR_KIND
     version: int = DETECTOR_VERSION
+    sure: float = 0.0
+    """Detections of a lower score are doubtful: the FaceModel has to be surer of them than of others."""
 
     def to_json(self) -> str:
         """The value of `DETECTOR_KEY` in the ONNX file's metadata_props."""
@@ -254,6 +256,10 @@ class DetectorContract:
         if not (isinstance(contract.score, float) and 0 < contract.score < 1):
             raise ModelRefused(
                 f"its {DETECTOR_KEY} has score {contract.score!r:.40}, not between 0 and 1; export it again"
+            )
+        if not (isinstance(contract.sure, float) and 0 <= contract.sure < 1):
+            raise ModelRefused(
+                f"its {DETECTOR_KEY} has sure {contract.sure!r:.40}, not from 0 to below 1; export it again"
             )
         return contract
 
@@ -287,7 +293,7 @@ class FaceDetector(Unpicklable):
     def detect(self, image: Image) -> list[Detection]:
         """(H, W, 3) uint8 BGR -> faces, best first."""
 
-        return detections(self._answer, image, self.size, self.score)
+        return detections(self._answer, image, self.size, self.score, self.contract.sure)
 
     def _answer(self, pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Raises ModelRefused where the file does not run, or says what no detector says."""
@@ -320,9 +326,13 @@ class FaceDetector(Unpicklable):
 
 
 def detections(
-    answer: Callable[[NDArray[np.uint8]], tuple[Floats, Floats]], image: Image, size: int | None, least: float
+    answer: Callable[[NDArray[np.uint8]], tuple[Floats, Floats]],
+    image: Image,
+    size: int | None,
+    least: float,
+    sure: float = 0.0,
 ) -> list[Detection]:
-    """(H, W, 3) uint8 BGR -> faces, best first, of at least the score `least`.
+    """(H, W, 3) uint8 BGR -> faces, best first, of at least the score `least`; those below `sure` are doubtful.
 
     `answer` is the network: (N, h, w, 3) uint8 BGR -> its outputs `score` and `box`; `size` the longer side of what it
     sees, or None to go by the picture.
@@ -332,7 +342,8 @@ def detections(
         scores, boxes = answer(pad(reduced)[None])
         return merge(*decode(scores[0], boxes[0], least))
 
-    return look(image, size, see, enlarge=True)
+    found = look(image, size, see, enlarge=True)
+    return [replace(one, doubtful=True) if one.score < sure else one for one in found]
 
 
 def read_detector_contract(model: OnnxFile) -> DetectorContract:

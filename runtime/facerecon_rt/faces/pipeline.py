@@ -163,7 +163,8 @@ class Pipeline:
                 squares = self.reconstructor.detect(frame.image)
             seen = self._corrected(frame, seen, squares, stages)
             confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
-            new = self.reconstructor.first_look(frame.image, unknown(squares, confident, passed_over), stages)
+            unseen = unknown(squares, confident, passed_over)
+            new = self.reconstructor.believed(unseen, self.reconstructor.first_look(frame.image, unseen, stages))
         with stages.measure("post"):
             pairs = list(zip(looked_at, seen, strict=True))
             faces = tracker.update(pairs, new, self.reconstructor.min_confidence)

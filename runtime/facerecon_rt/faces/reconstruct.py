@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -28,11 +29,23 @@ from .stages import Stages
 
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
+DOUBTFUL_CONFIDENCE = 0.66
+"""Least confidence of a new face whose detection is doubtful. Neither network alone tells these faces from clothing,
+hands and lettering. CALIBRATION
+"""
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
 """A head found further than this from where it was looked for, in crop sides and in roll, is looked at once more.
 Photographs: 2 % of faces as they are, a quarter of those of 20 pixels."""
 TOGETHER = 8
 """Photographs whose faces are done in one run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting(Square):
+    """The square of a detection."""
+
+    doubtful: bool = False
+    """See `Detection`."""
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
@@ -146,15 +159,22 @@ class Reconstructor(Unpicklable):
         self._opened.close()
         self._detector = None
 
-    def detect(self, image: Image) -> list[Square]:
-        """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first."""
+    def detect(self, image: Image) -> list[Sighting]:
+        """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first.
+
+        `believed` tells which of the faces seen there count.
+        """
         if not isinstance(image, np.ndarray):
             raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UsageError(f"a picture is {image.dtype} {image.shape}; give uint8 (H, W, 3) BGR, as read_image does")
         if self._detector is None:
             raise UsageError("this Reconstructor is closed; open another one")
-        return [square_from_box(found.box, found.roll) for found in self._detector.detect(image)]
+        sightings = []
+        for found in self._detector.detect(image):
+            square = square_from_box(found.box, found.roll)
+            sightings.append(Sighting(square.x, square.y, square.side, square.roll, found.doubtful))
+        return sightings
 
     def faces_at(
         self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
@@ -203,11 +223,14 @@ class Reconstructor(Unpicklable):
             squares = [self.detect(image) for image in images]
         seen = self._first_looks(images, squares, stages, mirror=self.mirror)
         with stages.measure("post"):
-            return [self._confident(faces) for faces in seen]
+            return [best_first(self.believed(*pair)) for pair in zip(squares, seen, strict=True)]
 
-    def _confident(self, faces: Sequence[Face]) -> tuple[Face, ...]:
-        confident = [face for face in faces if face.confidence >= self.min_confidence]
-        return tuple(distinct(sorted(confident, key=lambda face: -face.confidence)))
+    def believed(self, sightings: Sequence[Sighting], faces: Sequence[Face]) -> list[Face]:
+        """Detections, and the face that `first_look` saw at each -> the faces of at least `min_confidence`, and of
+        `DOUBTFUL_CONFIDENCE` where the detection is doubtful."""
+        doubtful = max(self.min_confidence, DOUBTFUL_CONFIDENCE)
+        pairs = zip(sightings, faces, strict=True)
+        return [face for at, face in pairs if face.confidence >= (doubtful if at.doubtful else self.min_confidence)]
 
     def _first_looks(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool
@@ -271,6 +294,11 @@ def reconstruct_set(
 def largest(faces: Sequence[Face]) -> Face | None:
     """The face with the largest box, or None of none."""
     return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+
+
+def best_first(faces: Iterable[Face]) -> tuple[Face, ...]:
+    """Faces of one photograph -> without those that lie on a more confident one; the most confident first."""
+    return tuple(distinct(sorted(faces, key=lambda face: -face.confidence)))
 
 
 def distinct(faces: Iterable[Face], overlap: float = 0.5) -> list[Face]:
