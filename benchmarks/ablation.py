@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from facerecon_rt.annotated import annotated_photographs, landmark_figures
+from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.detect import open_detector
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.config import TrainConfig
@@ -85,7 +85,7 @@ def markdown(rows: dict[str, dict[str, float]], about: str) -> str:
 def main() -> None:
     """Train and measure row by row; the table is there after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("FACERECON_DATA"), help="[$FACERECON_DATA]")
+    parser.add_argument("--data", type=Path, default=default_data(), help="[$FACERECON_DATA]")
     parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
     parser.add_argument("--init", type=Path, default=Path("models/face.safetensors"), help="[%(default)s]")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="[%(default)s]")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
 from facerecon_rt.annotated import annotated_photographs, photograph_figures
+from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.pipeline import SMOOTH
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.faces.shapes import set_from_faces
@@ -224,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="[models/face.onnx]; several make an ensemble")
     parser.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
-    parser.add_argument("--data", type=Path, default=os.environ.get("FACERECON_DATA"), help="[$FACERECON_DATA]")
+    parser.add_argument("--data", type=Path, default=default_data(), help="[$FACERECON_DATA]")
     parser.add_argument("--out", type=Path, default=RESULTS, help="[benchmarks/results]")
     options = parser.parse_args()
     if options.data is None or not options.data.is_dir():

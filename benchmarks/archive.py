@@ -27,6 +27,7 @@ from facerecon_rt.archive.operators import ReconstructPart, read_part, write_row
 from facerecon_rt.archive.plan import list_inputs, open_plan
 from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.run import archive, started
+from facerecon_rt.data_folder import data_folder
 from facerecon_rt.environment import machine
 from facerecon_rt.sources.prefetch import prefetched
 
@@ -78,7 +79,7 @@ def measure(folder: Path, count: int, part_size: int, rounds: int) -> dict[str, 
     """Every way in turn, `rounds` times."""
     photographs = folder / "photographs"
     photographs.mkdir()
-    data = Path(os.environ["FACERECON_DATA"]) / "faces"
+    data = data_folder(None) / "faces"
     found = [path for name in SETS for path in sorted((data / name).iterdir()) if path.suffix in (".jpg", ".png")]
     random.Random(0).shuffle(found)  # parts are to be alike
     for number, path in enumerate(found[:count]):

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from facerecon_rt import Reconstructor, read_image
+from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.sinks.record import arkit_blendshapes
 
@@ -150,7 +150,7 @@ def of_weak_labels(path: Path) -> dict[str, Weights]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("FACERECON_DATA"), help="[$FACERECON_DATA]")
+    parser.add_argument("--data", type=Path, default=default_data(), help="[$FACERECON_DATA]")
     parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="[%(default)s]")
     parser.add_argument("--detector", type=Path, help="[face_detector.onnx beside the model]")
     parser.add_argument("--weak-labels", action="store_true", help="MediaPipe's scores in place of a model's")

@@ -29,7 +29,6 @@ from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.measure import frames_in_memory
 from facerecon_rt.environment import machine, sensors
 from facerecon_rt.errors import FaceReconError
-from facerecon_rt.networks.ensemble import Single
 from facerecon_rt.networks.precision import file_of_precision
 from facerecon_rt.providers.batches import BUCKETS
 from facerecon_rt.providers.choice import ORT_NAMES, import_onnxruntime, session_options
@@ -139,7 +138,7 @@ def measured(model: Path, provider: Any, precision: str, crops: NDArray[np.uint8
     started = time.perf_counter()
     with FaceSession(path, provider=provider) as session:
         load_s = time.perf_counter() - started
-        fidelity, note = difference(Single(session), [model], crops)
+        fidelity, note = difference(session, [model], crops)
         batches = {}
         for batch in BUCKETS:
             images = np.take(crops, range(batch), axis=0, mode="wrap")

@@ -27,6 +27,7 @@ from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.verify import GATES, compare, run_onnx, run_torch
 from facerecon_rt.annotated import landmark_figures
 from facerecon_rt.contract import SET_OUTPUTS
+from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.detect import open_detector
 from facerecon_rt.faces.shapes import average_shapes
 from facerecon_rt.networks.ensemble import Ensemble
@@ -150,7 +151,7 @@ def markdown(report: dict[str, Any]) -> str:
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = os.environ.get("FACERECON_DATA")
+    data = default_data()
     parser.add_argument("--data", type=Path, default=data and Path(data), required=data is None)
     parser.add_argument("--models", type=Path, default=Path("models"), help="[%(default)s]")
     parser.add_argument(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from facerecon_rt.commands.arguments import Parser
+from facerecon_rt.commands.shell import run_command
 from facerecon_rt.contract import PRECISIONS
-from facerecon_rt.errors import FaceReconError, UsageError
-from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
-from facerecon_rt.paths import exists, is_folder, said_of
+from facerecon_rt.errors import UsageError
+from facerecon_rt.interrupts import importing
+from facerecon_rt.paths import exists, is_folder
 from facerecon_rt.values import batch, number_above_0, shown, threads, whole_number
 
 EPILOG = """\
@@ -50,28 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser, run = COMMANDS.get(given[0] if given else "", (_export_parser, _export))
     options = parser().parse_args(given[1:] if parser is not _export_parser else given)
-    try:
-        loaded()
-        return run(options)
-    except FaceReconError as error:
-        print(f"facerecon-export: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        # Of a file that can be used nearly always: gone, refused or broken in between.
-        print(f"facerecon-export: {said_of(error)}", file=sys.stderr)
-        return UsageError.exit_code
-    except KeyboardInterrupt:
-        print("facerecon-export: stopped; nothing half-done was left", file=sys.stderr)
-        return INTERRUPTED
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("facerecon"):
-            raise
-        print(f"facerecon-export: {error.name} is not installed: pip install 'facerecon-rt[export]'", file=sys.stderr)
-        return UsageError.exit_code
+    return run_command(
+        "facerecon-export", lambda: run(options), interrupted="stopped; nothing half-done was left", extra="export"
+    )
 
 
 # PyTorch and onnx take seconds to load, so they are loaded after the arguments were understood.
@@ -171,7 +153,7 @@ say = partial(print, flush=True)
 
 
 def _export_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export",
         description="Trained weights -> verified ONNX files for the runtime, and a report.",
         epilog=EPILOG,
@@ -228,7 +210,7 @@ def _add_crops(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export inspect",
         description="What an ONNX file is: its contract and terms, inputs and outputs, operators by the precision they "
         "really compute in, multiply-adds, size, hash, and what TensorRT would mind.",
@@ -238,7 +220,7 @@ def _inspect_parser() -> argparse.ArgumentParser:
 
 
 def _verify_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export verify",
         description="Holds a file against the weights it was made from, by the tolerances of its precision: exit code "
         "1 where it is too far.",
@@ -250,7 +232,7 @@ def _verify_parser() -> argparse.ArgumentParser:
 
 
 def _ensemble_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export ensemble",
         description="Several FaceModel files of one precision -> one file, one engine, that gives their average as the "
         "runtime does, and how far they disagree.",
@@ -261,7 +243,7 @@ def _ensemble_parser() -> argparse.ArgumentParser:
 
 
 def _set_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export set",
         description="A FaceModel file -> one that takes N crops of one person and gives one shape, its spread, and "
         "every photograph's face with that shape, as the runtime averages image sets.",
@@ -302,7 +284,7 @@ exit codes: 0 written; 2 bad arguments, or it cannot be written; 3 a file is mis
 
 
 def _triton_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-export triton",
         description="FaceModel and detector files -> a model repository for NVIDIA's Triton Inference Server. Run "
         "again, it adds the next version; with a file that is there already, it goes back to that version.",

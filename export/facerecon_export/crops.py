@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from facerecon_rt.align import align, square_from_camera
 from facerecon_rt.annotated import read_pts
+from facerecon_rt.data_folder import default_data
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.paths import exists, is_folder
 from facerecon_rt.sources.files import IMAGE_SUFFIXES, read_image
@@ -40,16 +40,16 @@ class FaceCrops:
     """False for made-up pictures."""
 
 
-def data_folder(name: str) -> Path | None:
-    """$FACERECON_DATA/faces/NAME, if it is there."""
-    data = os.environ.get("FACERECON_DATA")
-    folder = Path(data) / "faces" / name if data else None
+def faces_of_data(name: str) -> Path | None:
+    """The folder $FACERECON_DATA/faces/NAME; None where it does not exist."""
+    data = default_data()
+    folder = data / "faces" / name if data else None
     return folder if folder is not None and is_folder(folder) else None
 
 
 def verification_crops(folder: Path | None, size: int, count: int = 224) -> FaceCrops:
     """Crops from `folder`; from $FACERECON_DATA/faces/lfpw-test where it is None; made up where that is not there."""
-    folder = folder or data_folder("lfpw-test")
+    folder = folder or faces_of_data("lfpw-test")
     if folder is None:
         unknown = np.full((28, 68, 2), np.nan, np.float32)
         which = f"{len(unknown)} made-up pictures, no faces (give real ones with --crops FOLDER)"
@@ -59,7 +59,7 @@ def verification_crops(folder: Path | None, size: int, count: int = 224) -> Face
 
 def calibration_folder(folder: Path | None) -> Path:
     """`folder`, or $FACERECON_DATA/faces/helen-train. Raises UsageError where neither is there."""
-    folder = folder or data_folder("helen-train")
+    folder = folder or faces_of_data("helen-train")
     if folder is None:
         raise UsageError(
             "int8 is calibrated on real photographs: give them with --calibration FOLDER, set $FACERECON_DATA, or ask "

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .crops import calibration_folder, data_folder, enough, picture_paths, synthetic_crops
+from .crops import calibration_folder, enough, faces_of_data, picture_paths, synthetic_crops
 from .fp16 import Feeds
 from .graph import Parts, detector_parts
 from .simplify import simplify
@@ -71,7 +71,7 @@ class DetectorSubject:
         self.graph = DetectorGraph(load_weights(weights)).eval()
         self.weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
         self.options = options
-        self.photographs = read_photographs(options.crops or data_folder("lfpw-test"), 224)
+        self.photographs = read_photographs(options.crops or faces_of_data("lfpw-test"), 224)
 
     @property
     def pictures(self) -> str:

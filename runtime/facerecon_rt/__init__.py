@@ -33,6 +33,16 @@ from .sources.files import open_source, read_image
 from .template import FaceTemplate, load_template
 from .types import Crop, Detection, Face, Frame, Scene
 
+
+def __getattr__(name: str) -> str:
+    """`__version__`: the installed version, looked up when it is asked for."""
+    if name == "__version__":
+        from .environment import installed_version
+
+        return installed_version("facerecon-rt")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "BLENDSHAPES",
     "Crop",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -13,16 +12,15 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .commands.arguments import gpu_options
-from .commands.options import DEFAULT_OUTPUT, build_parser
+from .commands.options import DEFAULT_OUTPUT, Options, parse_options
 from .commands.progress import Progress
-from .errors import FaceReconError, SourceError, UsageError, one_line
+from .commands.shell import run_command
+from .errors import SourceError, UsageError, one_line
 from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
 from .faces.reconstruct import Reconstructor
-from .faces.shapes import Average
-from .interrupts import INTERRUPTED, importing, loaded
-from .paths import exists, is_folder, said_of, status
+from .interrupts import importing
+from .paths import exists, is_folder, status
 from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
 from .sinks.files import Sink, open_sink
@@ -31,7 +29,6 @@ from .sinks.outputs import Rotation, check_writable, numbered
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
 from .sinks.video_writer import CODECS
-from .sources.camera import LiveOptions
 from .sources.inputs import Inputs, limited
 from .template import load_template
 from .types import Frame
@@ -55,26 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UsageError.exit_code
     _log_to_stderr(quiet=False)
     before: dict[signal.Signals, Any] = {}
-    try:
-        loaded()
-        # So do systemd, Docker and a terminal that is closed end a program: what is open is finished as on Ctrl-C.
+
+    def command() -> int:
+        # Systemd, Docker and a closed terminal end a program with these signals: outputs are completed as on Ctrl-C.
         for number in _ending_signals():
             before[number] = signal.signal(number, signal.default_int_handler)
         return run(given)
-    except FaceReconError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever reads our standard output has seen enough. Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        # Of a file that can be used nearly always: gone, refused or broken in between.
-        print(f"{program}: {said_of(error)}", file=sys.stderr)
-        return UsageError.exit_code
-    except KeyboardInterrupt:
-        log.warning("interrupted; what was written is whole")
-        return INTERRUPTED
+
+    try:
+        return run_command(program, command, interrupted="interrupted; files written so far are complete")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
@@ -87,7 +73,7 @@ def _ending_signals() -> list[signal.Signals]:
 
 
 def _reconstruct(arguments: Sequence[str]) -> int:
-    options = build_parser().parse_args(arguments)
+    options = parse_options(arguments)
     _log_to_stderr(quiet=options.quiet, once=options.set)
     if options.keep is not None and options.rotate is None:
         raise UsageError("--keep says how many files of --rotate stay; give --rotate as well")
@@ -133,7 +119,7 @@ def _build(arguments: Sequence[str]) -> int:
 COMMANDS = {"archive": _archive, "bench": _bench, "build": _build, "doctor": _doctor}
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: Options) -> None:
     inputs = _inputs(options)
     with ExitStack() as stack:
         if inputs.reloadable:
@@ -155,7 +141,7 @@ def _run(options: argparse.Namespace) -> None:
             reconstructor,
             detect_every=options.det_every,
             max_faces=options.max_faces,
-            lens=options.camera_matrix or options.fov,
+            lens=options.lens,
             smooth=options.smooth,
             budget_ms=options.budget_ms,
         )
@@ -171,9 +157,8 @@ def _run(options: argparse.Namespace) -> None:
     inputs.check()
 
 
-def _run_set(options: argparse.Namespace) -> None:
+def _run_set(options: Options) -> None:
     inputs = _inputs(options)
-    average: Average = options.average or "robust"
     targets = _targets(options)
     wrote = Written(targets)
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
@@ -199,7 +184,9 @@ def _run_set(options: argparse.Namespace) -> None:
                     yield from group
 
         try:
-            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, average, progress.show)
+            image_set, scenes = reconstruct_set_from_sources(
+                reconstructor, frames, options.average or "robust", progress.show
+            )
         finally:
             progress.finish()
         if image_set is not None:
@@ -220,9 +207,8 @@ def _run_set(options: argparse.Namespace) -> None:
         raise SourceError("no face was found in the whole set, so there is no shape; are these photographs of a face?")
 
 
-def _inputs(options: argparse.Namespace) -> Inputs:
-    live = LiveOptions(options.timeout, options.camera_size, options.camera_fps, options.flip)
-    return Inputs(options.input, live, options.retries, options.max_delay_ms / 1000)
+def _inputs(options: Options) -> Inputs:
+    return Inputs(options.input, options.live, options.retries, options.max_delay_s)
 
 
 @contextmanager
@@ -244,21 +230,21 @@ def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
         )
 
 
-def _say_choice(reconstructor: Reconstructor, options: argparse.Namespace) -> None:
+def _say_choice(reconstructor: Reconstructor, options: Options) -> None:
     log.info("%s", reconstructor.choice)
-    if reconstructor.network.provider == "cpu" and gpu_options(options) != AS_USUAL and not options.warm_while_building:
+    if reconstructor.network.provider == "cpu" and options.gpu != AS_USUAL and not options.warm_while_building:
         log.warning("--gpu-memory, --cuda-graph and --engines do nothing on the CPU")
 
 
-def _targets(options: argparse.Namespace) -> list[str]:
-    targets: list[str] = options.output or ([] if options.serve else [DEFAULT_OUTPUT])
+def _targets(options: Options) -> list[str]:
+    targets = list(options.output) or ([] if options.serve else [DEFAULT_OUTPUT])
     for target in targets:
         if targets.count(target) > 1:
             raise UsageError(f"{target} is given as an output twice; give each once")
     return targets
 
 
-def _reconstructor(options: argparse.Namespace) -> Reconstructor:
+def _reconstructor(options: Options) -> Reconstructor:
     return Reconstructor(
         options.model,
         detector=options.detector,
@@ -268,12 +254,12 @@ def _reconstructor(options: argparse.Namespace) -> Reconstructor:
         detector_size=options.det_size,
         min_confidence=options.min_confidence,
         mirror=options.mirror,
-        gpu=gpu_options(options),
+        gpu=options.gpu,
         warm_while_building=options.warm_while_building,
     )
 
 
-def _sink(target: str, reconstructor: Reconstructor, options: argparse.Namespace, *, meshes: bool = True) -> Sink:
+def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes: bool = True) -> Sink:
     names, arkit = reconstructor.contract.blendshapes, options.blendshapes == "arkit"
     rotation = None if options.rotate is None else Rotation(options.rotate, options.keep)
     return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes, rotation=rotation)

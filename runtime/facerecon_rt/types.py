@@ -98,6 +98,9 @@ class Face:
     looks: Floats | None = None
     """(4, 128) what the face looks like, coarsely, by `cuts.looks`: tells cuts in a video; None where it has no
     contrast."""
+    doubts: tuple[str, ...] = ()
+    """Reasons why the face may be less exact, of "small", "cut off", "turned", "blurred" and "covered" (see
+    `faces.doubts`). `Pipeline` fills them in."""
     camera_from_head: Floats | None = None
     """(4, 4) where the camera's intrinsics were given: head millimetres to camera millimetres; camera axes x right,
     y down, z forward."""

@@ -74,7 +74,7 @@ def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no photograph in it"):
         load_crops(tmp_path, 32, 1)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(SourceError, match=r"broken\.jpg: cannot be read"):
+    with pytest.raises(SourceError, match=r"broken\.jpg is a text file, not a photograph"):
         load_crops(tmp_path, 32, 1)
 
 

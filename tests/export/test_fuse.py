@@ -18,7 +18,7 @@ from facerecon_rt.contract import ENSEMBLE_OUTPUTS, ENSEMBLE_OUTPUTS_1, OUTPUTS_
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.faces.reconstruct import faces_from_crops
 from facerecon_rt.faces.shapes import average_shapes, set_from_faces
-from facerecon_rt.networks.ensemble import Ensemble, Single
+from facerecon_rt.networks.ensemble import Ensemble
 from facerecon_rt.networks.session import FaceSession, read_contract
 from facerecon_rt.pose import mean_rotation, rotation_from_euler
 from facerecon_rt.providers.choice import open_ort_session
@@ -58,8 +58,7 @@ def fused(exported: SmallExport, second: Path, tmp_path_factory: pytest.TempPath
 def test_an_ensemble_in_one_file_averages_as_the_runtime_does(exported: SmallExport, second: Path, fused: Path) -> None:
     crops = synthetic_crops(64, 5)
     with FaceSession(exported.onnx) as one, FaceSession(second) as two, FaceSession(fused) as both:
-        ensemble, single = Ensemble([one, two]), Single(both)
-        expected, found = ensemble.run(crops), single.run(crops)
+        expected, found = Ensemble([one, two]).run(crops), both.run(crops)
         assert both.contract.outputs == ENSEMBLE_OUTPUTS
         for name in (*OUTPUTS_1, "gaze"):
             np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=2e-4, err_msg=name)
@@ -68,13 +67,10 @@ def test_an_ensemble_in_one_file_averages_as_the_runtime_does(exported: SmallExp
         linear = found.crop_from_head[:, :, :3]
         gram = linear @ linear.transpose(0, 2, 1)
         np.testing.assert_allclose(gram, gram[:, :1, :1] * np.eye(3), atol=1e-5)
-        disagreement = single.disagreement()
-        assert disagreement is not None
-        for mine, its in zip(disagreement, ensemble.disagreement(), strict=True):
-            assert mine.keys() == its.keys()
-            for key, value in its.items():
-                assert value > 0
-                assert mine[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+        assert expected.disagreement is not None and found.disagreement is not None
+        assert expected.disagreement.shape == (5, 4)
+        assert expected.disagreement.min() > 0
+        np.testing.assert_allclose(found.disagreement, expected.disagreement, rtol=1e-3, atol=1e-4)
         assert both.contract.backbone == "tiny+tiny"
         golden = np.mean([one.contract.golden, two.contract.golden], axis=0)
         np.testing.assert_allclose(both.contract.golden, golden)  # and it opened, so it answered so
@@ -110,12 +106,12 @@ def test_the_disagreement_reaches_the_face(fused: Path) -> None:
     transform = np.hstack([2 * np.eye(3), np.zeros((3, 1))]).astype(np.float32)
     crop = Crop(synthetic_crops(64, 1)[0], transform)
     with FaceSession(fused) as session:
-        network = Single(session)
-        (face,) = faces_from_crops(network, [crop])
-        (raw,) = network.disagreement() or ()
-    assert face.disagreement is not None
-    assert face.disagreement["shape_mm"] == raw["shape_mm"]
-    assert face.disagreement["landmarks_px"] == pytest.approx(2 * raw["landmarks_px"])
+        (face,) = faces_from_crops(session, [crop])
+        raw = session.run(crop.image[None]).disagreement
+    assert face.disagreement is not None and raw is not None
+    shape_mm, _, landmarks_px, _ = raw[0].tolist()
+    assert face.disagreement["shape_mm"] == pytest.approx(shape_mm)
+    assert face.disagreement["landmarks_px"] == pytest.approx(2 * landmarks_px)
 
 
 def test_fused_files_are_ready_for_tensorrt(fused: Path) -> None:
@@ -169,7 +165,7 @@ def test_a_set_in_one_file_gives_what_the_runtime_makes_of_its_photographs(
     crops = synthetic_crops(64, 4)
     identity = np.hstack([np.eye(3), np.zeros((3, 1))]).astype(np.float32)
     with FaceSession(exported.onnx) as session:
-        together = set_from_faces(faces_from_crops(Single(session), [Crop(crop, identity) for crop in crops]))
+        together = set_from_faces(faces_from_crops(session, [Crop(crop, identity) for crop in crops]))
     contract = read_contract(read_onnx(path))
     assert (contract.set_size, contract.outputs) == (4, SET_OUTPUTS)
     assert not contract.golden  # one crop is no set

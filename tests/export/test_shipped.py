@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from facerecon_export.crops import LEAST_CROPS, data_folder, load_crops
+from facerecon_export.crops import LEAST_CROPS, faces_of_data, load_crops
 from facerecon_export.deploy import export_weights, verify_file
 from facerecon_export.describe import describe
 from facerecon_export.fuse import fuse_ensemble, fuse_set
@@ -25,7 +25,7 @@ MODELS = Path(__file__).parents[2] / "models"
 NAMES = ("face.onnx", "face.fp16.onnx", "face.int8.onnx", "face.int8-cpu.onnx")
 
 needs_data = pytest.mark.skipif(
-    data_folder("lfpw-test") is None or data_folder("helen-train") is None,
+    faces_of_data("lfpw-test") is None or faces_of_data("helen-train") is None,
     reason="set FACERECON_DATA to a folder with faces/lfpw-test and faces/helen-train",
 )
 
@@ -95,7 +95,7 @@ def taken_apart(path: Path) -> tuple[onnx.ModelProto, ModelContract]:
 
 @needs_data
 def test_fused_files_of_the_shipped_model_answer_as_the_runtime_does(tmp_path: Path) -> None:
-    folder = data_folder("lfpw-test")
+    folder = faces_of_data("lfpw-test")
     assert folder is not None
     crops = load_crops(folder, 128, 5).images
     assert len(crops) < LEAST_CROPS

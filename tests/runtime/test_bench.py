@@ -26,7 +26,7 @@ from facerecon_rt.environment import first_line_of, machine, sensors
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
-from facerecon_rt.networks.ensemble import Session, Single
+from facerecon_rt.networks.ensemble import Network
 from facerecon_rt.networks.session import FaceSession, RawFaces
 from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.types import Frame
@@ -152,14 +152,14 @@ def test_a_file_shown_as_a_camera_keeps_to_its_rate_and_gives_the_newest_frame(f
 def test_of_a_camera_the_warm_up_is_apart_in_every_figure(reconstructor: Reconstructor, frames: list[Frame]) -> None:
     def coming() -> Iterator[Frame]:
         for index in range(8):
-            if index == 5:
-                started.append(time.perf_counter())
+            if index == 2:
+                time.sleep(0.2)
             yield replace(frames[0], index=2 * index, captured_at=time.monotonic(), still=False)
 
-    started: list[float] = []
+    started = time.perf_counter()
     samples = camera(reconstructor, coming(), count=3, warm_up=5, detect_every=10, show=silent)
     assert (len(samples.warm_up_ms), len(samples.milliseconds), samples.dropped) == (5, 3, 3)
-    assert samples.wall_s <= time.perf_counter() - started[0] + 1e-3
+    assert samples.wall_s <= time.perf_counter() - started - 0.2  # the pause was during the warm-up
     # A source that ends early ends the run.
     assert len(camera(reconstructor, coming(), 30, 5, 10, silent).milliseconds) == 3
 
@@ -174,23 +174,23 @@ def test_ctrl_c_before_anything_was_measured_is_an_interruption(
     assert bench(model, pictures, tmp_path / "out") == 130
 
 
-class Counts(Single):
-    """Notes the batches it was given."""
+class Wrapped:
+    """A network that runs another one."""
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.contract, self.provider, self.sha256 = network.contract, network.provider, network.sha256
         self.batches: list[int] = []
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         self.batches.append(len(images))
-        return super().run(images)
+        return self.network.run(images)
 
 
 def test_offline_runs_whole_batches_however_few_crops_there_are(
     reconstructor: Reconstructor, frames: list[Frame]
 ) -> None:
-    assert isinstance(reconstructor.network, Single)
-    network = Counts(reconstructor.network.session)
+    network = Wrapped(reconstructor.network)
     crops = face_crops(reconstructor, frames[:2])
     samples = offline(network, crops, 8, count=3, warm_up=1, show=silent)
     assert network.batches == [8] * 4
@@ -200,7 +200,7 @@ def test_offline_runs_whole_batches_however_few_crops_there_are(
 # Fidelity
 
 
-class Shifted(Single):
+class Shifted(Wrapped):
     """Says landmarks three pixels to the right, and vertices two millimetres further up."""
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:

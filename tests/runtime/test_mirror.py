@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,10 +127,8 @@ class SeesBrightSide:
         # Of the mirrored person another code.
         joined["identity"] = np.array([[0.5, 0.5] if row is face else [9, 9] for row in rows], np.float32)
         joined["identity_variance"] = joined["identity"] / 2
-        return RawFaces(**joined)
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        return [{"shape_mm": float(row)} for row in range(self.batches[-1])]
+        disagreement = np.arange(4 * len(images), dtype=np.float32).reshape(-1, 4)
+        return RawFaces(**joined, disagreement=disagreement)
 
 
 def bright_left(count: int = 1) -> Image:
@@ -162,6 +159,7 @@ def test_what_annotators_do_to_one_side_is_kept(contract: ModelContract) -> None
 
 
 def test_disagreement_is_that_of_both_images(contract: ModelContract) -> None:
-    network = Mirrored(SeesBrightSide(contract))
-    network.run(bright_left(2))
-    assert network.disagreement() == [{"shape_mm": 1.0}, {"shape_mm": 2.0}]
+    raw = Mirrored(SeesBrightSide(contract)).run(bright_left(2))
+    # Crops have rows 0 and 1 of the run, their mirror images rows 2 and 3.
+    assert raw.disagreement is not None
+    assert raw.disagreement.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]

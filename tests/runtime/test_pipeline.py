@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +56,6 @@ class Counting:
     def run(self, images: Image) -> RawFaces:
         self.sizes.append(len(images))
         return self.network.run(images)
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        return self.network.disagreement()
 
 
 def picture(*boxes: Box) -> Image:

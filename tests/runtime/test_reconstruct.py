@@ -7,7 +7,7 @@ import dataclasses
 import multiprocessing
 import pickle
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from facerecon_rt.faces.reconstruct import (
     reconstruct_set,
 )
 from facerecon_rt.faces.shapes import average_shapes, set_from_faces
-from facerecon_rt.networks.ensemble import Ensemble, Network, Single, average_raw, disagreement_of
+from facerecon_rt.networks.ensemble import Ensemble, Network, average_raw, disagreement_of
 from facerecon_rt.networks.session import FaceSession, RawFaces
 from facerecon_rt.pose import euler_from_camera, rotation_angle_deg, rotation_from_euler, split_camera
 from facerecon_rt.template import load_template
@@ -109,9 +109,6 @@ class OffCentre:
         seen = np.array([(size - 1) / 2 + size * offset, (size - 1) / 2, 0])
         camera = np.column_stack([linear, seen - linear @ CROP_CENTRE_MM])
         return dataclasses.replace(raw_of(level=10 * (1 - offset)), crop_from_head=camera[None].astype(np.float32))
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        return None
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +239,7 @@ def test_the_second_look_at_a_photograph_sees_its_mirror_image_too(model: Path, 
         network = reconstructor.network = Counts(reconstructor.network)
         reconstructor.faces(grey(100))
         assert network.crops == crops
-        reconstructor.first_look(grey(100), reconstructor.detect(grey(100)))  # as the frames of a video are
+        reconstructor.first_looks([grey(100)], [reconstructor.detect(grey(100))])  # as the frames of a video are
         assert network.crops == [*crops, 1, 1]
 
 
@@ -512,22 +509,14 @@ def test_disagreement_is_the_mean_distance_to_the_average() -> None:
     """Members 2 apart in each of three coordinates: each is sqrt(3) from the mean."""
     runs = [raw_of(level=2, yaw=10), raw_of(level=4, yaw=-10)]
     found = disagreement_of(runs, average_raw(runs), 0)
-    assert found == pytest.approx(
-        {
-            "shape_mm": np.sqrt(3),
-            "vertices_mm": 2 * np.sqrt(3),
-            "landmarks_px": 3 * np.sqrt(3),
-            "rotation_deg": 10,
-        },
-        rel=1e-5,
-    )
+    assert found == pytest.approx((np.sqrt(3), 2 * np.sqrt(3), 3 * np.sqrt(3), 10), rel=1e-5)
 
 
 class Quarrel(OffCentre):
     """A network whose members are a crop pixel apart."""
 
-    def disagreement(self) -> Sequence[Mapping[str, float]]:
-        return [{"shape_mm": 1.0, "vertices_mm": 1.0, "landmarks_px": 1.0, "rotation_deg": 1.0}]
+    def run(self, images: Image) -> RawFaces:
+        return dataclasses.replace(super().run(images), disagreement=np.ones((len(images), 4), np.float32))
 
 
 def test_disagreement_about_landmarks_is_in_pixels_of_the_frame(reconstructor: Reconstructor) -> None:
@@ -543,7 +532,7 @@ def test_twins_agree_with_each_other_and_with_themselves_alone(model: Path) -> N
         (alone,), (together,) = one.faces(grey(77)), two.faces(grey(77))
         assert one.network.sha256 != two.network.sha256
         assert isinstance(two.network, Ensemble)
-        assert isinstance(one.network, Single)
+        assert isinstance(one.network, FaceSession)
     np.testing.assert_allclose(together.vertices, alone.vertices, atol=1e-4)
     np.testing.assert_allclose(together.frame_from_head, alone.frame_from_head, atol=1e-4)
     assert alone.disagreement is None

@@ -33,6 +33,7 @@ def a_face(
     spread_mm: Floats | None = None,
     disagreement: dict[str, float] | None = None,
     gaze: Floats | None = None,
+    doubts: tuple[str, ...] = (),
 ) -> Face:
     rng = np.random.default_rng(1)
     rotation = rotation_from_euler(pitch=10, yaw=-20, roll=5)
@@ -49,6 +50,7 @@ def a_face(
         spread_mm=spread_mm,
         disagreement=disagreement,
         gaze=gaze,
+        doubts=doubts,
     )
 
 
@@ -81,9 +83,9 @@ def test_a_record_says_where_a_frame_comes_from_and_how_it_was_made() -> None:
 
 
 def test_a_face_is_recorded_with_pose_landmarks_and_blendshapes() -> None:
-    (face,) = parsed(a_scene(a_face()))["faces"]
-    # The picture is blank: whatever is said of it is in doubt.
+    (face,) = parsed(a_scene(a_face(doubts=("small", "turned"))))["faces"]
     assert list(face) == ["track", "box", "confidence", "pose", "landmarks", "blendshapes", "doubts"]
+    assert face["doubts"] == ["small", "turned"]
     assert (face["track"], face["confidence"], face["box"]) == (3, 0.9877, [10.0, 20.0, 110.12, 120.46])
     assert face["pose"]["euler_deg"] == pytest.approx({"pitch": 10, "yaw": -20, "roll": 5}, abs=0.01)
     assert (len(face["landmarks"]), len(face["landmarks"][0])) == (68, 3)
@@ -95,7 +97,7 @@ def test_gaze_is_recorded_in_the_head_and_as_seen_from_the_camera() -> None:
     apart = np.radians(2)
     gaze = np.array([[np.sin(apart), 0, np.cos(apart)], [-np.sin(apart), 0, np.cos(apart)]], np.float32)
     (face,) = parsed(a_scene(a_face(gaze=gaze)))["faces"]
-    assert list(face) == ["track", "box", "confidence", "pose", "landmarks", "blendshapes", "gaze", "doubts"]
+    assert list(face) == ["track", "box", "confidence", "pose", "landmarks", "blendshapes", "gaze"]
     assert face["gaze"] == {
         "left": [0.0349, 0.0, 0.9994],
         "right": [-0.0349, 0.0, 0.9994],

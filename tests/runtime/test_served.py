@@ -52,7 +52,7 @@ def test_a_served_network_answers_as_a_session_in_requests_of_at_most_sixteen(
     for name in network.contract.outputs:
         np.testing.assert_array_equal(getattr(raw, name), getattr(expected, name))
     assert (raw.gaze is None) == (which == "tiny_model_1")
-    assert network.disagreement() is None
+    assert raw.disagreement is None
 
 
 def test_a_server_of_other_weights_is_found_out_by_the_golden_crop() -> None:

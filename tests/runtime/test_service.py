@@ -54,12 +54,21 @@ def test_the_watchdog_is_not_fed_with_every_frame(manager: socket.socket, monkey
 
 def test_where_nobody_asks_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    with ServiceNotifier() as service:
-        service.write(SCENE)
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
-    monkeypatch.setenv("WATCHDOG_USEC", "2")
-    with ServiceNotifier() as service:
-        service.write(SCENE)
+    address = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(address))
+        listening.setblocking(False)
+        monkeypatch.setenv("WATCHDOG_USEC", "2")
+        with ServiceNotifier() as service:
+            service.write(SCENE)
+        with pytest.raises(BlockingIOError):
+            listening.recv(200)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+        with ServiceNotifier() as service:
+            assert listening.recv(200) == b"READY=1"
+            listening.close()
+            address.unlink()
+            service.write(SCENE)  # the service manager is gone, which is no reason to stop
 
 
 def test_a_real_service_is_ready_alive_and_stops_in_time_with_whole_files(

@@ -116,10 +116,15 @@ def test_every_number_has_a_range() -> None:
 
 def test_ctrl_c_while_torch_is_imported_is_exit_code_130(tmp_path: Path) -> None:
     # Before the arguments are understood it ends at once; later the import goes on to its end first.
-    command = console_script("facerecon-train", tmp_path)
+    command, said_before = console_script("facerecon-train", tmp_path), "facerecon-train: interrupted\n"
     for module, arguments, go_on, what in (
-        ("cv2", ["--help"], False, "facerecon-train: interrupted\n"),
-        ("torch", ["average", "a.safetensors", "b.safetensors", "-o", "c.safetensors"], True, ""),
+        ("cv2", ["--help"], False, said_before),
+        (
+            "torch",
+            ["average", "a.safetensors", "b.safetensors", "-o", "c.safetensors"],
+            True,
+            "facerecon-train: interrupted\n",
+        ),
     ):
         folder = tmp_path / module
         folder.mkdir()

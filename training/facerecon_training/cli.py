@@ -1,17 +1,19 @@
-"""facerecon-train: prepare, train, evaluate."""
+"""`facerecon-train`: prepare, train, evaluate, and the face detector's training."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facerecon_rt.errors import FaceReconError, UsageError
-from facerecon_rt.interrupts import INTERRUPTED, importing, loaded
-from facerecon_rt.paths import is_folder, said_of
+from facerecon_rt.commands.arguments import Parser
+from facerecon_rt.commands.shell import run_command
+from facerecon_rt.data_folder import data_folder, default_data
+from facerecon_rt.errors import UsageError
+from facerecon_rt.interrupts import importing
 from facerecon_rt.sinks.outputs import check_writable
 from facerecon_rt.values import number_above_0, positive, seed, threads, whole, whole_number
 
@@ -30,29 +32,17 @@ MOST_RATE = 100.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Console script; returns the exit code."""
     options = build_parser().parse_args(arguments)
-    try:
-        loaded()
+
+    def command() -> int:
         options.run_command(options)
-    except FaceReconError as error:
-        print(f"facerecon-train: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        # Of a file that can be used nearly always: gone, refused or broken in between.
-        print(f"facerecon-train: {said_of(error)}", file=sys.stderr)
-        return UsageError.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("facerecon"):
-            raise
-        print(f"facerecon-train: {error.name} is not installed: pip install 'facerecon-rt[train]'", file=sys.stderr)
-        return UsageError.exit_code
-    return 0
+        return 0
+
+    return run_command("facerecon-train", command, interrupted="interrupted", extra="train")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All subcommands. Heavy imports wait until one of them runs, so that --help answers at once."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="facerecon-train",
         description="Train a FaceModel with weak supervision: rendered faces with known geometry, photographs with "
         "nothing but 2D landmarks.",
@@ -64,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_average(commands)
     _add_detector(commands)
+    _add_measure_detector(commands)
     _add_sample_clip(commands)
     return parser
 
@@ -212,6 +203,25 @@ def _add_detector(commands: Commands) -> None:
     parser.set_defaults(run_command=detector_cli.run)
 
 
+def _add_measure_detector(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "measure-detector",
+        help="measure how well a face detector finds faces, on data that training never sees",
+        description="Prints, as JSON, the share of faces found in lfpw-test (upright and turned), videos, a crowd and "
+        "Pointing'04. Pictures without annotations are compared with YuNet.",
+    )
+    parser.add_argument("file", type=Path, help="a detector of ours, or a YuNet .onnx")
+    _add_data(parser)
+    parser.set_defaults(run_command=_measure_detector)
+
+
+def _measure_detector(options: argparse.Namespace) -> None:
+    with importing():
+        from .detector.measure import measure_detector
+
+    print(json.dumps(measure_detector(options.file, data_folder(options.data)), indent=1))
+
+
 def _add_sample_clip(commands: Commands) -> None:
     parser = commands.add_parser(
         "sample-clip",
@@ -227,25 +237,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        default=Path(os.environ["FACERECON_DATA"]) if "FACERECON_DATA" in os.environ else None,
+        default=default_data(),
         help="folder with faces/, backgrounds/, lighting/, face_model/ [$FACERECON_DATA]",
     )
-
-
-def _data(options: argparse.Namespace) -> Path:
-    data: Path | None = options.data
-    if data is None:
-        raise UsageError("no data folder: give --data, or set FACERECON_DATA; training/README.md describes its layout")
-    if not is_folder(data):
-        raise UsageError(f"--data {data} is not a folder; training/README.md describes its layout")
-    return data
 
 
 def _prepare(options: argparse.Namespace) -> None:
     with importing():
         from .prepare import PrepareConfig, prepare
 
-    data = _data(options)
+    data = data_folder(options.data)
     face_model = options.face_model or data / "face_model" / "ict_facekit.npz"
     prepare(
         PrepareConfig(
@@ -278,7 +279,7 @@ def _train(options: argparse.Namespace) -> None:
     terms = options.terms or default_terms(options.prepared, options.init, *options.distil)
     config = TrainConfig(
         prepared=options.prepared,
-        data=_data(options),
+        data=data_folder(options.data),
         run=options.run,
         init=options.init,
         distil=tuple(options.distil),
@@ -341,7 +342,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     name = "report" if len(options.weights) == 1 else "report-ensemble"
     out = options.out or options.weights[0].parent / name
     members = [load_weights(path) for path in options.weights]
-    report = write_report(members, _data(options), options.prepared, options.detector, out)
+    report = write_report(members, data_folder(options.data), options.prepared, options.detector, out)
     for title, rows in report.items():
         print(f"\n{title}")
         for name, row in rows.items():

@@ -186,8 +186,6 @@ class PartReconstructor:
             record = one.record
             if shared is not None:
                 record = self._record(replace(one.scene, faces=(shared,)))
-                # Only the picture tells, and that is gone.
-                record["faces"][0]["doubts"] = one.record["faces"][0].get("doubts")
             rows.append(row_of_record(one.of, record, [None for _ in record["faces"]]))
         return image_set, rows
 

@@ -80,7 +80,7 @@ def _listed(name: str) -> pa.Table:
     if path.suffix == ".parquet":
         return _uris_of(path)
     if "://" in name:
-        return pa.table({"uri": pa.array([with_environment(name)], pa.string())})
+        return pa.table({"uri": pa.array([_from_environment(name)], pa.string())})
     if is_folder(path):
         found = (Path(at) / file for at, _, files in os.walk(path) for file in files if not file.startswith("."))
         media = [one for one in found if one.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES]
@@ -100,6 +100,18 @@ def _listed(name: str) -> pa.Table:
 def _table(paths: Iterable[Path]) -> pa.Table:
     # Workers have other current folders.
     return pa.table({"uri": pa.array([str(path.absolute()) for path in paths], pa.string())})
+
+
+def _from_environment(name: str) -> str:
+    """The address with the values of the variables that it names. Raises SourceError where a variable is not set, and
+    UsageError where its value would be written into the archive."""
+    uri = with_environment(name)
+    if public_name(uri) != public_name(name):
+        raise UsageError(
+            f"{name}: the value of a variable would be written into the archive; let it be a user, a password or a "
+            "token, as in http://user:${PASSWORD}@host/ or ?token=${TOKEN}"
+        )
+    return uri
 
 
 def _uris_of(path: Path) -> pa.Table:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..align import align, square_from_camera
 from ..errors import UsageError
 from ..faces.reconstruct import Reconstructor
-from ..networks.ensemble import Ensemble, Network, Single, ensemble_sha256
+from ..networks.ensemble import Ensemble, Network, ensemble_sha256
 from ..networks.precision import file_of_precision
 from ..networks.session import FaceSession
 from ..pose import rotation_angle_deg, split_camera
@@ -56,7 +56,7 @@ def difference(
         return None, "this is the float32 file on the CPU, which others are held against"
     with ExitStack() as opened:
         sessions = [opened.enter_context(FaceSession(path, provider="cpu")) for path in references]
-        reference: Network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+        reference: Network = sessions[0] if len(sessions) == 1 else Ensemble(sessions)
         expected, answered = reference.run(crops), network.run(crops)
     angles = [
         rotation_angle_deg(split_camera(a)[1], split_camera(b)[1])

@@ -17,7 +17,6 @@ from ..annotated import annotated_photographs, photograph_figures
 from ..environment import machine, sensors, usable_cores
 from ..errors import SourceError, UsageError
 from ..faces.reconstruct import Reconstructor
-from ..networks.ensemble import Ensemble, Session, Single
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
 from ..sources.files import Source, open_source
@@ -236,11 +235,6 @@ def _accuracy(options: BenchOptions, reconstructor: Reconstructor, crops: NDArra
 
 def _model(reconstructor: Reconstructor, options: BenchOptions) -> dict[str, object]:
     network = reconstructor.network
-    sessions: Sequence[Session] = ()
-    if isinstance(network, Single):
-        sessions = (network.session,)
-    elif isinstance(network, Ensemble):
-        sessions = network.members
     return {
         "files": [
             {
@@ -250,7 +244,7 @@ def _model(reconstructor: Reconstructor, options: BenchOptions) -> dict[str, obj
                 "backbone": session.contract.backbone,
                 "terms": session.contract.terms,
             }
-            for session in sessions
+            for session in reconstructor.sessions
         ],
         "provider": network.provider,
         "choice": reconstructor.choice,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, _ActionsContainer
+from argparse import ArgumentParser, Namespace, _ActionsContainer, _SubParsersAction
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +22,8 @@ class Parser(ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """As argparse's, but an option that there is not is said before those that are missing."""
         words = sys.argv[1:] if args is None else list(args)
+        if any(isinstance(action, _SubParsersAction) for action in self._actions):
+            words = []  # the parser of each command checks its own options
         for word in (word.partition("=")[0] for word in words if word.startswith("--") and word != "--"):
             if word not in self._option_string_actions:
                 near = get_close_matches(word, self._option_string_actions, 1)

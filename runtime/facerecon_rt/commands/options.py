@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..contract import PRECISIONS
@@ -13,8 +15,11 @@ from ..faces.detect import LARGEST_SIZE, MULTIPLE
 from ..faces.metric import Intrinsics
 from ..faces.pipeline import SMOOTH
 from ..faces.reconstruct import MIN_CONFIDENCE
+from ..faces.shapes import Average
+from ..providers.choice import Provider
+from ..providers.nvidia import GpuOptions
 from ..sinks.files import SINK_STYLES
-from ..sources.camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S
+from ..sources.camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S, LiveOptions
 from ..values import (
     address,
     frame_rate,
@@ -34,8 +39,66 @@ from .arguments import Parser, add_gpu_options
 DEFAULT_OUTPUT = "facerecon-out/"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one run of `facerecon-rt` was asked for; the fields are named after the options of the command line."""
+
+    model: tuple[str, ...]
+    input: tuple[str, ...]
+    output: tuple[str, ...]
+    """Names of the outputs; empty for the default."""
+    detector: str | None
+    det_every: int
+    """Frames between two looks for new faces."""
+    det_size: int | None
+    """Longer side of what the detector sees, pixels."""
+    max_faces: int | None
+    min_confidence: float
+    smooth: str
+    budget_ms: float | None
+    lens: Intrinsics | float | None
+    """Intrinsics of the camera, or its horizontal field of view in degrees (`--camera-matrix`, `--fov`)."""
+    live: LiveOptions
+    """How cameras and streams are opened (`--timeout`, `--camera-size`, `--camera-fps`, `--flip`)."""
+    retries: int | None
+    """Attempts to open a lost camera or stream again; None is unlimited."""
+    max_delay_s: float
+    """Seconds for which the frame of one camera may wait for those of others."""
+    set: bool
+    average: Average | None
+    mirror: bool
+    style: str
+    blendshapes: str
+    rotate: int | None
+    """Megabytes after which records and videos go on in a new file."""
+    keep: int | None
+    serve: str | None
+    frames: int | None
+    quiet: bool
+    provider: Provider
+    precision: str | None
+    threads: int
+    gpu: GpuOptions
+    """`--gpu-memory`, `--cuda-graph`, `--engines`."""
+    warm_while_building: bool
+
+
+def parse_options(arguments: Sequence[str]) -> Options:
+    """The options of a command line. Ends the program with exit code 2 where a word is wrong."""
+    given = vars(build_parser().parse_args(arguments))
+    values = {name: given[name] for name in given.keys() & {field.name for field in fields(Options)}}
+    values |= {name: tuple(given[name] or ()) for name in ("model", "input", "output")}
+    return Options(
+        **values,
+        lens=given["camera_matrix"] or given["fov"],
+        live=LiveOptions(given["timeout"], given["camera_size"], given["camera_fps"], given["flip"]),
+        max_delay_s=given["max_delay_ms"] / 1000,
+        gpu=GpuOptions(memory_mb=given["gpu_memory"], cuda_graph=given["cuda_graph"], engines=given["engines"]),
+    )
+
+
+def build_parser() -> Parser:
+    """The parser of `facerecon-rt`; `parse_options` turns its result into `Options`."""
     parser = Parser(
         prog="facerecon-rt",
         formatter_class=argparse.RawDescriptionHelpFormatter,

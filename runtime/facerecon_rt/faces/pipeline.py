@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..align import Square
 from ..errors import UsageError
 from ..types import Face, Frame, Scene
 from .budget import Budget, Shed
+from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
-from .reconstruct import Reconstructor
+from .reconstruct import Reconstructor, Sighting
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
@@ -46,6 +47,27 @@ class _Stream:
     """Of all sources, when it was last seen."""
     last_s: float = 0.0
     """In its own time."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """One frame on its way to a scene."""
+
+    frame: Frame
+    stream: _Stream | None = None
+    """The state of its source; None for a photograph."""
+    looked_at: Sequence[Track] = ()
+    """Tracks whose faces are looked at in this frame."""
+    passed_over: Sequence[Track] = ()
+    """Visible tracks that are skipped in this frame to keep within the budget."""
+    seen: list[Face] = field(default_factory=list)
+    """The face at the place of each track that is looked at, in the same order."""
+    detected: Sequence[Sighting] = ()
+    """Squares of the detector, if it ran on this frame."""
+    new: Sequence[Face] = ()
+    """Faces at detections that belong to no track yet."""
+    stages: Stages = field(default_factory=Stages)
+    """Time spent on this frame alone."""
 
 
 class Pipeline:
@@ -87,26 +109,21 @@ class Pipeline:
         return self.process_together([frame])[0]
 
     def process_together(self, frames: Sequence[Frame]) -> list[Scene]:
-        """Frames of different sources -> their scenes; the tracked faces of all of them are one run of the network."""
+        """Frames of different sources -> their scenes.
+
+        The tracked faces of all frames are one run of the network, and so are the faces that were newly detected in
+        any of them.
+        """
         shed = NOTHING if self.budget is None else self.budget.shed
-        streams = [None if frame.still else self._stream_of(frame) for frame in frames]
-        tracks = [_by_attention(stream, shed) for stream in streams]
-        squares = [[track.next_square() for track in looked_at] for looked_at, _ in tracks]
+        works = [self._work_on(frame, shed) for frame in frames]
         together = Stages()
-        seen = self.reconstructor.faces_at_each([frame.image for frame in frames], squares, together)
-        scenes = []
-        for frame, stream, (looked_at, passed_over), of_frame in zip(frames, streams, tracks, seen, strict=True):
-            stages = together.share(len(frames), frame.capture_ms)
-            if stream is None:
-                faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
-                scenes.append(scene_of(self.reconstructor, frame, faces, stages))
-                continue
-            faces = self._tracked(frame, stream, looked_at, passed_over, of_frame, shed, stages)
-            faces = self._kept(frame, faces, stages)
-            if self.budget is not None:
-                self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
-            scenes.append(scene_of(self.reconstructor, frame, faces, stages, tracker=stream.tracker, shed=shed))
-        return scenes
+        at_tracks = [[track.next_square() for track in work.looked_at] for work in works]
+        for work, seen in zip(works, self._seen(works, at_tracks, together), strict=True):
+            work.seen = seen
+        for work in works:
+            self._detect(work, shed)
+        self._look_at_detections(works, together)
+        return [self._scene(work, together.share(len(works), work.frame.capture_ms), shed) for work in works]
 
     def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
         """Frames -> scenes, each written to every sink before it is given."""
@@ -139,36 +156,72 @@ class Pipeline:
             self._numbers[longest] = self._streams.pop(longest).tracker.next_number
         return stream
 
-    def _tracked(
-        self,
-        frame: Frame,
-        stream: _Stream,
-        looked_at: Sequence[Track],
-        passed_over: Sequence[Track],
-        seen: list[Face],
-        shed: Shed,
-        stages: Stages,
-    ) -> tuple[Face, ...]:
-        tracker = stream.tracker
-        confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
-        new: list[Face] = []
+    def _work_on(self, frame: Frame, shed: Shed) -> _Work:
+        """The work on one frame: which tracked faces are looked at, and which are passed over."""
+        if frame.still:
+            return _Work(frame)
+        stream = self._stream_of(frame)
+        looked_at, passed_over = _by_attention(stream, shed)
+        return _Work(frame, stream, looked_at, passed_over)
+
+    def _seen(self, works: Sequence[_Work], squares: Sequence[Sequence[Square]], stages: Stages) -> list[list[Face]]:
+        return self.reconstructor.faces_at_each([work.frame.image for work in works], squares, stages)
+
+    def _detect(self, work: _Work, shed: Shed) -> None:
+        """Run the detector on the frame of a video or camera, if that is due, and note where to look."""
+        stream = work.stream
+        if stream is None:
+            return
+        tracker, confident = stream.tracker, self._confident(work.seen)
         stream.since_detection += 1
-        lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(passed_over)
+        lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.passed_over)
         full = self.max_faces is not None and len(confident) >= self.max_faces
-        jumped = any(track.jumped(face) or track.cut_to(face) for track, face in zip(looked_at, seen, strict=True))
+        pairs = zip(work.looked_at, work.seen, strict=True)
+        jumped = any(track.jumped(face) or track.cut_to(face) for track, face in pairs)
         due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
         if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
             stream.since_detection = 0
-            with stages.measure("detect"):
-                squares = self.reconstructor.detect(frame.image)
-            seen = self._corrected(frame, seen, squares, stages)
-            confident = [face for face in seen if face.confidence >= self.reconstructor.min_confidence]
-            unseen = unknown(squares, confident, passed_over)
-            new = self.reconstructor.believed(unseen, self.reconstructor.first_look(frame.image, unseen, stages))
+            with work.stages.measure("detect"):
+                work.detected = self.reconstructor.detect(work.frame.image)
+
+    def _look_at_detections(self, works: Sequence[_Work], stages: Stages) -> None:
+        """Look at what was detected in all frames together: first where a detection and a tracked face disagree, then
+        at faces that are not tracked yet."""
+        found = [work for work in works if work.detected]
+        if not found:
+            return
+        images = [work.frame.image for work in found]
+        off = [drifted(work.detected, work.seen) for work in found]
+        looks = self.reconstructor.first_looks(images, [[square for _, square in of] for of in off], stages)
+        for work, of, faces in zip(found, off, looks, strict=True):
+            for (index, _), face in zip(of, faces, strict=True):
+                if face.confidence > work.seen[index].confidence:
+                    work.seen[index] = face
+        squares = [unknown(work.detected, self._confident(work.seen), work.passed_over) for work in found]
+        new = self.reconstructor.first_looks(images, squares, stages)
+        for work, at, faces in zip(found, squares, new, strict=True):
+            work.new = self.reconstructor.believed(at, faces)
+
+    def _scene(self, work: _Work, stages: Stages, shed: Shed) -> Scene:
+        """The scene of one frame, when everything in it has been looked at."""
+        frame, stream = work.frame, work.stream
+        stages.add(work.stages)
+        if stream is None:
+            faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
+            return scene_of(self.reconstructor, frame, faces, stages)
         with stages.measure("post"):
-            pairs = list(zip(looked_at, seen, strict=True))
-            faces = tracker.update(pairs, new, self.reconstructor.min_confidence)
-            return faces if stream.smoother is None else stream.smoother(faces, frame.time_s)
+            pairs = list(zip(work.looked_at, work.seen, strict=True))
+            faces = stream.tracker.update(pairs, work.new, self.reconstructor.min_confidence)
+            if stream.smoother is not None:
+                faces = stream.smoother(faces, frame.time_s)
+        faces = self._kept(frame, faces, stages)
+        scene = scene_of(self.reconstructor, frame, faces, stages, tracker=stream.tracker, shed=shed)
+        if self.budget is not None:
+            self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
+        return scene
+
+    def _confident(self, faces: Sequence[Face]) -> list[Face]:
+        return [face for face in faces if face.confidence >= self.reconstructor.min_confidence]
 
     def _kept(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> tuple[Face, ...]:
         """Those of the frame's faces that are wanted, with their place in the room where the lens is known."""
@@ -183,21 +236,9 @@ class Pipeline:
                 faces = tuple(with_metric_pose(face, lens) for face in faces)
         return faces
 
-    def _corrected(self, frame: Frame, seen: list[Face], squares: list[Square], stages: Stages) -> list[Face]:
-        """Tracked faces, one for one; where the detector sees a face a little elsewhere, the more confident of both."""
-        corrected = list(seen)
-        off = drifted(squares, seen)
-        looks = self.reconstructor.first_look(frame.image, [square for _, square in off], stages)
-        for (index, _), look in zip(off, looks, strict=True):
-            if look.confidence > corrected[index].confidence:
-                corrected[index] = look
-        return corrected
 
-
-def _by_attention(stream: _Stream | None, shed: Shed) -> tuple[list[Track], list[Track]]:
+def _by_attention(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
     """The tracks whose faces are looked at in this frame, and those that are passed over."""
-    if stream is None:
-        return [], []
     visible = stream.tracker.visible
     if shed.faces == 1:
         return visible, []
@@ -214,12 +255,14 @@ def scene_of(
     tracker: Tracker | None = None,
     shed: Shed = NOTHING,
 ) -> Scene:
-    """A frame and its faces, with what they were made by."""
-    network = reconstructor.network
+    """A frame and its faces -> the scene, with the doubts about each face and the network that read them."""
+    network, stages = reconstructor.network, stages or Stages()
+    with stages.measure("post"):
+        faces = tuple(replace(face, doubts=tuple(doubts(face, frame.image, faces))) for face in faces)
     return Scene(
         frame,
         faces,
-        (stages or Stages()).milliseconds,
+        stages.milliseconds,
         network.provider,
         network.contract.precision,
         network.sha256,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -15,12 +15,13 @@ import numpy as np
 
 from ..align import Square, align, box_from_square, box_overlap, compose, square_from_box, square_from_camera
 from ..errors import ModelRefused, UsageError
-from ..networks.ensemble import Ensemble, Mirrored, Network, Session, Single
+from ..networks.ensemble import Ensemble, Mirrored, Network, Session
 from ..networks.precision import open_session
+from ..networks.session import DISAGREEMENTS
 from ..paths import is_file
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
-from ..types import Crop, Face, Image
+from ..types import Crop, Face, Floats, Image
 from ..unpicklable import Unpicklable
 from .cuts import looks
 from .detect import Detector, open_detector
@@ -55,7 +56,6 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
     # Mostly there is one, and it need not be copied.
     images = crops[0].image[None] if len(crops) == 1 else np.stack([crop.image for crop in crops])
     raw = network.run(images)
-    disagreement = network.disagreement()
     faces = []
     for i, crop in enumerate(crops):
         camera = compose(crop.frame_from_crop, raw.crop_from_head[i])
@@ -70,15 +70,17 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
                 confidence=float(raw.confidence[i]),
                 box=box_from_square(square_from_camera(camera)),
                 gaze=None if raw.gaze is None else raw.gaze[i],
-                disagreement=_in_frame(disagreement[i], crop) if disagreement is not None else None,
+                disagreement=None if raw.disagreement is None else _in_frame(raw.disagreement[i], crop),
                 looks=looks(crop.image, raw.crop_from_head[i]),
             )
         )
     return faces
 
 
-def _in_frame(disagreement: Mapping[str, float], crop: Crop) -> dict[str, float]:
-    return {**disagreement, "landmarks_px": disagreement["landmarks_px"] * float(crop.frame_from_crop[2, 2])}
+def _in_frame(disagreement: Floats, crop: Crop) -> dict[str, float]:
+    """(4,) disagreement about a crop -> its names and values, with pixels of the frame."""
+    named = dict(zip(DISAGREEMENTS, disagreement.tolist(), strict=True))
+    return {**named, "landmarks_px": named["landmarks_px"] * float(crop.frame_from_crop[2, 2])}
 
 
 class Reconstructor(Unpicklable):
@@ -132,9 +134,11 @@ class Reconstructor(Unpicklable):
         with ExitStack() as opened:
             sessions = [opened.enter_context(open_one(path)) for path in paths]
             if network is None:
-                network = Single(sessions[0]) if len(sessions) == 1 else Ensemble(sessions)
+                network = sessions[0] if len(sessions) == 1 else Ensemble(sessions)
             self.choice = sessions[0].choice if sessions else f"{network.provider}, the caller's"
             """Which provider, and why not a better one."""
+            self.sessions = tuple(sessions)
+            """The opened model files; none of a network that is the caller's."""
             self.network = network
             self.contract = self.network.contract
             self.min_confidence = min_confidence
@@ -176,25 +180,28 @@ class Reconstructor(Unpicklable):
             sightings.append(Sighting(square.x, square.y, square.side, square.roll, found.doubtful))
         return sightings
 
-    def faces_at(
-        self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
-    ) -> list[Face]:
-        """(H, W, 3) uint8 BGR and squares -> the face in each, one for one, confident or not; with `mirror`, averaged
-        with what its mirror image shows."""
-        return self._looks([image], [squares], stages or Stages(), mirror=mirror)[0]
-
     def faces_at_each(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages | None = None
     ) -> list[list[Face]]:
-        """As `faces_at`, for several pictures in one run of the network."""
+        """(H, W, 3) uint8 BGR pictures and squares in each -> the face in each square, one for one, confident or not.
+        All squares are one run of the network."""
         return self._looks(images, squares, stages or Stages())
 
-    def first_look(
-        self, image: Image, squares: Sequence[Square], stages: Stages | None = None, *, mirror: bool = False
-    ) -> list[Face]:
-        """As `faces_at` from a detector's coarse squares: looks twice, the second time where the first saw the head,
-        and once more at heads that even then were not where they were looked for."""
-        return self._first_looks([image], [squares], stages or Stages(), mirror=mirror)[0]
+    def first_looks(
+        self,
+        images: Sequence[Image],
+        squares: Sequence[Sequence[Square]],
+        stages: Stages | None = None,
+        *,
+        mirror: bool = False,
+    ) -> list[list[Face]]:
+        """(H, W, 3) uint8 BGR pictures and a detector's coarse squares in each -> the face in each square, one for one.
+
+        The network runs twice for all squares together, the second time where the first run saw the heads, and once
+        more for heads that even then were not where they were looked for. `mirror`: the second run also reads the
+        mirror images, and averages.
+        """
+        return self._first_looks(images, squares, stages or Stages(), mirror=mirror)
 
     def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
         """(H, W, 3) uint8 BGR photograph -> its faces, the most confident first."""
@@ -226,7 +233,7 @@ class Reconstructor(Unpicklable):
             return [best_first(self.believed(*pair)) for pair in zip(squares, seen, strict=True)]
 
     def believed(self, sightings: Sequence[Sighting], faces: Sequence[Face]) -> list[Face]:
-        """Detections, and the face that `first_look` saw at each -> the faces of at least `min_confidence`, and of
+        """Detections, and the face that `first_looks` saw at each -> the faces of at least `min_confidence`, and of
         `DOUBTFUL_CONFIDENCE` where the detection is doubtful."""
         doubtful = max(self.min_confidence, DOUBTFUL_CONFIDENCE)
         pairs = zip(sightings, faces, strict=True)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ..contract import ModelContract
 from ..errors import ModelRefused, UsageError
-from ..networks.ensemble import disagreement_in
 from ..networks.golden import failure, golden_crop
 from ..networks.session import RawFaces, no_rows, output_dims, raw_faces
 from ..types import Detection, Floats, Image
@@ -41,7 +40,6 @@ class ServedNetwork:
         self.contract = contract
         self.sha256 = sha256
         self.provider = provider
-        self._disagreement: Sequence[Mapping[str, float]] | None = None
         if contract.golden:
             raw = self.run(golden_crop(contract.input_size)[None])
             if failed := failure(contract, raw.landmarks[0], raw.vertices[0]):
@@ -50,13 +48,7 @@ class ServedNetwork:
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         """(N, S, S, 3) uint8 BGR -> raw faces, in requests no larger than the file's largest batch."""
         empty = no_rows(self.contract)
-        raw = raw_faces(self._answer, self.contract, empty, images, None, self._where, pad=False)
-        self._disagreement = disagreement_in(raw)
-        return raw
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the last run, if the file holds several networks."""
-        return self._disagreement
+        return raw_faces(self._answer, self.contract, empty, images, None, self._where, pad=False)
 
     def _answer(self, names: Sequence[str], images: NDArray[np.uint8]) -> list[Floats]:
         outputs = _all_of(names, self._infer(names, images), self._where)

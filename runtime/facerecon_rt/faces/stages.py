@@ -19,6 +19,11 @@ class Stages:
         one.milliseconds["capture"] = capture_ms
         return one
 
+    def add(self, other: Stages) -> None:
+        """Add the milliseconds of every stage of `other`."""
+        for stage, spent in other.milliseconds.items():
+            self.milliseconds[stage] += spent
+
     def measure(self, stage: str) -> _Measured:
         """Add the time of the block to a stage."""
         return _Measured(self.milliseconds, stage)

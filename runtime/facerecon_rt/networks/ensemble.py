@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +16,7 @@ from ..errors import ModelRefused, UsageError
 from ..pose import mean_rotation, rotation_angle_deg, split_camera
 from ..types import Floats
 from .mirror import mirrored
-from .session import RawFaces
-
-DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
-"""Of the members of an ensemble: mean distances to their average."""
+from .session import DISAGREEMENTS, RawFaces
 
 
 class Network(Protocol):
@@ -39,9 +36,6 @@ class Network(Protocol):
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         """(N, S, S, 3) uint8 BGR -> raw faces."""
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the members about the last run, per crop; None where there is only one network."""
 
 
 class Session(Protocol):
@@ -71,39 +65,6 @@ class Session(Protocol):
         """(N, S, S, 3) uint8 BGR -> raw faces."""
 
 
-class Single:
-    """One file. The session stays its opener's."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._disagreement: Sequence[Mapping[str, float]] | None = None
-
-    @property
-    def contract(self) -> ModelContract:
-        """What the file takes and gives."""
-        return self.session.contract
-
-    @property
-    def provider(self) -> str:
-        """Where it runs now."""
-        return self.session.provider
-
-    @property
-    def sha256(self) -> str:
-        """Of the file that runs now."""
-        return self.session.sha256
-
-    def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
-        raw = self.session.run(images)
-        self._disagreement = disagreement_in(raw)
-        return raw
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the last run, if the file holds several networks and says so."""
-        return self._disagreement
-
-
 class Ensemble:
     """Several networks on the same crops, averaged. The sessions stay their opener's.
 
@@ -125,7 +86,6 @@ class Ensemble:
                 )
         self.members = tuple(members)
         self.contract = averaged([member.contract for member in members])
-        self._disagreement: list[Mapping[str, float]] = []
 
     @property
     def provider(self) -> str:
@@ -141,12 +101,8 @@ class Ensemble:
         """(N, S, S, 3) uint8 BGR -> averaged raw faces."""
         runs = [member.run(images) for member in self.members]
         mean = average_raw(runs)
-        self._disagreement = [disagreement_of(runs, mean, i) for i in range(len(images))]
-        return mean
-
-    def disagreement(self) -> Sequence[Mapping[str, float]]:
-        """Of the last run, per crop: mean distance of the members to their average, in mm, crop pixels and degrees."""
-        return self._disagreement
+        disagreement = np.array([disagreement_of(runs, mean, i) for i in range(len(images))], np.float32)
+        return replace(mean, disagreement=disagreement.reshape(-1, len(DISAGREEMENTS)))
 
 
 class Mirrored:
@@ -161,34 +117,23 @@ class Mirrored:
         self.contract = network.contract
         self.provider = network.provider
         self.sha256 = network.sha256
-        self._count = 0
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         """(N, S, S, 3) uint8 BGR -> raw faces."""
-        self._count = len(images)
+        count = len(images)
         both = self.network.run(np.concatenate([images, images[:, :, ::-1]]))
-        seen, other = both.rows(slice(self._count)), both.rows(slice(self._count, None))
+        seen, other = both.rows(slice(count)), both.rows(slice(count, None))
         other = mirrored(other, self.contract)
         # The code of a mirrored face is that of a mirrored person: identity stays what the crop itself says.
-        mean = replace(average_raw([seen, other]), identity=seen.identity, identity_variance=seen.identity_variance)
+        mean = replace(
+            average_raw([seen, other]),
+            identity=seen.identity,
+            identity_variance=seen.identity_variance,
+            disagreement=None if both.disagreement is None else both.disagreement.reshape(2, count, -1).mean(0),
+        )
         if self.contract.annotation_asymmetry:
             mean.landmarks[:, :, :2] += np.reshape(self.contract.annotation_asymmetry, (68, 2))
         return mean
-
-    def disagreement(self) -> Sequence[Mapping[str, float]] | None:
-        """Of the members about the last run, per crop: the mean over the crop and its mirror image."""
-        both = self.network.disagreement()
-        if both is None:
-            return None
-        pairs = zip(both[: self._count], both[self._count :], strict=True)
-        return [{name: (seen[name] + other[name]) / 2 for name in seen} for seen, other in pairs]
-
-
-def disagreement_in(raw: RawFaces) -> list[Mapping[str, float]] | None:
-    """What a file that holds several networks says about their disagreement, per crop; None of other files."""
-    if raw.disagreement is None:
-        return None
-    return [dict(zip(DISAGREEMENTS, map(float, row), strict=True)) for row in raw.disagreement]
 
 
 def ensemble_sha256(hashes: Sequence[str]) -> str:
@@ -253,8 +198,9 @@ def mean_gaze(gazes: Sequence[Floats]) -> Floats | None:
     return np.asarray(mean / np.linalg.norm(mean, axis=2, keepdims=True), np.float32)
 
 
-def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[str, float]:
-    """How far the members are from their average on crop i."""
+def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> tuple[float, ...]:
+    """Mean distances of the members to their average on crop i, in the order of `DISAGREEMENTS`: millimetres, crop
+    pixels and degrees."""
 
     def distance(name: str) -> float:
         centre = getattr(mean, name)[i]
@@ -262,5 +208,4 @@ def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> dict[st
 
     rotation = split_camera(mean.crop_from_head[i])[1]
     angles = [rotation_angle_deg(split_camera(run.crop_from_head[i])[1], rotation) for run in runs]
-    figures = (distance("shape"), distance("vertices"), distance("landmarks"), float(np.mean(angles)))
-    return dict(zip(DISAGREEMENTS, figures, strict=True))
+    return distance("shape"), distance("vertices"), distance("landmarks"), float(np.mean(angles))

@@ -39,6 +39,10 @@ Answer = Callable[[Sequence[str], NDArray[np.uint8]], "list[Floats]"]
 """Names of outputs and crops of one run -> those outputs."""
 
 
+DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
+"""Names of the mean distances of an ensemble's members to their average."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RawFaces:
     """What the network says about N crops, float32. Outputs that were not asked for have no rows."""
@@ -62,7 +66,8 @@ class RawFaces:
     identity_variance: Floats | None = None
     """(N, K) of its error."""
     disagreement: Floats | None = None
-    """(N, 4) of files that hold several networks: see `contract.DISAGREEMENT`."""
+    """(N, 4) mean distances of several networks to their average, in the order of `DISAGREEMENTS`: millimetres, crop
+    pixels and degrees; None from a single network."""
 
     def rows(self, which: slice) -> RawFaces:
         """Of some of the crops alone."""

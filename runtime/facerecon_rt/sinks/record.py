@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from ..addresses import public_name
 from ..contract import BLENDSHAPES
 from ..errors import UsageError
-from ..faces.doubts import doubts
 from ..pose import euler_from_camera, gaze_angles
 from ..regular import shown
 from ..types import Face, Floats, Scene
@@ -95,8 +94,8 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
     }
     if face.gaze is not None:
         record["gaze"] = gaze_record(face.gaze, face.frame_from_head)
-    if why := doubts(face, scene.frame.image, scene.faces):
-        record["doubts"] = why
+    if face.doubts:
+        record["doubts"] = list(face.doubts)
     if face.camera_from_head is not None:
         pose["camera_from_head"] = [_numbers(row, 6) for row in face.camera_from_head]
     if face.spread_mm is not None:

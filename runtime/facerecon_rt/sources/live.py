@@ -200,10 +200,6 @@ class LiveSources:
         """One more, read from now on. Raises UsageError where there is one of its name."""
         self.replace((), [source])
 
-    def remove(self, name: str) -> None:
-        """Let one go, without waiting for it; one that is not there is none."""
-        self.replace([name], ())
-
     def replace(self, gone: Iterable[str], new: Iterable[LiveSource]) -> None:
         """Let some go, by name, and read others from now on, at once: there is no moment in between at which none is
         left. Raises UsageError where two have one name."""

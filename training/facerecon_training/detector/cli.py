@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from facerecon_rt.errors import UsageError
+from facerecon_rt.data_folder import data_folder, default_data
 from facerecon_rt.interrupts import importing
 from facerecon_rt.values import batch, number_above_0, positive, seed, threads
 
@@ -19,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        default=os.environ.get("FACERECON_DATA"),
+        default=default_data(),
         help="folder with faces/, head_pose/, backgrounds/, detector/ [$FACERECON_DATA]",
     )
     parser.add_argument("--run", type=Path, default=Path(defaults.run), help="run folder [%(default)s]")
@@ -38,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """`facerecon-train detector`: trains, or goes on where a run stopped, and says how good the weights are."""
-    if args.data is None:
-        raise UsageError("no data folder: give --data, or set FACERECON_DATA; training/README.md describes its layout")
+    data = data_folder(args.data)
     with importing():
         from tqdm import tqdm
 
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         from .train import choose_score, evaluate_detector, load_weights, train_detector, verdict
 
     config = DetectorConfig(
-        data=str(args.data),
+        data=str(data),
         run=str(args.run),
         init=None if args.init is None else str(args.init),
         steps=args.steps,
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     weights = train_detector(config)
-    net, cache = load_weights(weights), build_cache(args.data, args.run / "cache")
+    net, cache = load_weights(weights), build_cache(data, args.run / "cache")
     tqdm.write(f"{weights}: {verdict(*evaluate_detector(net, cache))}")
     for score, (missed, false) in choose_score(net, cache).items():
         tqdm.write(f"score {score:.2f}: {missed:.2%} missed, {false:.3f} false per background")
