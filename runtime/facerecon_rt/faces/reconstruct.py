@@ -32,8 +32,8 @@ DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
 DOUBTFUL_CONFIDENCE = 0.66
 """Least confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothing
-and lettering. In crowd_1080p.mp4, false detections of scores between 0.4 and 0.6 have confidences up to 0.65; of the
-faces that `benchmarks/hard_faces.py` needs there, the lowest are 0.66 (under a mask) and 0.68 (dark)."""
+and lettering. In crowd_1080p.mp4, false detections of scores between 0.4 and 0.6 have confidences up to 0.65; faces
+that are hard to read have 0.66 (under a mask), 0.68 (dark), and most of them 0.8 and more."""
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
 """A head found further than this from where it was looked for, in crop sides and in roll, is looked at once more.
 Photographs: 2 % of faces as they are, a quarter of those of 20 pixels."""
