@@ -74,7 +74,9 @@ def test_interlaced_video_is_read_or_refused_and_never_shown_as_stale_memory(nam
         assert len(frames) == 12
         assert_grey_steps(frames)
     else:
-        with pytest.raises(SourceError, match=rf"{name} .*seems to be interlaced .* pip install 'facerecon-rt\[video\]'"):
+        with pytest.raises(
+            SourceError, match=rf"{name} .*seems to be interlaced .* pip install 'facerecon-rt\[video\]'"
+        ):
             frames_of(VIDEOS / name)
 
 
