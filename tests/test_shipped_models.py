@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 from facerecon_rt import FaceSession, Pipeline, Reconstructor, euler_from_camera, open_source
 from facerecon_rt.cli import main
-from facerecon_rt.faces.detect import read_detector_contract
 from facerecon_rt.pose import rmse_mm
-from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Image
 
 ROOT = Path(__file__).parents[1]
@@ -96,8 +94,6 @@ def test_the_sample_clip_is_reconstructed_as_it_was_rendered() -> None:
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_video_that_begins_turned_is_read_as_well_as_an_upright_one(quarters: int) -> None:
-    if read_detector_contract(read_onnx(MODELS / "face_detector.onnx")).version == 1:
-        pytest.skip("the shipped detector, of contract 1, tells no rolls")
     truth = json.loads(CLIP.with_suffix(".json").read_text())["frames"]
     errors, rolls = [], []
     with Reconstructor(MODEL, provider="cpu") as reconstructor, open_source(CLIP) as source:

@@ -17,7 +17,7 @@ from facerecon_rt.faces.detect import DETECTOR_KEY, MULTIPLE, DetectorContract, 
 from facerecon_rt.providers.choice import open_ort_session
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats, Image
-from facerecon_training.detector.config import SCORE
+from facerecon_training.detector.config import SCORE, SURE
 from facerecon_training.detector.net import FaceDetectorNet
 from facerecon_training.detector.train import load_weights
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ class DetectorSubject:
 
     def stamp(self, path: Path, precision: str, target: str) -> None:
         """See `subject.Subject`."""
-        contract = DetectorContract(SCORE, TERMS, self.weights_sha256, precision, target)
+        contract = DetectorContract(SCORE, TERMS, self.weights_sha256, precision, target, sure=SURE)
         stamp(path, DETECTOR_KEY, contract.to_json())
 
     def parts(self, model: onnx.ModelProto) -> Parts:

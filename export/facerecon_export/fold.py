@@ -29,11 +29,13 @@ COLUMNS = 4
 def fold_columns(model: onnx.ModelProto) -> bool:
     """Fold the first convolutions in place, until one of them gives single columns again.
 
-    Returns False and changes nothing if they cannot be folded, or if another node reads a tensor between them.
+    A picture may have any height and width. A width that the file does not fix must be a multiple of `COLUMNS`, as the
+    inputs of a detector are. Returns False and changes nothing if the convolutions cannot be folded, or if another node
+    reads a tensor between them.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    height, width = (dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:3])
+    width = graph.input[0].type.tensor_type.shape.dim[2].dim_value  # 0 where the file does not fix it
     cast = next((node for node in graph.node if node.name == f"{IMAGE}_cast"), None)
     layers = _layers_to_fold(model)
     names = [name for node, _, _ in layers for name in node.input[1:]]
@@ -41,7 +43,7 @@ def fold_columns(model: onnx.ModelProto) -> bool:
     if cast is None or not layers or width % COLUMNS or any(name not in constants or users[name] > 1 for name in names):
         return False
     folded = onnx.helper.make_node("Reshape", [IMAGE, f"{IMAGE}_folds"], [f"{IMAGE}_folded"], f"{IMAGE}_fold")
-    shape = np.array([0, height, width // COLUMNS, 3 * COLUMNS])
+    shape = np.array([0, 0, -1, 3 * COLUMNS])  # the number and the height as they come, as many columns as that leaves
     graph.initializer.append(numpy_helper.from_array(shape, f"{IMAGE}_folds"))
     cast.input[0] = folded.output[0]
     for node in graph.node:

@@ -51,6 +51,8 @@ class Detection:
     """Score of the detector, 0 to 1."""
     roll: float = 0.0
     """Angle in radians, clockwise in the picture, by which the head is turned from upright."""
+    doubtful: bool = False
+    """Whether the detector leaves it to the FaceModel to decide that this is a face."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

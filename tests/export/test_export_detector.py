@@ -10,15 +10,18 @@ import onnx
 import pytest
 import torch
 from facerecon_export import detector as export
+from facerecon_export.crops import picture_paths
 from facerecon_export.deploy import VerificationError, export_weights
 from facerecon_export.detector import GATES, DetectorSubject, differences
+from facerecon_export.int8 import Recipe, Target, quantise
 from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import Gate
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.faces.detect import FaceDetector, open_detector, read_detector_contract
+from facerecon_rt.faces.detect import FaceDetector, letterbox, open_detector, read_detector_contract
 from facerecon_rt.providers.choice import open_ort_session
 from facerecon_rt.providers.onnx_file import read_onnx
-from facerecon_training.detector.config import SCORE
+from facerecon_rt.sources.files import read_image
+from facerecon_training.detector.config import SCORE, SURE
 from facerecon_training.detector.net import FaceDetectorNet
 from facerecon_training.detector.train import load_weights, save_weights
 
@@ -58,7 +61,7 @@ def test_every_file_says_how_it_is_read(weights: Path, folder: Path) -> None:
         assert isinstance(detector, FaceDetector)
         contract = detector.contract
         assert contract.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
-        assert (contract.score, contract.terms) == (SCORE, export.TERMS)
+        assert (contract.score, contract.sure, contract.terms) == (SCORE, SURE, export.TERMS)
         found[path.name] = (contract.precision, contract.target)
     assert found == {
         "w.onnx": ("fp32", ""),
@@ -93,6 +96,29 @@ def test_files_declare_their_tensors_and_hold_standard_operators_only(folder: Pa
         assert ("", "BatchNormalization") not in model.operators
         assert len(model.data) < 2_000_000
         read_detector_contract(model)
+
+
+def test_every_recipe_for_8_bits_takes_pictures_of_any_size(
+    weights: Path, folder: Path, crops_folder: Path, tmp_path: Path
+) -> None:
+    """With none of the first convolutions in float, the CPU's file has its columns folded."""
+    subject = DetectorSubject(weights, ExportOptions(crops=crops_folder))
+    source, feeds = onnx.load(folder / "w.onnx"), subject.feeds()[:8]
+    reference, _, _ = open_ort_session(folder / "w.onnx", "cpu", 1)
+    pictures = [read_image(path) for path in picture_paths(crops_folder, 4)]
+    recipes: list[tuple[Target, Recipe]] = [("cpu", Recipe("minmax", 0)), ("cpu", Recipe("minmax", 3))]
+    recipes.append(("tensorrt", Recipe("minmax", 0)))
+    for target, recipe in recipes:
+        path = tmp_path / f"{target}-{recipe.first_float}.onnx"
+        quantise(source, path, subject.parts(source), recipe, feeds, target)
+        folds = [node.name for node in onnx.load(path).graph.node if node.name == "image_fold"]
+        assert bool(folds) == (target == "cpu" and not recipe.first_float)
+        session, _, _ = open_ort_session(path, "cpu", 1)
+        for size in (96, 256):
+            for picture in pictures:
+                pixels = np.ascontiguousarray(letterbox(picture, size)[0][None, : size // 2 // 32 * 32])
+                (wanted, _), (found, _) = (one.run(["score", "box"], {"image": pixels}) for one in (reference, session))
+                assert np.abs(found - wanted).mean() < 0.03
 
 
 def test_the_head_stays_in_float(folder: Path) -> None:

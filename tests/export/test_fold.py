@@ -96,6 +96,21 @@ def test_one_convolution_of_stride_4_is_folded_alone(kernel: int) -> None:
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-2)
 
 
+def test_pictures_of_any_size_are_folded() -> None:
+    model = two_convolutions()
+    for axis, name in ((1, "H"), (2, "W")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    del model.graph.value_info[:]
+    sizes = ((2, 8, 16), (1, 24, 40), (3, 40, 4))
+    pictures = [np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+    before = [answers(model, images) for images in pictures]
+    assert fold_columns(model)
+    for images, (wanted, number) in zip(pictures, before, strict=True):
+        found, same_number = answers(model, images)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-2)
+        assert number == same_number == [len(images)]
+
+
 def test_one_that_sees_behind_its_columns_is_left_alone() -> None:
     assert not fold_columns(one_convolution(9))
 

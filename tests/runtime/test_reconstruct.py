@@ -52,6 +52,13 @@ class Finds:
         return [Detection(box, 0.9) for box in self.boxes]
 
 
+class Doubts(Finds):
+    """A detector that is not sure of any of its boxes."""
+
+    def detect(self, image: Image) -> list[Detection]:
+        return [Detection(box, 0.9, doubtful=True) for box in self.boxes]
+
+
 def grey(level: int, width: int = 220, height: int = 180) -> Image:
     return np.full((height, width, 3), level, np.uint8)
 
@@ -234,6 +241,25 @@ def test_the_second_look_at_a_photograph_sees_its_mirror_image_too(model: Path, 
         assert network.crops == crops
         reconstructor.first_looks([grey(100)], [reconstructor.detect(grey(100))])  # as the frames of a video are
         assert network.crops == [*crops, 1, 1]
+
+
+def test_where_the_detector_is_not_sure_the_network_has_to_be(model: Path) -> None:
+    """The tiny model's confidence is 20 times the mean level, 0..1: 0.55 at 7, 0.71 at 9."""
+    with Reconstructor(model, detector=Finds(BOX)) as sure, Reconstructor(model, detector=Doubts(BOX)) as doubtful:
+        assert [len(sure.faces(grey(level))) for level in (6, 7, 9)] == [0, 1, 1]
+        assert [len(doubtful.faces(grey(level))) for level in (6, 7, 9)] == [0, 0, 1]
+    with Reconstructor(model, detector=Doubts(BOX), min_confidence=0.9) as strict:
+        assert [len(strict.faces(grey(level))) for level in (9, 12)] == [0, 1]
+
+
+def test_a_track_begins_where_both_are_sure_and_goes_on_where_one_is_not(model: Path) -> None:
+    with Reconstructor(model, detector=Doubts(BOX)) as reconstructor:
+        pipeline = Pipeline(reconstructor, detect_every=1)
+        scenes = [
+            pipeline.process(Frame(grey(level), "v", index, index / 25, still=False))
+            for index, level in enumerate((7, 9, 7, 6, 7))
+        ]
+    assert [[face.track for face in scene.faces] for scene in scenes] == [[], [1], [1], [], []]
 
 
 def test_faces_below_one_another_are_told_apart_and_copies_are_left_out() -> None:

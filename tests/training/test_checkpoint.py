@@ -71,7 +71,10 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
         ({KEY: "3"}, "is not JSON"),
         ({KEY: "[" * 100_000}, "is not JSON"),
         ({KEY: '{"hidden": ' + "1" * 5000 + "}"}, "is not JSON"),
-        (metadata(hidden=17), r"does not fit its own configuration: reconstructor.* has shape \(16, .*\), not \(17, .*\)"),
+        (
+            metadata(hidden=17),
+            r"does not fit its own configuration: reconstructor.* has shape \(16, .*\), not \(17, .*\)",
+        ),
         (metadata(hidden=1_000_000), "hidden 1000000 is not a whole number from 1 to 65536"),
         (metadata(hidden=65_536), r"does not fit its own .* has shape \(16, .*\), not \(65536, .*\)"),
         (metadata(hidden=10**400), "hidden 1000.* is not a whole number"),

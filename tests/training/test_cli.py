@@ -177,6 +177,7 @@ def test_weights_are_averaged_into_a_file(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert complaint(["average", *names, "-o", str(tmp_path / "mean.onnx")], capsys)[0] == 2
     assert (
-        "does not exist; create it first" in complaint(["average", *names, "-o", str(tmp_path / "no" / "m.safetensors")], capsys)[1]
+        "does not exist; create it first"
+        in complaint(["average", *names, "-o", str(tmp_path / "no" / "m.safetensors")], capsys)[1]
     )
     assert complaint(["average", names[0], "-o", str(target)], capsys)[0] == 2

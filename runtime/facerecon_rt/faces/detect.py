@@ -229,6 +229,8 @@ class DetectorContract:
     """Target of a quantised file, as in ModelContract."""
     kind: str = DETECTOR_KIND
     version: int = DETECTOR_VERSION
+    sure: float = 0.0
+    """Detections of a lower score are doubtful: the FaceModel has to be surer of them than of others."""
 
     def to_json(self) -> str:
         """Return the value of `DETECTOR_KEY` for the ONNX file's metadata_props."""
@@ -259,6 +261,10 @@ class DetectorContract:
         if not (isinstance(contract.score, float) and 0 < contract.score < 1):
             raise ModelRefused(
                 f"its {DETECTOR_KEY} has score {contract.score!r:.40}, not between 0 and 1; export it again"
+            )
+        if not (isinstance(contract.sure, float) and 0 <= contract.sure < 1):
+            raise ModelRefused(
+                f"its {DETECTOR_KEY} has sure {contract.sure!r:.40}, not from 0 to below 1; export it again"
             )
         return contract
 
@@ -292,7 +298,7 @@ class FaceDetector(Unpicklable):
     def detect(self, image: Image) -> list[Detection]:
         """Detect faces in a picture (H, W, 3) uint8 BGR, best first."""
 
-        return detections(self._answer, image, self.size, self.score)
+        return detections(self._answer, image, self.size, self.score, self.contract.sure)
 
     def _answer(self, pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Run the network. Raises ModelRefused where the file does not run or gives invalid outputs."""
@@ -327,9 +333,14 @@ class FaceDetector(Unpicklable):
 
 
 def detections(
-    answer: Callable[[NDArray[np.uint8]], tuple[Floats, Floats]], image: Image, size: int | None, least: float
+    answer: Callable[[NDArray[np.uint8]], tuple[Floats, Floats]],
+    image: Image,
+    size: int | None,
+    least: float,
+    sure: float = 0.0,
 ) -> list[Detection]:
-    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first.
+    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first. Those below the
+    score `sure` are doubtful.
 
     `answer`: the network, from (N, H, W, 3) uint8 BGR to its outputs `score` and `box`. `size`: longer side of its
     input, or None to choose by the picture.
@@ -339,7 +350,8 @@ def detections(
         scores, boxes = answer(pad(reduced)[None])
         return merge(*decode(scores[0], boxes[0], least))
 
-    return look(image, size, see, enlarge=True)
+    found = look(image, size, see, enlarge=True)
+    return [replace(one, doubtful=True) if one.score < sure else one for one in found]
 
 
 def read_detector_contract(model: OnnxFile) -> DetectorContract:

@@ -12,7 +12,7 @@ from ..types import Face, Frame, Scene
 from .budget import Budget, Shed
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
-from .reconstruct import Reconstructor
+from .reconstruct import Reconstructor, Sighting
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
@@ -63,7 +63,7 @@ class _Work:
     """Visible tracks that are skipped in this frame to stay within the budget."""
     seen: list[Face] = field(default_factory=list)
     """Face found at the place of each updated track, in the same order."""
-    detected: Sequence[Square] = ()
+    detected: Sequence[Sighting] = ()
     """Squares of the detector, if it ran on this frame."""
     new: Sequence[Face] = ()
     """Faces at detections that belong to no track yet."""
@@ -198,8 +198,9 @@ class Pipeline:
                 if face.confidence > work.seen[index].confidence:
                     work.seen[index] = face
         squares = [unknown(work.detected, self._confident(work.seen), work.passed_over) for work in found]
-        for work, faces in zip(found, self.reconstructor.first_looks(images, squares, stages), strict=True):
-            work.new = faces
+        new = self.reconstructor.first_looks(images, squares, stages)
+        for work, at, faces in zip(found, squares, new, strict=True):
+            work.new = self.reconstructor.believed(at, faces)
 
     def _scene(self, work: _Work, stages: Stages, shed: Shed) -> Scene:
         """Return the scene of one frame after all its faces were reconstructed."""

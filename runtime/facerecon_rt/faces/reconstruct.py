@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -29,11 +30,23 @@ from .stages import Stages
 
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
+DOUBTFUL_CONFIDENCE = 0.66
+"""Least confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothing
+and lettering. In crowd_1080p.mp4, false detections of scores between 0.4 and 0.6 have confidences up to 0.65; faces
+that are hard to read have 0.66 (under a mask), 0.68 (dark), and most of them 0.8 and more."""
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
 """Maximum distance in crop sides and roll between a head and the square that was read. A head further away is read once
 more: 2 % of the faces in photographs, and a quarter of those of 20 pixels."""
 TOGETHER = 8
 """Number of photographs whose faces are read in one network run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting(Square):
+    """The square of a detection."""
+
+    doubtful: bool = False
+    """See `Detection`."""
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
@@ -157,15 +170,22 @@ class Reconstructor(Unpicklable):
         self._opened.close()
         self._detector = None
 
-    def detect(self, image: Image) -> list[Square]:
-        """Detect faces in a picture (H, W, 3) uint8 BGR. Returns their squares, best first. Raises UsageError."""
+    def detect(self, image: Image) -> list[Sighting]:
+        """Detect faces in a picture (H, W, 3) uint8 BGR. Returns their squares, best first. Raises UsageError.
+
+        `believed` tells which of the faces seen there count.
+        """
         if not isinstance(image, np.ndarray):
             raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UsageError(f"a picture is {image.dtype} {image.shape}; give uint8 (H, W, 3) BGR, as read_image does")
         if self._detector is None:
             raise UsageError("this Reconstructor is closed; open another one")
-        return [square_from_box(found.box, found.roll) for found in self._detector.detect(image)]
+        sightings = []
+        for found in self._detector.detect(image):
+            square = square_from_box(found.box, found.roll)
+            sightings.append(Sighting(square.x, square.y, square.side, square.roll, found.doubtful))
+        return sightings
 
     def faces_at_each(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages | None = None
@@ -223,11 +243,14 @@ class Reconstructor(Unpicklable):
             squares = [self.detect(image) for image in images]
         seen = self._first_looks(images, squares, stages, mirror=self.mirror)
         with stages.measure("post"):
-            return [self._confident(faces) for faces in seen]
+            return [best_first(self.believed(*pair)) for pair in zip(squares, seen, strict=True)]
 
-    def _confident(self, faces: Sequence[Face]) -> tuple[Face, ...]:
-        confident = [face for face in faces if face.confidence >= self.min_confidence]
-        return tuple(distinct(sorted(confident, key=lambda face: -face.confidence)))
+    def believed(self, sightings: Sequence[Sighting], faces: Sequence[Face]) -> list[Face]:
+        """Detections, and the face that `first_looks` saw at each -> the faces of at least `min_confidence`, and of
+        `DOUBTFUL_CONFIDENCE` where the detection is doubtful."""
+        doubtful = max(self.min_confidence, DOUBTFUL_CONFIDENCE)
+        pairs = zip(sightings, faces, strict=True)
+        return [face for at, face in pairs if face.confidence >= (doubtful if at.doubtful else self.min_confidence)]
 
     def _first_looks(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool
@@ -292,6 +315,11 @@ def reconstruct_set(
 def largest(faces: Sequence[Face]) -> Face | None:
     """Return the face with the largest box; None for no faces."""
     return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+
+
+def best_first(faces: Iterable[Face]) -> tuple[Face, ...]:
+    """Faces of one photograph -> without those that lie on a more confident one; the most confident first."""
+    return tuple(distinct(sorted(faces, key=lambda face: -face.confidence)))
 
 
 def distinct(faces: Iterable[Face], overlap: float = 0.5) -> list[Face]:

@@ -79,10 +79,11 @@ class ServedDetector:
         self._where = where
         self._size = size
         self._score = contract.score if score is None else score
+        self._sure = contract.sure
 
     def detect(self, image: Image) -> list[Detection]:
         """Detect faces in a picture (H, W, 3) uint8 BGR, best first."""
-        return detections(self._answer, image, self._size, self._score)
+        return detections(self._answer, image, self._size, self._score, self._sure)
 
     def _answer(self, images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         score, box = _all_of(("score", "box"), self._infer(("score", "box"), images), self._where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ..types import Face, Floats
 from .cuts import Continuity
 from .shapes import ShapeAverage
 
+AnySquare = TypeVar("AnySquare", bound=Square)
 SAME_FACE = 0.3
 """Minimum overlap of boxes (intersection over union) at which a detection is a face that is already tracked."""
 AGREES = 0.6
@@ -163,7 +165,7 @@ def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int,
     return found
 
 
-def unknown(squares: Sequence[Square], faces: Sequence[Face], passed_over: Sequence[Track] = ()) -> list[Square]:
+def unknown(squares: Sequence[AnySquare], faces: Sequence[Face], passed_over: Sequence[Track] = ()) -> list[AnySquare]:
     """Return the detected squares that lie on no face already seen in the frame, and on no skipped track."""
     taken = [face.box for face in faces] + [box_from_square(track.next_square()) for track in passed_over]
     boxes = [box_from_square(square) for square in squares]

@@ -1,0 +1,137 @@
+"""Faces that are hard to read, in one way each: how many are found, and how many are read?
+
+    python benchmarks/hard_faces.py --data DATA          # ten minutes; writes results/hard_faces.md
+
+40 photographs of DATA/faces/lfpw-test, each placed in a grey picture: rolled, small, close, dark, blurred, half hidden,
+half outside. A face is read if its inner 49 landmarks are off by less than a tenth of the distance between the outer
+corners of the eyes, on average. Backgrounds, where every face is false, are the photographs that a training run of the
+detector keeps aside: --cache names its folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from facerecon_rt import Reconstructor, read_image
+from facerecon_rt.annotated import annotated_photographs
+from facerecon_rt.faces.detect import open_detector
+
+RESULTS = Path(__file__).with_name("results")
+INNER = [point for point in range(17, 68) if point not in (60, 64)]
+READ = 0.10
+COUNT = 40
+Size = tuple[int, int]
+"""Width and height, pixels."""
+
+
+def placed(
+    image: np.ndarray,
+    points: np.ndarray,
+    side: float,
+    size: Size = (640, 480),
+    roll: float = 0.0,
+    at: Size | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph and its landmarks (68, 2) -> both in a grey picture, the face `side` pixels large in its middle or
+    around `at`, and turned clockwise by `roll` degrees."""
+    scale = side / np.ptp(points, axis=0).max()
+    middle = points.mean(0)
+    if scale < 1:
+        image = cv2.GaussianBlur(image, (0, 0), 0.45 / scale)  # as a lens and a sensor of that size would
+    matrix = cv2.getRotationMatrix2D(middle.tolist(), -roll, scale)
+    matrix[:, 2] += np.array(at or (size[0] / 2, size[1] / 2)) - middle
+    picture = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(110, 110, 110))
+    return picture, points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def hard(image: np.ndarray, points: np.ndarray, seed: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """A photograph and its landmarks (68, 2) -> conditions, pictures, and landmarks in them."""
+    plain, at = placed(image, points, 170)
+    yield "as it is, 170 pixels", plain, at
+    for roll in range(30, 181, 30):
+        yield f"rolled by {roll} degrees", *placed(image, points, 170, (560, 560), roll)
+    for side in (20, 30, 40, 60):
+        yield f"{side} pixels", *placed(image, points, side)
+    yield "1300 pixels of 1600 x 1600", *placed(image, points, 1300, (1600, 1600))
+    yield "1000 pixels of 1920 x 1200", *placed(image, points, 1000, (1920, 1200))
+    level = plain.astype(np.float32) / 255
+    yield "dark, gamma 6", (255 * level**6).astype(np.uint8), at
+    noise = np.random.default_rng(seed).normal(0, 6, plain.shape)
+    yield "dark, with noise", np.clip(255 * 0.12 * level + noise, 0, 255).astype(np.uint8), at
+    yield "blurred, sigma 8", cv2.GaussianBlur(plain, (0, 0), 8), at
+    yield "moved by 41 pixels", cv2.blur(plain, (41, 1)), at
+    masked = plain.copy()
+    mask = np.concatenate([at[1:16], at[[28]]]).astype(np.int32)
+    yield "mask", cv2.fillPoly(masked, [mask], (200, 180, 150)), at
+    walled = plain.copy()
+    walled[:, : int(at[27:31, 0].mean())] = (90, 120, 90)
+    yield "half hidden", walled, at
+    yield "half outside", *placed(image, points, 200, (320, 480), at=(0, 240))
+    yield "top outside", *placed(image, points, 300, (640, 480), at=(320, 20))
+
+
+def error(reconstructor: Reconstructor, picture: np.ndarray, points: np.ndarray) -> float:
+    """Of the face that is nearest the landmarks (68, 2), in distances between the outer corners of the eyes; infinite
+    where there is no face."""
+    eyes = np.linalg.norm(points[36] - points[45])
+    off = [
+        np.linalg.norm(face.landmarks[INNER, :2] - points[INNER], axis=1).mean() / eyes
+        for face in reconstructor.faces(picture)
+    ]
+    return float(min(off, default=np.inf))
+
+
+def backgrounds(data: Path, cache: Path) -> list[np.ndarray]:
+    """Photographs without faces that training keeps aside."""
+    from facerecon_training.detector.data import build_cache
+    from facerecon_training.detector.measure import held_out_backgrounds
+
+    return list(held_out_backgrounds(build_cache(data, cache)))
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--models", type=Path, nargs="+", default=[Path(f"models/face{x}.onnx") for x in ("", ".int8-cpu")]
+    )
+    parser.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"))
+    parser.add_argument("--cache", type=Path, metavar="RUN/cache", help="of a training run of the detector [none]")
+    arguments = parser.parse_args()
+    photographs = list(annotated_photographs(arguments.data / "faces" / "lfpw-test"))
+    chosen = [photographs[index * len(photographs) // COUNT] for index in range(COUNT)]
+    columns: dict[str, dict[str, list[float]]] = {}
+    notes = []
+    for model in arguments.models:
+        detector = open_detector(arguments.detector)
+        with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:
+            rows = columns.setdefault(model.name, {})
+            for number, photograph in enumerate(chosen):
+                for condition, picture, points in hard(read_image(photograph.path), photograph.landmarks, number):
+                    rows.setdefault(condition, []).append(error(reconstructor, picture, points))
+            if arguments.cache:
+                pictures = backgrounds(arguments.data, arguments.cache)
+                false = [face.confidence for picture in pictures for face in reconstructor.faces(picture)]
+                found = sum(len(detector.detect(picture)) for picture in pictures)
+                notes.append(f"{model.name}: {found} detections and {len(false)} faces in {len(pictures)} backgrounds.")
+    lines = ["# Hard faces", "", f"`python benchmarks/hard_faces.py --data DATA`, {COUNT} pictures each", ""]
+    lines.append("| picture | " + " | ".join(f"{name}: found, % | read, %" for name in columns) + " |")
+    lines.append("|---|" + "---|---|" * len(columns))
+    for condition in next(iter(columns.values())):
+        cells = []
+        for rows in columns.values():
+            off = np.array(rows[condition])
+            cells.append(f"{100 * np.isfinite(off).mean():.1f} | {100 * (off < READ).mean():.1f}")
+        lines.append(f"| {condition} | " + " | ".join(cells) + " |")
+    text = "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+    (RESULTS / "hard_faces.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
