@@ -52,7 +52,7 @@ class Detection:
     roll: float = 0.0
     """Angle in radians, clockwise in the picture, by which the head is turned from upright."""
     doubtful: bool = False
-    """Whether the detector leaves it to the FaceModel to decide that this is a face."""
+    """Whether the detector is unsure, so that the FaceModel decides whether this is a face."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -230,7 +230,7 @@ class DetectorContract:
     kind: str = DETECTOR_KIND
     version: int = DETECTOR_VERSION
     sure: float = 0.0
-    """Detections of a lower score are doubtful: the FaceModel has to be surer of them than of others."""
+    """Score below which a detection is doubtful, so that the FaceModel must be more confident of it than of others."""
 
     def to_json(self) -> str:
         """Return the value of `DETECTOR_KEY` for the ONNX file's metadata_props."""
@@ -339,8 +339,8 @@ def detections(
     least: float,
     sure: float = 0.0,
 ) -> list[Detection]:
-    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first. Those below the
-    score `sure` are doubtful.
+    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first.
+    Detections below the score `sure` are doubtful.
 
     `answer`: the network, from (N, H, W, 3) uint8 BGR to its outputs `score` and `box`. `size`: longer side of its
     input, or None to choose by the picture.

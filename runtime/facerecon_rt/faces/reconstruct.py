@@ -31,7 +31,7 @@ from .stages import Stages
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
 DOUBTFUL_CONFIDENCE = 0.66
-"""Least confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothing
+"""Minimum confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothing
 and lettering. In crowd_1080p.mp4, false detections of scores between 0.4 and 0.6 have confidences up to 0.65; faces
 that are hard to read have 0.66 (under a mask), 0.68 (dark), and most of them 0.8 and more."""
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
@@ -46,7 +46,7 @@ class Sighting(Square):
     """The square of a detection."""
 
     doubtful: bool = False
-    """See `Detection`."""
+    """Whether the detection is doubtful, as in `Detection`."""
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
@@ -173,7 +173,7 @@ class Reconstructor(Unpicklable):
     def detect(self, image: Image) -> list[Sighting]:
         """Detect faces in a picture (H, W, 3) uint8 BGR. Returns their squares, best first. Raises UsageError.
 
-        `believed` tells which of the faces seen there count.
+        `believed` decides which of the faces found there count.
         """
         if not isinstance(image, np.ndarray):
             raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
@@ -246,8 +246,10 @@ class Reconstructor(Unpicklable):
             return [best_first(self.believed(*pair)) for pair in zip(squares, seen, strict=True)]
 
     def believed(self, sightings: Sequence[Sighting], faces: Sequence[Face]) -> list[Face]:
-        """Detections, and the face that `first_looks` saw at each -> the faces of at least `min_confidence`, and of
-        `DOUBTFUL_CONFIDENCE` where the detection is doubtful."""
+        """Return the faces with at least `min_confidence`, or `DOUBTFUL_CONFIDENCE` where the detection is doubtful.
+
+        `faces`: the face that `first_looks` found at each of the `sightings`.
+        """
         doubtful = max(self.min_confidence, DOUBTFUL_CONFIDENCE)
         pairs = zip(sightings, faces, strict=True)
         return [face for at, face in pairs if face.confidence >= (doubtful if at.doubtful else self.min_confidence)]
@@ -318,7 +320,7 @@ def largest(faces: Sequence[Face]) -> Face | None:
 
 
 def best_first(faces: Iterable[Face]) -> tuple[Face, ...]:
-    """Faces of one photograph -> without those that lie on a more confident one; the most confident first."""
+    """Return the faces of a photograph without those that lie on a more confident face, the most confident first."""
     return tuple(distinct(sorted(faces, key=lambda face: -face.confidence)))
 
 
