@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +33,16 @@ class MakeTinyModel(Protocol):
     """The type of the fixture `make_tiny_model`."""
 
     def __call__(self, path: Path, **contract_overrides: Any) -> Path: ...
+
+
+@pytest.fixture(autouse=True)
+def log_of_the_package() -> Iterator[None]:
+    """Commands that run within a test send the log to a stream that is closed after it."""
+    log = logging.getLogger("facerecon_rt")
+    handlers, propagate, level = list(log.handlers), log.propagate, log.level
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

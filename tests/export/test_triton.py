@@ -242,7 +242,7 @@ def test_a_detector_on_a_gpu_is_left_to_cuda(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "detector.onnx")
     serve(tmp_path / "repository", tmp_path / "detector.onnx")
     config = read(tmp_path / "repository" / "detector")
-    assert [list(tensor.dims) for tensor in (*config.input, *config.output)] == [[-1, -1, 3], [-1, -1], [3, -1, -1]]
+    assert [list(tensor.dims) for tensor in (*config.input, *config.output)] == [[-1, -1, 3], [-1, -1], [5, -1, -1]]
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert [one.name for one in accelerators] == ["cuda"]
     assert config.parameters[DETECTOR_KEY].string_value == contract.to_json()

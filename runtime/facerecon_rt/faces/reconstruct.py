@@ -31,7 +31,7 @@ from .stages import Stages
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
 DOUBTFUL_CONFIDENCE = 0.66
-"""Minimum confidence of a new face whose detection is doubtful. The detector alone cannot tell them from clothing
+"""Minimum confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothes
 and lettering. In crowd_1080p.mp4, false detections of scores between 0.4 and 0.6 have confidences up to 0.65; faces
 that are hard to read have 0.66 (under a mask), 0.68 (dark), and most of them 0.8 and more."""
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
