@@ -339,8 +339,8 @@ def detections(
     least: float,
     sure: float = 0.0,
 ) -> list[Detection]:
-    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first.
-    Detections below the score `sure` are doubtful.
+    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first. Those below
+    the score `sure` are doubtful.
 
     `answer`: the network, from (N, H, W, 3) uint8 BGR to its outputs `score` and `box`. `size`: longer side of its
     input, or None to choose by the picture.
