@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-CAMERA = re.compile(r"cam(\d{1,6})|(?:v4l2://)?/dev/video(\d{1,6})")
+CAMERA = re.compile(r"cam(\d{1,6})|(?:v4l2://)?/dev/video(\d{1,6})|(\d{1,3})")
 CSI = re.compile(r"csi://(\d{1,6})")
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 

@@ -247,6 +247,8 @@ def _targets(options: Options) -> list[str]:
     for target in targets:
         if targets.count(target) > 1:
             raise UsageError(f"the output {target} is given twice; give each output once")
+    if targets == [DEFAULT_OUTPUT] and not options.output and _changed_at(DEFAULT_OUTPUT):
+        log.warning("%s replaces files of the same names from an earlier run; --output names another", DEFAULT_OUTPUT)
     return targets
 
 

@@ -118,6 +118,11 @@ def test_without_an_output_everything_lands_in_a_folder_that_is_named(run: Run, 
     assert "wrote facerecon-out/" in done.err
     expected = ["photo.jpg", "photo_face0.obj", "photo_montage.jpg", "records.jsonl"]
     assert names_in(tmp_path / "facerecon-out") == expected
+    # A second run says that it replaces them, unless the folder was asked for.
+    warning = "facerecon-out/ replaces files of the same names from an earlier run"
+    assert warning not in done.err
+    assert warning in run("--input", photo).err
+    assert warning not in run("--input", photo, "--output", "facerecon-out/").err
 
 
 def test_several_outputs_are_written_at_once(run: Run, photo: Path, tmp_path: Path) -> None:

@@ -112,6 +112,12 @@ def test_a_list_says_how_each_source_is_opened(tmp_path: Path, monkeypatch: pyte
     assert (door.live, camera.live, clip.live) == (True, True, False)
 
 
+def test_a_bare_number_is_a_camera_and_a_path_is_none() -> None:
+    number, path, long = listed_sources(["0", "./0", "1234"])
+    assert (number.uri, number.name, number.live) == ("0", "cam0", True)
+    assert not path.live and not long.live
+
+
 def test_aliases_merges_and_what_yaml_takes_for_other_types_are_texts(tmp_path: Path) -> None:
     path = written(
         tmp_path / "sources.yaml",
@@ -119,7 +125,7 @@ def test_aliases_merges_and_what_yaml_takes_for_other_types_are_texts(tmp_path: 
         - &door {uri: cam0, name: 2024-01-31, fps: 15, flip: 180, retries: 3}
         - {<<: *door, uri: cam1, name: no, retries: null}
         - {<<: [{fps: 5}, *door], uri: cam2, name: ~}
-        - 7
+        - 2024
         """,
     )
     door, second, third, file = listed_sources([path], QUICK, retries=9)
@@ -127,7 +133,7 @@ def test_aliases_merges_and_what_yaml_takes_for_other_types_are_texts(tmp_path: 
     assert [one.options.fps for one in (door, second, third)] == [15, 15, 5]
     assert {one.options.flip for one in (door, second, third)} == {"180"}
     assert [one.retries for one in (door, second, third, file)] == [3, None, 3, 9]
-    assert file.uri == str(tmp_path / "7")
+    assert file.uri == str(tmp_path / "2024")
 
 
 def test_ten_thousand_cameras_of_one_name_are_told_apart_at_once() -> None:

@@ -137,7 +137,7 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         required=True,
         type=name,
         metavar="X",
-        help="cam0, /dev/video0, csi://0, rtsp://…, http://…, a video, a photograph, a folder, a glob, or a "
+        help="cam0 or 0, /dev/video0, csi://0, rtsp://…, http://…, a video, a photograph, a folder, a glob, or a "
         "sources.yaml that lists sources with a name and options each; repeatable. "
         "Files are read one after the other, cameras and streams at the same time. ${NAME} in an address is replaced "
         "by the environment variable",

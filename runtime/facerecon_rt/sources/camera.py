@@ -93,7 +93,7 @@ def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
     number, csi, name = CAMERA.fullmatch(uri), CSI.fullmatch(uri), public_name(uri)
     untrusted = False
     if number:
-        capture = _open_device(int(number[1] or number[2]), options)
+        capture = _open_device(int(number[number.lastindex or 1]), options)
     elif csi:
         capture = _open_pipeline(csi_pipeline(int(csi[1]), options), uri)
     else:

@@ -74,7 +74,9 @@ def listed_sources(
 
 
 def _listed(uri: str, options: LiveOptions, retries: int | None, name: str = "") -> ListedSource:
-    return ListedSource(uri, name or public_name(uri), options, retries)
+    # People write 0 for the first camera; records call it cam0.
+    shown_as = f"cam{uri}" if uri.isdecimal() and is_live(uri) else public_name(uri)
+    return ListedSource(uri, name or shown_as, options, retries)
 
 
 def _read_list(path: Path, options: LiveOptions, retries: int | None) -> list[ListedSource]:
