@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import cv2
@@ -29,7 +29,6 @@ from facerecon_rt.archive.plan import inputs_of, list_inputs, open_plan
 from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.run import archive
 from facerecon_rt.cli import main
-from facerecon_rt.quiet import quiet_opencv
 
 from .conftest import PaintSpots
 
@@ -106,14 +105,38 @@ def parts_in(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
 
 
-def readers(pipe: Path) -> list[int]:
-    """Processes that have it open, but this one."""
-    found = []
+class Held(BaseHTTPRequestHandler):
+    """Answers with a photograph, once `answer` is set."""
+
+    photograph: bytes
+    answer: Event
+    protocol_version = "HTTP/1.0"
+
+    def do_GET(self) -> None:
+        self.answer.wait()
+        with suppress(OSError):  # the reader may be gone
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.photograph)))
+            self.end_headers()
+            self.wfile.write(self.photograph)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def readers(port: int) -> list[int]:
+    """Processes with a connection to a port of this machine, but this one."""
+    connected = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[2].partition(":")[2], 16) == port and fields[3] == "01":
+            connected.add(f"socket:[{fields[9]}]")
+    found = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):  # processes end
-            if link.readlink() == pipe:
-                found.append(int(link.parts[2]))
-    return [pid for pid in found if pid != os.getpid()]
+            if str(link.readlink()) in connected:
+                found.add(int(link.parts[2]))
+    return sorted(found - {os.getpid()})
 
 
 def parent(pid: int) -> int:
@@ -123,35 +146,39 @@ def parent(pid: int) -> int:
 def test_rows_are_those_of_one_process_though_an_actor_dies_and_a_node_goes(
     cluster: Any, model: Path, photographs: Path, spots: PaintSpots, tmp_path: Path
 ) -> None:
-    # Whoever reads this pipe waits for as long as this process has it open: the actor that does is the one to die.
-    pipe, clip, out = photographs / "anna" / "9.avi", tmp_path / "clip.avi", tmp_path / "out"
-    os.mkfifo(pipe)
-    writing = os.open(pipe, os.O_RDWR)
-    with quiet_opencv():  # FFmpeg's log level is read once
-        writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 25, (256, 192))
-    for _ in range(3):
-        writer.write(spots(256, 192, [(0.5, 0.5)]))
-    writer.release()
-    recipe = Recipe((str(model),))
-    plan = open_plan(out, list_inputs([str(photographs)]), 2, recipe)
-    running = ThreadPoolExecutor(1).submit(archive, plan, recipe, Workers(provider="cpu"), quiet=True)
-    wait_until(lambda: running.done() or len(readers(pipe)) == 1, "an actor at the pipe")
-    assert not running.done(), running.exception()
-    (first,) = readers(pipe)
-    os.kill(first, signal.SIGKILL)
-    wait_until(lambda: readers(pipe) not in ([], [first]), "another actor at the pipe")
-    (second,) = readers(pipe)
-    (node,) = [one for one in cluster.worker_nodes if one.all_processes["raylet"][0].process.pid == parent(second)]
-    clip.replace(pipe)
-    cluster.remove_node(node, allow_graceful=False)
-    counts = running.result(PATIENCE_S)
-    os.close(writing)
-    assert (counts.inputs, counts.errors) == (9, 1)
-    rows = rows_in(out)
-    assert [row["input"] for row in rows] == list(range(9))
-    assert [row["source"] for row in rows if row["error"] is not None] == [str(photographs / "bert" / "2.png")]
-    assert [row["frames"] for row in rows if row["source"].endswith(".avi")] == [3]
-    assert rows == rows_of_one_process(model, out)
+    # The actor that reads this photograph waits for the server: it is the one to die.
+    ok, encoded = cv2.imencode(".png", spots(256, 192, [(0.5, 0.5)]))
+    assert ok
+    answer, out = Event(), tmp_path / "out"
+    handler = type("HeldHere", (Held,), {"photograph": encoded.tobytes(), "answer": answer})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        recipe = Recipe((str(model),))
+        plan = open_plan(out, list_inputs([str(photographs), f"http://127.0.0.1:{port}/9.png"]), 2, recipe)
+        running = ThreadPoolExecutor(1).submit(archive, plan, recipe, Workers(provider="cpu"), quiet=True)
+        try:
+            wait_until(lambda: running.done() or len(readers(port)) == 1, "an actor at the server")
+            assert not running.done(), running.exception()
+            (first,) = readers(port)
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda: readers(port) not in ([], [first]), "another actor at the server")
+            (second,) = readers(port)
+            (node,) = [
+                one for one in cluster.worker_nodes if one.all_processes["raylet"][0].process.pid == parent(second)
+            ]
+            answer.set()
+            cluster.remove_node(node, allow_graceful=False)
+            counts = running.result(PATIENCE_S)
+        finally:
+            answer.set()
+        rows = rows_in(out)
+        assert (counts.inputs, counts.errors) == (9, 1)
+        assert [row["input"] for row in rows] == list(range(9))
+        assert [row["source"] for row in rows if row["error"] is not None] == [str(photographs / "bert" / "2.png")]
+        assert [len(row["faces"]) for row in rows if row["source"].startswith("http")] == [1]
+        assert rows == rows_of_one_process(model, out)
+        server.shutdown()
 
 
 def test_a_run_that_was_killed_is_gone_on_with(
