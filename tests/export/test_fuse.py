@@ -122,7 +122,9 @@ def test_what_does_not_belong_together_is_not_fused(exported: SmallExport, fused
     target = tmp_path / "no.onnx"
     with pytest.raises(UsageError, match="two models or more"):
         fuse_ensemble([exported.onnx], target, quiet)
-    with pytest.raises(UsageError, match=r"small\.fp16\.onnx is fp16, .*small\.onnx is fp32; fuse files of one precision"):
+    with pytest.raises(
+        UsageError, match=r"small\.fp16\.onnx is fp16, .*small\.onnx is fp32; fuse files of one precision"
+    ):
         fuse_ensemble([exported.onnx, exported.folder / "small.fp16.onnx"], target, quiet)
     with pytest.raises(UsageError, match="is a fused file already"):
         fuse_ensemble([exported.onnx, fused], target, quiet)
