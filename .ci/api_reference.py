@@ -1,11 +1,11 @@
-"""Docstrings -> the API reference as HTML, or what is wrong with them.
+"""Docstrings -> the API reference as HTML, or a list of their errors.
 
     python .ci/api_reference.py                          writes build/api/index.html; needs pip install -e '.[dev]'
     python .ci/api_reference.py facerecon_rt -o FOLDER
 
-Every warning is an error: a module that does not import, an annotation that does not resolve. So is a name in
-`backticks` that is written as ours are, module.name or CamelCase or CAPITALS, and is not there. Whether there is a
-docstring at all, ruff says.
+Every warning is an error: a module that does not import, an annotation that does not resolve. A name in `backticks`
+that looks like ours (module.name, CamelCase or CAPITALS) and does not exist is an error too. Ruff checks that there is
+a docstring.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ import pdoc
 from pdoc.doc import Doc, Module, Namespace
 
 PACKAGES = ("facerecon_rt", "facerecon_export")
-"""Not the training's: pdoc cannot resolve the annotations of its named tuples, and nobody calls it but its own."""
+"""Packages of the reference. Training is left out: pdoc cannot resolve the annotations of its named tuples, and it is
+no API."""
 ELSEWHERE = ("triton_python_backend_utils",)
-"""Modules that only a server has; an empty one lets what imports them be read."""
+"""Modules that only a server has. Empty modules in their place let their users be imported."""
 IN_BACKTICKS = re.compile(r"(?<!`)`((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*|[A-Z]\w+)`(?!`)")
 FILES = (".onnx", ".json", ".jsonl", ".md", ".html", ".npz", ".yaml", ".toml", ".mp4", ".jpg", ".png", ".py")
 
 
 def specs_of(package: str) -> list[str]:
-    """What pdoc is given to show every module: of a package with `__all__`, it shows what stands there alone."""
+    """Return the specification that makes pdoc show every module. A package with `__all__` would show only its
+    names."""
     module = importlib.import_module(package)
     shown = getattr(module, "__all__", None)
     children = [] if shown is None else [found.name for found in pkgutil.iter_modules(module.__path__)]
@@ -42,7 +44,7 @@ def specs_of(package: str) -> list[str]:
 
 
 def documented(scope: Namespace[Any]) -> Iterator[Doc[Any]]:
-    """A module or class, and what it defines under public names, at any depth."""
+    """Yield a module or class and its public members, at any depth."""
     yield scope
     for member in scope.own_members:
         if isinstance(member, Module) or member.name.startswith("_"):
@@ -54,15 +56,15 @@ def documented(scope: Namespace[Any]) -> Iterator[Doc[Any]]:
 
 
 def dead_references(module: Module) -> Iterator[str]:
-    """One line for each name in backticks that leads nowhere."""
+    """Yield a line for each name in backticks that leads nowhere."""
     for doc in documented(module):
         for name in IN_BACKTICKS.findall(doc.docstring):
             if not name.endswith(FILES) and not resolves(name, sys.modules[doc.taken_from[0] or module.fullname]):
-                yield f"{doc.fullname} says `{name}`, which is not there; a name of others needs no backticks"
+                yield f"{doc.fullname} says `{name}`, which does not exist; names of others need no backticks"
 
 
 def resolves(name: str, module: Any) -> bool:
-    """Whether the name means something where it is written; if it is not ours, it does."""
+    """Whether a name means something where it is written. Names of other packages count as resolved."""
     first, _, rest = name.partition(".")
     if not rest:
         return any(
@@ -74,7 +76,7 @@ def resolves(name: str, module: Any) -> bool:
     if scope is None:
         return True
     for step in rest.split("."):
-        # Fields without a default are no attributes of their class.
+        # Fields without a default are not attributes of their class.
         if step in getattr(scope, "__annotations__", ()):
             return True
         scope = getattr(scope, step, None)
@@ -82,10 +84,14 @@ def resolves(name: str, module: Any) -> bool:
 
 
 def main() -> int:
-    """Returns the exit code: 1 when a name leads nowhere."""
+    """Build the reference and return the exit code: 1 if a name leads nowhere."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", nargs="*", default=PACKAGES, metavar="PACKAGE", help=" ".join(PACKAGES))
-    parser.add_argument("-o", "--output", type=Path, default=Path("build/api"), metavar="FOLDER", help="[%(default)s]")
+    parser.add_argument(
+        "packages", nargs="*", default=PACKAGES, metavar="PACKAGE", help=f"packages to document [{' '.join(PACKAGES)}]"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("build/api"), metavar="FOLDER", help="folder to write [%(default)s]"
+    )
     options = parser.parse_args()
     warnings.simplefilter("error")
     sys.modules.update({name: ModuleType(name) for name in ELSEWHERE})

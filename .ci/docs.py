@@ -1,11 +1,11 @@
-"""README, pages and docstrings -> one site with search, or what is wrong with them.
+"""README, pages and docstrings -> one site with search, or a list of their errors.
 
     python .ci/docs.py                   writes build/site/index.html; needs pip install -e '.[dev]'
     python .ci/docs.py -o FOLDER
     python -m http.server -d build/site  shows it; search needs a server
 
 Every warning is an error: a link or an anchor that leads nowhere, a page that .ci/mkdocs.yml does not list, a name in a
-docstring that is not there (.ci/api_reference.py), a page that loads anything from another server.
+docstring that does not exist (.ci/api_reference.py), a page that loads anything from another server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("benchmarks", "export", "models", "runtime", "tests", "training")
 LINK = re.compile(r'\]\(([^)\s]+)\)|<img src="([^"]+)"')
-"""The targets of Markdown's links and pictures, and of the README's small pictures."""
+"""Pattern for the targets of Markdown's links and pictures, and of the README's small pictures."""
 LOADING = {"img": "src", "link": "href", "script": "src"}
 """Tags whose target a browser loads by itself."""
 
@@ -37,7 +37,7 @@ def pages(root: Path) -> list[Path]:
 
 
 def links(text: str) -> list[str]:
-    """Return the targets of all links and pictures in a Markdown text, code left out."""
+    """Return the targets of all links and pictures in a Markdown text, without those in code."""
     text = re.sub(r"^ *```.*?^ *```|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)
     return [markdown or html for markdown, html in LINK.findall(text)]
 
@@ -80,7 +80,7 @@ def dead_links(site: Path) -> Iterator[str]:
     found = {page: Targets(page.read_text(encoding="utf-8")) for page in site.rglob("*.html")}
     for page, targets in sorted(found.items()):
         if page.name == "404.html":
-            continue  # its links start at the root of a server
+            continue  # the links of this page start at the root of a server
         for link, loaded in targets.links:
             parts = urlsplit(link)
             if parts.scheme in ("http", "https") or parts.netloc:
@@ -98,10 +98,12 @@ def dead_links(site: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Return the exit code: 1 when something is wrong."""
+    """Build the site and return the exit code: 1 if something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, default=Path("build/site"), metavar="FOLDER", help="[%(default)s]")
-    parser.add_argument("--api", type=Path, metavar="FOLDER", help="an API reference that is built already")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("build/site"), metavar="FOLDER", help="folder to write [%(default)s]"
+    )
+    parser.add_argument("--api", type=Path, metavar="FOLDER", help="folder of an existing API reference [build it]")
     options = parser.parse_args()
     site = options.output.resolve()
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +119,7 @@ def main() -> int:
         for command in commands:
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
-                # mkdocs counts warnings only where it also says what it does.
+                # mkdocs counts warnings only if it may also print them.
                 said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("INFO")]
                 print("\n".join(said), file=sys.stderr)
                 return done.returncode

@@ -1,8 +1,8 @@
-"""What each loss term is worth: one short training without it, next to one with all of them.
+"""Value of each loss term: a short training without it, beside a training with all terms.
 
     python benchmarks/ablation.py --data DATA --prepared runs/prepared --init WEIGHTS
 
-Every run starts from the same weights and sees the same crops. Stopped runs go on, finished ones are not run again.
+Every run starts from the same weights and sees the same crops. Stopped runs resume, and finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     "symmetry": ("symmetry",),
     "priors of codes and expressions": ("code_prior", "expression_prior"),
 }
-"""Row -> weights of losses.LossWeights that are 0 in it."""
+"""Row of the table -> weights of losses.LossWeights that are 0 in it."""
 WITH = {"photometric": {"photometric": 1.0}}
-"""Terms that are off by default are measured by adding them."""
+"""Terms that are off by default. They are measured by adding them."""
 
 
 def variants() -> dict[str, LossWeights]:
-    """Name of the row -> weights of the losses."""
+    """Return the loss weights of each row, by its name."""
     base = LossWeights()
     rows = {"all terms": base}
     rows |= {f"without {title}": replace(base, **dict.fromkeys(names, 0.0)) for title, names in WITHOUT.items()}
@@ -52,7 +52,7 @@ def variants() -> dict[str, LossWeights]:
 
 
 def figures(weights: Path, data: Path, prepared: Path, detector: Path) -> dict[str, float]:
-    """One row of the table; lfpw-test from the true box, Pointing'04 of people not trained on."""
+    """Return one row of the table: lfpw-test from the true box, and Pointing'04 of people not trained on."""
     model = load_weights(weights)
     seen = look_at(model, annotated_photographs(data / "faces" / "lfpw-test"))
     landmarks = landmark_figures(seen.landmarks, seen.truth)
@@ -75,7 +75,7 @@ def figures(weights: Path, data: Path, prepared: Path, detector: Path) -> dict[s
 
 
 def markdown(rows: dict[str, dict[str, float]], about: str) -> str:
-    """The table."""
+    """Return the results as a Markdown table."""
     names = list(next(iter(rows.values())))
     lines = ["# Ablation", "", about, "", "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {row} | " + " | ".join(f"{values[n]:.3f}" for n in names) + " |" for row, values in rows.items()]
@@ -83,20 +83,26 @@ def markdown(rows: dict[str, dict[str, float]], about: str) -> str:
 
 
 def main() -> None:
-    """Train and measure row by row; the table is there after each."""
+    """Train and measure row by row. The table is written after each row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=default_data(), help="[$FACERECON_DATA]")
-    parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
-    parser.add_argument("--init", type=Path, default=Path("models/face.safetensors"), help="[%(default)s]")
-    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="[%(default)s]")
-    parser.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
+    parser.add_argument("--data", type=Path, default=default_data(), help="data folder [$FACERECON_DATA]")
+    parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="prepared data [%(default)s]")
+    parser.add_argument(
+        "--init", type=Path, default=Path("models/face.safetensors"), help="weights to start from [%(default)s]"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="folder of the runs [%(default)s]")
+    parser.add_argument(
+        "--detector", type=Path, default=Path("models/face_detector.onnx"), help="face detector [%(default)s]"
+    )
     parser.add_argument("--pictures", type=int, default=40_000, help="crops of each run [%(default)s]")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="[%(default)s]")
-    parser.add_argument("--threads", type=int, default=2, help="[%(default)s]")
-    parser.add_argument("--rows", nargs="+", help="of the table, by name [all]")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="learning rate [%(default)s]")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads [%(default)s]")
+    parser.add_argument("--rows", nargs="+", help="rows of the table to measure, by name [all]")
     options = parser.parse_args()
     if options.data is None or not Path(options.data).is_dir():
-        parser.error("give --data, or set FACERECON_DATA; training/README.md describes its layout")
+        parser.error(
+            "there is no data folder; give --data or set FACERECON_DATA (training/README.md describes the layout)"
+        )
     torch.set_num_threads(options.threads)
     start = load_weights(options.init)
     path = RESULTS / "ablation.json"
@@ -104,7 +110,7 @@ def main() -> None:
     losses = asdict(LossWeights())
     before = json.loads(path.read_text()) if path.is_file() else {"about": about, "losses": losses, "rows": {}}
     if (before["about"], before["losses"]) != (about, losses):
-        parser.error(f"{path} is of other runs ({before['about']}); delete it, and {options.runs}, to start anew")
+        parser.error(f"{path} belongs to other runs ({before['about']}); delete it and {options.runs} to start again")
     rows: dict[str, dict[str, float]] = before["rows"]
     for name, weights in variants().items():
         if name in rows or (options.rows and name not in options.rows):

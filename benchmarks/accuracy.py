@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py --data DATA
 
-Photographs are read from detected boxes, as a user's would be, and together with their mirror images; jitter, the clip
-and the videos are tracked. The sheet shows meshes only: no photograph is copied.
+Photographs are read from detected boxes, as a user's would be, and together with their mirror images. Jitter, the clip
+and the videos are tracked. The sheet shows meshes only, and no photograph is copied.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ Figures = dict[str, float]
 
 
 def head_pose(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
-    """Pointing'04 within +-60 degrees: errors of pan and tilt as in `pose_figures`, of all people and of those whose
-    photographs no training may read."""
+    """Return errors of pan and tilt on Pointing'04 within +-60 degrees, as in `pose_figures`.
+
+    The rows are all people, and the people whose photographs no training may read.
+    """
     wanted = [p for p in pointing_photographs(folder) if max(abs(p.tilt), abs(p.pan)) <= 60]
     looked: dict[str, list[tuple[int, int, float, float]]] = {"all": [], "people not trained on": []}
     for photograph in tqdm(wanted, desc=folder.name):
@@ -59,8 +61,10 @@ def head_pose(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
 
 
 def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
-    """Ten photographs each of several people: shape from 1-5 against shape from 6-10, of one person and of two; RMSE in
-    mm after rigid alignment."""
+    """Return figures of shapes from ten photographs each of several people, as RMSE in mm after rigid alignment.
+
+    The shape from photographs 1-5 is compared with the shape from photographs 6-10, of one person and of two people.
+    """
     halves: list[tuple[Floats, Floats]] = []
     spreads, shapes, people = [], [], []
     for number, person in enumerate(tqdm(sorted(p for p in folder.iterdir() if p.is_dir()), desc=folder.name)):
@@ -84,7 +88,7 @@ def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
 
 
 def blink(reconstructor: Reconstructor, faces: Path) -> Figures:
-    """Photographs labelled by hand, eyes closed or open -> how surely the mean eyeBlink weight tells them apart."""
+    """Return how surely the mean eyeBlink weight tells closed eyes from open eyes, on photographs labelled by hand."""
     weights: dict[str, list[float]] = {"closed": [], "open": []}
     for kind, found in weights.items():
         for name in tqdm(hand_labelled()[kind], desc=f"eyes {kind}"):
@@ -104,8 +108,10 @@ def blink(reconstructor: Reconstructor, faces: Path) -> Figures:
 def jitter(
     reconstructor: Reconstructor, folder: Path, photographs: int = 20, frames: int = 30, smooth: str = "off"
 ) -> Figures:
-    """Stills shown as video under sensor noise (normal, 4 of 255 levels), tracked: standard deviation of landmarks over
-    time, in percent of the eye distance."""
+    """Return the standard deviation of landmarks over time, in percent of the eye distance.
+
+    Still photographs are shown as tracked videos with sensor noise (normal, 4 of 255 levels).
+    """
     random = np.random.default_rng(0)
     spreads = []
     for photograph in tqdm(list(annotated_photographs(folder))[:photographs], desc="jitter"):
@@ -115,7 +121,7 @@ def jitter(
         for index in range(frames + 5):
             noisy = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
             faces = pipeline.process(Frame(noisy, photograph.path.name, index, index / 30, still=False, fps=30)).faces
-            # The first frames settle the crop.
+            # The crop settles in the first frames.
             if index >= 5 and faces:
                 points.append(faces[0].landmarks[:, :2])
         spreads.append(100 * float(np.std(points, axis=0).mean()) / eyes)
@@ -128,8 +134,11 @@ def jitter(
 
 
 def lag(reconstructor: Reconstructor, clip: Path, smooth: str) -> Figures:
-    """The repository's rendered clip: by how many milliseconds the yaw that is seen follows the true one best, at 25
-    frames a second, and the landmark error of the inner 51 in percent of the eye distance, lag included."""
+    """Return the lag and the landmark error on the repository's rendered clip, at 25 frames per second.
+
+    The lag in milliseconds is the delay at which the predicted yaw fits the true yaw best. The error is that of the
+    inner 51 points in percent of the eye distance, including lag.
+    """
     truth = json.loads(clip.with_suffix(".json").read_text())["frames"]
     seen, true, errors, times = [], [], [], []
     with open_source(clip) as source:
@@ -141,13 +150,13 @@ def lag(reconstructor: Reconstructor, clip: Path, smooth: str) -> Figures:
             error = np.linalg.norm(face.landmarks[17:, :2] - points[17:], axis=1).mean()
             errors.append(100 * error / np.linalg.norm(points[36] - points[45]))
     delays = np.arange(-0.1, 0.4, 0.002)
-    # The network's yaw is a little too small throughout: what fits best up to a factor and an offset.
+    # The network's yaw is a little too small throughout, so the fit allows a factor and an offset.
     fits = [float(np.corrcoef(seen, np.interp(np.array(times) - delay, times, true))[0, 1]) for delay in delays]
     return {"lag_ms": 1000 * float(delays[int(np.argmax(fits))]), "nme_inner51": float(np.mean(errors))}
 
 
 def videos(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
-    """Per video: frames, frames with a face, tracks in all, and how much of the video the longest track covers."""
+    """Return, per video, the frames, the frames with a face, the tracks, and the longest track's share of the video."""
     figures = {}
     for path in sorted(folder.glob("*.mp4")):
         lengths: dict[int, int] = {}
@@ -170,8 +179,11 @@ def videos(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
 
 
 def sample_clip(reconstructor: Reconstructor, clip: Path) -> Figures:
-    """The repository's rendered clip, whose geometry is known: error of the inner 51 in pixels and eye distances (the
-    jaw's truth are fixed vertices, not its visible contour), degrees."""
+    """Return errors on the repository's rendered clip, whose geometry is known.
+
+    They are the error of the inner 51 points in pixels and eye distances, and the error of the angles in degrees. The
+    jaw is left out, because its truth is fixed vertices and not the visible contour.
+    """
     truth = json.loads(clip.with_suffix(".json").read_text())["frames"]
     pixels, eyes, degrees = [], [], []
     with open_source(clip) as source:
@@ -195,7 +207,7 @@ def sample_clip(reconstructor: Reconstructor, clip: Path) -> Figures:
 
 
 def shape_sheet(faces: list[Face], count: int = 40, size: int = 140) -> Image:
-    """Neutral shapes of `count` photographs, each from the front and from the side."""
+    """Draw the neutral shapes of `count` photographs, each from the front and from the side."""
     cells = [
         np.hstack([draw_clay(face.shape, size, yaw=yaw) for yaw in (0.0, 55.0)])
         for face in faces[:: max(1, len(faces) // count)][:count]
@@ -206,7 +218,7 @@ def shape_sheet(faces: list[Face], count: int = 40, size: int = 140) -> Image:
 
 
 def markdown(report: dict[str, object]) -> str:
-    """The report as tables."""
+    """Return the report as Markdown tables."""
     lines = ["# Accuracy", "", f"`{report['command']}`, {report['machine']}", ""]
     lines += [f"Model `{report['model']}`, detector `{report['detector']}`.", ""]
     for title, figures in report["figures"].items():  # type: ignore[attr-defined]
@@ -220,15 +232,19 @@ def markdown(report: dict[str, object]) -> str:
 
 
 def main() -> None:
-    """Measure what there is data for."""
+    """Measure everything for which there are data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", help="[models/face.onnx]; several make an ensemble")
-    parser.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
-    parser.add_argument("--data", type=Path, default=default_data(), help="[$FACERECON_DATA]")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="[benchmarks/results]")
+    parser.add_argument("--model", action="append", help="model file; several make an ensemble [models/face.onnx]")
+    parser.add_argument(
+        "--detector", type=Path, default=Path("models/face_detector.onnx"), help="face detector [%(default)s]"
+    )
+    parser.add_argument("--data", type=Path, default=default_data(), help="data folder [$FACERECON_DATA]")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results [benchmarks/results]")
     options = parser.parse_args()
     if options.data is None or not options.data.is_dir():
-        parser.error("give --data, or set FACERECON_DATA; training/README.md describes its layout")
+        parser.error(
+            "there is no data folder; give --data or set FACERECON_DATA (training/README.md describes the layout)"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     models = options.model or ["models/face.onnx"]
     figures: dict[str, object] = {}

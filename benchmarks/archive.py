@@ -1,11 +1,12 @@
-"""Archives on Ray against the plain loop: photographs per second, what Ray adds to each, and how actors add up.
+"""Archives on Ray beside the plain loop: photographs per second, cost of Ray per photograph, scaling with actors.
 
     FACERECON_DATA=… python benchmarks/archive.py            # ten minutes; writes results/archive.md and .json
 
-The plain loop is what `facerecon-rt --input FOLDER --output records.jsonl` does: one process, pictures decoded in a
-thread ahead, one photograph after the other, and shapes not kept. The archive does eight at a time and keeps shapes;
-"parts without Ray" is that in one process. Ways take turns, so that whatever else the machine does hits all of them.
-Rates of the archive leave Ray's start out and give it apart: of a long run it is nothing.
+The plain loop is what `facerecon-rt --input FOLDER --output records.jsonl` does: one process, pictures decoded ahead in
+a thread, one photograph after the other, and shapes not kept. The archive processes eight photographs at a time and
+keeps shapes. "parts without Ray" does the same in one process. The methods take turns, so that other load on the
+machine affects all of them. The archive's rates exclude Ray's start, which is given separately; in a long run it is
+negligible.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ MANY = 10**8
 
 
 def plain_loop(photographs: Path, out: Path) -> float:
-    """Seconds, the model's loading left out."""
+    """Return the seconds of the plain loop, without loading the model."""
     with Reconstructor(MODEL, provider="cpu") as reconstructor:
         begun = time.perf_counter()
         with (
@@ -52,7 +53,7 @@ def plain_loop(photographs: Path, out: Path) -> float:
 
 
 def without_ray(photographs: Path, out: Path, part_size: int) -> float:
-    """Seconds for what actors and tasks do, one after the other in this process."""
+    """Return the seconds of the actors' and tasks' work, one after the other in this process."""
     recipe, workers = Recipe((str(MODEL),)), Workers(provider="cpu")
     plan = open_plan(out, list_inputs([str(photographs)]), part_size, recipe)
     reconstruct = ReconstructPart(recipe, recipe.identity(), workers)
@@ -64,24 +65,24 @@ def without_ray(photographs: Path, out: Path, part_size: int) -> float:
 
 
 def on_ray(photographs: Path, out: Path, actors: int, part_size: int) -> tuple[float, float]:
-    """Seconds until the first part is there, and from then on for the others, scaled to all of them."""
+    """Return the seconds until the first part exists, and the seconds of the others, scaled to all parts."""
     recipe = Recipe((str(MODEL),))
     plan = open_plan(out, list_inputs([str(photographs)]), part_size, recipe)
     begun = time.time()
     archive(plan, recipe, Workers(least=actors, most=actors, provider="cpu"), quiet=True)
     written = sorted(path.stat().st_mtime for path in out.glob("part-*.parquet"))
-    # The first of each actor: by then all of them run.
+    # The first part of each actor: from then on all actors run.
     later = len(written) - actors
     return written[actors - 1] - begun, (written[-1] - written[actors - 1]) / later * len(written)
 
 
 def measure(folder: Path, count: int, part_size: int, rounds: int) -> dict[str, Any]:
-    """Every way in turn, `rounds` times."""
+    """Measure every method in turn, `rounds` times."""
     photographs = folder / "photographs"
     photographs.mkdir()
     data = data_folder(None) / "faces"
     found = [path for name in SETS for path in sorted((data / name).iterdir()) if path.suffix in (".jpg", ".png")]
-    random.Random(0).shuffle(found)  # parts are to be alike
+    random.Random(0).shuffle(found)  # shuffled, so that the parts are alike
     for number, path in enumerate(found[:count]):
         (photographs / f"{number:05d}{path.suffix}").symlink_to(path)
     seconds: dict[str, list[float]] = {"plain loop": [], "parts without Ray": []}
@@ -111,7 +112,7 @@ def measure(folder: Path, count: int, part_size: int, rounds: int) -> dict[str, 
 
 
 def report(found: dict[str, Any], machine_: dict[str, str], loads: tuple[float, float], command: str) -> str:
-    """The table, and the arithmetic of 10^8 photographs."""
+    """Return the table, and the arithmetic for 10^8 photographs."""
     count = found["photographs"]
     rates = {way: statistics.median(count / spent for spent in of_way) for way, of_way in found["seconds"].items()}
     plain = rates["plain loop"]
@@ -125,37 +126,37 @@ def report(found: dict[str, Any], machine_: dict[str, str], loads: tuple[float, 
         f"medians of {len(found['seconds']['plain loop'])} rounds in turn. Load average of the machine before and "
         f"after: {loads[0]:.1f}, {loads[1]:.1f}.",
         "",
-        "| | photographs/s | of the plain loop | ms per photograph |",
+        "| | photographs/s | ratio to the plain loop | ms per photograph |",
         "|---|---|---|---|",
         *(f"| {way} | {rate:.1f} | {rate / plain:.2f} | {1000 / rate:.1f} |" for way, rate in rates.items()),
         "",
-        f"One actor takes {1000 / rates['1 actor'] - 1000 / plain:+.1f} ms per photograph beside the plain loop and "
-        f"{1000 / rates['1 actor'] - 1000 / rates['parts without Ray']:+.1f} ms beside the same work without Ray, "
-        f"and two are {rates['2 actors'] / rates['1 actor']:.2f} times one, which decodes in a thread beside "
-        f"the network and so takes more than one core by itself. Ray's workers need "
-        f"{statistics.median(found['start_s']):.0f} s until the first part is there. A photograph is "
+        f"One actor takes {1000 / rates['1 actor'] - 1000 / plain:+.1f} ms per photograph compared with the plain "
+        f"loop, and {1000 / rates['1 actor'] - 1000 / rates['parts without Ray']:+.1f} ms compared with the same work "
+        f"without Ray. Two actors are {rates['2 actors'] / rates['1 actor']:.2f} times as fast as one. One actor "
+        "already uses more than one core, because it decodes in a thread beside the network. Ray's workers need "
+        f"{statistics.median(found['start_s']):.0f} s until the first part exists. A photograph takes "
         f"{found['bytes_per_photograph'] / 1000:.1f} kB of Parquet.",
         "",
         "## 10^8 photographs like these",
         "",
         f"At {rates['2 actors'] / 2:.1f} photographs/s per actor of one core: 10^8 / {rates['2 actors'] / 2:.1f} = "
-        f"{MANY / (rates['2 actors'] / 2) / 3600:.0f} core hours, "
-        f"{MANY / (rates['2 actors'] / 2) / 3600 / 256:.1f} hours on 256 cores, if they add up as these two do; "
-        f"{MANY * found['bytes_per_photograph'] / 1e12:.1f} TB of Parquet in {MANY / 256:.0f} files of 256. Cost "
-        "grows with the photographs and the faces in them: nothing is sorted or shuffled. Beside it, the program that "
-        "starts it holds the list of inputs in memory (100 bytes each: 10 GB), and looks at the end of each file that "
-        "is there when a run begins and ends.",
+        f"{MANY / (rates['2 actors'] / 2) / 3600:.0f} core hours, or {MANY / (rates['2 actors'] / 2) / 3600 / 256:.1f} "
+        "hours on 256 cores if they scale as these two do. The result is "
+        f"{MANY * found['bytes_per_photograph'] / 1e12:.1f} TB of Parquet in {MANY / 256:.0f} files of 256 "
+        "photographs. The cost grows with the number of photographs and faces, because nothing is sorted or shuffled. "
+        "The program that starts the run holds the list of inputs in memory (100 bytes each: 10 GB). It reads the end "
+        "of each existing file when a run begins and ends.",
         "",
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure and write results/archive.json and results/archive.md."""
+    """Measure, and write results/archive.json and results/archive.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000, help="photographs [%(default)s]")
-    parser.add_argument("--part-size", type=int, default=50, help="[%(default)s]")
-    parser.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
+    parser.add_argument("--count", type=int, default=1000, help="number of photographs [%(default)s]")
+    parser.add_argument("--part-size", type=int, default=50, help="photographs per part [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all methods [%(default)s]")
     options = parser.parse_args()
     before = os.getloadavg()[0]
     with TemporaryDirectory() as folder:

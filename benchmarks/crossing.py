@@ -1,9 +1,10 @@
-"""Two talking heads that cross, or meet and turn back: does each keep its number?
+"""Two talking heads that cross, or meet and turn back: whether each keeps its track number.
 
     python benchmarks/crossing.py --data DATA          # five minutes; writes results/crossing.md
 
-Every ordered pair of the four heads in DATA/videos, cut out and pasted so that the second passes in front of the first;
-slow, at a walk and fast; of equal size, larger and smaller. Numbers are compared while the heads are apart.
+The benchmark uses every ordered pair of the four heads in DATA/videos. They are cut out and pasted so that the second
+passes in front of the first: slowly, at walking pace and fast; of equal size, larger and smaller. Numbers are compared
+while the heads are apart.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ RESULTS = Path(__file__).with_name("results")
 FRAMES, FPS = 120, 25.0
 WIDTH, HEIGHT, SIDE = 960, 480, 220
 SPEEDS = (4, 8, 14)
-"""Pixels per frame, each of the two; a head is about 160 wide."""
+"""Speed of each head in pixels per frame. A head is about 160 pixels wide."""
 SIZES = ((1.0, 0), (1.25, 20), (0.8, -15))
-"""Of the head in front, and how many pixels lower it is."""
+"""Relative size of the head in front, and the number of pixels by which it is lower."""
 APART = 160
 CLOSEST = 40
-"""Pixels between two heads that meet and turn back."""
+"""Smallest distance in pixels between two heads that meet and turn back."""
 
 
 def head_of(path: Path, reconstructor: Reconstructor) -> list[np.ndarray]:
-    """Squares around the head of a talking-head video, all at the place of its first frame."""
+    """Return squares around the head of a talking-head video, all at the place of its first frame."""
     with open_source(path) as source:
         frames = [frame.image for frame in islice(source, FRAMES)]
     face = largest(reconstructor.faces(frames[0]))
@@ -45,7 +46,7 @@ def head_of(path: Path, reconstructor: Reconstructor) -> list[np.ndarray]:
 
 
 def paste(canvas: np.ndarray, head: np.ndarray, x: float, y: float, side: int) -> None:
-    """Draw an oval of the head, `side` pixels in size, centred there."""
+    """Draw an oval of the head, `side` pixels in size, centred at (x, y)."""
     half = side // 2
     mask = np.zeros((side, side), np.float32)
     cv2.ellipse(mask, (half, half), (int(0.36 * side), int(0.46 * side)), 0, 0, 360, 1, -1)
@@ -56,7 +57,7 @@ def paste(canvas: np.ndarray, head: np.ndarray, x: float, y: float, side: int) -
 
 
 def places(speed: float, turn_back: bool) -> Iterator[tuple[float, float]]:
-    """Across the picture, of the head behind and the one in front, frame by frame."""
+    """Yield the horizontal places of the head behind and the head in front, frame by frame."""
     middle, margin = WIDTH / 2, 150
     for index in range(FRAMES):
         way = (index - FRAMES / 2) * speed
@@ -71,7 +72,7 @@ def outcome(
     reconstructor: Reconstructor, heads: tuple[list[np.ndarray], list[np.ndarray]], speed: float, size: float,
     lower: int, turn_back: bool,
 ) -> str:  # fmt: skip
-    """`kept`, `swapped` or `renumbered`."""
+    """Return `kept`, `swapped` or `renumbered`."""
     background = cv2.GaussianBlur(np.random.default_rng(0).integers(60, 160, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 3)
     pipeline = Pipeline(reconstructor)
     numbers: dict[tuple[int, bool], Counter[int | None]] = {key: Counter() for key in product((0, 1), (False, True))}
@@ -91,10 +92,10 @@ def outcome(
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"))
+    parser.add_argument("--data", type=Path, required=True, help="data folder")
+    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
     arguments = parser.parse_args()
     outcomes: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
     with Reconstructor(arguments.model) as reconstructor:

@@ -1,11 +1,12 @@
-"""A film cuts to another person at the same place: does a new track begin, with a shape of its own? And only then?
+"""A film cuts to another person at the same place: whether a new track with its own shape begins, and only then.
 
     python benchmarks/cuts.py --data DATA          # five minutes; writes results/cuts.md
 
-Every ordered pair of the four talking heads of DATA/videos and the ten people of DATA/identities (photographs that move
-a little, with a sensor's noise). The second person is placed so that their box is the first one's: the whole picture,
-or the head alone, pasted over the first. What must not begin a track: another light on the same person, a hand before
-them, and the talking heads themselves, also with frames left out.
+The benchmark uses every ordered pair of the four talking heads of DATA/videos and the ten people of DATA/identities.
+The latter are photographs that move a little, with sensor noise. The second person is placed so that the two boxes
+agree. Either the whole picture changes, or the head alone is pasted over the first person. No track may begin for
+another light on the same person, or for a hand in front of the face. Nor may a track begin for the talking heads
+themselves, also with frames left out.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from facerecon_rt.faces.reconstruct import largest
 RESULTS = Path(__file__).with_name("results")
 BEFORE, AFTER, FPS = 30, 6, 25.0
 NOISE = 2.0
-"""Grey levels, of a sensor."""
+"""Standard deviation of the sensor noise in grey levels."""
 THINNED = (1, 2, 3)
-"""Every so many-th frame of the talking heads."""
+"""Intervals of the frames that are used of the talking heads."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """A clip of somebody, and where their face is in each frame."""
+    """A short video of a person, with the box of the face in each frame."""
 
     name: str
     frames: list[np.ndarray]
@@ -39,13 +40,13 @@ class Person:
 
 
 def talking_head(path: Path, reconstructor: Reconstructor) -> Person:
-    """The first frames of a video."""
+    """Return the first frames of a video."""
     with open_source(path) as source:
         return person(path.stem, [frame.image for frame in islice(source, BEFORE)], reconstructor)
 
 
 def photographed(folder: Path, reconstructor: Reconstructor) -> Person:
-    """The first photograph, held in a hand."""
+    """Return a short video of the first photograph, as if held in a hand."""
     random = np.random.default_rng(0)
     image = read_image(min(folder.glob("*.jpg")))
     height, width = image.shape[:2]
@@ -60,20 +61,20 @@ def photographed(folder: Path, reconstructor: Reconstructor) -> Person:
 
 
 def person(name: str, frames: list[np.ndarray], reconstructor: Reconstructor) -> Person:
-    """With the box in each frame."""
+    """Return a Person with the box of each frame."""
     boxes = [scene.faces[0].box for scene in Pipeline(reconstructor).run(as_video(frames)) if scene.faces]
     assert len(boxes) == len(frames), f"{name} is not seen all the time"
     return Person(name, frames, boxes)
 
 
 def as_video(pictures: Sequence[np.ndarray]) -> Iterator[Frame]:
-    """Pictures -> the frames of one video."""
+    """Yield pictures as the frames of one video."""
     for index, image in enumerate(pictures):
         yield Frame(image, "cut", index, index / FPS, still=False)
 
 
 def placed(image: np.ndarray, box: np.ndarray, at: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture moved and scaled so that one box lies on the other."""
+    """Move and scale a picture so that `box` lies on `at`."""
     scale = (at[2] - at[0]) / (box[2] - box[0])
     matrix = np.array([[scale, 0, at[0] - scale * box[0]], [0, scale, at[1] - scale * box[1]]])
     shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -81,7 +82,7 @@ def placed(image: np.ndarray, box: np.ndarray, at: np.ndarray, size: tuple[int, 
 
 
 def pasted(head: np.ndarray, over: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """An oval of `head` around the box, over another picture."""
+    """Paste an oval of `head` around the box over another picture."""
     middle, side = (box[:2] + box[2:]) / 2, float(box[2] - box[0])
     mask = np.zeros(over.shape[:2], np.float32)
     centre = (int(middle[0]), int(middle[1] - 0.08 * side))
@@ -91,7 +92,7 @@ def pasted(head: np.ndarray, over: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def cut(first: Person, second: Person, *, whole: bool) -> list[np.ndarray]:
-    """The second's frames, at the first one's place."""
+    """Return the second person's frames at the first person's place."""
     height, width = first.frames[0].shape[:2]
     moved = [placed(image, second.boxes[0], first.boxes[-1], (width, height)) for image in second.frames[:AFTER]]
     return moved if whole else [pasted(image, first.frames[-1], first.boxes[-1]) for image in moved]
@@ -99,18 +100,18 @@ def cut(first: Person, second: Person, *, whole: bool) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one cut."""
+    """Result of one cut."""
 
     first: bool
-    """A new number in the very first frame, and the old one has left."""
+    """Whether a new track begins in the first frame, and the old track ends there."""
     later: bool
-    """A new number at all."""
+    """Whether a new track begins at all."""
     off_mm: float
-    """Of the shape after the cut, to what it is where nobody was there before."""
+    """RMS distance in mm of the shape after the cut from the shape without the first person."""
 
 
 def outcome(reconstructor: Reconstructor, before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Outcome:
-    """What the pipeline makes of a cut."""
+    """Run the pipeline over a cut and return the result."""
     scenes = list(Pipeline(reconstructor).run(as_video([*before, *after])))[len(before) :]
     alone = list(Pipeline(reconstructor).run(as_video(after)))
     numbers = [{face.track for face in scene.faces} for scene in scenes]
@@ -123,7 +124,7 @@ def outcome(reconstructor: Reconstructor, before: Sequence[np.ndarray], after: S
 
 
 def lights() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """How the light on a person may change from one frame to the next."""
+    """Return changes of the light on a person from one frame to the next."""
 
     def brightened(factor: float) -> Callable[[np.ndarray], np.ndarray]:
         return lambda image: np.clip(image * factor, 0, 255).astype(np.uint8)
@@ -141,7 +142,7 @@ def lights() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
 
 
 def hands() -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-    """What may come before a face from one frame to the next: picture and box -> picture."""
+    """Return occluders that appear from one frame to the next: functions from picture and box to picture."""
 
     def hand(x: float, y: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         def held(image: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -158,15 +159,15 @@ def hands() -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
 
 
 def breaks(scenes: Sequence[Scene], since: int) -> int:
-    """Tracks that begin in the frame `since` or later, where others have been before."""
+    """Return the number of tracks that begin in frame `since` or later."""
     return sum(len(scene.entered) for scene in scenes[since:])
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"))
+    parser.add_argument("--data", type=Path, required=True, help="data folder")
+    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
     arguments = parser.parse_args()
     videos = sorted((arguments.data / "videos").glob("head_*.mp4"))
     with Reconstructor(arguments.model) as reconstructor:
@@ -175,7 +176,7 @@ def main() -> None:
         lines = ["# Cuts to another person at the same place", ""]
         lines += [f"`python benchmarks/cuts.py --data DATA --model {arguments.model}`", ""]
         lines += [
-            "| from, to | picture | cuts | new track in the first frame | new track | shape off, mm, mean / most |"
+            "| from, to | picture | cuts | new track in the first frame | new track | shape error, mm, mean / largest |"
         ]
         lines.append("|---|---|---|---|---|---|")
         pairs = list(permutations(heads + people, 2))

@@ -1,11 +1,12 @@
-"""Photographs labelled by looking -> how surely blendshape weights tell each expression from its absence.
+"""Photographs labelled by eye -> how surely blendshape weights tell each expression from its absence.
 
     python benchmarks/expression.py --data DATA                       # models/face.onnx through the runtime
-    python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores on those it was run on
+    python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores, where they exist
 
-Area under the curve of the matching weight, present against absent, "unsure" left out; the mean is over labels with at
-least six positives. The labels, `expression_labels.json`, were given by looking at the pictures; they name files under
-DATA. People of `pseudo/expressive` that stand here were never trained on (`weak_labels.DEVELOPMENT_SHARE`).
+The figure is the area under the ROC curve (AUC) of the matching weight, present against absent; "unsure" is left out.
+The mean is over labels with at least six positives. The labels in `expression_labels.json` were given by looking at the
+pictures, and name files under DATA. People of `pseudo/expressive` that appear here were never trained on
+(`weak_labels.DEVELOPMENT_SHARE`).
 """
 
 from __future__ import annotations
@@ -59,17 +60,18 @@ READ: dict[str, Callable[[Weights], float]] = {
     ),
     "upperLipRaise": _sides("mouthUpperUp"),
 }
-"""Label -> what of Apple's weights should tell it; left and right are the subject's."""
+"""Label -> function of Apple's weights that should tell it. Left and right are the subject's."""
 
 
 def auc(present: list[float], absent: list[float]) -> float:
-    """The chance that a picture with the expression has a larger value than one without; half of it at a draw."""
+    """Return the probability that a picture with the expression has a larger value than one without. A draw counts
+    half."""
     p, a = np.array(present)[:, None], np.array(absent)[None]
     return float((p > a).mean() + 0.5 * (p == a).mean())
 
 
 def scores(found: Mapping[str, Weights], images: list[dict[str, object]]) -> dict[str, dict[str, float]]:
-    """File -> weights, and labelled images -> per label its AUC, counts and mean values."""
+    """Return the AUC, counts and mean values of each label, from the weights of each file and the labelled images."""
     rows = {}
     for label, read in READ.items():
         values: dict[str, list[float]] = {"present": [], "absent": []}
@@ -90,7 +92,10 @@ def scores(found: Mapping[str, Weights], images: list[dict[str, object]]) -> dic
 
 
 def wink_differences(found: Mapping[str, Weights], images: list[dict[str, object]]) -> list[float]:
-    """Of pictures labelled with one eye closed: eyeBlink of that eye minus the other's; negative is the wrong side."""
+    """Return differences of the two eyeBlink weights, for pictures labelled with one closed eye.
+
+    The difference is that of the closed eye minus the open eye. A negative value is the wrong side.
+    """
     differences = []
     for image in images:
         labels = image["labels"]
@@ -104,7 +109,7 @@ def wink_differences(found: Mapping[str, Weights], images: list[dict[str, object
 
 
 def table(rows: Mapping[str, Mapping[str, float]], winks: list[float], found: int, count: int) -> str:
-    """The figures as Markdown."""
+    """Return the figures as Markdown."""
     lines = ["| label | n+ / n- | AUC | mean present / absent |", "|---|---|---|---|"]
     for label, row in rows.items():
         few = "" if row["present"] >= LEAST_POSITIVES else " (too few to count)"
@@ -127,7 +132,7 @@ def table(rows: Mapping[str, Mapping[str, float]], winks: list[float], found: in
 def through_runtime(
     model: Path, detector: Path | None, data: Path, images: list[dict[str, object]]
 ) -> dict[str, Weights]:
-    """File -> Apple's weights of the largest face in it."""
+    """Return Apple's weights of the largest face in each file."""
     found = {}
     with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:
         for image in images:
@@ -138,7 +143,7 @@ def through_runtime(
 
 
 def of_weak_labels(path: Path) -> dict[str, Weights]:
-    """File -> the scores that another tracker gave it."""
+    """Return the scores that another tracker gave each file."""
     with np.load(path, allow_pickle=False) as arrays:
         names = [str(name) for name in arrays["blendshape_names"]]
         return {
@@ -150,13 +155,13 @@ def of_weak_labels(path: Path) -> dict[str, Weights]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=default_data(), help="[$FACERECON_DATA]")
-    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="[%(default)s]")
-    parser.add_argument("--detector", type=Path, help="[face_detector.onnx beside the model]")
-    parser.add_argument("--weak-labels", action="store_true", help="MediaPipe's scores in place of a model's")
+    parser.add_argument("--data", type=Path, default=default_data(), help="data folder [$FACERECON_DATA]")
+    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
+    parser.add_argument("--detector", type=Path, help="face detector [face_detector.onnx beside the model]")
+    parser.add_argument("--weak-labels", action="store_true", help="use MediaPipe's scores instead of a model's")
     options = parser.parse_args()
     if options.data is None:
-        parser.error("give --data, or set FACERECON_DATA")
+        parser.error("there is no data folder; give --data or set FACERECON_DATA")
     images = json.loads(LABELS.read_text())["images"]
     if options.weak_labels:
         found = of_weak_labels(options.data / "pseudo" / "expressive.npz")

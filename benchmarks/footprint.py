@@ -1,12 +1,13 @@
-"""What it takes to have faces on a device, beside MediaPipe: disk, imports, memory, and the time to the first result.
+"""Cost of facerecon-rt on a device beside MediaPipe: disk, imports, memory, and the time to the first result.
 
-    python benchmarks/footprint.py                                          # ours alone
+    python benchmarks/footprint.py                                          # facerecon-rt alone
     python benchmarks/footprint.py --mediapipe-python mp-venv/bin/python    # and MediaPipe 0.10.14
 
-`pip install '.[cpu]'` goes into a fresh virtual environment, which is measured and in which everything runs. MediaPipe
-has one of its own (`python -m venv mp-venv; mp-venv/bin/pip install mediapipe==0.10.14 "numpy<2"`). Scenario: one face
-wanted at 720p while tracking, one thread, CPU, as in latency.py. Processes take turns, so that whatever else the
-machine does hits all of them; sizes and memory do not depend on it, processor seconds hardly.
+`pip install '.[cpu]'` installs into a fresh virtual environment, which is measured and in which everything runs.
+MediaPipe has its own environment (`python -m venv mp-venv; mp-venv/bin/pip install mediapipe==0.10.14 "numpy<2"`). The
+scenario is that of latency.py: at most one face at 720p while tracking, one thread, CPU. Processes take turns, so that
+other load on the machine affects all of them. Sizes and memory do not depend on the load, and processor seconds hardly
+do.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from latency import ENVIRONMENT, PEER, RESULTS, SIZE, frames_at_720p
 REPOSITORY = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("footprint_worker.py")
 TOOLS = ("pip", "setuptools", "wheel")
-"""What a virtual environment brings along, and no program needs."""
+"""Packages that come with a virtual environment and that no program needs."""
 SIZES = """
 import json, os, sysconfig
 from importlib.metadata import distributions
@@ -42,7 +43,8 @@ for found in distributions(path=[site]):
     sizes[name] = sum(os.path.getsize(file) for file in here if os.path.isfile(file))
 print(json.dumps(sizes))
 """
-"""Run by the environment's own Python: distribution and version -> bytes in site-packages, as pip wrote them down."""
+"""Script for the environment's own Python. It prints, for each distribution and version, the bytes in site-packages by
+pip's records."""
 MB = 2**20
 
 
@@ -55,22 +57,22 @@ class Subject:
     package: str
     arguments: list[str]
     models_mb: float
-    """Files that are not in site-packages."""
+    """Size of the model files, which are not in site-packages."""
     samples: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, **figures: float) -> None:
-        """One more sample of each."""
+        """Add one sample to each figure."""
         for name, value in figures.items():
             self.samples.setdefault(name, []).append(value)
 
     def import_once(self) -> None:
-        """A new process imports the package."""
+        """Measure the import of the package in a new process."""
         said = self._run([str(WORKER), "import", self.package])
         figures = json.loads(said.communicate()[0])
         self.add(**{"import, s": figures["wall_s"], "import, processor s": figures["cpu_s"]})
 
     def start_once(self, frames: Path, count: int) -> dict[str, Any]:
-        """A new process sees `count` frames; what it says at the end."""
+        """Run `count` frames in a new process, and return its final message."""
         started = time.perf_counter()
         process = self._run(
             [str(WORKER), "run", self.package, str(frames), str(count), *map(str, SIZE), *self.arguments]
@@ -80,7 +82,7 @@ class Subject:
         waited = time.perf_counter() - started
         rest = process.communicate()[0]
         if not first or not rest:
-            raise SystemExit(f"{self.name} ended: see its messages above")
+            raise SystemExit(f"{self.name} ended early; see its messages above")
         figures = {"start to first result, s": waited, "start to first result, processor s": json.loads(first)["cpu_s"]}
         self.add(**figures)
         said: dict[str, Any] = json.loads(rest)
@@ -93,7 +95,7 @@ class Subject:
 
 
 def fresh_environment(folder: Path) -> Path:
-    """`pip install '.[cpu]'` into a new virtual environment; its Python."""
+    """Install `.[cpu]` into a new virtual environment, and return its Python."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", f"{REPOSITORY}[cpu]"], check=True)
@@ -101,14 +103,14 @@ def fresh_environment(folder: Path) -> Path:
 
 
 def sizes_mb(python: Path) -> dict[str, float]:
-    """Distribution and version -> MB in this Python's site-packages, the largest first."""
+    """Return the MB of each distribution and version in this Python's site-packages, the largest first."""
     said = subprocess.run([python, "-c", SIZES], capture_output=True, text=True, check=True).stdout
     sizes = {name: size / MB for name, size in json.loads(said).items() if name.split()[0].lower() not in TOOLS}
     return dict(sorted(sizes.items(), key=lambda pair: -pair[1]))
 
 
 def table(subjects: list[Subject]) -> list[str]:
-    """Medians, and ours over the peer's."""
+    """Return the medians as a Markdown table."""
     names = list(subjects[0].samples)
     lines = ["| | " + " | ".join(subject.name for subject in subjects) + " |", "|---" * (len(subjects) + 1) + "|"]
     for name in names:
@@ -117,7 +119,7 @@ def table(subjects: list[Subject]) -> list[str]:
 
 
 def report(subjects: list[Subject], packages: dict[str, dict[str, float]], options: argparse.Namespace) -> str:
-    """Markdown."""
+    """Return the report as Markdown."""
     lines = [
         "# Footprint",
         "",
@@ -127,26 +129,28 @@ def report(subjects: list[Subject], packages: dict[str, dict[str, float]], optio
     facts, load = machine(), " ".join(f"{value:.1f}" for value in os.getloadavg())
     lines += [f"{facts['processor']}, {facts['cores usable']} cores, load {load}; Python {facts['Python']}.", ""]
     lines += [
-        f"One face at {SIZE[0]}x{SIZE[1]} while tracking, one thread, CPU. Medians of {options.starts} processes each, "
-        f"which take turns; memory after {options.frames} frames. MB are 2^20 bytes; sizes are those of the files. "
-        "The import loads numpy and OpenCV; ONNX Runtime is loaded with the first model.",
+        f"One face at {SIZE[0]}x{SIZE[1]} while tracking, one thread, CPU. Figures are medians of {options.starts} "
+        f"processes each, which take turns; memory is measured after {options.frames} frames. MB are 2^20 bytes; sizes "
+        "are those of the files. The import loads numpy and OpenCV; the first model loads ONNX Runtime.",
         "",
         *table(subjects),
         "",
     ]
     for name, sizes in packages.items():
         large = [f"{package}: {size:.0f}" for package, size in sizes.items() if size >= 1]
-        lines += [f"{name}, MB by package: {', '.join(large)}; {len(sizes) - len(large)} smaller ones.", ""]
+        lines += [f"{name}, MB by package: {', '.join(large)}; {len(sizes) - len(large)} smaller packages.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def main() -> None:
-    """Install, measure, report."""
+    """Install, measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mediapipe-python", type=Path, help="python of an environment with mediapipe==0.10.14")
-    parser.add_argument("--frames", type=int, default=1000, help="before memory is measured [%(default)s]")
-    parser.add_argument("--starts", type=int, default=7, help="of each, to measure imports and starts [%(default)s]")
-    parser.add_argument("--out", type=Path, default=RESULTS / "footprint.md", help="[%(default)s]")
+    parser.add_argument("--mediapipe-python", type=Path, help="Python of an environment with mediapipe==0.10.14")
+    parser.add_argument("--frames", type=int, default=1000, help="frames before memory is measured [%(default)s]")
+    parser.add_argument(
+        "--starts", type=int, default=7, help="processes of each column for imports and starts [%(default)s]"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "footprint.md", help="report to write [%(default)s]")
     options = parser.parse_args()
     models = REPOSITORY / "models"
     with tempfile.TemporaryDirectory() as temporary:
@@ -165,7 +169,7 @@ def main() -> None:
         for subject in subjects:
             on_disk = packages[PEER if subject.name == PEER else "facerecon-rt"]
             subject.add(**{"site-packages, MB": sum(on_disk.values()), "models beside it, MB": subject.models_mb})
-            subject.import_once()  # from the disk into the page cache
+            subject.import_once()  # reads from the disk into the page cache
             subject.samples = {name: kept for name, kept in subject.samples.items() if not name.startswith("import")}
         for _ in range(options.starts):
             for subject in subjects:

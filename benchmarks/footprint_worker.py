@@ -1,9 +1,9 @@
-"""The measured side of footprint.py, for whichever package its Python has; needs numpy and that package alone.
+"""Measured process of footprint.py, for the package in its Python. It needs numpy and that package alone.
 
     python footprint_worker.py import facerecon_rt
     python footprint_worker.py run facerecon_rt FRAMES COUNT WIDTH HEIGHT [--model FILE --precision P]
 
-Frames are raw BGR bytes, read one by one: a mapped file would count as memory.
+Frames are raw BGR bytes, which are read one by one, because a mapped file would count as memory.
 """
 
 import argparse
@@ -18,13 +18,14 @@ import numpy as np
 
 
 def status_mb(name: str) -> float:
-    """VmRSS or VmHWM of this process."""
+    """Return VmRSS or VmHWM of this process in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def facerecon(model: str, precision: str) -> Callable[[np.ndarray, int], bool]:
-    """A frame and its number -> was a face found? One face wanted, one thread, as in latency.py."""
+    """Return a function from a frame and its number to whether a face was found. One face, one thread, as in
+    latency.py."""
     from facerecon_rt import Pipeline, Reconstructor
     from facerecon_rt.types import Frame
 
@@ -33,7 +34,7 @@ def facerecon(model: str, precision: str) -> Callable[[np.ndarray, int], bool]:
 
 
 def mediapipe() -> Callable[[np.ndarray, int], bool]:
-    """As `facerecon`."""
+    """Return the same function as `facerecon`, with MediaPipe."""
     import cv2
     import mediapipe
 
@@ -68,7 +69,7 @@ def main() -> None:
         if index == 0:
             print(json.dumps({"cpu_s": time.process_time()}), flush=True)
     print(json.dumps({"found": found, "resident_mb": status_mb("VmRSS"), "peak_mb": status_mb("VmHWM")}), flush=True)
-    os._exit(0)  # how long a package takes to clean up is nobody's figure
+    os._exit(0)  # the time that a package takes to clean up is not measured
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Ten thousand inputs that nobody sends by mistake: is each taken, or refused in one line of our own?
+"""Ten thousand malformed inputs: whether each is read, or refused with one line of our own.
 
     nice -n 19 python benchmarks/fuzz.py                               # some minutes; writes results/fuzz.md
-    python benchmarks/fuzz.py --only pictures --count 500 --seed 7     # other ones of a kind; prints
-    python benchmarks/fuzz.py --only "ONNX files" --number 123         # one of them again, with its traceback
+    python benchmarks/fuzz.py --only pictures --count 500 --seed 7     # other inputs of one kind; prints only
+    python benchmarks/fuzz.py --only "ONNX files" --number 123         # one input again, with its traceback
 
-Pictures, videos, ONNX files, contracts, lists of sources, weights, checkpoints, landmarks, folders of engines, names,
-numbers and reports, damaged or made up by a seeded hand (benchmarks/fuzzing). They are made and tried in another
-process, which is watched from here: an input that ends it, takes 20 s of processor time or a minute without doing
-anything, or more than 2 GB of memory, is counted, and the process started again. Faulty inputs stay in build/fuzz.
+The inputs are pictures, videos, ONNX files, contracts, lists of sources, weights, checkpoints, landmarks, folders of
+engines, names, numbers and reports. They are damaged or made up with a seed (benchmarks/fuzzing). Another process makes
+and tries them, and this process watches it. An input is a fault if it ends that process, takes 20 s of processor time,
+stands still for a minute, or needs more than 2 GB of memory. The process is then started again. Faulty inputs are kept
+in build/fuzz.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ from fuzzing.worker import KINDS
 
 HERE = Path(__file__).parent
 MOST_CPU_S, MOST_WAIT_S, MOST_GB = 20.0, 60.0, 2.0
-"""Of one input."""
+"""Limits of one input."""
 LOOK_S = 0.2
-"""Between two looks at a process that has not answered."""
+"""Interval in seconds between two looks at a process that has not answered."""
 OUTCOMES = ("taken", "refused", "exception", "crash", "hang", "memory")
 COMMAND = "nice -n 19 python benchmarks/fuzz.py"
 
 
 @dataclass(slots=True)
 class Worker:
-    """A process that tries inputs, started again when it ends."""
+    """A process that tries inputs. It is started again when it ends."""
 
     command: list[str]
-    """Reads `KIND NUMBER` a line, writes `{"outcome", "why"}` a line."""
+    """Command that reads `KIND NUMBER` per line and writes `{"outcome", "why"}` per line."""
     folder: Path
-    """Of its files: what it says on standard error, and temporary ones."""
+    """Folder of its standard error and temporary files."""
     most_cpu_s: float = MOST_CPU_S
     most_wait_s: float = MOST_WAIT_S
     most_gb: float = MOST_GB
@@ -57,7 +58,7 @@ class Worker:
         self.said = self.folder / "stderr"
 
     def try_one(self, kind: str, number: int) -> tuple[str, str]:
-        """Outcome, one of `OUTCOMES`, and why."""
+        """Try one input, and return its outcome, one of `OUTCOMES`, and the reason."""
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(f"{kind} {number}\n")
@@ -69,7 +70,7 @@ class Worker:
             if spent > before:
                 idle_since, before = now, spent
             if spent - used > self.most_cpu_s or now - idle_since > self.most_wait_s:
-                process.send_signal(signal.SIGABRT)  # it then says where it is
+                process.send_signal(signal.SIGABRT)  # it then writes its traceback
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(5)
                 self._end()
@@ -121,7 +122,7 @@ class Worker:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of a process, seconds."""
+    """Return the processor time of a process in seconds."""
     try:
         numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -130,7 +131,7 @@ def cpu_s(pid: int) -> float:
 
 
 def peak_gb(pid: int) -> float:
-    """The most memory that a process has held since its input began."""
+    """Return the peak memory in GB of a process since its input began."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -139,14 +140,18 @@ def peak_gb(pid: int) -> float:
 
 
 def main() -> int:
-    """Returns 1 where there was a fault."""
+    """Run the inputs and return the exit code: 1 if there was a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10_000, help="inputs in all [%(default)s]")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=tuple(KINDS), help="of this kind alone")
-    parser.add_argument("--number", type=int, help="with --only: that one alone")
-    parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="inputs of faults [%(default)s]")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="of a run of all kinds [%(default)s]")
+    parser.add_argument("--count", type=int, default=10_000, help="total number of inputs [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the inputs [%(default)s]")
+    parser.add_argument("--only", choices=tuple(KINDS), help="try inputs of this kind only [all kinds]")
+    parser.add_argument("--number", type=int, help="with --only: try this input only")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("build/fuzz"), help="folder for the inputs of faults [%(default)s]"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "results", help="folder for the results of a run of all kinds [%(default)s]"
+    )
     options = parser.parse_args()
     shares = (
         {options.only: options.count}
@@ -178,7 +183,7 @@ def main() -> int:
 
 
 def keep(source: Path, target: Path) -> None:
-    """The input of a fault, small enough to look at."""
+    """Keep the input of a fault, if it is small enough to look at."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir() if source.is_dir() else ():
@@ -187,21 +192,21 @@ def keep(source: Path, target: Path) -> None:
 
 
 def table(counts: dict[str, Counter[str]], seed: int, seconds: float) -> str:
-    """Markdown: what became of the inputs of each kind."""
+    """Return a Markdown table of the outcomes for each kind of input."""
     import cv2
     import onnxruntime
 
     total: Counter[str] = sum(counts.values(), Counter())
     lines = [
-        "# Inputs that nobody sends by mistake",
+        "# Malformed inputs",
         "",
         f"`{COMMAND}`, seed {seed}: {total.total()} inputs in {seconds / 60:.0f} minutes; Python "
         f"{platform.python_version()}, OpenCV {cv2.__version__}, ONNX Runtime {onnxruntime.__version__}.",
         "",
-        "Taken: it was read, and what was read makes sense. Refused: an error of ours, on one line. The others are",
-        "faults: any other exception, a process that ended, one that took more than "
-        f"{MOST_CPU_S:.0f} s of processor time or a",
-        f"minute without doing anything, and more than {MOST_GB:g} GB of memory.",
+        "Taken: the input was read, and the result makes sense. Refused: an error of ours on one line. The others are "
+        "faults: any other exception, a process that ended, an input that took more than "
+        f"{MOST_CPU_S:.0f} s of processor time or stood still for a minute, and an input that needed more than "
+        f"{MOST_GB:g} GB of memory.",
         "",
         f"| inputs | {' | '.join(OUTCOMES)} |",
         "|---" * (len(OUTCOMES) + 1) + "|",

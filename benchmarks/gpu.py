@@ -1,12 +1,12 @@
-"""One command on a machine with a GPU: is it right, how fast is it, and how near to what the machine can do.
+"""Providers on this machine: correctness, speed, and how near the speed is to the machine's limit. For GPUs.
 
     python benchmarks/gpu.py                        # CUDA and TensorRT; writes results/gpu.md and gpu.json
-    python benchmarks/gpu.py --providers cpu        # the same questions to a CPU; writes results/cpu.md
+    python benchmarks/gpu.py --providers cpu        # the same for a CPU; writes results/cpu.md
 
-For each provider and precision: how far answers are from the fp32 file's on the CPU (mm, degrees, pixels), latency of
-one crop, crops per second by batch, and the share of the roofline (Williams et al., CACM 2009): multiply-adds and bytes
-of the network over what the same provider does in one large matrix product, and in one large copy. Crops are those of
-the faces in the repository's clip.
+The report has four figures for each provider and precision: the difference of the answers from the fp32 file's on the
+CPU (mm, degrees, pixels), the latency of one crop, crops per second by batch size, and the share of the roofline
+(Williams et al., CACM 2009). The roofline is the network's multiply-adds and bytes over the rates of the same provider
+in one large matrix product and one large copy. Crops are those of the faces in the repository's clip.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 try:
     import onnx
 except ModuleNotFoundError:
-    raise SystemExit("this benchmark counts with onnx, which is not installed: pip install onnx") from None
+    raise SystemExit("this benchmark needs onnx, which is not installed: pip install onnx") from None
 from facerecon_rt import FaceSession, Reconstructor
 from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.measure import frames_in_memory
@@ -40,17 +40,17 @@ from onnx import TensorProto, helper, numpy_helper
 RESULTS = Path(__file__).with_name("results")
 CLIP = Path("tests/data/talking_head.mp4")
 PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "int8")}
-"""Provider -> the files that are made for it."""
+"""Provider -> precisions of the files that are made for it."""
 WARM_UP, COUNT = 50, 300
 SIDE = 1024
-"""Of the matrices whose product is the compute limit on a CPU; a GPU takes four times that to be busy."""
+"""Side of the matrices whose product gives the compute limit of a CPU. A GPU needs four times this side to be busy."""
 COPIED_BYTES = 2**28
 
 Figures = dict[str, float]
 
 
 def seconds(run: Any, count: int) -> NDArray[np.float64]:
-    """(count,) of calls of `run`."""
+    """Return the seconds (count,) of calls of `run`."""
     found = []
     for _ in range(count):
         started = time.perf_counter()
@@ -60,7 +60,8 @@ def seconds(run: Any, count: int) -> NDArray[np.float64]:
 
 
 def multiply_adds(path: Path) -> float:
-    """Of the fp32 network for one crop, from the shapes that ONNX infers: Conv, Gemm and MatMul."""
+    """Return the multiply-adds of the fp32 network for one crop: Conv, Gemm and MatMul, by the shapes that ONNX
+    infers."""
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -80,18 +81,21 @@ def multiply_adds(path: Path) -> float:
 
 
 def constant_bytes(path: Path) -> float:
-    """Of the weights, which a batch of one reads once each."""
+    """Return the bytes of the weights, which a batch of one reads once each."""
     return float(sum(numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(path).graph.initializer))
 
 
 def limits(provider: str, precision: str) -> Figures:
-    """What the provider does at best, as ONNX Runtime gets it: multiply-adds per second of one large matrix product in
-    this precision, bytes per second of one large addition (read and written)."""
+    """Return the best rates of the provider through ONNX Runtime.
+
+    They are the multiply-adds per second of one large matrix product in this precision, and the bytes per second, read
+    and written, of one large addition.
+    """
     side = SIDE if provider == "cpu" else 4 * SIDE
     dtype = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int8": TensorProto.FLOAT16}[precision]
     make = helper.make_tensor_value_info
     if precision == "int8" and provider == "cpu":
-        # Unsigned codes times signed weights, as our file has them. On GPUs ONNX Runtime has no such product.
+        # Unsigned codes times signed weights, as in our file. ONNX Runtime has no such product on GPUs.
         node = helper.make_node("MatMulInteger", ["a", "b"], ["y"])
         inputs, output = [("a", TensorProto.UINT8), ("b", TensorProto.INT8)], TensorProto.INT32
     else:
@@ -112,10 +116,10 @@ def limits(provider: str, precision: str) -> Figures:
 
 
 def _best_s(provider: str, graph: onnx.GraphProto, feeds: Mapping[str, NDArray[Any]]) -> float:
-    """Seconds of one run on data that lies on the device."""
+    """Return the seconds of one run on data that lie on the device."""
     ort = import_onnxruntime()
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    # Of TensorRT the limit is CUDA's: the same device.
+    # TensorRT's limit is CUDA's, because the device is the same.
     providers = [ORT_NAMES["cpu"]] if provider == "cpu" else [(ORT_NAMES["cuda"], cuda_options(AS_USUAL))]
     session = ort.InferenceSession(model.SerializeToString(), session_options(ort, 1), providers=providers)
     device = "cpu" if provider == "cpu" else "cuda"
@@ -133,7 +137,7 @@ def _best_s(provider: str, graph: onnx.GraphProto, feeds: Mapping[str, NDArray[A
 
 
 def measured(model: Path, provider: Any, precision: str, crops: NDArray[np.uint8]) -> dict[str, Any]:
-    """One file on one provider."""
+    """Measure one file on one provider."""
     path = file_of_precision(model, precision, provider)
     started = time.perf_counter()
     with FaceSession(path, provider=provider) as session:
@@ -172,7 +176,7 @@ def measured(model: Path, provider: Any, precision: str, crops: NDArray[np.uint8
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The report as tables."""
+    """Return the report as Markdown tables."""
     facts = report["machine"]
     lines = ["# Providers", "", f"`{report['command']}`", ""]
     lines += ["; ".join(f"{name} {fact}" for name, fact in facts.items()), ""]
@@ -189,7 +193,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         for batch, figures in one["batches"].items():
             cells.append(f"{figures['crops_per_s']:.0f} ({one['roofline_percent'][batch]:.0f} %)")
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Limits, as one large matrix product and one large addition through ONNX Runtime measure them:", ""]
+    lines += ["", "Limits, measured with one large matrix product and one large addition through ONNX Runtime:", ""]
     lines += ["| provider | precision | 10^9 multiply-adds/s | GB/s | a crop: 10^6 multiply-adds, MB of weights |"]
     lines.append("|---" * 5 + "|")
     for one in report["measured"]:
@@ -202,7 +206,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def run(model: Path, providers: Sequence[str]) -> dict[str, Any]:
-    """Everything there is; what does not work here is named."""
+    """Measure every provider that works here, and name the others."""
     with Reconstructor(model, provider="cpu") as reconstructor:
         crops = face_crops(reconstructor, frames_in_memory(str(CLIP)))
     found, absent = [], []
@@ -224,11 +228,13 @@ def run(model: Path, providers: Sequence[str]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure, write, and say 1 where a provider asked for did not run."""
+    """Measure and write the results. Return 1 if a requested provider did not run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="[%(default)s]")
-    parser.add_argument("--providers", nargs="+", choices=PRECISIONS, default=["cuda", "tensorrt"])
-    parser.add_argument("--out", type=Path, help="[results/gpu.md, or cpu.md for a CPU alone]")
+    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
+    parser.add_argument(
+        "--providers", nargs="+", choices=PRECISIONS, default=["cuda", "tensorrt"], help="[cuda tensorrt]"
+    )
+    parser.add_argument("--out", type=Path, help="report to write [results/gpu.md, or cpu.md for a CPU alone]")
     options = parser.parse_args()
     report = run(options.model, options.providers)
     text = markdown(report)

@@ -1,12 +1,12 @@
-"""How well can a neutral shape be known at all? The error of the best possible guess, for ever more exact observations.
+"""Lower limit of the error of a neutral shape: the best possible guess from ever more exact observations.
 
     python benchmarks/identity_limit.py --prepared runs/prepared
 
-Faces are mean + weights @ modes with standard normal weights. Seen from the front without perspective, points are
-observed with Gaussian noise, and the head's place, attitude and size are unknown: a linear Gaussian model, whose
-posterior is known in closed form (Bishop, Pattern Recognition and Machine Learning, 2006, section 2.3.3). Whoever sees
-these points alone can do no better on average than its trace says. Expression is known here, and the view is: in truth
-both add to the error.
+Faces are mean + weights @ modes with standard normal weights. Points are seen from the front without perspective, with
+Gaussian noise, and the head's place, attitude and size are unknown. This is a linear Gaussian model, whose posterior is
+known in closed form (Bishop, Pattern Recognition and Machine Learning, 2006, section 2.3.3). No method that sees these
+points alone can have a smaller mean error than its trace gives. Expression and view are known here; in reality both add
+to the error.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ OBSERVED = {
 
 
 def expected_rmse(modes: Floats, unseen: Floats, rows: np.ndarray, noise_mm: float) -> tuple[float, float]:
-    """(K, V * 3) modes, (7, V * 3) shifts, turns and growth, the observed coordinates and their noise -> RMSE in mm of
-    the best guess after rigid alignment, and after a similarity."""
+    """Return the RMSE in mm of the best guess after rigid alignment, and after a similarity.
+
+    `modes` is (K, V * 3), `unseen` (7, V * 3) holds shifts, turns and growth, and `rows` are the observed coordinates.
+    """
     design = np.vstack([modes, unseen])[:, rows].T.astype(np.float64)
     prior = np.diag([1.0] * len(modes) + [1e-8] * len(unseen))
     spread = np.linalg.inv(design.T @ design / noise_mm**2 + prior)[: len(modes), : len(modes)]
@@ -39,7 +41,7 @@ def expected_rmse(modes: Floats, unseen: Floats, rows: np.ndarray, noise_mm: flo
 
 
 def _rmse(spread: np.ndarray, modes: Floats, aligned: Floats) -> float:
-    """Of weights with the covariance `spread` (K, K), when what lies along `aligned` does not count."""
+    """Return the RMSE for weights with the covariance `spread` (K, K), without the part along `aligned`."""
     rest = (modes - (modes @ aligned.T) @ aligned).astype(np.float64)
     return float(np.sqrt(((spread @ rest) * rest).sum() / (rest.shape[1] / 3)))
 
@@ -47,7 +49,7 @@ def _rmse(spread: np.ndarray, modes: Floats, aligned: Floats) -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
+    parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="prepared data [%(default)s]")
     face = read_face(parser.parse_args().prepared)
     modes = face.identity.reshape(len(face.identity), -1)
     unseen = unseen_directions(torch.from_numpy(face.mean.ravel())).numpy()

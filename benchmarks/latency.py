@@ -1,16 +1,15 @@
-"""Video frames -> how long the whole pipeline takes per frame, beside MediaPipe, in one run.
+"""Video frames -> time of the whole pipeline per frame, beside MediaPipe, in one run.
 
-    python benchmarks/latency.py                                          # ours alone
+    python benchmarks/latency.py                                          # facerecon-rt alone
     python benchmarks/latency.py --mediapipe-python mp-venv/bin/python    # and MediaPipe 0.10.14, alternating blocks
     python benchmarks/latency.py --mediapipe-python ... --mediapipe-task face_landmarker.task    # and Face Landmarker
-    python benchmarks/latency.py --detecting --mediapipe-python ...       # both look for faces in every frame
+    python benchmarks/latency.py --detecting --mediapipe-python ...       # both detect faces in every frame
 
-Scenario: single stream, one face wanted at 720p while tracking, one thread, CPU. Load and warm-up are apart from the
-figures.
-MediaPipe lives in a virtual environment of its own (`pip install mediapipe==0.10.14 "numpy<2"`), because its
-dependencies clash with ours. Face Landmarker, whose frames hold what ours do (points, blendshapes, matrix), wants its
-model file, which no package contains: bring face_landmarker.task (float16) yourself. All workers read the same frames
-from one file and take turns, block by block, so that whatever else the machine does hits all of them.
+The scenario is a single stream, at most one face at 720p while tracking, one thread, CPU. Loading and warm-up are not
+part of the figures. MediaPipe has its own virtual environment (`pip install mediapipe==0.10.14 "numpy<2"`), because its
+dependencies clash with ours. Face Landmarker gives the same outputs as our frames (points, blendshapes, matrix). It
+needs a model file that no package contains, so provide face_landmarker.task (float16) yourself. All workers read the
+same frames from one file. They take turns block by block, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ WARM_UP = 60
 BLOCK = 150
 PEER = "MediaPipe 0.10.14 FaceMesh"
 LANDMARKER = "MediaPipe 0.10.14 Face Landmarker"
-"""With blendshapes and matrix, VIDEO mode."""
+"""Face Landmarker with blendshapes and matrix, in VIDEO mode."""
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
@@ -48,7 +47,8 @@ ENVIRONMENT = {
 
 
 def frames_at_720p(video: Path) -> Image:
-    """A video -> (N, 720, 1280, 3) uint8: each frame in the middle of a 720p one, edges continued."""
+    """Return the frames of a video as (N, 720, 1280, 3) uint8, each in the centre of a 720p frame with continued
+    edges."""
     frames = []
     with open_source(video) as source:
         for frame in source:
@@ -62,13 +62,13 @@ def frames_at_720p(video: Path) -> Image:
 
 
 def work(frames_file: Path, models: list[str], detector: str | None, precision: str, *, detecting: bool) -> None:
-    """The worker: for every number N on the standard input, N frames; answers with one JSON line."""
+    """Run the worker: for every number N on standard input, process N frames and answer with one JSON line."""
     cv2.setNumThreads(1)
     frames = np.load(frames_file, mmap_mode="r")
     started = time.perf_counter()
     with Reconstructor(models, detector=detector, provider="cpu", threads=1, precision=precision) as reconstructor:
         load_ms = 1000 * (time.perf_counter() - started)
-        # One face, as MediaPipe's max_num_faces; detecting, as its static_image_mode.
+        # One face, as with MediaPipe's max_num_faces; with --detecting, as in its static_image_mode.
         pipeline = Pipeline(reconstructor, detect_every=1) if detecting else Pipeline(reconstructor, max_faces=1)
         index = 0
         for line in sys.stdin:
@@ -88,7 +88,7 @@ def work(frames_file: Path, models: list[str], detector: str | None, precision: 
 
 
 class Worker:
-    """A process that times frames when told to."""
+    """A process that times frames on request."""
 
     def __init__(self, name: str, command: list[str]) -> None:
         self.name = name
@@ -98,18 +98,18 @@ class Worker:
         self.replies: list[dict[str, Any]] = []
 
     def time(self, count: int) -> dict[str, Any]:
-        """Have it do `count` frames."""
+        """Have the process time `count` frames, and return its reply."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(f"{count}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} ended: see its messages above")
+            raise SystemExit(f"{self.name} ended early; see its messages above")
         reply: dict[str, Any] = json.loads(line)
         return reply
 
     def figures(self) -> dict[str, float]:
-        """Percentiles over all blocks."""
+        """Return percentiles over all blocks."""
         ms = np.concatenate([reply["ms"] for reply in self.replies])
         cpu = np.concatenate([reply["cpu_ms"] for reply in self.replies])
         named = {f"p{p}": float(np.percentile(ms, p)) for p in (50, 90, 95, 99)}
@@ -125,13 +125,13 @@ class Worker:
 
 
 def stage_medians(worker: Worker) -> dict[str, float]:
-    """Median milliseconds per stage."""
+    """Return the median milliseconds per stage."""
     stages = [stage for reply in worker.replies for stage in reply["stages_ms"]]
     return {name: float(np.median([stage[name] for stage in stages])) for name in stages[0]} if stages else {}
 
 
 def machine() -> str:
-    """Processor, cores, versions."""
+    """Return processor, cores and versions as text."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
     packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "numpy", "opencv-python-headless"))
@@ -140,7 +140,7 @@ def machine() -> str:
 
 
 def report(workers: list[Worker], options: argparse.Namespace) -> str:
-    """Markdown."""
+    """Return the report as Markdown."""
     names = list(workers[0].figures())
     lines = [
         "# Latency",
@@ -169,19 +169,22 @@ def report(workers: list[Worker], options: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    """Take turns, then report."""
+    """Let the workers take turns, then report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", help="[models/face.onnx]; several make an ensemble")
+    parser.add_argument("--model", action="append", help="model file; several make an ensemble [models/face.onnx]")
     parser.add_argument(
-        "--precision", nargs="+", default=["fp32", "int8"], help="files beside the model, one worker each [fp32 int8]"
+        "--precision",
+        nargs="+",
+        default=["fp32", "int8"],
+        help="precisions of the files beside the model, with one worker each [fp32 int8]",
     )
-    parser.add_argument("--detector", help="[face_detector.onnx beside the model]")
-    parser.add_argument("--video", default="tests/data/talking_head.mp4", help="[%(default)s]")
-    parser.add_argument("--blocks", type=int, default=10, help=f"of {BLOCK} frames each [%(default)s]")
-    parser.add_argument("--mediapipe-python", help="python of an environment with mediapipe==0.10.14")
-    parser.add_argument("--mediapipe-task", type=Path, help="face_landmarker.task: measure Face Landmarker as well")
-    parser.add_argument("--detecting", action="store_true", help="look for faces in every frame, not only now and then")
-    parser.add_argument("--out", type=Path, help="[results/latency.md, or latency_detecting.md]")
+    parser.add_argument("--detector", help="face detector [face_detector.onnx beside the model]")
+    parser.add_argument("--video", default="tests/data/talking_head.mp4", help="video to process [%(default)s]")
+    parser.add_argument("--blocks", type=int, default=10, help=f"number of blocks of {BLOCK} frames [%(default)s]")
+    parser.add_argument("--mediapipe-python", help="Python of an environment with mediapipe==0.10.14")
+    parser.add_argument("--mediapipe-task", type=Path, help="face_landmarker.task, to measure Face Landmarker as well")
+    parser.add_argument("--detecting", action="store_true", help="detect faces in every frame [every few frames]")
+    parser.add_argument("--out", type=Path, help="report to write [results/latency.md, or latency_detecting.md]")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.mediapipe_task and not options.mediapipe_python:

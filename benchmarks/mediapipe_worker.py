@@ -1,9 +1,9 @@
-"""The MediaPipe side of latency.py; runs in an environment of its own: pip install mediapipe==0.10.14 "numpy<2".
+"""MediaPipe's worker of latency.py. It runs in its own environment: pip install mediapipe==0.10.14 "numpy<2".
 
     mediapipe_worker.py FRAMES.npy [--detecting] [--task face_landmarker.task]
 
-Without a task file it runs FaceMesh, which the package contains: points alone. With one it runs Face Landmarker in its
-VIDEO mode with blendshapes and the pose matrix, which is what a frame of ours holds.
+Without a task file it runs FaceMesh, which the package contains and which gives points alone. With a task file it runs
+Face Landmarker in VIDEO mode with blendshapes and the pose matrix, which are the outputs of our frames.
 """
 
 import argparse
@@ -18,17 +18,18 @@ import mediapipe
 import numpy as np
 
 FRAME_MS = 33
-"""What Face Landmarker is told to lie between two frames: it wants rising times, and measures nothing by them."""
+"""Interval between two frames that Face Landmarker is told. It needs increasing times, but measures nothing with
+them."""
 
 
 def face_mesh(detecting: bool) -> Callable[[Any], bool]:
-    """FaceMesh: an RGB picture -> was there a face?"""
+    """Return a function from an RGB picture to whether FaceMesh finds a face."""
     mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=detecting, max_num_faces=1, refine_landmarks=False)
     return lambda image: bool(mesh.process(image).multi_face_landmarks)
 
 
 def face_landmarker(task: str, detecting: bool) -> Callable[[Any], bool]:
-    """Face Landmarker with blendshapes and matrix: an RGB picture -> was there a face?"""
+    """Return a function from an RGB picture to whether Face Landmarker, with blendshapes and matrix, finds a face."""
     vision = mediapipe.tasks.vision
     options = vision.FaceLandmarkerOptions(
         base_options=mediapipe.tasks.BaseOptions(model_asset_path=task),

@@ -1,4 +1,4 @@
-"""Sample clip -> the README's pictures: a result, one small picture for each output, and what the Euler angles mean.
+"""Sample clip -> the README's pictures: a result, a small picture for each output, and the meaning of the Euler angles.
 
 python benchmarks/pictures.py
 """
@@ -19,15 +19,15 @@ RESULTS = Path(__file__).with_name("results")
 CLIP = Path("tests/data/talking_head.mp4")
 MODEL = Path("models/face.onnx")
 MOMENTS = (36, 77, 118)
-"""Frames of the clip that are shown."""
+"""Indices of the clip's frames that are shown."""
 SMALL = 240
-"""Pixels: side of the small pictures."""
+"""Side of the small pictures in pixels."""
 INK, BAR, PAPER = (60, 60, 60), (150, 110, 40), (250, 250, 250)
-"""BGR."""
+"""Colours in BGR."""
 
 
 def euler_picture(face: Face, size: int = 300) -> Image:
-    """Neutral, yaw +30, pitch +30, roll +30, side by side."""
+    """Draw a face at neutral, yaw +30, pitch +30 and roll +30, side by side."""
     cells = []
     for angle in ("", "yaw", "pitch", "roll"):
         cell = draw_clay(face.shape, size, **({angle: 30.0} if angle else {}))
@@ -60,7 +60,7 @@ def bars(face: Face, names: Sequence[str], count: int = 8) -> Image:
 
 
 def output_pictures(scene: Scene, blendshapes: Sequence[str]) -> dict[str, Image]:
-    """One small picture by name for each output of a face. `blendshapes`: the names in the contract."""
+    """Return a small picture for each output of a face, by name. `blendshapes` are the names in the contract."""
     (face,) = scene.faces
     return {
         "mesh": draw_clay(face.vertices, SMALL, yaw=-30.0),

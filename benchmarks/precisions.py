@@ -1,11 +1,12 @@
-"""The files of one model -> their size, error and speed beside each other, and what fusing several files saves.
+"""Files of one model -> their size, error and speed side by side, and the saving of fused files.
 
     python benchmarks/precisions.py --data DATA
 
-Error: inner-51 NME on lfpw-test from the true box, and the difference to PyTorch, on the same crops. Speed: one crop,
-one thread, CPU, only the network; files take turns, block by block, so that whatever else the machine does hits all of
-them, and only ratios to fp32 are to be trusted. The fused files are made here: an ensemble of the model with itself
-against the runtime's ensemble of two, and a set of five against five crops averaged by the runtime.
+The error is the inner-51 NME on lfpw-test from the true box, and the difference to PyTorch on the same crops. The speed
+is that of the network alone with one crop, one thread and the CPU. Files take turns block by block, so that other load
+on the machine affects all of them; trust only the ratios to fp32. The fused files are made here. An ensemble of the
+model with itself is compared with the runtime's ensemble of two, and a set of five with five crops that the runtime
+averages.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Figures = dict[str, float]
 
 
 def errors(folder: Path, crops: FaceCrops) -> dict[str, Figures]:
-    """File -> size, NME and difference to PyTorch."""
+    """Return size, NME and difference to PyTorch of each file."""
     reference = run_torch(load_weights(folder / "face.safetensors"), crops.images)
     figures = {}
     for name in FILES:
@@ -62,7 +63,7 @@ def errors(folder: Path, crops: FaceCrops) -> dict[str, Figures]:
 
 
 def in_turns(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-    """Name -> median milliseconds of a call."""
+    """Return the median milliseconds of each call."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         for _ in range(BLOCK):
@@ -77,7 +78,7 @@ def in_turns(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
 
 
 def fused(folder: Path, crops: FaceCrops) -> dict[str, float]:
-    """Median milliseconds of fused files and of the runtime doing the same with plain ones."""
+    """Return the median milliseconds of fused files, and of the runtime with plain files."""
     one, five = crops.images[:1], crops.images[:SET_SIZE]
     with tempfile.TemporaryDirectory() as name:
         ensemble, photographs = Path(name) / "ensemble.onnx", Path(name) / "set.onnx"
@@ -104,7 +105,7 @@ def fused(folder: Path, crops: FaceCrops) -> dict[str, float]:
 
 
 def detectors(paths: list[Path], folder: Path) -> dict[str, Figures]:
-    """Detector file -> how well it finds annotated faces, and median milliseconds of a 720p frame."""
+    """Return how well each detector file finds annotated faces, and its median milliseconds for a 720p frame."""
     opened = {path.name: open_detector(path) for path in paths}
     frame = np.zeros((720, 1280, 3), np.uint8)
     times = in_turns({name: lambda detector=detector: detector.detect(frame) for name, detector in opened.items()})  # type: ignore[misc]
@@ -122,10 +123,10 @@ def detectors(paths: list[Path], folder: Path) -> dict[str, Figures]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report as tables."""
+    """Return the report as Markdown tables."""
     lines = ["# Precisions", "", f"{report['machine']}. {report['command']}", ""]
     lines += [
-        "| file | MB | NME inner 51 | vertices, mm to PyTorch (p99) | rotation, degrees | latency, of fp32 |",
+        "| file | MB | NME inner 51 | vertices, mm to PyTorch (p99) | rotation, degrees | latency, ratio to fp32 |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in report["files"].items():
@@ -153,11 +154,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = default_data()
     parser.add_argument("--data", type=Path, default=data and Path(data), required=data is None)
-    parser.add_argument("--models", type=Path, default=Path("models"), help="[%(default)s]")
+    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of the model files [%(default)s]")
     parser.add_argument(
         "--detectors", type=Path, nargs="*", metavar="FILE", help="detector files [MODELS/face_detector*.onnx]"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="[%(default)s]")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results [%(default)s]")
     options = parser.parse_args()
     crops = load_crops(options.data / "faces" / "lfpw-test", 128, 224)
     files = errors(options.models, crops)

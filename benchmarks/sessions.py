@@ -1,10 +1,10 @@
-"""ONNX Runtime's session options on the CPU: what each costs and saves, and whether an idle session costs anything.
+"""ONNX Runtime's session options on the CPU: cost and benefit of each, and the cost of an idle session.
 
     python benchmarks/sessions.py            # two minutes; writes results/sessions.md
 
-Every line changes one option of those that the runtime sets (`session_options` in facerecon_rt/providers/choice.py).
-Sessions take turns, one run each, so that whatever else the machine does affects all of them. Each session is opened in
-its own process to measure its memory and its work while idle.
+Every line changes one of the options that the runtime sets (`session_options` in facerecon_rt/providers/choice.py).
+Sessions take turns, one run each, so that other load on the machine affects all of them. Each session is opened in its
+own process to measure its memory and its work while idle.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ Change = Callable[[Any, Any], None]
 
 
 def without_arena(ort: Any, options: Any) -> None:
-    """Memory is asked for in every run."""
+    """Allocate memory in every run."""
     options.enable_cpu_mem_arena = False
 
 
 def without_pattern(ort: Any, options: Any) -> None:
-    """No plan of where in memory each tensor goes."""
+    """Run without a plan of where in memory each tensor goes."""
     options.enable_mem_pattern = False
 
 
 def extended_only(ort: Any, options: Any) -> None:
-    """No layout optimisations."""
+    """Run without layout optimisations."""
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
 
 
 def flush_denormals(ort: Any, options: Any) -> None:
-    """Numbers near 0 are 0."""
+    """Treat numbers near 0 as 0."""
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
 
 
 def two_threads(ort: Any, options: Any) -> None:
-    """A second core."""
+    """Use a second core."""
     options.intra_op_num_threads = 2
 
 
 def two_threads_spinning(ort: Any, options: Any) -> None:
-    """ONNX Runtime's default: the second thread waits for work at full speed."""
+    """Use ONNX Runtime's default: the second thread waits for work at full speed."""
     two_threads(ort, options)
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
 
 
 def unprepacked(ort: Any, options: Any) -> None:
-    """Weights stay as they lie in the file."""
+    """Keep the weights as they are in the file."""
     options.add_session_config_entry("session.disable_prepacking", "1")
 
 
@@ -79,7 +79,7 @@ CHANGES: dict[str, Change] = {
 
 
 def opened(model: Path, change: Change) -> Any:
-    """A session on the CPU."""
+    """Return a session on the CPU."""
     ort = import_onnxruntime()
     options = session_options(ort, 1)
     change(ort, options)
@@ -87,12 +87,12 @@ def opened(model: Path, change: Change) -> Any:
 
 
 def resident_mb() -> float:
-    """Memory of this process that is in use now."""
+    """Return the resident memory of this process in MB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def work(model: Path, name: str) -> None:
-    """The worker: one session -> its load time, memory and what it costs to do nothing after a run, as JSON."""
+    """Run the worker: print a session's load time, memory and idle cost after a run, as JSON."""
     images = golden_crop(128)[None]
     import_onnxruntime()
     before, started = resident_mb(), time.perf_counter()
@@ -102,7 +102,7 @@ def work(model: Path, name: str) -> None:
     for _ in range(20):
         session.run(None, {"image": images})
     memory_mb = resident_mb() - before
-    # A camera at 10 frames a second: what the process burns between frames.
+    # A camera gives 10 frames per second; this is the processor time between frames.
     for _ in range(int(10 * IDLE_S)):
         session.run(None, {"image": images})
         cpu = time.process_time()
@@ -114,8 +114,10 @@ def work(model: Path, name: str) -> None:
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, nargs="+", help="[models/face.onnx models/face.int8-cpu.onnx]")
-    parser.add_argument("--out", type=Path, default=RESULTS / "sessions.md", help="[%(default)s]")
+    parser.add_argument(
+        "--model", type=Path, nargs="+", help="model files [models/face.onnx models/face.int8-cpu.onnx]"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "sessions.md", help="table to write [%(default)s]")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     models: list[Path] = options.model or [Path("models/face.onnx"), Path("models/face.int8-cpu.onnx")]
@@ -140,7 +142,7 @@ def main() -> None:
         for name in CHANGES:
             command = [sys.executable, __file__, "--model", str(model), "--worker", name]
             said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            figures = {"p50 ms": medians[name], "of as set": medians[name] / medians["as set"], **said}
+            figures = {"p50 ms": medians[name], "ratio to as set": medians[name] / medians["as set"], **said}
             rows.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in figures.values()) + " |")
         lines += [f"## {model.name}", "", "| | " + " | ".join(figures) + " |", "|---" * (len(figures) + 1) + "|"]
         lines += [*rows, ""]

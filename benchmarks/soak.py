@@ -1,11 +1,11 @@
-"""Four streams for half an hour, killed and stalled at random: does memory grow, how old are results, what is lost.
+"""Four streams for half an hour, killed and stalled at random: growth of memory, age of results, lost frames.
 
     python benchmarks/soak.py                       # 30 minutes; writes results/soak.md and soak.png
     python benchmarks/soak.py --minutes 5
 
-Runs the command itself (records with rotation, the web page asked all the time) on Motion JPEG streams of the
-repository's clip. Every half minute one stream is killed or stalled for some seconds, seeded. Memory and processor time
-are read from /proc; ages and losses from the records.
+The benchmark runs the command itself on Motion JPEG streams of the repository's clip, with rotated records and constant
+requests to the web page. Every half minute one stream is killed or stalled for some seconds, by a seed. Memory and
+processor time come from /proc, ages and losses from the records.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ CLIP = Path("tests/data/talking_head.mp4")
 FPS = 15.0
 EVERY_S, SAMPLE_S = 30.0, 5.0
 QUIET_END_S = 40.0
-"""At the end of the run, without faults: so that the last one is seen to be over."""
+"""Seconds without faults at the end of the run, in which the last fault is seen to end."""
 SETTLED = 0.2
-"""Share of the run after which memory is expected to be steady."""
+"""Share of the run after which memory should be steady."""
 PORT = 8097
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A stream that was killed or stalled; seconds since the start."""
+    """A stream that was killed or stalled, with times in seconds since the start."""
 
     uri: str
     begun: float
@@ -51,7 +51,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is needed of a line of the records."""
+    """The fields of a record that are needed."""
 
     source: str
     time_s: float
@@ -61,13 +61,13 @@ class Record:
 
 @dataclass(slots=True)
 class Run:
-    """What was seen from outside."""
+    """Observations of a run from outside."""
 
     samples: list[tuple[float, float, float]] = field(default_factory=list)
-    """Seconds, memory in MB, seconds of processor time."""
+    """Seconds, memory in MB and seconds of processor time of each sample."""
     faults: list[Fault] = field(default_factory=list)
     unanswered: int = 0
-    """Rounds of questions to the page of which one had no answer."""
+    """Number of rounds of requests to the page with a request that got no answer."""
     ran_s: float = 0.0
     alive: bool = False
     exit_code: int = 0
@@ -75,18 +75,18 @@ class Run:
 
 
 def resident_mb(process: int) -> float:
-    """Memory in use."""
+    """Return the resident memory of a process in MB."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
 def cpu_s(process: int) -> float:
-    """Processor time so far, of all its threads."""
+    """Return the processor time of a process so far, over all its threads."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def asked(path: str) -> bool:
-    """Does the page answer?"""
+    """Whether the page answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=5) as answer:
             return bool(answer.read())
@@ -95,7 +95,7 @@ def asked(path: str) -> bool:
 
 
 def soak(servers: list[MjpegServer], command: list[str], minutes: float) -> Run:
-    """Run the command, break streams, ask the page."""
+    """Run the command, break streams and send requests to the page."""
     chance, run = random.Random(0), Run()
     process = subprocess.Popen(command)
     started = time.monotonic()
@@ -122,7 +122,7 @@ def soak(servers: list[MjpegServer], command: list[str], minutes: float) -> Run:
 
 
 def records(folder: Path) -> list[Record]:
-    """Of all files of the run, in the order they were written."""
+    """Return the records of all files of the run, in the order in which they were written."""
     found = []
     for path in sorted(folder.glob("records*.jsonl"), key=lambda path: path.stat().st_mtime):
         for line in path.read_text().splitlines():
@@ -134,9 +134,9 @@ def records(folder: Path) -> list[Record]:
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0, help="[%(default)g]")
-    parser.add_argument("--streams", type=int, default=4, help="[%(default)s]")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="[benchmarks/results]")
+    parser.add_argument("--minutes", type=float, default=30.0, help="minutes to run [%(default)g]")
+    parser.add_argument("--streams", type=int, default=4, help="number of streams [%(default)s]")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results [benchmarks/results]")
     options = parser.parse_args()
     with open_source(CLIP) as source:
         frames = [frame.image for frame in source]
@@ -166,7 +166,7 @@ def main() -> None:
 
 
 def report(run: Run, seen: list[Record], options: argparse.Namespace) -> None:
-    """Figures as Markdown, and a picture of memory and ages over time."""
+    """Write the figures as Markdown, and a picture of memory and ages over time."""
     samples = np.array(run.samples)
     settled = samples[samples[:, 0] > SETTLED * samples[-1, 0]]
     slope = float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0])
@@ -182,13 +182,13 @@ def report(run: Run, seen: list[Record], options: argparse.Namespace) -> None:
         "alive at the end": "yes" if run.alive else "NO",
         "after SIGTERM": f"{run.stopping_s:.2f} s, exit code {run.exit_code}",
         "streams killed or stalled for 2 to 15 s": f"{len(run.faults)}",
-        "of them seen again": f"{len(gaps)}",
+        "streams seen again": f"{len(gaps)}",
         "return to first frame": f"median {np.median(gaps or 0):.1f}, at most {max(gaps or [0]):.1f} s",
         "memory, after the first fifth": f"{settled[:, 1].mean():.0f} MB, slope {slope:+.1f} MB per hour",
         "processor": f"{cpu:.0f} % of one core",
-        "frames looked at": f"{len(seen)}, {100 * len(seen) / due:.0f} % of those that came; {faces:.1f} % with a face",
+        "frames processed": f"{len(seen)}, {100 * len(seen) / due:.0f} % of those that came; {faces:.1f} % with a face",
         "age of results when written": f"p50 {p50:.1f}, p90 {p90:.1f}, p99 {p99:.1f} ms",
-        "questions to the page without an answer": f"{run.unanswered}",
+        "rounds of requests to the page without an answer": f"{run.unanswered}",
     }
     command = f"python benchmarks/soak.py --minutes {options.minutes:g} --streams {options.streams}"
     lines = ["# Soak", "", f"`{command}`", "", "| | |", "|---|---|"]
@@ -201,12 +201,12 @@ def report(run: Run, seen: list[Record], options: argparse.Namespace) -> None:
 
 
 def returns(faults: list[Fault], seen: list[Record]) -> list[float]:
-    """Seconds by which each stream's pause in the records is longer than the fault was."""
+    """Return, for each fault, the seconds by which the pause in the records is longer than the fault."""
     found = []
     for fault in faults:
         times = np.array([one.time_s for one in seen if one.source == fault.uri])
         pauses = np.diff(times)
-        # Records count from when the stream was opened, a second or so after the start.
+        # Records count from the opening of the stream, about a second after the start.
         near = (
             (times[1:] > fault.begun - 5)
             & (times[:-1] < fault.until + 5)
@@ -218,7 +218,7 @@ def returns(faults: list[Fault], seen: list[Record]) -> list[float]:
 
 
 def draw(samples: np.ndarray, at: np.ndarray, ages: np.ndarray, path: Path) -> None:  # type: ignore[type-arg]
-    """Two plots, one over the other."""
+    """Draw two plots, one above the other."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
+
+# Threads of PyTorch and BLAS wait for each other where two processes share two cores. Read when they are loaded.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 import numpy as np
 import pytest
@@ -27,6 +33,24 @@ class MakeTinyModel(Protocol):
     """The type of the fixture `make_tiny_model`."""
 
     def __call__(self, path: Path, **contract_overrides: Any) -> Path: ...
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape file names that are not UTF-8 in captured output: reports travel between processes as UTF-8."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
+@pytest.fixture(autouse=True)
+def log_of_the_package() -> Iterator[None]:
+    """Commands that run within a test send the log to a stream that is closed after it."""
+    log = logging.getLogger("facerecon_rt")
+    handlers, propagate, level = list(log.handlers), log.propagate, log.level
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""What `benchmarks/fuzz.py` makes and tries: inputs that nobody sends by mistake, and what becomes of them."""
+"""Malformed inputs of `benchmarks/fuzz.py`: how they are made, and how they are tried."""

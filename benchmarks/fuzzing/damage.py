@@ -1,4 +1,4 @@
-"""Bytes and JSON -> the same, changed by a seeded hand that knows their format a little."""
+"""Bytes and JSON -> the same with seeded damage that knows a little about their format."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ VALUES: tuple[Any, ...] = (
     1e308, float("inf"), float("-inf"), float("nan"), "", "a", "\n", "\x1b[31m", "\x00", "\u2028", "\ud800", "x" * 5000,
     [], {}, [[]], [None], [float("nan")], [10**309], {"": None}, ["jawOpen", "jawOpen"],
 )  # fmt: skip
-"""That stand where something else is expected."""
+"""Values that replace other values."""
 
 
 def chosen(random: Generator, options: Sequence[Any]) -> Any:
-    """One of them."""
+    """Return a random element of `options`."""
     return options[int(random.integers(len(options)))]
 
 
 def damaged(data: bytes, random: Generator) -> bytes:
-    """Cut, changed, blanked, doubled, or with a number in it that is as large as can be; once to four times."""
+    """Return data with one to four random changes: cut, changed, blanked, doubled, or with an extreme number."""
     for _ in range(int(random.integers(1, 5))):
         array = bytearray(data)
         size = len(array)
         if not size:
             return bytes(random.integers(0, 256, 16, np.uint8))
-        # Half of all damage is near the beginning, where headers are.
+        # Half of the damage is near the beginning, where headers are.
         start = int(random.integers(min(size, 200) if random.random() < 0.5 else size))
         length = int(random.integers(1, max(2, size // 10)))
         kind = int(random.integers(8))
@@ -60,13 +60,13 @@ def damaged(data: bytes, random: Generator) -> bytes:
 
 
 def written(path: Path, data: bytes) -> Path:
-    """The path, after the data were written there."""
+    """Write data to a path and return the path."""
     path.write_bytes(data)
     return path
 
 
 def spoiled_json(value: Any, random: Generator) -> str:
-    """JSON with one to three values replaced, left out or nested, or with damage in its text."""
+    """Return JSON with one to three values replaced, left out or nested, or with damage in its text."""
     for _ in range(int(random.integers(1, 4))):
         value = spoiled(value, random)
     text = json.dumps(value)
@@ -82,7 +82,7 @@ def spoiled_json(value: Any, random: Generator) -> str:
 
 
 def spoiled(value: Any, random: Generator) -> Any:
-    """The value with another in some place."""
+    """Return the value with another value at some place."""
     if isinstance(value, dict) and value and random.random() < 0.9:
         key = chosen(random, list(value))
         if random.random() < 0.1:

@@ -1,4 +1,4 @@
-"""Damaged pictures, videos, and landmarks beside them."""
+"""Damaged pictures and videos, and landmarks beside pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIP = Path(__file__).parents[2] / "tests" / "data" / "talking_head.mp4"
 
 @cache
 def pictures() -> dict[str, bytes]:
-    """Suffix -> a small picture, of every format that OpenCV writes."""
+    """Return a small picture in every format that OpenCV writes, by suffix."""
     random = np.random.default_rng(0)
     picture = cv2.GaussianBlur(random.integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), 3)
     grey, deep = picture[..., 0], picture.astype(np.uint16) * 257
@@ -31,15 +31,17 @@ def pictures() -> dict[str, bytes]:
         if cv2.haveImageWriter(f"a{suffix}"):
             image = picture.astype(np.float32) / 255 if suffix == ".hdr" else picture
             made[suffix] = cv2.imencode(suffix, image)[1].tobytes()
-    # Turned, by EXIF.
+    # A picture that EXIF turns.
     exif = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     made[".jpeg"] = made[".jpg"][:2] + exif + made[".jpg"][2:]
     return made
 
 
 def picture(random: Generator, folder: Path) -> Path:
-    """A damaged picture, sometimes under the name of another kind; a PNG's sums are made right again, so that what is
-    behind them is reached."""
+    """Write a damaged picture, sometimes with another kind's suffix.
+
+    A PNG mostly gets its checksums repaired, so that the code behind them is reached.
+    """
     suffix = chosen(random, list(pictures()))
     data = damaged(pictures()[suffix], random)
     if suffix == ".png" and random.random() < 0.7:
@@ -50,7 +52,7 @@ def picture(random: Generator, folder: Path) -> Path:
 
 
 def with_sums(png: bytes) -> bytes:
-    """A PNG whose pieces have the sums that they should."""
+    """Return a PNG with correct checksums."""
     out, at = bytearray(png[:8]), 8
     while at + 8 <= len(png):
         length = int.from_bytes(png[at : at + 4], "big")
@@ -62,7 +64,7 @@ def with_sums(png: bytes) -> bytes:
 
 @cache
 def videos() -> dict[str, bytes]:
-    """Name -> a clip of some frames, of each codec and container that OpenCV writes."""
+    """Return a short video in each codec and container that OpenCV writes, by name."""
     random = np.random.default_rng(1)
     small = [random.integers(0, 256, (48, 64, 3)).astype(np.uint8) for _ in range(12)]
     made = {"clip.mp4": CLIP.read_bytes()}
@@ -83,7 +85,7 @@ def videos() -> dict[str, bytes]:
 
 
 def video(random: Generator, folder: Path) -> Path:
-    """A damaged video, with a whole one beside it that nobody asked for; sometimes under the name of another kind."""
+    """Write a damaged video, sometimes with another kind's suffix."""
     name = chosen(random, list(videos()))
     data = videos()[name]
     if random.random() < 0.97:
@@ -95,7 +97,7 @@ def video(random: Generator, folder: Path) -> Path:
 
 
 def landmarks(random: Generator, folder: Path) -> Path:
-    """A .pts file beside a picture."""
+    """Write a .pts file beside a picture."""
     template = load_template().landmark_positions[:, :2] * [1, -1]
     points = template * random.uniform(0.1, 3) + random.uniform(-50, 200, 2)
     lines = [f"{x:.4f} {y:.4f}" for x, y in points]

@@ -1,4 +1,4 @@
-"""Contracts, ONNX files, weights, checkpoints and reports that are not what they say."""
+"""Contracts, ONNX files, weights, checkpoints and reports that are not what they claim to be."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODELS = [Path(__file__).parents[2] / "models" / name for name in ("face.int8-cp
 
 
 def contract_value() -> dict[str, Any]:
-    """A FaceModel's, as JSON has it."""
+    """Return the contract of a FaceModel as a JSON value."""
     template = load_template()
     golden = tuple(float(number) for number in range(340))
     asymmetry = (0.5,) * 136
@@ -34,13 +34,13 @@ def contract_value() -> dict[str, Any]:
 
 
 def contract(random: Generator, folder: Path) -> str:
-    """The text of a contract, or of a detector's."""
+    """Return the spoiled text of a FaceModel's or a detector's contract."""
     value = contract_value() if random.random() < 0.7 else dict(json.loads(DetectorContract(0.5).to_json()))
     return spoiled_json(value, random)
 
 
 def report(random: Generator, folder: Path) -> Path:
-    """A report of `bench`."""
+    """Write a spoiled report of `bench`."""
     latency = dict.fromkeys(("count", "mean", "p50", "p90", "p95", "p99", "max", "variation"), 10.0)
     value = {
         "schema": "facerecon-bench/1",
@@ -58,14 +58,14 @@ def report(random: Generator, folder: Path) -> Path:
 
 @cache
 def models() -> list[Any]:
-    """The shipped files for CPUs, parsed."""
+    """Return the shipped files for CPUs, parsed."""
     import onnx
 
     return [onnx.load(path) for path in MODELS]
 
 
 def model(random: Generator, folder: Path) -> Path:
-    """A FaceModel or detector file with changes in its graph, its weights' shapes, its contract or its bytes."""
+    """Write a FaceModel or detector file with changes in its graph, its weights' shapes, its contract or its bytes."""
     import onnx
 
     which = int(random.integers(len(MODELS)))
@@ -176,7 +176,7 @@ def _elsewhere(model: Any, random: Generator) -> None:
 
 
 def _nested(model: Any, random: Generator) -> None:
-    """Graphs within graphs."""
+    """Add graphs within graphs."""
     import onnx
 
     graph = onnx.GraphProto(name="deep")
@@ -198,7 +198,7 @@ CHANGES: tuple[Callable[[Any, Generator], None], ...] = (
 
 @cache
 def weights() -> bytes:
-    """A small FaceModel's .safetensors file."""
+    """Return a small FaceModel's .safetensors file."""
     import torch
     from facerecon_training.checkpoint import save_weights
     from facerecon_training.model import FaceModel, ModelConfig
@@ -210,7 +210,7 @@ def weights() -> bytes:
 
 
 def safetensors(random: Generator, folder: Path) -> Path:
-    """Weights with a header, a configuration or values that are not theirs."""
+    """Write weights with a spoiled header, configuration or value."""
     data = weights()
     size = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + size]), data[8 + size :]
@@ -237,7 +237,7 @@ def safetensors(random: Generator, folder: Path) -> Path:
 
 
 def checkpoint(random: Generator, folder: Path) -> Path:
-    """Training state whose archive, or whose pickle within, was changed."""
+    """Write training state with a spoiled archive, or a spoiled pickle inside."""
     import torch
 
     path = folder / "checkpoint.pt"

@@ -1,4 +1,4 @@
-"""Lists of sources, folders of engines, names and numbers."""
+"""Malformed lists of sources, folders of engines, names and numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.random import Generator
 from .damage import chosen, damaged, spoiled_json, written
 
 KEY = {"model": "ab" * 32, "gpu": "H100", "tensorrt": "10.13.3"}
-"""Of an engine."""
+"""Key of an engine."""
 
 
 ENTRY = {
@@ -26,11 +26,11 @@ ENTRY = {
     "timeout": "2.5",
     "retries": "3",
 }
-"""Of a list of sources, in good order."""
+"""Valid entry of a list of sources."""
 
 
 def yaml_list(random: Generator, folder: Path) -> Path:
-    """A sources.yaml, grown from what YAML has, or a good one that was damaged."""
+    """Write a sources.yaml that uses random YAML features, or a damaged valid file."""
     kind = random.random()
     if kind < 0.4:
         good = "sources:\n  - &a {uri: 'rtsp://u:p@host/door', name: door, fps: 15, size: 1280x720, flip: 180}\n"
@@ -75,7 +75,7 @@ def _yaml_value(random: Generator, depth: int) -> str:
 
 
 def engines(random: Generator, folder: Path) -> Path:
-    """A folder of engines in which something was changed behind our back."""
+    """Make a folder of engines that somebody else changed."""
     root = folder / "engines"
     entry = root / entry_name(KEY)
     entry.mkdir(parents=True)
@@ -133,13 +133,13 @@ NUMBERS = (
 
 
 def name(random: Generator, folder: Path) -> str:
-    """Of a source or an output."""
+    """Return the name of a source or an output."""
     pieces = [chosen(random, PIECES) for _ in range(int(random.integers(1, 6)))]
     return "".join(pieces) + chosen(random, SUFFIXES)
 
 
 def number(random: Generator, folder: Path) -> str:
-    """Where a number is expected on a command line."""
+    """Return a text where a command line expects a number."""
     text = str(chosen(random, NUMBERS))
     if random.random() < 0.3:
         text = damaged(text.encode(), random).decode("utf-8", "replace").replace("\0", "")

@@ -1,9 +1,9 @@
-"""One process that makes inputs and tries them: KIND NUMBER a line in, a line of JSON about it out.
+"""A process that makes and tries inputs: a line KIND NUMBER in, a line of JSON out.
 
-    python -m fuzzing.worker SEED FOLDER        (started by fuzz.py, which counts how it ends and how long it takes)
+    python -m fuzzing.worker SEED FOLDER        (started by fuzz.py, which watches its end and its time)
 
-What comes out is `taken` (it was read, and what was read makes sense), `refused` (an error of the project's own, on one
-line) or `fault`: any other exception, with its traceback, or an error of ours that is not one line.
+The outcome is `taken` (the input was read, and the result makes sense), `refused` (an error of ours on one line) or
+`fault` (any other exception, with its traceback, or an error of ours with several lines).
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from . import media, models, texts
 from .damage import chosen
 
 FRAMES = 12
-"""Of a video, that are read."""
+"""Number of frames of a video that are read."""
 LONGEST_LINE = 20_000
-"""Characters of an error: names and addresses in it may be long."""
+"""Maximum number of characters of an error. Names and addresses in it may be long."""
 MOST_LOOKED_AT = 2**22
-"""Pixels of a picture that faces are looked for in."""
+"""Maximum number of pixels of a picture in which faces are detected."""
 
 
 @cache
 def reconstructor() -> Reconstructor:
-    """Of the shipped models."""
+    """Return a Reconstructor with the shipped models."""
     return Reconstructor(models.MODELS[0], provider="cpu")
 
 
 def picture(random: Generator, folder: Path) -> None:
-    """Read it, look for faces in it, and write it out now and then."""
+    """Read a picture, detect faces in it, and sometimes write it."""
     path = media.picture(random, folder)
     looked_at(read_image(path))
     if random.random() < 0.05:
@@ -64,7 +64,7 @@ def picture(random: Generator, folder: Path) -> None:
 
 
 def looked_at(image: Image) -> None:
-    """Are there faces in it?"""
+    """Detect faces in a picture."""
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
     if image.shape[0] * image.shape[1] <= MOST_LOOKED_AT:
         for face in reconstructor().faces(image):
@@ -72,7 +72,7 @@ def looked_at(image: Image) -> None:
 
 
 def written_out(path: Path, out: Path) -> None:
-    """As `facerecon-rt --input PATH --output OUT/` does."""
+    """Write outputs as `facerecon-rt --input PATH --output OUT/` does."""
     with open_source(path) as source, open_sink(f"{out}/", blendshapes=BLENDSHAPES) as sink:
         for frame in islice(source, FRAMES):
             sink.write(
@@ -81,7 +81,7 @@ def written_out(path: Path, out: Path) -> None:
 
 
 def video(random: Generator, folder: Path) -> None:
-    """Read some frames, and write them out now and then. What lies beside it stays unread."""
+    """Read some frames, and sometimes write them. The video beside it must stay unread."""
     (folder / "clip.mp4").write_bytes(media.CLIP.read_bytes())
     path = media.video(random, folder)
     read = 0
@@ -96,7 +96,7 @@ def video(random: Generator, folder: Path) -> None:
 
 
 def contract(random: Generator, folder: Path) -> None:
-    """As a model's and as a detector's."""
+    """Read a contract as a model's and as a detector's."""
     text = models.contract(random, folder)
     refusals = 0
     for kind in (ModelContract, DetectorContract):
@@ -112,7 +112,7 @@ def contract(random: Generator, folder: Path) -> None:
 
 
 def model(random: Generator, folder: Path) -> None:
-    """Opened, run on one and on three crops, and described."""
+    """Open a model, run it on one and on three crops, and sometimes describe it."""
     path = models.model(random, folder)
     if random.random() < 0.2:
         from facerecon_export.describe import describe
@@ -129,7 +129,7 @@ def model(random: Generator, folder: Path) -> None:
 
 
 def sources(random: Generator, folder: Path) -> None:
-    """A list of sources: every name fit for a log, every option within its range."""
+    """Read a list of sources. Every name must be fit for a log, and every option within its range."""
     path = texts.yaml_list(random, folder)
     listed = Inputs([str(path)])._listed
     for one in listed:
@@ -140,7 +140,7 @@ def sources(random: Generator, folder: Path) -> None:
 
 
 def weights(random: Generator, folder: Path) -> None:
-    """A FaceModel's weights, and a detector's."""
+    """Load a FaceModel's weights or a detector's."""
     from facerecon_export.deploy import is_detector
     from facerecon_training.checkpoint import load_weights
     from facerecon_training.detector.train import load_weights as load_detector
@@ -157,14 +157,14 @@ def weights(random: Generator, folder: Path) -> None:
 
 
 def checkpoint(random: Generator, folder: Path) -> None:
-    """Training state."""
+    """Load training state."""
     from facerecon_training.checkpoint import load_checkpoint
 
     load_checkpoint(models.checkpoint(random, folder))
 
 
 def landmarks(random: Generator, folder: Path) -> None:
-    """Read, fitted, cut out as training, export and measuring do."""
+    """Read landmarks, fit them, and cut out crops as training, export and measuring do."""
     from facerecon_export.crops import load_crops
     from facerecon_training.photographs import canvas_from_photograph
 
@@ -179,7 +179,7 @@ def landmarks(random: Generator, folder: Path) -> None:
 
 
 def engines(random: Generator, folder: Path) -> None:
-    """Looked at, taken or built anew; never read where the list does not say so."""
+    """Check a folder of engines, and use or rebuild its engine. An unlisted engine must never be read."""
     root = texts.engines(random, folder)
     whole = is_kept(root, texts.KEY)
     fault(root / texts.entry_name(texts.KEY), texts.KEY)
@@ -199,7 +199,7 @@ def engines(random: Generator, folder: Path) -> None:
 
 
 def name(random: Generator, folder: Path) -> None:
-    """Of a source, of a file that is there, and of an output in this folder."""
+    """Use a text as the name of a source, of an existing file, and of an output in this folder."""
     text = texts.name(random, folder)
     refused: list[FaceReconError] = []
 
@@ -239,12 +239,12 @@ def name(random: Generator, folder: Path) -> None:
 
 
 def inside_by_name(path: Path) -> bool:
-    """Of a name that no file can have: nothing will be written anyway."""
+    """Whether a name that no file can have stays inside the folder. Nothing is written in any case."""
     return ".." not in path.parts and not path.is_absolute()
 
 
 def number(random: Generator, folder: Path) -> None:
-    """Whatever an option's own reader says of it."""
+    """Give a text to the type function of a random option."""
     from facerecon_export import cli as export
     from facerecon_rt.archive.cli import archive_parser
     from facerecon_rt.bench.cli import bench_parser, compare_parser
@@ -268,7 +268,7 @@ def number(random: Generator, folder: Path) -> None:
 
 
 def report(random: Generator, folder: Path) -> None:
-    """Compared with itself."""
+    """Compare a report with itself."""
     path = models.report(random, folder)
     found = compare(read_report(path), read_report(path))
     for figure, before, after, ratio in found.rows:
@@ -289,18 +289,18 @@ KINDS: dict[str, tuple[Callable[[Generator, Path], None], int]] = {
     "numbers": (number, 200),
     "reports": (report, 200),
 }
-"""Name -> what is done with one, and how many of 10 000."""
+"""Name -> function that tries an input, and its number of inputs in 10 000."""
 
 
 def one_line(error: FaceReconError) -> None:
-    """An error of ours fits on a line of a log."""
+    """Assert that an error of ours fits on a line of a log."""
     text = str(error)
     assert text and len(text) < LONGEST_LINE, f"an error of {len(text)} characters"
     assert "\n" not in text and "\r" not in text, f"an error of several lines: {text!r}"
 
 
 def tried(kind: str, seed: int, number: int, folder: Path) -> dict[str, str]:
-    """One input, made and tried in an empty folder."""
+    """Make and try one input in an empty folder."""
     random = np.random.default_rng([seed, list(KINDS).index(kind), number])
     os.chdir(folder)
     try:
@@ -311,25 +311,25 @@ def tried(kind: str, seed: int, number: int, folder: Path) -> dict[str, str]:
         except AssertionError as wrong:
             return {"outcome": "fault", "why": str(wrong)}
         return {"outcome": "refused", "why": str(error)[:300]}
-    except Exception:  # whatever else there is, is what is looked for
+    except Exception:  # every other exception is a fault, which the fuzzer looks for
         return {"outcome": "fault", "why": traceback.format_exc()[-4000:]}
     return {"outcome": "taken", "why": ""}
 
 
 def main() -> None:
-    """Until standard input ends."""
+    """Try inputs until standard input ends."""
     seed, folder = int(sys.argv[1]), Path(sys.argv[2])
     faulthandler.enable()
     warnings.simplefilter("ignore")
     cv2.setNumThreads(1)
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     for line in sys.stdin:
         kind, _, which = line.rstrip("\n").rpartition(" ")
         os.chdir("/")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        Path("/proc/self/clear_refs").write_text("5")  # the most memory of this input, not of those before
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak memory, so that it is this input's
         result = tried(kind, seed, int(which), folder)
         answers.write(json.dumps(result) + "\n")
         answers.flush()

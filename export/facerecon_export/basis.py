@@ -1,4 +1,4 @@
-"""FaceModel -> its decoder as a file beside the ONNX files: see `facerecon_rt.networks.basis`."""
+"""FaceModel -> its decoder, a file beside the ONNX files (see `facerecon_rt.networks.basis`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from facerecon_training.model import FaceModel
 
 
 def write_basis(model: FaceModel, weights_sha256: str, path: Path) -> None:
-    """Write `path`, in half precision: a micrometre of a vertex' place, and 3 MB."""
+    """Write the decoder of a FaceModel to `path`, 3 MB in float16.
+
+    Half precision moves a vertex by about a micrometre.
+    """
     reconstructor = model.reconstructor
     vertices = (-1, len(reconstructor.mean) // 3, 3)
     arrays = {

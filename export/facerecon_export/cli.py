@@ -1,4 +1,4 @@
-"""`facerecon-export`: trained weights -> verified ONNX files, from the command line."""
+"""The command `facerecon-export`: trained weights -> verified ONNX files."""
 
 from __future__ import annotations
 
@@ -34,36 +34,39 @@ other commands, each with --help:
   facerecon-export set FILE.onnx --set-size 5 -o set.onnx
   facerecon-export triton FILE.onnx -o model_repository/
 
-A file holds everything: it takes uint8 BGR pictures, normalises them itself, and says in its metadata what it needs and
-gives, which the runtime checks before it uses it. Before it is put in place it answers the same pictures as PyTorch
-does; a table shows by how much the two differ, in millimetres and degrees. Where that is too much, it is not written.
+Each file is self-contained. It takes uint8 BGR pictures and normalises them itself; its metadata names its inputs and
+outputs, and the runtime checks them before use. Before a file gets its name, it answers the same pictures as PyTorch.
+A table shows the differences in millimetres and degrees. A file that differs too much is not written.
 
-exit codes: 0 written; 1 a file differs too much; 2 bad arguments, too few photographs, or it cannot be written; 3 the
-weights are missing or refused; 4 ONNX Runtime is missing; 5 the photographs cannot be read; 130 Ctrl-C.
+exit codes: 0 written; 1 a file differs too much; 2 bad arguments, too few photographs, or the output cannot be written;
+3 the weights are missing or refused; 4 ONNX Runtime is missing; 5 the photographs cannot be read; 130 Ctrl-C.
 """
 
 MOST_BUDGET_S = 86_400
-PHOTOGRAPHS = "x.jpg with x.pts (68 landmarks) is aligned, x.jpg alone is taken as a crop"
+PHOTOGRAPHS = "x.jpg with x.pts (68 landmarks) is aligned; x.jpg alone counts as a crop"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code; errors are one line on the standard error."""
+    """Run the command and return its exit code. Errors are one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser, run = COMMANDS.get(given[0] if given else "", (_export_parser, _export))
     options = parser().parse_args(given[1:] if parser is not _export_parser else given)
     return run_command(
-        "facerecon-export", lambda: run(options), interrupted="stopped; nothing half-done was left", extra="export"
+        "facerecon-export",
+        lambda: run(options),
+        interrupted="stopped by Ctrl-C; no incomplete file was left",
+        extra="export",
     )
 
 
-# PyTorch and onnx take seconds to load, so they are loaded after the arguments were understood.
+# PyTorch and onnx take seconds to load, so they are loaded only after the arguments are understood.
 
 
 def _export(options: argparse.Namespace) -> int:
     if options.output.suffix == ".onnx":
         raise UsageError(f"-o {options.output}: give a folder; the files in it are named after the weights")
     if exists(options.output) and not is_folder(options.output):
-        raise UsageError(f"-o {options.output}: is no folder")
+        raise UsageError(f"-o {options.output}: is a file, not a folder; give a folder")
     with importing():
         from .deploy import export_weights
         from .subject import ExportOptions
@@ -145,7 +148,7 @@ def _target(path: Path) -> Path:
     if path.suffix != ".onnx":
         raise UsageError(f"-o {path}: give a path ending in .onnx")
     if not is_folder(path.parent):
-        raise UsageError(f"-o {path}: {path.parent} is no folder; make it first")
+        raise UsageError(f"-o {path}: {path.parent} is not a folder; make it first")
     return path
 
 
@@ -155,38 +158,40 @@ say = partial(print, flush=True)
 def _export_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="facerecon-export",
-        description="Trained weights -> verified ONNX files for the runtime, and a report.",
+        description="Turn trained weights into verified ONNX files for the runtime, and write a report.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("weights", type=Path, help="a FaceModel's or detector's .safetensors file")
-    parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="[here]")
+    parser.add_argument("weights", type=Path, help=".safetensors file of a FaceModel or of a face detector")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(), metavar="FOLDER", help="folder for the files [current folder]"
+    )
     parser.add_argument(
         "--precision",
         nargs="+",
         choices=PRECISIONS,
         default=PRECISIONS,
-        help="which files [all]; int8 is two files, one for TensorRT, one for the CPU",
+        help="precisions to write [all]; int8 gives two files, for TensorRT and for the CPU",
     )
-    parser.add_argument("--opset", type=whole_number(18, 99), default=20, help="of the ONNX files [%(default)s]")
+    parser.add_argument("--opset", type=whole_number(18, 99), default=20, help="ONNX opset of the files [%(default)s]")
     parser.add_argument(
         "--batch",
         type=_batch,
         default=0,
         metavar="dynamic|N",
-        help="crops a file takes at a time, a fixed number or any [dynamic]",
+        help="batch size of the files: a fixed number of crops, or any number [dynamic]",
     )
     parser.add_argument(
         "--size",
         type=whole_number(1, 10_000),
         metavar="S",
-        help="side of the crops [what the weights were trained with]",
+        help="side of the crops in pixels [the size of the training]",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
         metavar="FOLDER",
-        help=f"at least 200 photographs to calibrate int8 with: {PHOTOGRAPHS} [$FACERECON_DATA/faces/helen-train]",
+        help=f"at least 200 photographs for int8 calibration: {PHOTOGRAPHS} [$FACERECON_DATA/faces/helen-train]",
     )
     _add_crops(parser)
     parser.add_argument(
@@ -194,7 +199,7 @@ def _export_parser() -> argparse.ArgumentParser:
         type=number_above_0(MOST_BUDGET_S),
         default=90.0,
         metavar="SECONDS",
-        help="for trying ways to quantise, per int8 file [%(default)s]",
+        help="time to try quantisation recipes, per int8 file [%(default)s]",
     )
     return parser
 
@@ -204,16 +209,16 @@ def _add_crops(parser: argparse.ArgumentParser) -> None:
         "--crops",
         type=Path,
         metavar="FOLDER",
-        help=f"photographs to verify with, at least 200 for fp16 and int8: {PHOTOGRAPHS} "
-        "[$FACERECON_DATA/faces/lfpw-test, or made-up pictures where that is not there]",
+        help=f"photographs for verification, at least 200 for fp16 and int8: {PHOTOGRAPHS} "
+        "[$FACERECON_DATA/faces/lfpw-test, or artificial pictures without that folder]",
     )
 
 
 def _inspect_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="facerecon-export inspect",
-        description="What an ONNX file is: its contract and terms, inputs and outputs, operators by the precision they "
-        "really compute in, multiply-adds, size, hash, and what TensorRT would mind.",
+        description="Describe an ONNX file: contract and terms, inputs and outputs, operators by the precision they "
+        "really compute in, multiply-adds, size, hash, and findings that matter to TensorRT.",
     )
     parser.add_argument("file", type=Path)
     return parser
@@ -222,11 +227,17 @@ def _inspect_parser() -> argparse.ArgumentParser:
 def _verify_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="facerecon-export verify",
-        description="Holds a file against the weights it was made from, by the tolerances of its precision: exit code "
-        "1 where it is too far.",
+        description="Compare a file with the weights it was exported from, by the tolerances of its precision. The "
+        "exit code is 1 when the file differs too much.",
     )
     parser.add_argument("file", type=Path)
-    parser.add_argument("--against", type=Path, required=True, metavar="WEIGHTS", help="the .safetensors file")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        required=True,
+        metavar="WEIGHTS",
+        help=".safetensors file that the file was exported from",
+    )
     _add_crops(parser)
     return parser
 
@@ -234,8 +245,8 @@ def _verify_parser() -> argparse.ArgumentParser:
 def _ensemble_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="facerecon-export ensemble",
-        description="Several FaceModel files of one precision -> one file, one engine, that gives their average as the "
-        "runtime does, and how far they disagree.",
+        description="Fuse several FaceModel files of one precision into one file, which is one engine. It gives the "
+        "same average as the runtime, and how far the models disagree.",
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
@@ -245,11 +256,14 @@ def _ensemble_parser() -> argparse.ArgumentParser:
 def _set_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="facerecon-export set",
-        description="A FaceModel file -> one that takes N crops of one person and gives one shape, its spread, and "
-        "every photograph's face with that shape, as the runtime averages image sets.",
+        description="Fuse a FaceModel file with the average over an image set. The new file takes N crops of one "
+        "person and gives one shape, its spread, and the face of every photograph with that shape, as the runtime "
+        "does.",
     )
     parser.add_argument("file", type=Path)
-    parser.add_argument("--set-size", type=batch, required=True, metavar="N", help="photographs in a set, 2 or more")
+    parser.add_argument(
+        "--set-size", type=batch, required=True, metavar="N", help="number of photographs in a set, 2 or more"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     return parser
 
@@ -259,70 +273,79 @@ examples:
   facerecon-export triton models/face.int8-cpu.onnx models/face_detector.onnx -o model_repository/
       two models, face_int8_cpu and face_detector
   facerecon-export triton models/face.fp16.onnx -o model_repository/ --name face --engines /engines
-      face, by TensorRT, whose engines are kept in the server's folder /engines
+      the model face on TensorRT; the server keeps the engines in its folder /engines
   facerecon-export triton retrained/face.fp16.onnx -o model_repository/ --name face --engines /engines
-      its version 2, in place of version 1 as soon as the server looks again (--model-control-mode=poll) or is told to
+      version 2; replaces version 1 when the server polls (--model-control-mode=poll) or is told to load it
   facerecon-export triton models/face.onnx models/face_detector.onnx -o model_repository/ --photographs
-      and face_photograph: JPEG or PNG in, faces out; detector and crops inside Triton
+      also the model face_photograph: JPEG or PNG in, faces out; detector and crops run inside Triton
   tritonserver --model-repository model_repository/
-      serves them
+      serves the models
 
-Which device and what accelerates, by the file:
-  fp32           a GPU where there is one (CUDA, without TF32), else the CPU
-  fp16           a GPU, by TensorRT
-  int8           a GPU, by TensorRT
+Device and accelerator of each kind of file:
+  fp32           a GPU if there is one (CUDA, without TF32), else the CPU
+  fp16           a GPU, with TensorRT
+  int8           a GPU, with TensorRT
   int8 for CPUs  the CPU
-  detectors      as above, but by CUDA alone: their pictures come in all shapes
-Triton's ONNX Runtime backend has to be built with TensorRT, as NVIDIA's containers are.
+  detectors      as above, but with CUDA alone, because their pictures have all shapes
+Triton's ONNX Runtime backend must be built with TensorRT. NVIDIA's containers are.
 
-Each model has batches up to 16 crops with preferred sizes of 2, 4, 8 and 16, a warm-up by the golden crop in every
-size, names of blendshapes as labels, and its contract among its parameters, where runtime/examples/kserve_client.py
-finds it. Files of a fixed batch are served as they are, without batching.
+Each model accepts batches of up to 16 crops and prefers sizes of 2, 4, 8 and 16. It warms up with the golden crop in
+every size, and names the blendshapes as labels. Its contract is among its parameters, where
+runtime/examples/kserve_client.py finds it. Files of a fixed batch are served unchanged, without batching.
 
-exit codes: 0 written; 2 bad arguments, or it cannot be written; 3 a file is missing or refused.
+exit codes: 0 written; 2 bad arguments, or the repository cannot be written; 3 a file is missing or refused.
 """
 
 
 def _triton_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="facerecon-export triton",
-        description="FaceModel and detector files -> a model repository for NVIDIA's Triton Inference Server. Run "
-        "again, it adds the next version; with a file that is there already, it goes back to that version.",
+        description="Write FaceModel and detector files into a model repository for NVIDIA's Triton Inference Server. "
+        "A second run adds the next version. A file that is already there makes its version current again.",
         epilog=TRITON_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="exported .onnx files")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the repository, made or added to"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="model repository; created if it does not exist",
     )
     parser.add_argument(
-        "--name", help="of the model, where one FaceModel is given [after the file, dots and dashes as _]"
+        "--name", help="name of the model, for a single FaceModel [name of the file, with _ for . and -]"
     )
-    parser.add_argument("--kind", choices=("gpu", "cpu"), help="where it runs [by the file's precision, see below]")
+    parser.add_argument("--kind", choices=("gpu", "cpu"), help="device to run on [by the file's precision, see below]")
     parser.add_argument(
-        "--instances", type=whole_number(1, 1024), default=1, metavar="N", help="per GPU, or on the CPU [%(default)s]"
+        "--instances",
+        type=whole_number(1, 1024),
+        default=1,
+        metavar="N",
+        help="instances per GPU, or on the CPU [%(default)s]",
     )
     parser.add_argument(
-        "--threads", type=threads, default=1, metavar="N", help="of each instance on the CPU [%(default)s]"
+        "--threads", type=threads, default=1, metavar="N", help="threads of each instance on the CPU [%(default)s]"
     )
     parser.add_argument(
         "--max-delay-ms",
         type=_milliseconds,
         default=1.0,
         metavar="MS",
-        help="that a request may wait for others, to share a batch [%(default)s]",
+        help="longest time that a request waits for others to share a batch [%(default)s]",
     )
     parser.add_argument(
         "--engines",
         metavar="FOLDER",
-        help="on the server: keeps TensorRT's engines [built at each start, in minutes]; only the server may be able "
-        "to write there: an engine is code",
+        help="folder on the server for TensorRT's engines [engines are built at each start, in minutes]; only the "
+        "server may have write access, because an engine is code",
     )
     parser.add_argument(
         "--photographs",
         action="store_true",
-        help="add NAME_photograph, a model of Triton's Python backend that takes files of photographs; give a detector "
-        "too, and install facerecon-rt in the server's Python",
+        help="add NAME_photograph, a model for Triton's Python backend that takes photograph files; needs a detector "
+        "file, and facerecon-rt in the server's Python",
     )
     return parser
 
@@ -333,7 +356,7 @@ def _milliseconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{shown(text)}: give milliseconds, 0 to 1000")
+        raise argparse.ArgumentTypeError(f"{shown(text)}: not a delay; give milliseconds from 0 to 1000")
     return value
 
 
@@ -343,7 +366,9 @@ def _batch(text: str) -> int:
     try:
         return batch(text)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{shown(text)}: give dynamic, or a number of crops") from error
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)}: not a batch size; give dynamic, or a number of crops"
+        ) from error
 
 
 COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argparse.Namespace], int]]] = {

@@ -1,4 +1,4 @@
-"""Folder of photographs -> crops as the network sees them, to calibrate and to verify exported models with."""
+"""Folder of photographs -> crops as the network sees them, for calibration and for verification."""
 
 from __future__ import annotations
 
@@ -21,74 +21,80 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 Crops = NDArray[np.uint8]
-"""(N, S, S, 3) uint8 BGR."""
+"""Crops, (N, S, S, 3) uint8 BGR."""
 
 LEAST_CROPS = 200
-"""Real ones, to calibrate with and to judge a lower precision by."""
+"""Minimum number of real crops to calibrate with, and to judge a lower precision by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceCrops:
-    """Crops, and where their landmarks are if somebody has annotated them."""
+    """Crops, with their landmarks where they are annotated."""
 
     images: Crops
     landmarks: Floats
-    """(N, 68, 2) crop pixels; NaN where not annotated."""
+    """Landmarks (N, 68, 2), crop pixels; NaN for crops without annotation."""
     source: str
-    """In words."""
+    """Description of the pictures, for messages and the report."""
     real: bool
-    """False for made-up pictures."""
+    """Whether the pictures are photographs; False for artificial pictures."""
 
 
 def faces_of_data(name: str) -> Path | None:
-    """The folder $FACERECON_DATA/faces/NAME; None where it does not exist."""
+    """Return the folder $FACERECON_DATA/faces/NAME, or None if it does not exist."""
     data = default_data()
     folder = data / "faces" / name if data else None
     return folder if folder is not None and is_folder(folder) else None
 
 
 def verification_crops(folder: Path | None, size: int, count: int = 224) -> FaceCrops:
-    """Crops from `folder`; from $FACERECON_DATA/faces/lfpw-test where it is None; made up where that is not there."""
+    """Return crops from `folder` to verify a file with.
+
+    Without a folder they come from $FACERECON_DATA/faces/lfpw-test. Without that folder they are artificial.
+    """
     folder = folder or faces_of_data("lfpw-test")
     if folder is None:
         unknown = np.full((28, 68, 2), np.nan, np.float32)
-        which = f"{len(unknown)} made-up pictures, no faces (give real ones with --crops FOLDER)"
+        which = f"{len(unknown)} artificial pictures without faces (give photographs with --crops FOLDER)"
         return FaceCrops(synthetic_crops(size, len(unknown)), unknown, which, real=False)
     return load_crops(folder, size, count)
 
 
 def calibration_folder(folder: Path | None) -> Path:
-    """`folder`, or $FACERECON_DATA/faces/helen-train. Raises UsageError where neither is there."""
+    """Return `folder`, or $FACERECON_DATA/faces/helen-train. Raises UsageError if neither exists."""
     folder = folder or faces_of_data("helen-train")
     if folder is None:
         raise UsageError(
-            "int8 is calibrated on real photographs: give them with --calibration FOLDER, set $FACERECON_DATA, or ask "
-            "for --precision fp32 fp16"
+            "int8 needs real photographs for calibration: give them with --calibration FOLDER, set $FACERECON_DATA, or "
+            "ask for --precision fp32 fp16"
         )
     return folder
 
 
 class Pictures(Protocol):
-    """Crops or photographs."""
+    """A set of crops or photographs."""
 
     @property
     def images(self) -> Sized:
-        """One each."""
+        """The pictures."""
 
     @property
     def source(self) -> str:
-        """In words."""
+        """Description of the pictures, for messages and the report."""
 
     @property
     def real(self) -> bool:
-        """False for made-up pictures."""
+        """Whether the pictures are photographs; False for artificial pictures."""
 
 
 SomePictures = TypeVar("SomePictures", bound=Pictures)
 
 
 def enough(crops: SomePictures, purpose: str, option: str) -> SomePictures:
-    """The pictures. Raises UsageError where they are made up or fewer than a lower precision can be trusted with."""
+    """Return the pictures if they are enough to judge a lower precision by.
+
+    Raises UsageError for artificial pictures, and for fewer than `LEAST_CROPS`.
+    """
     if not crops.real or len(crops.images) < LEAST_CROPS:
         raise UsageError(
             f"{purpose} needs at least {LEAST_CROPS} real pictures, not {crops.source}; give more: {option} FOLDER, "
@@ -98,9 +104,10 @@ def enough(crops: SomePictures, purpose: str, option: str) -> SomePictures:
 
 
 def load_crops(folder: Path, size: int, count: int) -> FaceCrops:
-    """Up to `count` pictures of a folder.
+    """Return up to `count` crops of a folder.
 
-    `x.jpg` with `x.pts` beside it is aligned by its landmarks; a picture without is taken as a crop, and scaled.
+    A picture `x.jpg` with `x.pts` beside it is aligned by its landmarks. A picture without landmarks counts as a crop,
+    and is scaled.
     """
     shown = tqdm(picture_paths(folder, count), f"reading {folder.name}", unit="img", leave=False, disable=None)
     crops, landmarks = zip(*(_load_crop(path, size) for path in shown), strict=True)
@@ -108,15 +115,20 @@ def load_crops(folder: Path, size: int, count: int) -> FaceCrops:
 
 
 def picture_paths(folder: Path, count: int) -> list[Path]:
-    """Up to `count` pictures, evenly spread over the folder in name order. Raises SourceError where there is none."""
+    """Return up to `count` paths of pictures, evenly spread over the folder in name order.
+
+    Raises SourceError if the folder does not exist, cannot be read, or holds no pictures.
+    """
     if not is_folder(folder):
-        raise SourceError(f"{folder}: no such folder; give one with photographs")
+        raise SourceError(f"{folder}: there is no such folder; give a folder with photographs")
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     except OSError as error:
         raise SourceError(f"cannot read {folder}: {error.strerror}") from error
     if not paths:
-        raise SourceError(f"{folder}: no photograph in it ({', '.join(IMAGE_SUFFIXES)}); give a folder that has some")
+        raise SourceError(
+            f"{folder}: the folder holds no photograph ({', '.join(IMAGE_SUFFIXES)}); give another folder"
+        )
     return [paths[i] for i in np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)]
 
 
@@ -133,6 +145,6 @@ def _load_crop(path: Path, size: int) -> tuple[Image, Floats]:
 
 
 def synthetic_crops(size: int, count: int) -> Crops:
-    """Smooth colours, always the same ones: every level of brightness, but no faces."""
+    """Return artificial crops, always the same: smooth colours of every brightness, and no faces."""
     coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
     return np.stack([cv2.resize(c, (size, size), interpolation=cv2.INTER_CUBIC) for c in coarse]).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Weights -> the files that are deployed, each judged against PyTorch before it gets its name, and a report."""
+"""Weights -> the files that are deployed, each compared with PyTorch before it gets its name, and a report."""
 
 from __future__ import annotations
 
@@ -32,25 +32,27 @@ from .subject import Calibration, ExportOptions, Subject
 from .verify import Row, table
 
 RETRIES = 6
-"""How many times the lossiest layers go back to float32 before half precision is given up."""
+"""Number of times that the lossiest layers go back to float32 before the fp16 file counts as failed."""
 LAYERS_BACK = 2
-"""How many at a time."""
+"""Number of layers that go back to float32 at a time."""
 
 Say = Callable[[str], None]
 
 
 class VerificationError(FaceReconError):
-    """An exported file does not answer as the model does; it was not put in place."""
+    """An exported file differs too much from the model and was not written under its name."""
 
 
 def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -> list[Exported]:
-    """FaceModel or detector weights (the file itself says which) -> files in the folder `out`, named after the weights,
-    and report.md and report.json. `say` is told each step as it begins.
+    """Export FaceModel or detector weights into the folder `out`, with report.md and report.json.
 
-    Files are made in a folder of their own inside `out` and moved when all is known. One that is too far from PyTorch
-    is not moved, and VerificationError raised when the others and the report are in place. Raises ModelRefused for
-    unfit weights, SourceError for unreadable photographs, UsageError for too few of them or a place that cannot be
-    written.
+    The weights file says which of the two it holds, and the files are named after it. `say` is called with each step as
+    it begins. Files are made in a folder of their own inside `out` and moved at the end. A file that differs too much
+    from PyTorch is not moved.
+
+    Raises VerificationError for a file that differs too much, after the other files and the report are in place. Raises
+    ModelRefused for unfit weights, SourceError for unreadable photographs, and UsageError for too few photographs or a
+    folder that cannot be written.
     """
     say(f"reading {weights}")
     subject = open_subject(weights, options)
@@ -59,7 +61,7 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
     make_folder(out)
     with staging(out) as folder:
         work = _Work(subject, folder, out, weights.stem, options, say)
-        say("fp32: tracing the network with PyTorch's exporter, ten seconds or so")
+        say("fp32: tracing the network with PyTorch's exporter, about ten seconds")
         traced = folder / "traced.onnx"
         subject.trace(traced)
         parts = subject.parts(onnx.load(traced))
@@ -72,44 +74,46 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
             targets: tuple[Target, ...] = get_args(Target)
             files += [_int8(work, traced, parts, calibration, target) for target in targets]
         for file in files:
-            say(f"\n{file.path.name}, against PyTorch on {subject.pictures}:\n{table(file.rows)}")
+            say(f"\n{file.path.name}, compared with PyTorch on {subject.pictures}:\n{table(file.rows)}")
             if file.passed:
                 (folder / file.path.name).replace(file.path)
                 say(f"wrote {file.path} ({file.bytes / 1e6:.1f} MB, {file.precision})")
         for name in subject.write_companions(folder, weights.stem):
             (folder / name).replace(out / name)
-            say(f"wrote {out / name}, which belongs to all of them")
+            say(f"wrote {out / name}, which all of these files use")
         write_report(files, weights, subject, folder)
         for name in ("report.md", "report.json"):
             (folder / name).replace(out / name)
     failed = [file.path.name for file in files if not file.passed]
     if failed:
         raise VerificationError(
-            f"{', '.join(failed)}: not written, too far from {weights}; see the tables, also in {out / 'report.md'}"
+            f"{', '.join(failed)}: not written, because the answers differ too much from {weights}; see "
+            f"{out / 'report.md'}"
         )
     return files
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What the steps of one export share."""
+    """State that the steps of one export share."""
 
     subject: Subject
     folder: Path
-    """Where files are made."""
+    """Folder in which files are made."""
     out: Path
-    """Where they go."""
+    """Folder to which finished files are moved."""
     stem: str
     options: ExportOptions
     say: Say
 
     def verified(self, path: Path, precision: str, target: str) -> list[Row]:
-        """A file in `folder` -> stamped, and held against PyTorch."""
+        """Stamp a file in `folder` and compare it with PyTorch."""
         self.subject.stamp(path, precision, target)
         return self.subject.verify(path, precision)
 
     def judged(self, path: Path, precision: str, target: str, rows: list[Row]) -> Exported:
-        """A verified file in `folder` under its final name -> what else can be found out about it."""
+        """Return the record of a verified file in `folder` that has its final name, with lint, hash and build
+        commands."""
         data = path.read_bytes()
         model = onnx.load_model_from_string(data)
         side = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value or None
@@ -135,8 +139,11 @@ def _fp32(work: _Work, traced: Path) -> Exported:
 
 
 def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Exported:
-    """In half precision, with ever more layers back in float32 until it passes, or `RETRIES` are used up."""
-    work.say(f"fp16: looking at the activations of {len(activations)} batches")
+    """Export in half precision.
+
+    More and more layers go back to float32 until the file passes or `RETRIES` is reached.
+    """
+    work.say(f"fp16: measuring the activations of {len(activations)} batches")
     model = onnx.load(traced)
     stays = stays_fp32(model, parts, activations)
     path = work.folder / f"{work.stem}.fp16.onnx"
@@ -154,7 +161,7 @@ def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Export
 
 
 def _int8(work: _Work, traced: Path, parts: Parts, calibration: Calibration, target: Target) -> Exported:
-    """By the best of the recipes that there is time for."""
+    """Export in int8 with the best recipe that the time budget allows to find."""
     work.say(f"int8 for {target}: calibrating on {calibration.source}, choosing a recipe")
     trials = choose(traced, work.folder, parts, calibration.feeds, target, calibration.score, work.options.budget_s)
     path = work.folder / f"{work.stem}.int8{'-cpu' if target == 'cpu' else ''}.onnx"
@@ -169,14 +176,17 @@ def _int8(work: _Work, traced: Path, parts: Parts, calibration: Calibration, tar
 
 
 def open_subject(weights: Path, options: ExportOptions) -> Subject:
-    """Raises ModelRefused for weights that are missing, truncated or not ours."""
+    """Read the weights of a FaceModel or a face detector.
+
+    Raises ModelRefused for weights that are missing, truncated or from another program.
+    """
     return DetectorSubject(weights, options) if is_detector(weights) else FaceSubject(weights, options)
 
 
 def is_detector(weights: Path) -> bool:
-    """Does this .safetensors file hold a face detector? False for anything that cannot be read."""
+    """Whether this .safetensors file holds a face detector. False for a file that cannot be read."""
     if not is_file(weights):
-        return False  # a pipe would wait for ever
+        return False  # opening a pipe would block
     try:
         with safe_open(weights, "pt") as file:
             return DETECTOR_MARK in (file.metadata() or {})
@@ -185,10 +195,9 @@ def is_detector(weights: Path) -> bool:
 
 
 def verify_file(path: Path, weights: Path, options: ExportOptions) -> list[Row]:
-    """A file that lies somewhere against the weights it claims to be made from -> the table's rows, by the tolerances
-    of the precision its contract names.
+    """Compare an existing file with the weights that it names, and return the table's rows.
 
-    Raises UsageError where the file names other weights.
+    The tolerances are those of the precision in the file's contract. Raises UsageError if the file names other weights.
     """
     subject = open_subject(weights, options)
     model = read_onnx(path)
@@ -196,7 +205,7 @@ def verify_file(path: Path, weights: Path, options: ExportOptions) -> list[Row]:
     contract = read_detector_contract(model) if is_detector(weights) else read_contract(model)
     if contract.weights_sha256 != subject.weights_sha256:
         raise UsageError(
-            f"{path} says it was made from weights {contract.weights_sha256[:12]}, {weights} are "
-            f"{subject.weights_sha256[:12]}; give those, or export again"
+            f"{path} names weights {contract.weights_sha256[:12]}, but {weights} has {subject.weights_sha256[:12]}; "
+            "give the weights that it was exported from, or export again"
         )
     return subject.verify(path, contract.precision)

@@ -1,4 +1,4 @@
-"""ONNX file -> what it is: contract, tensors, operators by the precision they really have, work, size, lint."""
+"""ONNX file -> a description: contract, tensors, operators by their real precision, multiply-adds, size, lint."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ NONSENSE = (
     DecodeError, onnx.shape_inference.InferenceError, ValueError, LookupError, TypeError, AttributeError,
     ArithmeticError, RuntimeError,
 )  # fmt: skip
-"""What reading a graph raises that was changed: nodes without inputs, shapes that do not fit."""
-CPU_ONLY = "For ONNX Runtime's CPU provider: TensorRT takes no unsigned activations."
+"""Errors that reading a changed graph raises, such as nodes without inputs or shapes that do not fit."""
+CPU_ONLY = "For ONNX Runtime's CPU provider: TensorRT does not accept unsigned activations."
 
 
 def describe(path: Path) -> str:
-    """Everything there is to say about a file, as text.
+    """Return a description of an ONNX file as text.
 
-    Raises ModelRefused for a file that is missing, no ONNX, unsafe (external data, foreign operators), or whose graph
-    makes no sense.
+    Raises ModelRefused for a file that is missing, not ONNX, unsafe (external data, foreign operators), or whose graph
+    is invalid.
     """
     file = read_onnx(path)
     refuse_unsafe(file)
     try:
         return _described(path, file.data)
     except NONSENSE as error:
-        raise ModelRefused(f"{path}: its graph makes no sense ({first_line(error)}); export the model again") from error
+        raise ModelRefused(f"{path}: its graph is invalid ({first_line(error)}); export the model again") from error
 
 
 def _described(path: Path, data: bytes) -> str:
@@ -51,13 +51,13 @@ def _described(path: Path, data: bytes) -> str:
         if key in metadata:
             lines += [f"{key}:", *(f"  {line}" for line in _contract_lines(metadata[key]))]
     if not {CONTRACT_KEY, DETECTOR_KEY} & metadata.keys():
-        lines.append("no contract: neither a FaceModel nor a face detector of ours")
+        lines.append("no contract: this is neither a FaceModel nor a face detector of facerecon-rt")
     lines += ["", f"opset {model.opset_import[0].version}, IR {model.ir_version}", "inputs and outputs:"]
     for kind, values in (("in ", model.graph.input), ("out", model.graph.output)):
         lines += [f"  {kind} {value.name}: {_tensor(value)}" for value in values]
     weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
     lines += ["", f"{multiply_adds(model) / 1e6:.1f} M multiply-adds per picture, {weights / 1e6:.2f} M constants"]
-    lines += ["layers, by the precision they compute in:"]
+    lines += ["layers by the precision that they compute in:"]
     for (operator, precision), count in sorted(Counter(_precisions(model)).items()):
         lines.append(f"  {operator:<14} {precision:<6} {count:>4}")
     others = Counter(node.op_type for node in model.graph.node if node.op_type not in LAYERS)
@@ -71,13 +71,13 @@ def _described(path: Path, data: bytes) -> str:
 
 
 def _contract(text: str) -> dict[str, Any]:
-    """What is shown of a contract, also of one that the runtime would refuse. Raises ModelRefused where it is none."""
+    """Return a contract as a mapping, also if the runtime would refuse it. Raises ModelRefused for other values."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ModelRefused(f"its contract is not JSON ({str(error)[:100]}); export the model again") from error
     if not isinstance(value, dict):
-        raise ModelRefused("its contract is no mapping; export the model again")
+        raise ModelRefused("its contract is not a JSON object; export the model again")
     return value
 
 
@@ -97,8 +97,10 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 
 
 def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
-    """(operator, precision) of every layer with weights: int8 where its data and weights come out of DQ nodes, or are
-    rounded in the operator itself."""
+    """Return (operator, precision) of every layer with weights.
+
+    A layer is int8 if its data and weights come from DequantizeLinear nodes, or are rounded inside the operator.
+    """
     producer = {output: node for node in model.graph.node for output in node.output}
     types = {
         value.name: value.type.tensor_type.elem_type
@@ -119,18 +121,21 @@ def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
 
 
 def multiply_adds(model: onnx.ModelProto) -> int:
-    """Of all layers with weights, for one picture; dynamic dimensions count once. The model's shapes are inferred."""
+    """Return the multiply-adds of all layers with weights, for one picture.
+
+    Dynamic dimensions count as 1. The model's shapes must have been inferred.
+    """
     shapes = {
         value.name: [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
         for value in (*model.graph.value_info, *model.graph.output)
     }
     dims = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    for node in model.graph.node:  # quantised weights come out of a DequantizeLinear, stored ones out of a Cast
+    for node in model.graph.node:  # quantised weights come from a DequantizeLinear, stored ones from a Cast
         if node.op_type in ("DequantizeLinear", "Cast") and node.input[0] in dims:
             dims[node.output[0]] = dims[node.input[0]]
     total = 0
     for node in model.graph.node:
-        if node.op_type == BLOCKED:  # of ONNX Runtime, whose shapes ONNX does not infer
+        if node.op_type == BLOCKED:  # an operator of ONNX Runtime; ONNX does not infer its shapes
             given = {attribute.name: attribute.i for attribute in node.attribute}
             total += given["K"] * given["N"]
             continue

@@ -1,4 +1,5 @@
-"""Face detector weights, and what exporting them takes: tracing, contract, photographs to calibrate and verify with."""
+"""Face detector weights -> the steps of their export: tracing, contract, photographs for calibration and
+verification."""
 
 from __future__ import annotations
 
@@ -35,39 +36,42 @@ from .wrapper import take_images
 
 TERMS = "research use: trained on annotated photographs under research terms, see the model card"
 UNITS = {"score": "0..1", "centre": "sides", "side": "log", "roll": "of 1"}
-"""Roll is told by its cosine and sine."""
+"""Units of the table's rows. Roll is given by its cosine and sine."""
 GATES = {
-    # float32 in another order
+    # The file sums float32 in another order than PyTorch.
     "fp32": Gate("largest", {"score": 1e-3, "centre": 1e-3, "side": 1e-3, "roll": 1e-3}),
     "fp16": Gate("mean", {"score": 2e-3, "centre": 2e-3, "side": 2e-3, "roll": 2e-3}),
     "int8": Gate("mean", {"score": 0.03, "centre": 0.02, "side": 0.03, "roll": 0.05}),
 }
 SIZES = (256, 320)
-"""Longer sides that pictures are verified at."""
+"""Detector input sizes of the verification: longer side of the pictures, in pixels."""
 CALIBRATION_PICTURES = 320
 
 
 class DetectorGraph(nn.Module):
-    """What the file computes: the network, and its score as 0..1."""
+    """The graph that is exported: the network, with its score as 0..1."""
 
     def __init__(self, net: FaceDetectorNet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) float 0..255 BGR -> score (N, h, w), box (N, 5, h, w)."""
+        """Compute score (N, h, w) and box (N, 5, h, w) of pictures (N, 3, H, W) float 0..255 BGR."""
         logits, box = self.net(image)
         return torch.sigmoid(logits), box
 
 
 class DetectorSubject:
-    """A face detector."""
+    """A face detector's weights as a `subject.Subject`."""
 
     def __init__(self, weights: Path, options: ExportOptions) -> None:
-        """`options.crops` and `.calibration` are folders of whole photographs here. Raises ModelRefused for unfit
-        weights, UsageError for a fixed batch or size, SourceError for unreadable photographs."""
+        """Read the weights and the photographs to verify with.
+
+        `options.crops` and `options.calibration` are folders of whole photographs. Raises ModelRefused for unfit
+        weights, UsageError for a fixed batch or size, and SourceError for unreadable photographs.
+        """
         if options.batch or options.size:
-            raise UsageError("the runtime's detector takes pictures of any shape; leave out --batch and --size")
+            raise UsageError("a face detector takes pictures of any shape and number; leave out --batch and --size")
         self.graph = DetectorGraph(load_weights(weights)).eval()
         self.weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
         self.options = options
@@ -75,7 +79,7 @@ class DetectorSubject:
 
     @property
     def pictures(self) -> str:
-        """What is verified on, in words."""
+        """Description of the photographs that files are verified on."""
         return self.photographs.source
 
     def trace(self, path: Path) -> None:
@@ -113,7 +117,7 @@ class DetectorSubject:
         return Calibration(_feeds(kept), lambda path: score_of(self._compare(path, held_out, "int8")), read.source)
 
     def write_companions(self, folder: Path, stem: str) -> list[str]:
-        """See `subject.Subject`: none."""
+        """See `subject.Subject`: a detector has no companion files."""
         return []
 
     def verify(self, path: Path, precision: str) -> list[Row]:
@@ -121,7 +125,7 @@ class DetectorSubject:
         return self._compare(path, self.photographs.images, precision)
 
     def _compare(self, path: Path, pictures: Sequence[Image], precision: str) -> list[Row]:
-        """The file against PyTorch, one picture at a time and two at once, in two sizes."""
+        """Compare a file with PyTorch in two sizes, with one picture and with two pictures at a time."""
         session, _, _ = open_ort_session(path, "cpu", 1)
         gate = GATES[precision]
         values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in UNITS}
@@ -139,7 +143,7 @@ class DetectorSubject:
         rows = []
         for name, unit in UNITS.items():
             flat = np.concatenate(values[name])
-            # Where no picture shows a face there is nothing to judge by, and nothing passes.
+            # If no picture shows a face, there is nothing to judge by. NaN makes the row fail.
             flat = flat if flat.size else np.array([np.nan])
             figures = (float(flat.mean()), float(np.percentile(flat, 99)), float(flat.max()))
             rows.append(Row(name, unit, *figures, gate.allowed[name], gate.by))
@@ -149,10 +153,11 @@ class DetectorSubject:
 def differences(
     score: Floats, box: Floats, other_score: Any, other_box: Any, threshold: float, gate: Gate
 ) -> dict[str, NDArray[np.float64]]:
-    """Two answers about the same pictures, (N, h, w) and (N, 5, h, w) each -> their differences by row.
+    """Return the differences between two answers about the same pictures, by row of the table.
 
-    Where every cell must agree (`gate.by` largest) in all cells; else in those cells alone where one of the two sees a
-    face: elsewhere nobody reads the boxes, and scores of 0 would flatter the mean. NaN where the shapes differ.
+    An answer is a score (N, h, w) and a box (N, 5, h, w). If `gate.by` is largest, all cells count. Otherwise only
+    cells count in which either answer sees a face. Nobody reads the boxes of other cells, and their scores of 0 would
+    flatter the mean. The differences are NaN if the shapes differ.
     """
     if score.shape != np.shape(other_score) or box.shape != np.shape(other_box):
         return {name: np.array([np.nan]) for name in UNITS}
@@ -167,32 +172,34 @@ def differences(
 
 
 def name_dimensions(model: onnx.ModelProto) -> None:
-    """N, H, W and h, w in place of what the exporter computed them from. In place."""
+    """Name the dimensions N, H, W and h, w, in place, instead of the exporter's formulas."""
     names = {"image": ("N", "H", "W", None), "score": ("N", "h", "w"), "box": ("N", None, "h", "w")}
     for value in (*model.graph.input, *model.graph.output):
         for dimension, name in zip(value.type.tensor_type.shape.dim, names[value.name], strict=True):
             if name is not None:
                 dimension.dim_param = name
-    # Shapes of what lies between are worked out again, from these names.
+    # Shapes between input and output are inferred again from these names.
     del model.graph.value_info[:]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Photographs:
-    """Whole pictures, (H, W, 3) uint8 BGR each."""
+    """Whole photographs, each (H, W, 3) uint8 BGR."""
 
     images: Sequence[Image]
     source: str
-    """In words."""
+    """Description of the pictures, for messages and the report."""
     real: bool
-    """False for made-up pictures."""
+    """Whether the pictures are photographs; False for artificial pictures."""
 
 
 def read_photographs(folder: Path | None, count: int) -> Photographs:
-    """Up to `count` photographs, evenly spread over the folder in name order; made-up pictures where there is no
-    folder. Raises SourceError for a folder without photographs."""
+    """Return up to `count` photographs, evenly spread over the folder in name order.
+
+    Without a folder the pictures are artificial. Raises SourceError for a folder without photographs.
+    """
     if folder is None:
-        which = "16 made-up pictures, no faces (give photographs with --crops FOLDER)"
+        which = "16 artificial pictures without faces (give photographs with --crops FOLDER)"
         return Photographs(list(synthetic_crops(160, 16)), which, real=False)
     paths = picture_paths(folder, count)
     pictures = [read_image(path) for path in tqdm(paths, f"reading {folder.name}", leave=False, disable=None)]
@@ -200,7 +207,7 @@ def read_photographs(folder: Path | None, count: int) -> Photographs:
 
 
 def _feeds(pictures: Sequence[Image]) -> Feeds:
-    """Letterboxed, and padded to a square: calibrators want pictures of one shape."""
+    """Letterbox the pictures and pad them to squares, because calibrators need pictures of one shape."""
     squares = np.zeros((len(pictures), 1, SIZES[0], SIZES[0], 3), np.uint8)
     for square, picture in zip(squares, pictures, strict=True):
         pixels = letterbox(picture, SIZES[0])[0]

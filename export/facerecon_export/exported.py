@@ -1,4 +1,4 @@
-"""An exported file and everything that was found out about it."""
+"""Record of one exported file and all findings about it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .verify import Row
 
 @dataclass(slots=True)
 class Exported:
-    """One file, and all that was found out about it."""
+    """An exported file with the results of its verification, lint and trials."""
 
     path: Path
-    """Where it lies, or would if it had passed."""
+    """Path of the file; the path it would have if it did not pass."""
     precision: str
     target: str
     rows: list[Row]
     bytes: int
     sha256: str
     findings: list[Finding]
-    """Of the lint."""
+    """Findings of the lint for TensorRT."""
     verdict: trt.Verdict | None
     commands: list[str]
-    """That build an engine."""
+    """Commands that build an engine of the file."""
     float_layers: dict[str, str] = field(default_factory=dict)
-    """Layers in more than the file's precision -> why."""
+    """Layers in a higher precision than the file's -> the reason."""
     trials: list[Trial] = field(default_factory=list)
-    """Recipes tried for int8."""
+    """Recipes that were tried for int8."""
 
     @property
     def passed(self) -> bool:
-        """Within every tolerance of its precision."""
+        """Whether every row is within the tolerance of the file's precision."""
         return all(row.passed for row in self.rows)

@@ -1,4 +1,4 @@
-"""FaceModel weights, and what exporting them takes: tracing, contract, crops to calibrate and to verify with."""
+"""FaceModel weights -> the steps of their export: tracing, contract, crops for calibration and verification."""
 
 from __future__ import annotations
 
@@ -34,17 +34,20 @@ CALIBRATION_CROPS = 320
 
 
 class FaceSubject:
-    """A FaceModel."""
+    """A FaceModel's weights as a `subject.Subject`."""
 
     def __init__(self, weights: Path, options: ExportOptions) -> None:
-        """Raises ModelRefused for unfit weights, UsageError for another size than theirs, SourceError for unreadable
-        photographs."""
+        """Read the weights and the crops to verify with.
+
+        Raises ModelRefused for unfit weights, UsageError if `options.size` is not the size of the training, and
+        SourceError for unreadable photographs.
+        """
         self.model = load_weights(weights)
         size = self.model.config.input_size
         if options.size not in (None, size):
             raise UsageError(
-                f"--size {options.size}: {weights} was trained on crops of {size} pixels and knows no others; train "
-                f"one for {options.size}: facerecon-train train --size {options.size}"
+                f"--size {options.size}: {weights} was trained on crops of {size} pixels; leave out --size, or train a "
+                f"model for {options.size}: facerecon-train train --size {options.size}"
             )
         self.weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
         self.contract = contract_of(self.model, self.weights_sha256, options.batch)
@@ -53,7 +56,7 @@ class FaceSubject:
 
     @property
     def pictures(self) -> str:
-        """What is verified on, in words."""
+        """Description of the crops that files are verified on."""
         return self.crops.source
 
     def trace(self, path: Path) -> None:
@@ -98,7 +101,7 @@ class FaceSubject:
         return Calibration(self._feeds(replace(crops, images=crops.images[~aside])), score, crops.source)
 
     def write_companions(self, folder: Path, stem: str) -> list[str]:
-        """See `subject.Subject`: the decoder, of weights whose files say the code it takes."""
+        """See `subject.Subject`: the decoder, for weights whose files give the shape code that it takes."""
         if not self.model.config.gaze:
             return []
         write_basis(self.model, self.weights_sha256, folder / f"{stem}{SUFFIX}")
@@ -110,13 +113,13 @@ class FaceSubject:
             return verify(session, self.model, self.crops, GATES[precision])
 
     def _feeds(self, crops: FaceCrops) -> Feeds:
-        # Whole batches: calibrators want all of one shape.
+        # Incomplete batches are left out: calibrators need batches of one shape.
         step = self.contract.batch or 8
         return [{"image": crops.images[i : i + step]} for i in range(0, len(crops.images) - step + 1, step)]
 
 
 def contract_of(model: FaceModel, weights_sha256: str, batch: int = 0) -> ModelContract:
-    """What a consumer must know about the exported model."""
+    """Return the contract of the exported model, with the golden answer of these weights."""
     template = load_template()
     contract = ModelContract(
         input_size=model.config.input_size,

@@ -1,11 +1,13 @@
-"""Columns of a picture -> channels: the first convolutions of an 8-bit network as its processor likes them.
+"""Columns of a picture -> channels: faster first convolutions for the 8-bit network on a CPU.
 
-ONNX Runtime's fast 8-bit convolution on the CPU takes channels by the four. A picture has three, and its first
-convolution, slow for that, takes a fifth of a small network's time. But four neighbouring columns of three channels lie
-in memory as one column of twelve, so a picture of a quarter of the width costs nothing, and weights can be rearranged
-so that the sums stay the same. A first convolution of stride 4 makes one column of its own of those four; one of stride
-2 makes two, which come out as one of twice the channels, and a second one, rearranged as well, takes those in. Products
-with zeros are added; all others are what they were.
+ONNX Runtime's fast 8-bit convolution on the CPU needs channels in multiples of four. A picture has three channels, so
+its first convolution is slow and takes a fifth of a small network's time. Four neighbouring columns of three channels
+lie in memory as one column of twelve. A view of the picture with a quarter of the width therefore costs nothing, and
+the weights can be rearranged so that the sums stay the same.
+
+A first convolution of stride 4 makes one column of these four. A first convolution of stride 2 makes two columns, which
+come out as one column of twice the channels; the second convolution is rearranged to take them. The folded weights
+contain additional zeros; all other products stay the same.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ from onnx import numpy_helper
 IMAGE = "image"
 PLANES = "image_planes"
 COLUMNS = 4
-"""Of the picture, folded into one."""
+"""Number of the picture's columns that are folded into one."""
 
 
 def fold_columns(model: onnx.ModelProto) -> bool:
-    """Fold the first convolutions in place, until one gives single columns again.
+    """Fold the first convolutions in place, until one of them gives single columns again.
 
-    A picture may have any height and width; a width that the file does not fix must be a multiple of `COLUMNS`, as
-    those that a detector takes are. Return False, and change nothing, where the convolutions cannot be folded or
-    another node sees what is between them.
+    A picture may have any height and width. A width that the file does not fix must be a multiple of `COLUMNS`, as the
+    inputs of a detector are. Returns False and changes nothing if the convolutions cannot be folded, or if another node
+    reads a tensor between them.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -46,7 +48,8 @@ def fold_columns(model: onnx.ModelProto) -> bool:
     cast.input[0] = folded.output[0]
     for node in graph.node:
         if node.op_type == "Shape" and node.input[0] == PLANES:
-            node.input[0] = IMAGE  # of which the number is asked: the same, and no planes are made for it
+            # this node reads the batch size, which both tensors have; the planes need not be computed for it
+            node.input[0] = IMAGE
     for node, stride, columns in layers:
         kernel, *bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
         weights = folded_weights(kernel, stride, columns)
@@ -64,8 +67,11 @@ def fold_columns(model: onnx.ModelProto) -> bool:
 
 
 def folded_weights(weights: NDArray[np.float32], stride: int, columns: int) -> NDArray[np.float32]:
-    """(O, C, K, K) of a stride that divides `columns` -> (columns / stride * O, columns * C, K, 2): from `columns`
-    columns, and as many before, those that come out. Channels are column by column."""
+    """Return the kernel of a folded convolution, (columns / stride * O, columns * C, K, 2).
+
+    `weights` is the original kernel (O, C, K, K), whose stride divides `columns`. The folded kernel reads `columns`
+    columns and as many columns before them. Channels are ordered column by column.
+    """
     count, channels, height, width = weights.shape
     together = columns // stride
     folded = np.zeros((together, count, columns, channels, height, 2), np.float32)
@@ -77,8 +83,10 @@ def folded_weights(weights: NDArray[np.float32], stride: int, columns: int) -> N
 
 
 def take_codes(model: onnx.ModelProto) -> None:
-    """A picture's bytes are the codes that a quantiser of scale 1 and zero point 0 makes of them: it, and the Cast
-    before it, are taken out of the quantised model, in place."""
+    """Feed the picture's bytes to the quantised model as codes, in place.
+
+    A quantiser of scale 1 and zero point 0 would give the same codes. The quantiser and the Cast before it are removed.
+    """
     graph = model.graph
     producer = {output: node for node in graph.node for output in node.output}
     quantiser = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == PLANES)
@@ -92,7 +100,10 @@ def take_codes(model: onnx.ModelProto) -> None:
 
 
 def _layers_to_fold(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int, int]]:
-    """The convolutions to fold, their strides, and how many columns are one before each; none if it cannot be done."""
+    """Return the convolutions to fold, each with its stride and the number of columns folded before it.
+
+    The list is empty if the convolutions cannot be folded.
+    """
     layers: list[tuple[onnx.NodeProto, int, int]] = []
     columns, node = COLUMNS, _only_user(model, PLANES, besides=("Shape",))
     while node is not None:
@@ -116,8 +127,11 @@ def _only_user(model: onnx.ModelProto, name: str, besides: tuple[str, ...] = ())
 
 
 def _stride(node: onnx.NodeProto) -> int:
-    """Of a convolution that can be folded, else 0: a square one around its middle, reaching less than a stride
-    sideways, so that it sees nothing behind the columns that are one."""
+    """Return the stride of a convolution that can be folded, else 0.
+
+    Its kernel must be square and centred, and reach less than a stride sideways. Then it reads nothing to the right of
+    the folded columns.
+    """
     found = _attributes(node)
     kernel, strides, pads = (found.get(name, [0]) for name in ("kernel_shape", "strides", "pads"))
     stride, reach = strides[0], kernel[0] // 2

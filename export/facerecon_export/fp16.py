@@ -1,6 +1,6 @@
-"""fp32 ONNX file -> the same network in half precision, in the graph itself, except where float32 is needed.
+"""fp32 ONNX file -> the same network in half precision in the graph itself, except where float32 is needed.
 
-Precision lives in the graph because TensorRT 11 knows no other place for it, and so that one file means the same on
+Precision is part of the graph because TensorRT 11 has no other place for it, and because a file then means the same on
 every provider. Inputs and outputs keep their types.
 """
 
@@ -19,22 +19,23 @@ from numpy.typing import NDArray
 from .graph import Parts
 
 LARGEST = 65504.0
-"""Of float16."""
+"""Largest finite number of float16."""
 HEADROOM = 8.0
-"""How many times larger than on the crops seen here an activation may get before it overflows."""
+"""How many times larger than on the given crops an activation may get before it overflows."""
 
 Feeds = Sequence[Mapping[str, NDArray[np.uint8]]]
-"""What a session is run with, one batch each."""
+"""Inputs of a session, one mapping per batch."""
 
 
 def to_fp16(model: onnx.ModelProto, stays: Collection[str]) -> onnx.ModelProto:
-    """The model with every node in float16 but those named in `stays`; casts are put between the two kinds."""
+    """Return the model with every node in float16 except the nodes named in `stays`, with casts between the two
+    kinds."""
     import_onnxruntime()
     with importing():
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with warnings.catch_warnings():
-        # Weights too small for float16 become its smallest number: their sum hardly changes.
+        # Weights too small for float16 become its smallest number, which hardly changes the sums.
         warnings.simplefilter("ignore", UserWarning)
         logging.disable(logging.WARNING)
         try:
@@ -53,7 +54,10 @@ def to_fp16(model: onnx.ModelProto, stays: Collection[str]) -> onnx.ModelProto:
 
 
 def stays_fp32(model: onnx.ModelProto, parts: Parts, feeds: Feeds) -> dict[str, str]:
-    """Node -> why it stays in float32: the geometry always, others where real crops come near the end of float16."""
+    """Return the nodes that stay in float32, each with the reason.
+
+    The geometry always stays, and other nodes stay if real crops bring them near the limit of float16.
+    """
     reasons = dict.fromkeys(parts.geometry, "geometry")
     for name, largest in largest_values(model, feeds).items():
         if name not in reasons and not largest * HEADROOM < LARGEST:
@@ -62,7 +66,7 @@ def stays_fp32(model: onnx.ModelProto, parts: Parts, feeds: Feeds) -> dict[str, 
 
 
 def largest_values(model: onnx.ModelProto, feeds: Feeds) -> dict[str, float]:
-    """Node -> the largest magnitude of its float outputs over all feeds."""
+    """Return for each node the largest magnitude of its float outputs over all feeds."""
     largest: dict[str, float] = {}
     for values in intermediate_values(model, feeds):
         for name, value in values.items():
@@ -71,7 +75,7 @@ def largest_values(model: onnx.ModelProto, feeds: Feeds) -> dict[str, float]:
 
 
 def intermediate_values(model: onnx.ModelProto, feeds: Feeds) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Per feed: node -> its first output, of nodes that give floats of either size."""
+    """Yield for each feed the first output of every node that gives float32 or float16."""
     ort = import_onnxruntime()
     probe = onnx.shape_inference.infer_shapes(model)
     types = {value.name: value.type.tensor_type.elem_type for value in (*probe.graph.value_info, *probe.graph.output)}
@@ -86,7 +90,7 @@ def intermediate_values(model: onnx.ModelProto, feeds: Feeds) -> Iterator[dict[s
     )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    # Nothing fused: every value is to be seen.
+    # Fusions are off, so that every value can be read.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for feed in feeds:
@@ -95,8 +99,11 @@ def intermediate_values(model: onnx.ModelProto, feeds: Feeds) -> Iterator[dict[s
 
 
 def lossy_layers(model: onnx.ModelProto, half: onnx.ModelProto, feeds: Feeds) -> list[str]:
-    """Names of nodes by how much error each adds in `half`, relative to the size of its values, the worst first: what
-    goes back to float32 where the whole file differs too much."""
+    """Return the names of nodes by the error that each adds in `half`, the worst first.
+
+    The error is relative to the size of the node's values. The worst nodes go back to float32 if the whole file differs
+    too much.
+    """
     errors: dict[str, float] = {}
     for exact, rounded in zip(intermediate_values(model, feeds), intermediate_values(half, feeds), strict=True):
         for name in exact.keys() & rounded.keys():
@@ -113,19 +120,22 @@ def lossy_layers(model: onnx.ModelProto, half: onnx.ModelProto, feeds: Feeds) ->
 
 
 def _drop_round_trips(model: onnx.ModelProto) -> None:
-    """Take out casts to half precision and straight back, in place: the converter leaves them between neighbours that
-    both stay in float32 and before outputs, where they would round what was not to be rounded."""
+    """Remove casts to half precision and straight back, in place.
+
+    The converter leaves them between neighbours that both stay in float32, and before outputs. There they would round
+    values that must not be rounded.
+    """
     graph = model.graph
     producer = {output: node for node in graph.node for output in node.output}
     exact: dict[str, str] = {}
-    """Rounded and back -> what it was."""
+    """Name of a tensor that was rounded and cast back -> name of the exact tensor."""
     for node in graph.node:
         if _casts(node, onnx.TensorProto.FLOAT):
             before = producer.get(node.input[0])
             if before is not None and _casts(before, onnx.TensorProto.FLOAT16):
                 exact[node.output[0]] = before.input[0]
     outputs = {value.name for value in graph.output}
-    # An output must keep its name: the node that computes it takes that over.
+    # An output must keep its name, so the node that computes it takes the name over.
     renamed = {source: name for name, source in exact.items() if name in outputs}
     for node in graph.node:
         for i, name in enumerate(node.input):
@@ -135,7 +145,7 @@ def _drop_round_trips(model: onnx.ModelProto) -> None:
             node.output[0] = f"{node.output[0]}_rounded"
         for i, name in enumerate(node.output):
             node.output[i] = renamed.get(name, name)
-    # What nobody reads any more.
+    # Remove nodes that no other node reads.
     while True:
         read = {name for node in graph.node for name in node.input} | outputs
         kept = [node for node in graph.node if read.intersection(node.output)]
@@ -151,7 +161,7 @@ def _casts(node: onnx.NodeProto, kind: int) -> bool:
 
 
 def _sort(model: onnx.ModelProto) -> None:
-    """Nodes in an order in which each comes after what it needs, in place: the converter puts its casts last."""
+    """Sort the nodes in place, so that each node comes after its inputs. The converter appends its casts at the end."""
     ready = {value.name for value in (*model.graph.input, *model.graph.initializer)} | {""}
     waiting, ordered = list(model.graph.node), []
     while waiting:

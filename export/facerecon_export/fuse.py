@@ -1,7 +1,7 @@
-"""FaceModel files -> one file that averages: several networks on the same crops, or one person's photographs.
+"""FaceModel files -> one file that averages several networks on the same crops, or the photographs of one person.
 
-One file is one engine: the picture goes in once, and the average comes out of the graph, by the same rules as the
-runtime's own (`facerecon_rt.networks.ensemble.average_raw`, `facerecon_rt.faces.shapes.average_shapes`).
+One file is one engine. The picture goes in once, and the average comes out of the graph. The rules are the runtime's
+own (`facerecon_rt.networks.ensemble.average_raw`, `facerecon_rt.faces.shapes.average_shapes`).
 """
 
 from __future__ import annotations
@@ -39,25 +39,29 @@ from .stamp import stamp
 from .to_onnx import export_onnx
 
 POLAR_STEPS = 12
-"""Enough for rotations up to 165 degrees apart; those of networks that see the same face are a few."""
+"""Number of iterations. They suffice for rotations up to 165 degrees apart; networks that see the same face differ by a
+few degrees."""
 
 
 class EnsembleAverage(nn.Module):
-    """Six outputs of each of M members -> their average, and how far the members are from it."""
+    """Module that averages the outputs of M members, and computes how far the members are from the average."""
 
     def forward(self, members: list[list[Tensor]]) -> tuple[Tensor, ...]:
-        """M lists of (N, V, 3), (N, V, 3), (N, 53), (N, 3, 4), (N, 68, 3), (N,), and, of files of contract 2, (N, 2, 3)
-        gaze and two codes, which have no average -> the same averaged, and (N, 4)
-        disagreement: shape mm, vertices mm, landmarks crop pixels, rotation degrees."""
+        """Return the averaged outputs of M members, and their disagreement (N, 4).
+
+        Each member is a list of (N, V, 3), (N, V, 3), (N, 53), (N, 3, 4), (N, 68, 3) and (N,). Files of contract 2 add
+        (N, 2, 3) gaze and two shape codes, which have no average. The disagreement is given for shape in mm, vertices
+        in mm, landmarks in crop pixels and rotation in degrees.
+        """
         stacked = [torch.stack(list(one)) for one in zip(*members, strict=True)]
         shape, vertices, expression, camera, landmarks, confidence, *gaze = stacked
         linear = camera[..., :3]
-        # Scale times a rotation: its Frobenius norm is scale times the root of 3.
+        # The matrix is scale times a rotation, so its Frobenius norm is scale times the root of 3.
         scale = linear.flatten(2).norm(dim=2)[..., None, None] / 3**0.5
         rotations = linear / scale
         rotation = nearest_rotation(rotations.mean(0))
         mean_camera = torch.cat([scale.log().mean(0).exp() * rotation, camera[..., 3:].mean(0)], 2)
-        # |A - B| = 2 sqrt(2) sin(angle / 2), which keeps its digits where the angle is small.
+        # |A - B| = 2 sqrt(2) sin(angle / 2). This form keeps its digits for small angles.
         apart = (rotations - rotation).flatten(2).norm(dim=2) / 8**0.5
         angle = torch.rad2deg(2 * torch.asin(apart.clamp(max=1.0))).mean(0)
         distances = [(one - one.mean(0)).norm(dim=3).mean(2).mean(0) for one in (shape, vertices, landmarks)]
@@ -68,15 +72,19 @@ class EnsembleAverage(nn.Module):
 
 
 def nearest_rotation(matrices: Tensor) -> Tensor:
-    """(N, 3, 3), not far from rotations -> the nearest rotations: the orthogonal factor of the polar decomposition, by
-    Newton-Schulz iteration (Higham, Functions of Matrices, 2008, section 8.3), since ONNX has no SVD."""
+    """Return the rotations nearest to matrices (N, 3, 3) that are not far from rotations.
+
+    They are the orthogonal factors of the polar decomposition, by Newton-Schulz iteration (Higham, Functions of
+    Matrices, 2008, section 8.3), because ONNX has no SVD.
+    """
     for _ in range(POLAR_STEPS):
         matrices = 1.5 * matrices - 0.5 * matrices @ matrices.transpose(1, 2) @ matrices
     return matrices
 
 
 class SetAverage(nn.Module):
-    """The outputs for a set of photographs -> the person's shape, and each photograph's face with it."""
+    """Module that averages the outputs for a set of photographs into one shape, and fits each photograph's face to
+    it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,9 +103,12 @@ class SetAverage(nn.Module):
         identity: Tensor | None = None,
         identity_variance: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """As the FaceModel gives them, N the size of the set -> shape (1, V, 3) and spread (1, V) mm of the person,
-        weights (N,), and of each photograph vertices, expression, camera, landmarks, confidence and gaze with that
-        shape."""
+        """Return the person's shape, its spread, the weights, and each photograph's face with that shape.
+
+        The inputs are the FaceModel's outputs, with N the size of the set. The shape is (1, V, 3) and the spread (1,
+        V), in mm; the weights are (N,). For each photograph follow vertices, expression, camera, landmarks, confidence
+        and gaze.
+        """
         weights = robust_weights(shape.flatten(1), confidence)
         mean = (weights[:, None, None] * shape).sum(0, keepdim=True)
         spread = (weights[:, None] * ((shape - mean) ** 2).sum(2)).sum(0, keepdim=True).sqrt()
@@ -107,9 +118,10 @@ class SetAverage(nn.Module):
 
 
 def robust_weights(shapes: Tensor, confidence: Tensor) -> Tensor:
-    """(N, V * 3) mm and (N,) -> (N,) weights that sum to 1, as `facerecon_rt.faces.shapes.average_shapes` finds them.
+    """Return the weights of shapes (N, V * 3) mm with confidences (N,): (N,), with sum 1.
 
-    Distances to the average come from the shapes' inner products, taken once: (x - Xw)^2 = xx - 2 xXw + wXXw.
+    They are the weights of `facerecon_rt.faces.shapes.average_shapes`. Distances to the average come from the shapes'
+    inner products, which are computed once: (x - Xw)^2 = xx - 2 xXw + wXXw.
     """
     count = len(shapes)
     base = confidence.clamp(min=LEAST_WEIGHT)
@@ -129,21 +141,21 @@ def robust_weights(shapes: Tensor, confidence: Tensor) -> Tensor:
 
 
 def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None]) -> None:
-    """FaceModel files of one precision -> `target`, which gives their average and their disagreement.
+    """Fuse FaceModel files of one precision into `target`, which gives their average and their disagreement.
 
-    Raises UsageError for fewer than two or files of different precision, ModelRefused for files that do not fit
-    together.
+    Raises UsageError for fewer than two files or files of different precision, and ModelRefused for files that do not
+    fit together.
     """
     contracts = [_contract(path) for path in paths]
     if len(paths) < 2:
-        raise UsageError("an ensemble needs two models or more")
+        raise UsageError("an ensemble needs two models or more; give more files")
     first = contracts[0]
     for path, contract in zip(paths, contracts, strict=True):
         if comparable(contract) != comparable(first):
-            raise UsageError(f"{path}: its contract differs from that of {paths[0]}; export both with one release")
+            raise UsageError(f"{path}: its contract differs from that of {paths[0]}; export both with the same release")
         if (contract.precision, contract.target) != (first.precision, first.target):
             raise UsageError(
-                f"{path} is {contract.precision}, {paths[0]} {first.precision}; fuse files of one precision"
+                f"{path} is {contract.precision}, {paths[0]} is {first.precision}; fuse files of one precision"
             )
     contract = replace(
         averaged(contracts),
@@ -167,12 +179,12 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
 
 
 def fuse_set(path: Path, size: int, target: Path, say: Callable[[str], None]) -> None:
-    """A FaceModel file -> `target`, which takes `size` crops of one person and gives one shape.
+    """Fuse a FaceModel file with an average into `target`, which takes `size` crops of one person and gives one shape.
 
-    Raises UsageError for a set of fewer than two.
+    Raises UsageError for a set of fewer than two photographs.
     """
     if size < 2:
-        raise UsageError(f"--set-size {size}: a set is two photographs or more")
+        raise UsageError(f"--set-size {size}: a set has two photographs or more; give 2 or more")
     contract = _contract(path)
     say(f"fusing {path} with the average over {size} photographs")
     examples = tuple(torch.rand(size, *dims) for dims in output_dims(contract).values())
@@ -193,9 +205,11 @@ def _contract(path: Path) -> ModelContract:
     refuse_unsafe(model)
     contract = read_contract(model)
     if contract.outputs not in (OUTPUTS, OUTPUTS_1):
-        raise UsageError(f"{path} is a fused file already; fuse what it was made of")
+        raise UsageError(f"{path} is a fused file already; fuse the files that it was made from")
     if contract.batch:
-        raise UsageError(f"{path} takes {contract.batch} crops at a time; fuse files with a dynamic batch")
+        raise UsageError(
+            f"{path} takes {contract.batch} crops at a time; export it with --batch dynamic and fuse that file"
+        )
     return contract
 
 
@@ -206,7 +220,8 @@ def _write(model: onnx.ModelProto, path: Path, contract: ModelContract) -> None:
 
 
 def _joined(members: Sequence[onnx.ModelProto], average: onnx.ModelProto) -> onnx.ModelProto:
-    """Members side by side on one `image`, their outputs into `average`, whose inputs are called m0_shape, ..."""
+    """Return one graph: members side by side on one `image`, with their outputs as inputs m0_shape, ... of
+    `average`."""
     graphs = []
     for i, member in enumerate(members):
         prefixed = onnx.compose.add_prefix(member, f"m{i}_")

@@ -1,4 +1,4 @@
-"""ONNX graph -> which of its nodes do what: the network that may be made smaller, and the geometry that may not."""
+"""ONNX graph -> its nodes by their part: the network, which may get smaller, and the geometry, which may not."""
 
 from __future__ import annotations
 
@@ -8,40 +8,44 @@ from dataclasses import dataclass
 import onnx
 
 ONNX_RUNTIME_DOMAIN, BLOCKED = "com.microsoft", "MatMulNBits"
-"""ONNX Runtime's product of floats with a matrix in blocks of codes."""
+"""ONNX Runtime's operator for the product of floats with a matrix in blocks of codes."""
 LAYERS = ("Conv", "Gemm", "MatMul", BLOCKED)
 """Operators with weights."""
 JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
-"""Operators between convolutions that integers pass through."""
+"""Operators between convolutions that may also compute in integers."""
 HIDDEN = ("reconstructor.identity.0.", "reconstructor.motion.0.")
-"""Initializers of the reconstructor's hidden layers begin so; everything else of it gives millimetres or angles."""
+"""Beginnings of the names of the hidden layers' initializers. All other layers of the reconstructor give millimetres or
+angles."""
 MATRICES = (
     "reconstructor.identity.1.weight",
     "reconstructor.outputs.weight",
     "reconstructor.shape_basis",
     "reconstructor.expression_basis",
 )
-"""Initializers of the reconstructor's matrices: more than half of a file's weights."""
+"""Initializers of the reconstructor's matrices, which hold more than half of a file's weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Names of nodes, in the order data flows."""
+    """Names of the nodes of each part, in the order in which data flows."""
 
     body: tuple[str, ...]
     """Convolutions that may be quantised."""
     joins: tuple[str, ...]
-    """What is between them and may be quantised along."""
+    """Operators between these convolutions that may be quantised with them."""
     matrices: tuple[str, ...]
-    """Gemms and MatMuls with the matrices: for a CPU their weights may be rounded, and what these are multiplied with
-    inside the product; what comes out is float32."""
+    """Gemms and MatMuls with the reconstructor's matrices. The CPU file rounds their weights, and inside the product
+    the other factor. Their outputs are float32."""
     geometry: tuple[str, ...]
-    """Layers that give codes, angles and weights, and everything after them: never less than float32."""
+    """Layers that give codes, angles and weights, and all nodes after them. They stay in float32."""
 
 
 def face_parts(model: onnx.ModelProto) -> Parts:
-    """Of a FaceModel exported by `to_onnx`, whatever its backbone. The weighted pooling of the last map stays out of
-    `body`: everything the face is read from goes through it."""
+    """Return the parts of a FaceModel that `to_onnx` exported, with any backbone.
+
+    The weighted pooling of the last map is not in `body`, because everything that the face is read from goes through
+    it.
+    """
     pool = next(node for node in model.graph.node if _uses(node, ("extractor.pool.",)))
     before = _ancestors(model, pool)
     outputs = [node.name for node in model.graph.node if _uses(node, ("reconstructor.",)) and not _uses(node, HIDDEN)]
@@ -55,7 +59,7 @@ def face_parts(model: onnx.ModelProto) -> Parts:
 
 
 def detector_parts(model: onnx.ModelProto) -> Parts:
-    """Of a face detector: all but the last convolution, which gives scores and boxes."""
+    """Return the parts of a face detector: all convolutions but the last, which gives scores and boxes."""
     *body, head = (node for node in model.graph.node if node.op_type == "Conv")
     before = _ancestors(model, head)
     return Parts(
@@ -71,7 +75,7 @@ def _uses(node: onnx.NodeProto, beginnings: Collection[str]) -> bool:
 
 
 def _ancestors(model: onnx.ModelProto, last: onnx.NodeProto) -> set[str]:
-    """Names of the nodes that `last` depends on."""
+    """Return the names of the nodes that `last` depends on."""
     producer = {output: node for node in model.graph.node for output in node.output}
     found: dict[str, onnx.NodeProto] = {}
     waiting = list(_producers(last, producer))
@@ -88,7 +92,7 @@ def _producers(node: onnx.NodeProto, producer: dict[str, onnx.NodeProto]) -> Ite
 
 
 def _with_descendants(model: onnx.ModelProto, first: Iterable[str]) -> tuple[str, ...]:
-    """These nodes and all that depend on them, in graph order, which is topological."""
+    """Return these nodes and all nodes that depend on them, in graph order, which is topological."""
     starts, tainted, found = set(first), set[str](), []
     for node in model.graph.node:
         if node.name in starts or tainted.intersection(node.input):

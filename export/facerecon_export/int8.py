@@ -1,8 +1,9 @@
 """fp32 ONNX file and real crops -> the same network in 8-bit integers, as explicit QuantizeLinear/DequantizeLinear.
 
-Static post-training quantisation with onnxruntime.quantization. Two targets want opposite things. TensorRT takes
-symmetric int8 with zero point 0 on weights and activations, and unquantised biases. ONNX Runtime's CPU provider is
-faster in float32 than with those; it wants unsigned activations, which Intel's and AMD's VNNI instructions multiply.
+The module quantises after training, statically, with onnxruntime.quantization. The two targets need opposite things.
+TensorRT takes symmetric int8 with zero point 0 for weights and activations, and biases that are not quantised. ONNX
+Runtime's CPU provider would be slower with these than in float32. It needs unsigned activations, which the VNNI
+instructions of Intel and AMD multiply.
 """
 
 from __future__ import annotations
@@ -31,31 +32,34 @@ from .graph import BLOCKED, HIDDEN, JOINS, ONNX_RUNTIME_DOMAIN, Parts
 Target = Literal["tensorrt", "cpu"]
 PERCENTILE = 99.99
 BLOCK = 64
-"""Rows of a matrix that share a scale."""
+"""Number of rows of a matrix that share a scale."""
 NEARLY = 1.35
-"""Of the best score."""
+"""Factor of the best score up to which a recipe counts as nearly as good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way to quantise."""
+    """One way to quantise a network."""
 
     method: Literal["percentile", "minmax"]
-    """Of choosing the range of an activation."""
+    """Method of choosing the range of an activation."""
     first_float: int
-    """How many of the first convolutions stay in float32."""
+    """Number of first convolutions that stay in float32."""
 
     def __str__(self) -> str:
         return f"{self.method}, {self.first_float or 'none'} of the first convolutions in float"
 
 
 RECIPES = tuple(Recipe(method, count) for count in (1, 0, 3) for method in ("percentile", "minmax"))
-"""In the order they are tried, likely ones first. Entropy gave what minmax gives, at two and a half times the cost."""
+"""Recipes in the order in which they are tried, likely ones first.
+
+Entropy ranges gave the same result as min-max ranges, at two and a half times the cost.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A recipe, and how far what it makes is from the original on crops kept aside: 1 is all that is allowed."""
+    """A recipe and its score: the error of its file on crops set aside, where 1 is the tolerance."""
 
     recipe: Recipe
     score: float
@@ -71,9 +75,10 @@ def choose(
     score: Callable[[Path], float],
     budget_s: float,
 ) -> list[Trial]:
-    """Try recipes that leave something to quantise until the time is up, at least one -> all trials, the best first.
+    """Try recipes until the time budget is used up, at least one, and return all trials, the best first.
 
-    `score` judges a file on crops that are not among `feeds`. Files are written to `folder`.
+    Recipes that leave nothing to quantise are skipped. `score` judges a file on crops that are not among `feeds`. Files
+    are written to `folder`.
     """
     trials: list[Trial] = []
     end = time.monotonic() + budget_s
@@ -89,8 +94,10 @@ def choose(
 
 
 def best_first(trials: Sequence[Trial]) -> list[Trial]:
-    """By score; but of those that are nearly as good as the best, the one with the fewest layers in float goes first,
-    since it is the fastest."""
+    """Sort trials by score, and put the fastest of the nearly best trials first.
+
+    Among the trials within `NEARLY` of the best score, the trial with the fewest layers in float is the fastest.
+    """
     ordered = sorted(trials, key=lambda trial: trial.score)
     near = [trial for trial in ordered if trial.score <= NEARLY * ordered[0].score]
     first = min(near, key=lambda trial: trial.recipe.first_float)
@@ -105,10 +112,10 @@ def quantise(
     feeds: Feeds,
     target: Target,
 ) -> None:
-    """One recipe carried out: `source` (fp32) -> `path`.
+    """Quantise `source` (fp32) by one recipe, and write the result to `path`.
 
-    For the CPU the first convolutions are folded where none stays in float, and the matrices behind them quantised as
-    well.
+    For the CPU, the first convolutions are folded if none of them stays in float, and the reconstructor's matrices are
+    quantised as well.
     """
     import_onnxruntime()
     with importing():
@@ -127,17 +134,17 @@ def quantise(
             PLANES: [{"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}]
         }
     if target == "tensorrt":
-        # Q/DQ pairs where TensorRT's documentation wants them: before what computes in integers, not after it.
+        # Q/DQ pairs stand where TensorRT's documentation asks for them: before integer operators, not after them.
         options |= {
             "ActivationSymmetric": True,
             "QuantizeBias": False,
             "OpTypesToExcludeOutputQuantization": ["Conv", *JOINS],
         }
     else:
-        # The quantiser drops a ReLU that it is told of: codes that start at 0 cut off what is negative themselves. Left
-        # alone, ReLUs are computed in float between two roundings.
+        # The quantiser removes each ReLU that is listed here, because codes that start at 0 cut off negative values. A
+        # ReLU that is not listed is computed in float between two roundings.
         chosen += relus_beside(source, chosen)
-    # The ranges of all tensors of these operators are taken, wanted or not: the fewer, the faster.
+    # The quantiser computes the ranges of all tensors of these operators, so fewer operators are faster.
     operators = {node.name: node.op_type for node in source.graph.node}
     with _quiet():
         quantization.quantize_static(
@@ -164,20 +171,21 @@ def quantise(
 
 
 def relus_beside(model: onnx.ModelProto, layers: Sequence[str]) -> list[str]:
-    """Names of the ReLUs that take what these layers give, or give what they take."""
+    """Return the names of the ReLUs that read the outputs of these layers, or write their inputs."""
     chosen = [node for node in model.graph.node if node.name in layers]
     seen = {name for node in chosen for name in (*node.input, *node.output)}
     return [node.name for node in model.graph.node if node.op_type == "Relu" and seen & {*node.input, *node.output}]
 
 
 def multiply_in_blocks(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Products with constant matrices (Gemm, MatMul) take those as 8-bit codes, a scale for every `BLOCK` rows of each
-    column, in place.
+    """Store the constant matrices of products (Gemm, MatMul) as 8-bit codes, in place.
 
-    By ONNX Runtime's own MatMulNBits (its ContribOperators.md), which rounds what it multiplies them with to 8 bits by
-    blocks as well, and gives float32: millimetres in 8 bits would make an open mouth a matter of steps. For one face
-    that is faster than MatMulInteger, and than float32: it is the reading of the weights that takes the time. Said by
-    DequantizeLinear of blocks, ONNX Runtime 1.23 makes floats of them in every run.
+    Every `BLOCK` rows of a column share a scale. The operator is ONNX Runtime's MatMulNBits (see its
+    ContribOperators.md), which also rounds the other factor to 8 bits by blocks, and gives float32. With outputs in 8
+    bits, an opening mouth would move in steps of millimetres.
+
+    For one face, this operator is faster than MatMulInteger and than float32, because reading the weights takes most of
+    the time. ONNX Runtime 1.23 would convert blocks behind a DequantizeLinear to floats in every run.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -193,7 +201,7 @@ def multiply_in_blocks(model: onnx.ModelProto, names: Sequence[str]) -> None:
         model.graph.initializer.remove(constants[matrix])
         model.graph.initializer.append(numpy_helper.from_array(codes, f"{matrix}_codes"))
         model.graph.initializer.append(numpy_helper.from_array(scales, f"{matrix}_scales"))
-        # Between scales and bias: zero points and an order of the rows, both as usual.
+        # Zero points and row order stand between scales and bias; both keep their defaults.
         inputs = [data, f"{matrix}_codes", f"{matrix}_scales", *(["", "", *bias] if bias else [])]
         attributes = {"K": len(weights), "N": weights.shape[1], "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
         nodes.append(
@@ -208,21 +216,27 @@ def multiply_in_blocks(model: onnx.ModelProto, names: Sequence[str]) -> None:
 
 
 def in_blocks(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(K, N) -> codes (N, blocks, BLOCK) 1..255, 128 of them zero, and scales (N, blocks); rows that lack are zeros."""
+    """Quantise a matrix (K, N) to codes (N, blocks, BLOCK) and scales (N, blocks).
+
+    Codes are 1..255 and 128 means zero. Missing rows of the last block are zeros.
+    """
     rows, columns = weights.shape
     blocks = -(-rows // BLOCK)
     padded = np.zeros((columns, blocks * BLOCK), np.float32)
     padded[:, :rows] = weights.T
     blocked = padded.reshape(columns, blocks, BLOCK)
     scales = np.abs(blocked).max(2) / np.float32(127)
-    # Of zeros the scale is 0: with another, ONNX Runtime would give the noise of its sums instead of nothing.
+    # A block of zeros has scale 0. With another scale, ONNX Runtime would give the noise of its sums instead of 0.
     codes = np.round(blocked / np.where(scales == 0, 1, scales)[:, :, None]) + 128
     return codes.astype(np.uint8), scales
 
 
 def store_hidden_in_half(model: onnx.ModelProto) -> None:
-    """Float32 weights of the hidden layers, on which 8 bits would show, become float16 with a Cast behind them, which
-    runtimes fold while loading: half the bytes in the file, float32 in use. In place."""
+    """Store the float32 weights of the hidden layers as float16 with a Cast behind them, in place.
+
+    8-bit codes would be too coarse for these layers. Runtimes fold the Cast while loading: the file has half the bytes,
+    and the weights are float32 in use.
+    """
     weights = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
     casts = []
     for tensor in list(model.graph.initializer):
@@ -240,7 +254,7 @@ def store_hidden_in_half(model: onnx.ModelProto) -> None:
 
 
 def _reader(feeds: Feeds, what: str) -> Any:
-    """The feeds, one after the other, as onnxruntime's calibrators ask for them; with a progress bar."""
+    """Return a reader that gives the feeds to onnxruntime's calibrators one by one, with a progress bar."""
     with importing():
         from onnxruntime.quantization import CalibrationDataReader
 
@@ -257,7 +271,8 @@ def _reader(feeds: Feeds, what: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What onnxruntime.quantization prints and warns of (pre-processing that was done already) is no user's concern."""
+    """Suppress the output and warnings of onnxruntime.quantization, which ask for pre-processing that is already
+    done."""
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):

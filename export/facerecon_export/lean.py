@@ -1,14 +1,13 @@
 """FaceModel -> the same function in few operators: the form that is exported.
 
 On a CPU every operator costs a few microseconds, however little it computes, and a small network takes less than a
-millisecond in all. Of the reconstructor, as it is written for training, the exporter makes eighty; here they are less
-than half. What can be one product is one, and what is constant is folded into its matrix.
+millisecond in all. The exporter makes eighty operators of the reconstructor that is written for training. This form
+needs less than half. Products are joined where possible, and constants are folded into matrices.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
@@ -19,15 +18,17 @@ from torch import Tensor, nn
 LANDMARKS = 68
 NEXT, AFTER = (1, 2, 0), (2, 0, 1)
 ROTATED, CROSSED = (*NEXT, *AFTER), (*AFTER, *NEXT)
-"""Orders in which x and y are multiplied for their cross product, whose component i is the difference of products i and
-3 + i: x_{i+1} y_{i+2} - x_{i+2} y_{i+1}."""
+"""Orders of the components of x and y for their cross product.
+
+Component i is the difference of products i and 3 + i: x_{i+1} y_{i+2} - x_{i+2} y_{i+1}.
+"""
 NO_LOGIT = -30.0
-"""Of a blendshape weight of 0."""
+"""Logit of a blendshape weight of 0."""
 DIFFERENCE = torch.cat([torch.eye(3), -torch.eye(3)])
 
 
 class LeanFace(nn.Module):
-    """As a `FaceModel` in evaluation mode, whose weights it takes over."""
+    """A `FaceModel` in evaluation mode in few operators. It takes over the model's weights."""
 
     def __init__(self, model: FaceModel) -> None:
         super().__init__()
@@ -36,18 +37,18 @@ class LeanFace(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
+        """Compute the outputs of the contract from pictures (N, 3, S, S) float32 0..255, BGR."""
         output: tuple[Tensor, ...] = self.reconstructor(self.extractor(image))
         return output
 
 
 class LeanReconstructor(nn.Module):
-    """As `ShapeReconstructor`, its matrices put together and rearranged.
+    """A `ShapeReconstructor` with joined and rearranged matrices.
 
-    The camera is that of `camera_from_parameters`, but for the second row of the rotation: the cross product of the
-    third and the first. Vectors that are to be multiplied crosswise come out of the first matrix as six numbers, in the
-    orders above, so that a cross product is one product by components; the differences, and everything else that is
-    linear, are in the last matrix.
+    The camera is that of `camera_from_parameters`, except for the second row of the rotation: it is the cross product
+    of the third and the first. Vectors of a cross product come out of the first matrix as six numbers, in the orders
+    ROTATED and CROSSED. The cross product is then one product by components. The differences, and everything else that
+    is linear, are in the last matrix.
     """
 
     def __init__(self, trained: ShapeReconstructor, feature_count: int) -> None:
@@ -67,8 +68,7 @@ class LeanReconstructor(nn.Module):
             self.register_buffer("landmark_mean", _homogeneous(trained.mean[None, rows], 1.0)[0])
             self.register_buffer("landmark_shape", _homogeneous(trained.shape_basis[:, rows], 0.0))
             self.register_buffer("landmark_expression", _homogeneous(trained.expression_basis[:, rows], 0.0))
-        count = len(trained.expression.bias)
-        self.sigmoid_sizes = [count, 1, self.sizes[0] - count - 1]
+        self.sigmoid_sizes = [len(trained.expression.bias), 1, trained.shape_basis.shape[0]]
         self.register_buffer("vectors", _vectors_from_sines())
         self.vectors: Tensor
         self.register_buffer("cross", DIFFERENCE[:, list(CROSSED)])
@@ -80,15 +80,21 @@ class LeanReconstructor(nn.Module):
         self.camera_matrix: Tensor
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        """(N, F) -> the outputs of the contract, in its order: nine, or six of weights that know no gaze."""
+        """Compute the outputs of the contract from features (N, F), in the contract's order.
+
+        There are nine outputs, or six for weights without gaze.
+        """
         count = len(features)
         code = self.identity(features[:, : self.identity_features])
         found = self.outputs(self.motion(features)).split(self.sizes, dim=1)
-        logits, first, second, log_scale, centre, offset, *eyes = found
-        rates: Any = torch.sigmoid(logits)
-        expression, confidence, variance = rates.split(self.sigmoid_sizes, dim=1)
         if self.has_gaze:
-            expression = expression + eyes[0].clamp(0, 1)
+            logits, *others, looks, angles = found
+            expression, confidence, variance = torch.split(torch.sigmoid(logits), self.sigmoid_sizes, dim=1)
+            expression = expression + looks.clamp(0, 1)
+        else:
+            expression_logit, confidence_logit, *others = found
+            expression = torch.sigmoid(expression_logit)
+        first, second, log_scale, centre, offset = others
         shape = torch.addmm(self.mean, code, self.shape_basis).reshape(count, -1, 3)
         vertices = shape + (expression @ self.expression_basis).reshape(count, -1, 3)
         camera = self._camera(first, second, log_scale, centre)
@@ -96,14 +102,17 @@ class LeanReconstructor(nn.Module):
         points = torch.addmm(points, expression, self.landmark_expression)
         seen = points.reshape(count, LANDMARKS, 4) @ camera.transpose(1, 2)
         landmarks = seen + offset.reshape(count, LANDMARKS, 3)
-        always = (shape, vertices, expression, camera, landmarks, confidence.reshape(count))
+        always = (shape, vertices, expression, camera, landmarks)
         if not self.has_gaze:
-            return always
-        gaze = (eyes[1].sin() @ self.vectors).reshape(count, 2, 3)
-        return (*always, gaze, code, variance)
+            return (*always, torch.sigmoid(confidence_logit).reshape(count))
+        gaze = (angles.sin() @ self.vectors).reshape(count, 2, 3)
+        return (*always, confidence.reshape(count), gaze, code, variance)
 
     def _camera(self, first: Tensor, second: Tensor, log_scale: Tensor, centre: Tensor) -> Tensor:
-        """(N, 6) as ROTATED, (N, 6) as CROSSED, (N, 1), (N, 12) with zeros but for the translation -> (N, 3, 4)."""
+        """Compute cameras (N, 3, 4) from two vectors, a scale and a translation.
+
+        The inputs are (N, 6) as ROTATED, (N, 6) as CROSSED, (N, 1), and (N, 12) with zeros except for the translation.
+        """
         first = first / first.norm(dim=1, keepdim=True)
         third = (first * second) @ self.cross
         third = third / third.norm(dim=1, keepdim=True)
@@ -112,10 +121,10 @@ class LeanReconstructor(nn.Module):
 
 
 def _output_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
-    """Weights and biases of what is read from the motion features, in the order in which `forward` splits it."""
+    """Return weights and biases of the layers on the motion features, in the order in which `forward` splits them."""
     side, camera, annotation = trained.input_size, trained.camera, trained.annotation
     centre, centre_bias = camera.weight.new_zeros(12, camera.in_features), camera.bias.new_zeros(12)
-    for entry, parameter in ((3, 7), (7, 8)):  # of the (3, 4) camera: where x and y are translated
+    for entry, parameter in ((3, 7), (7, 8)):  # entries of the (3, 4) camera that translate x and y
         centre[entry] = 0.5 * side * camera.weight[parameter]
         centre_bias[entry] = side * (0.5 + 0.5 * camera.bias[parameter]) - 0.5
     offset, offset_bias = (
@@ -123,7 +132,7 @@ def _output_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
         for values in (annotation.weight, annotation.bias)
     )
     return [
-        _sigmoid_layer(trained),
+        *_sigmoid_layers(trained),
         (camera.weight[:3][list(ROTATED)], camera.bias[:3][list(ROTATED)]),
         (camera.weight[3:6][list(CROSSED)], camera.bias[3:6][list(CROSSED)]),
         (camera.weight[6:7], camera.bias[6:7] + math.log(side / CROP_SIDE_MM)),
@@ -133,21 +142,29 @@ def _output_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _sigmoid_layer(trained: ShapeReconstructor) -> tuple[Tensor, Tensor]:
-    """Logits of expression and confidence, and of the variance where there is one: exp(-softplus(x - 2)) is the sigmoid
-    of 2 - x. Those of eyeLook are nothing: their weights come from the gaze."""
+def _sigmoid_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
+    """Return the layers that end in a sigmoid: expression and confidence; with gaze, one layer that also gives the
+    variance.
+
+    The variance fits because exp(-softplus(x - 2)) is the sigmoid of 2 - x. The logits of eyeLook are constant and give
+    0, because their weights come from the gaze.
+    """
     weight, bias = trained.expression.weight.clone(), trained.expression.bias.clone()
-    rows = [(weight, bias), (trained.confidence.weight, trained.confidence.bias)]
-    if trained.has_gaze:
-        looks = (trained.looks != 0).any(0)
-        weight[looks], bias[looks] = 0.0, NO_LOGIT
-        rows.append((-trained.precision.weight, 2.0 - trained.precision.bias))
-    return torch.cat([row for row, _ in rows]), torch.cat([row for _, row in rows])
+    layers = [(weight, bias), (trained.confidence.weight, trained.confidence.bias)]
+    if not trained.has_gaze:
+        return layers
+    looks = (trained.looks != 0).any(0)
+    weight[looks], bias[looks] = 0.0, NO_LOGIT
+    layers.append((-trained.precision.weight, 2.0 - trained.precision.bias))
+    return [(torch.cat([row for row, _ in layers]), torch.cat([row for _, row in layers]))]
 
 
 def _gaze_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
-    """The eyeLook weights before they are cut to 0..1, 0 for all other blendshapes; and per eye, of yaw y and pitch p,
-    the angles y + p, y - p, p, and the first two a quarter turn on, of whose sines the gaze is a sum."""
+    """Return the layers of the eyeLook weights and of the angles whose sines give the gaze.
+
+    The eyeLook weights are not yet clamped to 0..1; other blendshapes get 0. Per eye with yaw y and pitch p, the angles
+    are y + p, y - p, p, and the first two in reverse order plus a quarter turn.
+    """
     turn = math.radians(EYE_LOOK_DEG)
     weight, bias = turn * trained.gaze.weight, turn * trained.gaze.bias
     eye = torch.tensor([[1.0, 1], [1, -1], [0, 1], [1, -1], [1, 1]])
@@ -160,7 +177,7 @@ def _gaze_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _vectors_from_sines() -> Tensor:
-    """(10, 6): sines of the angles of `_gaze_layers` -> the two gaze vectors."""
+    """Return the matrix (10, 6) from the sines of `_gaze_layers` to the two gaze vectors."""
     eye = torch.zeros(5, 3)
     eye[0, 0] = eye[1, 0] = 0.5  # sin y cos p
     eye[2, 1] = 1.0  # sin p
@@ -169,18 +186,21 @@ def _vectors_from_sines() -> Tensor:
 
 
 def _homogeneous(points: Tensor, last: float) -> Tensor:
-    """(K, 68 * 3) -> (K, 68 * 4)."""
+    """Append a fourth coordinate to 68 points: (K, 68 * 3) -> (K, 68 * 4)."""
     return nn.functional.pad(points.reshape(len(points), LANDMARKS, 3), (0, 1), value=last).flatten(1)
 
 
 def _camera_matrix() -> Tensor:
-    """(18, 12): a rotation's first row as ROTATED, its products with the third, and the third as CROSSED, both rows of
-    norm 1 as six numbers -> the rotation, and the translation that takes CROP_CENTRE_MM to 0."""
+    """Return the matrix (18, 12) from products of rows to the rotation and its translation.
+
+    The input is the rotation's first row as ROTATED, its products with the third row, and the third row as CROSSED.
+    Both rows are six numbers of norm 1. The translation takes CROP_CENTRE_MM to 0.
+    """
     rotation = torch.zeros(18, 3, 3)
     for i in range(3):
         rotation[ROTATED.index(i), 0, i] = 2**0.5
         rotation[12 + CROSSED.index(i), 2, i] = 2**0.5
-    # The first is ROTATED and the third CROSSED: the difference is first times third, the opposite of the second row.
+    # The first row is ROTATED and the third CROSSED, so the difference is first x third: the negative second row.
     rotation[6:12, 1] = -2 * DIFFERENCE
     from_centre = torch.cat([torch.eye(3), -torch.tensor(CROP_CENTRE_MM)[:, None]], 1)
     return (rotation @ from_centre).reshape(18, 12)

@@ -1,7 +1,8 @@
-"""ONNX file -> what would keep TensorRT from building a good engine of it, found without TensorRT.
+"""ONNX file -> findings that would keep TensorRT from building a good engine, found without TensorRT.
 
-After NVIDIA's documentation: TensorRT Developer Guide, "Working with Quantized Types" (explicit quantisation, zero
-points, per-channel weights, where Q/DQ pairs belong) and the operator table of the onnx-tensorrt parser.
+The rules come from NVIDIA's documentation: TensorRT Developer Guide, "Working with Quantized Types" (explicit
+quantisation, zero points, per-channel weights, places of Q/DQ pairs), and the operator table of the onnx-tensorrt
+parser.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from onnx import TensorProto, numpy_helper
 from .graph import LAYERS
 
 OPSETS = range(13, 23)
-"""Per-axis Q/DQ came with 13; the parsers of TensorRT 10 and 11 read up to 22."""
+"""Opsets that TensorRT reads. Per-axis Q/DQ came with 13; the parsers of TensorRT 10 and 11 read up to 22."""
 
 _OPERATORS = """
 Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast Ceil Celu Clip Concat
@@ -40,15 +41,16 @@ TYPES = frozenset(
     {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.INT32}
     | {TensorProto.INT64, TensorProto.BOOL}
 )
-"""Of tensors inside a network; uint8 may come in as an input, and must be cast at once."""
+"""Types of tensors inside a network. A uint8 input is allowed, but must be cast at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something TensorRT would mind."""
+    """One problem that TensorRT would have with a file."""
 
     level: Literal["error", "warning"]
-    """error: the parser refuses the file or its meaning changes; warning: it runs slower than it could."""
+    """An error: the parser refuses the file or changes its meaning. A warning: the engine is slower than it could
+    be."""
     where: str
     what: str
     fix: str
@@ -58,8 +60,8 @@ class Finding:
 
 
 def lint(model: onnx.ModelProto) -> list[Finding]:
-    """Errors first; nothing where the file is ready."""
-    # Shapes are inferred strictly, types checked: the strongly typed networks of TensorRT 11 forgive nothing.
+    """Return the findings about a model, errors first. The list is empty for a file that is ready."""
+    # Shapes are inferred strictly and types are checked, because the strongly typed networks of TensorRT 11 are strict.
     typed = onnx.shape_inference.infer_shapes(model, check_type=True, data_prop=True)
     checks = (_opset, _operators, _types, _shapes, _external, _quantisation, _biases, _weights_alone)
     findings = [finding for check in checks for finding in check(typed)]
@@ -76,9 +78,11 @@ def _opset(model: onnx.ModelProto) -> Iterator[Finding]:
 def _operators(model: onnx.ModelProto) -> Iterator[Finding]:
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx"):
-            yield Finding("error", node.name, f"operator {node.domain}.{node.op_type}", "use operators of ONNX alone")
+            yield Finding("error", node.name, f"operator {node.domain}.{node.op_type}", "use only operators of ONNX")
         elif node.op_type not in SUPPORTED:
-            yield Finding("error", node.name, f"operator {node.op_type} is none of TensorRT's", "express it by others")
+            yield Finding(
+                "error", node.name, f"TensorRT has no operator {node.op_type}", "replace it by other operators"
+            )
 
 
 def _types(model: onnx.ModelProto) -> Iterator[Finding]:
@@ -106,17 +110,17 @@ def _shapes(model: onnx.ModelProto) -> Iterator[Finding]:
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
             if axis and not dimension.dim_value:
                 what = f"dimension {axis} ({dimension.dim_param or 'unnamed'}) is dynamic"
-                yield Finding("warning", value.name, what, "fix it, or give profiles: only the batch may vary freely")
+                yield Finding("warning", value.name, what, "fix its size or give profiles; only the batch may vary")
 
 
 def _external(model: onnx.ModelProto) -> Iterator[Finding]:
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
-            yield Finding("error", tensor.name, "its values lie in another file", "export into one self-contained file")
+            yield Finding("error", tensor.name, "its values are in another file", "export into one self-contained file")
 
 
 def _quantisation(model: onnx.ModelProto) -> Iterator[Finding]:
-    """Symmetry, scales, pairs."""
+    """Yield findings about zero points, scales and pairs of Q and DQ."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     consumers = _consumers(model)
     producer = {output: node for node in model.graph.node for output in node.output}
@@ -135,9 +139,11 @@ def _quantisation(model: onnx.ModelProto) -> Iterator[Finding]:
         if scale is None:
             yield Finding("error", node.name, "its scale is not constant", "quantise statically")
         elif not np.all(_positive(numpy_helper.to_array(scale))):
-            yield Finding("error", node.name, "a scale is not a positive number", "calibrate on real pictures")
+            yield Finding("error", node.name, "a scale is not a positive number", "calibrate on real photographs")
         elif scale.dims and node.input[0] not in constants and np.prod(scale.dims) > 1:
-            yield Finding("error", node.name, "an activation is quantised per channel", "only weights may be")
+            yield Finding(
+                "error", node.name, "an activation is quantised per channel", "quantise only weights per channel"
+            )
         if node.op_type == "QuantizeLinear":
             after = consumers.get(node.output[0], [])
             if any(user.op_type != "DequantizeLinear" for user in after):
@@ -161,7 +167,7 @@ def _biases(model: onnx.ModelProto) -> Iterator[Finding]:
 
 
 def _weights_alone(model: onnx.ModelProto) -> Iterator[Finding]:
-    """A layer runs in integers only when both its data and its weights are dequantised right before it."""
+    """Yield findings about layers with only one dequantised input: TensorRT runs them in float."""
     producer = {output: node for node in model.graph.node for output in node.output}
 
     def dequantised(name: str) -> bool:

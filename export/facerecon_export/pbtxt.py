@@ -1,4 +1,4 @@
-"""Nested values -> protobuf's text format, as Triton's config.pbtxt is written. Standard library only."""
+"""Nested values -> protobuf's text format, which Triton's config.pbtxt uses. Needs the standard library only."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Union
 
 Scalar = Union[str, int, bool, "Name"]
 Message = Mapping[str, Union[Scalar, "Message", Sequence["Message"], Sequence[Scalar]]]
-"""Field -> its value, or the values of a repeated field; a map field is the list of its entries (`entries`)."""
+"""Field -> its value, or the values of a repeated field. A map field is the list of its entries (see `entries`)."""
 
 
 class Name(str):
-    """Of an enum's value: written without quotes."""
+    """Name of an enum's value, which is written without quotes."""
 
     __slots__ = ()
 
 
 def entries(values: Mapping[str, Scalar | Message]) -> list[Message]:
-    """The entries of a map field."""
+    """Return the entries of a map field."""
     return [{"key": key, "value": value} for key, value in values.items()]
 
 
 def pbtxt(message: Message) -> str:
-    """A whole message as text."""
+    """Return a whole message as text."""
     return "\n".join(_lines(message, "")) + "\n"
 
 
@@ -48,4 +48,4 @@ def _scalar(value: Scalar) -> str:
         return str(value).lower()
     if isinstance(value, Name) or not isinstance(value, str):
         return str(value)
-    return json.dumps(value, ensure_ascii=False)  # both formats are UTF-8 and quote alike
+    return json.dumps(value, ensure_ascii=False)  # both formats are UTF-8 and quote in the same way

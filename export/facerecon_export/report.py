@@ -19,7 +19,7 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 
 
 def write_report(files: Sequence[Exported], weights: Path, subject: Subject, folder: Path) -> None:
-    """report.md and report.json in `folder`."""
+    """Write report.md and report.json into `folder`."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     value = {
         "weights": weights.name,
@@ -68,7 +68,7 @@ def _markdown(files: Sequence[Exported], weights: Path, subject: Subject, versio
         lines += ["", f"## {file.path.name}", ""]
         lines += ["| difference to PyTorch | unit | mean | p99 | largest | allowed |", "|---|---|---|---|---|---|"]
         for row in file.rows:
-            verdict = "" if row.passed else " **too far**"
+            verdict = "" if row.passed else " **differs too much**"
             figures = " | ".join(f"{value:.2g}" for value in (row.mean, row.p99, row.largest))
             lines.append(f"| {row.name} | {row.unit} | {figures} | {row.allowed:g} ({row.by}){verdict} |")
         if file.float_layers:
@@ -80,7 +80,7 @@ def _markdown(files: Sequence[Exported], weights: Path, subject: Subject, versio
             named = [f"{name} ({why})" for name, why in file.float_layers.items() if why != "geometry"]
             lines += ["", "Apart from geometry: " + ", ".join(named) + "."] if named else []
         if file.trials:
-            lines += ["", "| recipe | of what is allowed, on pictures kept aside |", "|---|---|"]
+            lines += ["", "| recipe | share of the tolerance, on pictures set aside |", "|---|---|"]
             lines += [f"| {trial.recipe} | {trial.score:.0%} |" for trial in file.trials]
         lines += ["", *_readiness(file)]
     return "\n".join(lines) + "\n"
@@ -89,7 +89,7 @@ def _markdown(files: Sequence[Exported], weights: Path, subject: Subject, versio
 def _readiness(file: Exported) -> list[str]:
     if file.target == "cpu":
         return [CPU_ONLY]
-    lines = ["TensorRT lint: " + ("nothing found." if not file.findings else "")]
+    lines = ["TensorRT lint: " + ("no findings." if not file.findings else "")]
     lines += [f"- {finding}" for finding in file.findings]
     if file.verdict:
         lines += ["", f"{file.verdict}."]

@@ -1,4 +1,4 @@
-"""A folder to make files in, beside where they will lie: what is there at the end is whole, or there is nothing."""
+"""A folder to make files in, beside their destination, so that no incomplete file is left."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from facerecon_rt.errors import UsageError
 
 @contextmanager
 def staging(destination: Path) -> Iterator[Path]:
-    """A hidden folder inside `destination`, gone afterwards, come what may; move finished files out of it.
+    """Yield a hidden folder inside `destination`, which is removed at the end in every case.
 
-    Raises UsageError where `destination` cannot be written or runs full.
+    Move finished files out of the folder. Raises UsageError if `destination` cannot be written or the disk is full.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=".facerecon-export-", dir=destination) as folder:
             yield Path(folder)
     except OSError as error:
-        raise UsageError(f"{destination}: cannot be written ({error.strerror}); give another place with -o") from error
+        raise UsageError(f"{destination}: cannot be written ({error.strerror}); give another folder with -o") from error

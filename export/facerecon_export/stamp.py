@@ -8,7 +8,7 @@ import onnx
 
 
 def stamp(path: Path, key: str, json: str) -> None:
-    """Set one key of metadata_props, in place of an earlier value; the others stay. Rewrites the file."""
+    """Set one key of metadata_props and keep the others. Rewrites the file."""
     model = onnx.load(path)
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != key}
     onnx.helper.set_model_props(model, {**kept, key: json})

@@ -1,4 +1,4 @@
-"""What is exported: a FaceModel or a face detector, seen alike by the steps that make files of it."""
+"""The subject of an export, a FaceModel or a face detector, behind one interface."""
 
 from __future__ import annotations
 
@@ -16,71 +16,72 @@ from .to_onnx import OPSET
 from .verify import Row
 
 HELD_OUT_EACH = 5
-"""Every fifth calibration picture is kept aside to choose a recipe by."""
+"""Interval of calibration pictures that are set aside to choose a recipe by: every fifth."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What `facerecon-export` takes."""
+    """Options of `facerecon-export`."""
 
     precisions: tuple[str, ...] = PRECISIONS
     opset: int = OPSET
     batch: int = 0
-    """Crops the files take at a time; 0 for any number."""
+    """Batch size of the files; 0 for any number of crops."""
     size: int | None = None
-    """Side of the crops; None for the one the weights were trained with."""
+    """Side of the crops in pixels; None for the size of the training."""
     crops: Path | None = None
-    """Photographs to verify with; None for $FACERECON_DATA/faces/lfpw-test, or made-up pictures."""
+    """Folder of photographs for verification; None for $FACERECON_DATA/faces/lfpw-test, or artificial pictures."""
     calibration: Path | None = None
-    """Photographs to calibrate int8 with; None for $FACERECON_DATA/faces/helen-train."""
+    """Folder of photographs for int8 calibration; None for $FACERECON_DATA/faces/helen-train."""
     budget_s: float = 90.0
-    """How long to try recipes for each of the two int8 files."""
+    """Time in seconds to try recipes, for each of the two int8 files."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """Real pictures to quantise with, and others to choose by."""
+    """Real pictures to quantise with, and a score on other pictures to choose a recipe by."""
 
     feeds: Feeds
     score: Callable[[Path], float]
-    """How far a file is from PyTorch on pictures that are not among the feeds; 1 is all that is allowed."""
+    """Function from a file to its error on pictures that are not among the feeds; 1 is the tolerance."""
     source: str
-    """In words."""
+    """Description of the pictures, for messages."""
 
 
 class Subject(Protocol):
-    """Weights that were read, and everything that depends on what they are of."""
+    """Weights that were read, and the steps of an export that depend on their kind."""
 
     @property
     def weights_sha256(self) -> str:
-        """Of the .safetensors file."""
+        """SHA-256 of the .safetensors file."""
 
     @property
     def pictures(self) -> str:
-        """What is verified on, in words."""
+        """Description of the pictures that files are verified on."""
 
     def trace(self, path: Path) -> None:
-        """The network as an fp32 ONNX file on uint8 pictures, simplified and checked, without a contract."""
+        """Write the network as an fp32 ONNX file on uint8 pictures, simplified and checked, without a contract."""
 
     def stamp(self, path: Path, precision: str, target: str) -> None:
         """Write the contract into a file."""
 
     def parts(self, model: onnx.ModelProto) -> Parts:
-        """Which nodes of the traced file do what."""
+        """Return the names of the traced file's nodes by part."""
 
     def feeds(self) -> Feeds:
-        """Pictures as the file takes them, to look at activations with. Raises UsageError where they are not real."""
+        """Return pictures as inputs of the file, to measure activations with. Raises UsageError for artificial
+        pictures."""
 
     def calibration(self) -> Calibration:
-        """Raises UsageError where there are too few real pictures."""
+        """Return pictures to quantise with. Raises UsageError for too few real pictures."""
 
     def write_companions(self, folder: Path, stem: str) -> list[str]:
-        """Write what belongs beside the files of every precision -> the names of it."""
+        """Write the files that belong beside the files of every precision, and return their names."""
 
     def verify(self, path: Path, precision: str) -> list[Row]:
-        """A file against PyTorch."""
+        """Compare a file with PyTorch and return the table's rows."""
 
 
 def score_of(rows: Sequence[Row]) -> float:
-    """The row that uses up most of what it is allowed, as a share of that."""
+    """Return the largest share of its tolerance that any row uses up."""
     return max(row.decisive / row.allowed for row in rows)

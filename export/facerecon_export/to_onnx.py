@@ -24,16 +24,17 @@ def export_onnx(
     path: Path,
     opset: int = OPSET,
 ) -> None:
-    """A PyTorch module in evaluation mode -> one self-contained ONNX file, BatchNorm folded into the convolutions.
+    """Export a PyTorch module in evaluation mode as one self-contained ONNX file, with BatchNorm folded.
 
-    `dynamic_shapes` as torch.export takes it, say `({0: torch.export.Dim("N", min=1)},)`: its names become the names
-    of the dimensions; None for none. Give every dynamic dimension an example of at least 2.
+    `dynamic_shapes` is the argument of torch.export, for example `({0: torch.export.Dim("N", min=1)},)`, or None. Its
+    names become the names of the dimensions. Give every dynamic dimension an example of at least 2. Raises ValueError
+    for a module in training mode.
     """
     if module.training:
         raise ValueError("the module is in training mode; call eval() first")
     with _quiet_exporter(), torch.no_grad():
-        # Exported in two steps: torch.onnx.export alone turns to a static batch when it cannot keep it dynamic, and
-        # says nothing. Strict, because that understands len(tensor) of a dynamic batch.
+        # The export has two steps, because torch.onnx.export alone silently turns to a static batch when it cannot keep
+        # it dynamic. The strict mode understands len(tensor) of a dynamic batch.
         exported = torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes, strict=True)
         torch.onnx.export(
             exported,
@@ -51,15 +52,16 @@ def export_onnx(
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep from the user what is no concern of theirs."""
+    """Suppress warnings of the exporter that do not concern the user."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
-    registration.setLevel(logging.ERROR)  # "torchvision is not installed", four times: none of its operators are used
+    # it warns four times that torchvision is missing, whose operators are not used
+    registration.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # PyTorch's exporter calling a function that PyTorch deprecates.
+            # PyTorch's exporter calls a function that PyTorch deprecates.
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-            # Two inputs that share a dimension, named once: as it should be.
+            # Two inputs share a dimension on purpose, which is named once.
             warnings.filterwarnings("ignore", r"# The axis name: .* will not be used, since it shares", UserWarning)
             yield
     finally:

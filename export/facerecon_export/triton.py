@@ -1,7 +1,7 @@
-"""Deployed files -> a model repository for NVIDIA's Triton Inference Server, each with its config.pbtxt.
+"""Exported files -> a model repository for NVIDIA's Triton Inference Server, each with its config.pbtxt.
 
-Triton's model_config.proto says what a configuration may hold, the README of its ONNX Runtime backend what that makes
-of it. Nothing here needs PyTorch or onnx.
+Triton's model_config.proto lists the fields of a configuration, and the README of its ONNX Runtime backend describes
+their effect. This module needs neither PyTorch nor onnx.
 """
 
 from __future__ import annotations
@@ -34,80 +34,90 @@ TYPES = {UINT8: "TYPE_UINT8", FLOAT: "TYPE_FP32"}
 MODEL_FILE = "model.onnx"
 LABELS = "blendshapes.txt"
 WARM_UP = "golden"
-"""File of a warm-up sample, in the folder `warmup`, where Triton looks for it."""
+"""Name of the warm-up sample's file in the folder `warmup`, where Triton looks for it."""
 PHOTOGRAPH = "_photograph"
-"""What the name of a model that takes photographs has after that of its FaceModel."""
+"""Suffix that the name of a FaceModel gets for its model that takes photographs."""
 
 
 @dataclass(frozen=True, slots=True)
 class TritonOptions:
-    """How files are to be served."""
+    """Options of `facerecon-export triton`."""
 
     name: str | None = None
-    """Of the model, for a single FaceModel file; None: after the file."""
+    """Name of the model, for a single FaceModel file; None for the name of the file."""
     kind: Kind | None = None
-    """Where instances run; None: where the file's precision belongs."""
+    """Device of the instances; None for the device that suits the file's precision."""
     instances: int = 1
-    """Per GPU, or on the CPU."""
+    """Number of instances per GPU, or on the CPU."""
     threads: int = 1
-    """Of ONNX Runtime in each instance on the CPU."""
+    """Number of ONNX Runtime's threads in each instance on the CPU."""
     max_delay_ms: float = 1.0
-    """That a request may wait for others to share a batch with."""
+    """Longest time in milliseconds that a request waits for others to share a batch with."""
     engines: str | None = None
-    """Folder on the server that keeps TensorRT's engines; None: built at each start."""
+    """Folder on the server for TensorRT's engines; None to build them at each start."""
     photographs: bool = False
-    """Add a model that takes photographs and does the rest inside Triton."""
+    """Whether to add a model that takes photographs and does the rest inside Triton."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """One file, and how it is served."""
+    """A file with the settings by which it is served."""
 
     model: OnnxFile
     name: str
     contract: ModelContract | DetectorContract
     kind: Name
-    """KIND_GPU, KIND_CPU or KIND_AUTO: a GPU where there is one."""
+    """Device of the instances: KIND_GPU, KIND_CPU, or KIND_AUTO for a GPU if there is one."""
 
     @property
     def tensorrt(self) -> bool:
-        """Does TensorRT accelerate it? A detector's pictures come in all shapes, for each of which it would build an
-        engine anew. Float32 files gain little by it, and it would compute them in TF32."""
+        """Whether TensorRT accelerates the file.
+
+        A detector's pictures have all shapes, and TensorRT would build an engine for each shape. Float32 files gain
+        little, and TensorRT would compute them in TF32.
+        """
         return (
             isinstance(self.contract, ModelContract) and self.kind == "KIND_GPU" and self.contract.precision != "fp32"
         )
 
     @property
     def batched(self) -> bool:
-        """Does it take any number of pictures? Then Triton batches, and a tensor's first dimension is Triton's."""
+        """Whether the file takes any number of pictures. If so, Triton makes the batches and owns the first
+        dimension."""
         return all(isinstance(dims[0], str) for dims in map(_dims, (*self.model.inputs, *self.model.outputs)))
 
 
 def write_repository(paths: Sequence[Path], out: Path, options: TritonOptions, say: Say) -> None:
-    """FaceModel and detector files -> the model repository `out`, made or added to.
+    """Write FaceModel and detector files into the model repository `out`, which is created if it does not exist.
 
-    A model that is there already gets the file as its next version, or is set back to the version that has it, and its
-    configuration names that version alone. Files are whole or not there, and the configuration comes last, so that a
-    server that watches the repository never sees one without the other. Raises ModelRefused for a file that is not
-    fit, UsageError for names that clash, options that do not fit, tensors other than those of the version before, or a
-    place that cannot be written.
+    A model that is already there gets the file as its next version, or goes back to the version with this file. Its
+    configuration names that version alone. Files are written completely or not at all, and the configuration comes
+    last. A server that watches the repository therefore never sees one without the other.
+
+    Raises ModelRefused for an unfit file. Raises UsageError for clashing names, options that do not fit, tensors that
+    differ from the previous version, or a folder that cannot be written.
     """
     served = [_served(path, options) for path in paths]
     faces = [one for one in served if isinstance(one.contract, ModelContract)]
     detectors = [one for one in served if isinstance(one.contract, DetectorContract)]
     if options.name is not None and len(faces) != 1:
-        raise UsageError(f"--name {options.name}: names one FaceModel, {len(faces)} were given; give one")
+        raise UsageError(
+            f"--name {options.name}: the option names one FaceModel, but {len(faces)} were given; give one file"
+        )
     for one in served:
         if [other.name for other in served].count(one.name) > 1:
-            raise UsageError(f"two files would be served as {one.name}; rename one, or run once for each with --name")
+            raise UsageError(
+                f"two files would be served as {one.name}; rename one file, or run the command once for each with "
+                "--name"
+            )
     if options.photographs and (not faces or len(detectors) != 1):
-        raise UsageError("--photographs: give one face detector's file beside the FaceModel's")
+        raise UsageError("--photographs: needs a FaceModel's file and one face detector's file; give both")
     for face in faces:
         photograph = out / (face.name + PHOTOGRAPH)
         if photograph.exists() and not options.photographs:
             raise UsageError(
-                f"{photograph} asks {face.name} and must be told of its contract; give --photographs and the detector, "
-                "or remove it"
+                f"{photograph} uses {face.name} and needs its new contract; give --photographs and the detector, or "
+                "remove that folder"
             )
     for one in served:
         _check_tensors_stay(one, out)
@@ -116,25 +126,27 @@ def write_repository(paths: Sequence[Path], out: Path, options: TritonOptions, s
         say(f"wrote {out / one.name}, version {version} ({one.kind}{', TensorRT' if one.tensorrt else ''})")
     for face in faces if options.photographs else ():
         _write_photograph(face, detectors[0], out, options)
-        say(f"wrote {out / (face.name + PHOTOGRAPH)}; Triton's Python needs facerecon-rt for it")
+        say(f"wrote {out / (face.name + PHOTOGRAPH)}; it needs facerecon-rt in Triton's Python")
 
 
 def _served(path: Path, options: TritonOptions) -> _Served:
     model = read_onnx(path)
     refuse_unsafe(model)
     contract = read_detector_contract(model) if DETECTOR_KEY in model.metadata else read_contract(model)
-    # Triton allows dots, but not all that makes names of metrics or services of its models' does.
+    # Triton allows dots, but some programs that make names of metrics or services from its models do not.
     name = re.sub(r"[.-]", "_", path.stem)
     if options.name is not None and isinstance(contract, ModelContract):
         name = options.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise UsageError(f"{name!r} is no name for a model: letters, digits, - and _; give another with --name")
+        raise UsageError(
+            f"{name!r} cannot name a model; use letters, digits, - and _, or give another name with --name"
+        )
     return _Served(model, name, contract, _kind(path, contract, options.kind))
 
 
 def _kind(path: Path, contract: ModelContract | DetectorContract, asked: Kind | None) -> Name:
     if contract.target == "cpu" and asked == "gpu":
-        raise UsageError(f"{path}: its int8 is for CPUs; serve the int8 file for TensorRT, or leave --kind out")
+        raise UsageError(f"{path}: this int8 file is for CPUs; serve the int8 file for TensorRT, or leave out --kind")
     if asked is not None:
         return Name(f"KIND_{asked.upper()}")
     if contract.target == "cpu":
@@ -142,7 +154,7 @@ def _kind(path: Path, contract: ModelContract | DetectorContract, asked: Kind | 
     return Name("KIND_AUTO" if contract.precision == "fp32" else "KIND_GPU")
 
 
-# A model's folder
+# The folder of a model
 
 
 def _write_model(one: _Served, out: Path, options: TritonOptions) -> int:
@@ -163,12 +175,12 @@ def _write_model(one: _Served, out: Path, options: TritonOptions) -> int:
 
 
 def _versions(folder: Path) -> list[int]:
-    """Rising."""
+    """Return the versions in a model's folder, in ascending order."""
     return sorted(int(path.parent.name) for path in folder.glob(f"*/{MODEL_FILE}") if path.parent.name.isdigit())
 
 
 def _version_of(one: _Served, folder: Path) -> int:
-    """The one that holds this very file, or the next."""
+    """Return the version that holds exactly this file, or the next free version."""
     there = _versions(folder)
     for version in reversed(there):
         if read_onnx(folder / str(version) / MODEL_FILE).sha256 == one.model.sha256:
@@ -177,15 +189,15 @@ def _version_of(one: _Served, folder: Path) -> int:
 
 
 def _check_tensors_stay(one: _Served, out: Path) -> None:
-    """A model's clients must not have to care for its version."""
+    """Raise UsageError if the tensors differ from the previous version, because clients expect the same tensors."""
     there = _versions(out / one.name)
     if not there:
         return
     before = read_onnx(out / one.name / str(there[-1]) / MODEL_FILE)
     if _signature(before) != _signature(one.model):
         raise UsageError(
-            f"{one.model.path}: has other tensors than version {there[-1]} of {out / one.name}, and clients of one "
-            "model expect the same; serve it under another --name"
+            f"{one.model.path}: its tensors differ from those of version {there[-1]} in {out / one.name}, and clients "
+            "of a model expect the same tensors; serve the file under another --name"
         )
 
 
@@ -197,7 +209,7 @@ def _signature(model: OnnxFile) -> list[tuple[str, int, list[int]]]:
 
 
 def _warm_up_picture(one: _Served) -> np.typing.NDArray[np.uint8]:
-    """What one sample of `image` is, without Triton's batch: golden crops, or black where there is no telling."""
+    """Return one sample of `image` without Triton's batch: golden crops for a FaceModel, black for a detector."""
     dims = [_fixed(d) for d in _config_dims(one, one.model.inputs[0])]
     if isinstance(one.contract, ModelContract):
         return np.broadcast_to(golden_crop(one.contract.input_size), dims).copy()
@@ -208,11 +220,11 @@ def _detector_picture(dims: Sequence[int]) -> list[int]:
     return [SMALL_INPUT if d < 0 else d for d in dims]
 
 
-# config.pbtxt
+# The text of config.pbtxt
 
 
 def _config(one: _Served, version: int, options: TritonOptions) -> str:
-    """The text of a model's config.pbtxt."""
+    """Return the text of a model's config.pbtxt."""
     message: dict[str, Message | Sequence[Message] | str | int] = {
         "name": one.name,
         "backend": "onnxruntime",
@@ -224,7 +236,7 @@ def _config(one: _Served, version: int, options: TritonOptions) -> str:
         "instance_group": [{"count": options.instances, "kind": one.kind}],
     }
     if one.batched:
-        # Not the bucket of one: a batch of a preferred size is run at once, so nothing would ever wait.
+        # The bucket of one is left out: Triton runs a batch of a preferred size at once, so no request would ever wait.
         message["dynamic_batching"] = {
             "preferred_batch_size": list(BUCKETS[1:]),
             "max_queue_delay_microseconds": round(1000 * options.max_delay_ms),
@@ -236,13 +248,13 @@ def _config(one: _Served, version: int, options: TritonOptions) -> str:
     return f"# {_HEADER.format(file=one.model.path.name, version=version)}\n{pbtxt(message)}"
 
 
-_HEADER = """Written by facerecon-export triton from {file}: run it again rather than edit this.
-# Serves version {version} alone: what is below belongs to its weights, as names of TensorRT's engines do. To go back to
-# another version, run the command with that version's model.onnx."""
+_HEADER = """Written by facerecon-export triton from {file}. Run the command again instead of editing this file.
+# It serves version {version} alone, because the settings below belong to its weights, like the names of TensorRT's
+# engines. To go back to another version, run the command with that version's model.onnx."""
 
 
 def _tensor(one: _Served, tensor: TensorInfo) -> Message:
-    """As Triton describes it: a scalar per picture is (1,) to its clients."""
+    """Return Triton's description of a tensor. A scalar per picture is (1,) for clients."""
     dims = _config_dims(one, tensor)
     found: dict[str, Message | Sequence[int] | str] = {
         "name": tensor.name,
@@ -257,20 +269,20 @@ def _tensor(one: _Served, tensor: TensorInfo) -> Message:
 
 
 def _accelerators(one: _Served, options: TritonOptions) -> list[Message]:
-    # CUDA computes what TensorRT does not, and never in TF32: precision lives in the graph.
+    # CUDA computes what TensorRT does not, and never in TF32, because precision is part of the graph.
     cuda: Message = {"name": "cuda", "parameters": entries({"use_tf32": "0"})}
     if not one.tensorrt or not isinstance(one.contract, ModelContract):
         return [cuda]
     folder = None if options.engines is None else Path(options.engines)
     precision = one.contract.precision
     given = tensorrt_options(one.model.sha256, precision, profile(one.contract), AS_USUAL, folder)
-    # Triton has one name for the two switches of precision; the others are called as ONNX Runtime calls them.
+    # Triton has one name for the two precision switches. The other options keep ONNX Runtime's names.
     kept = {key: value for key, value in given.items() if key not in ("trt_fp16_enable", "trt_int8_enable")}
     return [{"name": "tensorrt", "parameters": entries({"precision_mode": precision.upper(), **kept})}, cuda]
 
 
 def _warm_ups(one: _Served) -> list[Message]:
-    """Each batch size that others prefer has been seen before the first request comes."""
+    """Return the warm-ups, so that each preferred batch size has run before the first request comes."""
     image = one.model.inputs[0]
     dims = _detector_picture([_fixed(d) for d in _config_dims(one, image)])
     sample: Message = {"data_type": Name(TYPES[image.elem_type]), "dims": dims, "input_data_file": WARM_UP}
@@ -281,14 +293,14 @@ def _warm_ups(one: _Served) -> list[Message]:
 
 
 def _parameters(one: _Served, options: TritonOptions) -> Mapping[str, str]:
-    """Of the backend, and what clients of ours read back: contract and hash of the file."""
+    """Return parameters of the backend, and the contract and hash of the file, which our clients read back."""
     key = CONTRACT_KEY if isinstance(one.contract, ModelContract) else DETECTOR_KEY
     known = {key: one.contract.to_json(), SHA256_KEY: one.model.sha256}
     if one.kind != "KIND_GPU":
-        # Instances are how Triton uses more cores; threads of one would spin while they wait.
+        # Triton uses more cores by more instances. More threads of one instance would spin while they wait.
         known["intra_op_thread_count"] = str(options.threads)
     if one.kind != "KIND_CPU":
-        # As the runtime has it (gpu.cuda_options), by the numbers that the backend has for it.
+        # The runtime uses the same options (gpu.cuda_options); these are the backend's numbers for them.
         known |= {"cudnn_conv_algo_search": "1", "arena_extend_strategy": "1"}
     return known
 
@@ -305,11 +317,12 @@ def _fixed(dimension: int | str) -> int:
     return dimension if isinstance(dimension, int) else -1
 
 
-# Photographs
+# The model that takes photographs
 
 
 def _write_photograph(face: _Served, detector: _Served, out: Path, options: TritonOptions) -> None:
-    """The model of Triton's Python backend that takes photographs: `triton_photograph.py` and its configuration."""
+    """Write the model for Triton's Python backend that takes photographs: `triton_photograph.py` and its
+    configuration."""
     assert isinstance(face.contract, ModelContract)
     name = face.name + PHOTOGRAPH
     make_folder(out / name / "1")
@@ -342,9 +355,9 @@ def _write_photograph(face: _Served, detector: _Served, out: Path, options: Trit
             {"name": "record", "data_type": Name("TYPE_STRING"), "dims": [-1]},
             *({"name": key, "data_type": Name(kind), "dims": dims} for key, (kind, dims) in outputs.items()),
         ],
-        # Each does one request at a time: while one waits for the networks, another decodes and cuts crops.
+        # Each instance handles one request at a time. While one waits for the networks, another decodes and cuts crops.
         "instance_group": [{"count": 2 * options.instances, "kind": Name("KIND_CPU")}],
         "parameters": entries({key: {"string_value": text} for key, text in parameters.items()}),
     }
-    header = f"# Written by facerecon-export triton --photographs, for {face.name} and {detector.name}.\n"
+    header = f"# Written by facerecon-export triton --photographs for {face.name} and {detector.name}.\n"
     write_whole(out / name / "config.pbtxt", (header + pbtxt(message)).encode())

@@ -1,13 +1,14 @@
-"""Photographs' files -> faces, inside Triton: its Python backend asks the detector and the FaceModel beside it.
+"""Photograph files -> faces, inside Triton: its Python backend asks the detector and the FaceModel beside it.
 
-`facerecon-export triton --photographs` copies this file as model.py. The server's Python needs facerecon-rt for it,
-which brings numpy and OpenCV; ONNX Runtime is Triton's own. One request, one answer: the three crops per face and what
-the network says about each stay on the server.
+`facerecon-export triton --photographs` copies this file as model.py. It needs facerecon-rt in the server's Python,
+which brings numpy and OpenCV. ONNX Runtime is Triton's own. One request gets one response: the three crops per face and
+the network's answers stay on the server.
 
-Input: picture (K,) the bytes of K JPEG, PNG, ... files. Outputs: record (K,) one JSON record per photograph, as the
-runtime writes them; and of all F faces, in the records' order: photograph (F,) which one it is in, shape and vertices
-(F, V, 3) mm, expression (F, 53), frame_from_head (F, 3, 4), landmarks (F, 68, 3), confidence (F,), and, of a FaceModel
-that tells it, gaze (F, 2, 3), as `types.Face` has them.
+The input is picture (K,), the bytes of K files in JPEG, PNG and so on. The output record (K,) holds one JSON record per
+photograph, as the runtime writes them. The other outputs have a row for each of the F faces, in the records' order:
+photograph (F,), the index of its photograph; shape and vertices (F, V, 3) mm; expression (F, 53); frame_from_head (F,
+3, 4); landmarks (F, 68, 3); confidence (F,); and, for a FaceModel with gaze, gaze (F, 2, 3). They are those of
+`types.Face`.
 """
 
 from __future__ import annotations
@@ -33,16 +34,17 @@ from numpy.typing import NDArray
 
 
 class TritonPythonModel:
-    """What Triton's Python backend looks for, by this name."""
+    """The model class that Triton's Python backend looks for by this name."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Read the configuration. The networks may not be loaded yet: the first photograph finds out."""
+        """Read the configuration. The networks may not be loaded yet, so the first photograph opens them."""
         entries = json.loads(args["model_config"])["parameters"]
         self._parameters = {key: entry["string_value"] for key, entry in entries.items()}
         self._reconstructor: Reconstructor | None = None
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One response per request; one that cannot be answered says why, and leaves the others alone."""
+        """Return one response per request. A request that fails gets an error message and does not affect the
+        others."""
         return [self._response(request) for request in requests]
 
     def _response(self, request: Any) -> Any:
@@ -82,7 +84,10 @@ class TritonPythonModel:
 
 
 def infer(model: str, names: Sequence[str], images: NDArray[np.uint8]) -> dict[str, Floats]:
-    """One request to another model of this server."""
+    """Send one request to another model of this server and return its outputs.
+
+    Raises ProviderMissing if that model does not answer.
+    """
     response = pb_utils.InferenceRequest(
         model_name=model,
         requested_output_names=list(names),
@@ -90,12 +95,12 @@ def infer(model: str, names: Sequence[str], images: NDArray[np.uint8]) -> dict[s
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
     ).exec()
     if response.has_error():
-        raise ProviderMissing(f"{model}: {response.error().message()}; see that the server has loaded it")
+        raise ProviderMissing(f"{model}: {response.error().message()}; make sure that the server has loaded the model")
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 
 def arrays_of(found: Sequence[Sequence[Face]], contract: ModelContract) -> dict[str, NDArray[Any]]:
-    """The faces of each photograph -> one array per output, a row for each face."""
+    """Return one array per output, with a row for each face of all photographs."""
     faces = [face for of_one in found for face in of_one]
     mesh = (contract.vertex_count, 3)
     dims: dict[str, tuple[int, ...]] = {

@@ -1,6 +1,7 @@
-"""ONNX file -> an engine by NVIDIA's own parser and builder, where TensorRT-RTX is installed; no GPU is needed.
+"""ONNX file -> an engine by NVIDIA's own parser and builder, if TensorRT-RTX is installed. No GPU is needed.
 
-The extra `trtcheck`. TensorRT-RTX builds ahead of time for a GPU that is not there; its parser is that of TensorRT.
+TensorRT-RTX comes with the extra `trtcheck`. It builds ahead of time for a GPU that need not be present, and its parser
+is that of TensorRT.
 """
 
 from __future__ import annotations
@@ -13,31 +14,34 @@ from typing import Any
 from facerecon_rt.interrupts import importing
 
 BATCH = (1, 4, 16)
-"""Least, usual and largest batch of the engine's profile."""
+"""Smallest, usual and largest batch of the engine's profile."""
 PICTURE = 256
-"""Side of the pictures an engine is tried for, where the file takes any."""
+"""Side of the pictures in pixels for which an engine is tried, if the file takes any size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What TensorRT-RTX made of a file."""
+    """Result of TensorRT-RTX for a file."""
 
     version: str
     built: bool
     said: str
-    """Its errors, on one line; or the engine's size."""
+    """Its errors on one line, or the size of the engine."""
 
     def __str__(self) -> str:
         return f"TensorRT-RTX {self.version}: {'built an engine' if self.built else 'refused'} ({self.said})"
 
 
 def installed() -> bool:
-    """Is the extra there?"""
+    """Whether the extra `trtcheck` is installed."""
     return importlib.util.find_spec("tensorrt_rtx_bindings") is not None
 
 
 def try_build(path: Path) -> Verdict:
-    """Parse and build, for compute capability 8.6 (Ampere; Jetson Orin's is 8.7), without a GPU."""
+    """Parse a file and build its engine for compute capability 8.6, without a GPU.
+
+    8.6 is Ampere; Jetson Orin has 8.7.
+    """
     with importing():
         import tensorrt_rtx_bindings as trt
 
@@ -70,15 +74,16 @@ def try_build(path: Path) -> Verdict:
         config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        return Verdict(trt.__version__, False, "; ".join(said)[:500] or "no engine, and no word why")
+        return Verdict(trt.__version__, False, "; ".join(said)[:500] or "no engine and no error message")
     return Verdict(trt.__version__, True, f"{engine.nbytes / 1e6:.1f} MB")
 
 
 def build_commands(path: Path, size: int | None, batch: int) -> list[str]:
-    """Command lines that build an engine of the file on the device, per TensorRT major.
+    """Return command lines that build an engine of the file on the device, for each major version of TensorRT.
 
-    `size`: side of its pictures; None for a file that takes any. Precision is in the graph: no flag asks for it, and
-    TensorRT 11 has none. TensorRT 10 needs to be told that types are to be kept.
+    `size` is the side of the pictures in pixels, or None for a file that takes any size. No flag asks for a precision,
+    because the precision is part of the graph and TensorRT 11 has no such flag. TensorRT 10 needs a flag to keep the
+    graph's types.
     """
     side = size or PICTURE
     shapes = (

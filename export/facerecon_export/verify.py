@@ -1,4 +1,4 @@
-"""Exported file and what it was made from -> how far their answers are apart, and whether that is near enough."""
+"""Exported file and its weights -> the differences of their answers, and whether they are within tolerance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from .crops import Crops, FaceCrops
 
 BATCH_SIZES = (1, 7)
-"""One face, and a number that no graph was traced with."""
+"""Batch sizes of the verification: one face, and a number that no graph was traced with."""
 
 UNITS = {
     "shape": "mm",
@@ -33,21 +33,21 @@ UNITS = {
     "identity_variance": "std^2",
     "NME": "points",
 }
-"""The rows of the table; of weights that know no gaze, without the three before the last."""
+"""Units of the table's rows. Weights without gaze have no rows gaze, identity and identity_variance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How far a file of some precision may be from PyTorch."""
+    """Tolerances of one precision against PyTorch."""
 
     by: Literal["mean", "largest"]
-    """Which figure of a row counts."""
+    """Figure of a row that must be within tolerance."""
     allowed: Mapping[str, float]
-    """Row -> in the row's unit."""
+    """Row -> tolerance, in the row's unit."""
 
 
 GATES: dict[str, Gate] = {
-    # float32 summed in another order
+    # The file sums float32 in another order than PyTorch.
     "fp32": Gate(
         "largest",
         {
@@ -94,37 +94,37 @@ GATES: dict[str, Gate] = {
         },
     ),
 }
-"""By precision."""
+"""Tolerances by precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table."""
+    """One line of the table of differences."""
 
     name: str
     unit: str
     mean: float
-    """Over crops; of points, of the root of their mean squared distance."""
+    """Mean over crops. For points, a crop counts with the root of its mean squared distance."""
     p99: float
-    """The crop that 99 in 100 stay below."""
+    """99th percentile over crops."""
     largest: float
-    """Of any point or number; NaN in the row NME, which is one number."""
+    """Largest difference of any point or number; NaN in the row NME, which is a single number."""
     allowed: float
     by: Literal["mean", "largest"]
 
     @property
     def decisive(self) -> float:
-        """The figure that is held against `allowed`."""
+        """The figure that is compared with `allowed`."""
         return self.mean if self.by == "mean" or self.name == "NME" else self.largest
 
     @property
     def passed(self) -> bool:
-        """False for NaN too."""
+        """Whether the row is within tolerance; False for NaN."""
         return self.decisive <= self.allowed
 
 
 def run_torch(model: FaceModel, crops: Crops, batch: int = 32) -> RawFaces:
-    """What PyTorch says about the crops."""
+    """Return PyTorch's answers about crops."""
     with torch.inference_mode():
         parts = [
             model(torch.from_numpy(crops[i : i + batch]).permute(0, 3, 1, 2).float())
@@ -135,15 +135,15 @@ def run_torch(model: FaceModel, crops: Crops, batch: int = 32) -> RawFaces:
 
 
 def run_onnx(session: FaceSession, crops: Crops, batch_size: int) -> RawFaces:
-    """What the exported file says about the crops, `batch_size` at a time."""
+    """Return an exported file's answers about crops, in batches of `batch_size`."""
     parts = [session.run(crops[i : i + batch_size]) for i in range(0, len(crops), batch_size)]
     names = session.contract.outputs
     return RawFaces(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def verify(session: FaceSession, model: FaceModel, crops: FaceCrops, gate: Gate) -> list[Row]:
-    """The exported file against PyTorch on the same crops, in every one of `BATCH_SIZES`."""
-    # Repeated where they are too few for the largest batch.
+    """Compare an exported file with PyTorch on the same crops, in every batch size of `BATCH_SIZES`."""
+    # The crops are repeated if they are fewer than the largest batch.
     count = max(len(crops.images), *BATCH_SIZES)
     images, landmarks = (
         np.resize(crops.images, (count, *crops.images.shape[1:])),
@@ -156,10 +156,10 @@ def verify(session: FaceSession, model: FaceModel, crops: FaceCrops, gate: Gate)
 def compare(
     reference: RawFaces, candidates: Sequence[RawFaces], gate: Gate, landmarks: Floats | None = None
 ) -> list[Row]:
-    """Answers about the same N crops -> how far the candidates are from the reference, over all of them, per output.
+    """Compare answers about the same N crops with a reference, and return one row per output over all candidates.
 
-    With landmarks (N, 68, 2), crop pixels, NaN where not annotated, also by how many percentage points the NME of the
-    inner 51 gets worse.
+    `landmarks` is (N, 68, 2) in crop pixels, NaN where not annotated. If it is given, another row tells by how many
+    percentage points the NME of the inner 51 points increases.
     """
     rows = []
     for name, unit in UNITS.items():
@@ -186,13 +186,14 @@ def _nme(faces: RawFaces, landmarks: Floats, known: NDArray[np.bool_]) -> float:
 
 
 def _differences(name: str, a: RawFaces, b: RawFaces) -> NDArray[np.float64]:
-    """(N, K) per crop: distances of points, angles of rotations, magnitudes of numbers, in the row's unit."""
+    """Return the differences (N, K) per crop, in the row's unit: distances of points, angles of rotations, or
+    magnitudes."""
     if name == "rotation":
         pairs = zip(a.crop_from_head, b.crop_from_head, strict=True)
         return np.array([[_angle_deg(*pair)] for pair in pairs])
     if name == "gaze":
         assert a.gaze is not None and b.gaze is not None
-        # From the chord, which keeps its digits where the angle is small.
+        # The angle is computed from the chord, which keeps its digits for small angles.
         chord = np.linalg.norm(np.asarray(a.gaze, np.float64) - b.gaze, axis=2)
         return np.asarray(np.degrees(2 * np.arcsin(np.clip(chord / 2, 0, 1))))
     difference = np.asarray(getattr(a, name), np.float64) - np.asarray(getattr(b, name), np.float64)
@@ -208,10 +209,10 @@ def _angle_deg(crop_from_head: ArrayLike, other: ArrayLike) -> float:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text, aligned for a terminal."""
+    """Return the rows as text, aligned for a terminal."""
     lines = [f"{'output':<18}{'unit':<7}{'mean':>11}{'p99':>11}{'largest':>11}{'allowed':>11}"]
     for row in rows:
-        verdict = "" if row.passed else "  too far"
+        verdict = "" if row.passed else "  differs too much"
         figures = "".join(f"{value:>11.2e}" for value in (row.mean, row.p99, row.largest, row.allowed))
         lines.append(f"{row.name:<18}{row.unit:<7}{figures} ({row.by}){verdict}")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""ONNX graph on float planes -> the same graph on pictures: (N, H, W, 3) uint8 in, no normalisation left to the caller.
+"""ONNX graph on float planes -> the same graph on pictures (N, H, W, 3) uint8, which need no normalisation.
 
-Done on the graph, not in PyTorch, which would leave stray shape arithmetic in it.
+The change is made on the graph. In PyTorch it would leave needless shape arithmetic in the graph.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from onnx import TensorProto, helper
 
 
 def take_images(model: onnx.ModelProto) -> None:
-    """Put Cast and Transpose in front of the only input, (N, 3, H, W) float32; its name stays. In place."""
+    """Put Cast and Transpose in front of the only input, (N, 3, H, W) float32, in place. The input keeps its name.
+
+    Raises ValueError for another number of inputs, or another shape or type.
+    """
     graph = model.graph
     if len(graph.input) != 1:
         raise ValueError(f"one input expected, found {[value.name for value in graph.input]}")
@@ -25,7 +28,7 @@ def take_images(model: onnx.ModelProto) -> None:
             if source == name:
                 node.input[i] = f"{name}_planes"
     picture = helper.make_tensor_value_info(name, TensorProto.UINT8, dims)
-    # Cast first: TensorRT takes uint8 as an input of the network and nowhere else.
+    # The Cast comes first, because TensorRT takes uint8 only as an input of the network.
     cast = helper.make_node("Cast", [name], [f"{name}_float"], "image_cast", to=TensorProto.FLOAT)
     transpose = helper.make_node(
         "Transpose", [f"{name}_float"], [f"{name}_planes"], "image_transpose", perm=[0, 3, 1, 2]

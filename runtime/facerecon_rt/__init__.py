@@ -7,13 +7,13 @@
             for face in scene.faces:
                 print(face.track, face.landmarks[30], face.expression)
 
-Shapes, units and frames of reference are said under every field of `Face`, in types.py.
+Shapes, units and frames of reference stand under every field of `Face`, in types.py.
 """
 
 # isort: off
-from . import interrupts as _interrupts  # noqa: F401  before all that takes long to load
-from . import limits as _limits  # noqa: F401  before OpenCV is loaded, which it limits
-from . import opencv as _opencv  # noqa: F401  before whoever needs it
+from . import interrupts as _interrupts  # noqa: F401  before anything that takes long to load
+from . import limits as _limits  # noqa: F401  before OpenCV is loaded, since it sets OpenCV's limits
+from . import opencv as _opencv  # noqa: F401  before the modules that need OpenCV
 
 # isort: on
 from .contract import BLENDSHAPES, ModelContract

@@ -1,7 +1,7 @@
-"""Box or pose -> square around the head -> crop. The one place that decides what the network sees.
+"""A box or pose -> the square around the head -> a crop. Only this module decides what the network sees.
 
-The square is fixed in the head, not in the picture: its centre is the projection of one point of the head, its side a
-number of millimetres at the face's scale. So an open mouth or a turned head does not move or resize it.
+The square is fixed to the head, not to the picture. Its centre is the projection of one point of the head, and its side
+is a number of millimetres at the face's scale. An open mouth or a turned head therefore does not move or resize it.
 """
 
 from __future__ import annotations
@@ -17,53 +17,57 @@ from .pose import scale_of
 from .types import Crop, Floats, Image
 
 CROP_CENTRE_MM: tuple[float, float, float] = (0.0, -30.0, 0.0)
-"""Head frame (origin midway between the eyeballs of the mean face): what projects to the middle of the crop."""
+"""Point that projects to the centre of the crop, in the head frame (origin midway between the eyeballs of the mean
+face)."""
 CROP_SIDE_MM = 190.0
 BOX_SIDE_MM = 140.0
-"""Side of the face box that detectors give and records show, around the same centre."""
+"""Side in mm of the face box that detectors return and records hold, around the same centre."""
 
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """A square in the frame, turned with the head: where a crop is taken."""
+    """A square in the frame, turned with the head, from which a crop is taken."""
 
     x: float
-    """Centre, frame pixels."""
+    """Centre, in frame pixels."""
     y: float
     side: float
-    """Frame pixels."""
+    """Length of a side, in frame pixels."""
     roll: float = 0.0
-    """Radians, clockwise in the picture: how far the square is turned so that the head stands upright in it."""
+    """Angle in radians, clockwise in the picture, by which the square is turned so that the head stands upright in
+    it."""
 
 
 def square_from_camera(frame_from_head: ArrayLike) -> Square:
-    """(3, 4) scaled-orthographic camera -> the square of that head, upright with it."""
-    # Plain numbers: for so few, calling numpy takes several times as long as the arithmetic.
+    """Return the square of a head, upright with it. `frame_from_head`: scaled-orthographic camera (3, 4)."""
+    # Plain numbers are used: for so few, calling numpy takes several times as long as the arithmetic.
     first, second, third = np.asarray(frame_from_head, np.float64).tolist()
     a, b, c = CROP_CENTRE_MM
     x = first[0] * a + first[1] * b + first[2] * c + first[3]
     y = second[0] * a + second[1] * b + second[2] * c + second[3]
     side = CROP_SIDE_MM * scale_of(first, second, third)
-    # Where the head's "up" points in the picture; straight up is (0, -1).
+    # This is the direction of the head's "up" in the picture; straight up is (0, -1).
     return Square(x, y, side, math.atan2(first[1], -second[1]))
 
 
 def square_from_box(box: ArrayLike, roll: float = 0.0) -> Square:
-    """(4,) xyxy face box and the head's roll, radians -> its square. The inverse of `box_from_square`, which leaves the
-    roll out."""
+    """Return the square of a face box (4,) xyxy, frame pixels, and the head's roll in radians. It inverts
+    `box_from_square`, which drops the roll."""
     x1, y1, x2, y2 = np.asarray(box, np.float64)
     side = max(x2 - x1, y2 - y1) * CROP_SIDE_MM / BOX_SIDE_MM
     return Square(float(x1 + x2) / 2, float(y1 + y2) / 2, float(side), roll)
 
 
 def box_from_square(square: Square) -> Floats:
-    """The upright face box (4,) xyxy, frame pixels: BOX_SIDE_MM at the face's scale, around the square's centre."""
+    """Return the upright face box (4,) xyxy, frame pixels: BOX_SIDE_MM at the face's scale, around the square's
+    centre."""
     half = square.side * BOX_SIDE_MM / CROP_SIDE_MM / 2
     return np.array([square.x - half, square.y - half, square.x + half, square.y + half], np.float32)
 
 
 def frame_from_crop(square: Square, size: int) -> Floats:
-    """(3, 4) similarity: crop pixels and depth -> frame pixels and depth, for a crop of size x size pixels."""
+    """Return the similarity (3, 4) from crop pixels and depth to frame pixels and depth, for a crop of size x size
+    pixels."""
     return _matrix(square.side / size, *_similarity(square, size))
 
 
@@ -72,7 +76,7 @@ def _matrix(scale: float, c: float, s: float, x: float, y: float) -> Floats:
 
 
 def _similarity(square: Square, size: int) -> tuple[float, float, float, float]:
-    """c, s, x, y: crop pixel (u, v) is frame pixel (c u - s v + x, s u + c v + y)."""
+    """Return c, s, x, y with which crop pixel (u, v) is frame pixel (c u - s v + x, s u + c v + y)."""
     scale = square.side / size
     c, s = scale * math.cos(square.roll), scale * math.sin(square.roll)
     middle = (size - 1) / 2
@@ -80,7 +84,7 @@ def _similarity(square: Square, size: int) -> tuple[float, float, float, float]:
 
 
 def compose(target_from_middle: ArrayLike, middle_from_source: ArrayLike) -> Floats:
-    """(3, 4) after (3, 4), or batches (..., 3, 4) of them: target_from_source."""
+    """Compose two transforms (3, 4), or batches (..., 3, 4), into target_from_source."""
     a = np.asarray(target_from_middle, np.float32)
     b = np.asarray(middle_from_source, np.float32)
     linear = a[..., :3] @ b
@@ -89,11 +93,11 @@ def compose(target_from_middle: ArrayLike, middle_from_source: ArrayLike) -> Flo
 
 
 def align(image: Image, square: Square, size: int) -> Crop:
-    """Frame image (H, W, 3) uint8 BGR and a square -> the head upright in a crop of size x size pixels.
+    """Cut the head out of a frame (H, W, 3) uint8 BGR, upright in a crop of size x size pixels.
 
-    Outside the frame the crop is black. A frame that is much finer than the crop is halved first, by area averaging,
-    until it is at most 1.41 times as fine: it would alias, and sensor noise show. OpenCV halves an image in a tenth of
-    the time that another ratio takes.
+    The crop is black outside the frame. A frame much finer than the crop would alias and show sensor noise, so it is
+    halved first, by area averaging, until it is at most 1.41 times as fine. OpenCV halves an image in a tenth of the
+    time that another ratio takes.
     """
     scale = square.side / size
     c, s, x, y = _similarity(square, size)
@@ -115,8 +119,10 @@ def align(image: Image, square: Square, size: int) -> Crop:
 
 
 def _around(image: Image, square: Square, step: int) -> tuple[tuple[int, int], Image]:
-    """The part of the frame that the square needs and a little more, a view, empty where they do not meet; and its
-    corner (x, y). Corner and size are multiples of `step`, but where the frame ends."""
+    """Return the corner (x, y) and a view of the part of the frame that the square needs, with a small margin.
+
+    The view is empty where they do not meet. Corner and size are multiples of `step`, except where the frame ends.
+    """
     height, width = image.shape[:2]
     half = square.side * (abs(math.cos(square.roll)) + abs(math.sin(square.roll))) / 2 + step
     x1, x2 = min(max(square.x - half, 0), width), min(max(square.x + half + 1, 0), width)
@@ -127,7 +133,7 @@ def _around(image: Image, square: Square, step: int) -> tuple[tuple[int, int], I
 
 
 def _halved(image: Image) -> Image:
-    """By area averaging; an odd last row or column counts twice."""
+    """Halve an image by area averaging. An odd last row or column counts twice."""
     height, width = image.shape[:2]
     if height % 2 or width % 2:
         image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
@@ -136,7 +142,7 @@ def _halved(image: Image) -> Image:
 
 
 def box_overlap(a: Floats, b: Floats) -> float:
-    """(4,) xyxy twice -> intersection over union."""
+    """Return the intersection over union of two boxes (4,) xyxy."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

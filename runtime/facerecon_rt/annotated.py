@@ -1,4 +1,4 @@
-"""Photographs with iBUG landmarks -> how far a model's landmarks are from them, as 300-W counts it."""
+"""Photographs with iBUG landmarks -> the error of a model's landmarks, measured as in 300-W."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from .sources.files import IMAGE_SUFFIXES, read_image
 from .types import Face, Floats
 
 INNER_49: tuple[int, ...] = tuple(i for i in range(17, 68) if i not in (60, 64))
-"""iBUG indices of a 49-point file: no jaw, no inner mouth corners."""
+"""iBUG indices of a 49-point file, which has no jaw and no inner mouth corners."""
 INNER_51 = list(range(17, 68))
 MOST_PTS_BYTES = 2**20
 FARTHEST_PX = 1e6
-"""From the picture's corner, that a landmark may be."""
+"""Maximum distance of a landmark from the picture's corner, in pixels."""
 LEAST_FACE_PX = 1.0
-"""Width and height of what the landmarks span."""
+"""Minimum width and height that the landmarks span, in pixels."""
 NEAR = 0.6
-"""A face whose middle is further than this share of its size from the annotated one is another face."""
+"""Maximum distance between the middles of a found and an annotated face, as a share of the latter's size. A more
+distant face is another face."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Annotated:
-    """One photograph and its landmarks."""
+    """A photograph and its landmarks."""
 
     path: Path
     landmarks: Floats
@@ -36,9 +37,9 @@ class Annotated:
 
 
 def read_pts(path: Path) -> Floats:
-    """An iBUG .pts file of 68 or 49 points (1-based pixels) -> (68, 2) landmarks, NaN where there is none.
+    """Read an iBUG .pts file of 68 or 49 points (1-based pixels) into landmarks (68, 2), NaN where there is none.
 
-    Raises SourceError naming the file when it is not one.
+    Raises SourceError, which names the file, when it is not such a file.
     """
     try:
         text = read_file(path, MOST_PTS_BYTES).decode()
@@ -47,12 +48,12 @@ def read_pts(path: Path) -> Floats:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise SourceError(f"{path} is not an iBUG .pts file: {str(error)[:100]}") from error
-    if not np.all(np.abs(values) <= FARTHEST_PX):  # nor NaN
-        raise SourceError(f"{path} has points that lie in no picture; annotate it again")
+    if not np.all(np.abs(values) <= FARTHEST_PX):  # also catches NaN
+        raise SourceError(f"{path} has points far outside of any picture; annotate it again")
     if len(values) not in (68, len(INNER_49)):
-        raise SourceError(f"{path} has {len(values)} points; 68, or 49 without the jaw, are understood")
+        raise SourceError(f"{path} has {len(values)} points; only 68, or 49 without the jaw, are supported")
     if min(np.ptp(values, axis=0)) < LEAST_FACE_PX:
-        raise SourceError(f"{path} has its points on a line or in one place; annotate it again")
+        raise SourceError(f"{path} has all points on a line or in one place; annotate it again")
     points = values.astype(np.float32)
     if len(points) == 68:
         return points
@@ -62,8 +63,8 @@ def read_pts(path: Path) -> Floats:
 
 
 def annotated_photographs(folder: Path) -> Iterator[Annotated]:
-    """Every picture `x.jpg` and the like with an `x.pts` beside it, in name order. Raises SourceError when there is
-    none."""
+    """Yield every photograph, such as `x.jpg`, that has an `x.pts` beside it, in name order. Raises SourceError when
+    there is none."""
     if not is_folder(folder):
         raise SourceError(f"{folder} is not a folder of photographs with .pts files")
     found = False
@@ -82,11 +83,11 @@ def annotated_photographs(folder: Path) -> Iterator[Annotated]:
 
 
 def landmark_figures(predicted: Floats, true: Floats) -> dict[str, float]:
-    """(P, 68, 2) pixels twice, NaN where not annotated -> mean NME in percent of what is annotated; of all 68 where
-    all are.
+    """Return the mean NME in percent of the annotated landmarks, and of all 68 where all are annotated.
 
-    Inter-ocular: over the distance of the outer eye corners; bbox: over the root of the area of the true points' box
-    (300-W, Sagonas et al. 2013; Bulat and Tzimiropoulos 2017).
+    `predicted`, `true`: (P, 68, 2) pixels, NaN where not annotated. The inter-ocular NME divides by the distance of the
+    outer eye corners, and the bbox NME by the root of the area of the true points' box (300-W, Sagonas et al. 2013;
+    Bulat and Tzimiropoulos 2017).
     """
     error = np.linalg.norm(predicted - true, axis=2)
     ocular = np.linalg.norm(true[:, 36] - true[:, 45], axis=1)
@@ -105,9 +106,11 @@ def landmark_figures(predicted: Floats, true: Floats) -> dict[str, float]:
 def photograph_figures(
     reconstructor: Reconstructor, photographs: Iterable[Annotated]
 ) -> tuple[dict[str, float], list[Face]]:
-    """Annotated photographs -> `landmark_figures` of the faces found nearest to the annotated ones, with the number of
-    photographs and the percentage found, and those faces. Boxes are the detector's. Raises SourceError where no
-    annotated face was found at all."""
+    """Return the `landmark_figures` of the faces found nearest to the annotated ones, and those faces.
+
+    The figures include the number of photographs and the percentage found. Boxes come from the detector. Raises
+    SourceError where no annotated face was found.
+    """
     predicted, truth, faces, count = [], [], [], 0
     for photograph in photographs:
         count += 1
@@ -122,6 +125,6 @@ def photograph_figures(
             predicted.append(face.landmarks[:, :2])
             truth.append(true)
     if not faces:
-        raise SourceError(f"none of the {count} annotated faces was found; are these photographs of faces?")
+        raise SourceError(f"none of the {count} annotated faces was found; check that these are photographs of faces")
     figures = landmark_figures(np.stack(predicted), np.stack(truth))
     return {"photographs": count, "found_percent": 100 * len(faces) / count, **figures}, faces

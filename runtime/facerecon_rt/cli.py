@@ -1,4 +1,4 @@
-"""facerecon-rt: the public API from the command line. Everything it does, a caller of the package can do too."""
+"""The command `facerecon-rt`: the public API as a command line. A caller of the package can do everything it does."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ log = logging.getLogger("facerecon_rt")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Console script; returns the exit code: 0, 2 usage, 3 model refused, 4 provider missing, 5 source, 130 Ctrl-C."""
+    """Run the console script. Returns the exit code: 0, 2 usage, 3 model refused, 4 provider missing, 5 source, 130
+    Ctrl-C."""
     if sys.stderr is None:
-        # Closed by whoever started us: what there is to say, nobody reads.
+        # The parent process has closed standard error, so nobody reads the messages.
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     given = list(sys.argv[1:] if arguments is None else arguments)
     program, run = "facerecon-rt", _reconstruct
@@ -48,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = given[1:]
     elif given and not given[0].startswith("-"):
         known = ", ".join(COMMANDS)
-        print(f"facerecon-rt: {given[0]!r} is no command ({known}); inputs stand after --input", file=sys.stderr)
+        print(
+            f"facerecon-rt: unknown command {given[0]!r}; choose from {known}, or give inputs with --input",
+            file=sys.stderr,
+        )
         return UsageError.exit_code
     _log_to_stderr(quiet=False)
     before: dict[signal.Signals, Any] = {}
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ending_signals() -> list[signal.Signals]:
-    """SIGHUP is left alone where nohup has seen to it."""
+    """Return the signals that end the program. SIGHUP is left alone where nohup ignores it."""
     ending = (signal.SIGTERM, signal.SIGHUP)
     return [number for number in ending if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -76,14 +80,14 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
     _log_to_stderr(quiet=options.quiet, once=options.set)
     if options.keep is not None and options.rotate is None:
-        raise UsageError("--keep says how many files of --rotate stay; give --rotate as well")
+        raise UsageError("--keep limits the files of --rotate; give --rotate as well")
     if options.set:
         if options.serve:
-            raise UsageError("--serve shows what is seen now, --set averages what was; give one of them")
+            raise UsageError("--serve shows frames as they come, and --set averages all frames first; give one of them")
         _run_set(options)
         return 0
     if options.average is not None:
-        raise UsageError("--average says how --set averages; give --set, or leave it out")
+        raise UsageError("--average applies only to --set; give --set, or leave it out")
     _run(options)
     return 0
 
@@ -128,7 +132,7 @@ def _run(options: Options) -> None:
         wrote = Written(targets)
         _check_cameras(inputs, targets)
         reconstructor = stack.enter_context(_reconstructor(options))
-        # Outputs first: what cannot be written is found out before any work, and before a camera is opened.
+        # Outputs are opened first, so that an output that cannot be written is reported before any work.
         outputs = [
             stack.enter_context(ThreadedSink(_sink(target, reconstructor, options), _name_of(target)))
             for target in targets
@@ -204,7 +208,9 @@ def _run_set(options: Options) -> None:
     wrote.say()
     inputs.check()
     if image_set is None:
-        raise SourceError("no face was found in the whole set, so there is no shape; are these photographs of a face?")
+        raise SourceError(
+            "no face was found in the whole set, so there is no shape; check that the photographs show a face"
+        )
 
 
 def _inputs(options: Options) -> Inputs:
@@ -213,7 +219,7 @@ def _inputs(options: Options) -> Inputs:
 
 @contextmanager
 def _reloaded_on_hangup(inputs: Inputs) -> Iterator[None]:
-    """As services are told to read their configuration again. A thread does it: the signal may come anywhere."""
+    """Reload sources.yaml on SIGHUP, as services do. A thread does the work, because the signal may come anywhere."""
     before = signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=inputs.reload, name="reload").start())
     try:
         yield
@@ -222,11 +228,11 @@ def _reloaded_on_hangup(inputs: Inputs) -> Iterator[None]:
 
 
 def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
-    """Raises UsageError where the pictures of several cameras would end up in one video."""
+    """Check that each video gets the frames of one camera. Raises UsageError."""
     videos = [target for target in targets if Path(target).suffix.lower() in CODECS]
     if videos and (len(inputs.live) > 1 or inputs.reloadable):
         raise UsageError(
-            f"{videos[0]} is one video, and there are, or may be, several cameras; give a folder, as in out/"
+            f"{videos[0]} is one video, but the inputs are or may become several cameras; give a folder, as in out/"
         )
 
 
@@ -240,7 +246,9 @@ def _targets(options: Options) -> list[str]:
     targets = list(options.output) or ([] if options.serve else [DEFAULT_OUTPUT])
     for target in targets:
         if targets.count(target) > 1:
-            raise UsageError(f"{target} is given as an output twice; give each once")
+            raise UsageError(f"the output {target} is given twice; give each output once")
+    if targets == [DEFAULT_OUTPUT] and not options.output and _changed_at(DEFAULT_OUTPUT):
+        log.warning("%s replaces files of the same names from an earlier run; --output names another", DEFAULT_OUTPUT)
     return targets
 
 
@@ -292,13 +300,13 @@ def _is_folder(target: str) -> bool:
 
 
 class Written:
-    """Which outputs this run has written: what an earlier one left there is none."""
+    """The outputs that this run has written. Files of earlier runs do not count."""
 
     def __init__(self, targets: Sequence[str]) -> None:
         self._before = {target: _changed_at(target) for target in targets if target != "-"}
 
     def say(self) -> None:
-        """One line for each."""
+        """Log one line for each output."""
         for target, before in self._before.items():
             if _changed_at(target) == before:
                 log.info("nothing to write to %s", target)
@@ -309,13 +317,13 @@ class Written:
 
 
 def _changed_at(target: str) -> int:
-    """When the output last changed, or any file in it, ns since 1970; 0 where it is not there."""
+    """Return when the output, or any file in it, last changed, in ns since 1970; 0 where it does not exist."""
     path = Path(target)
     paths = [path, numbered(path, 1)]
     if is_folder(path):
-        with suppress(OSError):  # gone again, or not ours to look into
+        with suppress(OSError):  # the folder is gone, or may not be read
             paths = list(path.iterdir())
-    # Files come and go meanwhile: other programs may write into the same folder.
+    # Files may appear and vanish meanwhile, because other programs may write into the same folder.
     return max((found.st_mtime_ns for one in paths if (found := _status(one)) is not None), default=0)
 
 
@@ -326,14 +334,14 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 class SayOnce(logging.Filter):
-    """Lets each line through once: an image set is read twice, and what is wrong with a file is so both times."""
+    """A filter that passes each line once. An image set is read twice, so a faulty file would be reported twice."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """True for a line not said before."""
+        """Return whether the line is new."""
         line = record.getMessage()
         new = line not in self._said
         self._said.add(line)
@@ -341,10 +349,10 @@ class SayOnce(logging.Filter):
 
 
 class OneLine(logging.Formatter):
-    """What is said, on one line each: names in it may hold line feeds and worse."""
+    """A formatter that writes one line per message, since names may hold line feeds and other control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The message."""
+        """Return the message."""
         return one_line(record.getMessage())
 
 

@@ -1,4 +1,4 @@
-"""What a FaceModel takes and gives -> one JSON value that travels inside the ONNX file. Standard library only."""
+"""Inputs and outputs of a FaceModel -> one JSON value that travels inside the ONNX file. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,23 +11,30 @@ from .errors import ModelRefused
 CONTRACT_KEY = "facerecon.contract"
 CONTRACT_VERSION = 2
 VERSIONS = (1, 2)
-"""Contracts that this release reads. Files of version 1 say nothing about gaze and about how sure a shape is."""
+"""Contract versions that this release reads. Files of version 1 have no gaze and no variance of the shape."""
 PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("", "cpu", "tensorrt")
 OUTPUTS_1 = ("shape", "vertices", "expression", "crop_from_head", "landmarks", "confidence")
 OUTPUTS = (*OUTPUTS_1, "gaze", "identity", "identity_variance")
 DISAGREEMENT = "disagreement"
-"""One more output, of files that hold several networks: (N, 4) float32, mean distance of the members to their average:
-shape mm, vertices mm, landmarks crop pixels, rotation degrees."""
+"""An additional output of files that hold several networks.
+
+It is (N, 4) float32, the mean distance of the members to their average: shape mm, vertices mm, landmarks crop pixels,
+rotation degrees.
+"""
 SET_OUTPUTS_1 = (
     "shape", "spread_mm", "weights", "vertices", "expression", "crop_from_head", "landmarks", "confidence",
 )  # fmt: skip
 SET_OUTPUTS = (*SET_OUTPUTS_1, "gaze")
-"""Of files that average the N photographs of one person: shape (1, V, 3) and its spread (1, V) mm, the weights (N,) of
-the photographs, and the others for each photograph, with that shape."""
+"""Outputs of files that average the N photographs of one person.
+
+These are the shape (1, V, 3) and its spread (1, V) mm, the weights (N,) of the photographs, and the other outputs for
+each photograph, with that shape.
+"""
 ENSEMBLE_OUTPUTS_1 = (*OUTPUTS_1, DISAGREEMENT)
 ENSEMBLE_OUTPUTS = (*OUTPUTS_1, "gaze", DISAGREEMENT)
-"""Of files that hold several networks: codes of different networks have no average."""
+"""Outputs of files that hold several networks. They lack the identity code, because codes of different networks have no
+average."""
 GOLDEN_COLUMNS = 5
 BLENDSHAPES: tuple[str, ...] = (
     "browDown_L", "browDown_R", "browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R", "cheekPuff_L",
@@ -44,62 +51,74 @@ BLENDSHAPES: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ModelContract:
-    """Everything a consumer must know about a FaceModel file, in one value.
+    """Description of a FaceModel file: everything that a program must know to run it.
 
-    Input `image`: (N, S, S, 3) uint8 BGR, N dynamic; normalisation is inside the graph. Outputs, float32, in the order
-    of `OUTPUTS`: shape (N, V, 3) mm; vertices (N, V, 3) mm; expression (N, 53) 0..1; crop_from_head (N, 3, 4), crop
-    pixels and relative depth; landmarks (N, 68, 3) crop pixels, where annotators put them: jaw points on the visible
-    contour; confidence (N,) 0..1; gaze (N, 2, 3), unit vectors of the left and the right eye, head frame; identity
-    (N, K), the code that the shape is decoded from, and identity_variance (N, K), of its error. Head frame: +x the
-    subject's left, +y up, +z out of the face, origin midway between the eyeballs of the mean face. Files of version 1
-    lack the last three.
+    Input `image`: (N, S, S, 3) uint8 BGR, N dynamic; the graph normalises it. Outputs, float32, in the order of
+    `OUTPUTS`:
+
+    - shape: (N, V, 3) mm.
+    - vertices: (N, V, 3) mm.
+    - expression: (N, 53), 0 to 1.
+    - crop_from_head: (N, 3, 4), crop pixels and relative depth.
+    - landmarks: (N, 68, 3) crop pixels, where annotators put them, with jaw points on the visible contour.
+    - confidence: (N,), 0 to 1.
+    - gaze: (N, 2, 3), unit vectors of the left and the right eye, head frame.
+    - identity: (N, K), the code from which the shape is decoded.
+    - identity_variance: (N, K), the variance of the code's error.
+
+    Head frame: +x the subject's left, +y up, +z out of the face, origin midway between the eyeballs of the mean face.
+    Files of version 1 lack the last three outputs.
     """
 
     input_size: int
     vertex_count: int
     template_sha256: str
-    """Of the face template whose triangles, UVs and landmarks the vertices follow."""
+    """SHA-256 of the face template whose triangles, UVs and landmarks the vertices follow."""
     backbone: str
     precision: str = "fp32"
     target: str = ""
-    """What a quantised file was made for, `cpu` or `tensorrt`; "" where it makes no difference."""
+    """Target of a quantised file, `cpu` or `tensorrt`; "" where it makes no difference."""
     blendshapes: tuple[str, ...] = BLENDSHAPES
     outputs: tuple[str, ...] = OUTPUTS
     terms: str = ""
-    """What the weights may be used for."""
+    """Terms of use of the weights."""
     weights_sha256: str = ""
-    """Of the .safetensors file the graph was exported from."""
+    """SHA-256 of the .safetensors file that the graph was exported from."""
     batch: int = 0
-    """Crops the file takes at a time; 0 means any number."""
+    """Number of crops per batch; 0 for any number."""
     code_size: int = 0
     """K, the length of the identity code; 0 in files of version 1."""
     set_size: int = 0
-    """Photographs of one person that a file with `SET_OUTPUTS` averages; 0 in all other files."""
+    """Number of photographs of one person that a file with `SET_OUTPUTS` averages; 0 in all other files."""
     annotation_asymmetry: tuple[float, ...] = ()
-    """(68 * 2,) crop pixels, x and y of each landmark: how much further right and down annotators put it than they
-    would in a mirror, halved, which is part of `landmarks`. Whoever averages a crop with its mirror image loses it and
-    adds it again; () means none."""
+    """Asymmetry of annotations, (68 * 2,) crop pixels, x and y of each landmark; () for none.
+
+    It is half of how much further right and down annotators put a landmark than they would in a mirrored picture, and
+    is part of `landmarks`. Averaging a crop with its mirror image cancels it, so it must be added again.
+    """
     golden: tuple[float, ...] = ()
-    """(68 * 5,) what the weights say about `golden.golden_crop`: of each landmark x and y in crop pixels, and x, y and
-    z of its vertex in mm. () in files that cannot be tested so."""
+    """Outputs of the weights for `golden.golden_crop`, (68 * 5,); () in files that cannot be tested with it.
+
+    Each landmark has x and y in crop pixels, and x, y and z of its vertex in mm.
+    """
     version: int = CONTRACT_VERSION
 
     def to_json(self) -> str:
-        """The value of `CONTRACT_KEY` in the ONNX file's metadata_props."""
+        """Return the value of `CONTRACT_KEY` for the ONNX file's metadata_props."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> ModelContract:
-        """Read what `to_json` wrote. Raises ModelRefused on another version or a field that makes no sense."""
+        """Read the value that `to_json` wrote. Raises ModelRefused for another version or an invalid field."""
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            # JSONDecodeError is a ValueError, and so is what a number of ten thousand digits raises.
+            # JSONDecodeError is a ValueError, and a number of ten thousand digits raises ValueError too.
             raise ModelRefused(f"its {CONTRACT_KEY} is not JSON ({error}); export the model again") from error
         if not isinstance(value, dict) or "version" not in value:
             raise ModelRefused(f"its {CONTRACT_KEY} has no version; export the model again")
         if type(value["version"]) is int and value["version"] not in VERSIONS:
-            # Said before a field is missed that another version may well do without.
+            # The version is checked before missing fields, since another version may lack them.
             raise _other_version(value["version"])
         if value["version"] == 1:
             value = {"outputs": list(SET_OUTPUTS_1 if value.get("set_size") else OUTPUTS_1), **value}
@@ -115,24 +134,25 @@ class ModelContract:
         return contract
 
     def check(self) -> None:
-        """Raises ModelRefused, in one line, where a field is not of its type or makes no sense."""
-        # A bool is an int to Python, and no number here.
+        """Check every field. Raises a one-line ModelRefused for a wrong type or an invalid value."""
+        # A bool is an int in Python, but not a valid number here.
         for name in ("version", "input_size", "vertex_count", "batch", "set_size", "code_size"):
             if type(getattr(self, name)) is not int:
-                raise ModelRefused(f"contract: {name} is no integer; export the model again")
+                raise ModelRefused(f"contract: {name} is not an integer; export the model again")
         for name in ("template_sha256", "backbone", "precision", "target", "terms", "weights_sha256"):
             _check_text(name, getattr(self, name))
         for name in ("blendshapes", "outputs"):
             names = getattr(self, name)
             if not isinstance(names, tuple):
-                raise ModelRefused(f"contract: {name} is no list of names; export the model again")
+                raise ModelRefused(f"contract: {name} is not a list of names; export the model again")
             for each in names:
                 _check_text(name, each)
         for name in ("annotation_asymmetry", "golden"):
             numbers = getattr(self, name)
-            # Compared, not converted: an integer may be too large for a float. NaN is no number either.
+            # The numbers are compared, not converted, because an integer may be too large for a float. NaN fails the
+            # comparison.
             if not isinstance(numbers, tuple) or not all(type(x) in (int, float) and abs(x) < 1e9 for x in numbers):
-                raise ModelRefused(f"contract: {name} is no list of numbers; export the model again")
+                raise ModelRefused(f"contract: {name} is not a list of numbers; export the model again")
         if self.version not in VERSIONS:
             raise _other_version(self.version)
         for name, columns in (("annotation_asymmetry", 2), ("golden", GOLDEN_COLUMNS)):
@@ -140,7 +160,7 @@ class ModelContract:
             if count not in (0, 68 * columns):
                 raise ModelRefused(f"contract: {name} has {count} numbers, not {68 * columns}; export the model again")
         if not 32 <= self.input_size <= 1024:
-            raise ModelRefused(f"contract: input_size {self.input_size} is not in 32..1024; export it again")
+            raise ModelRefused(f"contract: input_size {self.input_size} is not in 32..1024; export the model again")
         if self.vertex_count < 68:
             raise ModelRefused(f"contract: vertex_count {self.vertex_count} is less than 68; export the model again")
         if self.precision not in PRECISIONS:
@@ -166,12 +186,12 @@ def _known_outputs(version: int, *, in_sets: bool) -> tuple[tuple[str, ...], ...
 
 def _other_version(version: int) -> ModelRefused:
     return ModelRefused(
-        f"its contract version is {version}, this runtime reads {' and '.join(map(str, VERSIONS))}; "
+        f"its contract version is {version}, but this runtime reads {' and '.join(map(str, VERSIONS))}; "
         "export the model again with this release, or use the release it was made with"
     )
 
 
 def _check_text(name: str, value: object) -> None:
-    """Texts end up in messages and records: printable, on one line."""
+    """Check that a text is printable and on one line, because it may appear in messages and records."""
     if not isinstance(value, str) or not value.isprintable():
-        raise ModelRefused(f"contract: {name} is no text of one line; export the model again")
+        raise ModelRefused(f"contract: {name} is not a text of one line; export the model again")

@@ -1,6 +1,6 @@
-"""This machine -> what a measurement on it depends on: processor, memory, versions, sensors. Standard library only.
+"""This machine -> the facts that a measurement depends on: processor, memory, versions, sensors. Standard library only.
 
-Nothing here raises: what the system does not tell is left out.
+No function raises. Facts that the system does not provide are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PACKAGES = (
     "tensorrt",
 )
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
-"""Of the processor's flags, those that decide how fast float32 and int8 are."""
+"""Processor flags that decide how fast float32 and int8 are."""
 NVIDIA_SMI = ("name", "driver_version", "pstate", "clocks.sm", "temperature.gpu", "power.draw", "power.limit")
 NVIDIA_IDLE = ("pstate", "clocks.sm", "temperature.gpu", "power.draw")
 
@@ -31,7 +31,7 @@ Facts = dict[str, str]
 
 
 def machine() -> Facts:
-    """What does not change while something runs."""
+    """Return the facts that do not change while a program runs."""
     cpuinfo = _cpuinfo()
     flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
     facts = {
@@ -51,7 +51,7 @@ def machine() -> Facts:
 
 
 def sensors() -> Facts:
-    """What changes: load, clocks, temperatures, power."""
+    """Return the facts that change: load, clocks, temperatures, power."""
     facts = {
         "load average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "clock MHz": _cpuinfo().get("cpu MHz", ""),
@@ -74,14 +74,14 @@ def sensors() -> Facts:
 
 
 def _versions() -> Facts:
-    """Of the packages that matter, those that are installed."""
+    """Return the versions of the relevant packages that are installed."""
     versions = {package: installed_version(package) for package in PACKAGES}
     return {package: version for package, version in versions.items() if version}
 
 
 def installed_version(package: str) -> str:
-    """ "" where it is not installed."""
-    # Imported where it is asked for: it takes a tenth of the time that starting takes.
+    """Return the version of a package; "" where it is not installed."""
+    # The import takes a tenth of the start-up time, so it is done only here.
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -91,45 +91,45 @@ def installed_version(package: str) -> str:
 
 
 def usable_cores() -> int:
-    """Those this process may run on; a container may allow less time on them still."""
+    """Return the number of cores this process may run on. A container may limit their time further."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def board() -> str:
-    """Name of a single-board computer, as its device tree has it."""
+    """Return the name of a single-board computer from its device tree; "" for other machines."""
     return _read("/proc/device-tree/model").rstrip("\0")
 
 
 def jetpack() -> str:
-    """Release of Jetson Linux."""
+    """Return the release of Jetson Linux; "" elsewhere."""
     return _read("/etc/nv_tegra_release").partition("\n")[0]
 
 
 def governor() -> str:
-    """Which policy sets the clock of the first core."""
+    """Return the policy that sets the clock of the first core."""
     return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def power_mode() -> str:
-    """Jetson's, as `nvpmodel` says it."""
+    """Return the power mode of a Jetson from `nvpmodel`; "" elsewhere."""
     lines = said_by(["nvpmodel", "-q"]).splitlines()
     return next((line.partition(":")[2].strip() for line in lines if "Power Mode" in line), "")
 
 
 def fastest_power_mode(conf: str | Path = "/etc/nvpmodel.conf") -> str:
-    """The number of a Jetson's mode without limits, which is not the same on every board; "" where there is none."""
+    """Return the number of a Jetson's mode without limits, which differs between boards; "" where there is none."""
     modes = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=MAXN\w*\s*>", _read(conf))
     return modes[0] if modes else ""
 
 
 def gpus(wanted: Sequence[str]) -> list[Facts]:
-    """What nvidia-smi says of each GPU."""
+    """Return the queried facts of each GPU from nvidia-smi."""
     said = said_by(["nvidia-smi", f"--query-gpu={','.join(wanted)}", "--format=csv,noheader"])
     return [dict(zip(wanted, (value.strip() for value in line.split(",")), strict=False)) for line in said.splitlines()]
 
 
 def said_by(command: Sequence[str]) -> str:
-    """A program's standard output; "" where there is no such program, or it fails or takes ten seconds."""
+    """Return a program's standard output; "" where it does not exist, fails, or takes more than ten seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, errors="replace")
     except (OSError, subprocess.SubprocessError):
@@ -138,7 +138,7 @@ def said_by(command: Sequence[str]) -> str:
 
 
 def first_line_of(command: Sequence[str]) -> str:
-    """What a program that goes on for ever says first; "" where there is no such program, or it says nothing."""
+    """Return the first line of a program that runs for ever; "" where it does not exist or prints nothing."""
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             line = process.stdout.readline() if process.stdout else ""
@@ -156,7 +156,7 @@ def _memory() -> str:
 
 
 def _cpuinfo() -> Facts:
-    """Of the first core."""
+    """Return the facts of the first core."""
     first = _read("/proc/cpuinfo").partition("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,4 +1,4 @@
-"""What can go wrong -> one clear line and an exit code."""
+"""Errors of this package: one clear line and an exit code for each."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from unicodedata import category
 from .addresses import without_secrets
 
 UNFIT = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of what no line of a log or a terminal may hold: control characters, ends of lines, and the
-halves of characters that stand for bytes which are no text."""
+"""Unicode categories that a line of a log or a terminal must not hold: control characters, line ends, and the halves of
+characters that stand for bytes outside of UTF-8."""
 
 
 def one_line(text: str) -> str:
-    """The text with such characters as escapes: names of files may hold any."""
+    """Return the text with unprintable characters escaped, since names of files may hold any character."""
     if text.isprintable():
         return text
     return "".join(c.encode("unicode_escape").decode() if category(c) in UNFIT else c for c in text)
 
 
 class FaceReconError(Exception):
-    """Base of every error this package raises on purpose. The message is one line that names the fix, and shows
-    addresses without passwords and tokens."""
+    """Base of all errors that this package raises on purpose. The message is one line that says how to mend the
+    problem. Addresses in it have no passwords or tokens."""
 
     exit_code: int = 1
 
@@ -29,19 +29,19 @@ class FaceReconError(Exception):
 
 
 class UsageError(FaceReconError):
-    """An argument or option makes no sense, or an output cannot be written."""
+    """An argument or option is invalid, or an output cannot be written."""
 
     exit_code = 2
 
 
 class ModelRefused(FaceReconError):
-    """A model file is missing, is not ours, has the wrong contract version, or asks for things no model should."""
+    """A model file is missing, not from this project, of another contract version, or unsafe to run."""
 
     exit_code = 3
 
 
 class ProviderMissing(FaceReconError):
-    """ONNX Runtime, or the execution provider that was asked for, is not there."""
+    """ONNX Runtime or the requested execution provider is missing."""
 
     exit_code = 4
 

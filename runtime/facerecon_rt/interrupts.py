@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM while Python imports -> the exit code that they have later. Standard library only, and quick.
+"""Ctrl-C and SIGTERM during imports -> the same exit code as later. Standard library only, and quick to import.
 
-An exception that is raised while modules are imported comes out as a traceback, or as an ImportError of whatever was
-being loaded, and on a busy machine that takes seconds. So a command ends at once while it is being loaded, and what is
-imported later is imported whole before the signal is heard.
+An exception that is raised during an import appears as a traceback, or as an ImportError of the module being loaded,
+and on a busy machine imports take seconds. A command therefore ends at once while it is being loaded. A later import is
+completed before the signal is handled.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pathlib import PurePath
 from types import FrameType
 
 INTERRUPTED = 130
-"""Exit code of a command that was ended by Ctrl-C, SIGTERM or SIGHUP."""
+"""Exit code of a command that Ctrl-C, SIGTERM or SIGHUP ended."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = {"facerecon-rt": ENDING, "facerecon-export": (signal.SIGINT,), "facerecon-train": (signal.SIGINT,)}
-"""Command -> the signals that end it with this code. Of all others, what the system does is right."""
+"""Signals that end each command with this exit code. All other signals keep the system's behaviour."""
 MODULES = {
     "facerecon_rt": "facerecon-rt",
     "facerecon_export": "facerecon-export",
     "facerecon_training": "facerecon-train",
 }
-"""Package -> command, for `python -m`."""
+"""Command of each package, for `python -m`."""
 
 
 def command_of(script: str, words: Sequence[str]) -> str:
-    """sys.argv[0] and sys.orig_argv -> which of `COMMANDS` this process is, "" for any other program."""
+    """Return which of the `COMMANDS` this process runs, from sys.argv[0] and sys.orig_argv; "" for other programs."""
     name = PurePath(script).name
     if name in COMMANDS:
         return name
@@ -39,39 +39,39 @@ def command_of(script: str, words: Sequence[str]) -> str:
 
 
 _taken: list[signal.Signals] = []
-"""Signals that end this process at once, while it is loaded."""
+"""Signals that end this process at once while it is being loaded."""
 
 
 def end_at_once_while_loading() -> None:
-    """In a command of ours: its signals end it, until `loaded` is called. In any other program: nothing."""
+    """Make the signals of a command end it at once until `loaded` is called. In other programs it does nothing."""
     command = command_of(sys.argv[0] if sys.argv else "", sys.orig_argv)
     if not command or threading.current_thread() is not threading.main_thread():
         return
 
     def end(number: int, frame: FrameType | None) -> None:
-        with suppress(OSError):  # nobody reads it
+        with suppress(OSError):  # nobody may read it
             os.write(2, f"{command}: interrupted\n".encode())
         os._exit(INTERRUPTED)  # nothing is open yet
 
     for number in COMMANDS[command]:
-        # Who ignores a signal, as nohup and a shell's background jobs do, goes on ignoring it.
+        # A process that ignores a signal, as under nohup or in a shell's background job, keeps ignoring it.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
             _taken.append(number)
 
 
 def loaded() -> None:
-    """The command is loaded, and can end well: its signals raise KeyboardInterrupt from now on."""
+    """Mark the command as loaded: its signals raise KeyboardInterrupt from now on."""
     while _taken:
         signal.signal(_taken.pop(), signal.default_int_handler)
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """What is imported in the block is imported whole: a signal that Python code would answer is answered after it.
-    A second one does not wait."""
+    """Complete the imports of the block before a signal with a Python handler is handled. A second signal does not
+    wait."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python answers signals in the main thread alone
+        yield  # Python handles signals only in the main thread
         return
     came: list[signal.Signals] = []
     before = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}

@@ -1,17 +1,18 @@
-"""How large what is decoded may be: a few bytes can ask for gigabytes. Checked before anything is decoded."""
+"""Limits for what is decoded, since a few bytes can demand gigabytes. They are checked before decoding."""
 
 from __future__ import annotations
 
 import os
 
 MOST_PICTURE_PIXELS = 2**28
-"""Of a photograph: 268 million, which no camera has."""
+"""Maximum number of pixels in a photograph. No camera produces more than 268 million."""
 MOST_PICTURE_BYTES = 2**29
-"""Of its file."""
+"""Maximum size of a photograph's file, in bytes."""
 MOST_FRAME_PIXELS = 2**26
-"""Of a video's or camera's frame: twice that of 8K. FFmpeg itself refuses more than 2**28, also within a stream."""
+"""Maximum number of pixels in a frame of a video or camera, twice that of 8K. FFmpeg itself refuses more than 2**28,
+also within a stream."""
 MOST_THREADS = 1024
 """Maximum number of threads of a network. ONNX Runtime starts all of them, which takes minutes for 100 000."""
 
-# OpenCV reads this when it is loaded. Whoever has set it, or has loaded OpenCV before, keeps what they have.
+# OpenCV reads this variable when it is loaded. A value that is set already stays in force, and so does an earlier load.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PICTURE_PIXELS))

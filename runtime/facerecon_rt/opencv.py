@@ -1,7 +1,7 @@
-"""Finds OpenCV, or says which to install: this package brings none, for it must not overwrite one that is there.
+"""The check for OpenCV at import. It names the package to install, because this package brings no OpenCV of its own.
 
-It has five wheels, of which each overwrites the others, and none where a system brings it. Where one was taken away
-again, what is left can be imported and does nothing.
+OpenCV has five wheels that overwrite each other, and none where the system provides it, so none is a dependency. After
+one of two wheels is uninstalled, the rest can still be imported but does nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ WHEELS = (
 )
 INSTALL = "pip install 'facerecon-rt[opencv]'"
 NOT_THERE = 4
-"""Exit code, as of an ONNX Runtime that is not installed."""
+"""Exit code, the same as for a missing ONNX Runtime."""
 
 
 def load_opencv() -> ModuleType:
-    """The module cv2. Raises ImportError, in one line; in our own commands ends the program with that line."""
+    """Return the module cv2. Raises a one-line ImportError; a command of this package exits with that line instead."""
     try:
         import cv2
     except ImportError as error:
@@ -31,7 +31,7 @@ def load_opencv() -> ModuleType:
     else:
         if hasattr(cv2, "imdecode"):
             return cv2
-        why = "is what is left of one that was uninstalled"
+        why = "is incomplete, since one of its wheels was uninstalled"
     fix = f"pip uninstall -y {' '.join(WHEELS)} && {INSTALL}"
     if why == "is not installed":
         fix = INSTALL
@@ -39,7 +39,7 @@ def load_opencv() -> ModuleType:
         fix = "it was built for numpy 1: pip install 'numpy<2'"
     said = f"OpenCV {why}; {fix}"
     if Path(sys.argv[0]).name.startswith("facerecon-"):
-        print(f"{Path(sys.argv[0]).name}: {said}", file=sys.stderr)  # noqa: T201  nobody is there to print it for us
+        print(f"{Path(sys.argv[0]).name}: {said}", file=sys.stderr)  # noqa: T201  no caller would print it
         sys.exit(NOT_THERE)
     raise ImportError(said, name="cv2")
 

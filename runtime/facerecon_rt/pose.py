@@ -1,4 +1,4 @@
-"""Points and cameras -> rotations, Euler angles, rigid and scaled-orthographic fits."""
+"""Points and cameras -> rotations, Euler angles, and rigid and scaled-orthographic fits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ Doubles = NDArray[np.float64]
 
 IDENTITY: Doubles = np.eye(3)
 ROUNDING = 2e-6
-"""By which float32 leaves a rotation's rows short of orthonormal."""
+"""Tolerance for orthonormal rows, by which float32 rounds a rotation."""
 VIEWER_FROM_FRAME: Doubles = np.diag([1.0, -1.0, -1.0])
-"""Frame axes (x right, y down, z away) to viewer axes (x right, y up, z towards the viewer): a half turn about x."""
+"""Transform from frame axes (x right, y down, z away) to viewer axes (x right, y up, z towards the viewer): a half turn
+about x."""
 
 
 def nearest_rotation(matrix: ArrayLike) -> Doubles:
-    """(..., 3, 3) any matrix -> the nearest rotation in the Frobenius sense (Higham 1989; determinant kept at +1)."""
+    """Return the rotation nearest to any matrix (..., 3, 3) in the Frobenius norm (Higham 1989), with determinant
+    +1."""
     u, _, vt = np.linalg.svd(np.asarray(matrix, np.float64))
     sign = np.sign(np.linalg.det(u @ vt))
     u[..., :, 2] *= sign[..., None]
@@ -28,20 +30,22 @@ def nearest_rotation(matrix: ArrayLike) -> Doubles:
 
 
 def mean_rotation(rotations: ArrayLike, weights: ArrayLike | None = None) -> Doubles:
-    """(N, ..., 3, 3) -> (..., 3, 3): the chordal L2 mean (Hartley et al., Rotation Averaging, IJCV 2013)."""
+    """Return the chordal L2 mean (..., 3, 3) of rotations (N, ..., 3, 3) (Hartley et al., Rotation Averaging, IJCV
+    2013)."""
     counts = None if weights is None else np.asarray(weights, np.float64)
     return nearest_rotation(np.average(np.asarray(rotations, np.float64), axis=0, weights=counts))
 
 
 def rotation_angle_deg(a: ArrayLike, b: ArrayLike) -> float:
-    """Geodesic distance between two rotations, degrees."""
+    """Return the geodesic distance between two rotations (3, 3), in degrees."""
     first, second, third = (np.asarray(a, np.float64) @ np.asarray(b, np.float64).T).tolist()
     sine = math.hypot(third[1] - second[2], first[2] - third[0], second[0] - first[1])
     return math.degrees(math.atan2(sine, first[0] + second[1] + third[2] - 1.0))
 
 
 def scale_of(first: Sequence[float], second: Sequence[float], third: Sequence[float]) -> float:
-    """The rows of a scaled-orthographic camera -> pixels per mm: the cube root of the determinant."""
+    """Return the scale in pixels per mm from the rows of a scaled-orthographic camera: the cube root of the
+    determinant."""
     determinant = (
         first[0] * (second[1] * third[2] - second[2] * third[1])
         - first[1] * (second[0] * third[2] - second[2] * third[0])
@@ -51,22 +55,22 @@ def scale_of(first: Sequence[float], second: Sequence[float], third: Sequence[fl
 
 
 def split_camera(frame_from_head: ArrayLike) -> tuple[float, Doubles, Doubles]:
-    """(3, 4) scaled-orthographic camera -> scale (pixels per mm), rotation (3, 3), translation (3,)."""
+    """Split a scaled-orthographic camera (3, 4) into scale (pixels per mm), rotation (3, 3) and translation (3,)."""
     camera = np.asarray(frame_from_head, np.float64)
     scale = scale_of(*camera.tolist())
     rotation = camera[:, :3] / scale
-    # Networks give rotations already, and a look is less than half the price of a singular value decomposition.
+    # Networks already return rotations, and the check costs less than half of a singular value decomposition.
     if np.abs(rotation @ rotation.T - IDENTITY).max() > ROUNDING:
         rotation = nearest_rotation(rotation)
     return scale, rotation, camera[:, 3]
 
 
 def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:
-    """(3, 4) camera -> (pitch, yaw, roll) in degrees.
+    """Return (pitch, yaw, roll) in degrees of a camera (3, 4).
 
-    The head's rotation as the viewer sees it is Ry(yaw) Rx(-pitch) Rz(-roll), axes x right, y up, z towards the viewer:
-    yaw > 0 when the subject turns to their left, pitch > 0 upwards, roll > 0 when the head leans to the subject's left.
-    yaw is in [-180, 180], pitch in [-90, 90]; at pitch = +-90 yaw and roll are not unique, roll is then 0.
+    The head's rotation as the viewer sees it is Ry(yaw) Rx(-pitch) Rz(-roll), axes x right, y up, z towards the viewer.
+    Yaw > 0 when the subject turns to their left, pitch > 0 upwards, roll > 0 when the head leans to the subject's left.
+    Yaw is in [-180, 180], pitch in [-90, 90]. At pitch = +-90 yaw and roll are not unique, and roll is then 0.
     """
     r = VIEWER_FROM_FRAME @ split_camera(frame_from_head)[1]
     sin_pitch = float(np.clip(r[1, 2], -1.0, 1.0))
@@ -78,14 +82,18 @@ def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:
 
 
 def gaze_angles(direction: ArrayLike, frame_from_head: ArrayLike) -> tuple[float, float]:
-    """(3,) where an eye looks, head frame, and the head's camera (3, 4) -> (yaw, pitch) degrees seen from the camera:
-    positive to the subject's left and upwards, (0, 0) towards the camera."""
+    """Return (yaw, pitch) of a gaze in degrees, seen from the camera: positive to the subject's left and upwards, (0,
+    0) towards the camera.
+
+    `direction`: (3,) head frame. `frame_from_head`: the head's camera (3, 4).
+    """
     x, y, z = VIEWER_FROM_FRAME @ split_camera(frame_from_head)[1] @ np.asarray(direction, np.float64)
     return math.degrees(math.atan2(x, z)), math.degrees(math.atan2(y, math.hypot(x, z)))
 
 
 def rotation_from_euler(pitch: float, yaw: float, roll: float) -> Doubles:
-    """Degrees as in `euler_from_camera` -> (3, 3) rotation frame_from_head (frame: x right, y down, z away)."""
+    """Return the rotation (3, 3) frame_from_head (frame: x right, y down, z away) of angles in degrees, defined as in
+    `euler_from_camera`."""
     p, y, r = np.radians([-pitch, yaw, -roll])
     rx = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
     ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
@@ -94,10 +102,11 @@ def rotation_from_euler(pitch: float, yaw: float, roll: float) -> Doubles:
 
 
 def fit_camera(points_head: ArrayLike, points_frame: ArrayLike) -> Floats:
-    """(K, 3) mm and their (K, 2) pixels -> the camera (3, 4) frame_from_head that explains them best.
+    """Fit the camera (3, 4) frame_from_head to points (K, 3) in mm and their pixels (K, 2).
 
-    Scaled-orthographic, with depth 0 at the mean of the points, which must not lie in one plane. Linear least squares
-    for the affine camera, then its rows put on scale times a rotation (Bruckstein et al. 1999).
+    The camera is scaled-orthographic, with depth 0 at the mean of the points, which must not lie in one plane. Linear
+    least squares give the affine camera, whose rows are then replaced by scale times a rotation (Bruckstein et al.
+    1999).
     """
     head = np.asarray(points_head, np.float64)
     frame = np.asarray(points_frame, np.float64)
@@ -106,7 +115,7 @@ def fit_camera(points_head: ArrayLike, points_frame: ArrayLike) -> Floats:
     u, _, vt = np.linalg.svd(affine.T, full_matrices=False)
     rows = u @ vt
     rotation = np.vstack([rows, np.cross(rows[0], rows[1])])
-    # Along the fixed rotation the best scale is one dot product.
+    # With the rotation fixed, the best scale is one dot product.
     projected = (head - head_mean) @ rotation[:2].T
     scale = float((projected * (frame - frame_mean)).sum() / (projected**2).sum())
     translation = np.append(frame_mean, 0.0) - scale * rotation @ head_mean
@@ -114,7 +123,7 @@ def fit_camera(points_head: ArrayLike, points_frame: ArrayLike) -> Floats:
 
 
 def rigid_align(source: ArrayLike, target: ArrayLike) -> Doubles:
-    """(K, 3) -> (K, 3): `source` turned and moved so that it lies nearest to `target` (Kabsch 1976)."""
+    """Turn and move `source` (K, 3) so that it lies nearest to `target` (K, 3) (Kabsch 1976)."""
     a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
     a_mean, b_mean = a.mean(0), b.mean(0)
     rotation = nearest_rotation((b - b_mean).T @ (a - a_mean))
@@ -122,6 +131,6 @@ def rigid_align(source: ArrayLike, target: ArrayLike) -> Doubles:
 
 
 def rmse_mm(source: ArrayLike, target: ArrayLike) -> float:
-    """Root mean square vertex distance in mm after rigid alignment of (K, 3) `source` to (K, 3) `target`."""
+    """Return the root mean square vertex distance in mm after rigid alignment of `source` (K, 3) to `target` (K, 3)."""
     difference = rigid_align(source, target) - np.asarray(target, np.float64)
     return float(np.sqrt((difference**2).sum(1).mean()))

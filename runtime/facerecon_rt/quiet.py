@@ -1,4 +1,4 @@
-"""OpenCV's and FFmpeg's chatter -> silence: what a bad file means is said once, by our own error."""
+"""The log output of OpenCV and FFmpeg -> silence. An error of this package reports a bad file once."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ import cv2
 
 T = TypeVar("T")
 SILENT, ERROR = 0, 2
-"""Of OpenCV's log levels."""
+"""Log levels of OpenCV."""
 FILE_FORMATS = (
     "mov", "matroska", "avi", "mpeg", "mpegts", "mpegvideo", "flv", "asf", "ogg", "gif", "dv", "mxf", "mjpeg",
     "jpeg_pipe", "ivf", "m4v", "h264", "hevc", "nut",
 )  # fmt: skip
-"""FFmpeg's names of the kinds of file that are read. None of them names other files, as playlists do."""
+"""FFmpeg's names of the file formats that are read. None of them refers to other files, as playlists do."""
 STREAM_FORMATS = ("rtsp", "sdp", "rtp", "hls", "mpjpeg", "image2", "png_pipe", "aac", "mp3", "webvtt", "live_flv")
-"""Those that a stream may besides be of."""
+"""FFmpeg's names of further formats that a stream may have."""
 # OpenCV 4, which JetPack brings, has the same functions one module higher.
 opencv_log: Any = getattr(cv2.utils, "logging", cv2)
-# FFmpeg's own log level, which OpenCV reads on the first use of a video in this program, whoever's that is.
+# OpenCV reads FFmpeg's log level on the first use of a video in this process, whichever library uses it.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 _lock = threading.Lock()
 _redirecting = threading.Lock()
 _inside, _level = 0, 0
-"""The log level is the whole program's: the first of several threads silences, the last gives back what was."""
+"""State of the log level, which the whole process shares. The first of several threads silences it, and the last one
+restores it."""
 
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV and FFmpeg from writing to stderr about files and devices that cannot be opened.
 
-    FFmpeg's level is set for good when this module is imported, unless the user has set it. libpng alone still writes
-    its line, past every log level.
+    Importing this module sets FFmpeg's level for good, unless the user has set it. Only libpng still writes its line,
+    past every log level.
     """
     global _inside, _level
     with _lock:
@@ -54,15 +55,17 @@ def quiet_opencv() -> Iterator[None]:
 
 
 def log_errors_only() -> None:
-    """OpenCV's warnings, as of streams that stall, are said by us, as losses; unless the user has set its level."""
+    """Silence OpenCV's warnings, unless the user has set its level. This package reports stalled streams itself."""
     if "OPENCV_LOG_LEVEL" not in os.environ:
         opencv_log.setLogLevel(ERROR)
 
 
 def complains(call: Callable[[], T], about: bytes) -> tuple[T, bool]:
-    """Return what `call` returns, and whether a line on standard error had `about` in it meanwhile. Such lines are kept
-    from it, all others are handed on: libjpeg says nowhere else that a picture is not whole. True where there is no
-    standard error."""
+    """Return the result of `call`, and whether a line on standard error contained `about` meanwhile.
+
+    Such lines are removed and all others passed on, because libjpeg reports an incomplete picture nowhere else. The
+    second value is true where there is no standard error.
+    """
     with _redirecting:
         try:
             stderr = os.dup(2)
@@ -83,7 +86,7 @@ def complains(call: Callable[[], T], about: bytes) -> tuple[T, bool]:
 
 
 def set_capture_options() -> None:
-    """Tell OpenCV what FFmpeg may open; to be called before each capture. Whoever has set the variable knows better."""
-    # Over UDP, FFmpeg's default, pictures of a busy network are torn.
+    """Tell OpenCV what FFmpeg may open, before each capture. A variable that the user has set stays as it is."""
+    # Over UDP, FFmpeg's default, a busy network damages pictures.
     formats = ",".join((*FILE_FORMATS, *STREAM_FORMATS))
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", f"rtsp_transport;tcp|format_whitelist;{formats}")

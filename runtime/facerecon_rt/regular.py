@@ -1,4 +1,4 @@
-"""A file's name -> the file, open, if reading it ends; and the name as libraries can take it."""
+"""The name of a file -> the open file, if reading it ends, and a name that libraries accept."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _KINDS = {
     stat.S_IFDIR: "a folder",
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# First bytes of files that are no text although they begin with letters.
+# These first bytes belong to binary files although they are letters.
 _LETTERS_FIRST = (b"RIFF", b"RIFX", b"OggS", b"GIF8", b"FLV", b"DKIF")
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises SourceError when it cannot be opened, or is a pipe, device, socket or folder:
-    reading those may never end."""
+    """Open a regular file for reading. Raises SourceError when it cannot be opened, or is a pipe, device, socket or
+    folder, since reading those may never end."""
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
         if kind != stat.S_IFREG:
-            what = _KINDS.get(kind, "no file")
-            raise SourceError(f"{path} is {what}, not a file; save what it gives to a file, and name that")
-        # If a pipe has taken the file's place meanwhile, opening it does not wait for somebody to write.
+            what = _KINDS.get(kind, "a special file")
+            raise SourceError(f"{path} is {what}, not a regular file; save its content to a file, and give that")
+        # The flag keeps a pipe that has replaced the file meanwhile from blocking.
         return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
@@ -49,22 +49,25 @@ def first_bytes(path: Path, count: int = 4096) -> bytes:
 
 
 def is_text(start: bytes) -> bool:
-    """Whether a file that begins so is a text, be it with some odd bytes in it."""
+    """Return whether a file with these first bytes is a text, possibly with a few invalid bytes."""
     head = start[:8]
     if head and not head.startswith(_LETTERS_FIRST) and all(byte in b"\t\n\f\r" or 32 <= byte < 127 for byte in head):
         return True
     try:
         start.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character may have been cut in two at the end.
+        # The last character may be cut in two.
         return b"\0" not in start and error.start > len(start) - 4 and len(start) > 4
     return b"\0" not in start
 
 
 @contextmanager
 def encodable(path: Path) -> Iterator[str]:
-    """An absolute name for the file that OpenCV can take while the context is open. A name that is not UTF-8 ends the
-    program there, so that such a file gets a link with another name. Raises OSError when that cannot be made."""
+    """Yield an absolute name for the file that OpenCV accepts, while the context is open.
+
+    A name that is not UTF-8 crashes OpenCV, so such a file gets a link with another name. Raises OSError when the link
+    cannot be made.
+    """
     name = str(path.absolute())
     if is_encodable(name):
         yield name
@@ -76,13 +79,13 @@ def encodable(path: Path) -> Iterator[str]:
 
 
 def is_encodable(name: str) -> bool:
-    """Whether a name can be written as UTF-8: Linux allows any bytes in the name of a file, and Python stands
-    surrogates for those that are not UTF-8."""
+    """Return whether a name can be written as UTF-8. Linux allows any bytes in file names, and Python represents the
+    others by surrogates."""
     return _SURROGATE.search(name) is None
 
 
 def shown(name: str) -> str:
-    """A name as JSON, pages and tables can hold it: what is not UTF-8 is written as in `vid\\xe9o.mp4`."""
+    """Return a name for JSON, pages and tables. Bytes outside of UTF-8 are escaped, as in `vid\\xe9o.mp4`."""
 
     def escaped(found: re.Match[str]) -> str:
         code = ord(found[0])

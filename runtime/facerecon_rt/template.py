@@ -18,32 +18,32 @@ Indices = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceTemplate:
-    """The mesh topology shared by every FaceModel; made by `facerecon-train prepare`, see NOTICE."""
+    """The mesh topology shared by every FaceModel. `facerecon-train prepare` makes it; see NOTICE."""
 
     triangles: Indices
     """(T, 3) vertex indices, counter-clockwise seen from outside."""
     uv: Floats
-    """(V, 2) 0..1, origin at the lower left, no overlaps."""
+    """(V, 2), 0 to 1, origin at the lower left, without overlaps."""
     landmarks: Indices
     """(68,) vertex indices, iBUG order."""
     landmark_positions: Floats
-    """(68, 3) mm, head frame: where the landmarks lie on the mean face."""
+    """(68, 3) mm, head frame: positions of the landmarks on the mean face."""
     symmetry: Indices
     """(V,) index of the vertex mirrored left to right."""
     jaw_candidates: Indices
-    """(17, K) vertex indices along the face per jaw point: where a turned head shows its contour."""
+    """(17, K) vertex indices along the face per jaw point, among which a turned head shows its contour."""
     sha256: str
-    """Of the package data file; the contract binds a model to it."""
+    """SHA-256 of the package data file. The contract binds a model to it."""
 
     @property
     def vertex_count(self) -> int:
-        """V."""
+        """Number of vertices V."""
         return len(self.uv)
 
 
 @cache
 def load_template() -> FaceTemplate:
-    """The template that ships with the package. Loaded once."""
+    """Return the template that ships with the package. It is loaded once."""
     data = files("facerecon_rt").joinpath("template.npz").read_bytes()
     with np.load(BytesIO(data), allow_pickle=False) as arrays:
         return FaceTemplate(
@@ -66,4 +66,4 @@ IBUG_MIRROR: Indices = np.array(
     ],
     np.int32,
 )
-"""(68,) the landmark that each one becomes when the picture is flipped."""
+"""(68,) index of the landmark that each landmark becomes in the flipped picture."""

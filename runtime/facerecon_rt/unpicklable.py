@@ -1,4 +1,4 @@
-"""What owns a session stays in its process; who sends it elsewhere is told what to do instead."""
+"""Owners of a session -> an error when they are sent to another process, with advice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .errors import UsageError
 
 
 class Unpicklable:
-    """Base of classes that own what runs a network: memory, threads, a device."""
+    """Base of classes that own memory, threads or a device for running a network."""
 
     def __reduce__(self) -> NoReturn:
-        """Raises UsageError."""
+        """Refuse to be copied. Raises UsageError."""
         raise UsageError(
-            f"a {type(self).__name__} cannot be copied or sent to another process: it owns what runs the network; "
-            "open one in each worker, as multiprocessing's Pool does in its `initializer`"
+            f"a {type(self).__name__} cannot be copied or sent to another process: it owns a session of the network; "
+            "create one in each worker, as multiprocessing's Pool does in its `initializer`"
         )

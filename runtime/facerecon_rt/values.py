@@ -1,6 +1,6 @@
-"""Texts of a command line or a configuration file -> numbers, names and addresses, each within a range.
+"""Texts of a command line or configuration file -> numbers, names and addresses, each within a range.
 
-Every function raises argparse.ArgumentTypeError with a message for the user, so it can be an argument's `type`.
+Every function raises argparse.ArgumentTypeError with a message for the user, so it can be the `type` of an argument.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Callable
 from .limits import MOST_FRAME_PIXELS, MOST_THREADS
 
 MOST_OF_ALL = 10**9
-"""Of numbers for which no smaller one can be named."""
+"""Limit of numbers that have no smaller natural limit."""
 LONGEST_NAME = 4096
-"""Bytes: of a path, to Linux."""
+"""Maximum length of a path on Linux, in bytes."""
 MOST_DIGITS = 20
-"""Python itself refuses to read numbers of more than 4300."""
+"""Maximum number of digits to read. Python itself refuses more than 4300."""
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """A type of argparse's: `least`, ..., `most`."""
+    """Return an argparse type for whole numbers from `least` to `most`."""
 
     def parse(text: str) -> int:
         number = int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else -1
@@ -31,7 +31,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 
 def number_above_0(most: float) -> Callable[[str], float]:
-    """A type of argparse's: any number above 0, up to `most`."""
+    """Return an argparse type for numbers above 0, up to `most`."""
 
     def parse(text: str) -> float:
         number = _number(text)
@@ -51,21 +51,21 @@ gpu_megabytes = whole_number(1, 2**24)
 threads = whole_number(1, MOST_THREADS)
 seed = whole_number(0, 2**32 - 1)
 batch = whole_number(1, 1024)
-"""More crops at once only take memory."""
+"""Size of a batch of crops. More crops at once only take memory."""
 
 
 def name(text: str) -> str:
-    """Of a file, a folder or a source."""
+    """Parse the name of a file, folder or source."""
     if not text:
-        # A path to pathlib, the current folder; on a command line, a variable that was never set.
+        # pathlib reads an empty path as the current folder; on a command line it is a variable that was never set.
         raise ArgumentTypeError("the name is empty")
     if len(text.encode("utf-8", "surrogateescape")) > LONGEST_NAME:
-        raise ArgumentTypeError(f"{shown(text)} is longer than any name ({LONGEST_NAME} bytes)")
+        raise ArgumentTypeError(f"{shown(text)} is longer than a name can be ({LONGEST_NAME} bytes)")
     return text
 
 
 def unit(text: str) -> float:
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     number = _number(text)
     if not 0 <= number <= 1:
         raise ArgumentTypeError(f"{shown(text)} is not a number from 0 to 1")
@@ -73,7 +73,7 @@ def unit(text: str) -> float:
 
 
 def size(text: str) -> tuple[int, int]:
-    """As in 1280x720: (width, height) of a frame."""
+    """Parse a frame size (width, height) in pixels, for example 1280x720."""
     width, _, height = text.lower().partition("x")
     try:
         found = positive(width), positive(height)
@@ -85,7 +85,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def host_and_port(text: str) -> tuple[str, int]:
-    """As in 127.0.0.1:8080 or [::1]:8080."""
+    """Parse a host and port, for example 127.0.0.1:8080 or [::1]:8080."""
     host, colon, port = text.rpartition(":")
     host = host.strip("[]")
     number = int(port) if port.isdecimal() and len(port) <= MOST_DIGITS else -1
@@ -97,7 +97,7 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 
 def address(text: str) -> str:
-    """One that `host_and_port` takes, as it is."""
+    """Check an address with `host_and_port`. Returns it unchanged."""
     host_and_port(text)
     return text
 
@@ -110,5 +110,5 @@ def _number(text: str) -> float:
 
 
 def shown(text: str) -> str:
-    """In quotes, and of a text that is too long for a line its beginning."""
+    """Return a text in quotes, shortened to its beginning if it is too long for a line."""
     return repr(text) if len(text) <= 80 else f"{text[:60]!r}..."

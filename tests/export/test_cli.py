@@ -53,7 +53,7 @@ def test_ctrl_c_while_torch_is_imported_is_exit_code_130(tmp_path: Path) -> None
     module = [sys.executable, "-m", "facerecon_export.cli"]
     for stop, command, go_on, what in (
         ("cv2", console_script("facerecon-export", tmp_path), False, "interrupted"),
-        ("torch", [*module, "face.safetensors"], True, "stopped; nothing half-done was left"),
+        ("torch", [*module, "face.safetensors"], True, "stopped by Ctrl-C; no incomplete file was left"),
     ):
         folder = tmp_path / stop
         folder.mkdir()
@@ -66,7 +66,7 @@ def test_files_go_into_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "give a folder; the files in it are named after the weights" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["face.safetensors", "-o", str(tmp_path / "file")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is a file, not a folder; give a folder" in capsys.readouterr().err
 
 
 def test_an_error_is_one_line_and_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ def test_made_up_crops_are_always_the_same_and_differ_from_each_other() -> None:
 
 def test_where_the_crops_come_from_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FACERECON_DATA", raising=False)
-    assert "made-up" in verification_crops(None, 32).source
+    assert "artificial" in verification_crops(None, 32).source
     assert not verification_crops(None, 32).real
     folder = tmp_path / "faces" / "lfpw-test"
     folder.mkdir(parents=True)
@@ -69,9 +69,9 @@ def test_where_the_crops_come_from_is_said(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="absent: no such folder"):
+    with pytest.raises(SourceError, match="absent: there is no such folder"):
         load_crops(tmp_path / "absent", 32, 1)
-    with pytest.raises(SourceError, match="no photograph in it"):
+    with pytest.raises(SourceError, match="the folder holds no photograph"):
         load_crops(tmp_path, 32, 1)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(SourceError, match=r"broken\.jpg is a text file, not a photograph"):

@@ -120,7 +120,7 @@ def test_fused_files_are_ready_for_tensorrt(fused: Path) -> None:
 
 def test_what_does_not_belong_together_is_not_fused(exported: SmallExport, fused: Path, tmp_path: Path) -> None:
     target = tmp_path / "no.onnx"
-    with pytest.raises(UsageError, match="two models or more"):
+    with pytest.raises(UsageError, match="two or more models"):
         fuse_ensemble([exported.onnx], target, quiet)
     with pytest.raises(UsageError, match=r"small\.fp16\.onnx is fp16, .*small\.onnx fp32; fuse files of one precision"):
         fuse_ensemble([exported.onnx, exported.folder / "small.fp16.onnx"], target, quiet)

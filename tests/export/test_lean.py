@@ -12,6 +12,8 @@ from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
 from facerecon_training.checkpoint import load_weights
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.export.conftest import SmallExport
 
 
@@ -46,3 +48,12 @@ def test_the_exported_reconstructor_is_few_operators_all_of_which_gpus_have(expo
     behind = nodes[nodes.index("Gemm") :]
     assert len(behind) < 40
     assert "LpNormalization" not in nodes  # which ONNX Runtime's CUDA provider would leave to the CPU
+
+
+def test_weights_without_gaze_export_as_they_did(exported_1: Path) -> None:
+    """No piece of a split is empty, which not every runtime takes, and nothing of gaze is in the graph."""
+    graph = onnx.load(exported_1).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    splits = [constants[node.input[1]] for node in graph.node if node.op_type == "Split"]
+    assert splits and all((sizes > 0).all() for sizes in splits)
+    assert "Sin" not in {node.op_type for node in graph.node}

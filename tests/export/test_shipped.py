@@ -15,11 +15,12 @@ from facerecon_export.describe import describe
 from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.lint import lint
 from facerecon_export.subject import ExportOptions
-from facerecon_rt.contract import CONTRACT_KEY, SET_OUTPUTS, ModelContract
+from facerecon_rt.contract import CONTRACT_KEY, ModelContract
 from facerecon_rt.faces.shapes import average_shapes
 from facerecon_rt.networks.precision import file_of_precision
-from facerecon_rt.networks.session import FaceSession
+from facerecon_rt.networks.session import FaceSession, read_contract
 from facerecon_rt.providers.choice import open_ort_session
+from facerecon_rt.providers.onnx_file import read_onnx
 
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = ("face.onnx", "face.fp16.onnx", "face.int8.onnx", "face.int8-cpu.onnx")
@@ -97,7 +98,7 @@ def taken_apart(path: Path) -> tuple[onnx.ModelProto, ModelContract]:
 def test_fused_files_of_the_shipped_model_answer_as_the_runtime_does(tmp_path: Path) -> None:
     folder = faces_of_data("lfpw-test")
     assert folder is not None
-    crops = load_crops(folder, 128, 5).images
+    crops = load_crops(folder, read_contract(read_onnx(MODELS / "face.onnx")).input_size, 5).images
     assert len(crops) < LEAST_CROPS
     fuse_ensemble([MODELS / "face.onnx"] * 2, tmp_path / "two.onnx", quiet)
     fuse_set(MODELS / "face.onnx", 5, tmp_path / "set.onnx", quiet)
@@ -108,7 +109,8 @@ def test_fused_files_of_the_shipped_model_answer_as_the_runtime_does(tmp_path: P
     assert both.disagreement is not None
     np.testing.assert_allclose(both.disagreement, 0, atol=1e-3)
     session, _, _ = open_ort_session(tmp_path / "set.onnx", "cpu")
-    found = dict(zip(SET_OUTPUTS, session.run(list(SET_OUTPUTS), {"image": crops}), strict=True))
+    names = read_contract(read_onnx(tmp_path / "set.onnx")).outputs
+    found = dict(zip(names, session.run(list(names), {"image": crops}), strict=True))
     shape, spread, weights = average_shapes(raw.shape, raw.confidence)
     np.testing.assert_allclose(found["shape"][0], shape, atol=2e-3)
     np.testing.assert_allclose(found["spread_mm"][0], spread, atol=2e-3)

@@ -190,7 +190,7 @@ def test_a_version_has_the_tensors_of_the_one_before(
 ) -> None:
     serve(tmp_path, tiny_model, "--name", "face")
     assert serve(tmp_path, MODELS / "face.int8-cpu.onnx", "--name", "face") == 2
-    assert "serve it under another --name" in capsys.readouterr().err
+    assert "serve the file under another --name" in capsys.readouterr().err
     assert not (tmp_path / "face" / "2").exists()
 
 
@@ -204,7 +204,7 @@ def test_a_file_of_four_crops_is_served_as_it_is(make_tiny_model: MakeTinyModel,
     assert config.max_batch_size == 0
     assert not config.HasField("dynamic_batching")
     assert list(config.input[0].dims) == [4, TINY_SIZE, TINY_SIZE, 3]
-    confidence = next(output for output in config.output if output.name == "confidence")
+    (confidence,) = (output for output in config.output if output.name == "confidence")
     assert list(confidence.dims) == [4]
     assert not confidence.HasField("reshape")
     assert [sample.batch_size for sample in config.model_warmup] == [1]  # Triton's, of all four
@@ -242,7 +242,7 @@ def test_a_detector_on_a_gpu_is_left_to_cuda(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "detector.onnx")
     serve(tmp_path / "repository", tmp_path / "detector.onnx")
     config = read(tmp_path / "repository" / "detector")
-    assert [list(tensor.dims) for tensor in (*config.input, *config.output)] == [[-1, -1, 3], [-1, -1], [3, -1, -1]]
+    assert [list(tensor.dims) for tensor in (*config.input, *config.output)] == [[-1, -1, 3], [-1, -1], [5, -1, -1]]
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert [one.name for one in accelerators] == ["cuda"]
     assert config.parameters[DETECTOR_KEY].string_value == contract.to_json()
@@ -262,6 +262,27 @@ def test_photographs_are_a_model_that_knows_the_two_others(tiny_model: Path, tmp
     )
 
 
+def test_photographs_give_gaze_where_the_face_model_tells_it(
+    tiny_model: Path, tiny_model_1: Path, tmp_path: Path
+) -> None:
+    for model, gaze in ((tiny_model, True), (tiny_model_1, False)):
+        out = tmp_path / model.stem
+        assert serve(out, model, MODELS / "face_detector.onnx", "--name", "face", "--photographs") == 0
+        outputs = {output.name: list(output.dims) for output in read(out / "face_photograph").output}
+        assert outputs.get("gaze") == ([-1, 2, 3] if gaze else None)
+        assert {"record", "photograph", "vertices", "confidence"} < set(outputs)
+        served = [output.name for output in read(out / "face").output]
+        assert served == list(read_contract(read_onnx(model)).outputs)
+
+
+def test_a_model_that_tells_gaze_is_no_next_version_of_one_that_does_not(
+    tiny_model: Path, tiny_model_1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve(tmp_path, tiny_model_1, "--name", "face") == 0
+    assert serve(tmp_path, tiny_model, "--name", "face") == 2
+    assert "its tensors differ from those of version 1" in capsys.readouterr().err
+
+
 def test_photographs_are_not_forgotten_by_a_new_version(
     make_tiny_model: MakeTinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,7 +290,7 @@ def test_photographs_are_not_forgotten_by_a_new_version(
     serve(out, make_tiny_model(tmp_path / "first.onnx"), detector, "--name", "face", "--photographs")
     second = make_tiny_model(tmp_path / "second.onnx", weights_sha256="retrained")
     assert serve(out, second, "--name", "face") == 2
-    assert "face_photograph asks face and must be told" in capsys.readouterr().err
+    assert "face_photograph uses face and needs its new contract" in capsys.readouterr().err
     assert not (out / "face" / "2").exists()
     assert serve(out, second, detector, "--name", "face", "--photographs") == 0
     contract = ModelContract.from_json(read(out / "face_photograph").parameters[CONTRACT_KEY].string_value)
@@ -288,13 +309,13 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
     detector = MODELS / "face_detector.onnx"
     for arguments, said in (
         ((tiny_model, again), "two files would be served as tiny"),
-        ((tiny_model, again, "--name", "face"), "names one FaceModel, 2 were given"),
-        ((detector, "--name", "face"), "names one FaceModel, 0 were given"),
+        ((tiny_model, again, "--name", "face"), "names one FaceModel, but 2 were given"),
+        ((detector, "--name", "face"), "names one FaceModel, but 0 were given"),
         ((tiny_model, detector, "--name", "face_detector"), "two files would be served as face_detector"),
-        ((named,), "is no name for a model"),
-        ((tiny_model, "--name", "../face"), "is no name for a model"),
-        ((MODELS / "face.int8-cpu.onnx", "--kind", "gpu"), "its int8 is for CPUs"),
-        ((tiny_model, "--photographs"), "give one face detector's file"),
+        ((named,), "cannot name a model"),
+        ((tiny_model, "--name", "../face"), "cannot name a model"),
+        ((MODELS / "face.int8-cpu.onnx", "--kind", "gpu"), "this int8 file is for CPUs"),
+        ((tiny_model, "--photographs"), "one face detector's file; give both"),
     ):
         assert serve(out, *arguments) == 2, arguments
         assert said in capsys.readouterr().err

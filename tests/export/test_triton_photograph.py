@@ -17,6 +17,8 @@ import onnxruntime
 import pytest
 from facerecon_export.cli import main
 from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.networks.session import read_contract
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Image
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -83,12 +85,24 @@ def photograph() -> Image:
 
 
 @pytest.fixture
-def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Response]]:
-    """`backend(file, ...)`: one request to the model as `--photographs` wrote it."""
+def backend(request: pytest.FixtureRequest) -> Callable[..., Response]:
+    """`backend(file, ...)`: one request to the model as `--photographs` wrote it for the shipped network."""
+    started: Callable[..., Response] = request.getfixturevalue("start")(MODELS / "face.int8-cpu.onnx")
+    return started
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Callable[..., Response]]]:
+    """`start(model)`: what `backend` is, for any network."""
+    yield lambda face: _started(face, tmp_path, monkeypatch)
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+
+
+def _started(face: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Response]:
     pb = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     from google.protobuf import json_format, text_format
 
-    files = [str(MODELS / "face.int8-cpu.onnx"), str(MODELS / "face_detector.onnx")]
+    files = [str(face), str(MODELS / "face_detector.onnx")]
     assert main(["triton", *files, "--name", "face", "--photographs", "-o", str(tmp_path)]) == 0
     Asked.sessions = {
         name: onnxruntime.InferenceSession(
@@ -114,8 +128,7 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         assert isinstance(response, Response)
         return response
 
-    yield ask
-    monkeypatch.delitem(sys.modules, "model", raising=False)
+    return ask
 
 
 def encoded(image: Image) -> bytes:
@@ -138,8 +151,25 @@ def test_photographs_in_faces_out_as_the_runtime_has_them(backend: Callable[...,
         np.testing.assert_allclose(arrays[name], np.array([getattr(face, name) for face in faces]), atol=1e-4)
 
 
+def test_gaze_is_among_the_answers_of_a_network_that_tells_it(
+    start: Callable[[Path], Callable[..., Response]], tiny_model: Path, photograph: Image
+) -> None:
+    backend = start(tiny_model)
+    arrays = backend(encoded(photograph)).arrays()
+    with Reconstructor(tiny_model, detector=MODELS / "face_detector.onnx", provider="cpu") as reconstructor:
+        ((face,),) = reconstructor.reconstruct([photograph])
+    assert face.gaze is not None
+    assert arrays["gaze"].dtype == np.float32
+    np.testing.assert_allclose(arrays["gaze"], face.gaze[None], atol=1e-5)
+    (record,) = (json.loads(one) for one in arrays["record"])
+    np.testing.assert_allclose(record["faces"][0]["gaze"]["left"], face.gaze[0], atol=1e-4)
+    assert backend(encoded(np.zeros((64, 64, 3), np.uint8))).arrays()["gaze"].shape == (0, 2, 3)
+
+
 def test_nobody_in_any_photograph_is_an_answer(backend: Callable[..., Response]) -> None:
     arrays = backend(encoded(np.zeros((64, 64, 3), np.uint8))).arrays()
+    outputs = read_contract(read_onnx(MODELS / "face.int8-cpu.onnx")).outputs
+    assert ("gaze" in arrays) == ("gaze" in outputs)
     assert json.loads(arrays["record"][0])["faces"] == []
     assert arrays["vertices"].shape == (0, 4032, 3)
     assert arrays["confidence"].shape == (0,)
@@ -152,4 +182,4 @@ def test_what_is_no_photograph_is_an_error_that_says_so(backend: Callable[..., R
 def test_a_model_that_is_not_loaded_is_named(backend: Callable[..., Response], photograph: Image) -> None:
     del Asked.sessions["face"]
     said = backend(encoded(photograph)).error().message()
-    assert said == "face: unknown model face; see that the server has loaded it"
+    assert said == "face: unknown model face; make sure that the server has loaded the model"

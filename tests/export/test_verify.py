@@ -27,10 +27,43 @@ def answers(count: int = 2) -> RawFaces:
 
 def test_equal_answers_differ_by_nothing() -> None:
     rows = compare(answers(), [answers()], FP32)
-    assert [row.name for row in rows] == [
-        name for name in UNITS if name not in ("NME", "gaze", "identity", "identity_variance")
-    ]
+    of_gaze = {"gaze", "identity", "identity_variance"}
+    assert [row.name for row in rows] == [name for name in UNITS if name not in {"NME", *of_gaze}]
     assert all(row.largest == row.p99 == row.mean == 0 and row.passed for row in rows)
+    with_gaze = looking(0.0)
+    rows = compare(with_gaze, [with_gaze], FP32)
+    assert [row.name for row in rows] == [name for name in UNITS if name != "NME"]
+    assert all(row.largest == row.p99 == row.mean == 0 and row.passed for row in rows)
+
+
+def looking(yaw: float) -> RawFaces:
+    """Left eyes look so far to the side, right ones straight ahead; the code is known as exactly as 0.5 says."""
+    gaze = np.zeros((2, 2, 3), np.float32)
+    gaze[:, 0] = [np.sin(np.radians(yaw)), 0, np.cos(np.radians(yaw))]
+    gaze[:, 1] = [0, 0, 1]
+    code = np.zeros((2, 4), np.float32)
+    return dataclasses.replace(answers(), gaze=gaze, identity=code, identity_variance=code + 0.5)
+
+
+@pytest.mark.parametrize("angle", [0.005, 2.0])
+def test_gazes_differ_by_the_angle_between_them_however_small(angle: float) -> None:
+    rows = {row.name: row for row in compare(looking(10.0), [looking(10.0 + angle)], FP32)}
+    assert rows["gaze"].unit == "deg"
+    assert rows["gaze"].largest == pytest.approx(angle, rel=0.01)
+    assert rows["gaze"].mean == pytest.approx(angle / 2, rel=0.01)
+    assert rows["gaze"].passed == (angle < 0.01)
+
+
+def test_codes_and_their_variances_differ_by_their_numbers() -> None:
+    other = looking(0.0)
+    assert other.identity is not None and other.identity_variance is not None
+    other.identity[1, 2] = -0.004
+    other.identity_variance[0, 0] = 0.5 + 2e-4
+    rows = {row.name: row for row in compare(looking(0.0), [other], FP32)}
+    assert rows["identity"].largest == pytest.approx(0.004)
+    assert rows["identity"].mean == pytest.approx(0.004 / 8)
+    assert not rows["identity"].passed
+    assert rows["identity_variance"].largest == pytest.approx(2e-4, rel=1e-3)
 
 
 def test_points_differ_by_their_distance_and_crops_by_its_root_mean_square() -> None:
@@ -59,7 +92,7 @@ def test_every_candidate_counts() -> None:
     assert rows["confidence"].largest == pytest.approx(2e-4)
     assert rows["confidence"].mean == pytest.approx(0.5e-4)
     assert not rows["confidence"].passed
-    assert "too far" in table(list(rows.values())).splitlines()[-1]
+    assert "differs too much" in table(list(rows.values())).splitlines()[-1]
 
 
 def test_a_gate_may_count_the_mean() -> None:

@@ -181,7 +181,7 @@ def video_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the extra `video` is not installed."""
-    for module in ("facerecon_rt.sources.files.video_av", "facerecon_rt.sinks.files.video_writer_av"):
+    for module in ("facerecon_rt.sources.video_av", "facerecon_rt.sinks.video_writer_av"):
         monkeypatch.setitem(sys.modules, module, None)
 
 

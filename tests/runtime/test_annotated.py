@@ -54,7 +54,7 @@ def test_a_file_that_is_no_pts_is_named(tmp_path: Path, content: bytes) -> None:
 def test_points_that_lie_in_no_picture_are_named(tmp_path: Path, number: str) -> None:
     path = write_pts(tmp_path / "far.pts", np.arange(136, dtype=np.float32).reshape(68, 2))
     path.write_text(path.read_text().replace("{\n1.0000", "{\n" + number))
-    with pytest.raises(SourceError, match=r"far\.pts has points that lie in no picture"):
+    with pytest.raises(SourceError, match=r"far\.pts has points far outside of any picture"):
         read_pts(path)
 
 
@@ -62,7 +62,7 @@ def test_points_that_lie_in_no_picture_are_named(tmp_path: Path, number: str) ->
 def test_points_that_span_no_face_are_named(tmp_path: Path, axis: int) -> None:
     points = np.arange(136, dtype=np.float32).reshape(68, 2)
     points[:, axis] = 5
-    with pytest.raises(SourceError, match=r"flat\.pts has its points on a line or in one place"):
+    with pytest.raises(SourceError, match=r"flat\.pts has all points on a line or in one place"):
         read_pts(write_pts(tmp_path / "flat.pts", points))
 
 
@@ -77,7 +77,7 @@ def test_points_are_read_from_files_alone(tmp_path: Path) -> None:
 
 
 def test_another_number_of_points_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"five\.pts has 5 points; 68, or 49 without the jaw"):
+    with pytest.raises(SourceError, match=r"five\.pts has 5 points; only 68, or 49 without the jaw"):
         read_pts(write_pts(tmp_path / "five.pts", np.zeros((5, 2), np.float32)))
 
 

@@ -89,14 +89,14 @@ def test_an_address_is_a_host_and_a_port_that_there_can_be() -> None:
 def test_a_name_is_none_that_no_file_can_have() -> None:
     assert name("a" * 4096) == "a" * 4096
     for text in ("", "a" * 4097, "ä" * 2049, "\udcff" * 4097):
-        with pytest.raises(ArgumentTypeError, match=r"is empty|is longer than any name"):
+        with pytest.raises(ArgumentTypeError, match=r"is empty|is longer than a name can be"):
             name(text)
 
 
 def test_a_pool_of_actors_is_a_number_or_two() -> None:
     assert (actors("4"), actors("2-8"), actors("3-3")) == ((4, 4), (2, 8), (3, 3))
     for text in ("", "0", "8-2", "0-4", "2-", "-2", "two", "1000000", "9" * 5000):
-        with pytest.raises(ArgumentTypeError, match="is no pool of actors"):
+        with pytest.raises(ArgumentTypeError, match="is not a number of actors"):
             actors(text)
 
 
@@ -111,9 +111,9 @@ def test_an_option_that_there_is_not_is_said_before_those_that_are_missing(
     parser = Parser(prog="prog")
     parser.add_argument("--input", required=True)
     for given, said in (
-        (["--inptu", "x"], "there is no option --inptu; did you mean --input?"),
-        (["--colour=red", "--input", "x"], "there is no option --colour;"),
-        (["--inp", "x"], "there is no option --inp; did you mean --input?"),
+        (["--inptu", "x"], "unknown option --inptu; did you mean --input?"),
+        (["--colour=red", "--input", "x"], "unknown option --colour;"),
+        (["--inp", "x"], "unknown option --inp; did you mean --input?"),
         ([], "the following arguments are required: --input"),
     ):
         with pytest.raises(SystemExit):

@@ -118,6 +118,11 @@ def test_without_an_output_everything_lands_in_a_folder_that_is_named(run: Run, 
     assert "wrote facerecon-out/" in done.err
     expected = ["photo.jpg", "photo_face0.obj", "photo_montage.jpg", "records.jsonl"]
     assert names_in(tmp_path / "facerecon-out") == expected
+    # A second run says that it replaces them, unless the folder was asked for.
+    warning = "facerecon-out/ replaces files of the same names from an earlier run"
+    assert warning not in done.err
+    assert warning in run("--input", photo).err
+    assert warning not in run("--input", photo, "--output", "facerecon-out/").err
 
 
 def test_several_outputs_are_written_at_once(run: Run, photo: Path, tmp_path: Path) -> None:
@@ -336,7 +341,7 @@ def test_a_folder_without_pictures_is_named(run: Run, tmp_path: Path, content: s
 def test_folders_in_a_folder_are_named(run: Run, tmp_path: Path, photo: Path) -> None:
     (tmp_path / "people" / "anna").mkdir(parents=True)
     done = run("--input", tmp_path / "people")
-    assert "the 1 folders in it are not looked into: name one, or 'FOLDER/*/*.jpg'" in done.err
+    assert "its 1 folders are not searched: name one of them, or 'FOLDER/*/*.jpg'" in done.err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -359,7 +364,7 @@ def test_a_run_without_any_result_leaves_nothing_new(run: Run, tmp_path: Path) -
 def test_a_word_that_is_no_command_is_named(run: Run) -> None:
     done = run("bulid", "--model", "x", models=())
     assert done.code == 2
-    assert f"'bulid' is no command ({', '.join(COMMANDS)}); inputs stand after --input" in done.err
+    assert f"unknown command 'bulid'; choose from {', '.join(COMMANDS)}, or give inputs with --input" in done.err
 
 
 def test_a_wrong_option_takes_one_line(run: Run, photo: Path) -> None:
@@ -405,7 +410,7 @@ def test_a_model_that_is_missing_or_no_model_is_refused(run: Run, photo: Path, t
 def test_an_onnx_file_without_a_contract_is_refused(run: Run, photo: Path, bright_detector: Path) -> None:
     done = run("--input", photo, models=(bright_detector,))
     assert done.code == 3
-    assert "holds no facerecon.contract, so it is no FaceModel" in done.err
+    assert "holds no facerecon.contract, so it is not a FaceModel" in done.err
 
 
 def test_a_contract_of_another_version_is_refused(
@@ -413,13 +418,13 @@ def test_a_contract_of_another_version_is_refused(
 ) -> None:
     done = run("--input", photo, models=(make_tiny_model(tmp_path / "new.onnx", version=3),))
     assert done.code == 3
-    assert "its contract version is 3, this runtime reads 1 and 2" in done.err
+    assert "its contract version is 3, but this runtime reads 1 and 2" in done.err
 
 
 def test_a_missing_detector_is_refused_with_the_fix(run: Run, photo: Path, tiny_model: Path) -> None:
     done = run("--input", photo, models=(tiny_model,))
     assert done.code == 3
-    assert "name another: --detector" in done.err
+    assert "give another with --detector" in done.err
     done = run("--input", photo, "--detector", "missing.onnx", models=(tiny_model,))
     assert done.code == 3
     assert "missing.onnx: no such file" in done.err

@@ -100,25 +100,25 @@ def test_a_field_of_the_wrong_type_is_refused_in_one_line(name: str, value: Any)
     [
         ("input_size", 31, "input_size 31"),
         ("input_size", 1025, "input_size 1025"),
-        ("input_size", "128", "input_size is no integer"),
+        ("input_size", "128", "input_size is not an integer"),
         ("vertex_count", 67, "vertex_count 67"),
         ("precision", "fp8", "'fp8' is not one of fp32, fp16, int8"),
         ("outputs", list(reversed(OUTPUTS)), "outputs"),
         ("outputs", [*OUTPUTS, "tongue"], "outputs"),
-        ("blendshapes", "jawOpen", "blendshapes is no list"),
-        ("blendshapes", ["jawOpen", 1], "blendshapes is no text"),
+        ("blendshapes", "jawOpen", "blendshapes is not a list"),
+        ("blendshapes", ["jawOpen", 1], "blendshapes is not a text"),
         ("blendshapes", ["jawOpen", "jawOpen"], "repeated"),
-        ("terms", "free\nfor all", "terms is no text of one line"),
-        ("backbone", "\x1b[31mred", "backbone is no text of one line"),
-        ("version", 3, "contract version is 3, this runtime reads 1 and 2"),
-        ("version", 0, "contract version is 0, this runtime reads 1 and 2"),
-        ("version", "1", "version is no integer"),
+        ("terms", "free\nfor all", "terms is not a text of one line"),
+        ("backbone", "\x1b[31mred", "backbone is not a text of one line"),
+        ("version", 3, "contract version is 3, but this runtime reads 1 and 2"),
+        ("version", 0, "contract version is 0, but this runtime reads 1 and 2"),
+        ("version", "1", "version is not an integer"),
         ("code_size", 0, "code_size is missing"),
         ("code_size", -1, "code_size is negative"),
-        ("golden", [10**309] * 340, "golden is no list of numbers"),
-        ("golden", [-(10**4000)] * 340, "golden is no list of numbers"),
-        ("annotation_asymmetry", [1e10] * 136, "annotation_asymmetry is no list of numbers"),
-        ("annotation_asymmetry", [float("-inf")] * 136, "annotation_asymmetry is no list of numbers"),
+        ("golden", [10**309] * 340, "golden is not a list of numbers"),
+        ("golden", [-(10**4000)] * 340, "golden is not a list of numbers"),
+        ("annotation_asymmetry", [1e10] * 136, "annotation_asymmetry is not a list of numbers"),
+        ("annotation_asymmetry", [float("-inf")] * 136, "annotation_asymmetry is not a list of numbers"),
         ("input_size", 10**400, "input_size 1000"),
         ("batch", -(10**400), "batch, set_size or code_size is negative"),
     ],
@@ -150,7 +150,7 @@ def test_what_is_no_contract_is_refused(text: str, says: str) -> None:
 
 def test_check_refuses_what_was_built_by_hand() -> None:
     CONTRACT.check()
-    with pytest.raises(ModelRefused, match="blendshapes is no list"):
+    with pytest.raises(ModelRefused, match="blendshapes is not a list"):
         dataclasses.replace(CONTRACT, blendshapes=["jawOpen"]).check()  # type: ignore[arg-type]
     with pytest.raises(ModelRefused, match="contract version is 3"):
         dataclasses.replace(CONTRACT, version=3).check()

@@ -18,9 +18,9 @@ import sys
 from itertools import islice
 from pathlib import Path
 from facerecon_rt.errors import SourceError
-from facerecon_rt.sources import open_source
+from facerecon_rt.sources.files import open_source
 if sys.argv[2] == "OpenCV":
-    sys.modules["facerecon_rt.sources.files.video_av"] = None
+    sys.modules["facerecon_rt.sources.video_av"] = None
 read = refused = 0
 for path in sorted(Path(sys.argv[1]).iterdir()):
     print(path.name, file=sys.stderr, flush=True)

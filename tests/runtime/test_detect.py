@@ -304,11 +304,11 @@ def test_a_file_that_breaks_its_contract_is_refused(tmp_path: Path, make_bright_
         ('{"version": 2, "kind": "centre", "score": 0.5, "sure": 1.0}', "has sure 1.0, not from 0 to below 1"),
         ('{"version": 2, "kind": "centre", "score": 0.5, "sure": "no"}', "has sure 'no'"),
         ('{"version": 2, "kind": "centre", "score": 0.5, "sure": NaN}', "has sure nan"),
-        ('{"version": 1, "kind": "centre", "score": 0.5, "terms": 7}', "has a terms that is no text of one line"),
-        ('{"version": 1, "kind": "centre", "score": 0.5, "precision": "a\\nb"}', "has a precision that is no text"),
+        ('{"version": 1, "kind": "centre", "score": 0.5, "terms": 7}', "has a terms that is not a text of one line"),
+        ('{"version": 1, "kind": "centre", "score": 0.5, "precision": "a\\nb"}', "has a precision that is not a text"),
         (
             '{"version": 1, "kind": "centre", "score": 0.5, "weights_sha256": []}',
-            "has a weights_sha256 that is no text",
+            "has a weights_sha256 that is not a text",
         ),
     ],
 )

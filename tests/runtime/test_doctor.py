@@ -54,7 +54,7 @@ def test_a_jetson_is_sent_to_wheels_for_jetsons() -> None:
     assert "pypi.jetson-ai-lab.io/jp6/cu126" in onnxruntime_wheels(ORIN).fix
     assert "runtime/deploy/README.md" in onnxruntime_wheels({"JetPack": "# R39 (release), REVISION: 2.0"}).fix
     unused = onnxruntime_providers(ORIN)[-1]
-    assert unused.what == "Jetson Orin Nano is there, this ONNX Runtime is for CPUs alone"
+    assert unused.what == "Jetson Orin Nano is present, but this ONNX Runtime supports CPUs only"
     assert "jetson-ai-lab" in unused.fix
 
 
@@ -152,7 +152,7 @@ def test_a_gpu_wheel_is_looked_at_library_by_library(monkeypatch: pytest.MonkeyP
     found = {finding.check: finding for finding in onnxruntime_providers({"tensorrt": "11.1", "gpu": "H100"})}
     assert found["GPU"].state == "ok"
     assert found["cuDNN"].what == "libcudnn.so.9 is missing"
-    assert found["TensorRT"].what == "11.1 is installed, this ONNX Runtime links 10"
+    assert found["TensorRT"].what == "11.1 is installed, but this ONNX Runtime links 10"
     assert found["TensorRT"].fix == "pip install 'tensorrt>=10,<11'"
 
 
@@ -198,7 +198,7 @@ def test_a_processor_on_which_int8_is_slow_is_noted() -> None:
 
 def test_slow_power_modes_are_noted() -> None:
     assert power({"power mode": "15W", "board": "Orin"}, "", "2").fix == "sudo nvpmodel -m 2 && sudo jetson_clocks"
-    assert power({"power mode": "15W", "board": "Orin"}, "").fix == "sudo nvpmodel -p --verbose lists others"
+    assert power({"power mode": "15W", "board": "Orin"}, "").fix == "sudo nvpmodel -p --verbose lists the modes"
     assert power({"power mode": "MAXN"}, "").state == "ok"
     assert power({}, "powersave").state == "note"
     assert power({}, "performance").state == power({}, "").state == "ok"

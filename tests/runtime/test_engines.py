@@ -149,9 +149,9 @@ def make_it_a_link(entry: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (spoil_the_engine, "not those that were put there"),
-        (add_an_engine, "not those that were put there"),
-        (lose_the_list, "not whole"),
+        (spoil_the_engine, "files have changed"),
+        (add_an_engine, "files have changed"),
+        (lose_the_list, "incomplete"),
         (garble_the_list, "cannot be read"),
         (nest_the_list, "cannot be read"),
         (make_the_list_a_device, "cannot be read"),
@@ -160,8 +160,8 @@ def make_it_a_link(entry: Path) -> None:
         (make_the_list_a_folder, "cannot be read"),
         (make_the_engine_a_device, "cannot be read"),
         (add_a_pipe, "cannot be read"),
-        (rename_it_from_another_key, "made for something else"),
-        (open_it_to_all, "written by others"),
+        (rename_it_from_another_key, "made for another key"),
+        (open_it_to_all, "writable by others"),
         (make_it_a_link, "is a link"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -275,7 +275,7 @@ def test_an_entry_that_a_provider_keeps_itself_is_private_too(root: Path, caplog
     assert private_entry(root, KEY) == entry
     entry.chmod(0o777)
     assert private_entry(root, KEY) is None
-    assert "may be written by others" in caplog.text
+    assert "is writable by others" in caplog.text
 
 
 def test_a_folder_that_others_write_to_keeps_no_engines(
@@ -284,7 +284,7 @@ def test_a_folder_that_others_write_to_keeps_no_engines(
     root.mkdir(parents=True)
     root.chmod(0o777)
     assert opened(root, builder) == "session"
-    assert "may be written by others (chmod 700)" in caplog.text
+    assert "is writable by others (chmod 700)" in caplog.text
     assert not list(root.iterdir())
 
 
@@ -313,7 +313,7 @@ def test_the_second_of_two_processes_waits_and_reads_what_the_first_built(
         caplog.set_level(logging.INFO, "facerecon_rt")
         waiting = threading.Thread(target=opened, args=(root, builder))
         waiting.start()
-        while "another process builds" not in caplog.text:
+        while "another process that builds" not in caplog.text:
             waiting.join(0.01)
         assert builder.read == 0
         other.stdin.write("\n")

@@ -57,7 +57,7 @@ def test_with_cameras_it_stops_one_output_and_nothing_else(
         outputs = ["--output", str(small_disk / "full.jsonl"), "--output", str(tmp_path / "whole.jsonl")]
         assert main(["--model", str(model), "--input", camera.uri, "--frames", "150", *outputs]) == 2
     said = capsys.readouterr().err
-    assert "full.jsonl is stopped, all else goes on" in said
+    assert "full.jsonl is stopped, everything else continues" in said
     assert said.rstrip().endswith("No space left on device")
     assert 10 < lines_of(small_disk / "full.jsonl") < 150
     assert lines_of(tmp_path / "whole.jsonl") > lines_of(small_disk / "full.jsonl")

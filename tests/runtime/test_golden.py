@@ -87,6 +87,6 @@ def test_auto_leaves_a_provider_that_opens_and_then_does_not_run(
     path = make_tiny_model(tmp_path / "m.onnx", golden=golden)
     pretend("cuda", breaks=True)
     with FaceSession(path) as opened:
-        assert "no cuda: it does not run (CUDA failure 2: out of memory)" in opened.choice
-    with pytest.raises(ProviderMissing, match="no cuda: it does not run"):
+        assert "no cuda: the model does not run (CUDA failure 2: out of memory)" in opened.choice
+    with pytest.raises(ProviderMissing, match="no cuda: the model does not run"):
         FaceSession(path, provider="cuda")

@@ -112,6 +112,12 @@ def test_a_list_says_how_each_source_is_opened(tmp_path: Path, monkeypatch: pyte
     assert (door.live, camera.live, clip.live) == (True, True, False)
 
 
+def test_a_bare_number_is_a_camera_and_a_path_is_none() -> None:
+    number, path, long = listed_sources(["0", "./0", "1234"])
+    assert (number.uri, number.name, number.live) == ("0", "cam0", True)
+    assert not path.live and not long.live
+
+
 def test_aliases_merges_and_what_yaml_takes_for_other_types_are_texts(tmp_path: Path) -> None:
     path = written(
         tmp_path / "sources.yaml",
@@ -119,7 +125,7 @@ def test_aliases_merges_and_what_yaml_takes_for_other_types_are_texts(tmp_path: 
         - &door {uri: cam0, name: 2024-01-31, fps: 15, flip: 180, retries: 3}
         - {<<: *door, uri: cam1, name: no, retries: null}
         - {<<: [{fps: 5}, *door], uri: cam2, name: ~}
-        - 7
+        - 2024
         """,
     )
     door, second, third, file = listed_sources([path], QUICK, retries=9)
@@ -127,7 +133,7 @@ def test_aliases_merges_and_what_yaml_takes_for_other_types_are_texts(tmp_path: 
     assert [one.options.fps for one in (door, second, third)] == [15, 15, 5]
     assert {one.options.flip for one in (door, second, third)} == {"180"}
     assert [one.retries for one in (door, second, third, file)] == [3, None, 3, 9]
-    assert file.uri == str(tmp_path / "7")
+    assert file.uri == str(tmp_path / "2024")
 
 
 def test_ten_thousand_cameras_of_one_name_are_told_apart_at_once() -> None:
@@ -159,20 +165,20 @@ def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
         ("", "names no sources; write for example: sources:"),
         ("sources: []", "names no sources"),
         ("cam0", "names no sources"),
-        ("[a: b: c", "is no YAML (line 1, column 6): expected"),
+        ("[a: b: c", "is not valid YAML (line 1, column 6): expected"),
         ("- {name: door}", "source 1 has no uri; write for example"),
         ("- cam0\n- [7]", "source 2 has no uri"),
         ("- {uri: [cam0]}", "source 1 has no uri"),
         ("- {uri: {cam0: 1}}", "source 1 has no uri"),
-        ("- {uri: cam0, name: [door]}", "source 1: name is a list or a mapping, and should be a text or a number"),
+        ("- {uri: cam0, name: [door]}", "source 1: name is a list or a mapping, but must be a text or a number"),
         ("- {uri: cam0, flip: {a: b}}", "source 1: flip is a list or a mapping"),
         ("- {uri: cam0, name: a}\n- {uri: cam1, name: a}", "two sources are called a; give each a name of its own"),
-        ("- {uri: cam0, colour: red}", "source 1: there is no 'colour'; choose from uri, name, size"),
+        ("- {uri: cam0, colour: red}", "source 1: unknown key 'colour'; choose from uri, name, size"),
         ("- {uri: cam0, size: big}", "source 1: size 'big' is not a size like 1280x720"),
         ("- {uri: cam0, fps: -1}", "source 1: fps '-1' is not a number above 0"),
         ("- {uri: cam0, timeout: soon}", "source 1: timeout 'soon' is not a number above 0"),
         ("- {uri: cam0, retries: often}", "source 1: retries 'often' is not a whole number"),
-        ("- {uri: cam0, flip: over}", "source 1: there is no flip 'over'; choose from none, horizontal"),
+        ("- {uri: cam0, flip: over}", "source 1: unknown flip 'over'; choose from none, horizontal"),
         ("- {uri: cam0, timeout: 3000000}", "source 1: timeout '3000000' is not a number above 0, up to 3600"),
         # As YAML has numbers: to the base of 60, of 6000 digits, infinite, binary.
         (f"- {{uri: cam0, timeout: {':'.join(['59'] * 400)}.5}}", "source 1: timeout '59:59"),
@@ -184,29 +190,29 @@ def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
         ("- {uri: cam0, retries: yes}", "source 1: retries 'yes' is not a whole number"),
         (
             '- {uri: cam0, name: "a\\nb"}',
-            "is no YAML (line 1, column 21): a text with a character that belongs into no name",
+            "is not valid YAML (line 1, column 21): a text with a control character",
         ),
-        ('- {uri: cam0, name: "\\e[31mred"}', "is no YAML (line 1, column 21): a text with a character"),
-        ('- {uri: "cam0\\u2028"}', "is no YAML (line 1, column 9): a text with a character"),
-        ('- "rtsp://host/\\ud800"', "is no YAML (line 1, column 3): a text with a character"),
-        ('- {uri: cam0, "na\\0me": door}', "is no YAML (line 1, column 15): a text with a character"),
-        ('- "\\Uffffffff"', "is no YAML: it cannot be read"),
-        ("- &a [*a]", "is no YAML"),
-        ("- {uri: cam0, <<: 7}", "is no YAML (line 1, column 19): a << that leads to no mapping"),
-        ("- {uri: cam0, ? [a] : b}", "is no YAML (line 1, column 17): a key that is no text"),
-        ("- cam0\n" * 10_001, "is no YAML (line 10000, column 3): more than 10000 entries"),
-        (ALIASES, "more than 10000 entries, counting those behind aliases"),
-        (MERGED, "more than 10000 entries, counting those behind aliases"),
-        ("[" * 5000, "is no YAML"),
+        ('- {uri: cam0, name: "\\e[31mred"}', "is not valid YAML (line 1, column 21): a text with a control character"),
+        ('- {uri: "cam0\\u2028"}', "is not valid YAML (line 1, column 9): a text with a control character"),
+        ('- "rtsp://host/\\ud800"', "is not valid YAML (line 1, column 3): a text with a control character"),
+        ('- {uri: cam0, "na\\0me": door}', "is not valid YAML (line 1, column 15): a text with a control character"),
+        ('- "\\Uffffffff"', "is not valid YAML: it cannot be read"),
+        ("- &a [*a]", "is not valid YAML"),
+        ("- {uri: cam0, <<: 7}", "is not valid YAML (line 1, column 19): a << that does not refer to a mapping"),
+        ("- {uri: cam0, ? [a] : b}", "is not valid YAML (line 1, column 17): a key that is not a text"),
+        ("- cam0\n" * 10_001, "is not valid YAML (line 10000, column 3): more than 10000 entries"),
+        (ALIASES, "more than 10000 entries, aliases included"),
+        (MERGED, "more than 10000 entries, aliases included"),
+        ("[" * 5000, "is not valid YAML"),
         (
             "- uri: rtsp://anna:s3cret@host/door: x",
-            "is no YAML (line 1, column 36): mapping values are",
+            "is not valid YAML (line 1, column 36): mapping values are",
         ),
         (
             "- !!python/object/apply:os.system [ls]",
-            "is no YAML (line 1, column 3): a kind of entry that is none of text",
+            "is not valid YAML (line 1, column 3): an entry that is not a text",
         ),
-        ("- !!binary aGFsbG8=", "is no YAML (line 1, column 3): a kind of entry that is none of text"),
+        ("- !!binary aGFsbG8=", "is not valid YAML (line 1, column 3): an entry that is not a text"),
     ],
 )
 def test_a_list_that_makes_no_sense_is_an_error_that_says_where(tmp_path: Path, text: str, why: str) -> None:
@@ -218,7 +224,7 @@ def test_a_list_that_makes_no_sense_is_an_error_that_says_where(tmp_path: Path, 
 
 def test_an_address_that_lacks_its_variable_is_said_at_once(tmp_path: Path) -> None:
     path = written(tmp_path / "sources.yaml", "- rtsp://anna:${NOT_SET_ANYWHERE}@host/door")
-    with pytest.raises(SourceError, match="the environment has no NOT_SET_ANYWHERE"):
+    with pytest.raises(SourceError, match="the environment variable NOT_SET_ANYWHERE is not set"):
         Inputs([path])
 
 
@@ -260,8 +266,8 @@ def test_a_list_that_was_spoiled_changes_nothing(
             written(path, spoiled)
             inputs.reload()
             until_seen(groups, "one")
-    assert "sources.yaml is no YAML" in caplog.text
-    assert "there is no camera or stream in" in caplog.text
+    assert "sources.yaml is not valid YAML" in caplog.text
+    assert "names no camera or stream" in caplog.text
 
 
 def test_one_that_was_given_up_is_opened_anew(tmp_path: Path, servers: list[MjpegServer]) -> None:
@@ -318,7 +324,7 @@ def test_frames_are_counted_for_each_source(servers: list[MjpegServer], caplog: 
         while status_of(inputs, one.uri).state != "lost":
             next(groups)
         assert status_of(inputs, one.uri).losses >= 1
-    assert f"{other.uri}: " in caplog.text and " passed over" in caplog.text
+    assert f"{other.uri}: " in caplog.text and " dropped" in caplog.text
 
 
 def test_of_a_stream_that_gives_more_frames_than_are_wanted_some_are_passed_over(servers: list[MjpegServer]) -> None:
@@ -398,7 +404,7 @@ if child == 0:
 os.close(slave)
 records = Path(sys.argv[1])
 threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(master, 100), b"")], daemon=True).start()
-end = time.monotonic() + 30
+end = time.monotonic() + 300
 while not (records.exists() and records.read_text().count(chr(10)) > 3) and time.monotonic() < end:
     time.sleep(0.02)
 os.close(master)
@@ -412,6 +418,6 @@ def test_a_terminal_that_is_gone_is_no_error_of_its_own(
 ) -> None:
     records = tmp_path / "records.jsonl"
     command = [sys.executable, "-c", CLOSED_TERMINAL, str(records), "--model", str(model), "--input", servers[0].uri]
-    done = subprocess.run([*command, "--output", str(records)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, "--output", str(records)], capture_output=True, text=True, timeout=400)
     assert done.stdout.splitlines()[-1:] == ["130"], done.stderr
     assert all(json.loads(line) for line in records.read_text().splitlines())

@@ -231,7 +231,7 @@ def test_the_next_version_takes_the_place_of_the_one_before(server: Server, repo
             # The golden crop says that what answers are the weights of the contract that is told.
             network = client.served_network(connection, "turned_over")
             assert network.sha256 == read_onnx(MODELS / f"{name}.onnx").sha256
-        with pytest.raises(ModelRefused, match="it serves another file"):
+        with pytest.raises(ModelRefused, match="the server runs another file"):
             client.served_network(connection, "turned_over", MODELS / "face.clean.onnx")
 
 

@@ -49,14 +49,14 @@ def test_a_picture_with_too_many_pixels_is_refused_without_being_held(tmp_path: 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV")}
     done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, env=environment)
     error, grown_mb = done.stdout.splitlines()
-    assert error.endswith("cannot be decoded: damaged, or more than 268 megapixels; save it anew")
+    assert error.endswith("cannot be decoded: damaged, or more than 268 megapixels; save it again")
     assert int(grown_mb) < 100
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_PICTURE_BYTES", 1000)
     cv2.imwrite(str(tmp_path / "photo.png"), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
-    with pytest.raises(SourceError, match=r"photo\.png is larger than 0 MB; save it as JPEG, or smaller"):
+    with pytest.raises(SourceError, match=r"photo\.png is larger than 0 MB; save it as JPEG, or reduce its size"):
         read_image(tmp_path / "photo.png")
 
 

@@ -78,7 +78,7 @@ def test_a_field_of_view_is_a_focal_length() -> None:
     for degrees in (0, 180, -5):
         with pytest.raises(UsageError, match="field of view"):
             Intrinsics.from_field_of_view(degrees, 1280, 720)
-    with pytest.raises(UsageError, match="focal lengths are above 0"):
+    with pytest.raises(UsageError, match="focal lengths must be above 0"):
         Intrinsics(0, 900, 1, 1)
 
 

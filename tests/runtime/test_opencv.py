@@ -37,7 +37,7 @@ SAID = {
     MISSING: "OpenCV is not installed; pip install 'facerecon-rt[opencv]'",
     BROKEN: "OpenCV cannot be loaded (No module named 'numpy.gone'); pip uninstall -y opencv-python-headless ",
     OLD: "OpenCV cannot be loaded (numpy.core.multiarray failed to import); it was built for numpy 1: pip install 'num",
-    LEFT: "OpenCV is what is left of one that was uninstalled; pip uninstall -y opencv-python-headless ",
+    LEFT: "OpenCV is incomplete, since one of its wheels was uninstalled; pip uninstall -y opencv-python-headless ",
 }
 
 

@@ -50,7 +50,7 @@ def test_no_output_follows_a_link_that_waits_under_a_name_that_can_be_foreseen(
 
 def test_a_link_under_the_very_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even whoever knew the random part would get nothing."""
-    monkeypatch.setattr("facerecon_rt.sinks.files.outputs.secrets.token_hex", lambda count: "00")
+    monkeypatch.setattr("facerecon_rt.sinks.outputs.secrets.token_hex", lambda count: "00")
     precious = tmp_path / "precious"
     precious.write_text("precious")
     (tmp_path / ".x.00.partial.jpg").symlink_to(precious)
@@ -100,7 +100,7 @@ def test_what_breaks_leaves_the_file_before_and_nothing_beside_it(tmp_path: Path
 def test_what_a_killed_run_left_is_removed_and_what_another_one_writes_is_not(tmp_path: Path) -> None:
     place = tmp_path / "x.mp4"
     program = (
-        "import sys, pathlib; from facerecon_rt.sinks.files.outputs import Partial\n"
+        "import sys, pathlib; from facerecon_rt.sinks.outputs import Partial\n"
         f"kept = Partial(pathlib.Path({str(place)!r})); print(kept.path.name, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as running:

@@ -82,7 +82,7 @@ def test_a_file_is_read_whole_and_nothing_else_is(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="it has more than 4 bytes"):
         read_file(tmp_path / "file", 4)
     for name in ("pipe", "device"):
-        with pytest.raises(OSError, match="it is a pipe or a device, no file"):
+        with pytest.raises(OSError, match="it is a pipe or a device, not a file"):
             read_file(tmp_path / name, 100)
     with pytest.raises(IsADirectoryError):
         read_file(tmp_path, 100)
@@ -94,10 +94,10 @@ def test_a_file_is_read_whole_and_nothing_else_is(tmp_path: Path) -> None:
 
 def test_what_is_no_utf_8_is_handed_to_no_library(tmp_path: Path) -> None:
     assert is_text("ä/\x1b") and not is_text("\udcff") and not is_text("\ud800")
-    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/\\udcff has bytes in it that are no UTF-8"):
+    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/\\udcff holds bytes that are not UTF-8"):
         open_source("http://127.0.0.1:9/\udcff")
     pytest.importorskip("rerun", reason="the extra `rerun` is not installed")
-    with pytest.raises(UsageError, match="Rerun takes names in UTF-8 alone"):
+    with pytest.raises(UsageError, match="Rerun accepts only names in UTF-8"):
         RerunSink(tmp_path / "\udcff.rrd", ["jawOpen"])
 
 
@@ -144,7 +144,7 @@ OF_OTHERS = [
         "closed/face.onnx: cannot be read (Permission denied)",
     ),
     (["bench", "compare", "closed", "closed"], 2, "closed/report.json: cannot be read (Permission denied)"),
-    (["bench", "compare", "pipe", "pipe"], 2, "pipe: cannot be read (it is a pipe or a device, no file)"),
+    (["bench", "compare", "pipe", "pipe"], 2, "pipe: cannot be read (it is a pipe or a device, not a file)"),
     (["bench", "compare", TOO_LONG, "closed"], 2, f"{TOO_LONG}: cannot be read (File name too long)"),
     (["build", "--model", "closed/face.onnx"], 3, "closed/face.onnx: cannot be read (Permission denied)"),
 ]

@@ -269,7 +269,7 @@ def test_smoothing_is_for_tracks_and_comes_by_name(reconstructor: Reconstructor)
         assert len(pipeline.process(frame).faces) == 1
     (stream,) = pipeline._streams.values()
     assert stream.smoother is not None
-    with pytest.raises(UsageError, match="no smoothing 'much'; choose from off, low, high"):
+    with pytest.raises(UsageError, match="unknown smoothing 'much'; choose from off, low, high"):
         Pipeline(reconstructor, smooth="much")
 
 

@@ -66,7 +66,7 @@ def test_auto_takes_the_file_that_fits_the_provider_that_works(family: Path, pre
     pretend(claims=["cuda"])
     with open_session(family, precision="int8") as session:
         assert session.path.name == "face.int8-cpu.onnx"
-        assert session.choice.startswith("cpu, the best that works (no tensorrt: ")
+        assert session.choice.startswith("cpu, the fastest provider that works (no tensorrt: ")
     pretend("cuda")
     with open_session(family, precision="int8") as session:
         assert (session.path.name, session.provider) == ("face.int8.onnx", "cuda")

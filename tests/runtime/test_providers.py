@@ -51,7 +51,7 @@ def test_auto_takes_the_best_that_works(works: list[str], best: str, tiny_model:
     pretend(*works)
     with FaceSession(tiny_model) as session:
         assert session.provider == best
-        assert session.choice.startswith(f"{best}, the best that works")
+        assert session.choice.startswith(f"{best}, the fastest provider that works")
 
 
 def test_a_gpu_answers_as_the_cpu_does_in_runs_of_a_few_sizes(tiny_model: Path, pretend: Pretend) -> None:
@@ -179,7 +179,7 @@ def test_a_named_provider_that_is_not_built_in_names_the_extra(
 
 def test_a_tensorrt_that_is_not_the_one_linked_is_said(tiny_model: Path, pretend: Pretend) -> None:
     pretend("cuda", claims=["tensorrt", "cuda"])
-    with pytest.raises(ProviderMissing, match=r"no tensorrt: TensorRT .*is not there or does not load; .*\[tensorrt\]"):
+    with pytest.raises(ProviderMissing, match=r"no tensorrt: TensorRT .*is missing or does not load; .*\[tensorrt\]"):
         FaceSession(tiny_model, provider="tensorrt")
     assert not default_root().exists()  # nothing is built, and nothing said of building
 
@@ -203,7 +203,7 @@ def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], say
 def test_any_onnx_file_opens_for_other_networks(tiny_model: Path) -> None:
     session, provider, choice = open_ort_session(tiny_model, "cpu", 1)
     assert [value.name for value in session.get_inputs()] == ["image"]
-    assert (provider, choice) == ("cpu", "cpu, as asked for")
+    assert (provider, choice) == ("cpu", "cpu, as requested")
 
 
 @pytest.mark.parametrize(

@@ -301,12 +301,14 @@ def test_large_pictures_are_searched_for_smaller_faces(model: Path, spots: Paint
 
 
 def test_a_missing_detector_is_named_with_the_fix(tiny_model: Path) -> None:
-    with pytest.raises(ModelRefused, match=r"no face detector at .*face_detector\.onnx; put it there, or name another"):
+    with pytest.raises(
+        ModelRefused, match=r"no face detector at .*face_detector\.onnx; put one there, or give another"
+    ):
         Reconstructor(tiny_model)
 
 
 def test_a_detector_that_is_none_is_found_out_when_it_is_opened(tiny_model: Path) -> None:
-    with pytest.raises(ModelRefused, match="neither our face detector"):
+    with pytest.raises(ModelRefused, match="neither a face detector of this project"):
         Reconstructor(tiny_model, detector=tiny_model)
 
 
@@ -586,7 +588,7 @@ def test_members_may_differ_in_backbone_precision_and_weights(
 
 
 def test_one_model_is_no_ensemble(model: Path) -> None:
-    with FaceSession(model) as session, pytest.raises(UsageError, match="two models or more"):
+    with FaceSession(model) as session, pytest.raises(UsageError, match="two or more models"):
         Ensemble([session])
 
 
@@ -643,7 +645,7 @@ def test_what_owns_a_session_says_that_it_stays_in_its_process(model: Path, spot
         ):
             for send in where_it_is_sent():
                 with pytest.raises(
-                    UsageError, match=f"a {name} cannot be copied or sent to another process.*open one in"
+                    UsageError, match=f"a {name} cannot be copied or sent to another process.*create one in"
                 ):
                     send(owner)
         with pytest.raises(UsageError, match="a Reconstructor cannot be copied or sent"):

@@ -152,5 +152,5 @@ def test_a_record_can_carry_apples_names() -> None:
 
 
 def test_other_blendshapes_have_no_apple_names() -> None:
-    with pytest.raises(UsageError, match="leave ARKit names off"):
+    with pytest.raises(UsageError, match="do not ask for ARKit names"):
         arkit_blendshapes([0.0], ["smile"])

@@ -24,19 +24,19 @@ def write_photograph(path: Path) -> None:
 @pytest.mark.parametrize("name", ["pipe.jpg", "pipe.mp4", "pipe.unknown"])
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
-    with pytest.raises(SourceError, match=rf"{name} is a pipe, not a file; save what it gives to a file"):
+    with pytest.raises(SourceError, match=rf"{name} is a pipe, not a regular file; save its content to a file"):
         list(open_source(tmp_path / name))
 
 
 def test_devices_sockets_and_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="/dev/zero is a device, not a file"):
+    with pytest.raises(SourceError, match="/dev/zero is a device, not a regular file"):
         read_image("/dev/zero")
     (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(SourceError, match=r"folder\.jpg is a folder, not a file"):
+    with pytest.raises(SourceError, match=r"folder\.jpg is a folder, not a regular file"):
         read_image(tmp_path / "folder.jpg")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket.mp4"))
-        with pytest.raises(SourceError, match=r"socket\.mp4 is a socket, not a file"):
+        with pytest.raises(SourceError, match=r"socket\.mp4 is a socket, not a regular file"):
             open_source(tmp_path / "socket.mp4")
 
 

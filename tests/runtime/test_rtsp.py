@@ -120,7 +120,7 @@ def test_an_rtsp_camera_that_is_killed_comes_back_in_another_size(
         after = until(frames, 256)
     assert after.size[0] == 256
     assert after.index > before.index and after.time_s > before.time_s
-    assert f"{server.uri} is back" in caplog.text
+    assert f"{server.uri} is connected again" in caplog.text
 
 
 def test_an_rtsp_camera_that_stalls_is_opened_again(server: RtspServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -58,7 +58,7 @@ def test_a_served_network_answers_as_a_session_in_requests_of_at_most_sixteen(
 def test_a_server_of_other_weights_is_found_out_by_the_golden_crop() -> None:
     contract = read_contract(read_onnx(MODELS / "face.onnx"))
     assert ServedNetwork(answering(MODELS / "face.onnx"), contract, where="there").contract is contract
-    with pytest.raises(ModelRefused, match=r"there: its self-test fails: .*; it serves another file"):
+    with pytest.raises(ModelRefused, match=r"there: its self-test fails: .*; the server runs another file"):
         ServedNetwork(answering(MODELS / "face.clean.onnx"), contract, where="there")
 
 
@@ -80,7 +80,7 @@ def test_an_answer_that_no_face_model_gives_is_refused(tiny_model: Path) -> None
     def not_finite(names: Sequence[str], images: NDArray[np.uint8]) -> dict[str, Floats]:
         return {name: array * np.float32(np.nan) for name, array in whole(names, images).items()}
 
-    with pytest.raises(ModelRefused, match="there: answers without landmarks"):
+    with pytest.raises(ModelRefused, match="there: the answer lacks landmarks"):
         ServedNetwork(without, contract, where="there").run(crops)
     with pytest.raises(ModelRefused, match="there: output shape is not finite"):
         ServedNetwork(not_finite, contract, where="there").run(crops)
@@ -121,5 +121,5 @@ def test_a_reconstructor_works_on_a_server_as_on_files(model: Path, spots: Paint
     for face, other in zip(faces, expected, strict=True):
         np.testing.assert_array_equal(face.vertices, other.vertices)
         np.testing.assert_array_equal(face.frame_from_head, other.frame_from_head)
-    with pytest.raises(UsageError, match="a network has no detector beside it"):
+    with pytest.raises(UsageError, match="a network has no detector file beside it"):
         Reconstructor(network)

@@ -126,14 +126,14 @@ def test_a_session_says_which_file_it_is_and_where_it_runs(tiny_model: Path) -> 
         assert session.path == tiny_model
         assert len(session.sha256) == 64
         assert session.provider == "cpu"
-        assert session.choice == "cpu, as asked for"
+        assert session.choice == "cpu, as requested"
         assert session.contract.input_size == 64
 
 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ({"version": 3}, "contract version is 3, this runtime reads 1 and 2"),
+        ({"version": 3}, "contract version is 3, but this runtime reads 1 and 2"),
         ({"precision": "fp8"}, "precision 'fp8'"),
         ({"outputs": ("shape",)}, "outputs"),
         ({"input_size": 96}, r"input image is uint8 \(N, 64, 64, 3\).* says uint8 \(N, 96, 96, 3\)"),
@@ -187,10 +187,10 @@ def garble_the_contract(model: ModelProto) -> None:
         (garble_the_contract, "not JSON"),
         (fix_the_batch, r"is uint8 \(1, 64, 64, 3\).* N dynamic"),
         (take_floats, r"image is float32 \(N, 64"),
-        (rename_the_input, "inputs are picture, its contract says image"),
+        (rename_the_input, "inputs are picture, but its contract says image"),
         (
             drop_an_output,
-            "outputs are shape, .*, confidence, gaze, identity, its contract says shape, .*, identity_variance",
+            "outputs are shape, .*, confidence, gaze, identity, but its contract says shape, .*, identity_variance",
         ),
         (lose_a_shape, r"output shape is float32 \(\)"),
     ],
@@ -207,7 +207,7 @@ def test_a_graph_that_onnx_runtime_cannot_load_is_refused_in_one_line(tiny_model
     def invent_an_operator(model: ModelProto) -> None:
         model.graph.node[0].op_type = "Imagined"
 
-    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime cannot load it") as refusal:
+    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime cannot load the model") as refusal:
         FaceSession(edited(tiny_model, tmp_path / "edited.onnx", invent_an_operator))
     assert "\n" not in str(refusal.value)
 
@@ -221,7 +221,7 @@ def test_products_in_blocks_that_onnx_runtime_does_not_know_ask_for_a_newer_one(
         model.graph.node[0].op_type, model.graph.node[0].domain = "MatMulNBits", "com.microsoft"
         model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
 
-    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime .* is too old for it; .*>=1\.23"):
+    with pytest.raises(ModelRefused, match=r"edited\.onnx: ONNX Runtime .* is too old for this model; .*>=1\.23"):
         FaceSession(edited(tiny_model, tmp_path / "edited.onnx", multiply_in_blocks))
 
 
@@ -242,7 +242,7 @@ def test_a_file_that_computes_another_shape_than_it_declares_is_refused(tiny_mod
         del model.graph.value_info[:]
 
     session = FaceSession(edited(tiny_model, tmp_path / "edited.onnx", drop_landmarks))
-    with session, pytest.raises(ModelRefused, match=r"edited\.onnx: output landmarks came out as \(2, 5, 3\)"):
+    with session, pytest.raises(ModelRefused, match=r"edited\.onnx: output landmarks has the wrong shape \(2, 5, 3\)"):
         session.run(crops([1, 2]))
 
 
@@ -251,7 +251,7 @@ def test_a_file_that_computes_another_shape_than_it_declares_is_refused(tiny_mod
     [
         ("most", np.nan, "output confidence is not finite; export the model again"),
         ("jaw_open", np.inf, "output vertices is not finite"),
-        ("camera", 0.0, "output crop_from_head mirrors or flattens"),
+        ("camera", 0.0, "output crop_from_head is mirrored or flat"),
     ],
 )
 def test_numbers_that_nothing_can_be_made_of_are_refused(

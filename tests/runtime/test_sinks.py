@@ -255,7 +255,7 @@ def test_a_video_without_frames_is_not_written(tmp_path: Path, sink_to: OpenSink
 def test_a_full_disk_is_named_for_videos(tmp_path: Path, sink_to: OpenSink, video_library: str) -> None:
     noise = np.random.default_rng(0)
     sink = sink_to(tmp_path / "out.mp4")
-    why = "File too large" if video_library == "PyAV" else "the video is incomplete, is the disk full"
+    why = "File too large" if video_library == "PyAV" else "the video is incomplete; check whether the disk is full"
 
     def write_all() -> None:
         for index in range(20):
@@ -417,7 +417,7 @@ def test_the_inputs_folder_is_no_output_folder(tmp_path: Path, sink_to: OpenSink
 
 def test_an_unknown_suffix_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
     with pytest.raises(
-        UsageError, match=r"\.xyz is no known kind of output; use \.jsonl \.mp4 .* \.glb \.rrd, a folder"
+        UsageError, match=r"\.xyz is not a known kind of output; use \.jsonl \.mp4 .* \.glb \.rrd, a folder"
     ):
         sink_to(tmp_path / "out.xyz")
 
@@ -431,7 +431,7 @@ def test_an_unknown_style_says_what_is_possible(tmp_path: Path, sink_to: OpenSin
 def test_what_cannot_be_written_is_found_out_when_the_sink_is_opened(
     tmp_path: Path, sink_to: OpenSink, name: str
 ) -> None:
-    with pytest.raises(UsageError, match=r"there is no folder .*missing; create it first"):
+    with pytest.raises(UsageError, match=r"the folder .*missing does not exist; create it first"):
         sink_to(tmp_path / "missing" / name)
     with pytest.raises(UsageError, match=r"cannot write /proc/out\."):
         sink_to(f"/proc/{name}")

@@ -124,7 +124,7 @@ def test_an_image_with_a_strange_suffix_is_known_by_its_content(tmp_path: Path) 
         ("notes.mp4", b"#EXTM3U\nhttp://example.org/a.ts\n", "text file"),
         ("empty.jpg", b"", "is empty"),
         ("empty.mp4", b"", "is empty"),
-        ("noise.bin", bytes(range(256)) * 20, "if it is a video, name it so"),
+        ("noise.bin", bytes(range(256)) * 20, "if it is a video, give it a video suffix"),
         ("noise.mov", bytes(range(256)) * 20, "cannot be opened as a video"),
         ("iphone.heic", b"\0\0\0\x18ftypheic\0\0\0\0" + bytes(64), "convert it to JPEG"),
     ],
@@ -291,9 +291,9 @@ def test_a_file_name_with_brackets_is_no_glob(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("words")
-    with pytest.raises(SourceError, match=r"holds no photograph \(.jpg, .png and the like\) or video"):
+    with pytest.raises(SourceError, match=r"holds no photograph \(.jpg, .png, ...\) or video"):
         open_source(tmp_path)
-    with pytest.raises(SourceError, match=r"holds no photograph \(.jpg, .png and the like\) or video"):
+    with pytest.raises(SourceError, match=r"holds no photograph \(.jpg, .png, ...\) or video"):
         open_source(f"{tmp_path}/*.png")
 
 

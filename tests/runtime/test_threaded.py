@@ -71,7 +71,7 @@ def test_a_cameras_scenes_never_wait_and_what_is_left_out_is_counted(caplog: pyt
         slow.may.set()
     assert slow.written == list(range(1 + DEPTH))
     assert sink.dropped == MANY - 1 - DEPTH
-    assert f"out.mp4 was too slow for {sink.dropped} frames, which it lacks" in caplog.text
+    assert f"out.mp4 dropped {sink.dropped} frames because it was too slow" in caplog.text
 
 
 def test_with_files_a_failure_ends_the_run() -> None:
@@ -97,7 +97,7 @@ def test_with_cameras_a_failure_stops_one_sink_and_is_an_error_at_the_end(caplog
         sink.close()
     sink.close()
     assert slow.written == []
-    assert caplog.text.count("out.jsonl is stopped, all else goes on") == 1
+    assert caplog.text.count("out.jsonl is stopped, everything else continues") == 1
 
 
 def test_what_closing_raises_is_raised() -> None:

@@ -60,11 +60,11 @@ def test_the_better_session_takes_over_when_its_engine_is_built(
     with WarmSession(first, process, lambda: FaceSession(tiny_model, provider="cuda")) as session:
         before = session.run(IMAGES)
         assert session.provider == "cpu"
-        assert session.choice == "cpu, as asked for (until the engine of tensorrt is built)"
+        assert session.choice == "cpu, as requested (until the engine of tensorrt is built)"
         let_end(process)
         after = session.run(IMAGES)
         assert session.provider == "cuda"
-        assert session.choice == "cuda, as asked for"
+        assert session.choice == "cuda, as requested"
         np.testing.assert_allclose(after.vertices, before.vertices, atol=1e-4)
 
 
@@ -81,7 +81,7 @@ def test_one_that_says_otherwise_does_not(
         let_end(process)
         session.run(IMAGES)
         assert session.path == tiny_model
-        assert "staying on cpu: cpu says otherwise, by " in caplog.text
+        assert "staying on cpu: cpu differs by " in caplog.text
         session.run(IMAGES)  # and is not asked again
         assert caplog.text.count("staying on") == 1
 
@@ -112,7 +112,7 @@ def test_an_engine_that_is_not_to_be_had_changes_nothing(
         let_end(process)
         session.run(IMAGES)
         assert session.provider == "cpu"
-    assert ("ended with exit code 4" if ends == "with an error" else "no tensorrt: gone") in caplog.text
+    assert ("failed with exit code 4" if ends == "with an error" else "no tensorrt: gone") in caplog.text
 
 
 def test_closing_ends_what_still_builds(building: StartProcess, tiny_model: Path) -> None:
@@ -141,7 +141,7 @@ def test_only_an_engine_that_is_not_kept_is_waited_for(
         started.append(file)
         return building()
 
-    monkeypatch.setattr("facerecon_rt.networks.ensemble.precision.start_building", start)
+    monkeypatch.setattr("facerecon_rt.networks.precision.start_building", start)
     with Reconstructor(model, warm_while_building=True) as reconstructor:
         assert reconstructor.network.provider == "cuda"
     assert started == [model]

@@ -177,7 +177,7 @@ def test_hair_is_worn_in_the_colour_of_the_person(tmp_path: Path, ball_geometry:
 def test_an_array_that_is_missing_is_named(tmp_path: Path, ball_geometry: HeadGeometry, name: str) -> None:
     missing: dict[str, Any] = {name: None}
     add_asset(tmp_path, "hair", ABOVE, **missing)
-    with pytest.raises(UsageError, match=rf"hair\.npz lacks the arrays \['{name}'\]; take it out of the folder"):
+    with pytest.raises(UsageError, match=rf"hair\.npz lacks the arrays \['{name}'\]; remove it from the folder"):
         read_assets(tmp_path, ball_geometry, ORIGIN)
 
 

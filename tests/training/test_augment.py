@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from facerecon_rt.align import Square
+from facerecon_rt.template import load_template
 from facerecon_training.augment import (
     AugmentConfig,
     bad_square,
+    blinked,
     crop_from_canvas,
     degrade,
     flipped,
@@ -19,7 +22,12 @@ from facerecon_training.augment import (
 )
 from facerecon_training.photographs import CANVAS_MARGIN, CANVAS_SIZE
 
-ALWAYS = AugmentConfig(grey=1, blur=1, low_resolution=1, noise=1, jpeg=1, occluder=1)
+ALWAYS = AugmentConfig(
+    grey=1, blur=1, low_resolution=1, noise=1, jpeg=1, occluder=1, closed_eyes=1, cut=1, half_hidden=1, dark=1
+)
+NEVER = AugmentConfig(
+    grey=0, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0, closed_eyes=0, cut=0, half_hidden=0, dark=0
+)
 
 
 def canvas() -> np.ndarray:
@@ -95,8 +103,68 @@ def test_degrading_keeps_shape_and_type_and_repeats(config: AugmentConfig) -> No
         assert (results[0] != crop).any()
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_cut_face_is_black_beyond_a_line_and_untouched_before_it(seed: int) -> None:
+    """As `align` leaves what is outside of a picture: 40 to 90 per cent stay, along a side of the crop."""
+    crop = np.full((80, 80, 3), 128, np.uint8)
+    found = degrade(crop, replace(NEVER, cut=1), canvas(), np.random.default_rng(seed))
+    black = (found == 0).all(2)
+    assert 0.08 < black.mean() < 0.62
+    assert len(np.unique(found[~black], axis=0)) == 1
+    # A straight line: nothing else lies in the hull of what is gone.
+    y, x = np.nonzero(black)
+    hull = cv2.convexHull(np.stack([x, y], 1).astype(np.int32))
+    filled = cv2.fillConvexPoly(np.zeros(black.shape, np.uint8), hull, 1) > 0
+    assert (filled & ~black).mean() < 0.01
+    assert black[[0, 0, -1, -1], [0, -1, -1, 0]].any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_half_a_face_is_hidden_left_right_or_below(seed: int) -> None:
+    crop = np.full((80, 80, 3), 128, np.uint8)
+    patch = np.full((20, 20, 3), 250, np.uint8)
+    found = degrade(crop, replace(NEVER, half_hidden=1), patch, np.random.default_rng(seed))
+    shown = (found == found[5, 40]).all(2)  # the forehead is always seen
+    assert 0.3 < shown.mean() < 0.75
+    hidden = ~shown
+    assert hidden[40:].mean() > 0.3
+    assert len(np.unique(found[hidden], axis=0)) == 1
+
+
+def test_dark_pictures_lose_their_mid_tones() -> None:
+    """A gamma of 2 to 6: half of full brightness comes out at a quarter or less, before gain and offset."""
+    crop = np.full((40, 40, 3), 128, np.uint8)
+    dark, usual = (
+        np.array([degrade(crop, replace(NEVER, dark=p), canvas(), np.random.default_rng(i)).mean() for i in range(60)])
+        for p in (1, 0)
+    )
+    assert np.median(dark) < 50
+    assert np.median(usual) > 100
+
+
+def test_lids_are_drawn_over_both_eyes_or_over_one() -> None:
+    """Half of the time over both, and over each alone."""
+    landmarks = (load_template().landmark_positions[:, :2] * [1, -1] * 0.7 + CANVAS_SIZE / 2).astype(np.float32)
+    config, kinds = replace(NEVER, closed_eyes=1), []
+    for seed in range(120):
+        found = blinked(canvas(), landmarks, config, np.random.default_rng(seed))
+        assert found.drawn and found.known.all()
+        closed = found.weights > 0
+        kinds.append(tuple(closed.tolist()))
+        for side, (upper, lower) in enumerate(((43, 47), (37, 41))):
+            before = float(np.linalg.norm(landmarks[upper] - landmarks[lower]))
+            after = np.linalg.norm(found.landmarks[upper] - found.landmarks[lower])
+            assert after == pytest.approx((1 - found.weights[side]) * before, abs=0.05 * before)
+    assert kinds.count((True, True)) == pytest.approx(60, abs=18)
+    assert kinds.count((True, False)) == pytest.approx(30, abs=15)
+    assert kinds.count((False, True)) == pytest.approx(30, abs=15)
+    untouched = blinked(canvas(), landmarks, NEVER, np.random.default_rng(0))
+    assert not untouched.drawn and not untouched.weights.any()
+    np.testing.assert_array_equal(untouched.canvas, canvas())
+
+
 def test_a_grey_crop_has_equal_channels() -> None:
-    config = AugmentConfig(grey=1, blur=0, low_resolution=0, noise=0, jpeg=0, occluder=0)
+    config = replace(NEVER, grey=1)
     grey = degrade(canvas()[:64, :64], config, canvas(), np.random.default_rng(0))
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
 

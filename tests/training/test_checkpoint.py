@@ -7,7 +7,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +71,21 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
         ({KEY: "3"}, "is not JSON"),
         ({KEY: "[" * 100_000}, "is not JSON"),
         ({KEY: '{"hidden": ' + "1" * 5000 + "}"}, "is not JSON"),
-        (metadata(hidden=17), r"does not fit its own configuration: reconstructor.* is \(16, .*\), not \(17, .*\)"),
-        (metadata(hidden=1_000_000), "hidden 1000000 is no whole number from 1 to 65536"),
-        (metadata(hidden=65_536), r"does not fit its own .* is \(16, .*\), not \(65536, .*\)"),
-        (metadata(hidden=10**400), "hidden 1000.* is no whole number"),
-        (metadata(hidden=True), "hidden True is no whole number"),
-        (metadata(hidden=None), "hidden None is no whole number"),
-        (metadata(shape_code=-1), "shape_code -1 is no whole number from 1 to 4096"),
-        (metadata(shape_code=0.5), "shape_code 0.5 is no whole number"),
-        (metadata(input_size=10**9), "input_size 1000000000 is no whole number from 1 to 1024"),
-        (metadata(input_size=65), "input_size 65 is no multiple of 32"),
-        (metadata(backbone=["tiny"]), "backbone is no text of one line"),
-        (metadata(terms="free\nfor all"), "terms is no text of one line"),
+        (
+            metadata(hidden=17),
+            r"does not fit its own configuration: reconstructor.* has shape \(16, .*\), not \(17, .*\)",
+        ),
+        (metadata(hidden=1_000_000), "hidden 1000000 is not a whole number from 1 to 65536"),
+        (metadata(hidden=65_536), r"does not fit its own .* has shape \(16, .*\), not \(65536, .*\)"),
+        (metadata(hidden=10**400), "hidden 1000.* is not a whole number"),
+        (metadata(hidden=True), "hidden True is not a whole number"),
+        (metadata(hidden=None), "hidden None is not a whole number"),
+        (metadata(shape_code=-1), "shape_code -1 is not a whole number from 1 to 4096"),
+        (metadata(shape_code=0.5), "shape_code 0.5 is not a whole number"),
+        (metadata(input_size=10**9), "input_size 1000000000 is not a whole number from 1 to 1024"),
+        (metadata(input_size=65), "input_size 65 is not a multiple of 32"),
+        (metadata(backbone=["tiny"]), "backbone is not a text of one line"),
+        (metadata(terms="free\nfor all"), "terms is not a text of one line"),
     ],
 )
 def test_weights_of_something_else_are_refused(
@@ -105,11 +108,11 @@ def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path, model: FaceModel
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        (torch.full((9,), torch.nan), "holds what is no number; it was damaged"),
-        (torch.full((9,), torch.inf), "holds what is no number; it was damaged"),
-        (torch.zeros(9, dtype=torch.float64), "is of torch.float64, as no weights of ours are"),
-        (torch.zeros(9, dtype=torch.complex64), "is of torch.complex64"),
-        (torch.zeros(9, dtype=torch.bool), "is of torch.bool"),
+        (torch.full((9,), torch.nan), "holds values that are not finite; the file is damaged"),
+        (torch.full((9,), torch.inf), "holds values that are not finite; the file is damaged"),
+        (torch.zeros(9, dtype=torch.float64), "has type torch.float64, which no weights of facerecon-rt have"),
+        (torch.zeros(9, dtype=torch.complex64), "has type torch.complex64"),
+        (torch.zeros(9, dtype=torch.bool), "has type torch.bool"),
     ],
     ids=lambda value: "",
 )
@@ -129,6 +132,21 @@ def test_weights_are_read_from_files_alone(tmp_path: Path) -> None:
     for name in ("pipe", "device", "a" * 300):
         with pytest.raises(ModelRefused, match="no weights at"):
             load_weights(tmp_path / f"{name}.safetensors")
+
+
+def test_weights_written_before_there_was_gaze_are_read_without(tmp_path: Path) -> None:
+    """As release 0.1 wrote them: nothing is said of gaze in their configuration."""
+    torch.manual_seed(0)
+    older = FaceModel(replace(CONFIG, gaze=False))
+    described = {name: value for name, value in asdict(CONFIG).items() if name != "gaze"}
+    tensors = {name: tensor.contiguous() for name, tensor in older.state_dict().items()}
+    path = tmp_path / "older.safetensors"
+    save_file(tensors, path, {KEY: json.dumps({"template_sha256": load_template().sha256, **described})})
+    loaded = load_weights(path)
+    assert loaded.config == replace(CONFIG, gaze=False)
+    # Written again, they say so themselves.
+    save_weights(loaded, path)
+    assert load_weights(path).config == replace(CONFIG, gaze=False)
 
 
 def test_training_state_comes_back(tmp_path: Path) -> None:

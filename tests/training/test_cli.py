@@ -65,7 +65,7 @@ def test_no_command_or_an_unknown_one_is_exit_code_2() -> None:
 def test_without_a_data_folder_the_option_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = complaint([command], capsys)
     assert code == 2
-    assert "no data folder: give --data, or set FACERECON_DATA" in text
+    assert "no data folder was given; give --data or set FACERECON_DATA" in text
 
 
 @pytest.mark.parametrize("command", ["prepare", "train"])
@@ -83,7 +83,7 @@ def test_the_data_folder_may_come_from_the_environment(
     monkeypatch.setenv("FACERECON_DATA", str(data))
     code, text = complaint(["prepare", "--clean", "--out", str(tmp_path / "out")], capsys)
     assert code == 2
-    assert f"no face model at {data / 'face_model' / 'ict_facekit.npz'}; `git clone" in text
+    assert f"no face model at {data / 'face_model' / 'ict_facekit.npz'}; run `git clone" in text
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_the_data_folder_may_come_from_the_environment(
         (
             ["train", "--backbone", "huge"],
             2,
-            "--backbone huge: choose one of compact, medium, mobile, resnet18, resnet50, densenet121, tiny",
+            "there is no such backbone; choose one of compact, medium, mobile, resnet18, resnet50, densenet121, tiny",
         ),
-        (["train", "--size", "100"], 2, "--size 100: a multiple of 32, at least 64"),
+        (["train", "--size", "100"], 2, "--size 100: must be a multiple of 32, at least 64"),
         (["train", "--prepared", "nowhere", "--device", "abacus"], 2, "--device abacus: PyTorch knows no such device"),
         (["train", "--prepared", "nowhere"], 2, "nowhere holds no prepared data; run `facerecon-train prepare"),
         (["train", "--init", "missing.safetensors"], 3, "no weights at missing.safetensors"),
@@ -116,15 +116,10 @@ def test_every_number_has_a_range() -> None:
 
 def test_ctrl_c_while_torch_is_imported_is_exit_code_130(tmp_path: Path) -> None:
     # Before the arguments are understood it ends at once; later the import goes on to its end first.
-    command, said_before = console_script("facerecon-train", tmp_path), "facerecon-train: interrupted\n"
+    command, interrupted = console_script("facerecon-train", tmp_path), "facerecon-train: interrupted\n"
     for module, arguments, go_on, what in (
-        ("cv2", ["--help"], False, said_before),
-        (
-            "torch",
-            ["average", "a.safetensors", "b.safetensors", "-o", "c.safetensors"],
-            True,
-            "facerecon-train: interrupted\n",
-        ),
+        ("cv2", ["--help"], False, interrupted),
+        ("torch", ["average", "a.safetensors", "b.safetensors", "-o", "c.safetensors"], True, interrupted),
     ):
         folder = tmp_path / module
         folder.mkdir()
@@ -182,6 +177,7 @@ def test_weights_are_averaged_into_a_file(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert complaint(["average", *names, "-o", str(tmp_path / "mean.onnx")], capsys)[0] == 2
     assert (
-        "there is no folder" in complaint(["average", *names, "-o", str(tmp_path / "no" / "m.safetensors")], capsys)[1]
+        "does not exist; create it first"
+        in complaint(["average", *names, "-o", str(tmp_path / "no" / "m.safetensors")], capsys)[1]
     )
     assert complaint(["average", names[0], "-o", str(target)], capsys)[0] == 2

@@ -286,7 +286,7 @@ def test_shares_and_weights_of_folders_can_be_chosen(prepared: Path, tmp_path: P
     helen, mine = folders_in(tmp_path, chosen)
     assert (helen.name, helen.share, helen.weight) == ("helen-train", 0.2, 1.0)
     assert (mine.name, mine.share, mine.weight) == ("mine", 0.6, 0.5)
-    with pytest.raises(UsageError, match=r"--folder other: no such .* there are helen-train, afw, mine"):
+    with pytest.raises(UsageError, match=r"no such packed photographs .* choose from helen-train, afw, mine"):
         folders_in(tmp_path, (Folder("other", 1.0, 1.0),))
 
 

@@ -18,8 +18,9 @@ from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
 def member(seed: int, size: int = 64) -> FaceModel:
     torch.manual_seed(seed)
     model = FaceModel(ModelConfig("tiny", size, shape_code=8, hidden=16)).eval()
-    with torch.no_grad():  # cameras that differ
+    with torch.no_grad():  # cameras and gazes that differ
         model.reconstructor.camera.weight.normal_(0, 0.3)
+        model.reconstructor.gaze.bias.normal_()
     return model
 
 
@@ -36,9 +37,8 @@ def test_it_averages_as_the_runtime_does() -> None:
     members = [member(seed) for seed in range(3)]
     expected = average_raw([raw(one(crops())) for one in members])
     found = raw(Ensemble(members)(crops()))
-    for name in FaceOutput._fields:
-        if getattr(expected, name) is None:  # codes of different networks have no average
-            continue
+    assert expected.identity is None, "codes of different networks have no average"
+    for name in [name for name in FaceOutput._fields if not name.startswith("identity")]:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-3, err_msg=name)
 
 
@@ -51,6 +51,15 @@ def test_its_cameras_are_scaled_rotations() -> None:
 
 
 @torch.no_grad()
+def test_its_gaze_is_a_direction_and_its_code_the_first_members() -> None:
+    members = [member(seed) for seed in range(2)]
+    output, first = Ensemble(members)(crops()), members[0](crops())
+    torch.testing.assert_close(output.gaze.norm(dim=2), torch.ones(3, 2))
+    torch.testing.assert_close(output.identity, first.identity)
+    torch.testing.assert_close(output.identity_variance, first.identity_variance)
+
+
+@torch.no_grad()
 def test_one_member_speaks_for_itself() -> None:
     alone = member(0)
     for one, other in zip(Ensemble([alone])(crops()), alone(crops()), strict=True):
@@ -58,7 +67,7 @@ def test_one_member_speaks_for_itself() -> None:
 
 
 def test_members_look_at_crops_of_one_size() -> None:
-    with pytest.raises(UsageError, match=r"an ensemble needs models of one input size; these have \[64, 96\]"):
+    with pytest.raises(UsageError, match=r"an ensemble needs models of one input size, but these have \[64, 96\]"):
         Ensemble([member(0), member(1, size=96)])
     with pytest.raises(UsageError, match="these have none"):
         Ensemble([])

@@ -44,8 +44,9 @@ from facerecon_training.losses import (
     unseen_directions,
 )
 from facerecon_training.model import FaceOutput, project
-from facerecon_training.rendered.morphable import MorphableFace
-from facerecon_training.rendered.render import camera_for_crop
+from facerecon_training.rendered.eyeballs import turned
+from facerecon_training.rendered.morphable import MorphableFace, MorphableHead, face_from_head
+from facerecon_training.rendered.render import HeadGeometry, camera_for_crop
 from torch import Tensor
 
 EYE = 10.0
@@ -66,8 +67,9 @@ def camera(pitch: float = 0, yaw: float = 0, roll: float = 0, side: float = 128.
 
 def output_of(vertices: Tensor, view: Tensor) -> FaceOutput:
     landmarks = project(view, vertices[:, torch.from_numpy(load_template().landmarks).long()])
-    nothing = torch.zeros(1, 0)
-    return FaceOutput(vertices, vertices, torch.zeros(1, 53), view, landmarks, torch.ones(1), nothing, nothing, nothing)
+    ahead = torch.tensor([0.0, 0.0, 1.0]).expand(1, 2, 3)
+    code = torch.zeros(1, 4)
+    return FaceOutput(vertices, vertices, torch.zeros(1, 53), view, landmarks, torch.ones(1), ahead, code, code + 1)
 
 
 def geometry_of(output: FaceOutput, true: Tensor, weights: Tensor) -> Tensor:
@@ -145,6 +147,127 @@ def test_expression_loss_vanishes_where_they_agree_and_only_there() -> None:
     logit = torch.tensor([[0.0, -100.0], [0.0, -100.0]])
     expected = torch.tensor([0.0, math.log(2) / 2])
     torch.testing.assert_close(expression_loss(logit, truth), expected, atol=1e-6, rtol=0)
+
+
+def test_expression_loss_counts_what_is_trusted() -> None:
+    """Two of four are known, one of them half: their mean over the trust there is."""
+    truth, logit = torch.zeros(2, 4), torch.zeros(2, 4)
+    trust = torch.tensor([[1.0, 0.5, 0, 0], [0.0, 0, 0, 0]])
+    logit[0, 0], logit[0, 3] = -100.0, 5.0
+    expected = torch.tensor([0.5 * math.log(2) / 1.5, 0.0])
+    torch.testing.assert_close(expression_loss(logit, truth, trust), expected, atol=1e-6, rtol=0)
+
+
+def test_gaze_loss_is_the_angle_of_open_eyes() -> None:
+    """Half open on the left, closed on the right: 0.3 and 0.4 radians are 0.5."""
+    true = torch.zeros(1, 2, 2)
+    angles = torch.tensor([[[0.3, -0.4], [1.0, 1.0]]])
+    expected = 0.5 * (math.sqrt(0.25 + 1e-4) - 1e-2) / 2
+    assert gaze_loss(angles, true, torch.tensor([[0.5, 0.0]])).item() == pytest.approx(expected, abs=1e-6)
+    assert gaze_loss(true, true, torch.ones(1, 2)).item() == pytest.approx(0, abs=1e-7)
+
+
+EYES = torch.tensor([[[0.0, 2, -9], [0, 0, 13]], [[0.0, 2, -9], [0, 0, 13]]])
+"""Centre of each ball from the middle of its corners, and the iris at rest from that centre: straight ahead."""
+
+
+def seen_eyes(view: Tensor, irises: Tensor) -> Tensor:
+    """Irises (2, 3) mm from the middle of the corners -> (1, 2, 3, 2) pixels, corners 30 mm apart around x = +-30."""
+    middles = torch.tensor([[30.0, 0, 0], [-30.0, 0, 0]])
+    half = torch.tensor([[15.0, 0, 0], [-15.0, 0, 0]])
+    points = torch.stack([middles + half, middles - half, middles + irises], 1)
+    return project(view, points.reshape(1, 6, 3))[:, :, :2].reshape(1, 2, 3, 2)
+
+
+@pytest.mark.parametrize("yaw", [0.0, 25.0])
+def test_an_iris_where_the_eyeball_puts_it_costs_nothing(yaw: float) -> None:
+    """30 degrees to the left: 13 sin 30 to the side, 13 cos 30 ahead; 30 up: as far up."""
+    view, root = camera(0, yaw, 0), 13 * math.sqrt(3) / 2
+    cases = {
+        (0.0, 0.0): [0.0, 2, -9 + 13],
+        (math.pi / 6, 0.0): [6.5, 2, -9 + root],
+        (0.0, math.pi / 6): [0.0, 2 + 6.5, -9 + root],
+        (math.pi / 6, -math.pi / 6): [0.5 * root, 2 - 6.5, -9 + root * math.sqrt(3) / 2],
+    }
+    for gaze, place in cases.items():
+        angles = torch.tensor([[gaze, gaze]])
+        eyes = seen_eyes(view, torch.tensor([place, place]))
+        loss = iris_loss(angles, view, eyes, torch.ones(1, 2), EYES, EYE)
+        assert loss.item() == pytest.approx(0, abs=1e-5), gaze
+
+
+def test_the_gradient_of_an_iris_turns_the_eye_towards_it() -> None:
+    """Seen to the subject's left and above, yaw and pitch must grow. Where the corners are does not matter."""
+    view = camera()
+    eyes = seen_eyes(view, torch.tensor([[3.0, 5.0, 4.0], [3.0, 5.0, 4.0]])) + 7
+    angles = torch.zeros(1, 2, 2, requires_grad=True)
+    loss = iris_loss(angles, view, eyes, torch.tensor([[1.0, 0.0]]), EYES, EYE)
+    scale = float(view[0, 0, 0])
+    assert loss.item() == pytest.approx(charbonnier(math.hypot(3, 3) * scale / EYE) / 2, abs=1e-5)
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert angles.grad is not None
+    assert (angles.grad[0, 0] < 0).all()
+    assert not angles.grad[0, 1].any()
+
+
+@pytest.mark.parametrize("gaze", [(0.0, 0.0), (20.0, -10.0), (-25.0, 15.0)])
+def test_the_models_iris_is_that_of_the_rendered_eyeball(
+    ball_head: MorphableHead, ball_geometry: HeadGeometry, gaze: tuple[float, float]
+) -> None:
+    """What teaches photographs puts irises where rendering does."""
+    face = face_from_head(ball_head, np.zeros((1, 3), np.int32), np.full((1, 3), 1 / 3, np.float32))
+    view, places = camera(5, -15, 3), []
+    for eyeball, corners in zip(ball_geometry.eyeballs, ((45, 42), (36, 39)), strict=True):
+        points = turned(eyeball, ball_geometry.mean, np.array(gaze, np.float32))
+        # In the plane of the iris, 53 pixels of 256 around the middle of the texture.
+        away = np.linalg.norm(eyeball.uv - 0.5, axis=1)
+        rim = points[np.abs(away - 53 / 256) < 0.012]
+        outer, inner = ball_geometry.mean[ball_geometry.landmarks[list(corners)]]
+        places.append(np.stack([outer, inner, rim.mean(0)]))
+    eyes = project(view, torch.from_numpy(np.stack(places)).reshape(1, 6, 3).float())[:, :, :2].reshape(1, 2, 3, 2)
+    angles = torch.tensor([[gaze, gaze]]) * math.pi / 180
+    loss = iris_loss(angles, view, eyes, torch.ones(1, 2), torch.from_numpy(face.eyes), EYE)
+    assert loss.item() * EYE < 0.5  # pixels
+    wrong = iris_loss(-angles + 0.2, view, eyes, torch.ones(1, 2), torch.from_numpy(face.eyes), EYE)
+    assert wrong.item() > 3 * loss.item()
+
+
+def test_likelihood_is_best_where_the_variance_is_the_squared_error() -> None:
+    code, true = torch.tensor([[1.5, 0.0]]), torch.tensor([[1.0, 0.0]])
+    variance = torch.tensor([[0.25, 1.0]])
+    loss = likelihood_loss(code, true, variance.log())
+    assert loss.item() == pytest.approx(0.5 * ((1 + math.log(0.25)) + 0) / 2)
+    for factor in (0.8, 1.25):
+        assert likelihood_loss(code, true, (variance * torch.tensor([factor, 1.0])).log()).item() > loss.item()
+
+
+def test_likelihood_teaches_the_variance_alone() -> None:
+    code = torch.tensor([[1.5, 0.0]], requires_grad=True)
+    log_variance = torch.zeros(1, 2, requires_grad=True)
+    likelihood_loss(code, torch.zeros(1, 2), log_variance).sum().backward()  # type: ignore[no-untyped-call]
+    assert code.grad is None
+    assert log_variance.grad is not None
+    # Half of 1 minus the squared error over the variance, over two numbers: too sure of the first, not of the second.
+    torch.testing.assert_close(log_variance.grad, torch.tensor([[0.5 * (1 - 2.25) / 2, 0.5 / 2]]))
+
+
+def test_a_code_is_found_again_whatever_the_heads_place_attitude_and_size(mean_face: Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean = mean_face.flatten()
+    unseen = unseen_directions(mean)
+    basis = 2.0 * torch.linalg.qr(torch.randn(len(mean), 6, generator=generator)).Q.T * math.sqrt(len(mean))
+    code = torch.randn(3, 6, generator=generator)
+    shape = (mean + code @ basis).reshape(3, -1, 3)
+    found = code_of_shape(shape, mean, basis, unseen)
+    torch.testing.assert_close(found, code, atol=0.05, rtol=0.02)
+    moved = shape + torch.tensor([8.0, -5.0, 3.0]) + 0.05 * (mean_face - mean_face.mean(1, keepdim=True))
+    turn = torch.linalg.cross(torch.tensor([0.03, -0.02, 0.04]).expand_as(mean_face), mean_face - mean_face.mean(1))
+    torch.testing.assert_close(code_of_shape(moved + turn, mean, basis, unseen), found, atol=2e-3, rtol=0)
+    # A decoder that has not begun to learn gives no shape a code.
+    assert not code_of_shape(shape, mean, torch.zeros_like(basis), unseen).any()
+    # What the basis cannot make is left out.
+    beside = torch.randn(1, len(mean) // 3, 3, generator=generator)
+    torch.testing.assert_close(code_of_shape(shape + beside, mean, basis, unseen), code, atol=0.1, rtol=0.05)
 
 
 @pytest.mark.parametrize("angles", [(10, 0, 0), (0, 10, 0), (0, 0, 10)])
@@ -309,61 +432,7 @@ def test_eye_distance_is_in_pixels_of_the_crop(ball_face: MorphableFace) -> None
     assert corners < CROP_SIDE_MM
 
 
-EYES = torch.tensor([[[0.0, 0, -9], [0, 0, 13]], [[0.0, 0, -9], [0, 0, 13]]])
-
-
-def test_an_iris_where_the_eyeball_puts_it_costs_nothing_and_one_aside_its_distance() -> None:
-    camera = torch.tensor([[[2.0, 0, 0, 30], [0, -2, 0, 30], [0, 0, -2, 0]]])
-    eyes = torch.tensor([[[[60.0, 20], [40, 20], [50, 20]], [[0, 20], [20, 20], [10, 20]]]])
-    ahead = torch.zeros(1, 2, 2)
-    everywhere = torch.ones(1, 2)
-    assert iris_loss(ahead, camera, eyes, everywhere, EYES, 50.0).item() == pytest.approx(0, abs=1e-4)
-    # Yaw of asin(5 / 13) moves the iris by 5 mm, 10 pixels to the right, which is the subject's left.
-    aside = eyes.clone()
-    aside[:, :, 2, 0] += 10
-    assert iris_loss(ahead, camera, aside, everywhere, EYES, 50.0).item() == pytest.approx(0.2, abs=2e-3)
-    looking = torch.tensor([[[math.asin(5 / 13), 0.0]] * 2])
-    assert iris_loss(looking, camera, aside, everywhere, EYES, 50.0).item() == pytest.approx(0, abs=1e-4)
-    up = eyes.clone()
-    up[:, :, 2, 1] -= 10
-    lifted = torch.tensor([[[0.0, math.asin(5 / 13)]] * 2])
-    assert iris_loss(lifted, camera, up, everywhere, EYES, 50.0).item() == pytest.approx(0, abs=1e-4)
-    assert iris_loss(ahead, camera, aside, torch.zeros(1, 2), EYES, 50.0).item() == 0
-
-
-def test_a_closed_eye_looks_nowhere() -> None:
-    true = torch.tensor([[[0.3, 0.4], [0.0, 0.0]]])
-    ahead = torch.zeros(1, 2, 2)
-    assert gaze_loss(ahead, true, torch.ones(1, 2)).item() == pytest.approx(0.25, abs=0.01)
-    assert gaze_loss(ahead, true, torch.tensor([[0.0, 1.0]])).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_the_likelihood_is_best_at_the_true_variance() -> None:
-    code, true = torch.zeros(1, 4), torch.full((1, 4), 0.5)
-    costs = [likelihood_loss(code, true, torch.full((1, 4), math.log(v))).item() for v in (0.1, 0.25, 0.6)]
-    assert costs[1] == min(costs)
-    assert costs[1] == pytest.approx(0.5 * (1 + math.log(0.25)))
-
-
 def test_motion_is_free_of_who_it_is() -> None:
     moved = torch.zeros(1, 3, 3)
     moved[0, 0, 1] = 3.0
     assert motion_loss(moved, torch.zeros(1, 3, 3)).item() == pytest.approx(3.0)
-
-
-def test_a_code_is_found_whatever_the_place_attitude_and_size(mean_face: Tensor) -> None:
-    torch.manual_seed(0)
-    mean = mean_face.flatten()
-    unseen = unseen_directions(mean)
-    basis = torch.randn(5, len(mean))
-    code = torch.tensor([[1.0, -0.5, 0.3, 0.0, 2.0]])
-    shape = mean + code @ basis + 4.0 * unseen.sum(0)
-    found = code_of_shape(shape.reshape(1, -1, 3), mean, basis, unseen)
-    torch.testing.assert_close(found, code, atol=0.05, rtol=0.02)
-
-
-def test_untrusted_blendshapes_do_not_count() -> None:
-    logit, true = torch.zeros(1, 3), torch.tensor([[0.5, 1.0, 0.0]])
-    assert expression_loss(logit, true, torch.tensor([[1.0, 0.0, 0.0]])).item() == pytest.approx(0, abs=1e-6)
-    both = expression_loss(logit, true, torch.tensor([[1.0, 1.0, 0.0]])).item()
-    assert both == pytest.approx(math.log(2) / 2)

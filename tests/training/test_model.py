@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
-from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.contract import BLENDSHAPES, OUTPUTS
 from facerecon_rt.template import load_template
 from facerecon_training.backbones import BACKBONES, FeatureExtractor, conv, multiply_adds
-from facerecon_training.model import EYE_DISTANCE_MM, FaceModel, ModelConfig, camera_from_parameters, project
+from facerecon_training.checkpoint import load_weights
+from facerecon_training.model import (
+    EYE_DISTANCE_MM,
+    FaceModel,
+    FaceOutput,
+    ModelConfig,
+    camera_from_parameters,
+    gaze_vectors,
+    project,
+)
+from facerecon_training.rendered import expressions
+from facerecon_training.rendered.expressions import EYE_LOOK_DEG, LOOKS
+
+MODELS = Path(__file__).parents[2] / "models"
 
 
 @pytest.fixture
@@ -76,6 +90,7 @@ def test_outputs_have_the_contracts_shapes_and_ranges(model: FaceModel) -> None:
         (3, 64),
         (3, 64),
     ]
+    assert FaceOutput._fields == OUTPUTS
     for weights in (output.expression, output.confidence, output.identity_variance):
         assert (weights >= 0).all()
         assert (weights <= 1).all()
@@ -119,10 +134,86 @@ def test_shape_does_not_depend_on_the_features_of_motion(model: FaceModel) -> No
 def test_codes_belong_to_the_outputs(model: FaceModel) -> None:
     output, codes = model.with_codes(images(2))
     torch.testing.assert_close(torch.sigmoid(codes.confidence_logit), output.confidence)
-    looks = torch.tensor([name.startswith("eyeLook") for name in BLENDSHAPES])
-    torch.testing.assert_close(torch.sigmoid(codes.expression_logit)[:, ~looks], output.expression[:, ~looks])
+    others = (model.reconstructor.looks == 0).all(0)
+    torch.testing.assert_close(torch.sigmoid(codes.expression_logit)[:, others], output.expression[:, others])
+    torch.testing.assert_close(gaze_vectors(codes.gaze_rad), output.gaze)
+    torch.testing.assert_close(codes.shape_code, output.identity)
+    torch.testing.assert_close(codes.log_variance.exp(), output.identity_variance)
     shape = model.reconstructor.mean + codes.shape_code @ model.reconstructor.shape_basis
     torch.testing.assert_close(shape.reshape(output.shape.shape), output.shape, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("yaw", "pitch", "vector"),
+    [(0, 0, (0.0, 0, 1)), (30, 0, (0.5, 0, 3**0.5 / 2)), (0, 30, (0, 0.5, 3**0.5 / 2)), (90, 30, (3**0.5 / 2, 0.5, 0))],
+)
+def test_gaze_is_as_in_rendered_people(yaw: float, pitch: float, vector: tuple[float, float, float]) -> None:
+    angles = torch.deg2rad(torch.tensor([[float(yaw), float(pitch)]]))
+    torch.testing.assert_close(gaze_vectors(angles), torch.tensor([vector]), atol=1e-6, rtol=0)
+    rendered = expressions.gaze_vectors(np.array([yaw, pitch], np.float32))
+    np.testing.assert_allclose(gaze_vectors(angles)[0].numpy(), rendered, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "gaze_deg", [((15, 0), (15, 0)), ((-10, 20), (-4, 20)), ((-45, -30), (45, -12)), ((0, 0), (0, 0))]
+)
+def test_the_look_weights_are_what_the_gaze_makes_them(
+    model: FaceModel, gaze_deg: tuple[tuple[float, float], ...]
+) -> None:
+    """As `expressions.looks_from_gaze` has them, with vertices and landmarks that follow."""
+    reconstructor = model.reconstructor
+    with torch.no_grad():
+        reconstructor.gaze.bias.copy_(torch.tensor(gaze_deg).flatten() / EYE_LOOK_DEG)
+        reconstructor.expression.bias.normal_()
+        output, codes = model.with_codes(images(2))
+    expected = expressions.looks_from_gaze(np.array(gaze_deg, np.float32))
+    for eye, indices in enumerate(LOOKS):
+        np.testing.assert_allclose(output.expression[:, list(indices)].numpy(), [expected[eye]] * 2, atol=1e-5)
+    np.testing.assert_allclose(np.degrees(codes.gaze_rad[0].numpy()), gaze_deg, atol=1e-4)
+    offsets = (output.expression @ reconstructor.expression_basis).reshape(output.shape.shape)
+    torch.testing.assert_close(output.vertices, output.shape + offsets, atol=1e-3, rtol=1e-4)
+    rows = torch.from_numpy(load_template().landmarks).long()
+    expected_points = project(output.crop_from_head, output.vertices[:, rows])
+    torch.testing.assert_close(codes.vertex_landmarks, expected_points, atol=1e-3, rtol=1e-4)
+
+
+def test_an_untrained_model_looks_ahead_and_is_hardly_sure_of_anything() -> None:
+    output = FaceModel(ModelConfig("tiny", 64)).eval()(images(1))
+    torch.testing.assert_close(output.gaze, torch.tensor([0.0, 0, 1]).expand(1, 2, 3))
+    # 1 / (1 + exp(-2)): 1 is to know nothing.
+    torch.testing.assert_close(output.identity_variance, torch.full((1, 64), 1 / (1 + math.exp(-2))))
+
+
+def test_a_variance_is_never_more_than_that_of_people(model: FaceModel) -> None:
+    with torch.no_grad():
+        model.reconstructor.precision.bias.copy_(torch.linspace(-40, 40, 64))
+        variance = model(images(1)).identity_variance[0]
+    assert (variance <= 1).all() and variance[0] == 1
+    assert (variance[1:] <= variance[:-1]).all()
+    assert 0 < variance[-1] < 1e-15
+
+
+def test_weights_of_before_gaze_say_it_by_their_look_weights(model: FaceModel) -> None:
+    """Half of eyeLookOut on the left and all of eyeLookUp: 15 degrees out, 30 up."""
+    older = FaceModel(ModelConfig("tiny", 64, gaze=False)).eval()
+    assert not any("gaze" in name or "precision" in name for name in older.state_dict())
+    with torch.no_grad():
+        older.reconstructor.expression.weight.zero_()
+        older.reconstructor.expression.bias.fill_(-50)
+        for name, logit in (("eyeLookOut_L", 0.0), ("eyeLookUp_L", 50.0), ("eyeLookIn_R", 0.0)):
+            older.reconstructor.expression.bias[BLENDSHAPES.index(name)] = logit
+        output, codes = older.with_codes(images(1))
+    np.testing.assert_allclose(np.degrees(codes.gaze_rad[0].numpy()), [[15, 30], [15, 0]], atol=1e-3)
+    torch.testing.assert_close(output.expression, torch.sigmoid(codes.expression_logit))
+    assert (output.identity_variance == 1).all()
+
+
+def test_the_shipped_weights_of_release_01_are_read_and_look_somewhere() -> None:
+    trained = load_weights(MODELS / "face.safetensors")
+    if trained.config.gaze:
+        pytest.skip("the shipped weights tell gaze by now")
+    assert len(trained(images(1, trained.config.input_size))) == 9
+    assert not trained.reconstructor.has_gaze
 
 
 def test_a_faces_result_does_not_depend_on_its_batch(model: FaceModel) -> None:
@@ -177,29 +268,3 @@ def test_the_brightness_scale_is_a_power_of_two() -> None:
         next(folded.backbone.parameters()).mul_(1 / 128)
         expected = folded.pool(folded.backbone(image))
         np.testing.assert_array_equal(extractor(image).numpy(), expected.numpy())
-
-
-def test_eye_look_weights_and_lids_are_what_the_gaze_makes_them(model: FaceModel) -> None:
-    with torch.no_grad():
-        model.reconstructor.gaze.bias.copy_(torch.tensor([0.5, 0.2, 0.5, -2.0]))  # of EYE_LOOK_DEG
-    output, codes = model.with_codes(images(2))
-    expected = {
-        "eyeLookOut_L": 0.5, "eyeLookIn_L": 0.0, "eyeLookUp_L": 0.2, "eyeLookDown_L": 0.0,
-        "eyeLookOut_R": 0.0, "eyeLookIn_R": 0.5, "eyeLookUp_R": 0.0, "eyeLookDown_R": 1.0,
-    }  # fmt: skip
-    for name, weight in expected.items():
-        torch.testing.assert_close(output.expression[:, BLENDSHAPES.index(name)], torch.full((2,), weight))
-    left, right = output.gaze[0]
-    yaw, pitch = math.radians(15), math.radians(6)
-    along = math.cos(pitch)
-    assert left.tolist() == pytest.approx([math.sin(yaw) * along, math.sin(pitch), math.cos(yaw) * along])
-    assert right[1].item() == pytest.approx(-math.sin(math.radians(60)))
-    torch.testing.assert_close(codes.gaze_rad[0, 0], torch.tensor([yaw, pitch]))
-
-
-def test_weights_of_release_0_1_tell_no_gaze_and_stay_as_they_were() -> None:
-    old = FaceModel(ModelConfig(backbone="tiny", input_size=64, gaze=False)).eval()
-    assert not any(name.startswith(("reconstructor.gaze", "reconstructor.precision")) for name in old.state_dict())
-    output, codes = old.with_codes(images(2))
-    torch.testing.assert_close(torch.sigmoid(codes.expression_logit), output.expression)
-    torch.testing.assert_close(output.gaze.norm(dim=2), torch.ones(2, 2))

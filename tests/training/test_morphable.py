@@ -45,6 +45,9 @@ def test_a_packed_head_has_its_origin_midway_between_the_eyeballs(tmp_path: Path
     head = read_head(save(tmp_path / "head.npz", arrays))
     np.testing.assert_allclose(np.mean([head.mean[part].mean(0) for part in EYEBALLS], axis=0), 0, atol=1e-4)
     np.testing.assert_array_equal(head.triangles, ball_head.triangles)
+    # Where that is in the file's own coordinates; everything else was moved by as much.
+    np.testing.assert_allclose(head.mean + head.origin, arrays["mean"], atol=1e-4)
+    np.testing.assert_allclose(head.origin[:2], 7, atol=1e-3)
     assert head.identity.dtype == head.expression.dtype == np.float32
     assert head.identity.shape == (IDENTITY_MODES, HEAD_VERTICES, 3)
 
@@ -59,9 +62,9 @@ def test_a_packed_head_that_lacks_an_array_is_named(tmp_path: Path, ball_head: M
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"mean": np.zeros((5, 3))}, r"mean has the shape \(5, 3\) where ICT-FaceKit has \(26719, 3\); `git clone"),
+        ({"mean": np.zeros((5, 3))}, r"mean has the shape \(5, 3\), but ICT-FaceKit has \(26719, 3\); run `git clone"),
         ({"landmarks68": np.zeros(49, np.int32)}, r"landmarks has the shape \(49,\)"),
-        ({"quads": np.full((3, 4), HEAD_VERTICES)}, "names vertices that are not there"),
+        ({"quads": np.full((3, 4), HEAD_VERTICES)}, "names vertices that do not exist"),
         ({"quads": np.zeros(3, np.int32)}, "is not a readable packed ICT-FaceKit"),
         ({"expression_names": np.array(["smile"])}, "expression_names are not ICT-FaceKit's 53"),
         ({"expression_names": np.array([None])}, "is not a readable packed ICT-FaceKit"),
@@ -104,7 +107,7 @@ def test_a_path_that_is_not_there_says_where_to_get_the_model(tmp_path: Path) ->
 
 
 def test_a_wrong_folder_is_named_with_how_much_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"lacks vertex_indices\.json and 154 more; `git clone"):
+    with pytest.raises(UsageError, match=r"lacks vertex_indices\.json and 154 more; run `git clone"):
         read_head(tmp_path)
 
 
@@ -115,13 +118,13 @@ def test_a_folder_that_lacks_one_mesh_names_it_before_reading_any(tmp_path: Path
         (folder / f"{name}.obj").touch()
     (folder / "vertex_indices.json").touch()
     (folder / "jawOpen.obj").unlink()
-    with pytest.raises(UsageError, match=r"FaceXModel lacks jawOpen\.obj; `git clone"):
+    with pytest.raises(UsageError, match=r"FaceXModel lacks jawOpen\.obj; run `git clone"):
         read_head(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("v 1 2 3\nv 4 5 6\n", "has 2 vertices where ICT-FaceKit has 26719"), ("v 1 2 x\n", "is not an OBJ file")],
+    [("v 1 2 3\nv 4 5 6\n", "has 2 vertices, but ICT-FaceKit has 26719"), ("v 1 2 x\n", "is not a readable OBJ file")],
 )
 def test_a_mesh_with_other_vertices_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "jawOpen.obj"
@@ -150,6 +153,17 @@ def test_modes_are_carried_over_by_barycentric_coordinates(ball_head: MorphableH
     np.testing.assert_allclose(face.mean[0], ball_head.mean[[5, 6, 7]].T @ weights[0], rtol=1e-6)
     np.testing.assert_array_equal(face.expression[:, 1], ball_head.expression[:, 8])
     assert face.identity.shape == (IDENTITY_MODES, 2, 3)
+
+
+def test_eyes_are_counted_from_the_middle_of_their_corners(ball_head: MorphableHead) -> None:
+    """The balls are at x = 30 and -30, 15 mm large, and look straight ahead; the left one comes first."""
+    face = face_from_head(ball_head, np.zeros((1, 3), np.int32), np.full((1, 3), 1 / 3, np.float32))
+    assert face.eyes.shape == (2, 2, 3)
+    for side, (x, corners) in enumerate(((30, (42, 45)), (-30, (36, 39)))):
+        middle = ball_head.mean[ball_head.landmarks[list(corners)]].mean(0)
+        np.testing.assert_allclose(face.eyes[side, 0] + middle, [x, 0, 0], atol=0.4)
+        # The iris is a circle of 6.1 mm on a sphere of 15.
+        np.testing.assert_allclose(face.eyes[side, 1], [0, 0, np.sqrt(15**2 - 6.1**2)], atol=0.4)
 
 
 def test_upstream_files_equal_the_packed_ones(data_folder: Path) -> None:

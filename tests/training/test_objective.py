@@ -7,29 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.template import load_template
 from facerecon_training.data import Batch
-from facerecon_training.losses import LossWeights
+from facerecon_training.losses import LossWeights, code_of_shape, likelihood_loss
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
 from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
+from facerecon_training.rendered.expressions import LOOKS
 from facerecon_training.rendered.eyes import BLINK
 from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.rendered.render import camera_for_crop
+from facerecon_training.train import fit_decoders
 
-RENDERED_TERMS = {"motion", "gaze", "expression", "rotation", "projection", "rendered_landmarks"}
+RENDERED_TERMS = {"motion", "expression", "gaze", "rotation", "projection", "rendered_landmarks", "identity"}
 DIRECTION_TERMS = {"direction"}
 PHOTOGRAPH_TERMS = {
-    "weak_expression",
+    "landmarks", "geometry", "image_set", "openings", "blink", "symmetry", "expression_prior", "weak_expression",
     "eyes",
-    "landmarks",
-    "geometry",
-    "image_set",
-    "openings",
-    "blink",
-    "symmetry",
-    "expression_prior",
-}
+}  # fmt: skip
 PERSON_TERMS = {"person"}
 """Takes two pairs."""
 
@@ -82,10 +78,11 @@ def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
     model = FaceModel(ModelConfig("tiny", 64)).train()
     with torch.no_grad():
         model.reconstructor.mean.copy_(torch.from_numpy(ball_face.mean).flatten())
+        model.reconstructor.shape_basis.normal_(std=0.5)
     batch = batch_of(rendered, is_face)
     output, codes = model.with_codes(batch.image.float())
-    weights = LossWeights(expression_prior=0.1)
-    loss, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), weights)
+    teacher, weights = Teacher.from_face(ball_face), LossWeights(expression_prior=0.1)
+    loss, terms = face_loss(output, codes, batch, 1, teacher, weights, decoder=model.reconstructor)
     assert {name for name, term in terms.items() if term == 0} == silent | DIRECTION_TERMS | PERSON_TERMS
     assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -115,6 +112,75 @@ def test_blinks_are_taught_where_they_are_known(ball_face: MorphableFace) -> Non
     divergence = -torch.log(output.expression[0, list(BLINK)])
     expected = 3 * (divergence[0] + 0.5 * divergence[1]) / 8
     torch.testing.assert_close(terms["blink"], expected.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_a_closed_eye_looks_nowhere(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([True] * 4, [1.0] * 4)
+    batch.expression[:, list(BLINK)] = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+    output, codes = model.with_codes(batch.image.float())
+    _, terms = face_loss(output, codes, batch, 0, Teacher.from_face(ball_face), LossWeights(gaze=2))
+    # Untrained, everybody looks straight ahead.
+    angle = batch.gaze.norm(dim=2)
+    expected = 2 * (angle[0].sum() + angle[1, 1]) / 8
+    torch.testing.assert_close(terms["gaze"], expected, atol=0.02, rtol=0)
+
+
+def test_looks_come_from_gaze_and_are_taught_as_no_expression(ball_face: MorphableFace) -> None:
+    """Neither of rendered faces, nor by weak labels, nor by a bigger network."""
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).train()
+    looks = [index for eye in LOOKS for index in eye]
+    others = [index for index in range(53) if index not in looks]
+    teacher, weights = Teacher.from_face(ball_face), LossWeights()
+    for rendered in (True, False):
+        batch = batch_of([rendered] * 4, [1.0] * 4)
+        output, codes = model.with_codes(batch.image.float())
+        codes.expression_logit.retain_grad()
+        lesson = FaceOutput(*(tensor.detach() for tensor in output))._replace(expression=torch.rand(4, 53))
+        loss, _ = face_loss(output, codes, batch, 0, teacher, weights, lesson=lesson)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert codes.expression_logit.grad is not None
+        assert not codes.expression_logit.grad[:, looks].any()
+        assert codes.expression_logit.grad[:, others].any(0).all()
+
+
+def test_weak_labels_teach_where_they_say_something(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    jaw, known = BLENDSHAPES.index("jawOpen"), torch.zeros(4, 53)
+    known[0, jaw] = 1.0
+    batch = batch_of([False] * 4, [1.0] * 4)._replace(expression_weights=known, eyes_weights=torch.zeros(4, 2))
+    batch.expression[0, jaw] = 1.0
+    output, codes = model.with_codes(batch.image.float())
+    _, terms = face_loss(output, codes, batch, 0, Teacher.from_face(ball_face), LossWeights(weak_expression=3))
+    # Divergence from an open jaw: minus the logarithm of the predicted weight.
+    expected = -3 * torch.log(output.expression[0, jaw]) / 4
+    torch.testing.assert_close(terms["weak_expression"], expected.detach(), atol=1e-5, rtol=1e-4)
+    assert terms["eyes"] == 0
+
+
+def test_the_shape_code_learns_how_sure_it_is_and_nothing_else(ball_face: MorphableFace) -> None:
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64, shape_code=20)).train()
+    fit_decoders(model, ball_face, np.random.default_rng(0), count=300)
+    batch, teacher = batch_of([True] * 4, [1.0] * 4), Teacher.from_face(ball_face)
+    output, codes = model.with_codes(batch.image.float())
+    only = replace(LossWeights(**dict.fromkeys(LossWeights.__dataclass_fields__, 0.0)), identity=1.0)
+    loss, terms = face_loss(output, codes, batch, 0, teacher, only, decoder=model.reconstructor)
+    reconstructor = model.reconstructor
+    true = teacher.true_geometry(batch.identity, batch.expression)[0]
+    code = code_of_shape(true, reconstructor.mean.detach(), reconstructor.shape_basis.detach(), teacher.unseen)
+    assert code.std() == pytest.approx(1, abs=0.35), "codes are in standard deviations over people"
+    expected = likelihood_loss(codes.shape_code, code, codes.log_variance).mean()
+    torch.testing.assert_close(terms["identity"], expected.detach())
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert reconstructor.precision.bias.grad is not None and reconstructor.precision.bias.grad.any()
+    for parameter in (reconstructor.mean, reconstructor.shape_basis, *reconstructor.identity.parameters()):
+        assert parameter.grad is None or not parameter.grad.any()
+    _, without = face_loss(output, codes, batch, 0, teacher, only)
+    assert "identity" not in without
 
 
 def test_pairs_of_photographs_are_told_apart(ball_face: MorphableFace) -> None:
@@ -193,6 +259,10 @@ def test_a_bigger_network_teaches_photographs_until_both_agree(ball_face: Morpha
     own = FaceOutput(*(tensor.detach() for tensor in output))
     _, agreed = face_loss(output, codes, batch, 0, teacher, weights, lesson=own)
     assert agreed["distillation"].item() == pytest.approx(0, abs=1e-4)
+    # Untrained, everybody looks straight ahead: at right angles to it, the cosine is 0.
+    aside = own._replace(gaze=torch.tensor([1.0, 0, 0]).expand(4, 2, 3))
+    _, looking = face_loss(output, codes, batch, 0, teacher, weights, lesson=aside)
+    assert looking["distillation"].item() == pytest.approx(weights.gaze, rel=1e-3)
     with torch.no_grad():
         lesson = other(batch.image.float())
     _, apart = face_loss(output, codes, batch, 0, teacher, weights, lesson=lesson)

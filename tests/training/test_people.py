@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,9 @@ from facerecon_rt.pose import fit_camera
 from facerecon_rt.types import Floats
 from facerecon_training.fit import fit_head
 from facerecon_training.photographs import CANVAS_SIZE
-from facerecon_training.prepare import face_colours
+from facerecon_training.prepare import colour_model, face_colours
 from facerecon_training.rendered.backgrounds import background_files, invented_picture, random_patch, read_backgrounds
-from facerecon_training.rendered.expressions import random_expression
+from facerecon_training.rendered.expressions import LOOKS, Expression, gaze_vectors, looks_from_gaze, random_expression
 from facerecon_training.rendered.morphable import MorphableHead, read_head
 from facerecon_training.rendered.people import (
     PeopleRenderer,
@@ -22,9 +23,11 @@ from facerecon_training.rendered.people import (
     random_angles,
     random_identity,
     read_panoramas,
+    shoulders,
 )
+from facerecon_training.rendered.raster import Light, paint
 from facerecon_training.rendered.render import HeadGeometry, camera_for_crop
-from facerecon_training.rendered.skin import learn_colours
+from facerecon_training.rendered.skin import random_complexion
 
 LIGHT = np.vstack([np.full((1, 3), 1 / 0.282095), np.zeros((8, 3))])
 
@@ -52,6 +55,7 @@ def test_most_people_face_the_camera_and_some_show_their_profile() -> None:
     assert pitch.min() < -30
     assert 30 < pitch.max() <= 60
     assert np.abs(roll).max() < 40
+    assert (np.abs(yaw) > 50).mean() > 0.06
 
 
 def test_one_seed_gives_one_person(renderer: PeopleRenderer) -> None:
@@ -76,6 +80,63 @@ def test_labels_lead_back_into_the_picture(renderer: PeopleRenderer) -> None:
             assert points[:, :2].max() < CANVAS_SIZE - 1
 
 
+@pytest.fixture(scope="module")
+def looking(ball_geometry: HeadGeometry, tmp_path_factory: pytest.TempPathFactory) -> PeopleRenderer:
+    """A renderer whose people have black irises in white eyes."""
+    assets = tmp_path_factory.mktemp("assets")
+    (assets / "eyes").mkdir()
+    iris = np.full((256, 256, 3), 255, np.uint8)
+    cv2.circle(iris, (128, 128), 53, (0, 0, 0), -1)
+    cv2.imwrite(str(assets / "eyes" / "brown.jpg"), iris)
+    return PeopleRenderer(ball_geometry, [LIGHT], [], assets)
+
+
+@pytest.mark.parametrize("gaze", [(0.0, 0.0), (22.0, 0.0), (-22.0, 0.0), (0.0, 12.0), (10.0, -10.0)])
+@pytest.mark.parametrize("yaw", [0.0, 15.0])
+def test_irises_are_seen_where_the_labels_say_that_people_look(
+    looking: PeopleRenderer, gaze: tuple[float, float], yaw: float
+) -> None:
+    head, random = looking.head, np.random.default_rng(0)
+    complexion = random_complexion(head, looking.where, random)
+    dressing = looking._dress(random, head.mean, complexion)
+    expression = Expression(np.zeros(53, np.float32), np.array([gaze, gaze], np.float32))
+    camera = camera_for_crop(0, yaw, 0, CANVAS_SIZE, 5 * CANVAS_SIZE / 1.4)
+    day = Light(np.vstack([np.ones((1, 3)), np.zeros((8, 3))]), np.array([0.0, 0.0, 1.0]), np.zeros(3))
+    direction = gaze_vectors(np.array(gaze, np.float32))
+    for eyeball in head.eyeballs:
+        centre = eyeball.centre(head.mean)
+        close = camera.copy()
+        close[:2, 3] += (CANVAS_SIZE - 1) / 2 - (close[:, :3] @ centre + close[:, 3])[:2]
+        picture, _ = paint(looking._surfaces(head.mean, dressing, expression), day, close, CANVAS_SIZE, 0)
+        bare = replace(dressing, iris=np.ones((2, 2, 4), np.float32))
+        white, _ = paint(looking._surfaces(head.mean, bare, expression), day, close, CANVAS_SIZE, 0)
+        y, x = np.nonzero((white - picture).mean(2) > 0.5 * white.mean(2))  # what the iris made dark
+        place = close[:, :3] @ (centre + eyeball.iris_distance * direction) + close[:, 3]
+        scale = float(np.linalg.norm(close[0, :3]))
+        # The lids of the hole, 7 mm high, cut some of it off above and below.
+        assert x.mean() == pytest.approx(place[0], abs=0.8 * scale)
+        assert y.mean() == pytest.approx(place[1], abs=1.2 * scale)
+
+
+def test_shoulders_are_below_the_face(ball_geometry: HeadGeometry) -> None:
+    points, triangles = shoulders(ball_geometry)
+    chin = ball_geometry.mean[ball_geometry.parts["face"], 1].min()
+    assert points[:, 1].max() < chin + 10
+    assert np.ptp(points[:, 0]) > 2 * np.ptp(ball_geometry.mean[ball_geometry.parts["face"], 0])
+    assert triangles.max() == len(points) - 1
+
+
+def test_a_person_keeps_hair_and_eyes_and_changes_all_else(looking: PeopleRenderer) -> None:
+    views = looking.person(np.random.default_rng(4), views=6)
+    assert len({view.gaze_deg.tobytes() for view in views}) == 6
+    assert len({view.expression.tobytes() for view in views}) > 3
+    assert len({view.identity.tobytes() for view in views}) == 1
+    for view in views:
+        np.testing.assert_array_equal(
+            view.expression[list(LOOKS[0] + LOOKS[1])], looks_from_gaze(view.gaze_deg).ravel()
+        )
+
+
 def test_packed_people_are_rendered_ones(tmp_path: Path, renderer: PeopleRenderer) -> None:
     pack_people(renderer, 2, 7, tmp_path / "people")
     images = np.load(tmp_path / "people" / "images.npy")
@@ -86,6 +147,7 @@ def test_packed_people_are_rendered_ones(tmp_path: Path, renderer: PeopleRendere
         np.testing.assert_array_equal(labels["canvas_from_head"][6], view.image_from_head)
         np.testing.assert_array_equal(labels["expression"][6], view.expression)
         np.testing.assert_array_equal(labels["gaze_deg"][6], view.gaze_deg)
+        np.testing.assert_array_equal(labels["identity"][6], view.identity)
 
 
 def test_without_panoramas_the_folder_is_named(tmp_path: Path) -> None:
@@ -164,9 +226,12 @@ def test_people_of_the_real_head_wear_photographed_skin(data_folder: Path, tmp_p
     colours = face_colours(geometry, head, [tmp_path])
     assert 1 <= len(colours) <= 6
     assert colours.shape[1:] == (len(geometry.parts["face"]), 3)
-    mirror = np.arange(len(geometry.parts["face"]))
-    model = learn_colours(np.concatenate([colours] * 3), mirror)
-    renderer = PeopleRenderer(geometry, read_panoramas(data_folder / "lighting"), [], None, model)
+    few = colour_model(geometry, head, colours, tmp_path)
+    assert few is None, "six photographs are too few to learn how skins differ"
+    tints = np.linspace(0.7, 1.3, 8)[:, None, None]
+    model = colour_model(geometry, head, (colours[:1] * tints).astype(np.float16), tmp_path)
+    assert model is not None and model.skins is None
+    renderer = PeopleRenderer(geometry, read_panoramas(data_folder / "lighting"), [], face_colours=model)
     (view,) = renderer.person(np.random.default_rng(1), views=1)
     points_head = geometry.expressed(geometry.neutral(view.identity), view.expression)[geometry.landmarks]
     points = points_head @ view.image_from_head[:, :3].T + view.image_from_head[:, 3]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from facerecon_rt.align import square_from_camera
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import SourceError
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
@@ -17,8 +19,10 @@ from facerecon_training.photographs import (
     camera_from_landmarks,
     canvas_from_photograph,
     pack_photographs,
+    pack_weakly_labelled,
 )
 from facerecon_training.rendered.render import camera_for_crop
+from facerecon_training.weak_labels import DEVELOPMENT_SHARE, WeakLabels
 
 
 def write_pts(path: Path, points: Floats) -> Path:
@@ -97,6 +101,77 @@ def test_packing_keeps_landmarks_and_groups_frames_of_one_person(tmp_path: Path)
     images = np.load(tmp_path / "packed" / "images.npy")
     assert images.shape == (3, CANVAS_SIZE, CANVAS_SIZE, 3)
     assert images.dtype == np.uint8
+
+
+def weak_labels(files: list[str], landmarks: Floats, **changes: object) -> WeakLabels:
+    """Each with a jaw half open and eyes whose irises are the middles between their corners."""
+    count = len(files)
+    blendshapes = np.full((count, 53), np.nan, np.float32)
+    blendshapes[:, BLENDSHAPES.index("jawOpen")] = 0.5
+    corners = landmarks[[[45, 42], [36, 39]]]
+    eyes = np.concatenate([corners, corners.mean(1, keepdims=True)], 1)
+    made = WeakLabels(
+        {name: row for row, name in enumerate(files)},
+        blendshapes,
+        np.repeat(eyes[None], count, 0),
+        np.repeat(landmarks[None], count, 0),
+        np.full(count, -1),
+        np.tile(np.array([0, 0, 1 << 20, 1 << 20]), (count, 1)),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_weak_labels_come_along_where_there_are_any(tmp_path: Path) -> None:
+    image, landmarks = photograph(500, roll=20)
+    folder = tmp_path / "helen-train"
+    folder.mkdir()
+    for name in ("a", "b"):
+        cv2.imwrite(str(folder / f"{name}.png"), image)
+        write_pts(folder / f"{name}.pts", landmarks)
+    weak = weak_labels(["helen-train/b.png", "afw/a.png"], landmarks)
+    pack_photographs(folder, tmp_path / "packed", weak)
+    with np.load(tmp_path / "packed" / "labels.npz") as labels:
+        scores, eyes, points = labels["blendshapes"], labels["eyes"], labels["landmarks"]
+    assert np.isnan(scores[0]).all() and np.isnan(eyes[0]).all()
+    assert scores[1, BLENDSHAPES.index("jawOpen")] == 0.5
+    assert np.isnan(scores[1]).sum() == 52
+    # In canvas pixels, on the same content as the landmarks.
+    np.testing.assert_allclose(eyes[1, 0, 0], points[1, 45], atol=1e-3)
+    np.testing.assert_allclose(eyes[1, 1, 1], points[1, 39], atol=1e-3)
+    np.testing.assert_allclose(eyes[1, :, 2], points[1, [[45, 42], [36, 39]]].mean(1), atol=1e-3)
+
+
+def test_a_folder_of_weak_labels_alone_is_packed_without_the_people_kept_for_development(tmp_path: Path) -> None:
+    """The picture's border is cut off, and what is known of it moves along."""
+    image, landmarks = photograph(300, size=500)
+    bordered = cv2.copyMakeBorder(image, 40, 0, 60, 0, cv2.BORDER_CONSTANT, value=(0, 0, 255))
+    shifted = landmarks + np.array([60, 40], np.float32)
+    folder = tmp_path / "expressive"
+    folder.mkdir()
+    names = [f"film_{i}.png" for i in range(4)]
+    for name in names:
+        cv2.imwrite(str(folder / name), bordered)
+    jawless = shifted.copy()
+    jawless[:17] = np.nan
+    weak = weak_labels(
+        names,
+        jawless,
+        person=np.array([3, DEVELOPMENT_SHARE, 3, 0]),
+        valid=np.tile(np.array([60, 40, 560, 540]), (4, 1)),
+    )
+    assert pack_weakly_labelled(folder, weak, tmp_path / "packed") == 2
+    images = np.load(tmp_path / "packed" / "images.npy")
+    with np.load(tmp_path / "packed" / "labels.npz") as labels:
+        assert labels["person"].tolist() == [0, 0]
+        points, eyes = labels["landmarks"], labels["eyes"]
+        assert (labels["blendshapes"][:, BLENDSHAPES.index("jawOpen")] == 0.5).all()
+    assert np.isnan(points[:, :17]).all()
+    assert not (images[..., 2].astype(int) - images[..., 0] > 100).any(), "the red border is gone"
+    _, expected = canvas_from_photograph(image, np.where(np.isnan(jawless), np.nan, landmarks), reflect=True)
+    np.testing.assert_allclose(points[0, 17:], expected[17:], atol=0.05)
+    np.testing.assert_allclose(eyes[0, 0, 0], expected[45], atol=0.05)
+    for landmark in (30, 36, 45):
+        np.testing.assert_allclose(brightest(images[0], points[0, landmark]), points[0, landmark], atol=0.2)
 
 
 def test_landmarks_that_span_far_more_than_the_picture_are_named(tmp_path: Path) -> None:

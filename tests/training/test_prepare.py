@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from facerecon_training.data import BatchConfig, Batches, Packed
 from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.photometric import SkinModel
 from facerecon_training.prepare import (
+    EXPRESSIVE,
     PrepareConfig,
     is_clean,
     people_sheet,
@@ -102,12 +104,73 @@ def test_photographs_are_packed_and_lend_their_skin(config: PrepareConfig, ball_
     face = read_face(out)
     assert face.mean.shape == (load_template().vertex_count, 3)
     assert face.identity.shape == (100, *face.mean.shape)
+    # The balls are 30 mm to each side, and look straight ahead.
+    np.testing.assert_allclose(face.eyes[:, 1, :2], 0, atol=0.3)
+    assert (face.eyes[:, 1, 2] > 12).all()
     # Again: nothing is made anew, and other settings are refused before they are mixed in.
     before = (out / "people" / "train" / "images.npy").stat().st_mtime_ns
     prepare(config)
     assert (out / "people" / "train" / "images.npy").stat().st_mtime_ns == before
-    with pytest.raises(UsageError, match=r"prepare\.json: prepared with clean = False, not True; give another --out"):
+    with pytest.raises(
+        UsageError, match=r"prepare\.json: the folder was prepared with clean = False, not True; give another --out"
+    ):
         prepare(replace(config, clean=True))
+
+
+def test_weak_labels_and_expressive_faces_are_packed_where_there_are_any(
+    config: PrepareConfig, ball_geometry: HeadGeometry
+) -> None:
+    add_photographs(config.data / "faces" / "family", ball_geometry)
+    pseudo = config.data / "pseudo"
+    (pseudo / "expressive").mkdir(parents=True)
+    shutil.copy(config.data / "faces" / "family" / "0.png", pseudo / "expressive" / "film_1.png")
+    camera = camera_for_crop(3, 0, 0, 240, 180)
+    points = (ball_geometry.mean[ball_geometry.landmarks] @ camera[:, :3].T + camera[:, 3])[:, :2]
+    mesh = np.zeros((1, 478, 3), np.float32)
+    for numbers, corners in (((263, 362), (45, 42)), ((33, 133), (36, 39))):
+        mesh[0, list(numbers), :2] = points[list(corners)]
+    mesh[0, [473, 468], :2] = points[[[45, 42], [36, 39]]].mean(1)
+    labels: dict[str, Any] = {
+        "blendshape_names": np.array(["jawOpen"]),
+        "blendshapes": np.array([[0.25]], np.float16),
+        "landmarks478": mesh,
+        "points68": points[None].astype(np.float32),
+    }
+    np.savez(pseudo / "photographs.npz", files=np.array(["family/0.png"]), **labels)
+    np.savez(pseudo / "expressive.npz", files=np.array(["film_1.png"]), person=np.array([5]), **labels)
+    out = config.out
+    out.mkdir()
+    for name in ("people_sheet.png", "contact_sheet.png"):
+        (out / name).touch()
+    prepare(config)
+    jaw = BLENDSHAPES.index("jawOpen")
+    with np.load(out / "photographs" / "family" / "labels.npz") as family:
+        assert family["blendshapes"][0, jaw] == 0.25
+        assert np.isnan(family["blendshapes"][1]).all()
+        np.testing.assert_allclose(family["eyes"][0, :, 0], family["landmarks"][0, [45, 36]], atol=0.2)
+    with np.load(out / "photographs" / EXPRESSIVE / "labels.npz") as expressive:
+        assert expressive["blendshapes"][0, jaw] == 0.25
+        assert np.isnan(expressive["landmarks"][0, :17]).all()
+    batch = next(iter(Batches(out, None, BatchConfig(), AugmentConfig(), 64, 0, 0)))
+    assert (batch.expression_weights[:, jaw] > 0)[~batch.rendered].any()
+    # Data prepared clean read none of that.
+    again = replace(config, clean=True, out=config.out.with_name("clean"))
+    again.out.mkdir()
+    for name in ("people_sheet.png", "contact_sheet.png", "skin.npz"):
+        (again.out / name).touch()
+    prepare(again)
+    assert not (again.out / "photographs").exists()
+
+
+def test_what_an_earlier_release_prepared_is_refused(tmp_path: Path, ball_face: MorphableFace) -> None:
+    arrays: dict[str, Any] = {
+        "mean": ball_face.mean,
+        "identity": ball_face.identity,
+        "expression": ball_face.expression,
+    }
+    np.savez(tmp_path / "face.npz", template_sha256=load_template().sha256, **arrays)
+    with pytest.raises(UsageError, match=r"face\.npz was prepared by an earlier release; delete .* and prepare again"):
+        read_face(tmp_path)
 
 
 def test_a_sheet_shows_two_people_a_row_in_four_views(ball_geometry: HeadGeometry, data: Path) -> None:
@@ -143,7 +206,7 @@ def test_all_folders_are_trained_on_but_test_ones(config: PrepareConfig, ball_ge
 @pytest.mark.parametrize(
     ("name", "error", "complaint"),
     [
-        ("faces", UsageError, r"faces holds no folder of annotated photographs: .*--clean"),
+        ("faces", UsageError, r"faces holds no folder of annotated photographs; .*--clean"),
         ("lighting", UsageError, r"lighting holds no \.hdr panorama"),
         ("backgrounds", UsageError, r"backgrounds holds no \.jpg; .*--clean"),
     ],

@@ -1,4 +1,4 @@
-"""Another tracker's scores -> our names, to scale, and nothing where it has nothing to say."""
+"""What another tracker says of photographs: in our names and to scale, and nothing where it says nothing."""
 
 from __future__ import annotations
 
@@ -9,51 +9,128 @@ import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_training.weak_labels import in_our_names, read_weak_labels
+from facerecon_training.weak_labels import EYE_POINTS, NEVER, SCALE, in_our_names, read_weak_labels
 
 INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
-NAMES = ["browInnerUp", "eyeBlinkLeft", "eyeBlinkRight", "eyeSquintLeft", "noseSneerLeft", "eyeLookOutLeft", "jawOpen"]
+THEIRS = [
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "cheekPuff", "eyeBlinkLeft", "eyeBlinkRight",
+    "eyeLookInLeft", "eyeSquintLeft", "jawLeft", "jawOpen", "mouthPucker", "mouthSmileLeft", "mouthSmileRight",
+    "noseSneerLeft",
+]  # fmt: skip
 
 
-def test_names_are_translated_and_left_stays_left() -> None:
-    ours = in_our_names(NAMES, np.array([[0.8, 0.7, 0.1, 0.3, 0.9, 0.9, 0.4]], np.float32))[0]
-    assert ours[INDEX["eyeBlink_L"]] == pytest.approx(0.7)
-    assert ours[INDEX["eyeBlink_R"]] == pytest.approx(0.1)
-    assert ours[INDEX["jawOpen"]] == pytest.approx(0.4)
-    assert ours[INDEX["browInnerUp_L"]] == ours[INDEX["browInnerUp_R"]] == pytest.approx(1.0)
+def scores(**given: float) -> np.ndarray[Any, Any]:
+    return np.array([[given.get(name, 0.0) for name in THEIRS]], np.float32)
 
 
-def test_a_squint_that_every_face_has_is_none() -> None:
-    ours = in_our_names(NAMES, np.array([[0, 0, 0, 0.30, 0, 0, 0], [0, 0, 0, 0.85, 0, 0, 0]], np.float32))
-    np.testing.assert_allclose(ours[:, INDEX["eyeSquint_L"]], [0, 1], atol=1e-6)
+def test_sides_stay_sides_and_a_score_for_both_is_that_of_each() -> None:
+    ours = in_our_names(
+        THEIRS, scores(eyeBlinkLeft=0.9, mouthSmileRight=0.4, jawLeft=0.3, jawOpen=0.7, browInnerUp=0.8)
+    )
+    assert ours.shape == (1, 53) and ours.dtype == np.float32
+    found = {name: float(ours[0, INDEX[name]]) for name in BLENDSHAPES if ours[0, INDEX[name]] > 0}
+    expected = {
+        "eyeBlink_L": 0.9, "mouthSmile_R": 0.4, "jawLeft": 0.3, "jawOpen": 0.7, "browInnerUp_L": 1, "browInnerUp_R": 1,
+    }  # fmt: skip
+    assert found == pytest.approx(expected)
 
 
-def test_what_the_tracker_never_says_is_not_known() -> None:
-    ours = in_our_names(NAMES, np.ones((1, 7), np.float32))[0]
-    for name in ("noseSneer_L", "eyeLookOut_L", "cheekPuff_L", "mouthSmile_L"):
-        assert np.isnan(ours[INDEX[name]])
+@pytest.mark.parametrize("kind", SCALE)
+def test_scores_that_never_rest_or_never_reach_one_are_put_to_scale(kind: str) -> None:
+    rest, strong = SCALE[kind]
+    name, ours = next((t, o) for t in THEIRS for o in BLENDSHAPES if t.startswith(kind) and o.startswith(kind))
+    for score, weight in ((rest, 0), ((rest + strong) / 2, 0.5), (strong, 1), (rest - 0.05, 0), (1.0, 1)):
+        assert in_our_names(THEIRS, scores(**{name: score}))[0, INDEX[ours]] == pytest.approx(weight, abs=1e-6)
 
 
-def test_a_file_gives_eyes_and_landmarks_without_jaw(tmp_path: Path) -> None:
-    points = np.zeros((1, 478, 3), np.float16)
-    points[0, [263, 362, 473, 33, 133, 468], 0] = [60, 40, 52, 0, 20, 12]
-    arrays: dict[str, Any] = {
-        "files": np.array(["a/1.jpg"]),
-        "blendshape_names": np.array(NAMES),
-        "blendshapes": np.zeros((1, 7), np.float16),
-        "landmarks478": points,
-        "points68": np.ones((1, 68, 2), np.float32),
+def test_what_it_never_says_is_not_known() -> None:
+    ours = in_our_names(THEIRS, scores(noseSneerLeft=0.9, cheekPuff=0.5, eyeLookInLeft=0.7))
+    unknown = {name for name in BLENDSHAPES if np.isnan(ours[0, INDEX[name]])}
+    assert {name for name in BLENDSHAPES if name.startswith(NEVER)} <= unknown
+    assert "mouthFunnel" in unknown, "of which this tracker has no column"
+    assert not unknown & {"jawOpen", "eyeBlink_R", "mouthSmile_L", "browDown_L"}
+
+
+def test_a_photograph_that_it_did_not_find_a_face_in_is_not_known() -> None:
+    ours = in_our_names(THEIRS, scores(jawOpen=np.nan, eyeSquintLeft=np.nan))
+    assert np.isnan(ours[0, [INDEX["jawOpen"], INDEX["eyeSquint_L"]]]).all()
+
+
+def arrays(count: int = 2) -> dict[str, Any]:
+    points = np.arange(count * 478 * 3, dtype=np.float32).reshape(count, 478, 3) % 97
+    return {
+        "files": np.array([f"helen-train/{i}.jpg" for i in range(count)]),
+        "blendshape_names": np.array(THEIRS),
+        "blendshapes": np.repeat(scores(jawOpen=0.5), count, 0).astype(np.float16),
+        "landmarks478": points.astype(np.float16),
+        "points68": np.ones((count, 68, 2), np.float32),
     }
-    np.savez(tmp_path / "weak.npz", **arrays)
-    weak = read_weak_labels(tmp_path / "weak.npz")
-    assert weak.files == {"a/1.jpg": 0}
-    np.testing.assert_allclose(weak.eyes[0, :, :, 0], [[60, 40, 52], [0, 20, 12]])
-    assert np.isnan(weak.landmarks[0, :17]).all()
-    assert (weak.landmarks[0, 17:] == 1).all()
-    assert weak.person.tolist() == [-1]
 
 
-def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
-    np.savez(tmp_path / "weak.npz", nothing=np.zeros(1))
-    with pytest.raises(UsageError, match=r"weak\.npz holds no weak labels"):
-        read_weak_labels(tmp_path / "weak.npz")
+def test_eyes_are_corners_and_iris_left_first(tmp_path: Path) -> None:
+    np.savez(tmp_path / "photographs.npz", **arrays())
+    weak = read_weak_labels(tmp_path / "photographs.npz")
+    assert weak.files == {"helen-train/0.jpg": 0, "helen-train/1.jpg": 1}
+    assert weak.eyes.shape == (2, 2, 3, 2)
+    points = arrays()["landmarks478"].astype(np.float32)
+    for eye in range(2):
+        for place in range(3):
+            np.testing.assert_array_equal(weak.eyes[1, eye, place], points[1, EYE_POINTS[eye][place], :2])
+    assert weak.blendshapes[0, INDEX["jawOpen"]] == 0.5
+    # Jaw points are not on the visible contour.
+    assert np.isnan(weak.landmarks[:, :17]).all()
+    assert np.isfinite(weak.landmarks[:, 17:]).all()
+    # Nothing is said of who they are, and all of the file is picture.
+    assert weak.person.tolist() == [-1, -1]
+    assert (weak.valid[:, 2:] > 10_000).all() and not weak.valid[:, :2].any()
+
+
+def test_people_and_borders_are_read_where_they_are_told(tmp_path: Path) -> None:
+    told: dict[str, Any] = {
+        "person": np.array([7, 8], np.int32),
+        "valid": np.array([[0, 10, 256, 250], [5, 0, 200, 256]], np.int16),
+    }
+    np.savez(tmp_path / "expressive.npz", **arrays(), **told)
+    weak = read_weak_labels(tmp_path / "expressive.npz")
+    assert weak.person.tolist() == [7, 8]
+    assert weak.valid.tolist() == told["valid"].tolist()
+
+
+@pytest.mark.parametrize("name", ["files", "blendshape_names", "blendshapes", "landmarks478", "points68"])
+def test_a_file_that_lacks_something_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "photographs.npz"
+    np.savez(path, **{key: value for key, value in arrays().items() if key != name})
+    with pytest.raises(UsageError, match=rf"photographs\.npz holds no weak labels \(.*{name}.*see training/README\.md"):
+        read_weak_labels(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut short"])
+def test_what_is_no_such_file_is_said_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "photographs.npz"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"photographs\.npz holds no weak labels") as caught:
+        read_weak_labels(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_meshes_with_fewer_points_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photographs.npz"
+    np.savez(path, **{**arrays(), "landmarks478": np.zeros((2, 468, 3), np.float16)})
+    with pytest.raises(UsageError, match=r"holds no weak labels"):
+        read_weak_labels(path)
+
+
+def test_the_real_labels_put_the_iris_between_the_corners(data_folder: Path) -> None:
+    path = data_folder / "pseudo" / "photographs.npz"
+    if not path.is_file():
+        pytest.skip("no pseudo/photographs.npz in FACERECON_DATA")
+    weak = read_weak_labels(path)
+    known = np.isfinite(weak.eyes).all((1, 2, 3))
+    assert known.mean() > 0.99
+    outer, inner, iris = np.moveaxis(weak.eyes[known], 2, 0)
+    along = ((iris - outer) * (inner - outer)).sum(2) / ((inner - outer) ** 2).sum(2)
+    assert (np.abs(np.median(along, 0) - 0.5) < 0.08).all()
+    # Of the mostly frontal people the subject's left eye is on the picture's right.
+    assert (outer[:, 0, 0] > outer[:, 1, 0]).mean() > 0.99
+    blink = weak.blendshapes[:, INDEX["eyeBlink_L"]]
+    assert 0.02 < np.nanmean(blink > 0.5) < 0.2

@@ -1,4 +1,4 @@
-"""Files that `facerecon-train prepare` wrote -> arrays, or one line about the one that was damaged."""
+"""Files that `facerecon-train prepare` wrote -> arrays, or a one-line error about a damaged file."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ DAMAGED = (
     OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile,
     zlib.error,
 )  # fmt: skip
-"""What the readers of archives, arrays and JSON raise at what was changed."""
+"""Errors that the readers of archives, arrays and JSON raise for a damaged file."""
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz file. Raises UsageError where it was damaged."""
-    # Opened here: of a file that is no archive, np.load would leave its own open.
+    """Return all arrays of an .npz file. Raises UsageError for a damaged file."""
+    # The file is opened here, because np.load would leave its own handle open for a file that is not an archive.
     with of_prepare(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays}
 
 
 @contextmanager
 def of_prepare(path: Path) -> Iterator[None]:
-    """In the block the file is read. Raises UsageError where it was damaged."""
+    """Turn errors of a damaged file, which the block reads, into UsageError."""
     try:
         yield
     except DAMAGED as error:
@@ -39,6 +39,6 @@ def of_prepare(path: Path) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says, as far as it fits in one of ours."""
+    """Return the first line of a library's error, cut to 200 characters."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__

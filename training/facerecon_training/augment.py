@@ -1,4 +1,4 @@
-"""Canvas -> crop as a careless camera would have given it; labels follow."""
+"""Canvas -> crop as an imperfect camera and detector would give it. Labels follow the crop."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .rendered.eyes import blink_labels, draw_lids
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """How far crops stray from the ideal. Standard deviations, cut at about two and a half of them."""
+    """Strength and probability of each augmentation. Standard deviations are cut at about two and a half times."""
 
     roll_deg: float = 14.0
     shift: float = 0.04
-    """Of the crop's side."""
+    """Standard deviation of the shift, as a share of the crop's side."""
     log_scale: float = 0.08
     flip: float = 0.5
-    """Probability; photographs only."""
+    """Probability of mirroring. It applies to photographs only."""
     grey: float = 0.1
     blur: float = 0.15
     low_resolution: float = 0.15
@@ -34,22 +34,22 @@ class AugmentConfig:
     jpeg: float = 0.2
     occluder: float = 0.15
     closed_eyes: float = 0.1
-    """Photographs whose eyes are open get their lids drawn down."""
+    """Probability of drawing the lids down in a photograph with open eyes."""
     cut: float = 0.1
-    """Faces that the picture's edge cuts off: black beyond a line, as `align` leaves what is outside."""
+    """Probability that the picture's edge cuts the face off. The part beyond a line is black, as `align` leaves it."""
     half_hidden: float = 0.05
-    """Half of the face behind something."""
+    """Probability that half of the face is hidden."""
     dark: float = 0.06
-    """Photographs with a gamma of 2 to 6."""
+    """Probability that a photograph gets dark, by a gamma of 2 to 6."""
 
 
 def ideal_square() -> Square:
-    """The square of the crop in a canvas, without jitter."""
+    """Return the square of the crop in a canvas, without jitter."""
     return Square((CANVAS_SIZE - 1) / 2, (CANVAS_SIZE - 1) / 2, CANVAS_SIZE / CANVAS_MARGIN)
 
 
 def jittered_square(config: AugmentConfig, random: np.random.Generator, ideal: Square | None = None) -> Square:
-    """The ideal square, that of the canvas unless given, moved, scaled and turned (by up to 45 degrees)."""
+    """Return the ideal square, moved, scaled and turned by up to 45 degrees. The default is that of the canvas."""
     ideal = ideal or ideal_square()
     shift = np.clip(random.normal(0, config.shift, 2), -2.5 * config.shift, 2.5 * config.shift) * ideal.side
     limit = 2.5 * config.log_scale
@@ -59,7 +59,7 @@ def jittered_square(config: AugmentConfig, random: np.random.Generator, ideal: S
 
 
 def bad_square(random: np.random.Generator) -> Square:
-    """A square that misses the face or shows a fraction of it: what confidence must call 0."""
+    """Return a square that misses the face or shows a fraction of it. Its confidence must be 0."""
     ideal = ideal_square()
     angle = random.uniform(0, 2 * math.pi)
     if random.random() < 0.5:
@@ -72,34 +72,37 @@ def bad_square(random: np.random.Generator) -> Square:
 
 
 def crop_from_canvas(canvas: Image, square: Square, size: int) -> tuple[Image, Floats]:
-    """A canvas and a square -> the crop (size, size, 3) and crop_from_canvas (3, 4), by the runtime's own align."""
+    """Cut a crop out of a canvas by the runtime's own align.
+
+    Returns the crop (size, size, 3) and crop_from_canvas (3, 4).
+    """
     crop = align(canvas, square, size)
     canvas_from_crop = np.vstack([crop.frame_from_crop.astype(np.float64), [0, 0, 0, 1]])
     return crop.image, np.linalg.inv(canvas_from_crop)[:3].astype(np.float32)
 
 
 def flipped(canvas: Image, landmarks: Floats) -> tuple[Image, Floats]:
-    """Mirror a canvas and its (68, 2) landmarks, left and right points changing places."""
+    """Mirror a canvas and its (68, 2) landmarks. Left and right points change places."""
     mirrored = landmarks[IBUG_MIRROR].copy()
     mirrored[:, 0] = canvas.shape[1] - 1 - mirrored[:, 0]
     return np.ascontiguousarray(canvas[:, ::-1]), mirrored
 
 
 class Blinked(NamedTuple):
-    """A canvas whose eyes are as they were, or drawn closed."""
+    """A canvas with its eyes unchanged or drawn closed."""
 
     canvas: Image
     landmarks: Floats
-    """(68, 2)"""
+    """Landmarks (68, 2), canvas pixels."""
     weights: Floats
-    """(2,) eyeBlink of the left and the right eye."""
+    """Weights (2,) of eyeBlink for the left and the right eye."""
     known: NDArray[np.bool_]
-    """(2,) are they?"""
+    """Whether each weight is known, (2,)."""
     drawn: bool
 
 
 def blinked(canvas: Image, landmarks: Floats, config: AugmentConfig, random: np.random.Generator) -> Blinked:
-    """A canvas and its (68, 2) landmarks -> the same, now and then with lids drawn over open eyes."""
+    """Draw lids over open eyes with the probability `closed_eyes`. The landmarks are (68, 2) canvas pixels."""
     weights, known = blink_labels(landmarks)
     drawn = False
     if random.random() < config.closed_eyes and (known & (weights == 0)).all():
@@ -111,7 +114,10 @@ def blinked(canvas: Image, landmarks: Floats, config: AugmentConfig, random: np.
 
 
 def degrade(crop: Image, config: AugmentConfig, patch: Image, random: np.random.Generator) -> Image:
-    """Colour, light, occluder (cut out of `patch`), blur, low resolution, noise and JPEG, each with its probability."""
+    """Degrade a crop, each step with its probability.
+
+    The steps are colour, light, occluders cut out of `patch`, low resolution, blur, noise, JPEG and cut edges.
+    """
     image = _recolour(crop, config, random)
     if random.random() < config.half_hidden:
         image = _hide_half(image, patch, random)
@@ -138,7 +144,7 @@ def degrade(crop: Image, config: AugmentConfig, patch: Image, random: np.random.
 
 
 def _cut(image: Image, random: np.random.Generator) -> Image:
-    """Black beyond a line that leaves 40 to 90 % of the crop, nearly along one of its sides."""
+    """Blacken the crop beyond a line that leaves 40 to 90 % of it, nearly along one of its sides."""
     size = len(image)
     angle = random.integers(4) * math.pi / 2 + random.normal(0, 0.15)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
@@ -147,7 +153,7 @@ def _cut(image: Image, random: np.random.Generator) -> Image:
 
 
 def _hide_half(image: Image, patch: Image, random: np.random.Generator) -> Image:
-    """One half of the crop, left, right or below, behind a flat colour or the patch."""
+    """Hide one half of the crop, left, right or below, behind a flat colour or the patch."""
     size = len(image)
     angle = (0, math.pi, math.pi / 2)[random.integers(3)] + random.normal(0, 0.2)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
@@ -157,7 +163,7 @@ def _hide_half(image: Image, patch: Image, random: np.random.Generator) -> Image
 
 
 def _recolour(image: Image, config: AugmentConfig, random: np.random.Generator) -> Image:
-    """Per channel: gain, offset and gamma, in one table."""
+    """Apply a gain, an offset and a gamma to each channel, in one table."""
     levels = np.linspace(0, 1, 256)[:, None]
     gamma = np.exp(random.normal(0, 0.25)) if random.random() > config.dark else random.uniform(2, 6)
     gain = np.exp(random.normal(0, 0.18)) * np.exp(random.normal(0, 0.07, 3))
@@ -169,7 +175,7 @@ def _recolour(image: Image, config: AugmentConfig, random: np.random.Generator) 
 
 
 def _occlude(image: Image, patch: Image, random: np.random.Generator) -> Image:
-    """An ellipse, a turned box or a bar across one edge, filled from the patch or with one colour."""
+    """Cover part of the crop with an ellipse or a turned box, filled from the patch or with a flat colour."""
     size = len(image)
     mask = np.zeros((size, size), np.uint8)
     centre = tuple(random.integers(0, size, 2).tolist())

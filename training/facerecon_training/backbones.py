@@ -1,4 +1,4 @@
-"""Image -> feature map -> feature vector: the backbones by name, torch only."""
+"""Image -> feature map -> feature vector: the backbones by name. Needs torch only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True) -> nn.Sequential:
-    """Convolution, BatchNorm, ReLU."""
+    """Return a convolution with BatchNorm, and ReLU unless `relu` is False."""
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -20,7 +20,7 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 
 
 
 class FusedBlock(nn.Module):
-    """Dense expansion, 1x1 projection (EfficientNet-EL, Gupta and Tan 2019): fast to train and to quantise."""
+    """Dense expansion and 1x1 projection, fast to train and to quantise (EfficientNet-EL, Gupta and Tan 2019)."""
 
     def __init__(self, inputs: int, expanded: int, outputs: int, stride: int, kernel: int = 3) -> None:
         super().__init__()
@@ -28,13 +28,13 @@ class FusedBlock(nn.Module):
         self.layers = nn.Sequential(conv(inputs, expanded, kernel, stride), conv(expanded, outputs, 1, relu=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Compute (N, outputs, H / stride, W / stride) from (N, C, H, W)."""
         y: Tensor = self.layers(x)
         return x + y if self.residual else y
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 projection (MobileNetV2, Sandler et al. 2018)."""
+    """1x1 expansion, 3x3 depthwise convolution and 1x1 projection (MobileNetV2, Sandler et al. 2018)."""
 
     def __init__(self, inputs: int, expanded: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -46,20 +46,23 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Compute (N, outputs, H / stride, W / stride) from (N, C, H, W)."""
         y: Tensor = self.layers(x)
         return x + y if self.residual else y
 
 
 class Backbone(nn.Sequential):
-    """(N, 3, S, S) in, (N, channels, S / 32, S / 32) out."""
+    """Base class of the backbones: takes (N, 3, S, S) and gives (N, channels, S / 32, S / 32)."""
 
     channels: int
 
 
 class Compact(Backbone):
-    """The default: `Mobile` with overlapping patches (PVTv2, Wang et al. 2022) in place of its first two layers, and
-    without its last block at 8x8 and at 4x4 pixels. 52 MMACs at 128 px."""
+    """The default backbone, 52 MMACs at 128 px.
+
+    It is `Mobile` with overlapping patches (PVTv2, Wang et al. 2022) instead of its first two layers. It lacks the last
+    block of `Mobile` at 8x8 and at 4x4 pixels.
+    """
 
     channels = 512
 
@@ -77,7 +80,7 @@ class Compact(Backbone):
 
 
 class Medium(Backbone):
-    """`Compact` with one more block at each resolution. 111 MMACs at 160 px."""
+    """A backbone like `Compact` with one more block at each resolution. 111 MMACs at 160 px."""
 
     channels = 512
 
@@ -98,7 +101,7 @@ class Medium(Backbone):
 
 
 class Mobile(Backbone):
-    """Dense 3x3 convolutions early, inverted residuals late, stride 32. 62 MMACs at 128 px."""
+    """A backbone of stride 32 with dense 3x3 convolutions early and inverted residuals late. 62 MMACs at 128 px."""
 
     channels = 512
 
@@ -119,7 +122,7 @@ class Mobile(Backbone):
 
 
 class Tiny(Backbone):
-    """A few thousand weights, for tests of everything around the network."""
+    """A backbone of a few thousand weights, for tests of everything around the network."""
 
     channels = 16
 
@@ -138,13 +141,16 @@ class BasicBlock(nn.Module):
         self.shortcut = shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, width, H / stride, W / stride)."""
+        """Compute (N, width, H / stride, W / stride) from (N, C, H, W)."""
         y: Tensor = self.layers(x) + self.shortcut(x)
         return torch.relu(y)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 and a shortcut (He et al., CVPR 2016; the stride is the 3x3's, as in every library)."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (He et al., CVPR 2016).
+
+    The 3x3 convolution has the stride, as in every library.
+    """
 
     expansion = 4
 
@@ -157,18 +163,18 @@ class Bottleneck(nn.Module):
         self.shortcut = shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, 4 * width, H / stride, W / stride)."""
+        """Compute (N, 4 * width, H / stride, W / stride) from (N, C, H, W)."""
         y: Tensor = self.layers(x) + self.shortcut(x)
         return torch.relu(y)
 
 
 def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """The identity, or a 1x1 convolution where the shape changes."""
+    """Return the identity, or a 1x1 convolution if the shape changes."""
     return nn.Identity() if stride == 1 and inputs == outputs else conv(inputs, outputs, 1, stride, relu=False)
 
 
 def resnet_stages(block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, ...]) -> list[nn.Module]:
-    """Stem and four stages of a residual network."""
+    """Return the stem and the four stages of a residual network."""
     layers: list[nn.Module] = [conv(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1)]
     inputs = 64
     for stage, depth in enumerate(depths):
@@ -180,7 +186,7 @@ def resnet_stages(block: type[BasicBlock] | type[Bottleneck], depths: tuple[int,
 
 
 class ResNet18(Backbone):
-    """He et al., Deep residual learning, CVPR 2016. 0.6 GMACs at 128 px."""
+    """The ResNet-18 of He et al., Deep residual learning, CVPR 2016. 0.6 GMACs at 128 px."""
 
     channels = 512
 
@@ -189,7 +195,7 @@ class ResNet18(Backbone):
 
 
 class ResNet50(Backbone):
-    """He et al., Deep residual learning, CVPR 2016. 1.3 GMACs at 128 px."""
+    """The ResNet-50 of He et al., Deep residual learning, CVPR 2016. 1.3 GMACs at 128 px."""
 
     channels = 2048
 
@@ -198,7 +204,7 @@ class ResNet50(Backbone):
 
 
 class DenseLayer(nn.Module):
-    """BatchNorm, ReLU, 1x1, BatchNorm, ReLU, 3x3; the result is put beside what came in."""
+    """BatchNorm, ReLU, 1x1, BatchNorm, ReLU and 3x3. The result is appended to the input's channels."""
 
     def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
@@ -210,12 +216,12 @@ class DenseLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C + growth, H, W)."""
+        """Compute (N, C + growth, H, W) from (N, C, H, W)."""
         return torch.cat([x, self.layers(x)], 1)
 
 
 class DenseNet121(Backbone):
-    """Huang et al., Densely connected convolutional networks, CVPR 2017. 0.9 GMACs at 128 px."""
+    """The DenseNet-121 of Huang et al., Densely connected convolutional networks, CVPR 2017. 0.9 GMACs at 128 px."""
 
     channels = 1024
 
@@ -223,7 +229,7 @@ class DenseNet121(Backbone):
         growth, count = 32, 64
         layers: list[nn.Module] = [conv(3, count, 7, 2), nn.MaxPool2d(3, 2, 1)]
         for stage, depth in enumerate((6, 12, 24, 16)):
-            if stage:  # half the channels, half the size
+            if stage:  # transition: half the channels, half the size
                 layers += [nn.BatchNorm2d(count), nn.ReLU(inplace=True)]
                 layers += [nn.Conv2d(count, count // 2, 1, bias=False), nn.AvgPool2d(2)]
                 count //= 2
@@ -246,16 +252,19 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
 
 
 def normalised(image: Tensor) -> Tensor:
-    """Brightness 0..255 -> what backbones take: a power of two, which folds into the first layer's weights exactly."""
+    """Scale brightness 0..255 for the backbones by a power of two, which folds into the first weights exactly."""
     return image * (1.0 / 128.0)
 
 
 class FeatureExtractor(nn.Module):
-    """Image -> features. The map is weighed by place (global depthwise convolution, MobileFaceNet, Chen et al. 2018),
-    not averaged: where something is matters as much as whether it is there."""
+    """Image -> features, with the last map weighed by place and not averaged.
+
+    The weighing is a global depthwise convolution (MobileFaceNet, Chen et al. 2018). The place of a feature matters as
+    much as its presence.
+    """
 
     bfloat16 = False
-    """Compute in bfloat16 (in training; its gradients then too), whatever the weights are."""
+    """Whether training computes the features, and their gradients, in bfloat16. The weights keep their type."""
 
     def __init__(self, backbone: str, input_size: int) -> None:
         super().__init__()
@@ -268,7 +277,7 @@ class FeatureExtractor(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, S, S) float 0..255, BGR -> (N, feature_count)."""
+        """Compute (N, feature_count) from (N, 3, S, S) float 0..255, BGR."""
         image = normalised(image)
         if not self.bfloat16:
             features: Tensor = self.pool(self.backbone(image))
@@ -278,7 +287,7 @@ class FeatureExtractor(nn.Module):
 
 
 def multiply_adds(module: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of all convolutions and linear layers in one forward pass of `image`."""
+    """Return the multiply-adds of all convolutions and linear layers in one forward pass of `image`."""
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Weights and training state <-> files. Nothing here can run code from a file."""
+"""Weights and training state <-> files. Reading never runs code from a file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .arrays import first_line
 from .model import FaceModel, ModelConfig
 
 KEY = "facerecon.config"
-"""In the metadata of a .safetensors file: the model's configuration and the template it belongs to, as JSON."""
+"""Key in the metadata of a .safetensors file. Its value is JSON: the model's configuration and its face template."""
 
 DTYPES = (torch.float32, torch.int64)
-"""Of weights: all but counts are float32."""
+"""Types that weights may have: all are float32, except counts."""
 UNREADABLE = (
     OSError,
     zipfile.BadZipFile,
@@ -46,36 +46,41 @@ UNREADABLE = (
     NotImplementedError,
     AssertionError,
 )
-"""What the readers of archives and pickles raise at what is none, or was changed."""
+"""Errors that the readers of archives and pickles raise for other files and for damaged files."""
 
 
 def save_weights(model: FaceModel, path: Path) -> None:
-    """Write a .safetensors file with the model's configuration in its metadata; whole or not at all."""
+    """Write a .safetensors file with the model's configuration in its metadata, completely or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    # One key: safetensors writes several in random order, and equal weights should have equal checksums.
+    # The metadata has one key: safetensors writes several in random order, and equal weights should have equal
+    # checksums.
     metadata = {KEY: json.dumps({"template_sha256": load_template().sha256, **asdict(model.config)})}
     with whole(path) as partial:
         save_file(tensors, partial, metadata)
 
 
 def load_weights(path: Path) -> FaceModel:
-    """A .safetensors file -> the FaceModel it was saved from, in evaluation mode.
+    """Return the FaceModel that a .safetensors file holds, in evaluation mode.
 
-    Raises ModelRefused when the file is missing, is not ours, or belongs to another face template.
+    Raises ModelRefused if the file is missing, was not written by `facerecon-train`, or has another face template.
     """
     metadata, tensors = read_tensors(path, "facerecon-train train")
     if KEY not in metadata:
-        raise ModelRefused(f"{path} holds no FaceModel configuration; it was not written by `facerecon-train`")
+        raise ModelRefused(
+            f"{path} holds no FaceModel configuration, so `facerecon-train` did not write it; give other weights"
+        )
     try:
         value = dict(json.loads(metadata[KEY]))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ModelRefused(f"{path}: its configuration is not JSON ({error}); it was damaged") from error
+        raise ModelRefused(
+            f"{path}: its configuration is not JSON ({error}), so the file is damaged; copy or train it again"
+        ) from error
     if value.pop("template_sha256", None) != load_template().sha256:
         raise ModelRefused(f"{path} was trained for another face template; train it again with this release")
     try:
-        config = ModelConfig(**{"gaze": False, **value})  # weights of release 0.1.0 do not say
+        config = ModelConfig(**{"gaze": False, **value})  # weights of release 0.1.0 lack the field
         config.check()
-        with torch.device("meta"):  # takes no memory: a few bytes may ask for more than there is
+        with torch.device("meta"):  # allocates no memory: a file of a few bytes may ask for too much
             outline = FaceModel(config)
         check_fit(tensors, outline.state_dict())
         model = FaceModel(config)
@@ -86,10 +91,13 @@ def load_weights(path: Path) -> FaceModel:
 
 
 def read_tensors(path: Path, trained_by: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """A .safetensors file -> its metadata and its tensors, which are no larger than the file. `trained_by`: the command
-    that writes such files. Raises ModelRefused when it is missing, is none, or holds what is no number."""
+    """Return the metadata and the tensors of a .safetensors file. The tensors are no larger than the file.
+
+    `trained_by` is the command that writes such files. Raises ModelRefused if the file is missing, is not a
+    .safetensors file, or holds other types or values that are not finite.
+    """
     if not is_file(path):
-        raise ModelRefused(f"no weights at {path}; train them with `{trained_by}`")
+        raise ModelRefused(f"there are no weights at {path}; train them with `{trained_by}`")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -97,62 +105,71 @@ def read_tensors(path: Path, trained_by: str) -> tuple[dict[str, str], dict[str,
     except OSError as error:
         raise ModelRefused(f"cannot read {path}: {error.strerror or first_line(error)}") from error
     except SafetensorError as error:
-        raise ModelRefused(f"{path} is not a .safetensors file ({first_line(error)})") from error
+        raise ModelRefused(f"{path} is not a .safetensors file ({first_line(error)}); give another file") from error
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
-            raise ModelRefused(f"{path}: {shown(name)} is of {tensor.dtype}, as no weights of ours are")
+            raise ModelRefused(
+                f"{path}: {shown(name)} has type {tensor.dtype}, which no weights of facerecon-rt have; give other "
+                "weights"
+            )
         if not torch.isfinite(tensor).all():
-            raise ModelRefused(f"{path}: {shown(name)} holds what is no number; it was damaged, or training went wrong")
+            raise ModelRefused(
+                f"{path}: {shown(name)} holds values that are not finite; the file is damaged or the training "
+                "diverged, so train it again"
+            )
     return metadata, tensors
 
 
 def check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raises ValueError where a tensor that is wanted has another shape, or is not there."""
+    """Raise ValueError if a wanted tensor is missing or has another shape."""
     for name, tensor in wanted.items():
         if name in tensors and tensors[name].shape != tensor.shape:
-            raise ValueError(f"{name} is {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}")
-        # Weights of release 0.1.0 lack it, and it is small.
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}")
+        # Weights of release 0.1.0 lack this small tensor.
         if name not in tensors and not name.endswith("asymmetry"):
             raise ValueError(f"there is no {name}")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Training state (tensors, numbers, strings in dicts and lists), whole or not at all."""
+    """Write the training state completely or not at all. It consists of tensors, numbers, strings, dicts and lists."""
     with whole(path) as partial:
         torch.save(state, partial)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote; nothing but plain values and tensors is ever unpickled.
+    """Return the state that `save_checkpoint` wrote. Only plain values and tensors are ever unpickled.
 
-    Raises ModelRefused when the file is not one.
+    Raises ModelRefused for a file that is not a readable checkpoint.
     """
     try:
         _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise ModelRefused(
-            f"{path} is not a readable checkpoint ({first_line(error)}); delete it to start anew"
+            f"{path} is not a readable checkpoint ({first_line(error)}); delete it to start again"
         ) from error
     if not isinstance(state, dict):
-        raise ModelRefused(f"{path} is not a readable checkpoint (no dictionary in it); delete it to start anew")
+        raise ModelRefused(f"{path} is not a readable checkpoint (it holds no dictionary); delete it to start again")
     return state
 
 
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """In the block a run goes on from what `load_checkpoint` read. Raises UsageError where that is of another run."""
+    """Raise UsageError if the block cannot resume from a checkpoint, because it belongs to another run."""
     try:
         yield
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path} is of another network; give its options, or another --run") from error
+        raise UsageError(f"{path} belongs to another network; give that network's options, or another --run") from error
 
 
 def _check_archive(path: Path) -> None:
-    """Raises BadZipFile where the file is not as `torch.save` writes it: every part stored as it is, with its sum, so
-    that all of them take no more memory than the file has bytes."""
+    """Raise BadZipFile if `torch.save` did not write the file.
+
+    Every part must be stored uncompressed, with its checksum. All parts together then need no more memory than the file
+    has bytes.
+    """
     if not is_file(path):
-        raise zipfile.BadZipFile("it is no file")
+        raise zipfile.BadZipFile("it is not a file")
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)

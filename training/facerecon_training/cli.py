@@ -1,4 +1,4 @@
-"""`facerecon-train`: prepare, train, evaluate, and the face detector's training."""
+"""The command `facerecon-train`: prepare, train, evaluate, and the training of the face detector."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 MOST_RATE = 100.0
-"""Of a learning rate, and of one over another."""
+"""Largest learning rate, and largest ratio of two learning rates."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Console script; returns the exit code."""
+    """Run the command and return its exit code. Errors are one line on standard error."""
     options = build_parser().parse_args(arguments)
 
     def command() -> int:
@@ -41,11 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> Parser:
-    """All subcommands. Heavy imports wait until one of them runs, so that --help answers at once."""
+    """Return the parser of all subcommands. Heavy imports wait until a subcommand runs, so that --help answers at
+    once."""
     parser = Parser(
         prog="facerecon-train",
-        description="Train a FaceModel with weak supervision: rendered faces with known geometry, photographs with "
-        "nothing but 2D landmarks.",
+        description="Train a FaceModel with weak supervision: rendered faces have known geometry, photographs have 2D "
+        "landmarks only.",
         epilog="order of work: prepare, train, evaluate; then facerecon-export RUN/face.safetensors",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -62,33 +63,40 @@ def build_parser() -> Parser:
 def _add_prepare(commands: Commands) -> None:
     parser = commands.add_parser(
         "prepare",
-        help="read the face model and the data, render people, draw contact sheets",
-        description="Reads ICT-FaceKit (its FaceXModel folder, or a packed ict_facekit.npz), carries it over to our "
-        "face template, packs the photographs, renders people, and draws contact_sheet.png and people_sheet.png: look "
-        "at them. What is already there is not made again.",
+        help="read the face model and the data, render people, and draw contact sheets",
+        description="Reads ICT-FaceKit (its FaceXModel folder, or a packed ict_facekit.npz), transfers it to the face "
+        "template, packs the photographs and renders people. Draws contact_sheet.png and people_sheet.png for you to "
+        "check. Existing results are kept.",
     )
     _add_data(parser)
-    parser.add_argument("--face-model", type=Path, help="FaceXModel folder or .npz [DATA/face_model/ict_facekit.npz]")
-    parser.add_argument("--out", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
-    parser.add_argument("--people", type=positive, default=8000, help="rendered people, four views each [%(default)s]")
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument(
+        "--face-model", type=Path, help="FaceXModel folder or .npz file [DATA/face_model/ict_facekit.npz]"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/prepared"), help="folder for the prepared data [%(default)s]"
+    )
+    parser.add_argument(
+        "--people", type=positive, default=8000, help="number of rendered people, with four views each [%(default)s]"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the random numbers [%(default)s]")
     photographs = parser.add_mutually_exclusive_group()
     photographs.add_argument(
         "--photographs",
         nargs="+",
         default=(),
         metavar="NAME",
-        help="folders under DATA/faces to train on [all but those whose names end in -test]",
+        help="folders under DATA/faces to train on [all except names that end in -test]",
     )
     photographs.add_argument(
         "--clean",
         action="store_true",
-        help="of photographs read Pointing'04 alone, invent skin and backgrounds: weights for any purpose",
+        help="use no photographs except Pointing'04, and generated skin and backgrounds; the weights may serve any "
+        "purpose",
     )
     parser.add_argument(
         "--rebuild-template",
         action="store_true",
-        help="make the face template anew; weights and ONNX files of the old one are refused afterwards",
+        help="build the face template again; weights and ONNX files of the old template are refused afterwards",
     )
     parser.set_defaults(run_command=_prepare)
 
@@ -96,18 +104,20 @@ def _add_prepare(commands: Commands) -> None:
 def _add_train(commands: Commands) -> None:
     parser = commands.add_parser(
         "train",
-        help="train a FaceModel; the same command again resumes it",
+        help="train a FaceModel; the same command resumes a run",
         description="Writes checkpoint.pt, face.safetensors (running average of the weights), config.json and "
-        "curves.png to the run folder every few minutes. Ctrl-C saves first; the same command goes on from there.",
+        "curves.png to the run folder every few minutes. Ctrl-C saves first. The same command resumes the run.",
     )
     _add_data(parser)
-    parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
+    parser.add_argument(
+        "--prepared", type=Path, default=Path("runs/prepared"), help="folder of the prepared data [%(default)s]"
+    )
     parser.add_argument("--run", type=Path, default=Path("runs/face"), help="run folder [%(default)s]")
     parser.add_argument(
         "--init",
         type=Path,
-        help="go on from these .safetensors weights, e.g. models/face.safetensors; "
-        "of those of another backbone take what both have in common",
+        help="start from these .safetensors weights, e.g. models/face.safetensors; with another backbone, from the "
+        "layers that both have [random weights]",
     )
     parser.add_argument(
         "--distil",
@@ -115,9 +125,9 @@ def _add_train(commands: Commands) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="learn from these weights of a bigger network as well; of several, from their average",
+        help="also learn from these weights of a bigger network, or from the average of several",
     )
-    parser.add_argument("--backbone", help="a name in backbones.py [that of --init; compact without]")
+    parser.add_argument("--backbone", help="name of a backbone in backbones.py [that of --init, else compact]")
     parser.add_argument(
         "--size", type=whole_number(64, 1024), default=128, help="crop side in pixels, a multiple of 32 [%(default)s]"
     )
@@ -127,35 +137,42 @@ def _add_train(commands: Commands) -> None:
         default=[],
         metavar="NAME=SHARE[,WEIGHT]",
         help="share of a folder of photographs in the batches (0 leaves it out), and the weight of its landmarks in "
-        "the loss; may be repeated [0.25,1, and data.py's for the folders it names]",
+        "the loss; may be repeated [0.25,1, or the values in data.py for the folders that it names]",
     )
-    parser.add_argument("--pictures", type=whole, default=400_000, help="crops to train on in all [%(default)s]")
-    parser.add_argument("--learning-rate", type=number_above_0(MOST_RATE), default=2e-3, help="[%(default)s]")
+    parser.add_argument(
+        "--pictures", type=whole, default=400_000, help="total number of crops to train on [%(default)s]"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=number_above_0(MOST_RATE),
+        default=2e-3,
+        help="learning rate after the warm-up [%(default)s]",
+    )
     parser.add_argument(
         "--output-rate",
         type=number_above_0(MOST_RATE),
         default=0.1,
-        help="learning rate of the output layers over that of the others; more when starting from --init [%(default)s]",
+        help="learning rate of the output layers relative to the others; use more with --init [%(default)s]",
     )
     parser.add_argument(
         "--loss",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another weight of a loss term, e.g. photometric=1; may be repeated [those of losses.LossWeights]",
+        help="weight of a loss term, e.g. photometric=1; may be repeated [values in losses.LossWeights]",
     )
-    parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda [%(default)s]")
-    parser.add_argument("--threads", type=threads, default=2, help="of the network on the CPU [%(default)s]")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the random numbers [%(default)s]")
+    parser.add_argument("--device", default="auto", help="device: auto, cpu or cuda [%(default)s]")
+    parser.add_argument("--threads", type=threads, default=2, help="threads of the network on the CPU [%(default)s]")
     parser.add_argument(
         "--bfloat16",
         action="store_true",
-        help="compute features in bfloat16: 1.8 times as fast for resnet18 on a processor with AVX512_BF16",
+        help="compute the features in bfloat16; 1.8 times as fast for resnet18 on a processor with AVX512_BF16",
     )
     parser.add_argument(
         "--terms",
-        help="what the weights may be used for; travels with them [research only; any purpose if the data "
-        "were prepared with --clean and the --init weights, if any, are for any purpose]",
+        help="permitted use of the weights, stored in their file [research only; any purpose if the data were prepared "
+        "with --clean and the --init weights, if any, are for any purpose]",
     )
     parser.set_defaults(run_command=_train)
 
@@ -163,19 +180,27 @@ def _add_train(commands: Commands) -> None:
 def _add_evaluate(commands: Commands) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="measure what weights are worth: tables and pictures",
-        description="300-W style NME on annotated photographs from the true box; millimetres, degrees and blendshapes "
-        "on held-out rendered people; head pose on Pointing'04 from detected boxes; image sets; confidence. Several "
-        "weights are measured as an ensemble.",
+        help="measure the accuracy of weights; writes tables and pictures",
+        description="Measures 300-W style NME on annotated photographs from the true box; millimetres, degrees and "
+        "blendshapes on held-out rendered people; head pose on Pointing'04 from detected boxes; image sets; "
+        "confidence. Several weights are measured as an ensemble.",
     )
     _add_data(parser)
     parser.add_argument(
-        "weights", type=Path, nargs="*", default=[Path("models/face.safetensors")], help="[models/face.safetensors]"
+        "weights",
+        type=Path,
+        nargs="*",
+        default=[Path("models/face.safetensors")],
+        help=".safetensors files [models/face.safetensors]",
     )
-    parser.add_argument("--prepared", type=Path, default=Path("runs/prepared"), help="[%(default)s]")
-    parser.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"), help="[%(default)s]")
     parser.add_argument(
-        "--out", type=Path, help="folder of the report [report/ or report-ensemble/ beside the weights]"
+        "--prepared", type=Path, default=Path("runs/prepared"), help="folder of the prepared data [%(default)s]"
+    )
+    parser.add_argument(
+        "--detector", type=Path, default=Path("models/face_detector.onnx"), help="face detector [%(default)s]"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the report [report/ or report-ensemble/, beside the weights]"
     )
     parser.set_defaults(run_command=_evaluate)
 
@@ -183,12 +208,12 @@ def _add_evaluate(commands: Commands) -> None:
 def _add_average(commands: Commands) -> None:
     parser = commands.add_parser(
         "average",
-        help="one network with the mean weights of several runs from one start",
-        description="Runs that went on from the same weights (--init), with other seeds or losses, end in networks "
-        "whose mean errs less than any of them and costs as much as one.",
+        help="average the weights of several runs with the same start into one network",
+        description="Averages the weights of runs that started from the same weights (--init), with other seeds or "
+        "losses. The averaged network has a smaller error than any of them, and costs as much as one.",
     )
-    parser.add_argument("weights", type=Path, nargs="+", help="two .safetensors files or more")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
+    parser.add_argument("weights", type=Path, nargs="+", help="two or more .safetensors files")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".safetensors file to write")
     parser.set_defaults(run_command=_average)
 
 
@@ -197,7 +222,7 @@ def _add_detector(commands: Commands) -> None:
         "detector",
         help="train the face detector",
         description="Trains the anchor-free face detector on annotated photographs, Pointing'04 and faces that YuNet "
-        "finds; the same command again resumes it.",
+        "finds. The same command resumes a run.",
     )
     detector_cli.add_arguments(parser)
     parser.set_defaults(run_command=detector_cli.run)
@@ -225,11 +250,13 @@ def _measure_detector(options: argparse.Namespace) -> None:
 def _add_sample_clip(commands: Commands) -> None:
     parser = commands.add_parser(
         "sample-clip",
-        help="render the project's sample input, a talking head, with its true geometry beside it",
-        description="Renders the clip that ships in tests/data, from ICT-FaceKit alone.",
+        help="render the sample video, a talking head, with its true geometry",
+        description="Renders the video that ships in tests/data, from ICT-FaceKit alone.",
     )
-    parser.add_argument("--face-model", type=Path, required=True, help="FaceXModel folder or .npz")
-    parser.add_argument("out", type=Path, nargs="?", default=Path("tests/data/talking_head.mp4"), help="[%(default)s]")
+    parser.add_argument("--face-model", type=Path, required=True, help="FaceXModel folder or .npz file")
+    parser.add_argument(
+        "out", type=Path, nargs="?", default=Path("tests/data/talking_head.mp4"), help="video to write [%(default)s]"
+    )
     parser.set_defaults(run_command=_clip)
 
 
@@ -260,7 +287,7 @@ def _prepare(options: argparse.Namespace) -> None:
             seed=options.seed,
         )
     )
-    print(f"{options.out}: look at contact_sheet.png and people_sheet.png, then facerecon-train train")
+    print(f"{options.out}: check contact_sheet.png and people_sheet.png, then run facerecon-train train")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -273,9 +300,9 @@ def _train(options: argparse.Namespace) -> None:
 
     backbone = options.backbone or (load_weights(options.init).config if options.init else ModelConfig()).backbone
     if backbone not in BACKBONES:
-        raise UsageError(f"--backbone {backbone}: choose one of {', '.join(BACKBONES)}")
+        raise UsageError(f"--backbone {backbone}: there is no such backbone; choose one of {', '.join(BACKBONES)}")
     if options.size % 32:
-        raise UsageError(f"--size {options.size}: a multiple of 32, at least 64")
+        raise UsageError(f"--size {options.size}: must be a multiple of 32, at least 64")
     terms = options.terms or default_terms(options.prepared, options.init, *options.distil)
     config = TrainConfig(
         prepared=options.prepared,
@@ -295,11 +322,11 @@ def _train(options: argparse.Namespace) -> None:
         model=ModelConfig(backbone=backbone, input_size=options.size, terms=terms),
     )
     weights = train(config)
-    print(f"{weights}: facerecon-train evaluate {weights}; facerecon-export {weights}")
+    print(f"{weights}: next, run facerecon-train evaluate {weights} and facerecon-export {weights}")
 
 
 def _loss(texts: list[str]) -> LossWeights:
-    """NAME=VALUE each -> loss weights. Raises UsageError for another name or no number."""
+    """Return the loss weights of texts NAME=VALUE. Raises UsageError for an unknown name or an invalid number."""
     from dataclasses import fields
 
     from .losses import LossWeights
@@ -309,18 +336,18 @@ def _loss(texts: list[str]) -> LossWeights:
     for text in texts:
         name, _, value = text.partition("=")
         if name not in names:
-            raise UsageError(f"--loss {text}: no such weight; there are {', '.join(names)}")
+            raise UsageError(f"--loss {text}: there is no such loss term; choose from {', '.join(names)}")
         try:
             values[name] = float(value)
         except ValueError as error:
-            raise UsageError(f"--loss {text}: write NAME=VALUE, e.g. photometric=1") from error
+            raise UsageError(f"--loss {text}: not a loss weight; write NAME=VALUE, e.g. photometric=1") from error
         if not 0 <= values[name] < float("inf"):
-            raise UsageError(f"--loss {text}: a weight is 0 or more")
+            raise UsageError(f"--loss {text}: a weight must be 0 or more")
     return LossWeights(**values)
 
 
 def _folder(text: str) -> Folder:
-    """NAME=SHARE[,WEIGHT] -> its Folder. Raises UsageError for anything else."""
+    """Return the Folder of a text NAME=SHARE[,WEIGHT]. Raises UsageError for any other text."""
     from .data import Folder
 
     name, _, numbers = text.partition("=")
@@ -328,9 +355,11 @@ def _folder(text: str) -> Folder:
     try:
         folder = Folder(name, float(share), float(weight or 1.0))
     except ValueError as error:
-        raise UsageError(f"--folder {text}: write NAME=SHARE or NAME=SHARE,WEIGHT, e.g. mine=0.3,0.5") from error
+        raise UsageError(
+            f"--folder {text}: not a share; write NAME=SHARE or NAME=SHARE,WEIGHT, e.g. mine=0.3,0.5"
+        ) from error
     if not (0 <= folder.share < float("inf") and 0 <= folder.weight < float("inf")):
-        raise UsageError(f"--folder {text}: share and weight are 0 or more")
+        raise UsageError(f"--folder {text}: share and weight must be 0 or more")
     return folder
 
 
@@ -359,7 +388,7 @@ def _average(options: argparse.Namespace) -> None:
         raise UsageError(f"-o {options.out}: give a path ending in .safetensors")
     check_writable(options.out)
     save_weights(average_weights([load_weights(path) for path in options.weights]), options.out)
-    print(f"{options.out}: facerecon-train evaluate {options.out}; facerecon-export {options.out}")
+    print(f"{options.out}: next, run facerecon-train evaluate {options.out} and facerecon-export {options.out}")
 
 
 def _clip(options: argparse.Namespace) -> None:

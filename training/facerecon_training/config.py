@@ -1,4 +1,4 @@
-"""Everything a training run depends on, in one documented value."""
+"""Configuration of a training run, in one documented value."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ CLEAN_TERMS = "any purpose: learnt from rendered faces and Pointing'04 (cite Gou
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Arguments of `facerecon-train train`; written to the run folder as config.json."""
+    """Arguments of `facerecon-train train`. They are written to the run folder as config.json."""
 
     prepared: Path
-    """What `facerecon-train prepare` wrote."""
+    """Folder that `facerecon-train prepare` wrote."""
     data: Path
-    """Folder with faces/ and backgrounds/; data prepared clean need neither."""
+    """Folder with faces/ and backgrounds/. Data that were prepared clean need neither."""
     run: Path
-    """Where checkpoints, weights, log and curves go. A run that is there goes on where it stopped."""
+    """Folder for checkpoints, weights, log and curves. An existing run resumes."""
     init: Path | None = None
-    """Start from these weights instead of random ones; of those of a bigger backbone, from what both have in common."""
+    """Weights to start from, or None for random weights. With another backbone, the run starts from the layers that
+    both have."""
     hints: int = 60_000
-    """Crops from which a smaller backbone's first blocks learn to give the features of those they replace."""
+    """Number of crops on which a smaller backbone's first blocks learn the features of the blocks that they replace."""
     distil: tuple[Path, ...] = ()
-    """Weights of a bigger network, or of several, to learn from beside the annotations; they see crops of the same
+    """Weights of one or more bigger networks to learn from, beside the annotations. They need crops of the same
     size."""
     pictures: int = 400_000
-    """How many crops to train on in all; the learning rate follows."""
+    """Total number of crops to train on. The learning rate's schedule follows from it."""
     learning_rate: float = 2e-3
     output_rate: float = 0.1
-    """Of the learning rate, for the reconstructor's output layers."""
+    """Learning rate of the reconstructor's output layers, as a share of `learning_rate`."""
     decoder_rate: float = 0.01
-    """Of the learning rate, for the linear decoders, which start at a fit of random faces."""
+    """Learning rate of the linear decoders, as a share of `learning_rate`. They start at a fit of random faces."""
     weight_decay: float = 0.02
     warmup: float = 0.02
-    """Part of the run in which the learning rate rises."""
+    """Share of the run in which the learning rate rises."""
     average: float = 0.998
-    """Decay of the running average of the weights, which is what gets saved and evaluated."""
+    """Decay of the running average of the weights. The average is saved and evaluated."""
     seed: int = 0
     device: str = "auto"
-    """auto, cpu, cuda."""
+    """Device: auto, cpu or cuda."""
     threads: int = 2
-    """Of the network on the CPU; one more process loads data."""
+    """Threads of the network on the CPU. Another process loads data."""
     bfloat16: bool = False
-    """Compute features in bfloat16: faster where processors have instructions for it, for dense convolutions most."""
+    """Whether to compute features in bfloat16. Processors with instructions for it are faster, most of all for dense
+    convolutions."""
     checkpoint_minutes: float = 3.0
     evaluate_minutes: float = 10.0
     folders: tuple[Folder, ...] = ()
-    """Shares and weights of folders of photographs, in place of those in data.FOLDERS."""
+    """Shares and weights of folders of photographs that replace the values in data.FOLDERS."""
     development: str = "lfpw-test"
-    """Folder under data/faces that is evaluated on the way; never trained on."""
+    """Folder under data/faces that is evaluated during training. It is never trained on."""
     model: ModelConfig = field(default_factory=ModelConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

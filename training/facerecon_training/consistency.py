@@ -1,4 +1,4 @@
-"""Shapes and who they are of -> do they tell people apart, and does a set of photographs tell more than one?"""
+"""Shapes and their people -> how well the shapes tell people apart, and how much a set of photographs improves them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ SET_SIZES = (1, 2, 5, 10)
 
 
 def auc(larger: NDArray[np.floating], smaller: NDArray[np.floating]) -> float:
-    """Probability that one of `larger` exceeds one of `smaller`: the area under the ROC curve (Hanley and McNeil 1982).
+    """Return the probability that a value of `larger` exceeds a value of `smaller`.
 
-    Raises ValueError when either is empty.
+    It is the area under the ROC curve (Hanley and McNeil 1982). Raises ValueError if either array is empty.
     """
     if not len(larger) or not len(smaller):
-        raise ValueError("an area under a curve needs both kinds")
+        raise ValueError("the area under a ROC curve needs values of both kinds")
     return float(mannwhitneyu(larger, smaller).statistic / (len(larger) * len(smaller)))
 
 
 def pair_figures(shapes: Floats, people: NDArray[np.int64]) -> dict[str, float]:
-    """(P, V, 3) mm neutral shapes and (P,) who they are of -> distances between photographs of one person and of two,
-    and how surely the distance tells which (AUC over all pairs).
+    """Return distances between photographs of one person and of two people, and how surely the distance tells which.
 
-    The distance is the RMS over vertices, without alignment; `_whitened` is measured in principal components of the
-    shapes themselves, each scaled to unit variance, so that the large ones do not decide alone.
+    `shapes` are neutral shapes (P, V, 3) in mm, and `people` (P,) are their people. The certainty is the AUC over all
+    pairs. The distance is the RMS over vertices, without alignment. `_whitened` is measured in principal components of
+    the shapes themselves. Each is scaled to unit variance, so that the large components do not decide alone.
     """
     flat = shapes.reshape(len(shapes), -1)
     first, second = np.triu_indices(len(shapes), 1)
@@ -57,9 +57,11 @@ def pair_figures(shapes: Floats, people: NDArray[np.int64]) -> dict[str, float]:
 def set_figures(
     shapes: Floats, confidences: Floats, people: NDArray[np.int64], true_shapes: Floats | None = None
 ) -> dict[str, dict[str, float]]:
-    """Shapes of several photographs per person -> per set size: spread in mm, error in mm (RMSE after rigid alignment)
-    where the truth (P, V, 3) is known, and the distance between the averages of two disjoint sets of one person and of
-    two people."""
+    """Return figures for each set size, from the shapes of several photographs per person.
+
+    The figures are the spread in mm; the error in mm (RMSE after rigid alignment) if the truth (P, V, 3) is known; and
+    the distance between the averages of two disjoint sets of one person, and of two people.
+    """
     groups = [np.flatnonzero(people == person) for person in np.unique(people)]
     figures: dict[str, dict[str, float]] = {}
     for size in SET_SIZES:

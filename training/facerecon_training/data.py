@@ -30,28 +30,32 @@ from .rendered.morphable import MorphableFace
 
 BLENDSHAPE_MIRROR = np.asarray(blendshape_mirror(BLENDSHAPES))
 LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint", "eyeWide", "cheekSquint"))]
-"""What a machine said of open eyes and means nothing under drawn lids."""
+"""Blendshapes whose machine-made labels come from open eyes and mean nothing under drawn lids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One packed folder of photographs in training."""
+    """Settings of a packed folder of photographs in training."""
 
     name: str
     share: float
-    """Of the photographs in a batch."""
+    """Share of the photographs in a batch."""
     weight: float
-    """Of its landmarks in the loss."""
+    """Weight of its landmarks in the loss."""
     sets: bool = False
-    """Are photographs whose file names agree up to the last underscore of one person? Pairs of them must agree in their
-    features."""
+    """Whether photographs with the same file name up to the last underscore show one person.
+
+    Pairs of these photographs must agree in their features.
+    """
     machine_made: bool = False
-    """Its landmarks are a machine's: where training looks at the running average of its weights, those that it does not
-    agree with lose their weight."""
+    """Whether a machine made the landmarks.
+
+    If training uses the running average of its weights, landmarks that disagree with the average lose their weight.
+    """
 
 
-# Only youtube-train holds image sets: in helen-train and afw the number after the underscore counts the faces of one
-# photograph, lfpw-train is image_0001 and so on.
+# Only youtube-train and expressive hold image sets. In helen-train and afw the number after the underscore counts the
+# faces of a photograph, and lfpw-train has names such as image_0001.
 FOLDERS: tuple[Folder, ...] = (
     Folder("helen-train", 0.2, 1.0),
     Folder("afw", 0.1, 1.0),
@@ -63,13 +67,14 @@ FOLDERS: tuple[Folder, ...] = (
 
 
 OTHER_FOLDER = Folder("", 0.25, 1.0)
-"""Any other folder: photographs annotated with care. One whose name ends in -sets holds image sets."""
+"""Settings of any other folder: carefully annotated photographs. A folder whose name ends in -sets holds image sets."""
 
 
 def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
-    """The packed folders of photographs that are there: those named in FOLDERS first, others in name order.
+    """Return the packed folders of photographs that exist: first the folders named in FOLDERS, then others in name
+    order.
 
-    `chosen` replaces the shares and weights of folders by name. Raises UsageError where one of them is not there.
+    `chosen` replaces the shares and weights of folders by name. Raises UsageError if one of them does not exist.
     """
     by_name = {folder.name: folder for folder in FOLDERS}
     for path in sorted(packed.glob("*")):
@@ -78,87 +83,89 @@ def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
     for folder in chosen:
         if folder.name not in there:
             names = ", ".join(there) or "none"
-            raise UsageError(f"--folder {folder.name}: no such packed photographs in {packed}; there are {names}")
+            raise UsageError(
+                f"--folder {folder.name}: there are no such packed photographs in {packed}; choose from {names}"
+            )
         there[folder.name] = replace(there[folder.name], share=folder.share, weight=folder.weight)
     return [folder for folder in there.values() if folder.share > 0]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchConfig:
-    """What a batch is made of. The pairs come first, the two of a pair next to each other."""
+    """Composition of a batch. Pairs come first, and the two pictures of a pair are neighbours."""
 
     rendered_pairs: int = 16
-    """Two views of one rendered person."""
+    """Pairs of two views of a rendered person."""
     person_pairs: int = 4
-    """Two photographs of one person, from folders that have them."""
+    """Pairs of two photographs of a person, from folders with image sets."""
     photograph_pairs: int = 0
-    """One photograph, two augmentations."""
+    """Pairs of two augmentations of a photograph."""
     photographs: int = 18
     head_poses: int = 3
-    """Photographs whose head direction is nominally known; without any, others take their place."""
+    """Photographs whose head direction is nominally known. Without them, other photographs take their place."""
     backgrounds: int = 3
-    """Crops without a face, or that miss it."""
+    """Crops without a face, or crops that miss the face."""
 
     @property
     def pairs(self) -> int:
-        """Pairs of one person."""
+        """Number of pairs of one person."""
         return self.rendered_pairs + self.person_pairs + self.photograph_pairs
 
     @property
     def size(self) -> int:
-        """Pictures in a batch."""
+        """Number of pictures in a batch."""
         return 2 * self.pairs + self.photographs + self.head_poses + self.backgrounds
 
 
 class Batch(NamedTuple):
-    """Crops and what is known of each. N = BatchConfig.size."""
+    """Crops and their labels. N = BatchConfig.size."""
 
     image: Tensor
-    """(N, 3, S, S) uint8 BGR."""
+    """Crops (N, 3, S, S) uint8 BGR."""
     landmarks: Tensor
-    """(N, 68, 2) crop pixels; 0 where the weight is 0."""
+    """Landmarks (N, 68, 2), crop pixels; 0 where the weight is 0."""
     landmark_weights: Tensor
-    """(N, 68)"""
+    """Weights of the landmarks, (N, 68)."""
     rendered: Tensor
-    """(N,) bool: the next three are known."""
+    """Whether the face is rendered, (N,) bool, so that identity, expression, gaze and camera are known."""
     identity: Tensor
-    """(N, 100) standard deviations."""
+    """Identity code (N, 100), in standard deviations."""
     expression: Tensor
-    """(N, 53) blendshape weights: of rendered faces, and of photographs with weak labels."""
+    """Blendshape weights (N, 53) of rendered faces, and of photographs with weak labels."""
     expression_weights: Tensor
-    """(N, 53) how far to trust each; 0 where it is not known."""
+    """Trust in each blendshape weight, (N, 53); 0 where it is not known."""
     gaze: Tensor
-    """(N, 2, 2) radians: yaw and pitch of both eyes, of rendered faces."""
+    """Yaw and pitch of both eyes of rendered faces, (N, 2, 2) radians."""
     eyes: Tensor
-    """(N, 2, 3, 2) crop pixels: left and right eye; outer corner, inner corner, iris."""
+    """Outer corner, inner corner and iris of the left and the right eye, (N, 2, 3, 2) crop pixels."""
     eyes_weights: Tensor
-    """(N, 2) 0 where they are not known."""
+    """Weights of the eyes' points, (N, 2); 0 where they are not known."""
     crop_from_head: Tensor
-    """(N, 3, 4)"""
+    """Scaled-orthographic camera (N, 3, 4) of rendered faces."""
     is_face: Tensor
-    """(N,) 1 or 0."""
+    """Whether the crop shows a face, (N,): 1 or 0."""
     machine_made: Tensor
-    """(N,) bool: the landmarks are."""
+    """Whether a machine made the landmarks, (N,) bool."""
     direction: Tensor
-    """(N, 3) out of the face: crop x, y and depth away from the viewer; 0 where it is not known."""
+    """Direction out of the face, (N, 3): crop x, y and depth away from the viewer; 0 where it is not known."""
     blink: Tensor
-    """(N, 2) eyeBlink of the left and the right eye of photographs."""
+    """eyeBlink weights of the left and the right eye of photographs, (N, 2)."""
     blink_weights: Tensor
-    """(N, 2) 0 where it is not known."""
+    """Weights of `blink`, (N, 2); 0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packed:
-    """One folder written by photographs.pack_photographs or people.pack_people."""
+    """A folder that photographs.pack_photographs or people.pack_people wrote."""
 
     images: NDArray[np.uint8]
     labels: dict[str, NDArray[np.generic]]
     people: list[NDArray[np.int64]]
-    """Indices of those with at least two pictures, per person."""
+    """Indices of the pictures of each person with at least two pictures."""
 
     @classmethod
     def read(cls, folder: Path) -> Packed:
-        """Memory-mapped; raises UsageError when it is not there."""
+        """Read a folder, with its images memory-mapped. Raises UsageError if it does not exist or is damaged."""
         if not (folder / "labels.npz").is_file():
             raise UsageError(f"{folder} holds no packed pictures; run `facerecon-train prepare` first")
         labels = read_arrays(folder / "labels.npz")
@@ -168,15 +175,15 @@ class Packed:
         with of_prepare(folder / "images.npy"):
             images = np.lib.format.open_memmap(folder / "images.npy", "r")
             if len(images) != len(order):
-                raise ValueError(f"it has {len(images)} pictures, the labels are of {len(order)}")
+                raise ValueError(f"it has {len(images)} pictures, but there are labels for {len(order)}")
         return cls(images, labels, [group for group in groups if len(group) > 1])
 
 
 def people_squares(people: Packed, face: MorphableFace) -> list[Square]:
-    """Rendered people -> per picture the square of its crop, canvas pixels: where the landmarks say, as in photographs.
+    """Return the square of the crop of each rendered picture, canvas pixels, from its landmarks as in photographs.
 
-    The camera that is known of them would give the head's size away, which no photograph does, and leave heads that are
-    turned and nodding askew, which the runtime's second look turns upright.
+    The true camera is not used for two reasons. It would reveal the head's size, which no photograph does. It would
+    also leave heads askew that turn and nod, which the runtime's second look turns upright.
     """
     landmarks = load_template().landmarks
     points = (
@@ -190,10 +197,10 @@ def people_squares(people: Packed, face: MorphableFace) -> list[Square]:
 
 
 class Batches(IterableDataset[Batch]):
-    """Endless batches; the i-th depends on (seed, i) alone, so that a resumed run goes on where it stopped.
+    """Endless batches. The i-th batch depends on (seed, i) alone, so that a resumed run continues where it stopped.
 
-    Without photographs of several people, pairs are two augmentations of one; without any photographs, all faces are
-    rendered. Without backgrounds, invented pictures take their place.
+    Without photographs of several people, pairs are two augmentations of one photograph. Without any photographs, all
+    faces are rendered. Without backgrounds, generated pictures take their place.
     """
 
     def __init__(
@@ -207,7 +214,7 @@ class Batches(IterableDataset[Batch]):
         start: int,
         folders: Sequence[Folder] = (),
     ) -> None:
-        """`folders`: as `chosen` of `folders_in`."""
+        """Open the prepared data. `folders` is the argument `chosen` of `folders_in`."""
         super().__init__()
         self.batch, self.augment, self.size, self.seed, self.start = batch, augment, size, seed, start
         self.people = Packed.read(prepared / "people" / "train")
@@ -224,7 +231,7 @@ class Batches(IterableDataset[Batch]):
         self.backgrounds = read_backgrounds(sorted(backgrounds.glob("*.jpg")) if backgrounds else [])
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches from `start` on."""
+        """Yield batches from step `start` on."""
         cv2.setNumThreads(1)
         step = self.start
         while True:
@@ -261,7 +268,7 @@ class Batches(IterableDataset[Batch]):
                 self._rendered(out, row, int(index), random)
                 row += 1
         everybody = self.photographed_people
-        # Nobody twice, unless there are too few.
+        # No person appears twice, unless there are too few.
         again = person_pairs > len(everybody)
         for person in random.choice(len(everybody), person_pairs, replace=again) if person_pairs else ():
             which, group = everybody[person]
@@ -289,7 +296,8 @@ class Batches(IterableDataset[Batch]):
         return out._replace(image=out.image.permute(0, 3, 1, 2))
 
     def _pairs(self) -> tuple[int, int, int]:
-        """How many pairs of each kind the prepared data allow: rendered, photographs of a person, one photograph."""
+        """Return the numbers of pairs that the prepared data allow: rendered, photographs of a person, one
+        photograph."""
         config = self.batch
         if not self.folders:
             return config.pairs, 0, 0
@@ -325,7 +333,7 @@ class Batches(IterableDataset[Batch]):
         moved = landmarks @ matrix[:2, :2].T + matrix[:2, 3]
         known = np.isfinite(moved[:, 0])
         out.landmarks[row] = torch.from_numpy(np.where(known[:, None], moved, 0).astype(np.float32))
-        # Where lids were drawn, they are where they are known to be, whatever a machine said.
+        # Drawn lids are at known positions, whatever the machine's landmarks say.
         out.machine_made[row] = self.folders[which].machine_made and not drawn
         out.landmark_weights[row] = torch.from_numpy(known.astype(np.float32) * self.folders[which].weight)
         weak = np.isfinite(scores)
@@ -356,7 +364,7 @@ class Batches(IterableDataset[Batch]):
         out.direction[row] = torch.from_numpy(np.append(turned, direction[2]).astype(np.float32))
 
     def _background(self, out: Batch, row: int, random: np.random.Generator) -> None:
-        """Half the time no face at all, half the time a crop that misses one."""
+        """Add a crop without a face, or with equal probability a crop that misses its face."""
         if random.random() < 0.5:
             crop = cv2.resize(self._patch(random), (self.size, self.size), interpolation=cv2.INTER_AREA)
         else:

@@ -1,4 +1,4 @@
-"""Several FaceModels -> one that says what they agree on, as the runtime's ensemble does."""
+"""Several FaceModels -> one model that gives their average, as the runtime's ensemble does."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ from .model import FaceModel, FaceOutput
 
 
 class Ensemble(nn.Module):
-    """The average of its members: shapes, vertices, blendshapes, landmarks and confidence plainly, scales as
-    logarithms, rotations as matrices put back on SO(3) (the chordal mean, Hartley et al., Rotation Averaging, IJCV
-    2013), gaze as directions. The identity code stays the first member's: codes of different networks have no
-    average."""
+    """The average of several FaceModels.
+
+    Shapes, vertices, blendshapes, landmarks and confidence are averaged directly, scales as logarithms, and gaze as
+    directions. Rotations are averaged as matrices and put back on SO(3) (the chordal mean, Hartley et al., Rotation
+    Averaging, IJCV 2013). The identity code stays the first member's, because codes of different networks have no
+    average.
+    """
 
     def __init__(self, members: Sequence[FaceModel]) -> None:
-        """Raises UsageError for no members, or members that look at crops of different sizes."""
+        """Take over the members. Raises UsageError for no members, or for members with different input sizes."""
         super().__init__()
         sizes = {member.config.input_size for member in members}
         if len(sizes) != 1:
-            raise UsageError(f"an ensemble needs models of one input size; these have {sorted(sizes) or 'none'}")
+            raise UsageError(
+                f"an ensemble needs models of one input size, but these have {sorted(sizes) or 'none'}; choose others"
+            )
         self.members = nn.ModuleList(members)
         self.config = replace(members[0].config, backbone="+".join(member.config.backbone for member in members))
 
     def forward(self, image: Tensor) -> FaceOutput:
-        """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
+        """Compute the outputs of the contract from (N, 3, S, S) float32 0..255, BGR."""
         outputs = [member(image) for member in self.members]
         averaged = {
             name: torch.stack([getattr(output, name) for output in outputs]).mean(0)
@@ -42,17 +47,22 @@ class Ensemble(nn.Module):
 
 
 def average_weights(members: Sequence[FaceModel]) -> FaceModel:
-    """Networks trained on from the same weights -> one network with the mean of their weights, which errs less than any
-    of them and costs as much as one (Wortsman et al., Model soups, ICML 2022). Of networks with different beginnings
-    the mean is worth nothing. It may be used for what every member may.
+    """Return one network with the mean weights of networks that were trained from the same start.
 
-    Raises UsageError for fewer than two, or members of different configurations.
+    Its error is smaller than that of any member, and it costs as much as one (Wortsman et al., Model soups, ICML 2022).
+    The mean of networks with different starts is useless. The mean may be used only for purposes that every member
+    permits.
+
+    Raises UsageError for fewer than two members, or for different configurations.
     """
     if len(members) < 2:
-        raise UsageError("an average needs the weights of two runs or more")
+        raise UsageError("an average needs the weights of two runs or more; give more files")
     configs = {replace(member.config, terms="") for member in members}
     if len(configs) != 1:
-        raise UsageError(f"weights of different networks have no average: {', '.join(map(str, configs))}")
+        raise UsageError(
+            "weights of different networks have no average; give runs of one configuration, not "
+            f"{', '.join(map(str, configs))}"
+        )
     mean = deepcopy(members[0])
     states = [member.state_dict() for member in members]
     with torch.no_grad():
@@ -65,7 +75,7 @@ def average_weights(members: Sequence[FaceModel]) -> FaceModel:
 
 
 def mean_camera(cameras: Tensor) -> Tensor:
-    """(M, N, 3, 4) scaled-orthographic cameras of M members -> (N, 3, 4)."""
+    """Average scaled-orthographic cameras (M, N, 3, 4) of M members to (N, 3, 4)."""
     linear = cameras[..., :3]
     scales = torch.linalg.det(linear) ** (1 / 3)
     left, _, right = torch.linalg.svd((linear / scales[..., None, None]).mean(0))

@@ -35,7 +35,7 @@ WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucke
 
 @torch.no_grad()
 def predict(model: nn.Module, crops: list[Image], batch: int = 64) -> FaceOutput:
-    """Crops (S, S, 3) uint8 BGR -> the six outputs, on the model's device, in evaluation mode."""
+    """Return the outputs for crops (S, S, 3) uint8 BGR, computed on the model's device in evaluation mode."""
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -49,33 +49,33 @@ def predict(model: nn.Module, crops: list[Image], batch: int = 64) -> FaceOutput
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """Annotated photographs and what a model sees in them. P photographs."""
+    """P annotated photographs, and a model's predictions for them."""
 
     crops: list[Image]
     matrices: Floats
-    """(P, 3, 4) frame_from_crop."""
+    """frame_from_crop of each photograph, (P, 3, 4)."""
     output: FaceOutput
     truth: Floats
-    """(P, 68, 2) frame pixels, NaN where not annotated."""
+    """Annotated landmarks (P, 68, 2), frame pixels; NaN where not annotated."""
     paths: list[Path]
 
     @property
     def landmarks(self) -> Floats:
-        """(P, 68, 2) predicted, frame pixels."""
+        """Predicted landmarks (P, 68, 2), frame pixels."""
         points = self.output.landmarks.numpy()
         linear, shift = self.matrices[:, :, :3], self.matrices[:, None, :, 3]
         return np.asarray((points @ linear.transpose(0, 2, 1) + shift)[:, :, :2], np.float32)
 
     @property
     def errors(self) -> Floats:
-        """(P,) mean error of the inner 51, in distances of the outer eye corners."""
+        """Mean error (P,) of the inner 51 points, in distances of the outer eye corners."""
         error = np.linalg.norm(self.landmarks - self.truth, axis=2)[:, INNER_51]
         eyes = np.linalg.norm(self.truth[:, 36] - self.truth[:, 45], axis=1)
         return np.asarray(np.nanmean(error, axis=1) / eyes, np.float32)
 
 
 def look_at(model: nn.Module, photographs: Iterable[Annotated]) -> Seen:
-    """Photographs -> predictions from the true box: the crop is where the annotated landmarks say."""
+    """Predict faces of photographs from the true box: the annotated landmarks place the crop."""
     crops, matrices, truth, paths = [], [], [], []
     for photograph in photographs:
         image = read_image(photograph.path)
@@ -88,36 +88,39 @@ def look_at(model: nn.Module, photographs: Iterable[Annotated]) -> Seen:
 
 
 def evaluate_landmarks(model: nn.Module, photographs: Iterable[Annotated]) -> dict[str, float]:
-    """NME from the true box."""
+    """Return the NME from the true box."""
     seen = look_at(model, photographs)
     return {"photographs": float(len(seen.crops)), **landmark_figures(seen.landmarks, seen.truth)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeenPeople:
-    """Rendered pictures whose geometry is known, and what a model sees in them. P pictures."""
+    """P rendered pictures with known geometry, and a model's predictions for them."""
 
     output: FaceOutput
     shape: Tensor
-    """(P, V, 3) mm, true."""
+    """True neutral shapes (P, V, 3) mm."""
     vertices: Tensor
-    """(P, V, 3) mm, true."""
+    """True vertices (P, V, 3) mm."""
     expression: Tensor
-    """(P, 53), true."""
+    """True blendshape weights (P, 53)."""
     gaze: Tensor
-    """(P, 2, 3) unit vectors, head frame, true."""
+    """True gaze (P, 2, 3), unit vectors in the head frame."""
     cameras: list[Floats]
-    """(3, 4) crop_from_head, true."""
+    """True crop_from_head of each picture, (3, 4)."""
     person: NDArray[np.int64]
-    """(P,)"""
+    """Person of each picture, (P,)."""
     mean: Tensor
-    """(1, V, 3) mm: the mean face, for scale."""
+    """The mean face (1, V, 3) mm, for comparison."""
     rmse_mm: NDArray[np.float64]
-    """(P,) of the neutral shape after rigid alignment."""
+    """Error (P,) of the neutral shape after rigid alignment."""
 
 
 def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> SeenPeople:
-    """Held-out rendered faces, in all or so many of them, spread over people, from crops where their landmarks say."""
+    """Predict faces of held-out rendered people, from crops that their landmarks place.
+
+    `limit` is the maximum number of pictures, spread over the people; None for all.
+    """
     people = Packed.read(packed)
     count = min(limit or len(people.images), len(people.images))
     chosen = np.linspace(0, len(people.images) - 1, count).astype(int)
@@ -141,8 +144,12 @@ def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> 
 
 
 def people_figures(seen: SeenPeople) -> dict[str, float]:
-    """mm without any alignment, after rigid alignment (RMSE) and after a similarity; the mean face's own errors for
-    scale; degrees; blendshapes; and how different the shapes of different people come out."""
+    """Return errors of shape in mm, of rotation in degrees and of blendshapes.
+
+    Shape errors come without alignment, after rigid alignment (RMSE) and after a similarity, with the mean face's own
+    errors for comparison. `shape_spread_ratio` is the spread of the predicted shapes over people, relative to the
+    truth.
+    """
     output, mean = seen.output, seen.mean.expand_as(seen.shape)
     return {
         "shape_mm": _distance(output.shape, seen.shape),
@@ -161,8 +168,10 @@ def people_figures(seen: SeenPeople) -> dict[str, float]:
 
 
 def expression_figures(seen: SeenPeople) -> dict[str, float]:
-    """Near frontal faces (yaw within 30, pitch within 25 degrees): how blendshape weights and gaze follow the truth,
-    and how far they and rotations are off."""
+    """Return how well blendshape weights and gaze of nearly frontal faces follow the truth, with errors of rotation.
+
+    Nearly frontal means yaw within 30 and pitch within 25 degrees.
+    """
     angles = np.abs([euler_from_camera(camera)[:2] for camera in seen.cameras])
     near = (angles[:, 0] < 25) & (angles[:, 1] < 30)
     output, true = seen.output, seen.expression[near]
@@ -181,7 +190,7 @@ def expression_figures(seen: SeenPeople) -> dict[str, float]:
 
 
 def rotation_errors(output: FaceOutput, cameras: Iterable[Floats]) -> NDArray[np.float64]:
-    """Predicted and true cameras (P, 3, 4) -> (P,) angle between their rotations, degrees."""
+    """Return the angles (P,) between predicted and true rotations of cameras (P, 3, 4), in degrees."""
     return np.array(
         [
             rotation_angle_deg(split_camera(p)[1], split_camera(t)[1])
@@ -191,7 +200,7 @@ def rotation_errors(output: FaceOutput, cameras: Iterable[Floats]) -> NDArray[np
 
 
 def _correlation(predicted: Tensor, true: Tensor, name: str) -> float:
-    """(N, 53) twice -> Pearson's correlation of one blendshape; 0 where it does not vary, which explains nothing."""
+    """Return Pearson's correlation of one blendshape in two arrays (N, 53); 0 if it does not vary."""
     column = BLENDSHAPES.index(name)
     pair = torch.stack([predicted[:, column], true[:, column]])
     return float(torch.corrcoef(pair)[0, 1]) if (pair.std(1) > 0).all() else 0.0
@@ -202,8 +211,10 @@ def _distance(a: Tensor, b: Tensor) -> float:
 
 
 def _aligned_distance(a: Tensor, b: Tensor) -> float:
-    """After the similarity that brings each a nearest to its b (Umeyama 1991): one photograph tells neither size nor
-    where in the head the frame's origin is."""
+    """Return the mean distance in mm after the similarity that brings each face of `a` nearest to its face of `b`.
+
+    One photograph tells neither the size of a head nor the place of the frame's origin in it (Umeyama 1991).
+    """
     distances = []
     for source, target in zip(a.double().numpy(), b.double().numpy(), strict=True):
         moved = rigid_align(source, target)
@@ -214,13 +225,15 @@ def _aligned_distance(a: Tensor, b: Tensor) -> float:
 
 
 def read_teacher(prepared: Path) -> Teacher:
-    """The morphable face of a prepared folder, as tensors."""
+    """Return the morphable face of a prepared folder, as tensors."""
     return Teacher.from_face(read_face(prepared))
 
 
 def look_twice(model: nn.Module, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
-    """Images and where their heads are -> outputs and cameras (frame_from_head), after a second look from where the
-    first one saw the head, as the runtime takes it."""
+    """Return outputs and cameras (frame_from_head) of images after two looks, as the runtime takes them.
+
+    `squares` tell where the heads are. The second look is placed where the first look saw the head.
+    """
     for _ in range(2):
         crops = [align(image, square, model.config.input_size) for image, square in zip(images, squares, strict=True)]
         output = predict(model, [crop.image for crop in crops])
@@ -233,8 +246,11 @@ def look_twice(model: nn.Module, images: list[Image], squares: list[Square]) -> 
 
 
 def evaluate_blinks(model: nn.Module, faces: Path) -> dict[str, float]:
-    """Photographs labelled by hand, those of them that are there -> how surely the mean eyeBlink weight tells closed
-    eyes from open ones (AUC); nothing without both kinds."""
+    """Return how surely the mean eyeBlink weight tells closed eyes from open eyes (AUC), on photographs labelled by
+    hand.
+
+    Labelled photographs that do not exist are left out. Without both kinds the result is empty.
+    """
     labels, weights = hand_labelled(), {}
     folders = {faces / Path(name).parent for names in labels.values() for name in names}
     there = [one for folder in sorted(folders) if folder.is_dir() for one in annotated_photographs(folder)]
@@ -251,8 +267,11 @@ def evaluate_blinks(model: nn.Module, faces: Path) -> dict[str, float]:
 
 
 def evaluate_pose(model: nn.Module, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:
-    """Pointing'04 from detected boxes, two looks as the runtime takes: mean error of pan and tilt in degrees within
-    +-60; of all people, and of those never trained on."""
+    """Return the mean error of pan and tilt on Pointing'04, in degrees within +-60, from detected boxes.
+
+    Each photograph gets two looks, as in the runtime. The rows are all people, and the people who were never trained
+    on.
+    """
     wanted = [p for p in pointing_photographs(folder) if max(abs(p.tilt), abs(p.pan)) <= 60]
     images, squares, seen = [], [], []
     for photograph in wanted:

@@ -1,4 +1,5 @@
-"""A photograph's landmarks -> the morphable head that explains them. No network: the start of faces' own colours."""
+"""A photograph's landmarks -> the morphable head that fits them, without a network. Skin colours start from this
+fit."""
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ from .rendered.render import HeadGeometry
 
 IDENTITY_MODES_USED = 40
 PRIOR_PX = 0.8
-"""Pixels of landmark error (in a canvas) that one standard deviation of identity, or full expression, must buy."""
+"""Landmark error in canvas pixels that one standard deviation of identity, or full expression, must reduce."""
 
 
 def fit_head(head: HeadGeometry, landmarks: Floats, rounds: int = 4) -> tuple[Floats, Floats, Floats]:
-    """(68, 2) canvas pixels, NaN where unknown -> identity (100,), expression (53,), image_from_head (3, 4).
+    """Fit a head to landmarks (68, 2), canvas pixels, NaN where unknown.
 
-    Alternates the camera and a ridge regression of identity and expression (Huber et al., A multiresolution 3D
-    morphable face model, 2016, section 3.3).
+    Returns identity (100,), expression (53,) and image_from_head (3, 4). The fit alternates the camera and a ridge
+    regression of identity and expression (Huber et al., A multiresolution 3D morphable face model, 2016, section 3.3).
     """
     known = np.flatnonzero(np.isfinite(landmarks[:, 0]))
     vertices = head.landmarks[known]

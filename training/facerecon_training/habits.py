@@ -1,11 +1,12 @@
-"""Annotated photographs and a trained model -> where annotators put points that the model does not.
+"""Annotated photographs and a trained model -> systematic differences between annotators and the model.
 
-Half of all pictures are mirrored in training, so a network's landmarks are as symmetric as faces are on average. People
-who annotate are not: on 300-W's photographs points lie a hundredth of the eye distance further to the right, on
-average, than they would in a mirror. No network that is trained with flips can learn that; it is measured at the end
-and added to the constant part of the landmark offset. Geometry, pose and shape stay as they are. Half the mean
-difference between landmarks of a crop and those of its mirror image, mirrored back, is measured then as well and kept:
-the average of both loses it.
+Half of all pictures are mirrored in training, so a network's landmarks are as symmetric as faces are on average. Human
+annotators are not. On 300-W's photographs, points lie a hundredth of the eye distance further to the right, on average,
+than in a mirror image. A network that is trained with flips cannot learn this difference. It is measured at the end and
+added to the constant part of the landmark offset. Geometry, pose and shape do not change.
+
+The module also measures half the mean difference between landmarks of a crop and those of its mirror image, mirrored
+back. The average of both images loses this difference.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from .model import FaceModel, offset_scale
 
 
 def with_habits(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) -> FaceModel:
-    """The model whose landmarks are, on average, where people put them in the packed photographs, and that knows how
-    much of that the average with a mirror image loses (0 where people annotated none)."""
+    """Return the model with its landmarks shifted to where people put them on average in the packed photographs.
+
+    The model also stores how much of this shift an average with the mirror image loses. Both are 0 if people annotated
+    no photographs.
+    """
     crops, truth = annotated_crops(packed, folders, model.config.input_size)
     habits = torch.from_numpy(mean_residual(model, crops, truth)).flatten()
     corrected = deepcopy(model)
@@ -39,8 +43,10 @@ def with_habits(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) 
 
 
 def annotated_crops(packed: Path, folders: Sequence[Folder], size: int) -> tuple[list[Image], Floats]:
-    """Packed photographs of the folders that people annotated -> upright crops, (size, size, 3) uint8 BGR, and their
-    landmarks (N, 68, 2), crop pixels, NaN where a point is not known."""
+    """Return upright crops of the packed photographs that people annotated, and their landmarks.
+
+    Crops are (size, size, 3) uint8 BGR. Landmarks are (N, 68, 2) crop pixels, NaN where a point is not known.
+    """
     crops: list[Image] = []
     truth: list[Floats] = []
     for folder in folders_in(packed, folders):
@@ -55,7 +61,10 @@ def annotated_crops(packed: Path, folders: Sequence[Folder], size: int) -> tuple
 
 
 def mean_residual(model: FaceModel, crops: list[Image], truth: Floats) -> Floats:
-    """(N, 68, 2) landmarks of crops -> (68, 2) mean of them minus the model's, crop pixels; 0 where none is known."""
+    """Return the mean (68, 2) of true minus predicted landmarks in crop pixels; 0 where none is known.
+
+    `truth` is (N, 68, 2) crop pixels.
+    """
     if not crops:
         return np.zeros((68, 2), np.float32)
     residual = truth - predict(model, crops).landmarks[:, :, :2].numpy()
@@ -64,8 +73,10 @@ def mean_residual(model: FaceModel, crops: list[Image], truth: Floats) -> Floats
 
 
 def mean_asymmetry(model: FaceModel, crops: list[Image]) -> Floats:
-    """(68, 2) crop pixels: half of how far the model's landmarks are from those it sees in mirrored crops, mirrored
-    back, on average. 0 of no crops."""
+    """Return half the mean difference (68, 2) between landmarks of crops and of mirrored crops, in crop pixels.
+
+    The landmarks of mirrored crops are mirrored back. The result is 0 without crops.
+    """
     if not crops:
         return np.zeros((68, 2), np.float32)
     straight, mirrored = (

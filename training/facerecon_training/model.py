@@ -18,15 +18,16 @@ from .backbones import FeatureExtractor
 from .rendered.expressions import EYE_LOOK_DEG, LOOKS
 
 EYE_DISTANCE_MM = 90.0
-"""Between the outer eye corners of the mean face: the unit of landmark errors, at the crop's own scale."""
+"""Distance between the outer eye corners of the mean face. It is the unit of landmark errors, at the crop's own
+scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """What must be known to build a FaceModel; travels in the .safetensors metadata."""
+    """Settings that are needed to build a FaceModel. They are stored in the .safetensors metadata."""
 
     backbone: str = "compact"
-    """A name in backbones.BACKBONES."""
+    """Name of a backbone in backbones.BACKBONES."""
     input_size: int = 128
     """Crop side in pixels, a multiple of 32."""
     shape_code: int = 64
@@ -34,83 +35,84 @@ class ModelConfig:
     hidden: int = 384
     """Width of the reconstructor's hidden layers."""
     terms: str = "untrained"
-    """What the weights may be used for; copied into the contract."""
+    """Permitted use of the weights. It is copied into the contract."""
     gaze: bool = True
-    """Has it heads for gaze and for the precision of the shape? Weights of release 0.1 have not."""
+    """Whether the model has heads for gaze and for the precision of the shape. Weights of release 0.1 have none."""
 
     def check(self) -> None:
-        """Raises ValueError where a field is not of its type or makes no sense."""
+        """Raise ValueError if a field has the wrong type or an impossible value."""
         for name, most in (("input_size", 1024), ("shape_code", 4096), ("hidden", 65_536)):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
-                raise ValueError(f"{name} {value!r:.40} is no whole number from 1 to {most}")
+                raise ValueError(f"{name} {value!r:.40} is not a whole number from 1 to {most}")
         if self.input_size % 32:
-            raise ValueError(f"input_size {self.input_size} is no multiple of 32")
+            raise ValueError(f"input_size {self.input_size} is not a multiple of 32")
         if type(self.gaze) is not bool:
             raise ValueError(f"gaze {self.gaze!r:.40} is neither true nor false")
         for name in ("backbone", "terms"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).isprintable():
-                raise ValueError(f"{name} is no text of one line")
+                raise ValueError(f"{name} is not a text of one line")
 
 
 class FaceOutput(NamedTuple):
     """The outputs of the contract, in its order."""
 
     shape: Tensor
-    """(N, V, 3) mm, head frame: the neutral face."""
+    """Neutral face (N, V, 3) mm, head frame."""
     vertices: Tensor
-    """(N, V, 3) mm, head frame: with expression."""
+    """Face with expression (N, V, 3) mm, head frame."""
     expression: Tensor
-    """(N, 53) 0..1."""
+    """Blendshape weights (N, 53), 0..1."""
     crop_from_head: Tensor
-    """(N, 3, 4): scaled-orthographic camera, crop pixels and relative depth."""
+    """Scaled-orthographic camera (N, 3, 4): crop pixels and relative depth."""
     landmarks: Tensor
-    """(N, 68, 3) crop pixels and relative depth: where an annotator would put them."""
+    """Landmarks (N, 68, 3) where an annotator would put them: crop pixels and relative depth."""
     confidence: Tensor
-    """(N,) 0..1."""
+    """Confidence (N,), 0..1."""
     gaze: Tensor
-    """(N, 2, 3) unit vectors, head frame: where the left and the right eye look."""
+    """Gaze (N, 2, 3) of the left and the right eye: unit vectors in the head frame."""
     identity: Tensor
-    """(N, K) the code that `shape` is decoded from, in standard deviations over people."""
+    """Code (N, K) that `shape` is decoded from, in standard deviations over people."""
     identity_variance: Tensor
-    """(N, K) of the error of `identity`: 1 where the picture tells nothing."""
+    """Variance (N, K) of the error of `identity`; 1 if the picture tells nothing."""
 
 
 class FaceCodes(NamedTuple):
-    """What the losses need besides the outputs."""
+    """Values beside the outputs that the losses need."""
 
     features: Tensor
-    """(N, F / 2) identity features: those that must agree between two views of one person."""
+    """Identity features (N, F / 2), which must agree between two views of one person."""
     shape_code: Tensor
-    """(N, K), unit variance over people."""
+    """Shape code (N, K) with unit variance over people."""
     log_variance: Tensor
-    """(N, K) of the error of the shape code, from nothing known (0) downwards."""
+    """Logarithm of the variance (N, K) of the shape code's error: 0 if nothing is known, else less."""
     gaze_rad: Tensor
-    """(N, 2, 2) yaw and pitch of the left and the right eye in the head."""
+    """Yaw and pitch (N, 2, 2) of the left and the right eye in the head."""
     expression_logit: Tensor
-    """(N, 53)"""
+    """Logits (N, 53) of the blendshape weights."""
     confidence_logit: Tensor
-    """(N,)"""
+    """Logits (N,) of the confidence."""
     vertex_landmarks: Tensor
-    """(N, 68, 3) crop pixels and relative depth: the landmark vertices, projected."""
+    """Projected landmark vertices (N, 68, 3): crop pixels and relative depth."""
     motion: Tensor
-    """(N, hidden) what expression, camera and confidence are read from; heads that only training has read it too."""
+    """Hidden features (N, hidden) from which expression, camera and confidence are read, and heads of the training."""
 
 
 def hidden_layer(inputs: int, outputs: int) -> nn.Sequential:
-    """Fully connected, normalised (without that, nine in ten units die early on), ReLU."""
+    """Return a fully connected layer, normalised, with ReLU. Without the normalisation, nine in ten units die early."""
     return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True))
 
 
 class ShapeReconstructor(nn.Module):
-    """Features -> face, fully connected.
+    """Features -> face, with fully connected layers.
 
-    Half of the features carry who it is (shape), the other half how it is seen (expression, camera, confidence), so
-    that the features of two photographs of one person can be asked to agree. The decoders are linear maps, learnt.
+    Half of the features describe the person (shape), the other half the view (expression, camera, confidence). The loss
+    can therefore ask the features of two photographs of one person to agree. The decoders are linear maps, and are
+    trained.
 
-    Landmarks are those of the vertices, projected, and moved in the picture by what annotators do differently: points
-    on the visible contour of the jaw, which belong to no fixed place on the skull, and habits such as where an inner
-    lip ends. Without the offset, geometry would bend to follow conventions.
+    Landmarks are the projected landmark vertices plus an offset in the picture. The offset covers annotators'
+    conventions: points on the visible contour of the jaw, which belong to no fixed place on the skull, and habits such
+    as the end of an inner lip. Without the offset, geometry would bend to follow conventions.
     """
 
     def __init__(self, feature_count: int, config: ModelConfig) -> None:
@@ -130,7 +132,7 @@ class ShapeReconstructor(nn.Module):
                 nn.init.zeros_(head.bias)
         self.register_buffer("looks", looks_from_angles(), persistent=False)
         self.looks: Tensor
-        """(4, 53) of the eyeLook weights per radian of yaw and pitch of both eyes."""
+        """Matrix (4, 53) from yaw and pitch of both eyes, in radians, to the eyeLook weights."""
         self.camera = nn.Linear(config.hidden, 9)
         self.confidence = nn.Linear(config.hidden, 1)
         self.annotation = nn.Linear(config.hidden, 68 * 2)
@@ -142,18 +144,21 @@ class ShapeReconstructor(nn.Module):
         self.landmark_rows: Tensor
         self.register_buffer("asymmetry", torch.zeros(68, 2))
         self.asymmetry: Tensor
-        """Crop pixels: half the mean difference between the landmarks of a crop and those of its mirror image, mirrored
-        back, which the average of both would lose; 0 until `habits.with_habits` has measured it."""
+        """Half the mean difference between the landmarks of a crop and those of its mirror image, mirrored back, in
+        crop pixels.
+
+        The average of both images would lose it. It is 0 until `habits.with_habits` has measured it.
+        """
         self.register_load_state_dict_pre_hook(_add_asymmetry)
         nn.init.constant_(self.expression.bias, -2.5)
         nn.init.zeros_(self.annotation.weight)
         nn.init.zeros_(self.annotation.bias)
         nn.init.zeros_(self.camera.weight)
-        # An upright frontal head that fills the crop as align places it.
+        # The initial camera shows an upright frontal head that fills the crop as align places it.
         self.camera.bias.data = torch.tensor([1.0, 0, 0, 0, -1.0, 0, 0, 0, 0])
 
     def forward(self, features: Tensor) -> tuple[FaceOutput, FaceCodes]:
-        """(N, F) -> the outputs, and what the losses need besides."""
+        """Compute the outputs from features (N, F), and the values that the losses need."""
         identity_features = features[:, : features.shape[1] // 2]
         code = self.identity(identity_features)
         motion = self.motion(features)
@@ -162,7 +167,7 @@ class ShapeReconstructor(nn.Module):
         if self.has_gaze:
             angles = math.radians(EYE_LOOK_DEG) * self.gaze(motion)
             log_variance = -functional.softplus(self.precision(motion) - 2.0)
-            # The eyeLook weights are what the gaze makes them, and the lids follow.
+            # The gaze determines the eyeLook weights, and the lids follow them.
             looks = (angles @ self.looks).clamp(0, 1)
             expression = expression * (self.looks == 0).all(0) + looks
         else:
@@ -171,7 +176,7 @@ class ShapeReconstructor(nn.Module):
         logit = self.confidence(motion)[:, 0]
         shape = self.mean + code @ self.shape_basis
         vertices = shape + expression @ self.expression_basis
-        # Landmarks come from their own few rows, so that whoever asks for them alone need not decode every vertex.
+        # Landmarks use their own few rows, so that a caller who needs only landmarks need not decode every vertex.
         rows = self.landmark_rows
         points = self.mean[rows] + code @ self.shape_basis[:, rows] + expression @ self.expression_basis[:, rows]
         camera = camera_from_parameters(self.camera(motion), self.input_size)
@@ -203,8 +208,10 @@ class ShapeReconstructor(nn.Module):
 
 
 def _add_asymmetry(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """To weights of release 0.1.0, which had not measured it: that of the constant part of the offset,
-    some 1.4 times as large."""
+    """Add the asymmetry to weights of release 0.1.0, which had not measured it.
+
+    The value is that of the offset's constant part, which is about 1.4 times as large.
+    """
     if f"{prefix}asymmetry" not in state and f"{prefix}annotation.bias" in state:
         constant = offset_scale(module.input_size) * state[f"{prefix}annotation.bias"].reshape(68, 2)
         in_mirror = constant[IBUG_MIRROR] * constant.new_tensor([-1.0, 1.0])
@@ -212,7 +219,7 @@ def _add_asymmetry(module: nn.Module, state: dict[str, Tensor], prefix: str, *_:
 
 
 class FaceModel(nn.Module):
-    """Crop -> face: a FeatureExtractor and a ShapeReconstructor."""
+    """The network from a crop to a face: a FeatureExtractor and a ShapeReconstructor."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -221,18 +228,19 @@ class FaceModel(nn.Module):
         self.reconstructor = ShapeReconstructor(self.extractor.feature_count, config)
 
     def forward(self, image: Tensor) -> FaceOutput:
-        """(N, 3, S, S) float32 0..255, BGR -> the outputs of the contract."""
+        """Compute the outputs of the contract from (N, 3, S, S) float32 0..255, BGR."""
         output, _ = self.reconstructor(self.extractor(image))
         return output
 
     def with_codes(self, image: Tensor) -> tuple[FaceOutput, FaceCodes]:
-        """`forward`, and what the losses need besides."""
+        """Compute the outputs as `forward` does, and the values that the losses need."""
         output, codes = self.reconstructor(self.extractor(image))
         return output, codes
 
 
 def looks_from_angles() -> Tensor:
-    """(4, 53): yaw and pitch of the left and the right eye, radians -> eyeLook weights, before they are cut to 0..1."""
+    """Return the matrix (4, 53) from yaw and pitch of both eyes, in radians, to eyeLook weights that are not yet
+    clamped."""
     matrix = torch.zeros(4, len(BLENDSHAPES))
     for eye, (outwards, inwards, up, down) in enumerate(LOOKS):
         left = 1.0 if eye == 0 else -1.0
@@ -242,22 +250,25 @@ def looks_from_angles() -> Tensor:
 
 
 def gaze_vectors(angles: Tensor) -> Tensor:
-    """(..., 2) yaw to the subject's left and pitch upwards, radians -> (..., 3) unit vectors, head frame."""
+    """Return unit vectors (..., 3) in the head frame from angles (..., 2) in radians.
+
+    The angles are yaw to the subject's left and pitch upwards.
+    """
     yaw, pitch = angles[..., 0], angles[..., 1]
     return torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], -1)
 
 
 def offset_scale(input_size: int) -> float:
-    """Crop pixels per unit of the annotation layer: an eye distance."""
+    """Return the crop pixels per unit of the annotation layer: an eye distance."""
     return input_size * EYE_DISTANCE_MM / CROP_SIDE_MM
 
 
 def camera_from_parameters(parameters: Tensor, input_size: int) -> Tensor:
-    """(N, 9) free parameters -> (N, 3, 4) scaled-orthographic camera, crop pixels and relative depth.
+    """Return scaled-orthographic cameras (N, 3, 4), crop pixels and relative depth, from free parameters (N, 9).
 
     Six numbers are two rows of the rotation, made orthonormal by Gram-Schmidt (Zhou et al., On the continuity of
-    rotation representations, CVPR 2019); then the logarithm of the scale and the place of CROP_CENTRE_MM, both relative
-    to where `align` puts an upright head.
+    rotation representations, CVPR 2019). The other three are the logarithm of the scale and the place of
+    CROP_CENTRE_MM, relative to where `align` puts an upright head.
     """
     first = nn.functional.normalize(parameters[:, 0:3], dim=1)
     second = parameters[:, 3:6] - (first * parameters[:, 3:6]).sum(1, keepdim=True) * first
@@ -272,5 +283,5 @@ def camera_from_parameters(parameters: Tensor, input_size: int) -> Tensor:
 
 
 def project(camera: Tensor, points: Tensor) -> Tensor:
-    """(N, 3, 4) crop_from_head and (N, K, 3) mm -> (N, K, 3) crop pixels and relative depth."""
+    """Project points (N, K, 3) mm by cameras crop_from_head (N, 3, 4) to (N, K, 3) crop pixels and relative depth."""
     return points @ camera[:, :, :3].transpose(1, 2) + camera[:, None, :, 3]

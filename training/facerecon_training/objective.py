@@ -1,4 +1,4 @@
-"""Outputs and a batch -> the loss: what is known of each picture decides which terms it adds."""
+"""Outputs and a batch -> the loss. The labels of each picture decide which terms it adds."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Teacher:
-    """The morphable face as tensors: true geometry from known weights."""
+    """The morphable face as tensors, which gives true geometry from known weights."""
 
     mean: Tensor
-    """(V * 3,) mm"""
+    """Mean face (V * 3,) mm."""
     identity: Tensor
-    """(100, V * 3)"""
+    """Identity basis (100, V * 3)."""
     expression: Tensor
-    """(53, V * 3)"""
+    """Expression basis (53, V * 3)."""
     unseen: Tensor
-    """(7, V * 3) orthonormal, of `unseen_directions`."""
+    """Orthonormal directions (7, V * 3) of `unseen_directions`."""
     eyes: Tensor
-    """(2, 2, 3) mm, as in `losses.iris_loss`."""
+    """Eyeballs (2, 2, 3) mm, the `model` of `losses.iris_loss`."""
     skin: SkinModel | None = None
-    """For the photometric term."""
+    """Skin of the photometric term."""
 
     @classmethod
     def from_face(
         cls, face: MorphableFace, device: torch.device | str = "cpu", skin: SkinModel | None = None
     ) -> Teacher:
-        """The morphable face on a device."""
+        """Return the morphable face on a device."""
         mean, identity, expression = (
             torch.from_numpy(array).to(device) for array in (face.mean, face.identity, face.expression)
         )
@@ -75,7 +75,7 @@ class Teacher:
         return cls(mean.flatten(), identity.flatten(1), expression.flatten(1), unseen, eyes, skin)
 
     def true_geometry(self, identity: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 100), (N, 53) -> shape and vertices, (N, V, 3) mm each."""
+        """Return shape and vertices, (N, V, 3) mm each, of identity (N, 100) and expression (N, 53)."""
         shape = self.mean + identity @ self.identity
         vertices = shape + expression @ self.expression
         size = (len(identity), len(self.mean) // 3, 3)
@@ -84,32 +84,35 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """What is known of a batch of N pictures, R of them rendered."""
+    """Labels of a batch of N pictures, R of them rendered."""
 
     rendered: Tensor
-    """(N,) bool"""
+    """Whether each picture is rendered, (N,) bool."""
     photograph: Tensor
-    """(N,) bool: annotated photographs."""
+    """Whether each picture is an annotated photograph, (N,) bool."""
     directed: Tensor
-    """(N,) bool: photographs of which the head's direction alone is known."""
+    """Whether each picture is a photograph with a known head direction and no other label, (N,) bool."""
     landmarks: Tensor
-    """(N, 68, 2) crop pixels: annotated, or of rendered vertices and visible jaw contours; 0 where the trust is 0."""
+    """Landmarks (N, 68, 2) crop pixels; 0 where the trust is 0.
+
+    They are annotated, or come from rendered vertices and visible jaw contours.
+    """
     trust: Tensor
-    """(N, 68) weights of the landmarks."""
+    """Weights of the landmarks, (N, 68)."""
     shape: Tensor
-    """(R, V, 3) mm"""
+    """Neutral shapes (R, V, 3) mm of the rendered pictures."""
     vertices: Tensor
-    """(R, V, 3) mm"""
+    """Vertices (R, V, 3) mm of the rendered pictures."""
     eye: float
-    """Distance of the outer eye corners, crop pixels, that errors are measured in."""
+    """Distance of the outer eye corners in crop pixels, the unit of errors."""
 
 
 Taught = tuple[Tensor, Tensor]
-"""Pictures (N,) bool that the running average of the weights was shown, and the landmarks (N, 68, 2) it sees there."""
+"""Pictures (N,) bool that the running average of the weights has seen, and its landmarks (N, 68, 2) for them."""
 
 
 def known_of(batch: Batch, teacher: Teacher, taught: Taught | None = None) -> Known:
-    """A batch, and what the running average sees in it, if it looked -> what is known.
+    """Return the labels of a batch. `taught` holds the running average's landmarks, if it was computed.
 
     Machine-made landmarks lose trust where the running average disagrees.
     """
@@ -131,10 +134,10 @@ def known_of(batch: Batch, teacher: Teacher, taught: Taught | None = None) -> Kn
 
 
 def is_taught(batch: Batch) -> Tensor:
-    """(N,) bool: pictures for which the running average's landmarks are wanted: annotated by a machine, or not at all.
+    """Return the pictures (N,) bool that need the running average's landmarks: those that no person annotated.
 
-    None where no photograph is annotated by a person: nothing would hold the average in place there, and it would run
-    away with itself.
+    The result is empty if no photograph of the batch is annotated by a person. Nothing would then keep the average from
+    drifting away.
     """
     annotated = batch.landmark_weights.amax(1) > 0
     held = (annotated & ~batch.machine_made).any()
@@ -153,11 +156,11 @@ def face_loss(
     lesson: FaceOutput | None = None,
     decoder: ShapeReconstructor | None = None,
 ) -> tuple[Tensor, Terms]:
-    """Everything a batch teaches -> the loss and its terms (weighted, detached), by name.
+    """Return the loss of a batch, and its weighted and detached terms by name.
 
-    `skin_code` (N, SKIN_CODE) is for the photometric term; `taught` what the running average of the weights sees in the
-    pictures that `is_taught` names; `lesson` what a bigger network says of all of them; `decoder` the reconstructor
-    whose shape code learns how sure it is.
+    `skin_code` (N, SKIN_CODE) is for the photometric term. `taught` holds the running average's landmarks of the
+    pictures that `is_taught` names. `lesson` holds a bigger network's outputs for all pictures. `decoder` is the
+    reconstructor whose shape code learns its variance.
     """
     known = known_of(batch, teacher, taught)
     terms = {
@@ -192,7 +195,7 @@ def face_loss(
 def reconstruction_term(
     output: FaceOutput, codes: FaceCodes, known: Known, pairs: int, teacher: Teacher, weights: LossWeights
 ) -> Tensor:
-    """The basic loss: shapes of rendered faces, equal features in pairs, the prior on photographed faces."""
+    """Return the basic loss: shapes of rendered faces, equal features in pairs, and the prior on photographed faces."""
     return reconstruction_loss(
         output.shape[known.rendered],
         known.shape,
@@ -205,7 +208,7 @@ def reconstruction_term(
 
 
 def landmark_terms(output: FaceOutput, known: Known, taught: Taught | None, weights: LossWeights) -> Terms:
-    """The landmark output against annotations, rendered faces and what the running average sees."""
+    """Return the terms of the landmark output against annotations, rendered faces and the running average."""
     error = landmark_loss(output.landmarks, known.landmarks, known.trust, weights.jaw, known.eye)
     terms = {
         "landmarks": weights.landmarks * mean_or_zero(error[known.photograph]),
@@ -222,14 +225,15 @@ def landmark_terms(output: FaceOutput, known: Known, taught: Taught | None, weig
 def rendered_terms(
     output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known, teacher: Teacher, weights: LossWeights
 ) -> Terms:
-    """What rendered faces teach beside shape and landmarks: expression, rotation, and where every vertex is."""
+    """Return the terms of rendered faces beside shape and landmarks: expression, gaze, rotation and projected
+    vertices."""
     rows = known.rendered
     vertices, camera, true_camera = output.vertices[rows], output.crop_from_head[rows], batch.crop_from_head[rows]
     off = motion_loss(vertices - output.shape[rows], known.vertices - known.shape)
     seen = projection_loss(camera, vertices[:, ::20], true_camera, known.vertices[:, ::20], known.eye)
     fixed = batch.expression_weights[rows] * not_looks(batch.expression)
     expression = expression_loss(codes.expression_logit[rows], batch.expression[rows], fixed)
-    # A closed eye looks nowhere.
+    # A closed eye has no gaze.
     gaze = gaze_loss(codes.gaze_rad[rows], batch.gaze[rows], 1 - batch.expression[rows][:, BLINK])
     return {
         "gaze": weights.gaze * mean_or_zero(gaze),
@@ -241,7 +245,7 @@ def rendered_terms(
 
 
 def not_looks(expression: Tensor) -> Tensor:
-    """(N, 53) -> (53,) 0 for the eyeLook weights, which are what the gaze makes them, else 1."""
+    """Return factors (53,): 0 for the eyeLook weights, which follow from the gaze, else 1."""
     kept = torch.ones(expression.shape[1]).to(expression)
     kept[[index for eye in LOOKS for index in eye]] = 0.0
     return kept
@@ -250,8 +254,10 @@ def not_looks(expression: Tensor) -> Tensor:
 def photograph_terms(
     output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known, teacher: Teacher, weights: LossWeights
 ) -> Terms:
-    """What annotated photographs teach beside their landmarks: geometry that fits them, lids and lips, and that faces
-    are mostly symmetric and at rest."""
+    """Return the terms of annotated photographs beside their landmarks.
+
+    They ask that geometry fits the landmarks, that lids and lips do, and that faces are mostly symmetric and at rest.
+    """
     rows = known.photograph
     true, trust = known.landmarks[rows], known.trust[rows]
     vertices, camera = output.vertices[rows], output.crop_from_head[rows]
@@ -279,8 +285,11 @@ def photograph_terms(
 
 
 def pair_terms(output: FaceOutput, known: Known, pairs: int, teacher: Teacher, weights: LossWeights) -> Terms:
-    """What pairs of photographs, which come first in a batch, teach: one shape explains both photographs of a person,
-    and tells the person from others. Pairs of rendered faces need neither: their shapes are known."""
+    """Return the terms of pairs of photographs, which come first in a batch.
+
+    One shape must explain both photographs of a person and tell the person from others. Pairs of rendered faces need
+    neither term, because their shapes are known.
+    """
     rows = known.photograph.clone()
     rows[2 * pairs :] = False
     shared = shared_shapes(output.shape[rows], output.vertices[rows])
@@ -308,8 +317,11 @@ def distillation_term(
     weights: LossWeights,
     eye: float,
 ) -> Tensor:
-    """A bigger network's shapes, blendshapes, gaze, rotations and landmarks, taken for the truth in the `rows` (N,)
-    bool (Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015)."""
+    """Return the loss against a bigger network's outputs as the truth, in the pictures `rows` (N,) bool.
+
+    The outputs are shapes, blendshapes, gaze, rotations and landmarks (Hinton, Vinyals and Dean, Distilling the
+    knowledge in a neural network, 2015).
+    """
     true = FaceOutput(*(tensor[rows] for tensor in lesson))
     fixed = not_looks(true.expression).expand_as(true.expression)
     off = shape_loss(output.shape[rows], true.shape, teacher.unseen, weights.unseen_shares())
@@ -325,8 +337,10 @@ def distillation_term(
 
 
 def confidence_term(output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known) -> Tensor:
-    """Cross-entropy of the confidence with what the error of the inner landmarks makes it; 0 where there is no face.
-    Faces without known landmarks are left out."""
+    """Return the cross-entropy of the confidence with its target, which follows from the error of the inner landmarks.
+
+    The target is 0 for crops without a face. Faces without known landmarks are left out.
+    """
     error = landmark_loss(output.landmarks, known.landmarks, (known.trust > 0).to(known.trust), 0.0, known.eye)
     target = batch.is_face * confidence_target(error)
     kept = ~known.directed

@@ -22,15 +22,15 @@ from .weak_labels import DEVELOPMENT_SHARE, WeakLabels
 
 CANVAS_SIZE = 224
 CANVAS_MARGIN = 1.4
-"""Side of a canvas over the side of a crop: room for shifts, turns and zooms."""
+"""Side of a canvas relative to the side of a crop. The margin is room for shifts, turns and zooms."""
 HALF_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5]])
-"""What is added to a (2, 3) affine map so that its pixels are counted from the picture's corner."""
+"""Offset that turns a (2, 3) affine map into one whose pixels are counted from the picture's corner."""
 
 
 def camera_from_landmarks(landmarks: Floats) -> Floats:
-    """(68, 2) landmarks, some NaN -> the scaled-orthographic camera (3, 4) of the mean face that fits them.
+    """Return the scaled-orthographic camera (3, 4) of the mean face that fits landmarks (68, 2), some of them NaN.
 
-    Jaw points lie on the visible contour, not on fixed places of the head, so the inner 51 decide.
+    Jaw points lie on the visible contour and not on fixed places of the head, so only the inner 51 points count.
     """
     known = np.isfinite(landmarks[:, 0])
     known[:17] = False
@@ -38,8 +38,11 @@ def camera_from_landmarks(landmarks: Floats) -> Floats:
 
 
 def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) -> tuple[Image, Floats]:
-    """A photograph and its (68 + K, 2) landmarks and other points -> an upright canvas (CANVAS_SIZE square) and the
-    points in it. Raises SourceError where they are hundreds of times as large as the picture."""
+    """Return an upright canvas of CANVAS_SIZE pixels around a photograph's head, and the points in it.
+
+    `landmarks` (68 + K, 2) are the landmarks and other points. Raises SourceError for landmarks that are hundreds of
+    times as large as the picture.
+    """
     tight = square_from_camera(camera_from_landmarks(landmarks[:68]))
     square = Square(tight.x, tight.y, tight.side * CANVAS_MARGIN, tight.roll)
     frame_from_canvas = frame_from_crop(square, CANVAS_SIZE)[:2, [0, 1, 3]].astype(np.float64)
@@ -47,7 +50,7 @@ def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) ->
     if scale > 1.5:
         factor = 1.0 / scale
         if min(image.shape[:2]) * factor < 1:
-            raise SourceError("its landmarks span far more than the picture; annotate it again")
+            raise SourceError("its landmarks span far more than the picture; annotate the photograph again")
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         frame_from_canvas = (frame_from_canvas + HALF_PIXEL) * factor - HALF_PIXEL
         reduced = (landmarks + 0.5) * factor - 0.5
@@ -61,15 +64,17 @@ def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) ->
 
 
 _Photograph = tuple[Path, tuple[slice, slice] | None, Floats, str]
-"""Where it lies, the part of it that is picture (all of it: None), landmarks (68, 2) there, and who it is."""
+"""Path, the valid part of the picture (None for all of it), landmarks (68, 2) in that part, and the person."""
 
 
 def pack_photographs(folder: Path, target: Path, weak: WeakLabels | None = None) -> int:
-    """Write `target/images.npy` (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8 and `target/labels.npz` for one folder -> N.
+    """Write `target/images.npy` and `target/labels.npz` for one folder, and return the number N of photographs.
 
-    Labels: landmarks (N, 68, 2) canvas pixels, NaN where not annotated; person (N,), file names up to their last
-    underscore, so that frames of one person share it; blendshapes (N, 53) and eyes (N, 2, 3, 2) canvas pixels of
-    `WeakLabels`, NaN where nothing is known.
+    The images are (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8. The labels are:
+
+    - landmarks (N, 68, 2) canvas pixels, NaN where not annotated
+    - person (N,), from file names up to their last underscore, so that frames of one person share it
+    - blendshapes (N, 53) and eyes (N, 2, 3, 2) canvas pixels of `WeakLabels`, NaN where nothing is known
     """
     photographs = list(annotated_photographs(folder))
     rows = [weak.files.get(f"{folder.name}/{one.path.name}", -1) if weak is not None else -1 for one in photographs]
@@ -78,9 +83,9 @@ def pack_photographs(folder: Path, target: Path, weak: WeakLabels | None = None)
 
 
 def pack_weakly_labelled(folder: Path, weak: WeakLabels, target: Path) -> int:
-    """The same for a folder whose photographs carry nothing but weak labels, landmarks among them -> N.
+    """Write the same files for a folder whose photographs have only weak labels, including landmarks.
 
-    People who are kept for development are left out.
+    Returns the number of photographs. People who are kept for development are left out.
     """
     rows = [row for row in weak.files.values() if weak.person[row] % DEVELOPMENT_SHARE]
     names = list(weak.files)
@@ -96,7 +101,7 @@ def pack_weakly_labelled(folder: Path, weak: WeakLabels, target: Path) -> int:
 
 
 def _pack(faces: Iterable[_Photograph], count: int, rows: list[int], weak: WeakLabels | None, target: Path) -> int:
-    """Photographs, and their rows in the weak labels, -1 without."""
+    """Write the files of these photographs. `rows` are their rows in the weak labels, or -1."""
     target.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (count, CANVAS_SIZE, CANVAS_SIZE, 3))
     landmarks = np.zeros((count, 68, 2), np.float32)

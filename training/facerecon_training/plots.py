@@ -1,4 +1,4 @@
-"""What a model saw -> the pictures of a report: error curves, reliability, worst cases, meshes."""
+"""Predictions of a model -> the pictures of a report: error curves, reliability, worst cases, meshes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .prepare import draw_clay
 
 
 def draw_error_curves(errors: Mapping[str, Floats], path: Path) -> None:
-    """Cumulative error distributions: which part of the photographs lies below an error."""
+    """Draw cumulative error distributions: the share of photographs below each error."""
     figure, axis = pyplot.subplots(figsize=(6, 4))
     for name, values in errors.items():
         axis.plot(100 * np.sort(values), np.linspace(0, 100, len(values)), label=name)
@@ -29,19 +29,19 @@ def draw_error_curves(errors: Mapping[str, Floats], path: Path) -> None:
 
 
 def draw_reliability(bins: list[dict[str, float]], path: Path) -> None:
-    """What the confidence says the error is, against what it is, in bins of equal numbers of photographs."""
+    """Draw the error that the confidence stands for against the measured error, in bins of equal size."""
     figure, axis = pyplot.subplots(figsize=(4.5, 4))
     said, was = ([100 * one[key] for one in bins] for key in ("predicted_error", "error"))
     axis.plot(said, was, "o-")
     top = 1.1 * max(said + was)
     axis.plot([0, top], [0, top], "k--", linewidth=0.8)
-    axis.set(xlabel="error the confidence stands for, %", ylabel="inner 51, inter-ocular NME, %")
+    axis.set(xlabel="error that the confidence stands for, %", ylabel="inner 51, inter-ocular NME, %")
     axis.grid(alpha=0.3)
     _save(figure, path)
 
 
 def draw_yaw_bins(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Error of the rotation and of the shape over how far rendered heads are turned."""
+    """Draw the errors of rotation and shape by the yaw of rendered heads."""
     figure, axis = pyplot.subplots(figsize=(6, 4))
     for key in ("rotation_deg", "rmse_mm"):
         axis.plot(list(rows), [row[key] for row in rows.values()], "o-", label=key)
@@ -52,7 +52,10 @@ def draw_yaw_bins(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
 
 
 def worst_sheet(seen: Seen, count: int = 24, size: int = 160) -> Image:
-    """The crops with the largest errors: truth green, prediction red, the error in percent and the name."""
+    """Return a picture of the crops with the largest errors, with the error in percent and the name.
+
+    The truth is green, the prediction red.
+    """
     cells = []
     inverse = [np.linalg.inv(np.vstack([m, [0, 0, 0, 1]])) for m in seen.matrices]
     for index in np.argsort(-seen.errors)[:count]:
@@ -71,7 +74,7 @@ def worst_sheet(seen: Seen, count: int = 24, size: int = 160) -> Image:
 
 
 def mesh_sheet(seen: Seen, count: int = 40, size: int = 110) -> Image:
-    """Photographs and their neutral shapes: front, three-quarter, profile."""
+    """Return a picture of photographs and their neutral shapes: front, three-quarter, profile."""
     cells = []
     for index in np.linspace(0, len(seen.crops) - 1, min(count, len(seen.crops))).astype(int):
         shape = seen.output.shape[index].numpy()

@@ -1,4 +1,4 @@
-"""ICT-FaceKit, light, photographs -> what training reads: arrays, packed canvases, rendered people; contact sheets."""
+"""ICT-FaceKit, light, photographs -> the data that training reads: arrays, packed canvases, rendered people, sheets."""
 
 from __future__ import annotations
 
@@ -46,39 +46,41 @@ from .weak_labels import WeakLabels, read_weak_labels
 
 TEMPLATE_PATH = Path(facerecon_rt.__file__).with_name("template.npz")
 COLOUR_FOLDERS = ("helen-train", "lfpw-train")
-"""Where skin colours are taken; from all folders of photographs when neither is there."""
+"""Folders from which skin colours are taken. If neither exists, all folders of photographs serve."""
 EXPRESSIVE = "expressive"
-"""Folder under data/pseudo: photographs of expressive faces that carry weak labels alone."""
+"""Folder under data/pseudo: photographs of expressive faces that have only weak labels."""
 TEST_SUFFIX = "-test"
-"""Folders under data/faces whose names end so are never trained on."""
+"""Suffix of the folders under data/faces that are never trained on."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareConfig:
-    """What `facerecon-train prepare` makes."""
+    """Settings of `facerecon-train prepare`."""
 
     data: Path
-    """Folder with faces/NAME/, backgrounds/, lighting/, and assets/ and pseudo/ if there are any; of a clean model,
-    lighting/ and the meshes and textures of assets/ alone are read."""
+    """Folder with faces/NAME/, backgrounds/ and lighting/, and with assets/ and pseudo/ if they exist.
+
+    For a clean model only lighting/ and the meshes and textures of assets/ are read.
+    """
     face_model: Path
     """A packed ict_facekit.npz, or an ICT-FaceKit FaceXModel folder."""
     out: Path
     photographs: tuple[str, ...] = ()
-    """Folders under data/faces to train on; none named: all but those whose names end in -test."""
+    """Folders under data/faces to train on. If empty, all folders except those whose names end in -test."""
     people: int = 8000
-    """Rendered people, four views each."""
+    """Number of rendered people, with four views each."""
     held_out_people: int = 100
-    """Ten views each."""
+    """Number of held-out rendered people, with ten views each."""
     clean: bool = False
-    """Read no photograph at all: skin and backgrounds are wholly invented."""
+    """Whether to read no photographs except Pointing'04, and to generate all skin and backgrounds."""
     rebuild_template: bool = False
     seed: int = 0
 
 
 def prepare(config: PrepareConfig) -> None:
-    """Write everything under config.out. What is already there is not made again.
+    """Write everything under config.out. Existing results are kept.
 
-    Raises UsageError or SourceError, before any long work, when data are missing or config.out was made otherwise.
+    Raises UsageError or SourceError, before any long work, if data are missing or config.out has other settings.
     """
     cv2.setNumThreads(1)
     folders = [] if config.clean else photograph_folders(config)
@@ -112,7 +114,7 @@ def prepare(config: PrepareConfig) -> None:
     target = config.out / "photographs" / EXPRESSIVE
     if expressive.is_dir() and not config.clean and not (target / "labels.npz").is_file():
         count = pack_weakly_labelled(expressive, read_weak_labels(expressive.with_suffix(".npz")), target)
-        print(f"{EXPRESSIVE}: {count} photographs, weak labels alone")
+        print(f"{EXPRESSIVE}: {count} photographs with weak labels only")
     colours, found = None, None
     if folders:
         colours_path = config.out / "face_colours.npy"
@@ -121,13 +123,13 @@ def prepare(config: PrepareConfig) -> None:
             np.save(colours_path, face_colours(geometry, head, sources))
         with of_prepare(colours_path):
             found = np.load(colours_path)
-        print(f"skin colours of {len(found)} photographed faces")
+        print(f"took skin colours from {len(found)} photographed faces")
         colours = colour_model(geometry, head, found, config.data / "assets")
     if (config.data / "head_pose").is_dir() and not (config.out / "head_pose" / "labels.npz").is_file():
         detector = head_detector(config)
         if detector is not None:
             count = pack_head_poses(config.data / "head_pose", detector, config.out / "head_pose")
-            print(f"head_pose: {count} photographs of known direction")
+            print(f"head_pose: {count} photographs with known head direction")
     assets = config.data / "assets"
     renderer = PeopleRenderer(geometry, panoramas, backgrounds, assets if assets.is_dir() else None, colours)
     if not (config.out / "skin.npz").is_file():
@@ -144,13 +146,18 @@ def prepare(config: PrepareConfig) -> None:
 
 
 def photograph_folders(config: PrepareConfig) -> list[Path]:
-    """The folders under data/faces to train on. Raises UsageError or SourceError when one holds nothing annotated."""
+    """Return the folders under data/faces to train on.
+
+    Raises UsageError or SourceError if a folder holds nothing annotated.
+    """
     faces = config.data / "faces"
     names = config.photographs or [
         path.name for path in sorted(faces.glob("*")) if path.is_dir() and not path.name.endswith(TEST_SUFFIX)
     ]
     if not names:
-        raise UsageError(f"{faces} holds no folder of annotated photographs: see training/README.md, or use --clean")
+        raise UsageError(
+            f"{faces} holds no folder of annotated photographs; add one (see training/README.md), or use --clean"
+        )
     folders = [faces / name for name in names]
     for folder in folders:
         next(annotated_photographs(folder))
@@ -158,9 +165,10 @@ def photograph_folders(config: PrepareConfig) -> list[Path]:
 
 
 def write_settings(config: PrepareConfig) -> None:
-    """Write prepare.json. Raises UsageError when the folder was prepared with other settings.
+    """Write prepare.json. Raises UsageError if the folder was prepared with other settings.
 
-    What is there is kept, so that other settings would mix two kinds of data: photographs' colours in a clean set.
+    Existing results are kept, so other settings would mix two kinds of data, such as photographs' colours in a clean
+    set.
     """
     path = config.out / "prepare.json"
     settings = json.loads(json.dumps(asdict(config), default=str))
@@ -170,26 +178,29 @@ def write_settings(config: PrepareConfig) -> None:
         for key in ("clean", "photographs", "people", "held_out_people", "seed"):
             then, now = before.get(key, settings[key]), settings[key]
             if then != now and not (key == "photographs" and sorted(then) == sorted(now)):
-                raise UsageError(f"{path}: prepared with {key} = {then}, not {now}; give another --out, or delete it")
+                raise UsageError(
+                    f"{path}: the folder was prepared with {key} = {then}, not {now}; give another --out, or delete "
+                    "the folder"
+                )
     make_folder(config.out)
     path.write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def is_clean(prepared: Path) -> bool:
-    """Was this folder prepared without any photograph?"""
+    """Whether this folder was prepared with --clean."""
     path = prepared / "prepare.json"
     with of_prepare(path):
         return path.is_file() and bool(dict(json.loads(path.read_text())).get("clean", False))
 
 
 def template_face(head: MorphableHead) -> MorphableFace:
-    """The morphable model on the shipped template's vertices."""
+    """Return the morphable model on the shipped template's vertices."""
     with np.load(TEMPLATE_PATH, allow_pickle=False) as arrays:
         return face_from_head(head, arrays["source_vertices"], arrays["source_weights"])
 
 
 def read_face(prepared: Path) -> MorphableFace:
-    """What `prepare` wrote. Raises UsageError when it did not run, or ran for another template."""
+    """Read the face that `prepare` wrote. Raises UsageError if it is missing, or belongs to another template."""
     path = prepared / "face.npz"
     if not path.is_file():
         raise UsageError(f"{prepared} holds no prepared data; run `facerecon-train prepare --out {prepared}` first")
@@ -203,7 +214,8 @@ def read_face(prepared: Path) -> MorphableFace:
 
 
 def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path]) -> Floats:
-    """Annotated photographs -> (P, F, 3) float16 albedo on the face part's vertices, large near-frontal faces only."""
+    """Return albedo (P, F, 3) float16 on the face part's vertices of annotated photographs, large near-frontal faces
+    only."""
     face = geometry.parts["face"]
     mirror = cKDTree(head.mean[face]).query(head.mean[face] * [-1, 1, 1])[1]
     kept = []
@@ -228,8 +240,10 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
 
 
 def colour_model(geometry: HeadGeometry, head: MorphableHead, colours: Floats, assets: Path) -> FaceColours | None:
-    """Albedo (P, F, 3) of photographed faces, and whole skins where there are any -> what people are coloured by; None
-    of too few."""
+    """Return the colour model of people from albedo (P, F, 3) of photographed faces, and whole skins if they exist.
+
+    The result is None for fewer than eight faces.
+    """
     if len(colours) < 8:
         return None
     face = geometry.parts["face"]
@@ -243,24 +257,24 @@ def colour_model(geometry: HeadGeometry, head: MorphableHead, colours: Floats, a
 
 
 def weak_labels(data: Path) -> WeakLabels | None:
-    """Weak labels of the annotated photographs, where there are any."""
+    """Return the weak labels of the annotated photographs, or None if there are none."""
     path = data / "pseudo" / "photographs.npz"
     return read_weak_labels(path) if path.is_file() else None
 
 
 def head_detector(config: PrepareConfig) -> Detector | None:
-    """The detector that says where Pointing'04's heads are; None, with a word, where there is none."""
+    """Return the detector that finds Pointing'04's heads, or None with a message."""
     for path in (config.data / "detector" / "face_detection_yunet_2023mar.onnx", Path("models/face_detector.onnx")):
         if path.is_file():
             return open_detector(path)
-    print("no face detector: head_pose is left out of the training data")
+    print("there is no face detector, so head_pose is left out of the training data")
     return None
 
 
 def skin_statistics(
     renderer: PeopleRenderer, colours: Floats | None, seed: int, invented: int = 400
 ) -> dict[str, NDArray[np.floating]]:
-    """Mean and principal components of skin on the template: of photographed faces, or of invented skin."""
+    """Return mean and principal components of skin on the template, of photographed faces or of generated skin."""
     if colours is None or len(colours) < invented:
         random = np.random.default_rng((seed, 77))
         face = renderer.head.parts["face"]
@@ -271,7 +285,7 @@ def skin_statistics(
 
 
 def draw_clay(face_vertices: Floats, size: int, *, pitch: float = 0.0, yaw: float = 0.0, roll: float = 0.0) -> Image:
-    """(V, 3) mm -> (size, size, 3) uint8: the mesh in clay on white, at the angles of pose.euler_from_camera."""
+    """Render a mesh (V, 3) mm in clay on white, at the angles of pose.euler_from_camera: (size, size, 3) uint8."""
     camera = camera_for_crop(pitch, yaw, roll, size, 0.95 * size)
     points = face_vertices @ camera[:, :3].T + camera[:, 3]
     picture, coverage = render_mesh(points, load_template().triangles, (size, size))
@@ -280,7 +294,7 @@ def draw_clay(face_vertices: Floats, size: int, *, pitch: float = 0.0, yaw: floa
 
 
 def contact_sheet(face: MorphableFace, template: FaceTemplate) -> Image:
-    """Mean with landmarks, the first eight identity modes at +-2 standard deviations, all blendshapes fully active."""
+    """Draw the mean face with landmarks, eight identity modes at +-2 standard deviations, and all blendshapes at 1."""
     size = 150
 
     def cell(vertices: Floats, label: str, yaw: float = 0.0) -> Image:
@@ -310,7 +324,7 @@ def contact_sheet(face: MorphableFace, template: FaceTemplate) -> Image:
 
 
 def people_sheet(renderer: PeopleRenderer, seed: int, people: int = 16) -> Image:
-    """An even number of rendered people, two a row, four views each."""
+    """Draw an even number of rendered people, two a row, with four views each."""
     rows = [
         np.hstack([view.image for view in renderer.person(np.random.default_rng((seed, i)))]) for i in range(people)
     ]

@@ -1,4 +1,4 @@
-"""Weights and data -> report.md, report.json and pictures: everything there is to say about a model, in one folder."""
+"""Weights and data -> report.md, report.json and pictures: all measurements of a model in one folder."""
 
 from __future__ import annotations
 
@@ -54,10 +54,9 @@ AT_REST = [i for i, name in enumerate(BLENDSHAPES) if not name.startswith("eye")
 def write_report(
     members: Sequence[FaceModel], data: Path, prepared: Path, detector: Path, out: Path
 ) -> dict[str, Rows]:
-    """Measure everything there is data for, of one model or an ensemble -> figures by section, row and name; written to
-    `out` with their pictures.
+    """Measure one model or an ensemble on all data that exist, and write figures and pictures to `out`.
 
-    Raises UsageError when there is nothing to measure on.
+    Returns the figures by section, row and name. Raises UsageError if there are no data to measure on.
     """
     model = members[0] if len(members) == 1 else Ensemble(members)
     make_folder(out)
@@ -102,14 +101,17 @@ def write_report(
     if len(members) > 1 and report:
         report["Ensembles"] = ensemble_rows(members, data, prepared)
     if not report:
-        raise UsageError(f"nothing to evaluate on: {data} has no faces/*-test and {prepared} no held-out people")
+        raise UsageError(
+            f"nothing to evaluate on: {data} has no faces/*-test and {prepared} has no held-out people; add one of them"
+        )
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     (out / "report.md").write_text(markdown(report, sorted(path.name for path in out.glob("*.[jp][pn]g"))))
     return report
 
 
 def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
-    """Photographs by falling confidence, in equal parts -> mean confidence, the error it stands for, the error."""
+    """Return mean confidence, predicted error and measured error of photographs, in equal bins by falling
+    confidence."""
     order = np.argsort(-seen.output.confidence.numpy())
     rows = []
     for part in np.array_split(order, bins):
@@ -125,7 +127,7 @@ def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
 
 
 def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict[str, float]:
-    """How surely confidence tells faces from pictures without one, and from crops that miss it."""
+    """Return how surely confidence tells faces from pictures without a face, and from crops that miss it (AUC)."""
     random = np.random.default_rng(0)
     size = model.config.input_size
     faces = seen.output.confidence.numpy()
@@ -143,7 +145,7 @@ def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict
 
 
 def rows_by_yaw(seen: SeenPeople) -> Rows:
-    """Rotation, shape and depth errors by how far heads are turned."""
+    """Return errors of rotation, shape and depth by the yaw of the heads."""
     yaw = np.array([abs(euler_from_camera(camera)[1]) for camera in seen.cameras])
     angles, rmse = rotation_errors(seen.output, seen.cameras), seen.rmse_mm
     depth = ((seen.output.shape[:, :, 2] - seen.shape[:, :, 2]) ** 2).mean(1).sqrt().numpy()
@@ -161,8 +163,10 @@ def rows_by_yaw(seen: SeenPeople) -> Rows:
 
 
 def ensemble_rows(members: Sequence[FaceModel], data: Path, prepared: Path) -> Rows:
-    """One model (the mean of the members' figures), the first two together, and so on: landmarks on the first
-    `faces/*-test`, geometry on rendered people."""
+    """Return figures of one model (mean over members), of the first two together, and so on.
+
+    Landmarks are measured on the first `faces/*-test`, geometry on rendered people.
+    """
     folder = next(iter(sorted((data / "faces").glob("*-test"))), None)
     photographs = list(annotated_photographs(folder)) if folder else []
     packed = prepared / "people" / "held-out"
@@ -180,8 +184,10 @@ def ensemble_rows(members: Sequence[FaceModel], data: Path, prepared: Path) -> R
 
 
 def coefficient_spread(seen: Seen, prepared: Path) -> float:
-    """Standard deviation over photographs of the shapes' first twenty identity coefficients, against 1 of the
-    morphable model's prior."""
+    """Return the standard deviation over photographs of the shapes' first twenty identity coefficients.
+
+    The morphable model's prior has 1.
+    """
     teacher = read_teacher(prepared)
     difference = (seen.output.shape.flatten(1) - teacher.mean).double()
     solution = torch.linalg.lstsq(teacher.identity.T.double(), difference.T).solution
@@ -189,7 +195,7 @@ def coefficient_spread(seen: Seen, prepared: Path) -> float:
 
 
 def at_rest(model: nn.Module, data: Path, detector: Detector) -> dict[str, float]:
-    """Mean and largest blendshape weight, gaze and lids apart, of people who were asked to look at a mark."""
+    """Return mean and largest blendshape weight, without gaze and lids, of people who were asked to look at a mark."""
     crops = []
     for photograph in pointing_photographs(data / "head_pose"):
         if max(abs(photograph.tilt), abs(photograph.pan)) > 15:
@@ -209,7 +215,7 @@ def at_rest(model: nn.Module, data: Path, detector: Detector) -> dict[str, float
 
 
 def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: Detector | None) -> dict[str, Rows]:
-    """Same person or not, from the neutral shape alone; and the shapes of sets of photographs."""
+    """Return how well the neutral shape alone tells people apart, and figures of the shapes of image sets."""
     sources: dict[str, tuple[Floats, Floats, NDArray[np.int64]]] = {}
     if (data / "identities").is_dir() and detector:
         images, squares, who = [], [], []
@@ -218,7 +224,7 @@ def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: 
                 image = read_image(path)
                 found = detector.detect(image)
                 if found:
-                    # The largest face is the person's.
+                    # The largest face is that of the named person.
                     box = max((one.box for one in found), key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
                     images.append(image)
                     squares.append(square_from_box(box))
@@ -241,11 +247,11 @@ def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: 
 
 
 def markdown(report: dict[str, Rows], pictures: list[str]) -> str:
-    """Sections as tables, then the pictures."""
+    """Return the sections as tables, followed by the pictures."""
     lines = ["# Evaluation", ""]
     for title, rows in report.items():
         columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-        if len(columns) > 8:  # many figures of few rows read better downwards
+        if len(columns) > 8:  # many figures with few rows read better as columns
             lines += [f"## {title}", "", "| | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
             lines += [f"| {c} | " + " | ".join(_cell(row, c) for row in rows.values()) + " |" for c in columns]
         else:

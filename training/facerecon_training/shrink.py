@@ -1,4 +1,4 @@
-"""A trained network -> a smaller or a larger one of the same kind that starts where the trained one ended."""
+"""A trained network -> a smaller or larger network of the same kind that starts from its weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from .model import FaceModel
 
 
 def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
-    """Copy what both have: the reconstructor, the pooling, and of the backbone each block with the next of the trained
-    one that is of its kind and size -> how many blocks come before the first copied one, in the model and in the
-    trained.
+    """Copy the layers that both networks have: the reconstructor, the pooling, and blocks of the backbone.
 
-    Blocks that the trained network lacks begin by passing on what they get, so that the larger network begins with what
-    the smaller one knew (Net2Net, Chen et al., ICLR 2016). Heads that it lacks begin as they are. Pooling over another
-    number of places takes its weights from between them.
+    Each block takes the weights of the trained network's next block of its kind and size. Returns the number of blocks
+    before the first copied block, in the model and in the trained network. Blocks that the trained network lacks start
+    as the identity, so that a larger network starts with what the smaller one learned (Net2Net, Chen et al., ICLR
+    2016). Missing heads keep their initial weights. Pooling over another number of places interpolates its weights.
 
-    Raises ValueError where a block that cannot pass on what it gets, or the features, have no counterpart.
+    Raises ValueError if the features have no counterpart, or a block that cannot be the identity has none.
     """
     counts = model.extractor.feature_count, trained.extractor.feature_count
     if counts[0] != counts[1]:
@@ -42,15 +41,17 @@ def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
     for index, source in pairs:
         backbone[index].load_state_dict(trained.extractor.backbone[source].state_dict())
     for new in set(range(pairs[0][0], len(backbone))) - {index for index, _ in pairs}:
-        nn.init.zeros_(backbone[new].layers[-1][1].weight)  # the last normalisation: the block adds nothing
+        last = backbone[new].layers[-1][1]  # the last normalisation is zero, so the block adds nothing
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
     return pairs[0]
 
 
 def common_blocks(model: Backbone, trained: Backbone) -> list[tuple[int, int]]:
-    """Indices of blocks of one kind and size, in order.
+    """Return index pairs of blocks of the same kind and size, in order.
 
-    Raises ValueError where there is none, or a block behind the first one has none and is not residual: it would begin
-    at random among trained ones.
+    Raises ValueError if there are none. Raises it also if a block after the first pair has no counterpart and is not
+    residual, because it would start at random among trained blocks.
     """
     pairs: list[tuple[int, int]] = []
     start = 0
@@ -62,17 +63,17 @@ def common_blocks(model: Backbone, trained: Backbone) -> list[tuple[int, int]]:
                 break
         else:
             if pairs and not getattr(block, "residual", False):
-                raise ValueError(f"it has nothing for block {own + 1} of {len(model)}")
+                raise ValueError(f"it has no counterpart of block {own + 1} of {len(model)}")
     if not pairs:
-        raise ValueError("they have no block in common")
+        raise ValueError("the two backbones have no block in common")
     return pairs
 
 
 def imitate(own: nn.Module, theirs: nn.Module, batches: Iterator[Batch], pictures: int, rate: float = 4e-3) -> float:
-    """Teach the first blocks, (N, 3, S, S) -> (N, C, H, W), to give the features of the blocks they replace (hints:
-    FitNets, Romero et al., ICLR 2015) -> a moving average of the squared error over the variance of the features.
+    """Train the first blocks, (N, 3, S, S) -> (N, C, H, W), to give the features of the blocks that they replace.
 
-    Raises ValueError where the features differ in size.
+    Returns a moving average of the squared error relative to the features' variance (hints: FitNets, Romero et al.,
+    ICLR 2015). Raises ValueError if the features differ in size.
     """
     optimizer = torch.optim.AdamW(own.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.0)
     device = next(own.parameters()).device

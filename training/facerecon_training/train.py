@@ -42,13 +42,14 @@ from .shrink import imitate, take_over
 
 
 class Interrupt:
-    """Ctrl-C waits for the end of the step, so that whole steps are saved; the second one does not wait."""
+    """Context manager that delays Ctrl-C to the end of a step, so that whole steps are saved. A second Ctrl-C stops at
+    once."""
 
     def __init__(self) -> None:
         self.asked = False
 
     def __enter__(self) -> Interrupt:
-        # Elsewhere than in the main thread Python sets no signal handlers, and none is needed.
+        # Python allows signal handlers only in the main thread, and other threads need none.
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             self._before = signal.signal(signal.SIGINT, self._ask)
@@ -65,11 +66,11 @@ class Interrupt:
 
 
 def train(config: TrainConfig) -> Path:
-    """Run or resume a training -> the path of the averaged weights.
+    """Run or resume a training, and return the path of the averaged weights.
 
-    A resumed run gives the weights of an uninterrupted one. Ctrl-C saves a checkpoint first, once the first step is
-    done, then raises KeyboardInterrupt. Raises UsageError when data are missing, ModelRefused for unfit weights or
-    checkpoints, FaceReconError when the loss is no longer a number.
+    A resumed run gives the same weights as an uninterrupted run. Ctrl-C saves a checkpoint after the first step, then
+    raises KeyboardInterrupt. Raises UsageError if data are missing, ModelRefused for unfit weights or checkpoints, and
+    FaceReconError if the loss is not finite.
     """
     device = choose_device(config.device)
     torch.set_num_threads(config.threads)
@@ -110,7 +111,7 @@ def train(config: TrainConfig) -> Path:
     progress.close()
     if interrupt.asked:
         state.save()
-        print(f"stopped; run the same command again to go on from {state.checkpoint_path}")
+        print(f"stopped; run the same command to resume from {state.checkpoint_path}")
         raise KeyboardInterrupt
     finished = with_habits(state.average, config.prepared / "photographs", config.folders)
     print(json.dumps(state.note(development_figures(finished, config))))
@@ -120,13 +121,13 @@ def train(config: TrainConfig) -> Path:
 
 
 class TrainingState:
-    """All of a run that changes from step to step: started, or as its checkpoint left it."""
+    """State of a run that changes from step to step, new or from a checkpoint."""
 
     def __init__(self, config: TrainConfig, face: MorphableFace, device: torch.device) -> None:
-        """Takes minutes where a smaller backbone starts from a bigger one's weights.
+        """Start or resume. This takes minutes if a smaller backbone starts from a bigger one's weights.
 
-        Raises UsageError for a checkpoint of another network and for unfit `config.init`, ModelRefused for files that
-        cannot be read.
+        Raises UsageError for a checkpoint of another network and for unfit `config.init`, and ModelRefused for files
+        that cannot be read.
         """
         self.checkpoint_path, self.weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
         resumed = self.checkpoint_path.is_file()
@@ -157,13 +158,13 @@ class TrainingState:
             self.step, self.log, self.running = int(saved["step"]), list(saved["log"]), dict(saved.get("running", {}))
 
     def set_learning_rate(self, rate: float) -> None:
-        """Each group's by its own scale."""
+        """Set the learning rate of each parameter group by its own scale."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * rate
 
     def learn(self, loss: Tensor, average: float) -> None:
-        """One step down the gradient, and the running average with its decay. Raises FaceReconError for a loss that is
-        not a number."""
+        """Take one gradient step, and update the running average. Raises FaceReconError for a loss that is not
+        finite."""
         if not torch.isfinite(loss):
             raise FaceReconError(f"the loss is {loss.item()} at step {self.step}; resume with a lower --learning-rate")
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,7 +174,7 @@ class TrainingState:
         update_average(self.average, self.model, min(average, (self.step + 1) / (self.step + 10)))
 
     def count(self, terms: dict[str, Tensor]) -> None:
-        """One step is done; these were its loss and terms."""
+        """Count a step and record its loss and terms."""
         self.step += 1
         for name, term in terms.items():
             self.running[name] = 0.98 * self.running.get(name, float(term)) + 0.02 * float(term)
@@ -181,12 +182,12 @@ class TrainingState:
             self.log.append({"step": self.step, **self.running})
 
     def note(self, figures: dict[str, float]) -> dict[str, float]:
-        """Write held-out figures into the log -> the entry."""
+        """Write held-out figures into the log, and return the entry."""
         self.log.append({"step": self.step, **figures})
         return self.log[-1]
 
     def save(self) -> None:
-        """Checkpoint, averaged weights and curves, each whole or not at all."""
+        """Write checkpoint, averaged weights and curves, each completely or not at all."""
         kept = {name: getattr(self, name).state_dict() for name in ("model", "average", "skin_head", "optimizer")}
         save_checkpoint(self.checkpoint_path, {**kept, "step": self.step, "log": self.log, "running": self.running})
         save_weights(self.average, self.weights_path)
@@ -196,7 +197,8 @@ class TrainingState:
 def batch_loss(
     state: TrainingState, batch: Batch, teacher: Teacher, bigger: Ensemble | None, config: TrainConfig
 ) -> tuple[Tensor, Terms]:
-    """What the network, its running average and a bigger network, if any, see in a batch -> the loss and its terms."""
+    """Return the loss of a batch and its terms, from the network, its running average and the bigger network if there
+    is one."""
     state.model.train()
     image = batch.image.float().contiguous(memory_format=torch.channels_last)
     output, codes = state.model.with_codes(image)
@@ -210,9 +212,9 @@ def batch_loss(
 
 
 def batch_loader(config: TrainConfig, start: int) -> DataLoader[Batch]:
-    """Batches from step `start` on, made by one other process."""
+    """Return batches from step `start` on, which another process makes."""
     backgrounds = None if is_clean(config.prepared) else config.data / "backgrounds"
-    # OpenCV's threads must be gone before the process is forked: the other one would wait for them for ever.
+    # OpenCV's threads must end before the process is forked, because the fork would wait for them for ever.
     cv2.setNumThreads(1)
     batches = Batches(
         config.prepared,
@@ -229,8 +231,11 @@ def batch_loader(config: TrainConfig, start: int) -> DataLoader[Batch]:
 
 @torch.no_grad()
 def mirrored_landmarks(model: FaceModel, image: Tensor, rows: Tensor) -> Tensor:
-    """(N, 3, S, S) and (N,) bool -> (N, 68, 2) landmarks, crop pixels, of these pictures seen in a mirror and turned
-    back, 0 of others: what a mean teacher says (Tarvainen and Valpola, NeurIPS 2017), made independent by the flip."""
+    """Return landmarks (N, 68, 2), crop pixels, of mirrored pictures (N, 3, S, S), mirrored back.
+
+    Only `rows` (N,) bool are computed; the others are 0. The model is a mean teacher (Tarvainen and Valpola, NeurIPS
+    2017), and the flip makes it independent.
+    """
     seen = image.new_zeros(len(image), 68, 2)
     if not rows.any():
         return seen
@@ -241,32 +246,37 @@ def mirrored_landmarks(model: FaceModel, image: Tensor, rows: Tensor) -> Tensor:
 
 
 def leave_interrupts(worker: int) -> None:
-    """Start of the loader's process: Ctrl-C reaches it too, but the batches of the last step are still wanted."""
+    """Ignore Ctrl-C in the loader's process, because the batches of the last step are still needed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def default_terms(prepared: Path, *others: Path | None) -> str:
-    """What weights may be used for: any purpose only if the data are clean, and so are the other weights that the run
-    starts or learns from."""
+    """Return the permitted use of weights.
+
+    It is any purpose only if the data are clean, and so are the weights that the run starts or learns from.
+    """
     clean = all(load_weights(path).config.terms == CLEAN_TERMS for path in others if path is not None)
     return CLEAN_TERMS if is_clean(prepared) and clean else RESEARCH_TERMS
 
 
 def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) -> Ensemble:
-    """The networks to learn from, as one. Raises UsageError where one sees crops of another size."""
+    """Return the networks to learn from, as an ensemble. Raises UsageError if a network takes crops of another size."""
     members = [load_weights(path) for path in paths]
     for path, member in zip(paths, members, strict=True):
         if member.config.input_size != input_size:
-            raise UsageError(f"--distil {path} sees crops of {member.config.input_size} pixels, the run {input_size}")
+            raise UsageError(
+                f"--distil {path} takes crops of {member.config.input_size} pixels, but the run {input_size}; give "
+                f"--size {member.config.input_size}"
+            )
     return Ensemble(members).to(device, memory_format=torch.channels_last).eval()
 
 
 def choose_device(name: str) -> torch.device:
-    """auto -> the GPU if there is one. Raises UsageError for a GPU that is not there, and for what is no device."""
+    """Return a device; auto is the GPU if there is one. Raises UsageError for a missing GPU and for an unknown name."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("--device cuda: PyTorch sees no GPU; use --device cpu")
+        raise UsageError("--device cuda: PyTorch finds no GPU; use --device cpu")
     try:
         return torch.device(name)
     except RuntimeError as error:
@@ -274,10 +284,11 @@ def choose_device(name: str) -> torch.device:
 
 
 def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> tuple[FaceModel, bool]:
-    """A FaceModel with decoders fitted to random faces, or the weights of config.init: all of them, or, where those are
-    of another backbone, what both have in common; and whether blocks were taught for that, which takes minutes.
+    """Return the FaceModel that a run starts with, and whether its blocks were taught, which takes minutes.
 
-    Raises UsageError for weights of another configuration, or that the network of the run cannot start from.
+    Without config.init, the decoders are fitted to random faces. With config.init the model takes over its weights: all
+    of them, or the layers in common with another backbone. Raises UsageError for weights of another configuration, or
+    for a network that the run cannot start from.
     """
     torch.manual_seed(config.seed)
     if config.init is None:
@@ -288,8 +299,11 @@ def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) 
     own = config.model
     same = replace(trained.config, backbone=own.backbone, terms=own.terms, input_size=own.input_size, gaze=own.gaze)
     if same != own:
-        raise UsageError(f"{config.init} has the configuration {trained.config}, the run asks for {config.model}")
-    # Of the network that the run begins with; what comes out of the run is measured at its end.
+        raise UsageError(
+            f"{config.init} has the configuration {trained.config}, but the run has {config.model}; give matching "
+            "options"
+        )
+    # This asymmetry belongs to the initial network. The run measures its own at the end.
     trained.reconstructor.asymmetry.zero_()
     if replace(trained.config, terms=own.terms) != own:
         model = FaceModel(own)
@@ -299,14 +313,16 @@ def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) 
 
 
 def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: torch.device) -> bool:
-    """Give `model` the blocks that it has in common with `trained`, and teach its first ones to do what the trained
-    ones do in their place -> whether there were any to teach. Raises UsageError where a block has nothing to start
-    from."""
+    """Copy the blocks that `model` has in common with `trained`, and teach its first blocks to replace the trained
+    ones.
+
+    Returns whether there were blocks to teach. Raises UsageError if a block has no counterpart to start from.
+    """
     backbones = f"`{trained.config.backbone}`", f"`{config.model.backbone}`"
     try:
         own, theirs = take_over(model, trained)
         first = f", but the first {own}," if own else ""
-        print(f"{config.init} is {backbones[0]}: what {backbones[1]} has in common with it{first} is taken over")
+        print(f"{config.init} is {backbones[0]}: its blocks in common with {backbones[1]}{first} are taken over")
         if own:
             blocks, originals = (
                 torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(
@@ -315,21 +331,24 @@ def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: to
                 for network, count in ((model, own), (trained, theirs))
             )
             missed = imitate(blocks, originals, iter(batch_loader(config, 0)), config.hints)
-            print(f"the first {own} do the same but for {missed:.3f} of the variance")
+            print(f"the first {own} blocks now differ by {missed:.3f} of the variance")
     except ValueError as error:
-        raise UsageError(f"--init {config.init}, {backbones[0]}, is no start for {backbones[1]}: {error}") from error
+        raise UsageError(f"--init {config.init} ({backbones[0]}) cannot start {backbones[1]}: {error}") from error
     except KeyboardInterrupt:
-        print("stopped before the first blocks had learnt; the same command begins with them again")
+        print("stopped before the first blocks were trained; the same command starts with them again")
         raise
     return own > 0
 
 
 def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Generator, count: int = 3000) -> None:
-    """Start the linear decoders: principal components of random neutral faces, and the least-squares map from random
-    blendshape weights to offsets. Training refines both."""
+    """Start the linear decoders, which training refines.
+
+    The shape decoder gets principal components of random neutral faces. The expression decoder gets the least-squares
+    map from random blendshape weights to offsets.
+    """
     reconstructor = model.reconstructor
     weights = random.normal(size=(count, len(face.identity))).astype(np.float32)
-    # The faces span as many dimensions as there are modes: principal components are found there, not over all vertices.
+    # The faces span as many dimensions as there are modes. Principal components are found there, not over all vertices.
     span, coordinates = np.linalg.qr(face.identity.reshape(len(face.identity), -1).T)
     shapes = weights @ coordinates.T
     _, values, vectors = np.linalg.svd(shapes - shapes.mean(0), full_matrices=False)
@@ -345,8 +364,11 @@ def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Genera
 
 
 def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weights decay, biases and normalisation do not. The output layers learn slowly: one step of Adam moves a camera
-    by its rate times all hidden units at once. The decoders learn more slowly still and do not decay."""
+    """Return the parameter groups with their weight decay and relative learning rate.
+
+    Weights decay, biases and normalisation do not. The output layers learn slowly, because one step of Adam moves a
+    camera by its rate times all hidden units at once. The decoders learn more slowly still and do not decay.
+    """
     reconstructor = model.reconstructor
     decoder = [reconstructor.mean, reconstructor.shape_basis, reconstructor.expression_basis]
     layers = (
@@ -369,7 +391,7 @@ def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, An
 
 
 def learning_rate(config: TrainConfig, done: float) -> float:
-    """Linear rise, then half a cosine to a hundredth."""
+    """Return the learning rate at a share `done` of the run: a linear rise, then half a cosine to a hundredth."""
     if done < config.warmup:
         return config.learning_rate * done / config.warmup
     along = (done - config.warmup) / (1 - config.warmup)
@@ -378,7 +400,7 @@ def learning_rate(config: TrainConfig, done: float) -> float:
 
 @torch.no_grad()
 def update_average(average: FaceModel, model: FaceModel, decay: float) -> None:
-    """Exponential moving average of the weights (Polyak and Juditsky 1992); counts and statistics are copied."""
+    """Update the exponential moving average of the weights (Polyak and Juditsky 1992). Counts are copied."""
     current: dict[str, Tensor] = model.state_dict()
     for name, tensor in average.state_dict().items():
         if tensor.dtype.is_floating_point:
@@ -388,7 +410,7 @@ def update_average(average: FaceModel, model: FaceModel, decay: float) -> None:
 
 
 def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, float]:
-    """The development benchmark and the held-out rendered people, a few seconds' worth."""
+    """Return figures of the development benchmark and of held-out rendered people, computed in a few seconds."""
     figures = people_figures(look_at_people(model, config.prepared / "people" / "held-out", limit=200))
     folder = config.data / "faces" / config.development
     if folder.is_dir():
@@ -397,7 +419,7 @@ def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, floa
 
 
 def draw_curves(log: list[dict[str, float]], path: Path) -> None:
-    """Loss terms and development figures over steps, as a PNG."""
+    """Draw loss terms and development figures over steps, as a PNG."""
     with importing():
         import matplotlib
         from matplotlib import pyplot

@@ -1,7 +1,7 @@
-"""What another face tracker says about photographs -> weak labels: blendshape weights and where irises are.
+"""Another face tracker's answers about photographs -> weak labels: blendshape weights and positions of irises.
 
-MediaPipe Face Landmarker's scores and mesh points, as `DATA/pseudo/*.npz` holds them. They are a teacher's answers, not
-truth: what it never says is left out, and what it says too often is put back to scale.
+The labels are scores and mesh points of MediaPipe Face Landmarker, stored in `DATA/pseudo/*.npz`. They are a teacher's
+answers and not the truth. Blendshapes that it never gives are left out, and scores that are never 0 or 1 are rescaled.
 """
 
 from __future__ import annotations
@@ -17,36 +17,38 @@ from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
 NEVER = ("cheekPuff", "cheekSquint", "jawForward", "noseSneer", "eyeLook")
-"""Blendshapes that the tracker never gives; and looks, which irises tell better."""
+"""Blendshapes that the tracker never gives, and looks, which irises show better."""
 SCALE = {"eyeSquint": (0.30, 0.85), "mouthPucker": (0.10, 0.95), "browDown": (0.05, 0.70), "browInnerUp": (0.05, 0.80)}
-"""Scores of faces at rest and of the strongest faces, where they are not 0 and 1."""
+"""Scores of faces at rest and of the strongest faces, for blendshapes where they are not 0 and 1."""
 EYE_POINTS = ((263, 362, 473), (33, 133, 468))
-"""Mesh points of the left and the right eye: outer corner, inner corner, middle of the iris."""
+"""Mesh points of the left and the right eye: outer corner, inner corner, centre of the iris."""
 DEVELOPMENT_SHARE = 8
-"""One person in so many of a folder that names its people is never trained on: `benchmarks/expression_labels.json`."""
+"""Interval of the people who are never trained on, in folders that name their people:
+`benchmarks/expression_labels.json`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeakLabels:
-    """Of N photographs."""
+    """Weak labels of N photographs."""
 
     files: dict[str, int]
-    """FOLDER/NAME.jpg, or NAME.jpg of the folder that the file describes -> its row."""
+    """FOLDER/NAME.jpg, or NAME.jpg in the folder that the file describes -> row."""
     blendshapes: Floats
-    """(N, 53) 0..1, NaN where nothing is known."""
+    """Blendshape weights (N, 53) 0..1; NaN where nothing is known."""
     eyes: Floats
-    """(N, 2, 3, 2) pixels of the photograph: of the left and the right eye outer corner, inner corner and iris; NaN
-    where they are not known."""
+    """Outer corner, inner corner and iris of the left and the right eye, (N, 2, 3, 2) photograph pixels; NaN where not
+    known."""
     landmarks: Floats
-    """(N, 68, 2) pixels: the tracker's own, jaw points NaN, for they lie at fixed places of its mesh."""
+    """The tracker's landmarks (N, 68, 2) in pixels. Jaw points are NaN, because they lie at fixed places of its
+    mesh."""
     person: NDArray[np.int64]
-    """(N,) who it is, -1 where that is not known."""
+    """Person of each photograph, (N,); -1 if not known."""
     valid: NDArray[np.int64]
-    """(N, 4) x0, y0, x1, y1: the part of the file that is picture."""
+    """Valid part (N, 4) of each picture: x0, y0, x1, y1."""
 
 
 def read_weak_labels(path: Path) -> WeakLabels:
-    """One .npz. Raises UsageError where it is not such a file."""
+    """Read weak labels from an .npz file. Raises UsageError for any other file."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [str(name) for name in arrays["blendshape_names"]]
@@ -59,14 +61,15 @@ def read_weak_labels(path: Path) -> WeakLabels:
             everything = np.tile(np.array([0, 0, 1 << 20, 1 << 20]), (count, 1))
             valid = arrays["valid"].astype(np.int64) if "valid" in arrays else everything
     except (KeyError, ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} holds no weak labels ({error}); see training/README.md, or take it away") from error
+        raise UsageError(
+            f"{path} holds no weak labels ({error}); replace it (see training/README.md), or remove it"
+        ) from error
     landmarks[:, :17] = np.nan
     return WeakLabels(files, in_our_names(names, scores), eyes, landmarks, person, valid)
 
 
 def in_our_names(names: list[str], scores: Floats) -> Floats:
-    """The tracker's names and its scores (N, K) -> (N, 53) in the order of BLENDSHAPES, to scale, NaN where it has
-    nothing to say."""
+    """Return the tracker's scores (N, K) as (N, 53) in the order of BLENDSHAPES, rescaled; NaN where it gives none."""
     column = {name: i for i, name in enumerate(names)}
     ours = np.full((len(scores), len(BLENDSHAPES)), np.nan, np.float32)
     for i, name in enumerate(BLENDSHAPES):

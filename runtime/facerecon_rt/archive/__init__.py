@@ -1,1 +1,1 @@
-"""Photographs and videos by the million -> Parquet, with Ray Data."""
+"""Archives: millions of photographs and videos to Parquet, with Ray Data."""

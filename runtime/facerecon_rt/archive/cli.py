@@ -1,4 +1,4 @@
-"""`facerecon-rt archive`: photographs and videos by the million, from the command line."""
+"""`facerecon-rt archive`: the command line for millions of photographs and videos."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ examples:
   facerecon-rt archive --model models/face.onnx --input uris.parquet --output /shared/out.parquet/ --ray-address auto
   facerecon-rt archive --model models/face.onnx --input uris.parquet --output out.parquet/ --actor-gpus 0.25
 
-Exactly one row per input, with the record's fields: `faces` of a photograph, or of a video one per track, as in the
-most confident of its frames; `error` says in one line why there is nothing of an input. With --group-by (or a column
-`person` beside `uri`), the photographs of each person are averaged as --set does: the shape stands once per person in
-OUTPUT/_persons.
+The output has exactly one row per input, with the record's fields. `faces` holds the faces of a photograph, or one face
+per track of a video, from its most confident frame. `error` says in one line why an input has no result. With
+--group-by (or a column `person` beside `uri`), the photographs of each person are averaged as with --set: the shape
+stands once per person in OUTPUT/_persons.
 
-The same command again goes on where it was stopped, by whatever: what is written is not computed again. In a cluster,
-all nodes must see the models, the inputs and the output under the same names. Only one program writes into an output.
+The same command again continues an interrupted run and computes nothing twice. In a cluster, all nodes must see the
+models, the inputs and the output under the same names. Only one program may write into an output.
 
-Passwords in addresses (http://user:${PASSWORD}@host/photo.jpg, from the environment) stand in no file.
+Passwords in addresses (http://user:${PASSWORD}@host/photo.jpg, from the environment) are never written to a file.
 
   pandas.read_parquet("results.parquet")          pyarrow.dataset.dataset("results.parquet/_persons")
 
-exit codes: 0 done, also where some rows are errors; 2 usage or output; 3 model refused; 4 provider missing; 5 no input
-could be read; 130 Ctrl-C (what was written stays)
+exit codes: 0 done, also when some rows are errors; 2 usage or output; 3 model refused; 4 provider missing; 5 no input
+could be read; 130 Ctrl-C (written files stay)
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """What stands after `archive` -> the exit code. Raises FaceReconError."""
+    """Run `archive` with the arguments behind it. Returns the exit code. Raises FaceReconError."""
     options = archive_parser().parse_args(arguments)
     if options.quiet:
         log.setLevel(logging.ERROR)
@@ -79,7 +79,9 @@ def main(arguments: Sequence[str]) -> int:
         gpu=gpu_options(options),
     )
     if options.output.suffix.lower() in (".jsonl", ".json", ".csv", ".mp4", ".obj"):
-        raise UsageError(f"{options.output} would be a folder of Parquet files; call it so, as in results.parquet/")
+        raise UsageError(
+            f"{options.output} will be a folder of Parquet files; give it such a name, as in results.parquet/"
+        )
     started = time.monotonic()
     inputs = list_inputs(options.input, options.group_by)
     with only_writer(options.output.absolute()):
@@ -88,29 +90,36 @@ def main(arguments: Sequence[str]) -> int:
         counts = archive(plan, recipe, workers, address=options.ray_address, quiet=options.quiet)
     spent = sum(counts.stages_ms.values()) or 1.0
     log.info(
-        "inputs: %d, errors: %d, faces: %d%s; %.1f s, of the actors' time %s",
+        "inputs: %d, errors: %d, faces: %d%s; %.1f s; actors' time: %s",
         counts.inputs, counts.errors, counts.faces, f", persons: {counts.persons}" if counts.persons else "",
         time.monotonic() - started,
         ", ".join(f"{stage} {100 * ms / spent:.0f} %" for stage, ms in counts.stages_ms.items()) or "none",
     )  # fmt: skip
     if counts.errors:
-        log.info("why: the rows of %s whose column `error` is not null", options.output)
+        log.info("the reasons are in the column `error` of %s", options.output)
     log.info("wrote %s", options.output)
     if counts.errors == counts.inputs:
-        raise SourceError(f"none of the {counts.inputs} inputs could be read; {options.output} says why of each")
+        raise SourceError(
+            f"none of the {counts.inputs} inputs could be read; {options.output} holds the reason for each"
+        )
     return 0
 
 
 def archive_parser() -> argparse.ArgumentParser:
-    """The options of `archive`."""
+    """Return the parser of `archive`."""
     parser = Parser(
         prog="facerecon-rt archive",
-        description="Photographs and videos by the million to Parquet, on this machine or a Ray cluster.",
+        description="Reconstruct millions of photographs and videos to Parquet, on this machine or a Ray cluster.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--model", action="append", required=True, type=name, metavar="FILE", help="several make an ensemble"
+        "--model",
+        action="append",
+        required=True,
+        type=name,
+        metavar="FILE",
+        help="model file; repeat it for an ensemble",
     )
     parser.add_argument(
         "--input",
@@ -119,81 +128,107 @@ def archive_parser() -> argparse.ArgumentParser:
         required=True,
         type=name,
         metavar="X",
-        help="a folder with all in it, a glob, a photograph, a video, an address (http, s3, gs), or a .parquet with a "
-        "column `uri`; repeatable",
+        help="a folder with its subfolders, a glob, a photograph, a video, an address (http, s3, gs), or a .parquet "
+        "with a column `uri`; repeatable",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of Parquet files")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder for the Parquet files")
     parser.add_argument(
         "--group-by",
         metavar="PATTERN",
-        help="regular expression whose group, found in the path, names the person: one averaged shape each [the column "
-        "`person` of a .parquet]",
+        help="regular expression whose group, found in the path, names the person; each person gets one averaged shape "
+        "[the column `person` of a .parquet]",
     )
     parser.add_argument(
         "--part-size",
         type=whole_number(1, 10**6),
         default=256,
         metavar="N",
-        help="inputs per file, done and written whole [256]",
+        help="inputs per Parquet file, computed and written together [256]",
     )
     where = parser.add_argument_group("where")
-    where.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, or auto [start Ray here]")
+    where.add_argument("--ray-address", metavar="ADDRESS", help="address of a Ray cluster, or auto [start Ray here]")
     where.add_argument(
-        "--actors", type=actors, default=(1, None), metavar="N|MIN-MAX", help="size of the pool [as there is room]"
+        "--actors",
+        type=actors,
+        default=(1, None),
+        metavar="N|MIN-MAX",
+        help="number of actors [as many as there is room for]",
     )
     where.add_argument(
-        "--actor-cpus", type=number_above_0(MOST_ACTORS), metavar="C", help="processors of an actor [--threads]"
+        "--actor-cpus", type=number_above_0(MOST_ACTORS), metavar="C", help="processors per actor [--threads]"
     )
     where.add_argument(
         "--actor-gpus",
         type=number_above_0(MOST_ACTORS),
         default=0.0,
         metavar="G",
-        help="GPUs of an actor; 0.25 puts 4 on one [0]",
+        help="GPUs per actor; 0.25 puts 4 actors on a GPU [0]",
     )
-    where.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]")
-    where.add_argument("--threads", type=threads, default=1, metavar="N", help="of the network on the CPU [1]")
+    where.add_argument(
+        "--provider",
+        choices=("auto", "tensorrt", "cuda", "cpu"),
+        default="auto",
+        help="execution provider [%(default)s]",
+    )
+    where.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads of the network [1]")
     add_gpu_options(where)
     rows = parser.add_argument_group("rows")
-    rows.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
-    rows.add_argument("--detector", type=name, metavar="FILE", help="[face_detector.onnx beside the model]")
+    rows.add_argument("--precision", choices=PRECISIONS, help="use the file of this precision beside --model")
+    rows.add_argument(
+        "--detector", type=name, metavar="FILE", help="detector file [face_detector.onnx beside the model]"
+    )
     rows.add_argument(
         "--det-size",
         type=whole_number(MULTIPLE, LARGEST_SIZE),
         metavar="PIXELS",
-        help="longer side of what the detector sees",
+        help="longer side of the detector's input in pixels",
     )
     rows.add_argument(
-        "--det-every", type=positive, default=10, metavar="N", help="frames of a video between looks [%(default)s]"
+        "--det-every",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="run the detector every N frames of a video [%(default)s]",
     )
-    rows.add_argument("--min-confidence", type=unit, default=MIN_CONFIDENCE, metavar="C", help="[%(default)s]")
+    rows.add_argument(
+        "--min-confidence",
+        type=unit,
+        default=MIN_CONFIDENCE,
+        metavar="C",
+        help="minimum confidence of a face [%(default)s]",
+    )
     rows.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="read faces of photographs together with their mirror image [--mirror]",
+        help="average each face of a photograph with its mirror image [--mirror]",
     )
-    rows.add_argument("--average", choices=("robust", "mean"), default="robust", help="of a person [%(default)s]")
+    rows.add_argument(
+        "--average",
+        choices=("robust", "mean"),
+        default="robust",
+        help="how a person's shapes are averaged [%(default)s]",
+    )
     rows.add_argument(
         "--max-mb",
         type=number_above_0(MOST_PICTURE_BYTES / 10**6),
         default=64.0,
         metavar="MB",
-        help="a larger photograph is an error row [64]",
+        help="maximum size of a photograph in MB; a larger one is an error row [64]",
     )
     rows.add_argument(
         "--max-megapixels",
         type=number_above_0(MOST_PICTURE_PIXELS / 10**6),
         default=100.0,
         metavar="MP",
-        help="likewise [100]",
+        help="maximum size of a photograph in megapixels; a larger one is an error row [100]",
     )
-    parser.add_argument("--quiet", action="store_true", help="errors only")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
     return parser
 
 
 def actors(text: str) -> tuple[int, int | None]:
-    """As in 4, or 2-8."""
+    """Parse the size of a pool, for example 4 or 2-8. Raises ArgumentTypeError."""
     least, dash, most = text.partition("-")
     count = whole_number(1, MOST_ACTORS)
     try:
@@ -201,5 +236,5 @@ def actors(text: str) -> tuple[int, int | None]:
     except argparse.ArgumentTypeError:
         found = (2, 1)
     if found[1] < found[0]:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no pool of actors like 4 or 2-8")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number of actors such as 4 or 2-8")
     return found

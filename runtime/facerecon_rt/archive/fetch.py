@@ -1,4 +1,5 @@
-"""URI -> bytes: local paths, http, and the stores that pyarrow reaches (s3://, gs://, abfs://, hdfs://, file://)."""
+"""A URI -> bytes, from local paths, http, and the stores that pyarrow reaches (s3://, gs://, abfs://, hdfs://,
+file://)."""
 
 from __future__ import annotations
 
@@ -16,42 +17,42 @@ from ..addresses import public_name, said_of, split_user
 from ..errors import SourceError
 
 TIMEOUT_S = 30.0
-"""Of an http server that does not answer."""
+"""Timeout in seconds for an http server."""
 
 
 def read_bytes(uri: str, most: int) -> bytes:
-    """The whole file. Raises SourceError, in one line, when it cannot be read or has more than `most` bytes."""
+    """Return the whole file. Raises a one-line SourceError when it cannot be read or has more than `most` bytes."""
     name = public_name(uri)
     with _failures(uri), open_bytes(uri) as stream:
         data: bytes = stream.read(most + 1)
-        # What http.client still expects after a connection that broke.
+        # http.client stores here the number of bytes still missing after a broken connection.
         missing = getattr(stream, "length", None) or 0
     if len(data) > most:
         raise SourceError(f"{name} has more than {most / 1e6:g} MB; raise --max-mb")
     if missing:
-        raise SourceError(f"cannot read {name}: it broke off after {len(data)} bytes")
+        raise SourceError(f"cannot read {name}: the connection broke after {len(data)} bytes; run again")
     return data
 
 
 def copy_to(uri: str, path: Path) -> None:
-    """The whole file, however large. Raises SourceError, in one line."""
+    """Copy the whole file, however large. Raises a one-line SourceError."""
     with _failures(uri), open_bytes(uri) as stream, path.open("wb") as file:
         shutil.copyfileobj(stream, file)
 
 
 @contextmanager
 def _failures(uri: str) -> Iterator[None]:
-    """What libraries raise -> SourceError, without what is secret in the address."""
+    """Convert errors of libraries to SourceError, without the secrets in the address."""
     try:
         yield
     except (OSError, HTTPException, ValueError, NotImplementedError) as error:
-        # Not `from error`: its own text may hold the password, and a traceback would show it.
+        # The cause is left out: its text may hold the password, and a traceback would show it.
         raise SourceError(f"cannot read {public_name(uri)}: {said_of(error, uri)}") from None
 
 
 def open_bytes(uri: str) -> AbstractContextManager[IO[bytes] | Any]:
-    """Open for reading; `http://user:password@host/` logs in (Basic). Raises OSError, HTTPException, ValueError or
-    NotImplementedError."""
+    """Open for reading; `http://user:password@host/` logs in with Basic authentication. Raises OSError, HTTPException,
+    ValueError or NotImplementedError."""
     if "://" not in uri:
         return Path(uri).open("rb")
     if uri.startswith(("http://", "https://")):
@@ -63,17 +64,19 @@ def open_bytes(uri: str) -> AbstractContextManager[IO[bytes] | Any]:
 
 
 class _LogIn(BaseHandler):
-    """Takes user and password out of the address, which urllib would take for a part of the host, and sends them to
-    that host alone: also when it redirects to itself, and never to another."""
+    """A handler that takes user and password out of the address, where urllib would read them as part of the host.
+
+    It sends them only to that host, also when the host redirects to itself, and never to another.
+    """
 
     handler_order = 100
-    """Before the handlers that connect."""
+    """Order that places this handler before those that connect."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], str] = {}
 
     def http_request(self, request: Request) -> Request:
-        """Of each request, those after a redirect among them."""
+        """Log in with each request, including those after a redirect."""
         address, user = split_user(request.full_url)
         parts = urlsplit(address)
         server = (parts.scheme, parts.netloc.lower())
@@ -88,10 +91,11 @@ class _LogIn(BaseHandler):
 
 
 class _OnlyHttp(HTTPRedirectHandler):
-    """Redirects lead to http and https alone: an address from elsewhere must not reach what else urllib opens."""
+    """A handler that follows redirects only to http and https. A foreign address must not reach urllib's other
+    protocols."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
-        """Raises ValueError where it would lead elsewhere."""
+        """Follow a redirect. Raises ValueError where it leads to another protocol."""
         if not newurl.lower().startswith(("http://", "https://")):
             raise ValueError(f"it redirects to {public_name(newurl)}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

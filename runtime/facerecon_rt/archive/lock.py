@@ -1,4 +1,4 @@
-"""A folder -> the one program that writes an archive into it; others are refused."""
+"""A folder -> a lock for the one program that writes an archive into it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from ..sinks.outputs import cannot_write, make_folder
 log = logging.getLogger("facerecon_rt")
 LOCK = "_lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What file systems without locks say."""
+"""Error numbers of file systems without locks."""
 
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep every other program from writing an archive into it meanwhile, on this machine and, as
-    far as the file system has locks for several, on others. Raises UsageError where one does already, or where the
-    folder cannot be made."""
+    """Make the folder, and keep every other program from writing an archive into it during the block.
+
+    The lock works on this machine, and on others as far as the file system shares locks. Raises UsageError where
+    another program holds the lock, or where the folder cannot be made.
+    """
     new = not folder.exists()
     make_folder(folder)
     path = folder / LOCK
@@ -34,8 +36,8 @@ def only_writer(folder: Path) -> Iterator[None]:
             file = held.enter_context(_locked(path))
         except BlockingIOError:
             raise UsageError(
-                f"another program ({_first_line(path) or 'which did not say its name'}) writes into {folder}; wait "
-                "until it ends, or give another --output"
+                f"another program ({_first_line(path) or 'without a name'}) writes into {folder}; wait until it ends, "
+                "or give another --output"
             ) from None
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -47,13 +49,13 @@ def only_writer(folder: Path) -> Iterator[None]:
         finally:
             path.unlink(missing_ok=True)
             if new:
-                with suppress(OSError):  # there is something in it, as there should be
+                with suppress(OSError):  # the folder holds the archive
                     folder.rmdir()
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[str]]:
-    """The file, opened and locked. Raises BlockingIOError where it is locked already, OSError."""
+    """Open and lock a file. Raises BlockingIOError where another program holds the lock, and OSError."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
@@ -62,15 +64,17 @@ def _locked(path: Path) -> Iterator[IO[str]]:
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
-                log.warning("%s: this file system has no locks; let no other program write there", path.parent)
-            # Whoever held the lock removes the file: one that is gone from the folder locks nobody out.
+                log.warning(
+                    "%s: this file system has no locks; make sure that no other program writes there", path.parent
+                )
+            # The holder of a lock removes the file. A lock on a removed file keeps nobody out, so it is opened again.
             if _is_at(file, path):
                 yield file
                 return
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
-    """Is this open file the one of that name?"""
+    """Return whether an open file is the one at this path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

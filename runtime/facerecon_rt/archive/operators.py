@@ -1,7 +1,7 @@
-"""What Ray runs elsewhere: tasks that read a part, actors that reconstruct it, tasks that write it.
+"""A part -> the work that Ray distributes: tasks that read it, actors that reconstruct it, tasks that write it.
 
-A part is one row of each, which Ray never divides. What is wrong on purpose (`FaceReconError`) travels as a value, so
-that it is said in one line where the program was started, and not in tracebacks from afar.
+A part is one row in each step, which Ray never divides. Expected errors (`FaceReconError`) travel as values, so that
+the main program reports them in one line and not as tracebacks of other processes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _INPUTS = pa.list_(
 
 
 class Parts(Datasource):  # type: ignore[misc]
-    """The parts that are still to be done: each is read by a task of its own."""
+    """The parts still to compute. A separate task reads each."""
 
     def __init__(self, plan: Plan, remaining: Sequence[int], most_bytes: int) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class Parts(Datasource):  # type: ignore[misc]
         self._most_bytes = most_bytes
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Unknown before the files were looked at."""
+        """Return None: the size is unknown until the files are read."""
         return None
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: object = None
     ) -> list[ReadTask]:
-        """One per part."""
+        """Return one task per part."""
         about = BlockMetadata(num_rows=1, size_bytes=None, input_files=None, exec_stats=None)
         return [
             ReadTask(partial(read_part, self._plan.folder, part, self._plan.secret_of(part), self._most_bytes), about)
@@ -64,7 +64,7 @@ class Parts(Datasource):  # type: ignore[misc]
 
 
 def read_part(folder: Path, part: int, secret: Mapping[int, str], most_bytes: int) -> Iterable[pa.Table]:
-    """The number of a part -> its inputs with the files of photographs."""
+    """Yield the inputs of a part, with the files of its photographs."""
     inputs = read_ahead(inputs_of(folder, part, secret), most_bytes)
     yield pa.table({"part": [part], "inputs": pa.array([[_packed(one) for one in inputs]], _INPUTS)})
 
@@ -74,15 +74,15 @@ def _packed(one: Input) -> dict[str, Any]:
 
 
 class ReconstructPart:
-    """An actor of Ray's: one session, for as many parts as come."""
+    """An actor of Ray with one session for all parts it gets."""
 
     def __init__(self, recipe: Recipe, identity: dict[str, Any], workers: Workers) -> None:
         self._failed: FaceReconError | None = None
         try:
             if recipe.identity() != identity:
                 raise ModelRefused(
-                    f"{', '.join(recipe.models)}: on {platform.node()}, the model, the detector or facerecon-rt is "
-                    "another than where the archive was started; bring the nodes to the same"
+                    f"{', '.join(recipe.models)}: on {platform.node()}, the model, the detector or facerecon-rt "
+                    "differs from those that the archive was started with; install the same on all nodes"
                 )
             contract = read_contract(read_onnx(recipe.models[0]))
             self._schemas = (
@@ -91,10 +91,10 @@ class ReconstructPart:
             )
             self._part = PartReconstructor(recipe, workers)
         except FaceReconError as error:
-            self._failed = error  # raised here, Ray would say it ten times and start the actor again
+            self._failed = error  # if raised here, Ray would log it ten times and restart the actor
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """One part's inputs -> its rows."""
+        """Reconstruct the inputs of one part. Returns its rows."""
         (part,) = batch["part"].to_pylist()
         if self._failed is not None:
             return _rows_table(part, failed=self._failed)
@@ -117,7 +117,7 @@ def _rows_table(
     counts: dict[str, Any] | None = None,
     failed: FaceReconError | None = None,
 ) -> pa.Table:
-    """A part's tables as one row, which Ray never divides."""
+    """Pack the tables of a part as one row, which Ray never divides."""
     return pa.table(
         {
             "part": [part],
@@ -131,7 +131,7 @@ def _rows_table(
 
 
 def write_rows(batch: pa.Table, *, folder: Path) -> pa.Table:
-    """A part's rows -> its file; what is left of them is whether it failed."""
+    """Write the rows of a part to its file. Returns only whether that failed."""
     (row,) = batch.to_pylist()
     failed, exit_code = row["failed"], row["exit_code"]
     if failed is None:
@@ -158,7 +158,7 @@ def _from_bytes(data: bytes) -> pa.Table:
 
 
 def counts_of(rows: Sequence[Row], persons: Sequence[Row]) -> dict[str, Any]:
-    """Of one part, as JSON."""
+    """Return the counts of one part, ready for JSON."""
     stages: Counter[str] = Counter()
     for row in rows:
         stages.update(row.get("stages_ms") or {})

@@ -1,7 +1,7 @@
-"""The inputs of one part -> their rows: read, decode, detect, reconstruct. Knows nothing of Ray.
+"""The inputs of one part -> their rows: read, decode, detect, reconstruct. The module does not depend on Ray.
 
-Pictures are decoded in the thread beside the network, not by tasks elsewhere: decoded they have twenty times the bytes,
-and a network of 10 Gb/s moves fewer of 12 megapixels than two cores decode.
+Pictures are decoded in a thread beside the network, not by tasks elsewhere. Decoded pictures have twenty times the
+bytes, and a network of 10 Gb/s transfers fewer pictures of 12 megapixels than two cores decode.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ from .recipe import Recipe, Workers
 from .rows import Input, Row, error_row, face_row, person_row, row_of_record, row_of_video
 
 AHEAD_BYTES = 256 * 10**6
-"""Of a part's photographs that are read ahead of its turn; the others are read in it."""
+"""Maximum bytes of a part's photographs to read ahead. The others are read when the part is computed."""
 READERS = 8
-"""Files read at once: a store answers in tens of milliseconds."""
+"""Number of files to read at once, since a store answers in tens of milliseconds."""
 T = TypeVar("T")
 
 
 def read_ahead(inputs: Sequence[Input], most_bytes: int) -> list[Input]:
-    """The same inputs with the files of photographs, up to `AHEAD_BYTES` of them, or why they cannot be read."""
+    """Return the inputs with the files of photographs, up to `AHEAD_BYTES`, or with the reason why a file is
+    unreadable."""
     read: list[Input] = []
     spent = 0
     with ThreadPoolExecutor(READERS, "read") as readers:
@@ -66,17 +67,17 @@ def _with_data(of: Input, most_bytes: int) -> Input:
 
 @dataclass(frozen=True, slots=True)
 class PartRows:
-    """What stands in the files of one part."""
+    """The rows of the files of one part."""
 
     inputs: list[Row]
-    """One per input, in their order."""
+    """One row per input, in their order."""
     persons: list[Row]
-    """One per person; none where photographs are not grouped."""
+    """One row per person; empty where photographs are not grouped."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """A photograph without its pixels."""
+    """A reconstructed photograph without its pixels."""
 
     of: Input
     scene: Scene
@@ -84,11 +85,11 @@ class _Seen:
 
 
 class PartReconstructor:
-    """Owns one Reconstructor; a context manager."""
+    """A Reconstructor for the inputs of parts, which it owns. A context manager."""
 
     def __init__(self, recipe: Recipe, workers: Workers) -> None:
-        """Raises FaceReconError as Reconstructor does."""
-        cv2.setNumThreads(max(1, round(workers.cpus)))  # by itself, each actor's OpenCV takes all cores
+        """Open the models. Raises FaceReconError as Reconstructor does."""
+        cv2.setNumThreads(max(1, round(workers.cpus)))  # by default, the OpenCV of each actor uses all cores
         self._recipe = recipe
         self._reconstructor = Reconstructor(
             recipe.models,
@@ -109,7 +110,8 @@ class PartReconstructor:
         self._reconstructor.close()
 
     def rows(self, inputs: Sequence[Input]) -> PartRows:
-        """The rows of a part. What is wrong with an input is said in its row; raises FaceReconError of nothing else."""
+        """Return the rows of a part. An unreadable input becomes an error row; FaceReconError is raised only for other
+        faults."""
         grouped = any(one.person is not None for one in inputs)
         rows = list(self._of_videos(inputs, grouped))
         seen: list[_Seen] = []
@@ -131,7 +133,7 @@ class PartReconstructor:
         return PartRows(sorted(rows, key=lambda row: row["input"]), persons)
 
     def _of_photographs(self, inputs: Sequence[Input]) -> Iterator[_Seen | Row]:
-        """What is seen in each, or the row of one that cannot be."""
+        """Yield the reconstruction of each photograph, or an error row."""
         photographs = (self._decoded(one) for one in inputs if not is_video_name(path_of(one.uri)))
         with closing(prefetched(photographs, TOGETHER)) as decoded:
             for some in some_of(decoded, TOGETHER):
@@ -142,7 +144,7 @@ class PartReconstructor:
                     yield error_row(of, str(scene)) if isinstance(scene, FaceReconError) else self._seen(of, scene)
 
     def _decoded(self, of: Input) -> tuple[Input, Frame | str]:
-        """With its picture, or why there is none; without its file, which would only hold memory."""
+        """Return the input with its picture, or with the reason why it has none. The file is dropped to save memory."""
         bare = replace(of, data=None)
         if of.error is not None:
             return bare, of.error
@@ -156,8 +158,8 @@ class PartReconstructor:
         return bare, Frame(image, public_name(of.uri), captured_at=now, capture_ms=(now - started) * 1000)
 
     def _scenes(self, frames: Sequence[Frame]) -> list[Scene | FaceReconError]:
-        """Photographs together. Where the network breaks on them, as half precision that overflows does, one by one:
-        the fault of one picture is not that of the others."""
+        """Reconstruct photographs together. Where the network fails on them, for example when half precision overflows,
+        they are run one by one, so that one faulty picture does not affect the others."""
         stages = Stages()
         try:
             found = self._reconstructor.reconstruct([frame.image for frame in frames], stages)
@@ -176,7 +178,7 @@ class PartReconstructor:
         return _Seen(of, without_pixels(scene), self._record(scene))
 
     def _average(self, photographs: Sequence[_Seen]) -> tuple[ImageSet | None, list[Row]]:
-        """Photographs of one person -> the set, None where no face is in any, and their rows with its shape."""
+        """Average the photographs of one person. Returns the set, None where no photograph has a face, and the rows."""
         faces = [largest(one.scene.faces) for one in photographs]
         image_set = None
         if any(face is not None for face in faces):
@@ -194,13 +196,16 @@ class PartReconstructor:
             if is_video_name(path_of(of.uri)):
                 try:
                     if grouped:
-                        raise SourceError(f"{public_name(of.uri)} is a video; persons are averaged over photographs")
+                        raise SourceError(
+                            f"{public_name(of.uri)} is a video; persons are averaged over photographs only"
+                        )
                     yield self._of_video(of)
                 except SourceError as error:
                     yield error_row(of, str(error))
 
     def _of_video(self, of: Input) -> Row:
-        """Its tracks, each as in the most confident of its frames, with the shape that its last one knows."""
+        """Return the row of a video. Each track has the face of its most confident frame, with the shape of its last
+        frame."""
         best: dict[int, Row] = {}
         latest: dict[int, Scene] = {}
         frames: dict[int, int] = {}
@@ -234,14 +239,14 @@ class PartReconstructor:
 
 
 def without_pixels(scene: Scene) -> Scene:
-    """With a picture of the same size that takes no memory."""
+    """Return the scene with a blank picture of the same size, which takes no memory."""
     frame = scene.frame
     return replace(scene, frame=replace(frame, image=np.broadcast_to(np.uint8(0), frame.image.shape)))
 
 
 @contextmanager
 def local_file(uri: str) -> Iterator[Path]:
-    """A video as a file on this machine, where FFmpeg can look for its end first; a copy is deleted again. Raises
+    """Yield a video as a local file, in which FFmpeg can seek to the end first. A copy is deleted afterwards. Raises
     SourceError."""
     if "://" not in uri:
         yield Path(uri)
@@ -253,7 +258,7 @@ def local_file(uri: str) -> Iterator[Path]:
 
 
 def some_of(values: Iterable[T], most: int) -> Iterator[list[T]]:
-    """Lists of up to `most` of them, in their order."""
+    """Yield lists of up to `most` values, in order."""
     coming = iter(values)
     while some := list(islice(coming, most)):
         yield some

@@ -1,15 +1,15 @@
-"""Inputs -> numbered parts, kept beside the results: what is there is not computed again.
+"""Inputs -> numbered parts, stored beside the results, so that no part is computed twice.
 
     results.parquet/
-        _manifest.json       what decides the rows, versions, and at the end counts; says which archive this is
-        _lock                there while a program writes here
-        _inputs.parquet      every input with its number and its part; addresses without passwords and tokens, which go
-                             to the workers in memory alone
-        part-000000.parquet  the rows of one part, written whole: one per input, in order
-        _persons/part-000000.parquet  of image sets, one row per person; there before the part of the same number
+        _manifest.json       everything that decides the rows, versions, and at the end counts; identifies the archive
+        _lock                exists while a program writes here
+        _inputs.parquet      every input with its number and part; addresses without passwords and tokens, which reach
+                             the workers only in memory
+        part-000000.parquet  the rows of one part, written in one step: one per input, in order
+        _persons/part-000000.parquet  for image sets, one row per person; written before the part of the same number
 
-A part's file is the only sign that the part is done, so a crash at any moment leaves nothing to mend. Names with a
-leading underscore or dot are not read by pyarrow, pandas, Spark and DuckDB's hive reader as part of the table.
+Only the file of a part marks it as done, so a crash at any moment needs no repair. pyarrow, pandas, Spark and DuckDB's
+hive reader do not read names with a leading underscore or dot as part of the table.
 """
 
 from __future__ import annotations
@@ -48,21 +48,24 @@ SCHEMA = "facerecon-rt/archive/1"
 MANIFEST, INPUTS, PERSONS = "_manifest.json", "_inputs.parquet", "_persons"
 MOST_MANIFEST_BYTES = 2**24
 COUNTS_KEY = b"facerecon-rt.counts"
-"""Of a part, in its file's metadata."""
+"""Metadata key of the counts in the file of a part."""
 PACKAGES = ("facerecon-rt", "ray", "pyarrow", "numpy")
 ROW_GROUP = 2**16
-"""Inputs that are read to find those of one part."""
+"""Number of inputs per row group, the unit that is read to find the inputs of one part."""
 CHECKERS = 16
-"""Files of parts that are looked at at once."""
+"""Number of part files that are checked at once."""
 _ENCODINGS = {"faces.list.element.shape.list.element": "BYTE_STREAM_SPLIT"}
-"""A fifth smaller: the high bytes of neighbouring vertices are alike."""
+"""Column encoding that makes files a fifth smaller, because the high bytes of neighbouring vertices are alike."""
 
 
 def list_inputs(names: Sequence[str], group_by: str | None = None) -> pa.Table:
-    """Folders (with those in them), globs, photographs, videos, addresses and Parquet files with a column `uri` -> a
-    table of `uri` and, where there are groups, `person`: by the column of that name, or by the group of the regular
-    expression `group_by` in each URI, as it is shown. `${NAME}` in an address is taken from the environment; in a
-    Parquet file it is not, for that may be somebody else's. Raises SourceError, UsageError."""
+    """Return a table with the column `uri` of all inputs, and the column `person` where inputs are grouped.
+
+    `names`: folders with their subfolders, globs, photographs, videos, addresses, and Parquet files with a column
+    `uri`. Persons come from a column `person`, or from the group of the regular expression `group_by` in each public
+    URI. `${NAME}` in an address is replaced by the environment variable, but not in a Parquet file, which may come from
+    somebody else. Raises SourceError, UsageError.
+    """
     tables = [_listed(name) for name in names]
     uris = pa.concat_tables([table.select(["uri"]) for table in tables])
     if group_by is not None:
@@ -71,7 +74,7 @@ def list_inputs(names: Sequence[str], group_by: str | None = None) -> pa.Table:
     if not any(grouped):
         return uris
     if not all(grouped):
-        raise UsageError("some inputs name persons and some do not; give --group-by, or a column person in each")
+        raise UsageError("some inputs name persons and others do not; give --group-by, or a column `person` in each")
     return pa.concat_tables(tables)
 
 
@@ -85,11 +88,11 @@ def _listed(name: str) -> pa.Table:
         found = (Path(at) / file for at, _, files in os.walk(path) for file in files if not file.startswith("."))
         media = [one for one in found if one.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES]
         if not media:
-            raise SourceError(f"folder {name} holds no photograph (.jpg, .png and the like) or video")
+            raise SourceError(f"folder {name} holds no photograph (.jpg, .png, ...) or video")
         return _table(sorted(media, key=natural_order))
     if exists(path):
         return _table([path])
-    # Path.glob takes no absolute pattern.
+    # Path.glob does not accept absolute patterns.
     found = (Path(one) for one in glob.glob(name, recursive=True))  # noqa: PTH207
     files = [one for one in found if not is_folder(one)]
     if not files:
@@ -98,18 +101,18 @@ def _listed(name: str) -> pa.Table:
 
 
 def _table(paths: Iterable[Path]) -> pa.Table:
-    # Workers have other current folders.
+    # Workers may have another current folder.
     return pa.table({"uri": pa.array([str(path.absolute()) for path in paths], pa.string())})
 
 
 def _from_environment(name: str) -> str:
-    """The address with the values of the variables that it names. Raises SourceError where a variable is not set, and
+    """Return the address with the values of its variables. Raises SourceError where a variable is not set, and
     UsageError where its value would be written into the archive."""
     uri = with_environment(name)
     if public_name(uri) != public_name(name):
         raise UsageError(
-            f"{name}: the value of a variable would be written into the archive; let it be a user, a password or a "
-            "token, as in http://user:${PASSWORD}@host/ or ?token=${TOKEN}"
+            f"{name}: the value of a variable would be written into the archive; use variables only for user, "
+            "password or token, as in http://user:${PASSWORD}@host/ or ?token=${TOKEN}"
         )
     return uri
 
@@ -119,16 +122,18 @@ def _uris_of(path: Path) -> pa.Table:
         dataset = pads.dataset(path)
         columns = [name for name in ("uri", "person") if name in dataset.schema.names]
         if "uri" not in columns:
-            raise UsageError(f"{path} has no column uri (it has {', '.join(dataset.schema.names)}); rename the one")
+            raise UsageError(
+                f"{path} has no column uri, only {', '.join(dataset.schema.names)}; rename the column of URIs"
+            )
         table = dataset.to_table(columns=columns)
         table = table.cast(pa.schema([(name, pa.string()) for name in columns]))
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"cannot read {path} as Parquet: {' '.join(str(error).split())}") from error
     for name in columns:
         if table[name].null_count:
-            raise SourceError(f"{path}: {table[name].null_count} rows have no {name}; leave them out")
+            raise SourceError(f"{path}: {table[name].null_count} rows have no {name}; remove them")
     if not len(table):
-        raise SourceError(f"{path} names no input")
+        raise SourceError(f"{path} names no input; add rows with a column uri")
     return table
 
 
@@ -136,23 +141,23 @@ def _persons(uris: Sequence[str], pattern: str) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"--group-by {pattern!r} is no regular expression: {error}") from error
+        raise UsageError(f"--group-by {pattern!r} is not a regular expression: {error}") from error
     if expression.groups < 1:
         raise UsageError(
-            f"--group-by {pattern!r} has no group; put what names the person in brackets: '([^/]+)/[^/]+$'"
+            f"--group-by {pattern!r} has no group; put the part that names the person in brackets: '([^/]+)/[^/]+$'"
         )
     persons = []
     for uri in map(public_name, uris):
         found = expression.search(uri)
         if found is None or found.group(1) is None:
-            raise UsageError(f"--group-by {pattern!r} does not fit {uri}; leave that input out, or widen the pattern")
+            raise UsageError(f"--group-by {pattern!r} does not match {uri}; leave this input out, or widen the pattern")
         persons.append(found.group(1))
     return persons
 
 
 def with_parts(inputs: pa.Table, part_size: int) -> pa.Table:
-    """Columns `part`, `input`, `uri`, `person`: `part_size` inputs a part; persons one after the other and never in two
-    parts, so that theirs may be larger."""
+    """Return a table with the columns `part`, `input`, `uri` and `person`, with `part_size` inputs per part. Inputs of
+    a person stand together and never in two parts, so parts of persons may be larger."""
     count = len(inputs)
     if "person" in inputs.column_names:
         inputs = inputs.sort_by("person")
@@ -171,21 +176,21 @@ def with_parts(inputs: pa.Table, part_size: int) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An archive that has been begun."""
+    """An archive that has been started."""
 
     folder: Path
     sizes: np.ndarray[Any, np.dtype[np.int64]]
-    """(P,) inputs of each part."""
+    """(P,) number of inputs of each part."""
     secret: pa.Table
-    """`part`, `input` and `uri` of the inputs whose addresses hold what is not to be written down, by part."""
+    """Columns `part`, `input` and `uri` of the inputs whose addresses hold secrets, ordered by part."""
 
     def secret_of(self, part: int) -> dict[int, str]:
-        """Number -> address of a part's inputs that are not written down as they are."""
+        """Return the addresses of a part's inputs that hold secrets, by input number."""
         start, end = np.searchsorted(self.secret["part"].to_numpy(), [part, part + 1]).tolist()
         return {row["input"]: row["uri"] for row in self.secret.slice(start, end - start).to_pylist()}
 
     def done(self) -> dict[int, dict[str, Any]]:
-        """Number of each part whose file is there and whole -> its counts."""
+        """Return the counts of each part whose file exists and is complete, by part number."""
         with ThreadPoolExecutor(CHECKERS) as checkers:
             counts = checkers.map(self._counts, range(len(self.sizes)))
             return {part: of_one for part, of_one in enumerate(counts) if of_one is not None}
@@ -194,7 +199,7 @@ class Plan:
         try:
             metadata = pq.read_metadata(part_path(self.folder, part))
         except (OSError, pa.ArrowException):
-            return None  # not there, or no Parquet: a disk that was full or lost power
+            return None  # missing, or damaged by a full disk or power loss
         if metadata.num_rows != self.sizes[part]:
             return None
         return dict(json.loads(metadata.metadata[COUNTS_KEY]))
@@ -206,8 +211,8 @@ class Plan:
 
 
 def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) -> Plan:
-    """Begin an archive in `folder`, or go on with the one there, as its `only_writer`. Raises UsageError where that one
-    has other inputs or another recipe, or where files that are no archive's are there."""
+    """Start an archive in `folder`, or continue the existing one. The caller is its `only_writer`. Raises UsageError
+    where the existing archive has other inputs or another recipe, or where the folder holds other files."""
     table, secret = _without_secrets(with_parts(inputs, part_size))
     identity = {
         "inputs": len(table),
@@ -221,7 +226,7 @@ def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) ->
     before = _read_manifest(folder)
     if before is None:
         if any(path.name != LOCK for path in folder.iterdir()):
-            raise UsageError(f"{folder} holds files that are no archive's; give another --output")
+            raise UsageError(f"{folder} holds files that do not belong to an archive; give another --output")
         write_table(table, folder / INPUTS, row_group_size=ROW_GROUP)
         versions = {name: found for name in PACKAGES if (found := installed_version(name))} | {
             "opencv": cv2.__version__
@@ -230,8 +235,8 @@ def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) ->
     elif before.get("plan") != identity:
         different = ", ".join(_differences(before.get("plan", {}), identity))
         raise UsageError(
-            f"{folder} holds an archive of something else (different: {different}); go on with what it was begun with, "
-            "or give another --output"
+            f"{folder} holds another archive (different: {different}); repeat the command that it was started with, or "
+            "give another --output"
         )
     for left in [*folder.glob(".*.partial*"), *(folder / PERSONS).glob(".*.partial*")]:
         left.unlink(missing_ok=True)
@@ -239,7 +244,7 @@ def open_plan(folder: Path, inputs: pa.Table, part_size: int, recipe: Recipe) ->
 
 
 def _without_secrets(table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The table with its addresses as they are shown, and of those that are shown otherwise the true ones."""
+    """Return the table with public addresses, and the true addresses of the inputs where these differ."""
     uris = table["uri"].to_pylist()
     shown = [public_name(uri) for uri in uris]
     hidden = pa.array([uri != name for uri, name in zip(uris, shown, strict=True)], pa.bool_())
@@ -271,19 +276,19 @@ def _hash(table: pa.Table) -> str:
 
 
 def inputs_of(folder: Path, part: int, secret: Mapping[int, str] = MappingProxyType({})) -> list[Input]:
-    """Those of one part, in order. `secret`: the addresses that are not written down, as of `Plan.secret_of`. Raises
+    """Return the inputs of one part, in order. `secret`: addresses that are not stored, from `Plan.secret_of`. Raises
     OSError where this node does not see the folder."""
     table = pq.read_table(folder / INPUTS, filters=pc.field("part") == part)
     return [Input(row["input"], secret.get(row["input"], row["uri"]), row["person"]) for row in table.to_pylist()]
 
 
 def part_path(folder: Path, part: int) -> Path:
-    """Of a part's rows."""
+    """Return the path of a part's rows."""
     return folder / f"part-{part:06d}.parquet"
 
 
 def write_part(folder: Path, part: int, inputs: pa.Table, persons: pa.Table | None, counts: dict[str, Any]) -> None:
-    """The part's files: whole, and the same whoever writes them, so that a part that Ray does twice is there once.
+    """Write the files of a part, each complete and deterministic, so that a part that Ray computes twice exists once.
     Raises UsageError."""
     if persons is not None:
         make_folder(folder / PERSONS)
@@ -293,7 +298,7 @@ def write_part(folder: Path, part: int, inputs: pa.Table, persons: pa.Table | No
 
 
 def write_table(table: pa.Table, path: Path, **options: Any) -> None:
-    """Under a name of its own until it is whole and on the disk. Raises UsageError."""
+    """Write a table under a hidden name until it is complete and on the disk. Raises UsageError."""
     repeated = [
         name for name in ("source", "person", "error", "provider", "precision", "model") if name in table.column_names
     ]

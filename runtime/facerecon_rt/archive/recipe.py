@@ -1,4 +1,4 @@
-"""What decides the rows of an archive, and what only decides where and how fast they are made."""
+"""Options that decide the rows of an archive, and options that decide only where and how fast they are computed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..providers.onnx_file import read_onnx
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Two archives of the same inputs and recipe hold the same rows."""
+    """Options that decide the rows: two archives of the same inputs and recipe hold the same rows."""
 
     models: tuple[str, ...]
-    """Files; every node must see them under these names. Several make an ensemble."""
+    """Model files, which every node must see under these names. Several files make an ensemble."""
     detector: str | None = None
     precision: str | None = None
     mirror: bool = True
@@ -28,12 +28,13 @@ class Recipe:
     min_confidence: float = MIN_CONFIDENCE
     average: Average = "robust"
     most_bytes: int = 64 * 10**6
-    """A photograph's file of more is an error row."""
+    """Maximum bytes of a photograph's file; a larger one becomes an error row."""
     most_pixels: int = 10**8
-    """Likewise a photograph of more, which is not decoded."""
+    """Maximum pixels of a photograph; a larger one is not decoded and becomes an error row."""
 
     def identity(self) -> dict[str, Any]:
-        """The recipe as JSON holds it, files by their SHA-256. Raises ModelRefused where one cannot be read."""
+        """Return the recipe ready for JSON, with files as their SHA-256. Raises ModelRefused where a file cannot be
+        read."""
         return {
             **asdict(self),
             "models": [read_onnx(model).sha256 for model in self.models],
@@ -44,17 +45,17 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Where rows are made: nothing here changes them beyond a provider's rounding."""
+    """Options for where rows are computed. They do not change the rows beyond a provider's rounding."""
 
     least: int = 1
-    """Actors that the pool keeps."""
+    """Minimum number of actors in the pool."""
     most: int | None = None
-    """Actors that it grows to; None for as many as there is room for."""
+    """Maximum number of actors; None for as many as there is room for."""
     cpus: float = 1.0
-    """Of an actor."""
+    """Processors per actor."""
     gpus: float = 0.0
-    """Of an actor: 0.25 puts four on one."""
+    """GPUs per actor: 0.25 puts four actors on a GPU."""
     provider: Provider = "auto"
     threads: int = 1
-    """Of the network on the CPU."""
+    """CPU threads of the network."""
     gpu: GpuOptions = AS_USUAL

@@ -1,4 +1,4 @@
-"""Records -> rows: the record's fields as Arrow columns, one row per input, and one per person of image sets."""
+"""Records -> rows with the record's fields as Arrow columns: one row per input, and one per person of image sets."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Row = dict[str, Any]
 ABOUT = {
     "schema": SCHEMA,
     "input": "number of the input in _inputs.parquet",
-    "error": "why there is nothing but null in the other columns, else null",
-    "frames": "looked at: 1 of a photograph",
-    "faces": "of a photograph the most confident first; of a video one per track, as in the most confident of its "
-    "frames",
-    "faces.frame, faces.time_s": "which frame of a video that is",
-    "faces.frames": "that the track was seen in",
+    "error": "reason why the other columns are null; null without an error",
+    "frames": "number of frames used; 1 for a photograph",
+    "faces": "faces of a photograph, the most confident first; for a video one per track, from its most confident "
+    "frame",
+    "faces.frame, faces.time_s": "number and time of that frame of the video",
+    "faces.frames": "number of frames in which the track was seen",
     "faces.pose.frame_from_head": "(3, 4), row by row",
     "faces.landmarks": "(68, 3), point by point, frame pixels and relative depth",
-    "faces.gaze": "unit vectors of both eyes, head frame; euler_deg is their mean, seen from the camera; null of a "
-    "model that tells no gaze",
-    "faces.shape": "(V, 3) mm, vertex by vertex: the neutral face, of a track averaged over its frames; null where the "
-    "person's shape stands in _persons",
-    "stages_ms": "that the input took, all its frames together",
+    "faces.gaze": "unit vectors of both eyes, head frame; euler_deg is their mean, seen from the camera; null for a "
+    "model that predicts no gaze",
+    "faces.shape": "(V, 3) mm, vertex by vertex: the neutral face, for a track averaged over its frames; null where "
+    "_persons holds the person's shape",
+    "stages_ms": "time for the input, all its frames together",
 }
-"""Stands in every file, as JSON under `facerecon-rt`."""
+"""Descriptions of the columns. Every file holds them as JSON under `facerecon-rt`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class Input:
     uri: str
     person: str | None = None
     data: bytes | None = None
-    """The photograph's file, where it was read ahead."""
+    """File of the photograph, where it was read ahead."""
     error: str | None = None
-    """Why it could not be."""
+    """Reason why the file could not be read."""
 
 
 def input_schema(blendshapes: Sequence[str], vertex_count: int) -> pa.Schema:
-    """Of the rows of inputs."""
+    """Return the schema of the rows of inputs."""
     number, text = pa.float32(), pa.string()
     angles = pa.struct([(name, number) for name in ("pitch", "yaw", "roll")])
     face = pa.struct(
@@ -94,7 +94,7 @@ def input_schema(blendshapes: Sequence[str], vertex_count: int) -> pa.Schema:
 
 
 def person_schema(vertex_count: int) -> pa.Schema:
-    """Of the rows of persons."""
+    """Return the schema of the rows of persons."""
     return pa.schema(
         [
             pa.field("person", pa.string(), nullable=False),
@@ -108,8 +108,8 @@ def person_schema(vertex_count: int) -> pa.Schema:
             "facerecon-rt": json.dumps(
                 {
                     "used": "photographs in which a face was found",
-                    "shape": "(V, 3) mm, vertex by vertex: the neutral face averaged over them; null where none",
-                    "spread": "(V,) mm, how far they disagree per vertex; spread_mm is its mean and maximum",
+                    "shape": "(V, 3) mm, vertex by vertex: the neutral face averaged over them; null without any",
+                    "spread": "(V,) mm, the spread between them per vertex; spread_mm is its mean and maximum",
                 }
             )
         },
@@ -127,12 +127,12 @@ def _spread_type() -> pa.DataType:
 
 
 def error_row(of: Input, why: str) -> Row:
-    """The row of an input that could not be read."""
+    """Return the row of an input that could not be read."""
     return {**_origin(of), "error": " ".join(without_secrets(why).split())}
 
 
 def row_of_record(of: Input, record: Mapping[str, Any], shapes: Sequence[Floats | None]) -> Row:
-    """The row of a photograph. `shapes`: (V, 3) mm of each face; None leaves it out."""
+    """Return the row of a photograph. `shapes`: (V, 3) mm of each face; None leaves the shape out."""
     faces = [face_row(record, face, shape) for face, shape in zip(record["faces"], shapes, strict=True)]
     return {**_origin(of), **_made_by(record), "frames": 1, "faces": faces, "stages_ms": record["stages_ms"]}
 
@@ -140,12 +140,12 @@ def row_of_record(of: Input, record: Mapping[str, Any], shapes: Sequence[Floats 
 def row_of_video(
     of: Input, first: Mapping[str, Any], frames: int, faces: Sequence[Row], stages_ms: Mapping[str, float]
 ) -> Row:
-    """The row of a video. `first`: the record of a frame; `faces`: of each track one `face_row`."""
+    """Return the row of a video. `first`: the record of a frame. `faces`: one `face_row` per track."""
     return {**_origin(of), **_made_by(first), "frames": frames, "faces": faces, "stages_ms": stages_ms}
 
 
 def face_row(record: Mapping[str, Any], face: Mapping[str, Any], shape: Floats | None) -> Row:
-    """A face of a record as `faces` holds it: lists of lists are flat."""
+    """Convert a face of a record to an entry of `faces`, with nested lists flattened."""
     pose = face["pose"]
     return {
         **face,
@@ -159,7 +159,7 @@ def face_row(record: Mapping[str, Any], face: Mapping[str, Any], shape: Floats |
 
 
 def person_row(person: str, photographs: int, image_set: ImageSet | None) -> Row:
-    """The row of a person; None: no face was found."""
+    """Return the row of a person. `image_set` is None where no face was found."""
     row: Row = {"person": person, "photographs": photographs, "used": 0}
     if image_set is None:
         return row

@@ -1,7 +1,7 @@
-"""Plan -> Parquet on Ray Data: tasks that read, actors that reconstruct, tasks that write; a part is a row of each.
+"""A plan -> Parquet files, with Ray Data: tasks that read, actors that reconstruct, tasks that write, each one part.
 
-Embedded: without an address, Ray starts on this machine and ends with the run. Its usage reports and dashboard are off.
-Whatever dies, Ray does the part again elsewhere.
+Without an address, Ray starts on this machine and ends with the run. Its usage reports and dashboard are off. When a
+process or node dies, Ray computes its part again elsewhere.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from .recipe import Recipe, Workers
 
 log = logging.getLogger("facerecon_rt")
 TASK_CPUS = 0.05
-"""Of a task that reads or writes, of each no more at once than actors: it waits for disks and networks."""
+"""Processors of a task that reads or writes. It waits for disks and networks, and there are no more such tasks than
+actors."""
 ACTOR_SHARE = 0.9
-"""Of an actor's processors that Ray counts: the rest is for those tasks, which could never start otherwise."""
+"""Share of an actor's processors that Ray counts. The rest is for those tasks, which could never start otherwise."""
 
 LOST_WHILE_STARTING = 3
-"""Actors in a row, as when nodes go; Ray Data's default is to give up at the first."""
+"""Number of actors in a row that may die at their start, as when nodes go. Ray Data's default gives up at the first."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What an archive holds, or a part of it."""
+    """Counts of an archive or a part."""
 
     inputs: int = 0
     errors: int = 0
     faces: int = 0
     persons: int = 0
     stages_ms: Counter[str] = field(default_factory=Counter)
-    """Of all inputs together."""
+    """Milliseconds per stage, summed over all inputs."""
 
     def add(self, part: dict[str, Any]) -> None:
-        """Those of a part, as `counts_of` has them."""
+        """Add the counts of a part, from `counts_of`."""
         self.inputs += part["inputs"]
         self.errors += part["errors"]
         self.faces += part["faces"]
@@ -55,15 +56,15 @@ class Counts:
 
 
 def archive(plan: Plan, recipe: Recipe, workers: Workers, *, address: str | None = None, quiet: bool = False) -> Counts:
-    """Compute the parts that are not there yet, write the counts of all of them into the manifest, and return them.
+    """Compute the missing parts, and write the counts of all parts into the manifest. Returns the counts.
 
-    `address`: of a Ray cluster whose nodes see the models, the inputs and the archive's folder under these names; None
-    starts Ray here. Raises FaceReconError; what was written stays.
+    `address`: a Ray cluster whose nodes see the models, the inputs and the archive's folder under these names; None
+    starts Ray here. Raises FaceReconError; written files stay.
     """
     done = plan.done()
     remaining = [part for part in range(len(plan.sizes)) if part not in done]
     if done:
-        log.info("%d of %d parts are there already", len(done), len(plan.sizes))
+        log.info("%d of %d parts exist already", len(done), len(plan.sizes))
     if remaining:
         with started(address, quiet=quiet):
             try:
@@ -71,10 +72,10 @@ def archive(plan: Plan, recipe: Recipe, workers: Workers, *, address: str | None
                     if row["failed"]:
                         raise _error(row["failed"], row["exit_code"])
             except RayTaskError:
-                raise  # ours, and no error on purpose: its traceback is wanted
+                raise  # an unexpected error of this program, which needs its traceback
             except RayError as error:
                 raise FaceReconError(
-                    f"Ray gave up: {_last_line(error)}; what is written stays, run it again"
+                    f"Ray gave up: {_last_line(error)}; written parts stay, run the command again"
                 ) from error
         done = plan.done()
     counts = Counts()
@@ -82,8 +83,8 @@ def archive(plan: Plan, recipe: Recipe, workers: Workers, *, address: str | None
         counts.add(of_part)
     if counts.inputs != int(plan.sizes.sum()):
         raise FaceReconError(
-            f"{plan.folder}: {len(plan.sizes) - len(done)} of {len(plan.sizes)} parts are missing; do all nodes see "
-            "this folder? Run it again"
+            f"{plan.folder}: {len(plan.sizes) - len(done)} of {len(plan.sizes)} parts are missing; check that all "
+            "nodes see this folder, and run the command again"
         )
     plan.finish(
         {
@@ -96,23 +97,23 @@ def archive(plan: Plan, recipe: Recipe, workers: Workers, *, address: str | None
 
 @contextmanager
 def started(address: str | None, *, quiet: bool) -> Iterator[None]:
-    """Ray, started or joined, and left again; one that the caller has joined stays as it is."""
+    """Start or join Ray, and leave it again after the block. A Ray that the caller has joined stays as it is."""
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless the user says so
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports unless the user allows them
     on_sigterm = signal.getsignal(signal.SIGTERM)
     level = logging.ERROR if quiet else logging.WARNING
     try:
         if address is None:
-            # "local", or else Ray joins whatever cluster was started here last.
+            # "local" is needed, since Ray would otherwise join the cluster that was last started here.
             ray.init("local", include_dashboard=False, logging_level=level, log_to_driver=not quiet)
         else:
             ray.init(address, logging_level=level, log_to_driver=not quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(f"Ray does not start: {_last_line(error)}; check --ray-address") from error
     try:
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the program at once
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's handler would end the program at once
         yield
     finally:
         ray.shutdown()
@@ -146,7 +147,7 @@ def _dataset(
             compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most, initial_size=most),
             num_cpus=workers.cpus * ACTOR_SHARE,
             num_gpus=workers.gpus or None,
-            # OpenCV looks for it when it is loaded.
+            # OpenCV reads this variable when it is loaded.
             runtime_env={"env_vars": {"OPENCV_IO_MAX_IMAGE_PIXELS": str(recipe.most_pixels)}},
             **one_part,
         )
@@ -155,12 +156,12 @@ def _dataset(
 
 
 def _error(text: str, exit_code: int) -> FaceReconError:
-    """Of the kind that has this exit code."""
+    """Return the error of the kind that has this exit code."""
     kinds = (UsageError, ModelRefused, ProviderMissing, SourceError)
     return next((kind for kind in kinds if kind.exit_code == exit_code), FaceReconError)(text)
 
 
 def _last_line(error: BaseException) -> str:
-    """Ray's errors end with what matters, after the tracebacks of all processes on the way."""
+    """Return the last line of an error of Ray, which follows the tracebacks of all processes on the way."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,1 +1,1 @@
-"""`facerecon-rt bench`: how long a face takes here, in a report that others can check."""
+"""`facerecon-rt bench`: measure the time per face on this machine, with a report that others can check."""

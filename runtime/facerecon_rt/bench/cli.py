@@ -1,4 +1,4 @@
-"""`facerecon-rt bench` and `facerecon-rt bench compare`, from the command line."""
+"""`facerecon-rt bench` and `facerecon-rt bench compare`: the command lines of the benchmark."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ examples:
   facerecon-rt bench compare before/ after/
 
 scenarios, by MLPerf's names:
-  single-stream  the next frame when the last is done; a budget is held against p90
-  multi-stream   one frame of each of --streams per query; against p99
-  camera         frames at the camera's rate (a file: at its own, or --fps), only the newest looked at; the age of
-                 results, captured to reconstructed; against p99
-  offline        crops by the batch through the network alone
+  single-stream  the next frame starts when the last is done; the budget applies to p90
+  multi-stream   a query is one frame of each of --streams; the budget applies to p99
+  camera         frames arrive at the camera's rate (a file: at its own, or --fps), and only the newest is used;
+                 measures the age of results, captured to reconstructed; the budget applies to p99
+  offline        batches of crops through the network alone
 
-Frames of a file are decoded before the run, so that a disk is not what is measured. A p99 takes {LEAST_FOR_P99} samples
-and is left out of a shorter run. Beside the latency stand how far the file's answers are from the float32 file's
-on the CPU, and with --photographs its landmark error.
+Frames of a file are decoded before the run, so that the disk is not measured. A p99 needs {LEAST_FOR_P99} samples and
+is left out of a shorter run. The report also says how far the file's outputs are from the float32 file's on the CPU,
+and with --photographs the landmark error.
 
-exit codes: 0 done, and within the budget if there is one; 1 over the budget; 2 to 5 as of facerecon-rt; 130 Ctrl-C (the
-report holds what was measured)
+exit codes: 0 done, and within the budget if there is one; 1 over the budget; 2 to 5 as for facerecon-rt; 130 Ctrl-C
+(the report holds what was measured)
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """What stands after `bench` -> the exit code. Raises FaceReconError."""
+    """Run `bench` with the arguments behind it. Returns the exit code. Raises FaceReconError."""
     if arguments and arguments[0] == "compare":
         return _compare(compare_parser().parse_args(arguments[1:]))
     options = bench_parser().parse_args(arguments)
@@ -106,58 +106,96 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def bench_parser() -> argparse.ArgumentParser:
-    """The options of `bench`."""
+    """Return the parser of `bench`."""
     parser = Parser(
         prog="facerecon-rt bench",
-        description="How long a face takes here: a report with percentiles, stages, accuracy, machine and verdict.",
+        description="Measure the time per face on this machine: percentiles, stages, accuracy, machine and verdict.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--model", action="append", required=True, type=name, metavar="FILE", help="several make an ensemble"
+        "--model",
+        action="append",
+        required=True,
+        type=name,
+        metavar="FILE",
+        help="model file; repeat it for an ensemble",
     )
     parser.add_argument(
         "--input", required=True, type=name, metavar="X", help="a video, photographs of one size, or a camera"
     )
-    parser.add_argument("--report", type=Path, default=Path("bench-report"), metavar="FOLDER", help="[%(default)s/]")
-    parser.add_argument("--scenario", choices=SCENARIOS, default="single-stream", help="[%(default)s]")
-    parser.add_argument("--budget-ms", type=milliseconds, metavar="MS", help="what a query may take; judges the run")
-    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="x.jpg with x.pts: landmark error as well")
-    run = parser.add_argument_group("the run")
-    run.add_argument("--count", type=positive, default=LEAST_FOR_P99, metavar="N", help="queries [%(default)s]")
-    run.add_argument("--warm-up", type=whole, default=50, metavar="N", help="queries before, apart [%(default)s]")
-    run.add_argument(
-        "--streams", type=whole_number(1, MOST_STREAMS), default=4, metavar="N", help="of multi-stream [%(default)s]"
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=Path("bench-report"),
+        metavar="FOLDER",
+        help="folder of the report [%(default)s/]",
     )
-    run.add_argument("--batch", type=batch, nargs="+", default=[1, 2, 4, 8], metavar="N", help="of offline [1 2 4 8]")
-    run.add_argument("--fps", type=frame_rate, metavar="F", help="of a file shown as a camera [its own]")
+    parser.add_argument(
+        "--scenario", choices=SCENARIOS, default="single-stream", help="what is measured, see below [%(default)s]"
+    )
+    parser.add_argument(
+        "--budget-ms", type=milliseconds, metavar="MS", help="time budget per query in ms; decides the verdict"
+    )
+    parser.add_argument(
+        "--photographs", type=Path, metavar="FOLDER", help="folder of x.jpg with x.pts; measures the landmark error too"
+    )
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--count", type=positive, default=LEAST_FOR_P99, metavar="N", help="number of queries to measure [%(default)s]"
+    )
+    run.add_argument(
+        "--warm-up",
+        type=whole,
+        default=50,
+        metavar="N",
+        help="number of queries before the measured ones [%(default)s]",
+    )
+    run.add_argument(
+        "--streams",
+        type=whole_number(1, MOST_STREAMS),
+        default=4,
+        metavar="N",
+        help="streams in multi-stream [%(default)s]",
+    )
+    run.add_argument(
+        "--batch", type=batch, nargs="+", default=[1, 2, 4, 8], metavar="N", help="batch sizes in offline [1 2 4 8]"
+    )
+    run.add_argument("--fps", type=frame_rate, metavar="F", help="frame rate of a file used as a camera [its own]")
     what = parser.add_argument_group("what runs")
-    what.add_argument("--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]")
-    what.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
-    what.add_argument("--threads", type=threads, default=1, metavar="N", help="of the network on the CPU [1]")
-    what.add_argument("--detector", type=name, metavar="FILE", help="[face_detector.onnx beside the model]")
     what.add_argument(
-        "--det-every", type=positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
+        "--provider",
+        choices=("auto", "tensorrt", "cuda", "cpu"),
+        default="auto",
+        help="execution provider [%(default)s]",
+    )
+    what.add_argument("--precision", choices=PRECISIONS, help="use the file of this precision beside --model")
+    what.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads of the network [1]")
+    what.add_argument(
+        "--detector", type=name, metavar="FILE", help="detector file [face_detector.onnx beside the model]"
+    )
+    what.add_argument(
+        "--det-every", type=positive, default=10, metavar="N", help="run the detector every N frames [%(default)s]"
     )
     add_gpu_options(what)
-    parser.add_argument("--quiet", action="store_true", help="errors and the verdict only")
+    parser.add_argument("--quiet", action="store_true", help="print errors and the verdict only")
     return parser
 
 
 def compare_parser() -> argparse.ArgumentParser:
-    """The options of `bench compare`."""
+    """Return the parser of `bench compare`."""
     parser = Parser(
         prog="facerecon-rt bench compare",
-        description="Two reports of one scenario: ratios, what else differs, and a verdict by p50 and p90. Exit code 1 "
-        "where the second is slower.",
+        description="Compare two reports of one scenario: ratios, other differences, and a verdict by p50 and p90. The "
+        "exit code is 1 when the second is slower.",
     )
-    parser.add_argument("before", type=Path, help="report.json, or its folder")
+    parser.add_argument("before", type=Path, help="report.json of the first run, or its folder")
     parser.add_argument("after", type=Path)
     parser.add_argument(
         "--tolerance",
         type=number_above_0(100),
         default=0.1,
         metavar="SHARE",
-        help="differences that do not count [0.1]",
+        help="share by which figures may differ without a verdict [0.1]",
     )
     return parser

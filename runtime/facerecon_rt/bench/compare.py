@@ -1,4 +1,4 @@
-"""Two reports -> which is faster, by how much, and whether they may be compared at all."""
+"""Two reports -> which run is faster, by how much, and whether they are comparable."""
 
 from __future__ import annotations
 
@@ -9,41 +9,46 @@ from .report import Report
 
 COMPARED = ("mean", "p50", "p90", "p95", "p99", "max")
 DECIDE = ("p50", "p90")
-"""Figures that decide: of two runs of the same thing, tails differ by chance."""
+"""Figures that decide the verdict. Between two runs of the same program, tails differ by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What `compare` found."""
+    """Result of `compare`."""
 
     rows: list[tuple[str, float, float, float]]
-    """(figure, before, after, after / before)."""
+    """Rows of (figure, before, after, after / before)."""
     notes: list[str]
-    """What else differs between the two."""
+    """Other differences between the two reports."""
     verdict: str
-    """"slower", "faster" or "alike"."""
+    """Verdict: "slower", "faster" or "alike"."""
 
 
 def compare(before: Report, after: Report, tolerance: float = 0.1) -> Comparison:
-    """Two reports of one scenario. Slower: p50 or p90 rose by more than `tolerance`, a share; faster: both fell by
-    more. Raises UsageError where the scenarios differ, and for what is no whole report."""
+    """Compare two reports of one scenario.
+
+    The verdict is "slower" when p50 or p90 rose by more than `tolerance`, a share, and "faster" when both fell by more.
+    Raises UsageError where the scenarios differ, or where a report is incomplete.
+    """
     try:
         return _compare(before, after, tolerance)
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        # The files say that they are reports of this release, and were changed.
-        raise UsageError(f"one of them is no whole report ({error!r:.80}); run `facerecon-rt bench` again") from error
+        # Both files declare that they are reports of this release, so they have been changed.
+        raise UsageError(f"one of the reports is incomplete ({error!r:.80}); run `facerecon-rt bench` again") from error
 
 
 def _compare(before: Report, after: Report, tolerance: float) -> Comparison:
     if before["scenario"] != after["scenario"]:
         raise UsageError(
-            f"one report is of {before['scenario']}, the other of {after['scenario']}; compare like with like"
+            f"one report is of {before['scenario']}, the other of {after['scenario']}; compare equal scenarios"
         )
     rows = []
     batches = [[one["batch"] for one in report["batches"]] for report in (before, after)]
     if batches[0][:1] != batches[1][:1]:
-        # The figures of a report are those of its first batch size.
-        raise UsageError(f"the reports begin with batches of {batches[0][0]} and {batches[1][0]} crops; measure alike")
+        # The figures of a report belong to its first batch size.
+        raise UsageError(
+            f"the reports begin with batches of {batches[0][0]} and {batches[1][0]} crops; give both the same --batch"
+        )
     for name in COMPARED:
         first, second = before["latency_ms"][name], after["latency_ms"][name]
         if first is not None and second is not None:

@@ -1,4 +1,4 @@
-"""A file at another precision or on another provider -> how far its answers are from the float32 file's on the CPU."""
+"""A file at another precision or provider -> the distance of its outputs from those of the float32 file on the CPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_FRAMES = 64
 
 
 def face_crops(reconstructor: Reconstructor, frames: Sequence[Frame]) -> NDArray[np.uint8]:
-    """Frames -> (N, S, S, 3) uint8 BGR crops of the faces in up to `MOST_FRAMES` of them. Raises UsageError where
+    """Return crops (N, S, S, 3) uint8 BGR of the faces in up to `MOST_FRAMES` of the frames. Raises UsageError where
     there is no face."""
     size = reconstructor.contract.input_size
     step = -(-len(frames) // MOST_FRAMES)
@@ -33,12 +33,14 @@ def face_crops(reconstructor: Reconstructor, frames: Sequence[Frame]) -> NDArray
         for face in reconstructor.faces(frame.image)
     ]
     if not crops:
-        raise UsageError("no face was found in --input; a latency without faces says nothing")
+        raise UsageError(
+            "no face was found in --input; give an input with faces, since a latency without faces is meaningless"
+        )
     return np.stack(crops)
 
 
 def _sha256(files: Sequence[Path]) -> str:
-    """As of the network made of these files."""
+    """Return the SHA-256 of the network that these files make."""
     hashes = [read_onnx(file).sha256 for file in files]
     return hashes[0] if len(hashes) == 1 else ensemble_sha256(hashes)
 
@@ -46,14 +48,17 @@ def _sha256(files: Sequence[Path]) -> str:
 def difference(
     network: Network, models: Sequence[str | Path], crops: NDArray[np.uint8]
 ) -> tuple[dict[str, float] | None, str]:
-    """How far `network` is on these crops from the float32 files beside `models`, on the CPU: mean distances of
-    vertices in mm and of landmarks in crop pixels, mean angle in degrees. Or None, and why there is none."""
+    """Measure how far `network` is from the float32 files beside `models`, run on the CPU, on these crops.
+
+    Returns mean distances of vertices in mm and of landmarks in crop pixels, and the mean angle in degrees; None where
+    there is no comparison. The text says what was compared, or why nothing was.
+    """
     try:
         references = [file_of_precision(model, "fp32", "cpu") for model in models]
     except UsageError:
         return None, "no float32 file of the same weights lies beside the model"
     if network.provider == "cpu" and network.sha256 == _sha256(references):
-        return None, "this is the float32 file on the CPU, which others are held against"
+        return None, "this is the float32 file on the CPU, the reference for others"
     with ExitStack() as opened:
         sessions = [opened.enter_context(FaceSession(path, provider="cpu")) for path in references]
         reference: Network = sessions[0] if len(sessions) == 1 else Ensemble(sessions)

@@ -1,4 +1,4 @@
-"""Samples -> the figures of a latency report, and whether they can be trusted."""
+"""Samples -> the figures of a latency report, and whether they are reliable."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 LEAST_FOR_P99 = 1000
-"""Samples: of fewer, the 99th percentile is the word of less than ten."""
+"""Minimum number of samples for a p99. With fewer, the 99th percentile depends on less than ten samples."""
 PARTS = 10
-"""Of a run, whose medians are held against each other."""
+"""Number of parts of a run whose medians are compared."""
 UNSTEADY = 0.15
-"""Share by which they may differ. The variation of single frames says less: every tenth looks for new faces."""
+"""Maximum share by which these medians may differ. The variation of single frames is less useful, because every tenth
+frame runs the detector."""
 
 Summary = dict[str, float | None]
 
 
 def summary(milliseconds: Sequence[float]) -> Summary:
-    """Samples (N >= 1) in ms -> count, mean, p50, p90, p95, p99, max, and the coefficient of variation. p99 is None
-    for fewer than `LEAST_FOR_P99`."""
+    """Return count, mean, p50, p90, p95, p99, max and the coefficient of variation of N >= 1 samples in ms. p99 is None
+    for fewer than `LEAST_FOR_P99` samples."""
     values = np.asarray(milliseconds, np.float64)
     named: Summary = {"count": float(len(values)), "mean": float(values.mean())}
     for percentile in (50, 90, 95, 99):
@@ -28,7 +29,7 @@ def summary(milliseconds: Sequence[float]) -> Summary:
 
 
 def stage_summary(stages: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
-    """Samples per stage, ms -> mean, median and 90th percentile of each."""
+    """Return mean, median and 90th percentile of the samples of each stage, in ms."""
     return {
         name: {
             "mean": float(np.mean(values)),
@@ -41,7 +42,7 @@ def stage_summary(stages: Mapping[str, Sequence[float]]) -> dict[str, dict[str, 
 
 
 def doubts(milliseconds: Sequence[float], load_average: float, cores: int) -> list[str]:
-    """Why these samples, ms in the order they were taken, may not say what the machine can do."""
+    """Return reasons why these samples, in ms and in order, may not show what the machine can do."""
     found = []
     if len(milliseconds) >= 10 * PARTS:
         medians = [float(np.median(part)) for part in np.array_split(np.asarray(milliseconds), PARTS)]

@@ -1,4 +1,4 @@
-"""Options -> a report: opens what is to be measured, runs the scenario, and gathers what belongs beside the figures."""
+"""Options -> a report: opens the model and the input, runs the scenario, and adds accuracy and environment."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from .scenarios import Samples, Show, camera, offline, paced, streamed
 Scenario = Literal["single-stream", "multi-stream", "offline", "camera"]
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "camera")
 MOST_BYTES = 512 * 2**20
-"""Of frames held in memory: a longer video is measured by its beginning."""
+"""Maximum bytes of frames held in memory. Only the beginning of a longer video is measured."""
 USUAL_FPS = 30.0
 SOME_LIVE_FRAMES = 8
-"""Of a camera, looked at before the run: is there a face, and how far is the file from the float32 one."""
+"""Number of camera frames to reconstruct before the run, to see whether there is a face and how far the file is from
+float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What to measure, and how."""
+    """Options of a benchmark."""
 
     models: tuple[str, ...]
     input: str
@@ -48,35 +49,37 @@ class BenchOptions:
     detector: str | None = None
     detect_every: int = 10
     count: int = LEAST_FOR_P99
-    """Queries to measure; batches, for `offline`."""
+    """Number of queries to measure; batches for `offline`."""
     warm_up: int = 50
     streams: int = 4
     batches: tuple[int, ...] = (1, 2, 4, 8)
     fps: float | None = None
-    """Of the paced file in `camera`; None takes the file's own, or 30."""
+    """Frame rate of a file in the scenario `camera`; None for the file's own, or 30."""
     budget_ms: float | None = None
     photographs: Path | None = None
-    """Folder of annotated photographs, to say how exact the same files are."""
+    """Folder of annotated photographs for the accuracy of the same files."""
     command: str = ""
     gpu: GpuOptions = AS_USUAL
 
     def check(self) -> None:
-        """Raises UsageError for what cannot be measured."""
+        """Check the options. Raises UsageError for a combination that cannot be measured."""
         if self.budget_ms is not None and self.scenario not in JUDGED_BY:
-            raise UsageError(f"--budget-ms judges {', '.join(JUDGED_BY)}; {self.scenario} has no deadline")
+            raise UsageError(f"--budget-ms applies to {', '.join(JUDGED_BY)}; {self.scenario} has no deadline")
         if self.budget_ms is not None and JUDGED_BY[self.scenario] == "p99" and self.count < LEAST_FOR_P99:
             raise UsageError(
-                f"--budget-ms holds {self.scenario} to its p99, which takes --count {LEAST_FOR_P99} or more"
+                f"--budget-ms applies to the p99 of {self.scenario}, which needs --count {LEAST_FOR_P99} or more"
             )
         if is_live(self.input) and self.scenario != "camera":
-            raise UsageError(f"{public_name(self.input)} gives frames when it likes; measure it with --scenario camera")
+            raise UsageError(
+                f"{public_name(self.input)} sends frames at its own rate; measure it with --scenario camera"
+            )
 
 
 def measure(options: BenchOptions, show: Show) -> Report:
-    """Run it. Raises UsageError, SourceError, ModelRefused, ProviderMissing; Ctrl-C during the run ends it early."""
+    """Run the benchmark. Raises UsageError, SourceError, ModelRefused, ProviderMissing. Ctrl-C ends the run early."""
     options.check()
     if options.photographs is not None:
-        next(annotated_photographs(options.photographs))  # if there is none, that is better said before the run
+        next(annotated_photographs(options.photographs))  # an empty folder is better reported before the run
     live = is_live(options.input)
     before = sensors()
     frames = [] if live else frames_in_memory(options.input)
@@ -88,7 +91,7 @@ def measure(options: BenchOptions, show: Show) -> Report:
         precision=options.precision,
         threads=options.threads,
         gpu=options.gpu,
-        mirror=False,  # as frames are read: the accuracy beside a latency is that of the same work
+        mirror=False,  # frames are not mirrored, so accuracy and latency are of the same work
     ) as reconstructor:
         load_ms = 1000 * (time.perf_counter() - started)
         seen = some_of(options.input, SOME_LIVE_FRAMES) if live else frames
@@ -120,7 +123,7 @@ def measure(options: BenchOptions, show: Show) -> Report:
             "accuracy": _accuracy(options, reconstructor, crops),
             "environment": {"machine": machine(), "before": before, "after": after},
             "warnings": [
-                *(["interrupted: fewer samples than asked for"] if any(of.interrupted for _, of in runs) else []),
+                *(["interrupted: fewer samples than requested"] if any(of.interrupted for _, of in runs) else []),
                 *_shortened(frames),
                 *doubts(first.milliseconds, float((before.get("load average") or "0").split()[0]), usable_cores()),
             ],
@@ -136,7 +139,7 @@ def run_scenario(
     crops: NDArray[np.uint8],
     show: Show,
 ) -> list[tuple[int, Samples]]:
-    """The scenario's samples; `offline` has some for each batch size, the others once, as of batches of one."""
+    """Run the scenario. Returns pairs of batch size and samples; only `offline` has several batch sizes."""
     count, warm_up, every = options.count, options.warm_up, options.detect_every
     if options.scenario == "offline":
         runs: list[tuple[int, Samples]] = []
@@ -158,7 +161,7 @@ def run_scenario(
 
 
 def frames_in_memory(uri: str) -> list[Frame]:
-    """The frames of a file, up to `MOST_BYTES`, shown as those of a video. Raises SourceError as sources do."""
+    """Return the frames of a file, up to `MOST_BYTES`, as frames of a video. Raises SourceError as sources do."""
     frames, held = [], 0
     with open_source(uri) as source:
         for frame in source:
@@ -167,7 +170,9 @@ def frames_in_memory(uri: str) -> list[Frame]:
             if held > MOST_BYTES:
                 break
     if len({frame.size for frame in frames}) > 1:
-        raise SourceError(f"{public_name(uri)}: pictures of several sizes; a latency is that of one size")
+        raise SourceError(
+            f"{public_name(uri)}: pictures of several sizes; give pictures of one size, since latency depends on it"
+        )
     return [
         Frame(frame.image, frame.source, index, frame.time_s, still=False, fps=frame.fps)
         for index, frame in enumerate(frames)
@@ -177,11 +182,11 @@ def frames_in_memory(uri: str) -> list[Frame]:
 def _shortened(frames: Sequence[Frame]) -> list[str]:
     if sum(frame.image.nbytes for frame in frames) <= MOST_BYTES:
         return []
-    return [f"of the input only the first {len(frames)} frames, as many as {MOST_BYTES >> 20} MB of memory hold"]
+    return [f"only the first {len(frames)} frames of the input were used, which fill {MOST_BYTES >> 20} MB of memory"]
 
 
 def some_of(uri: str, count: int) -> list[Frame]:
-    """A few frames of a live source."""
+    """Return the first `count` frames of a live source."""
     frames: list[Frame] = []
     with open_source(uri, retries=0) as source:
         for frame in source:

@@ -18,7 +18,7 @@ def draw(
     verdict: Mapping[str, Any] | None,
     folder: Path,
 ) -> list[Path]:
-    """Samples in ms, their summary and the verdict -> `folder`/histogram.png and `folder`/over_time.png."""
+    """Draw samples in ms with their summary and verdict to `folder`/histogram.png and `folder`/over_time.png."""
     matplotlib.use("Agg")
     with importing():
         from matplotlib import pyplot
@@ -29,7 +29,7 @@ def draw(
         marks["budget"] = verdict["budget_ms"]
     paths = [folder / "histogram.png", folder / "over_time.png"]
     figure, axis = pyplot.subplots(figsize=(9, 4))
-    # The last bin takes the rest: one frame of a second must not squeeze all others into one bin.
+    # The last bin takes the rest, so that a single slow frame does not squeeze all others into one bin.
     top = float(np.percentile(values, 99.5)) * 1.1
     axis.hist(np.minimum(values, top), bins=80, color="0.6")
     for name, mark in marks.items():

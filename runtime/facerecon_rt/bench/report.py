@@ -1,11 +1,11 @@
 """Samples and facts -> report.json, report.md, report.html and two plots, in one folder.
 
-`report.json` (schema `facerecon-bench/1`; fields are only ever added):
+Fields of `report.json` (schema `facerecon-bench/1`; fields are only added):
 
     schema, created (UTC), command, scenario
     model       files [{name, sha256, precision, backbone, terms}], provider, choice, threads, detector, detect_every,
                 outputs
-    input       name, size [w, h], frames (null: a camera), streams, fps (of a file shown as a camera, or null)
+    input       name, size [w, h], frames (null: a camera), streams, fps (of a file used as a camera, or null)
     warm_up     load_ms (opening the model and the detector), queries, first_ms, rest_p50_ms
     latency_ms  count, mean, p50, p90, p95, p99 (null for fewer than 1000 samples), max, variation (standard deviation
                 over mean)
@@ -14,10 +14,10 @@
     batches     [{batch, latency_ms {..}, crops_per_s}] (offline only; latency_ms above is that of the first batch size)
     accuracy    fidelity {crops, vertices_mm, rotation_deg, landmarks_px} or null, fidelity_note,
                 photographs {photographs, found_percent, nme_inner51, nme_68, ..} or null, folder
-    environment machine {..}, before {..}, after {..}: load, clocks, temperatures, power as far as the system tells
+    environment machine {..}, before {..}, after {..}: load, clocks, temperatures, power where available
     warnings    [text]
     verdict     {budget_ms, figure, value_ms, passed} or null
-    samples_ms  every latency, in the order they were taken
+    samples_ms  every latency, in order of measurement
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ SCHEMA = "facerecon-bench/1"
 MOST_REPORT_BYTES = 2**30
 FIGURES = ("count", "mean", "p50", "p90", "p95", "p99", "max", "variation")
 JUDGED_BY = {"single-stream": "p90", "multi-stream": "p99", "camera": "p99"}
-"""Scenario -> the figure that a budget is held against: MLPerf's, and for a camera what nearly all frames keep to."""
+"""Figure of each scenario that the budget applies to: MLPerf's choice, and for a camera the limit of nearly all
+frames."""
 MEANS = {
-    "single-stream": "time per frame, the next one when the last is done",
+    "single-stream": "time per frame; the next frame starts when the last is done",
     "multi-stream": "time per query of one frame of every stream",
-    "camera": "age of results, captured to reconstructed; only the newest frame is looked at",
-    "offline": "time per batch of crops, the network alone",
+    "camera": "age of results, captured to reconstructed; only the newest frame is used",
+    "offline": "time per batch of crops in the network alone",
 }
 
 Report = dict[str, Any]
@@ -51,9 +52,9 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write everything into `folder`, which is there -> the files. Plots are left out, with a warning in the report,
-    where matplotlib is not installed."""
-    # First what cannot be measured again; a second time with what was said of the plots.
+    """Write all files into the existing `folder`. Returns their paths. Without matplotlib the plots are left out, and
+    the report has a warning."""
+    # The measurement is written first, since it cannot be repeated. It is written again with the warnings about plots.
     write_whole(folder / "report.json", json.dumps(report, indent=1).encode())
     plots: list[Path] = []
     try:
@@ -76,7 +77,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 
 def read_report(path: Path) -> Report:
-    """A report.json, or the folder of one. Raises UsageError for anything else."""
+    """Read a report.json, or that of a folder. Raises UsageError for anything else."""
     file = path / "report.json" if is_folder(path) else path
     try:
         report = json.loads(read_file(file, MOST_REPORT_BYTES))
@@ -85,12 +86,12 @@ def read_report(path: Path) -> Report:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: is not JSON; give a report.json of `bench`") from error
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
-        raise UsageError(f"{file}: is no report of this release ({SCHEMA}); run `facerecon-rt bench` again")
+        raise UsageError(f"{file}: is not a report of this release ({SCHEMA}); run `facerecon-rt bench` again")
     return report
 
 
 def markdown(report: Report, plots: Sequence[Path] = ()) -> str:
-    """The report for people, as Markdown."""
+    """Return the report for people, as Markdown."""
     lines = [f"# Latency: {report['scenario']}", "", f"`{report['command']}`", "", *_said(report), ""]
     for title, (head, rows) in tables(report).items():
         lines += [f"## {title}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -102,7 +103,7 @@ def markdown(report: Report, plots: Sequence[Path] = ()) -> str:
 
 
 def web_page(report: Report, plots: Sequence[Path] = ()) -> str:
-    """The report as one HTML file, plots inside."""
+    """Return the report as one HTML file that contains the plots."""
     parts = [f"<h1>Latency: {html.escape(report['scenario'])}</h1><pre>{html.escape(report['command'])}</pre>"]
     parts += [f"<p>{html.escape(line)}</p>" for line in _said(report) if line]
     for title, (head, rows) in tables(report).items():
@@ -119,7 +120,7 @@ def web_page(report: Report, plots: Sequence[Path] = ()) -> str:
 
 
 def tables(report: Report) -> dict[str, Table]:
-    """Title -> head and rows, all text."""
+    """Return the head and rows of each table by title, all text."""
     model = report["model"]
     found: dict[str, Table] = {
         "Latency, ms": (
@@ -182,12 +183,13 @@ def _number(name: str, value: float | None) -> str:
 
 
 def verdict_of(scenario: str, latency: Mapping[str, float | None], budget_ms: float | None) -> Report | None:
-    """Does the scenario's figure keep the budget? None where no budget was given."""
+    """Return whether the scenario's figure keeps the budget, as an entry of the report; None where no budget was
+    given."""
     if budget_ms is None:
         return None
     figure = JUDGED_BY[scenario]
     value = latency[figure]
     if value is None:
-        # A run that was ended early: what cannot be shown has not passed.
+        # The run ended early, and an unknown figure does not pass.
         return {"budget_ms": budget_ms, "figure": "max", "value_ms": latency["max"], "passed": False}
     return {"budget_ms": budget_ms, "figure": figure, "value_ms": value, "passed": value <= budget_ms}

@@ -1,11 +1,11 @@
-"""Frames and a reconstructor -> samples, one scenario each. The names are MLPerf Inference's (Reddi et al., ISCA 2020).
+"""Frames and a reconstructor -> samples of one scenario, named as in MLPerf Inference (Reddi et al., ISCA 2020).
 
-- single-stream: the next frame comes when the last one is done. What one frame costs.
-- multi-stream: a query is one frame of each of several streams. How long until all of them are done.
-- camera: frames come at their own rate, done or not, and only the newest is looked at. How old a result is.
-- offline: crops by the batch, through the network alone. How many per second.
+- single-stream: the next frame comes when the last one is done. Measures the time per frame.
+- multi-stream: a query is one frame of each of several streams. Measures the time until all are done.
+- camera: frames come at their own rate, and only the newest is used. Measures the age of a result.
+- offline: batches of crops through the network alone. Measures the throughput.
 
-Warm-up queries come first and are kept apart. Ctrl-C ends a scenario early; what was measured stays.
+Warm-up queries come first and are counted separately. Ctrl-C ends a scenario early and keeps its samples.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from ..networks.ensemble import Network
 from ..types import Frame, Scene
 
 Show = Callable[[int, int], None]
-"""Called with how many queries are done, and of how many."""
+"""Function that is called with the number of finished queries and the total."""
 
 
 @dataclass(slots=True)
 class Samples:
-    """What one scenario measured."""
+    """Samples of one scenario."""
 
     milliseconds: list[float] = field(default_factory=list)
-    """Per query, in the order they came."""
+    """Time per query in ms, in order."""
     warm_up_ms: list[float] = field(default_factory=list)
     stages_ms: dict[str, list[float]] = field(default_factory=dict)
     faces: int = 0
     dropped: int = 0
-    """Frames of a camera that came while another was looked at."""
+    """Number of a camera's frames that arrived while another frame was processed, and were dropped."""
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    """Of what was measured, warm-up and the making of queries apart; of a camera, of all that happens meanwhile."""
+    """Processor time of the measured queries in seconds, without warm-up and without making the queries. For a camera
+    it is the time of the whole process meanwhile."""
     interrupted: bool = False
 
     def note(self, scenes: Sequence[Scene], milliseconds: float) -> None:
@@ -53,7 +54,7 @@ class Samples:
 
     @contextmanager
     def until_interrupted(self) -> Iterator[None]:
-        """Ctrl-C ends the block, not the program."""
+        """Let Ctrl-C end the block, not the program."""
         try:
             yield
         except KeyboardInterrupt:
@@ -61,7 +62,7 @@ class Samples:
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Wall and processor time of the block are counted."""
+        """Add the wall and processor time of the block."""
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield
@@ -79,13 +80,13 @@ def streamed(
     detect_every: int,
     show: Show,
 ) -> Samples:
-    """`count` queries of one frame of each stream; each stream is somewhere else in `frames`, which is read
-    over and over. One stream is the scenario single-stream."""
+    """Run `count` queries of one frame of each stream. Each stream has its own place in `frames`, which repeat for
+    ever. One stream is the scenario single-stream."""
     pipeline, samples = Pipeline(reconstructor, detect_every=detect_every), Samples()
     offsets = [stream * len(frames) // streams for stream in range(streams)]
 
     def query(number: int) -> tuple[list[Scene], float]:
-        # Each look at the frames is a copy of its own, as a decoder's would be: nothing stays warm in the caches.
+        # Each query copies its frames, as a decoder would, so that nothing stays warm in the caches.
         wanted = [
             replace(frame, image=frame.image.copy(), source=f"{frame.source}#{stream}", index=number)
             for stream, offset in enumerate(offsets)
@@ -109,7 +110,7 @@ def streamed(
 def camera(
     reconstructor: Reconstructor, frames: Iterable[Frame], count: int, warm_up: int, detect_every: int, show: Show
 ) -> Samples:
-    """`count` frames of a live source, or of `paced`: how old each is, captured to reconstructed."""
+    """Run `count` frames of a live source or of `paced`, and measure their age from captured to reconstructed."""
     pipeline, samples = Pipeline(reconstructor, detect_every=detect_every), Samples()
     before = -1
     coming = iter(frames)
@@ -133,8 +134,8 @@ def camera(
 
 
 def paced(frames: Sequence[Frame], fps: float) -> Iterator[Frame]:
-    """Frames of a file as a camera would give them, for ever: `fps` a second, and of those that came since the last one
-    was asked for only the newest."""
+    """Yield frames of a file as a camera would, for ever: `fps` per second, and only the newest of those that came
+    since the last request."""
     started, last = time.monotonic(), -1
     while True:
         newest = int((time.monotonic() - started) * fps)
@@ -147,7 +148,7 @@ def paced(frames: Sequence[Frame], fps: float) -> Iterator[Frame]:
 
 
 def offline(network: Network, crops: NDArray[np.uint8], batch: int, count: int, warm_up: int, show: Show) -> Samples:
-    """`count` batches of `batch` crops (S, S, 3) through the network alone."""
+    """Run `count` batches of `batch` crops (S, S, 3) uint8 through the network alone."""
     samples = Samples()
 
     def query(number: int) -> float:

@@ -1,1 +1,1 @@
-"""The command line: its options, progress, `build` and `doctor`."""
+"""Parts of the command line: its options, its progress display, and the commands `build` and `doctor`."""

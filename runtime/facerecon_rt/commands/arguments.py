@@ -1,4 +1,4 @@
-"""Parser of every command, and the options of GPUs that several commands share."""
+"""The parser of every command, and the GPU options that several commands share."""
 
 from __future__ import annotations
 
@@ -14,46 +14,48 @@ from ..values import gpu_megabytes
 
 
 class Parser(ArgumentParser):
-    """Says what is wrong on one line, without all that might have been right; takes no abbreviations."""
+    """A parser that reports a mistake on one line, without listing all options, and accepts no abbreviations."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """As argparse's, but an option that there is not is said before those that are missing."""
+        """Parse as argparse does, but report unknown options before missing ones."""
         words = sys.argv[1:] if args is None else list(args)
         if any(isinstance(action, _SubParsersAction) for action in self._actions):
             words = []  # the parser of each command checks its own options
         for word in (word.partition("=")[0] for word in words if word.startswith("--") and word != "--"):
             if word not in self._option_string_actions:
                 near = get_close_matches(word, self._option_string_actions, 1)
-                self.error(f"there is no option {word}" + (f"; did you mean {near[0]}?" if near else ""))
+                self.error(f"unknown option {word}" + (f"; did you mean {near[0]}?" if near else ""))
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with exit code 2."""
+        """Print the message and end the program with exit code 2."""
         self.exit(2, f"{self.prog}: {without_secrets(message)}; see {self.prog} --help\n")
 
 
 def add_gpu_options(parser: _ActionsContainer) -> None:
-    """Those that `gpu_options` reads."""
+    """Add the options that `gpu_options` reads."""
     parser.add_argument(
         "--gpu-memory",
         type=gpu_megabytes,
         metavar="MB",
-        help="most that ONNX Runtime takes of the GPU's memory [no limit]",
+        help="maximum GPU memory in MB that ONNX Runtime allocates [no limit]",
     )
     parser.add_argument(
-        "--cuda-graph", action="store_true", help="replay captured CUDA graphs; tested when the model is opened"
+        "--cuda-graph",
+        action="store_true",
+        help="replay captured CUDA graphs; they are tested when the model is opened",
     )
     parser.add_argument(
         "--engines",
         type=Path,
         metavar="FOLDER",
-        help="keeps TensorRT's engines [facerecon-rt/engines in the user's cache folder]",
+        help="folder that keeps TensorRT engines [facerecon-rt/engines in the user's cache folder]",
     )
 
 
 def gpu_options(options: Namespace) -> GpuOptions:
-    """What was given on the command line."""
+    """Return the GPU options of a command line."""
     return GpuOptions(memory_mb=options.gpu_memory, cuda_graph=options.cuda_graph, engines=options.engines)

@@ -1,4 +1,4 @@
-"""`facerecon-rt build`: TensorRT's engines ahead of time, so that no camera waits for them."""
+"""`facerecon-rt build`: build TensorRT engines ahead of time, so that no camera waits for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .arguments import Parser, add_gpu_options, gpu_options
 
 
 def main(arguments: Sequence[str]) -> int:
-    """What stands after `build` -> the exit code. Raises FaceReconError."""
+    """Run `build` with the arguments behind it. Returns the exit code. Raises FaceReconError."""
     options = engine_parser().parse_args(arguments)
     gpu = gpu_options(options)
     for model in options.model:
@@ -30,19 +30,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def engine_parser() -> argparse.ArgumentParser:
-    """The options of `build`."""
+    """Return the parser of `build`."""
     parser = Parser(
         prog="facerecon-rt build",
-        description="Build and keep the TensorRT engines of FaceModel files on this machine. They fit this GPU, driver "
-        "and TensorRT alone, and are built again after an update. Takes seconds to minutes per file; what is kept "
-        "already is only tested.",
+        description="Build and keep the TensorRT engines of FaceModel files on this machine. An engine fits only this "
+        "GPU, driver and TensorRT version, so it is rebuilt after an update. A build takes seconds to minutes per "
+        "file; an existing engine is only tested.",
         epilog="example: facerecon-rt build --model models/face.onnx --precision fp16\n"
-        "exit codes: 0 kept, 2 to 4 as of facerecon-rt",
+        "exit codes: 0 engines are built and kept, 2 to 4 as for facerecon-rt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--model", action="append", required=True, type=name, metavar="FILE", help="FaceModel .onnx; repeatable"
+        "--model", action="append", required=True, type=name, metavar="FILE", help="FaceModel file (.onnx); repeatable"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, help="the file of this precision beside --model")
+    parser.add_argument("--precision", choices=PRECISIONS, help="use the file of this precision beside --model")
     add_gpu_options(parser)
     return parser

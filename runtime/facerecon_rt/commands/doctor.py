@@ -1,4 +1,4 @@
-"""`facerecon-rt doctor`: what this machine has for faces, what is wrong with it, and the command that mends it."""
+"""`facerecon-rt doctor`: check this machine's installation, and name the command that repairs each problem."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OLDEST_PYTHON = (3, 10)
 SUMS = "SHA256SUMS"
 MOST_SUMS_BYTES = 2**20
 SHIPPED = (Path("models/face.onnx"), Path("models/face.int8-cpu.onnx"))
-"""In a clone of the repository, the FaceModels that run on a CPU."""
+"""FaceModel files in a clone of the repository that run on a CPU."""
 
 State = Literal["ok", "note", "problem"]
 MARKS: dict[State, str] = {"ok": "ok  ", "note": "note", "problem": "!!  "}
@@ -42,18 +42,18 @@ MARKS: dict[State, str] = {"ok": "ok  ", "note": "note", "problem": "!!  "}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     check: str
     state: State
-    """`note`: works, but something is missing that some people need."""
+    """Result of the check. `note` means that it works, but lacks something that some users need."""
     what: str
     fix: str = ""
-    """The command, where one mends it."""
+    """Command that repairs the problem, where there is one."""
 
 
 def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
-    """Look at everything. `facts` as `machine` tells them; `models` are FaceModel files."""
+    """Run all checks. `facts`: facts of the `machine`. `models`: FaceModel files."""
     found = [python_version(sys.version_info[:2]), onnxruntime_wheels(facts), opencv_wheels(facts)]
     if "JetPack" in facts:
         found.insert(
@@ -77,7 +77,7 @@ def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
 
 
 def python_version(version: tuple[int, ...]) -> Finding:
-    """New enough?"""
+    """Check that Python is new enough."""
     text = ".".join(map(str, version))
     if version < OLDEST_PYTHON:
         needed = ".".join(map(str, OLDEST_PYTHON))
@@ -86,17 +86,17 @@ def python_version(version: tuple[int, ...]) -> Finding:
 
 
 def gpu_wheel(facts: Facts) -> str:
-    """The command that installs an ONNX Runtime for this machine's GPU."""
+    """Return the command that installs an ONNX Runtime for this machine's GPU."""
     if "JetPack" not in facts:
         return "pip install 'facerecon-rt[gpu]'"
-    # PyPI's wheel for aarch64 is for servers: it holds no code for a Jetson's GPU.
+    # PyPI's wheel for aarch64 is for servers and holds no code for a Jetson's GPU.
     if "R36" in facts["JetPack"]:
         return "pip install --no-deps --index-url https://pypi.jetson-ai-lab.io/jp6/cu126 onnxruntime-gpu==1.23.0"
     return "build ONNX Runtime's wheel as runtime/deploy/README.md says"
 
 
 def onnxruntime_wheels(packages: Facts) -> Finding:
-    """Exactly one of the wheels that overwrite each other?"""
+    """Check that exactly one of the wheels that overwrite each other is installed."""
     there = [name for name in ORT_WHEELS if name in packages]
     if len(there) > 1:
         fix = f"pip uninstall -y onnxruntime onnxruntime-gpu && {gpu_wheel(packages)}"
@@ -112,17 +112,18 @@ def onnxruntime_wheels(packages: Facts) -> Finding:
 
 
 def opencv_wheels(packages: Facts, loaded: str = cv2.__version__, where: str = str(cv2.__file__)) -> Finding:
-    """At most one of OpenCV's wheels, and is it the one that is loaded? `loaded`, `where`: its version and file."""
+    """Check that at most one of OpenCV's wheels is installed, and that it is the one loaded. `loaded`, `where`: version
+    and file of the loaded OpenCV."""
     there = [name for name in WHEELS if name in packages]
     if not there:
         return Finding("OpenCV", "ok", f"{loaded}, built outside pip")
-    # With more modules than the others: whoever has asked for it needs it.
+    # The contrib wheel is kept, since it has more modules than the others, which its user needs.
     kept = next((name for name in there if "contrib" in name), there[0])
     fix = f"pip uninstall -y {' '.join(there)} && pip install {kept}=={packages[kept]}"
     if len(there) > 1:
         what = f"{' and '.join(f'{name} {packages[name]}' for name in there)} overwrite each other"
         return Finding("OpenCV", "problem", what, fix)
-    # The wheel's version has one number more, that of the wheel.
+    # The version of the wheel has one number more than that of OpenCV.
     if not f"{packages[kept]}.".startswith(f"{loaded.partition('-')[0]}."):
         what = f"{kept} {packages[kept]} is installed, but {loaded} is loaded from {Path(where).parent}"
         return Finding("OpenCV", "problem", what, fix)
@@ -130,7 +131,7 @@ def opencv_wheels(packages: Facts, loaded: str = cv2.__version__, where: str = s
 
 
 def onnxruntime_providers(facts: Facts) -> list[Finding]:
-    """What ONNX Runtime was built with, and whether the libraries and the driver it needs are there."""
+    """Check the providers of ONNX Runtime, and whether their libraries and the driver are installed."""
     try:
         ort = import_onnxruntime()
     except FaceReconError as error:
@@ -145,7 +146,7 @@ def onnxruntime_providers(facts: Facts) -> list[Finding]:
         if gpu or "JetPack" in facts:
             gpu = gpu or facts.get("board", "a Jetson")
             fix = f"pip uninstall -y onnxruntime && {gpu_wheel(facts)}"
-            found.append(Finding("CUDA", "problem", f"{gpu} is there, this ONNX Runtime is for CPUs alone", fix))
+            found.append(Finding("CUDA", "problem", f"{gpu} is present, but this ONNX Runtime supports CPUs only", fix))
         return found
     found.append(gpu_driver(gpu, load_library("libcuda.so.1") is not None))
     preload_cuda(ort)
@@ -154,13 +155,13 @@ def onnxruntime_providers(facts: Facts) -> list[Finding]:
     if "TensorrtExecutionProvider" in available:
         found.append(tensorrt(tensorrt_linked(ort), facts.get("tensorrt", ""), jetson=jetson))
     elif jetson:
-        what = "this ONNX Runtime has none; PyPI's is for servers and has no code for a Jetson's GPU"
+        what = "this ONNX Runtime has none; PyPI's wheel is for servers and has no code for a Jetson's GPU"
         found.append(Finding("TensorRT", "problem", what, f"pip uninstall -y onnxruntime-gpu && {gpu_wheel(facts)}"))
     return found
 
 
 def tensorrt_for_rtx(ort: Any, plugin: str) -> Finding:
-    """Does the plug-in provider load, and see a GPU?"""
+    """Check that the plug-in provider loads and sees a GPU."""
     try:
         devices = rtx_devices(ort)
     except failures(ort) as error:
@@ -171,65 +172,67 @@ def tensorrt_for_rtx(ort: Any, plugin: str) -> Finding:
 
 
 def gpu_driver(gpu: str, driver_loads: bool) -> Finding:
-    """Is there a GPU, and a driver that works?"""
+    """Check that there is a GPU with a working driver."""
     if gpu:
         return Finding("GPU", "ok", gpu)
     if driver_loads:
-        return Finding("GPU", "note", "the driver's library is there, nvidia-smi is not or sees no GPU", "nvidia-smi")
+        return Finding(
+            "GPU", "note", "the driver's library loads, but nvidia-smi is missing or sees no GPU", "nvidia-smi"
+        )
     what = "no NVIDIA driver: CUDA and TensorRT cannot start"
     return Finding("GPU", "problem", what, f"{DRIVER}; or --provider cpu")
 
 
 def library(name: str, file: str, fix: str) -> Finding:
-    """Does a shared library load?"""
+    """Check that a shared library loads."""
     if load_library(file) is None:
         return Finding(name, "problem", f"{file} is missing", fix)
     return Finding(name, "ok", f"{file} loads")
 
 
 def tensorrt(linked: str, installed: str, *, jetson: bool = False) -> Finding:
-    """Is the TensorRT installed the one that ONNX Runtime was linked with? Majors do not mix."""
+    """Check that the installed TensorRT has the major version that ONNX Runtime was linked with."""
     if linked and load_library(f"libnvinfer.so.{linked}") is not None:
         return Finding("TensorRT", "ok", f"libnvinfer.so.{linked} loads")
     major = installed.partition(".")[0]
     if not linked:
-        return Finding("TensorRT", "note", "which TensorRT this ONNX Runtime links is not known")
+        return Finding("TensorRT", "note", "the TensorRT version that this ONNX Runtime links is unknown")
     fix = JETPACK if jetson else f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
     if not installed:
         return Finding("TensorRT", "note", f"not installed; this ONNX Runtime links TensorRT {linked}", fix)
     if major != linked:
-        return Finding("TensorRT", "problem", f"{installed} is installed, this ONNX Runtime links {linked}", fix)
-    return Finding("TensorRT", "ok", f"{installed}, as ONNX Runtime links")
+        return Finding("TensorRT", "problem", f"{installed} is installed, but this ONNX Runtime links {linked}", fix)
+    return Finding("TensorRT", "ok", f"{installed}, the version that ONNX Runtime links")
 
 
 def processor(instructions: str) -> Finding:
-    """Of the machine's facts: has the processor what makes int8 fast?"""
+    """Check that the processor has the instructions that make int8 fast."""
     names = instructions.split()
     if "asimd" in names and "asimddp" not in names:
-        # ONNX Runtime then makes floats of matrices in blocks of codes, in every run.
+        # Without them ONNX Runtime converts matrices in blocks of codes to floats in every run.
         what = "no 8-bit dot products (asimddp): int8 files may be slower than float32"
         return Finding("processor", "note", what, "facerecon-rt bench --model FILE --precision int8")
-    return Finding("processor", "ok", instructions or "the system does not tell")
+    return Finding("processor", "ok", instructions or "unknown instructions")
 
 
 def power(facts: Facts, governor: str, fastest: str = "") -> Finding:
-    """Will the processor run as fast as it can? `fastest`: number of a Jetson's power mode without limits."""
+    """Check that the processor may run at full speed. `fastest`: number of a Jetson's power mode without limits."""
     board, mode = facts.get("board", ""), facts.get("power mode", "")
     if mode and "MAXN" not in mode:
         fix = (
             f"sudo nvpmodel -m {fastest} && sudo jetson_clocks"
             if fastest
-            else "sudo nvpmodel -p --verbose lists others"
+            else "sudo nvpmodel -p --verbose lists the modes"
         )
         return Finding("power", "note", f"{board or 'this board'} is in power mode {mode}", fix)
     if governor and governor not in ("performance", "schedutil"):
         fix = "sudo cpupower frequency-set -g performance"
         return Finding("power", "note", f"the frequency governor is {governor}: latencies will vary", fix)
-    return Finding("power", "ok", mode or governor or "the system does not tell")
+    return Finding("power", "ok", mode or governor or "unknown power mode")
 
 
 def cameras(devices: Path) -> list[Finding]:
-    """Which video devices are in this folder, and may we read them?"""
+    """Check that the video devices in this folder may be read."""
     found = []
     for device in sorted(devices.glob("video*")):
         if os.access(device, os.R_OK | os.W_OK):
@@ -241,7 +244,7 @@ def cameras(devices: Path) -> list[Finding]:
 
 
 def video_codecs(build: str) -> Finding:
-    """What OpenCV was built with, from its build information."""
+    """Check the video support in OpenCV's build information."""
 
     def has(name: str) -> bool:
         return bool(re.search(rf"^\s*{name}:\s+YES", build, re.MULTILINE))
@@ -255,7 +258,7 @@ def video_codecs(build: str) -> Finding:
 
 
 def video_library(pyav: str) -> Finding:
-    """Is there PyAV, which reads what OpenCV does not? `pyav`: its version, empty without it."""
+    """Check that PyAV is installed, which reads more videos than OpenCV. `pyav`: its version, empty without it."""
     if pyav:
         return Finding("video files", "ok", f"PyAV {pyav}")
     lacks = "AV1, no sound in annotated videos, and no H.264, which browsers play"
@@ -265,7 +268,7 @@ def video_library(pyav: str) -> Finding:
 
 
 def model_file(path: Path) -> Iterator[Finding]:
-    """Is it whole, is it ours, does it run here, and does a detector lie beside it?"""
+    """Check that a model file is complete, from this project and runs here, and that a detector lies beside it."""
     check = f"model {path.name}"
     try:
         with FaceSession(path) as session:
@@ -282,7 +285,7 @@ def model_file(path: Path) -> Iterator[Finding]:
 
 
 def detector_file(path: Path) -> Iterator[Finding]:
-    """Is there one, is it whole, and does it run?"""
+    """Check that the detector exists, is complete and runs."""
     check = f"detector {path.name}"
     if not is_file(path):
         yield Finding(
@@ -301,7 +304,7 @@ def detector_file(path: Path) -> Iterator[Finding]:
 
 
 def checksum(path: Path, digest: str) -> Finding:
-    """Is the file's hash the one that SHA256SUMS beside it says?"""
+    """Check the hash of a file against SHA256SUMS beside it."""
     check, sums = f"hash of {path.name}", path.parent / SUMS
     try:
         lines = read_file(sums, MOST_SUMS_BYTES).decode().splitlines()
@@ -310,15 +313,15 @@ def checksum(path: Path, digest: str) -> Finding:
     except (OSError, ValueError):
         listed = {}
     if path.name not in listed:
-        return Finding(check, "note", f"{digest[:16]}…; no {SUMS} beside it names the file")
+        return Finding(check, "note", f"{digest[:16]}…; no {SUMS} beside it lists the file")
     if listed[path.name] != digest:
-        what = f"{digest[:16]}… is not what {SUMS} says: the file was changed or damaged"
+        what = f"{digest[:16]}… differs from {SUMS}: the file was changed or damaged"
         return Finding(check, "problem", what, f"cd {path.parent} && sha256sum -c {SUMS}, and copy the file again")
-    return Finding(check, "ok", f"{digest[:16]}…, as {SUMS} says")
+    return Finding(check, "ok", f"{digest[:16]}…, as in {SUMS}")
 
 
 def as_text(findings: Sequence[Finding]) -> str:
-    """One line for each, and its fix below it."""
+    """Return one line for each finding, with its fix below it."""
     lines = []
     for finding in findings:
         lines.append(f"{MARKS[finding.state]} {finding.check}: {finding.what}")
@@ -328,31 +331,31 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding], facts: Facts) -> str:
-    """schema, healthy, machine (the facts), findings [{check, state, what, fix}]."""
+    """Return JSON with schema, healthy, machine (the facts) and findings [{check, state, what, fix}]."""
     listed = [asdict(finding) for finding in findings]
     return json.dumps({"schema": SCHEMA, "healthy": healthy(findings), "machine": facts, "findings": listed}, indent=1)
 
 
 def healthy(findings: Sequence[Finding]) -> bool:
-    """Notes are no problem."""
+    """Return whether there is no problem. Notes do not count."""
     return all(finding.state != "problem" for finding in findings)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """What stands after `doctor` -> the exit code: 0 healthy, 1 with a problem."""
+    """Run `doctor` with the arguments behind it. Returns the exit code: 0 healthy, 1 with a problem."""
     parser = Parser(
         prog="facerecon-rt doctor",
-        description="What this machine has for faces, what is wrong, and the command that mends it.",
-        epilog="exit codes: 0 healthy (notes are no problem), 1 with a problem",
+        description="Check this machine's installation, and name the command that repairs each problem.",
+        epilog="exit codes: 0 healthy (notes do not count), 1 with a problem",
     )
     parser.add_argument(
         "--model",
         action="append",
         type=Path,
         metavar="FILE",
-        help=f"look at this FaceModel; may be repeated [of {', '.join(map(str, SHIPPED))} those that are there]",
+        help=f"FaceModel file to check; repeatable [{' and '.join(map(str, SHIPPED))}, where present]",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
     options = parser.parse_args(arguments)
     facts = machine()
     findings = examine(facts, options.model or [path for path in SHIPPED if is_file(path)])

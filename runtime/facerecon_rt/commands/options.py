@@ -1,4 +1,4 @@
-"""The options of `facerecon-rt`: what can be asked of it, and in which words."""
+"""The options of `facerecon-rt`, with their help texts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DEFAULT_OUTPUT = "facerecon-out/"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one run of `facerecon-rt` was asked for; the fields are named after the options of the command line."""
+    """Options of one run of `facerecon-rt`. The fields are named after the options of the command line."""
 
     model: tuple[str, ...]
     input: tuple[str, ...]
@@ -49,9 +49,9 @@ class Options:
     """Names of the outputs; empty for the default."""
     detector: str | None
     det_every: int
-    """Frames between two looks for new faces."""
+    """Number of frames between two runs of the detector."""
     det_size: int | None
-    """Longer side of what the detector sees, pixels."""
+    """Longer side of the detector's input, in pixels."""
     max_faces: int | None
     min_confidence: float
     smooth: str
@@ -59,18 +59,18 @@ class Options:
     lens: Intrinsics | float | None
     """Intrinsics of the camera, or its horizontal field of view in degrees (`--camera-matrix`, `--fov`)."""
     live: LiveOptions
-    """How cameras and streams are opened (`--timeout`, `--camera-size`, `--camera-fps`, `--flip`)."""
+    """Options for cameras and streams (`--timeout`, `--camera-size`, `--camera-fps`, `--flip`)."""
     retries: int | None
-    """Attempts to open a lost camera or stream again; None is unlimited."""
+    """Attempts to reopen a lost camera or stream; None for no limit."""
     max_delay_s: float
-    """Seconds for which the frame of one camera may wait for those of others."""
+    """Maximum time in seconds that a frame waits for those of other cameras."""
     set: bool
     average: Average | None
     mirror: bool
     style: str
     blendshapes: str
     rotate: int | None
-    """Megabytes after which records and videos go on in a new file."""
+    """Size in megabytes at which records and videos continue in a new file."""
     keep: int | None
     serve: str | None
     frames: int | None
@@ -79,12 +79,12 @@ class Options:
     precision: str | None
     threads: int
     gpu: GpuOptions
-    """`--gpu-memory`, `--cuda-graph`, `--engines`."""
+    """Options for the GPU (`--gpu-memory`, `--cuda-graph`, `--engines`)."""
     warm_while_building: bool
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
-    """The options of a command line. Ends the program with exit code 2 where a word is wrong."""
+    """Return the options of a command line. Ends the program with exit code 2 for a mistake."""
     given = vars(build_parser().parse_args(arguments))
     values = {name: given[name] for name in given.keys() & {field.name for field in fields(Options)}}
     values |= {name: tuple(given[name] or ()) for name in ("model", "input", "output")}
@@ -98,7 +98,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
 
 
 def build_parser() -> Parser:
-    """The parser of `facerecon-rt`; `parse_options` turns its result into `Options`."""
+    """Return the parser of `facerecon-rt`. `parse_options` turns its result into `Options`."""
     parser = Parser(
         prog="facerecon-rt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -113,14 +113,14 @@ examples:
   facerecon-rt --model a.onnx --model b.onnx --input photo.jpg          (an ensemble)
 
 other commands, each with --help:
-  facerecon-rt archive --model models/face.onnx --input photos/ --output results.parquet/   (by the million, on Ray)
-  facerecon-rt bench --model models/face.onnx --input video.mp4      (a latency report)
-  facerecon-rt build --model models/face.onnx --precision fp16       (TensorRT's engines ahead of time)
-  facerecon-rt doctor                                                (what is missing here, and what mends it)
+  facerecon-rt archive --model models/face.onnx --input photos/ --output results.parquet/   (millions, on Ray)
+  facerecon-rt bench --model models/face.onnx --input video.mp4      (latency report)
+  facerecon-rt build --model models/face.onnx --precision fp16       (TensorRT engines ahead of time)
+  facerecon-rt doctor                                                (checks this installation and names fixes)
 
 exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or output, 3 model refused, 4 provider
-missing, 5 a source missing, unreadable or lost (the others are done first), or no face in a whole --set,
-130 interrupted, by Ctrl-C or SIGTERM (files written so far are valid)""",
+missing, 5 an input is missing, unreadable or lost (the other inputs are finished first), or no face in a whole --set,
+130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)""",
     )
     parser.add_argument(
         "--model",
@@ -128,7 +128,7 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
         required=True,
         type=name,
         metavar="FILE",
-        help="FaceModel .onnx; several make an ensemble",
+        help="FaceModel file (.onnx); repeat it for an ensemble",
     )
     parser.add_argument(
         "--input",
@@ -137,10 +137,10 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
         required=True,
         type=name,
         metavar="X",
-        help="cam0, /dev/video0, csi://0, rtsp://…, http://…, a video, a photograph, a folder, a glob, or a "
-        "sources.yaml that lists such, with a name and options each; repeatable. "
-        "Files come one after the other, cameras and streams all at once. ${NAME} in an address is taken from the "
-        "environment",
+        help="cam0 or 0, /dev/video0, csi://0, rtsp://…, http://…, a video, a photograph, a folder, a glob, or a "
+        "sources.yaml that lists sources with a name and options each; repeatable. "
+        "Files are read one after the other, cameras and streams at the same time. ${NAME} in an address is replaced "
+        "by the environment variable",
     )
     parser.add_argument(
         "--output",
@@ -148,127 +148,160 @@ missing, 5 a source missing, unreadable or lost (the others are done first), or 
         type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        f".obj .ply .glb; a Rerun recording: .rrd; a folder takes all but that; may be repeated [{DEFAULT_OUTPUT}]",
+        f".obj .ply .glb; a Rerun recording: .rrd; a folder gets all kinds but .rrd; repeatable [{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(
-        "--detector", type=name, metavar="FILE", help="ours or a YuNet .onnx [face_detector.onnx beside the model]"
+        "--detector",
+        type=name,
+        metavar="FILE",
+        help="detector of this project or YuNet .onnx [face_detector.onnx beside the model]",
     )
     faces.add_argument(
-        "--det-every", type=positive, default=10, metavar="N", help="frames between looks for new faces [%(default)s]"
+        "--det-every", type=positive, default=10, metavar="N", help="run the detector every N frames [%(default)s]"
     )
     faces.add_argument(
         "--det-size",
         type=whole_number(MULTIPLE, LARGEST_SIZE),
         metavar="PIXELS",
-        help="longer side of what the detector sees; more finds smaller faces [256; large frames: 608, and 224]",
+        help="longer side of the detector's input; larger finds smaller faces [256; large frames: 608, and 224]",
     )
     faces.add_argument(
         "--max-faces",
         type=positive,
         metavar="N",
-        help="keep the N largest faces of a frame; looks for new ones are rarer while there are N",
+        help="maximum number of faces per frame; the largest are kept [no limit]",
     )
     faces.add_argument(
-        "--min-confidence", type=unit, default=MIN_CONFIDENCE, metavar="C", help="0..1, below is no face [%(default)s]"
+        "--min-confidence",
+        type=unit,
+        default=MIN_CONFIDENCE,
+        metavar="C",
+        help="minimum confidence of a face, 0 to 1 [%(default)s]",
     )
     faces.add_argument(
-        "--smooth", choices=SMOOTH, default="off", help="steadier faces on videos and cameras, which lag [%(default)s]"
+        "--smooth",
+        choices=SMOOTH,
+        default="off",
+        help="smooth faces of videos and cameras over time, which adds lag [%(default)s]",
     )
     faces.add_argument(
         "--budget-ms",
         type=milliseconds,
         metavar="MS",
-        help="that a frame of a video or camera may take; over it, new faces are looked for less often, then fewer "
-        "faces are looked at, and the records say so [no limit]",
+        help="time budget per frame of a video or camera in ms; when exceeded, the detector runs less often, then "
+        "fewer faces are updated; records list what was skipped [no limit]",
     )
     lens = faces.add_mutually_exclusive_group()
     lens.add_argument(
-        "--camera-matrix", type=_intrinsics, metavar="FX,FY,CX,CY", help="pixels: poses in mm from the camera as well"
+        "--camera-matrix",
+        type=_intrinsics,
+        metavar="FX,FY,CX,CY",
+        help="intrinsics of the camera in pixels; adds poses in mm relative to the camera",
     )
-    lens.add_argument("--fov", type=_field_of_view, metavar="DEGREES", help="the same from a horizontal field of view")
+    lens.add_argument(
+        "--fov", type=_field_of_view, metavar="DEGREES", help="horizontal field of view, instead of --camera-matrix"
+    )
     live = parser.add_argument_group("cameras and streams")
     live.add_argument(
-        "--retries", type=whole, metavar="N", help="to open one again that is lost, 1 to 30 s apart [for ever]"
+        "--retries",
+        type=whole,
+        metavar="N",
+        help="maximum attempts to reopen a lost camera or stream, 1 to 30 s apart [unlimited]",
     )
     live.add_argument(
         "--timeout",
         type=number_above_0(LONGEST_TIMEOUT_S),
         default=AS_IT_IS.timeout_s,
         metavar="S",
-        help="seconds to open, and until a frame must come [%(default)g]",
+        help="timeout in seconds for opening a source and for each frame [%(default)g]",
     )
     live.add_argument(
         "--max-delay-ms",
         type=milliseconds,
         default=0.0,
         metavar="MS",
-        help="that the frame of one camera may wait for those of others: their faces are one run of the network [0]",
+        help="maximum time in ms that a frame waits for those of other cameras, to share one network run [0]",
     )
-    live.add_argument("--camera-size", type=size, metavar="WxH", help="that a camera is asked for [its own]")
     live.add_argument(
-        "--camera-fps", type=frame_rate, metavar="F", help="likewise; of what gives more, some are passed over"
+        "--camera-size", type=size, metavar="WxH", help="frame size requested from cameras [the camera's own]"
     )
-    live.add_argument("--flip", choices=FLIPS, default="none", help="for cameras that hang otherwise [%(default)s]")
+    live.add_argument(
+        "--camera-fps",
+        type=frame_rate,
+        metavar="F",
+        help="frame rate requested from cameras; frames above F fps are dropped, also from streams",
+    )
+    live.add_argument(
+        "--flip", choices=FLIPS, default="none", help="flip or rotate the frames of cameras and streams [%(default)s]"
+    )
     sets = parser.add_argument_group("image sets")
-    sets.add_argument("--set", action="store_true", help="all inputs show one person: one averaged shape, one mesh")
-    sets.add_argument("--average", choices=("robust", "mean"), help="how --set averages [robust]")
+    sets.add_argument("--set", action="store_true", help="treat all inputs as one person: one averaged shape, one mesh")
+    sets.add_argument("--average", choices=("robust", "mean"), help="how --set averages shapes [robust]")
     faces.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="read each face of a photograph together with its mirror image: more exact, one crop more; videos and "
-        "cameras never are [--mirror]",
+        help="average each face of a photograph with its mirror image: smaller errors for one more crop; videos and "
+        "cameras are never mirrored [--mirror]",
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--style", choices=SINK_STYLES, default="shaded", help="of annotated pictures [%(default)s]")
+    output.add_argument(
+        "--style", choices=SINK_STYLES, default="shaded", help="style of annotated pictures and videos [%(default)s]"
+    )
     output.add_argument(
         "--blendshapes",
         choices=("ictfacekit", "arkit"),
         default="ictfacekit",
-        help="the model's 53 names, or Apple's 52 [%(default)s]",
+        help="names in records: the model's 53, or Apple's 52 [%(default)s]",
     )
     output.add_argument(
         "--rotate",
         type=positive,
         metavar="MB",
-        help="begin a new file of records, and of video, whenever one has this size; also go on after an earlier run's",
+        help="start a new file of records or video at this size in MB; continue the files of an earlier run [off]",
     )
     output.add_argument(
-        "--keep", type=positive, metavar="N", help="with --rotate: remove the oldest but the N newest of each [all]"
+        "--keep",
+        type=positive,
+        metavar="N",
+        help="with --rotate: keep the N newest finished files of each output [all]",
     )
     output.add_argument(
         "--serve",
         type=address,
         metavar="HOST:PORT",
-        help="a web page with the live picture, mesh, blendshapes and timings, /healthz and /metrics; as in "
-        "127.0.0.1:8080. Without --output, nothing is written then",
+        help="serve a web page with the live picture, mesh, blendshapes and timings, /healthz and /metrics, for "
+        "example on 127.0.0.1:8080; nothing is written without --output [off]",
     )
-    output.add_argument("--frames", type=positive, metavar="N", help="stop after N frames")
-    output.add_argument("--quiet", action="store_true", help="errors only")
+    output.add_argument("--frames", type=positive, metavar="N", help="stop after N frames [no limit]")
+    output.add_argument("--quiet", action="store_true", help="print errors only")
     running = parser.add_argument_group("running")
     running.add_argument(
-        "--provider", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto", help="[%(default)s]"
+        "--provider",
+        choices=("auto", "tensorrt", "cuda", "cpu"),
+        default="auto",
+        help="execution provider [%(default)s]",
     )
     running.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="take the file of this precision that lies beside --model and was made from the same weights; of int8 "
-        "files, the one for the provider [the file named]",
+        help="use the model file of this precision beside --model; it must have the same weights and fit the provider "
+        "[the file named]",
     )
-    running.add_argument("--threads", type=threads, default=1, metavar="N", help="of the network on the CPU [1]")
+    running.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads of the network [1]")
     add_gpu_options(running)
     running.add_argument(
         "--warm-while-building",
         action="store_true",
-        help="where TensorRT's engine is still to be built, answer on cuda or cpu until it is",
+        help="answer on CUDA or the CPU until TensorRT's engine is built",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     return parser
 
 
 class _Version(argparse.Action):
-    """Looks it up when it is asked for, as argparse's own does not."""
+    """A version option that looks up the version only when it is used, unlike argparse's own."""
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
         sys.stdout.write(f"facerecon-rt {installed_version('facerecon-rt')}\n")

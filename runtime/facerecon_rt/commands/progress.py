@@ -1,4 +1,4 @@
-"""What a command says while it works: one line on a terminal, rewritten; and at the end what was done."""
+"""Progress of a command: a status line on a terminal while it works, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from ..errors import one_line
 from ..types import Scene
 
 BETWEEN_S = 0.2
-"""Seconds between two looks of the line."""
+"""Minimum time between two updates of the line, in seconds."""
 log = logging.getLogger("facerecon_rt")
 
 
 class StatusLine:
-    """The line. Nowhere but on a terminal is anything written."""
+    """A line that is rewritten in place. It is written only to a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._live = not quiet and sys.stderr.isatty()
         self._shown = 0.0
 
     def show(self, line: Callable[[], str]) -> None:
-        """Write what `line` says, if it is time again."""
+        """Write the text that `line` returns, if enough time has passed."""
         if self._live and time.monotonic() - self._shown > BETWEEN_S:
             self._shown = time.monotonic()
             self._write(line())
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._live:
             self._write("")
 
@@ -38,11 +38,11 @@ class StatusLine:
             sys.stderr.write(f"\r\x1b[2K{text}")
             sys.stderr.flush()
         except OSError:
-            self._live = False  # the terminal was closed
+            self._live = False  # the terminal is closed
 
 
 class Progress:
-    """Counts scenes and says how far it is. Also says, once per source, that no face was found."""
+    """A counter of scenes that shows the progress. It also warns once per source in which no face was found."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._line = StatusLine(quiet=quiet)
@@ -53,14 +53,14 @@ class Progress:
         self._faceless: dict[str, bool] = {}
 
     def show(self, scene: Scene) -> None:
-        """Count a scene."""
+        """Count a scene and update the line."""
         self._frames += 1
         self._faces += len(scene.faces)
         self._faceless[scene.frame.source] = self._faceless.get(scene.frame.source, True) and not scene.faces
         self._line.show(lambda: self._said_of(scene))
 
     def finish(self) -> None:
-        """Say what was done."""
+        """Log the warnings and the summary."""
         self._line.clear()
         for source, faceless in self._faceless.items():
             if faceless:

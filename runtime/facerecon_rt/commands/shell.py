@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..errors import FaceReconError, UsageError
 from ..interrupts import INTERRUPTED, loaded
@@ -21,7 +22,7 @@ def run_command(program: str, command: Callable[[], int], *, interrupted: str, e
         loaded()
         return command()
     except FaceReconError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        _say(f"{program}: {error}")
         return error.exit_code
     except BrokenPipeError:
         # The reader of our standard output has seen enough. Python must not complain when it flushes at exit.
@@ -29,13 +30,18 @@ def run_command(program: str, command: Callable[[], int], *, interrupted: str, e
         return 0
     except OSError as error:
         # A file that was readable or writable is gone, refused or broken by now.
-        print(f"{program}: {said_of(error)}", file=sys.stderr)
+        _say(f"{program}: {said_of(error)}")
         return UsageError.exit_code
     except KeyboardInterrupt:
-        print(f"{program}: {interrupted}", file=sys.stderr)
+        _say(f"{program}: {interrupted}")
         return INTERRUPTED
     except ModuleNotFoundError as error:
         if not extra or (error.name or "").startswith("facerecon"):
             raise
-        print(f"{program}: {error.name} is not installed: pip install 'facerecon-rt[{extra}]'", file=sys.stderr)
+        _say(f"{program}: {error.name} is not installed: pip install 'facerecon-rt[{extra}]'")
         return UsageError.exit_code
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal may be closed
+        print(line, file=sys.stderr)

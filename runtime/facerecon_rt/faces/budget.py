@@ -1,8 +1,8 @@
-"""Time that frames take -> what is left out so that they take no more than they may.
+"""Time per frame -> the work to skip in the next frame, so that frames stay within their time budget.
 
-In this order, one step at a time: new faces are looked for half, a quarter and an eighth as often; then only half, a
-quarter and so on of the tracked faces, the largest, are looked at. Frames themselves are skipped anyway: of a camera
-only the newest is ever looked at.
+Load is reduced one step at a time. First the detector runs half, a quarter and an eighth as often. Then only half, a
+quarter and so on of the tracked faces are updated, the largest first. Frames of a camera are dropped in any case,
+because only the newest is used.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SLOWER_LOOKS = 3
-"""Steps by which looks for new faces get rarer before faces are left out."""
+"""Number of steps that make the detector run less often, before faces are skipped."""
 MOST_STEPS = 8
 OVER_FRAMES, UNDER_FRAMES = 10, 60
-"""Frames in a row over the budget before a step is taken, and well under it before one is taken back."""
+"""Number of consecutive frames over the budget before a step is taken, and well under it before a step is undone."""
 WELL_UNDER = 0.6
-"""Of the budget."""
+"""Share of the budget below which a frame counts as well under it."""
 FORGETTING = 0.2
-"""Weight of the newest frame in the running mean: one slow frame is no load."""
+"""Weight of the newest frame in the running mean. A single slow frame does not count as load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shed:
-    """What is left out now."""
+    """Work that is currently skipped."""
 
     looks: int = 1
-    """Times as many frames between two looks for new faces."""
+    """Factor by which the interval between two runs of the detector grows."""
     faces: int = 1
-    """One in so many of the tracked faces is looked at, the largest first."""
+    """Divisor of the number of tracked faces that are updated, the largest first."""
 
     def most_faces(self, count: int) -> int:
-        """How many of `count` faces are looked at; at least one."""
+        """Return how many of `count` faces to update; at least one."""
         return max(1, -(-count // self.faces))
 
 
 class Budget:
-    """Learns what frames take, and sheds."""
+    """A time budget that measures frames and decides what to skip."""
 
     def __init__(self, milliseconds: float) -> None:
-        """`milliseconds` that a frame may take, reading it apart."""
+        """`milliseconds`: time budget per frame, without reading it."""
         self.milliseconds = milliseconds
         self._steps = 0
         self._mean = 0.0
@@ -46,12 +46,12 @@ class Budget:
 
     @property
     def shed(self) -> Shed:
-        """What to leave out of the next frame."""
+        """Work to skip in the next frame to stay within the budget."""
         looks = min(self._steps, SLOWER_LOOKS)
         return Shed(2**looks, 2 ** (self._steps - looks))
 
     def note(self, milliseconds: float) -> None:
-        """What the frame took."""
+        """Add the time of a frame, in milliseconds."""
         self._mean += (FORGETTING if self._mean else 1.0) * (milliseconds - self._mean)
         self._over = self._over + 1 if self._mean > self.milliseconds else 0
         self._under = self._under + 1 if self._mean < WELL_UNDER * self.milliseconds else 0

@@ -1,8 +1,8 @@
-"""Two frames of a track -> does the second go on from the first, or was there a cut in between, to somebody else?
+"""Two frames of a track -> whether the video was cut to another person in between.
 
-Where a film cuts to another person at the same place, the box tells nothing. Two things do together: the head looks
-different, and so is its shape, both far more so than from frame to frame of the same track. Neither is enough alone: a
-lamp that is switched on changes how a head looks, and a hand before it the shape that is seen.
+After a cut to another person at the same place, the box does not change. Two signals together reveal it: the appearance
+and the shape of the head both change far more than between frames of the same track. Neither is enough alone. A lamp
+that is switched on changes the appearance, and a hand in front of the head changes the predicted shape.
 """
 
 from __future__ import annotations
@@ -18,38 +18,41 @@ from ..align import BOX_SIDE_MM, CROP_SIDE_MM, square_from_camera
 from ..types import Face, Floats, Image
 
 SIDE: Final = 16
-"""Pixels of what a face looks like: of its box, without what is around it."""
+"""Side in pixels of the appearance image: the face box without its surroundings."""
 FINE: Final = 2 * SIDE
-"""Pixels that those are averaged from."""
+"""Side in pixels of the finer image that is averaged to it."""
 LOGARITHMS = np.log(np.arange(256, dtype=np.float32) + 8)
-"""Of grey levels; the lowest 8 are hardly told apart, for they are noise."""
+"""Logarithm of each grey level. The lowest 8 levels are noise and hardly differ."""
 AROUND = 7
-"""Pixels of the neighbourhood that a pixel is compared with: light that falls in from one side is left out."""
+"""Side in pixels of the neighbourhood that each pixel is compared with. This removes the effect of light from one
+side."""
 LEAST_CONTRAST = 0.06
-"""Root mean square of the logarithms, below which there is nothing but noise."""
+"""Minimum root mean square of the logarithms. Below it the image holds only noise."""
 _UPPER, _LOWER = np.arange(SIDE * SIDE).reshape(2, -1)
 _LEFT, _RIGHT = np.arange(SIDE * SIDE).reshape(SIDE, 2, -1).swapaxes(0, 1).reshape(2, -1)
 HALVES = np.stack([_UPPER, _LOWER, _LEFT, _RIGHT])
-"""(4, 128) pixels of the upper, lower, left and right half."""
+"""(4, 128) pixel indices of the upper, lower, left and right half."""
 LEAST_CHANGE = 0.15
-"""Of looks, that may be a cut. From frame to frame it is 0.01 and hardly ever above 0.1; at a cut to another person 0.2
-to 0.8."""
+"""Minimum change of appearance at a cut. Between consecutive frames it is 0.01 and rarely above 0.1; at a cut to
+another person it is 0.2 to 0.8."""
 LEAST_MM = 0.5
-"""Between two shapes, likewise."""
+"""Minimum distance in mm between the two shapes at a cut."""
 TIMES = 2.0
-"""What is usual for this track: heads that move fast change more."""
+"""Factor by which a change must exceed the usual change of the track, since fast heads change more."""
 SURE = 2.0
-"""Looks and shape together, each as a multiple of what it may be."""
+"""Minimum product of both changes, each as a multiple of its limit."""
 NEWEST = 0.2
-"""Share of the newest step in what is usual."""
+"""Weight of the newest step in the usual change."""
 SAMPLE = 8
-"""Vertices, of which one stands for the others."""
+"""Stride of the vertices that are compared."""
 
 
 def looks(crop: Image, crop_from_head: ArrayLike) -> Floats | None:
-    """(S, S, 3) uint8 BGR crop and the head's camera (3, 4) in it -> what the face looks like, (4, 128): of each half
-    the contrast to the neighbourhood, of length 1, however bright it is and wherever it lies in the crop. None where
-    there is no contrast."""
+    """Describe the appearance of a face, (4, 128): for each half its contrast to the neighbourhood, of length 1.
+
+    The description does not depend on brightness or on the place in the crop. `crop`: (S, S, 3) uint8 BGR.
+    `crop_from_head`: the head's camera (3, 4). Returns None where there is no contrast.
+    """
     square = square_from_camera(crop_from_head)
     step = square.side * BOX_SIDE_MM / CROP_SIDE_MM / FINE
     c, s = step * math.cos(square.roll), step * math.sin(square.roll)
@@ -61,20 +64,22 @@ def looks(crop: Image, crop_from_head: ArrayLike) -> Floats | None:
     levels = cv2.LUT(coarse, LOGARITHMS)
     halves = (levels - cv2.blur(levels, (AROUND, AROUND))).ravel()[HALVES]
     squares = np.einsum("hp,hp->h", halves, halves)
-    # Upper and lower half are the whole.
+    # The upper and the lower half together are the whole face.
     if squares[0] + squares[1] < (LEAST_CONTRAST * SIDE) ** 2:
         return None
     return np.asarray(halves / np.sqrt(np.maximum(squares, 1e-9))[:, None], np.float32)
 
 
 def change(before: Floats, now: Floats) -> float:
-    """Of two `looks`, in the half where it is least: a hand or a shadow leaves one half as it was, and a cut none. 0
-    for the same, 1 for no likeness at all, up to 2."""
+    """Return the change between two `looks` in the half where it is smallest: 0 for equal, 1 for unrelated, up to 2.
+
+    A hand or a shadow leaves one half unchanged, and a cut changes all of them.
+    """
     return 1.0 - float(np.einsum("hp,hp->h", before, now).max())
 
 
 class Continuity:
-    """How a track's face changes from frame to frame."""
+    """The usual changes of a track's face from frame to frame."""
 
     def __init__(self) -> None:
         self._looks: Floats | None = None
@@ -84,14 +89,14 @@ class Continuity:
         self._asked: tuple[Face, float, float] | None = None
 
     def breaks(self, face: Face) -> bool:
-        """Is this face, in the frame after the last one, somebody else's?"""
+        """Return whether this face, in the frame after the last one, belongs to another person."""
         changed, mm = self._step(face)
         by_looks = changed / max(LEAST_CHANGE, TIMES * self._usual_change)
         by_shape = mm / max(LEAST_MM, TIMES * self._usual_mm)
         return by_looks > 1 and by_shape > 1 and by_looks * by_shape > SURE
 
     def add(self, face: Face, *, follows: bool) -> None:
-        """The track's face in this frame; `follows`: it was looked at in the frame before, too."""
+        """Add the track's face in this frame. `follows`: whether the face was also updated in the previous frame."""
         if follows:
             changed, mm = self._step(face)
             self._usual_change += NEWEST * (changed - self._usual_change)
@@ -99,8 +104,8 @@ class Continuity:
         self._looks, self._shape, self._asked = face.looks, face.shape[::SAMPLE].copy(), None
 
     def _step(self, face: Face) -> tuple[float, float]:
-        """Change of looks, and millimetres between the shapes (root mean square), since the last frame; 0 where they
-        are not known. A face is asked about up to three times in a frame, and compared once."""
+        """Return the change of appearance, and the root mean square distance in mm between the shapes, since the last
+        frame; 0 where unknown. A face is queried up to three times per frame, so the result is kept."""
         if self._asked is None or self._asked[0] is not face:
             changed = 0.0 if self._looks is None or face.looks is None else change(self._looks, face.looks)
             offset = 0.0 if self._shape is None else face.shape[::SAMPLE] - self._shape

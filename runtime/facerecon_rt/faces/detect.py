@@ -25,47 +25,47 @@ from ..types import Detection, Floats, Image
 from ..unpicklable import Unpicklable
 
 DETECTOR_KEY = "facerecon.detector"
-"""In the ONNX file's metadata_props: the JSON value of a DetectorContract."""
+"""Key in the ONNX file's metadata_props of the JSON value of a DetectorContract."""
 DETECTOR_VERSION = 2
 BOX_CHANNELS = {1: 3, 2: 5}
-"""Of the output `box`, by version of the contract: files of version 1 do not say how far a head is turned."""
+"""Channels of the output `box` by contract version. Files of version 1 do not predict the roll of a head."""
 DETECTOR_KIND = "centre"
 STRIDE = 8
-"""Input pixels per cell of the network's outputs."""
+"""Number of input pixels per cell of the network's outputs."""
 MULTIPLE = 32
-"""The network halves its input five times."""
+"""Divisor of the input's sides, because the network halves its input five times."""
 LARGEST_SIZE = 4096
-"""Longer side, pixels, of what the network may be given."""
+"""Maximum longer side of the network's input, in pixels."""
 SIDE_UNIT = 32.0
-"""Pixels: the side at which the network's logarithm of the side is 0."""
+"""Side of a face in pixels at which the network's logarithm of the side is 0."""
 OVERLAP = 0.4
-"""Intersection over union above which two boxes are one face."""
+"""Intersection over union above which two boxes belong to one face."""
 MOST_CELLS = 2000
-"""More cells than this are never looked at: noise must not make a frame slow."""
+"""Maximum number of cells to decode, so that noise does not make a frame slow."""
 
 SMALL_INPUT = 256
-"""Longer side of what the network sees of a picture, pixels, unless the caller says otherwise."""
+"""Default longer side of the network's input, in pixels."""
 LARGE_PIXELS = 1600
-"""Longer side from which a picture is looked at twice: it may show small faces and close-ups at once."""
+"""Longer side in pixels from which a picture gets two runs, because it may show small faces and close-ups at once."""
 FINE_INPUT, COARSE_INPUT = 608, 224
-"""Longer sides of its two looks. Of a picture of 16:9 both together are 1 % fewer pixels than one look at 640, which
-was taken before and missed close-ups."""
+"""Longer sides of the inputs of the two runs, in pixels. For a picture of 16:9 both together have 1 % fewer pixels than
+the single run at 640 of earlier versions, which missed close-ups."""
 FINE_LARGEST, COARSE_SMALLEST = 0.4, 0.2
-"""Sides of faces, in longer sides of the picture, that the fine look may find at most and the coarse one at least."""
+"""Maximum side of faces from the fine run, and minimum from the coarse run, as shares of the picture's longer side."""
 
 YUNET_SCORE = 0.6
 YUNET_RAISED_MM = 4.0
-"""YuNet's five points give a centre about this far above the one of all annotated points (helen, afw, youtube-train: 5,
-lfpw-train: 4, aaf-train: 2), so its template points are raised by as much."""
+"""Height in mm by which YuNet's template points are raised. YuNet's five points give a centre that lies about this far
+above that of all annotated points (helen, afw, youtube-train: 5, lfpw-train: 4, aaf-train: 2)."""
 YUNET_LEAST_RATIO = 0.4
-"""Five points flatter than this (the affine fit's smaller singular value over its larger) give no camera."""
+"""Minimum ratio of the singular values of the affine fit. Flatter points give no camera."""
 
 
 class Detector(Protocol):
-    """What a pipeline needs of a face detector."""
+    """The interface of a face detector for a pipeline."""
 
     def detect(self, image: Image) -> list[Detection]:
-        """(H, W, 3) uint8 BGR -> faces, best first; boxes may reach beyond the frame."""
+        """Detect faces in a picture (H, W, 3) uint8 BGR, best first. Boxes may reach beyond the frame."""
         ...
 
 
@@ -77,10 +77,10 @@ def open_detector(
     threads: int = 1,
     provider: Provider = "cpu",
 ) -> Detector:
-    """Our detector or a YuNet file, whichever the file is. Raises ModelRefused where it is neither.
+    """Open a detector of this project or a YuNet file, recognised by its content. Raises ModelRefused for other files.
 
-    `size` is the longer side of what the network sees, pixels; 640 finds the small faces of a crowd. None goes by the
-    picture, as `looks_at` has it. `score` is the least score of a detection; None is the file's own choice.
+    `size`: longer side of the network's input in pixels; 640 finds the small faces of a crowd. None chooses by the
+    picture, as `looks_at` does. `score`: minimum score of a detection; None for the file's own.
     """
     model = read_onnx(path)
     if DETECTOR_KEY in model.metadata:
@@ -88,31 +88,31 @@ def open_detector(
     if is_yunet(model):
         return YunetDetector(model, size=size, score=score)
     raise ModelRefused(
-        f"{path}: neither our face detector (no {DETECTOR_KEY} in its metadata) nor a YuNet file; "
+        f"{path}: neither a face detector of this project (no {DETECTOR_KEY} in its metadata) nor a YuNet file;  "
         "use models/face_detector.onnx"
     )
 
 
-# Frame -> what a network sees
+# From a frame to the input of a network.
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One run of the network over a whole picture, and the faces it is asked for."""
+    """One run of the network over a whole picture, and the range of face sizes that it contributes."""
 
     size: int
-    """Longer side of what the network sees, pixels."""
+    """Longer side of the network's input, in pixels."""
     smallest: float = 0.0
-    """Sides of faces, in longer sides of the picture: from this..."""
+    """Minimum side of faces, as a share of the picture's longer side."""
     largest: float = math.inf
-    """...to below this."""
+    """Upper limit of the side of faces, as a share of the picture's longer side."""
 
 
 def looks_at(longer_side: int, size: int | None) -> tuple[Look, ...]:
-    """Longer side of a picture, pixels -> the looks taken at it, finest first. The one place with this rule.
+    """Return the runs for a picture with this longer side in pixels, finest first. Only this function has the rule.
 
-    `size`: what the caller asks for, one look; None goes by the picture. A network that sees a large picture finely
-    enough for its small faces sees no close-up whole, so it looks at it coarsely too.
+    `size`: requested input size, which gives one run; None chooses by the picture. A network that resolves the small
+    faces of a large picture does not see a close-up whole, so a large picture gets a second, coarse run.
     """
     if size is not None:
         return (Look(size),)
@@ -122,16 +122,17 @@ def looks_at(longer_side: int, size: int | None) -> tuple[Look, ...]:
 
 
 def look(image: Image, size: int | None, see: Callable[[Image], list[Detection]], *, enlarge: bool) -> list[Detection]:
-    """(H, W, 3) uint8 BGR -> faces, best first, of all looks at the picture.
+    """Detect faces in a picture (H, W, 3) uint8 BGR with all its runs, best first.
 
-    `see`: what the network finds in a reduced picture, in its pixels. `enlarge`: whether smaller pictures are, too.
+    `see`: function that detects faces in a reduced picture, in its pixels. `enlarge`: whether smaller pictures are
+    enlarged.
     """
     looks = looks_at(max(image.shape[:2]), size)
     frame_from_input = FrameFromInput(1.0, 1.0)
     found = []
     for one in looks:
         if enlarge or max(image.shape[:2]) > one.size:
-            # Each from the one before: frames are large, and reducing them takes its time.
+            # Each picture is reduced from the previous one, because reducing a large frame takes time.
             image, coarser = resize_longer_side(image, one.size)
             frame_from_input = frame_from_input.after(coarser)
         for detection in see(image):
@@ -149,31 +150,31 @@ def look(image: Image, size: int | None, see: Callable[[Image], list[Detection]]
 
 @dataclass(frozen=True, slots=True)
 class FrameFromInput:
-    """How the network's input lies in the frame: frame = (input + 0.5) * factor - 0.5, per axis."""
+    """Scaling from the network's input to the frame: frame = (input + 0.5) * factor - 0.5, per axis."""
 
     x: float
     y: float
 
     def after(self, step: FrameFromInput) -> FrameFromInput:
-        """Of a picture that was reduced once more: by this, and then by `step`."""
+        """Return the scaling for a picture that was reduced once more, by `step`."""
         return FrameFromInput(self.x * step.x, self.y * step.y)
 
     def box(self, box: Floats) -> Floats:
-        """(4,) xyxy, input pixels -> frame pixels."""
+        """Convert a box (4,) xyxy from input pixels to frame pixels."""
         factors = np.array([self.x, self.y, self.x, self.y])
         return np.asarray((box + 0.5) * factors - 0.5, np.float32)
 
 
 def resize_longer_side(image: Image, size: int) -> tuple[Image, FrameFromInput]:
-    """(H, W, 3) -> the picture with its longer side `size`."""
+    """Resize a picture (H, W, 3) so that its longer side is `size` pixels."""
     height, width = image.shape[:2]
     factor = max(height, width) / size
     new = max(1, round(width / factor)), max(1, round(height / factor))
     if factor < 1:
         image = np.asarray(cv2.resize(image, new, interpolation=cv2.INTER_LINEAR), np.uint8)
     elif factor > 1:
-        # Averaging the whole frame takes 6 ms at 1920 x 1080. Four samples of four pixels each, or sixteen from large
-        # frames, are as good and take a third of one.
+        # Averaging the whole frame takes 6 ms at 1920 x 1080. Four samples of four pixels each, or sixteen for large
+        # frames, are as good and take a third of the time.
         if factor > 2:
             finer = 2 if factor <= 8 else 4
             image = np.asarray(cv2.resize(image, (finer * new[0], finer * new[1])), np.uint8)
@@ -182,15 +183,15 @@ def resize_longer_side(image: Image, size: int) -> tuple[Image, FrameFromInput]:
 
 
 def letterbox(image: Image, size: int) -> tuple[Image, FrameFromInput]:
-    """(H, W, 3) -> longer side `size`, then padded. Smaller pictures are enlarged."""
+    """Resize a picture (H, W, 3) to the longer side `size`, also enlarging it, and pad it."""
     image, frame_from_input = resize_longer_side(image, size)
     return pad(image), frame_from_input
 
 
 def pad(image: Image) -> Image:
-    """(H, W, 3) -> black on the right and below, up to multiples of 32.
+    """Pad a picture (H, W, 3) with black on the right and below, up to multiples of 32.
 
-    So a frame of 1280 x 720 costs 256 x 160 and not 256 x 256.
+    A frame of 1280 x 720 then costs 256 x 160 pixels and not 256 x 256.
     """
     height, width = (MULTIPLE * math.ceil(v / MULTIPLE) for v in image.shape[:2])
     if (height, width) != image.shape[:2]:
@@ -200,40 +201,44 @@ def pad(image: Image) -> Image:
     return image
 
 
-# Our own detector
+# The detector of this project.
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorContract:
-    """What our detector's file says about itself.
+    """Description of a detector file of this project.
 
-    Input `image`: (N, H, W, 3) uint8 BGR, H and W multiples of 32. Outputs, float32, h = H / 8, w = W / 8: `score`
-    (N, h, w) 0..1, and `box` (N, 5, h, w): the way from the cell's middle to the face's centre, x and y in sides; the
-    logarithm of the side in units of SIDE_UNIT pixels; cosine and sine of the head's roll, clockwise in the picture, to
-    some factor. Files of version 1 lack the last two: for them every head is upright.
+    Input `image`: (N, H, W, 3) uint8 BGR, H and W multiples of 32. Outputs, float32, with h = H / 8, w = W / 8:
+
+    - `score`: (N, h, w), 0 to 1.
+    - `box`: (N, 5, h, w). The first two channels are the way from the cell's middle to the face's centre, x and y, in
+      sides of the face. The third is the logarithm of the side in units of SIDE_UNIT pixels. The last two are cosine
+      and sine of the head's roll, clockwise in the picture, times some factor.
+
+    Files of version 1 lack the last two channels: they take every head as upright.
     """
 
     score: float
-    """Least score of a detection, unless the caller gives another one; chosen on training photographs."""
+    """Default minimum score of a face, chosen on training photographs."""
     terms: str = ""
-    """What the weights may be used for."""
+    """Terms of use of the weights."""
     weights_sha256: str = ""
-    """Of the .safetensors file the graph was exported from."""
+    """SHA-256 of the .safetensors file that the graph was exported from."""
     precision: str = "fp32"
     target: str = ""
-    """As in ModelContract."""
+    """Target of a quantised file, as in ModelContract."""
     kind: str = DETECTOR_KIND
     version: int = DETECTOR_VERSION
     sure: float = 0.0
-    """Detections of a lower score are doubtful: the FaceModel has to be surer of them than of others."""
+    """Score below which a detection is doubtful, so that the FaceModel must be more confident of it than of others."""
 
     def to_json(self) -> str:
-        """The value of `DETECTOR_KEY` in the ONNX file's metadata_props."""
+        """Return the value of `DETECTOR_KEY` for the ONNX file's metadata_props."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> DetectorContract:
-        """Read what `to_json` wrote. Raises ModelRefused on anything else."""
+        """Read the value that `to_json` wrote. Raises ModelRefused for anything else."""
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -252,7 +257,7 @@ class DetectorContract:
         for name in ("terms", "weights_sha256", "precision", "target"):
             text = getattr(contract, name)
             if not isinstance(text, str) or not text.isprintable():
-                raise ModelRefused(f"its {DETECTOR_KEY} has a {name} that is no text of one line; export it again")
+                raise ModelRefused(f"its {DETECTOR_KEY} has a {name} that is not a text of one line; export it again")
         if not (isinstance(contract.score, float) and 0 < contract.score < 1):
             raise ModelRefused(
                 f"its {DETECTOR_KEY} has score {contract.score!r:.40}, not between 0 and 1; export it again"
@@ -265,7 +270,7 @@ class DetectorContract:
 
 
 class FaceDetector(Unpicklable):
-    """Our detector, one ONNX file. A context manager: it owns a session."""
+    """A detector of this project from one ONNX file. A context manager that owns a session."""
 
     def __init__(
         self,
@@ -276,7 +281,7 @@ class FaceDetector(Unpicklable):
         threads: int = 1,
         provider: Provider = "cpu",
     ) -> None:
-        """Arguments as in `open_detector`."""
+        """Open the detector with the arguments of `open_detector`. Raises ModelRefused."""
         if not isinstance(model, OnnxFile):
             model = read_onnx(model)
         self.contract = read_detector_contract(model)
@@ -287,33 +292,35 @@ class FaceDetector(Unpicklable):
         self._channels = (model.outputs[1].dims or ())[1]
         self._session: Any
         self._session, self.provider, self.provider_choice = open_ort_session(model, provider, threads)
-        # What does not run, or says what no detector says, is found out before a camera is opened.
+        # A trial run finds a file that does not run, or gives invalid outputs, before a camera is opened.
         self.detect(np.zeros((64, 96, 3), np.uint8))
 
     def detect(self, image: Image) -> list[Detection]:
-        """(H, W, 3) uint8 BGR -> faces, best first."""
+        """Detect faces in a picture (H, W, 3) uint8 BGR, best first."""
 
         return detections(self._answer, image, self.size, self.score, self.contract.sure)
 
     def _answer(self, pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
-        """Raises ModelRefused where the file does not run, or says what no detector says."""
+        """Run the network. Raises ModelRefused where the file does not run or gives invalid outputs."""
         try:
             scores, boxes = self._session.run(["score", "box"], {"image": pictures})
         except failures(import_onnxruntime()) as error:
             raise ModelRefused(
-                f"{self._path}: it does not run ({said_by(error)}); export the detector again"
+                f"{self._path}: the detector does not run ({said_by(error)}); export the detector again"
             ) from error
         count, height, width = pictures.shape[0], pictures.shape[1] // STRIDE, pictures.shape[2] // STRIDE
         shapes = ((count, height, width), (count, self._channels, height, width))
         if (scores.shape, boxes.shape) != shapes:
-            raise ModelRefused(f"{self._path}: its outputs came out as {scores.shape}, {boxes.shape}; export it again")
-        # Sides of more than e ** 30 cells are none, and would be infinite a little later.
+            raise ModelRefused(
+                f"{self._path}: its outputs have the wrong shapes {scores.shape}, {boxes.shape}; export it again"
+            )
+        # Sides of more than e ** 30 cells are invalid, and would overflow later.
         if not (math.isfinite(np.vdot(boxes, boxes)) and math.isfinite(scores.sum()) and boxes[:, 2].max() < 30):
-            raise ModelRefused(f"{self._path}: its outputs make no sense; export it again, or use the fp32 detector")
+            raise ModelRefused(f"{self._path}: its outputs are invalid; export it again, or use the fp32 detector")
         return scores, boxes
 
     def close(self) -> None:
-        """Give the session's memory back. Closing twice is harmless."""
+        """Release the session's memory. A second call does nothing."""
         self._session = None
 
     def __enter__(self) -> FaceDetector:
@@ -332,10 +339,11 @@ def detections(
     least: float,
     sure: float = 0.0,
 ) -> list[Detection]:
-    """(H, W, 3) uint8 BGR -> faces, best first, of at least the score `least`; those below `sure` are doubtful.
+    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first. Those below
+    the score `sure` are doubtful.
 
-    `answer` is the network: (N, h, w, 3) uint8 BGR -> its outputs `score` and `box`; `size` the longer side of what it
-    sees, or None to go by the picture.
+    `answer`: the network, from (N, H, W, 3) uint8 BGR to its outputs `score` and `box`. `size`: longer side of its
+    input, or None to choose by the picture.
     """
 
     def see(reduced: Image) -> list[Detection]:
@@ -347,11 +355,12 @@ def detections(
 
 
 def read_detector_contract(model: OnnxFile) -> DetectorContract:
-    """The file's contract, after the file was seen to keep it."""
+    """Return the file's contract, after checking that the file's tensors match it. Raises ModelRefused."""
     text = model.metadata.get(DETECTOR_KEY)
     if text is None:
         raise ModelRefused(
-            f"{model.path}: not our face detector (no {DETECTOR_KEY} in its metadata); use models/face_detector.onnx"
+            f"{model.path}: not a face detector of this project (no {DETECTOR_KEY} in its metadata); "
+            "use models/face_detector.onnx"
         )
     try:
         contract = DetectorContract.from_json(text)
@@ -361,15 +370,15 @@ def read_detector_contract(model: OnnxFile) -> DetectorContract:
     named = tensors == [("image", UINT8, 4), ("score", FLOAT, 3), ("box", FLOAT, 4)]
     if not named or (model.outputs[1].dims or ())[1:2] != (BOX_CHANNELS[contract.version],):
         names = ", ".join(f"{t.name} {t.dims}" for t in (*model.inputs, *model.outputs))[:200]
-        raise ModelRefused(f"{model.path}: its tensors ({names}) are not what its contract says; export it again")
+        raise ModelRefused(f"{model.path}: its tensors ({names}) do not match its contract; export it again")
     return contract
 
 
 def decode(score: Floats, box: Floats, least: float) -> tuple[Floats, Floats, Floats]:
-    """The network's score (h, w) and box (5, h, w) -> boxes (K, 4) xyxy in its input's pixels, scores (K,), and
-    cosines and sines (K, 2) of rolls.
+    """Decode the network's score (h, w) and box (5, h, w).
 
-    Every cell of at least the score `least` gives one; best first. Meanings as in DetectorContract.
+    Returns boxes (K, 4) xyxy in pixels of the input, scores (K,), and cosines and sines (K, 2) of rolls, best first.
+    Every cell with at least the score `least` gives one box. DetectorContract describes the channels.
     """
     rows, columns = np.nonzero(score >= least)
     order = np.argsort(-score[rows, columns], kind="stable")[:MOST_CELLS]
@@ -385,9 +394,10 @@ def decode(score: Floats, box: Floats, least: float) -> tuple[Floats, Floats, Fl
 
 
 def merge(boxes: Floats, scores: Floats, rolls: Floats, overlap: float = OVERLAP) -> list[Detection]:
-    """(K, 4) xyxy, best first, (K,), and (K, 2) cosines and sines to some factor -> one detection per face.
+    """Merge boxes of the same face into one detection.
 
-    Non-maximum suppression in which the suppressed boxes still vote on where the face is, weighted by their scores
+    `boxes`: (K, 4) xyxy, best first. `scores`: (K,). `rolls`: (K, 2) cosines and sines times some factor. This is
+    non-maximum suppression in which the suppressed boxes still vote on the place of the face, weighted by their scores
     (Gidaris and Komodakis, ICCV 2015).
     """
     found = []
@@ -407,14 +417,15 @@ def merge(boxes: Floats, scores: Floats, rolls: Floats, overlap: float = OVERLAP
     return found
 
 
-# YuNet, through OpenCV
+# YuNet, run by OpenCV.
 
 
 class YunetDetector(Unpicklable):
-    """YuNet (Wu et al., Machine Intelligence Research 2023) through cv2.FaceDetectorYN, giving our boxes."""
+    """YuNet (Wu et al., Machine Intelligence Research 2023), run by cv2.FaceDetectorYN and converted to boxes of this
+    project."""
 
     def __init__(self, model: str | Path | OnnxFile, *, size: int | None = None, score: float | None = None) -> None:
-        """`size`: the longer side that larger frames are reduced to; None goes by the picture, as `looks_at` has it."""
+        """`size`: longer side to which larger frames are reduced; None chooses by the picture, as `looks_at` does."""
         if not isinstance(model, OnnxFile):
             model = read_onnx(model)
         if not is_yunet(model):
@@ -431,7 +442,7 @@ class YunetDetector(Unpicklable):
             )
 
     def detect(self, image: Image) -> list[Detection]:
-        """(H, W, 3) uint8 BGR -> faces, best first."""
+        """Detect faces in a picture (H, W, 3) uint8 BGR, best first."""
         return look(image, self.size, self._see, enlarge=False)
 
     def _see(self, image: Image) -> list[Detection]:
@@ -445,13 +456,15 @@ class YunetDetector(Unpicklable):
 
 
 def is_yunet(model: OnnxFile) -> bool:
-    """YuNet files carry no name of their own: twelve outputs, cls, obj, bbox and kps at strides 8, 16 and 32."""
+    """Return whether a file is a YuNet. Its name is not stored, but its twelve outputs are cls, obj, bbox and kps at
+    strides 8, 16 and 32."""
     wanted = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)}
     return {output.name for output in model.outputs} == wanted
 
 
 def yunet_template() -> Floats:
-    """(5, 3) mm, head frame: subject's right eye, left eye, nose tip, right and left corner of the mouth."""
+    """Return the five points (5, 3) in mm, head frame: subject's right eye, left eye, nose tip, right and left mouth
+    corner."""
     points = load_template().landmark_positions
     five = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
     five[:, 1] += YUNET_RAISED_MM
@@ -459,15 +472,16 @@ def yunet_template() -> Floats:
 
 
 def square_from_yunet(row: ArrayLike) -> Square:
-    """(15,) of cv2.FaceDetectorYN -> the head's square: from its five points, or upright from its box where they lie on
-    a line."""
+    """Return the head's square from a row (15,) of cv2.FaceDetectorYN: from its five points, or upright from its box
+    where the points lie on a line."""
     values = np.asarray(row, np.float64)
     head, points = yunet_template().astype(np.float64), values[4:14].reshape(5, 2)
     affine, *_ = np.linalg.lstsq(head - head.mean(0), points - points.mean(0), rcond=None)
     larger, smaller = np.linalg.svd(affine, compute_uv=False)
     if smaller > YUNET_LEAST_RATIO * larger:
         return square_from_camera(fit_camera(head, points))
-    # Measured on the same photographs: YuNet's box is 1.16 times as large as ours, its middle 0.05 of our side higher.
+    # On the same photographs YuNet's box is 1.16 times as large, and its middle lies 0.05 of this project's side
+    # higher.
     left, top, width, height = values[:4]
     side = math.sqrt(width * height) / 1.16
     x, y = left + width / 2, top + height / 2 + 0.05 * side
@@ -476,9 +490,7 @@ def square_from_yunet(row: ArrayLike) -> Square:
 
 def _checked_size(size: int | None) -> int | None:
     if size is not None and not MULTIPLE <= size <= LARGEST_SIZE:
-        raise UsageError(
-            f"detector size is {size}; give {MULTIPLE} to {LARGEST_SIZE}, multiples of {MULTIPLE} waste nothing"
-        )
+        raise UsageError(f"detector size is {size}; give {MULTIPLE} to {LARGEST_SIZE}, best a multiple of {MULTIPLE}")
     return size
 
 

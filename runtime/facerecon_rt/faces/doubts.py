@@ -1,4 +1,4 @@
-"""A face and its frame -> why what is said about it may be less exact: in words that stand in the record."""
+"""A face and its frame -> reasons why its reconstruction may be less exact, in the words of the record."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from ..pose import VIEWER_FROM_FRAME, split_camera
 from ..types import Face, Image
 
 SMALL_PIXELS = 48.0
-"""Side of the face's box below which it is small."""
+"""Minimum side of the face box in pixels. A face below it is small."""
 TURNED_DEG = 50.0
-"""Between where the face looks and the viewer."""
+"""Maximum angle in degrees between the direction of the face and the viewer."""
 CUT_OFF = 0.1
-"""Share of the face's box outside the frame."""
+"""Maximum share of the face box outside the frame."""
 CROP = 128
 BLURRED = 6.0
-"""Standard deviation of the Laplacian of the aligned face, grey levels. Of lfpw-test's photographs 0.4 % are below it
-as they are, 57 and 89 % when they are blurred with a sigma of 1.5 and 2 pixels of the aligned crop."""
+"""Minimum standard deviation of the Laplacian of the aligned face, in grey levels. Of the photographs of lfpw-test 0.4
+% are below it; blurred with a sigma of 1.5 and 2 pixels of the aligned crop, 57 and 89 % are."""
 
 
 BEHIND = 0.15
-"""Share of the face's box that lies under a nearer face's."""
+"""Maximum share of the face box that lies under a nearer face's box."""
 COVERED = 0.8
-"""Confidence below which a face that is large, sharp, whole and frontal must be covered. Of 100 photographs of
-lfpw-test 2 % are below it as they are; with the eyes under a plain patch 78 %, one side 62 %, the mouth 18 %."""
+"""Minimum confidence of a face that is large, sharp, whole and frontal. Below it the face must be covered. Of 100
+photographs of lfpw-test 2 % are below it; with the eyes under a plain patch 78 %, one side 62 %, the mouth 18 %."""
 
 
 def doubts(face: Face, image: Image, others: Iterable[Face] = ()) -> list[str]:
-    """Of "small", "cut off", "turned", "blurred" and "covered", those that hold. `others`: faces in the picture, among
-    which it may be itself."""
+    """Return which of "small", "cut off", "turned", "blurred" and "covered" apply. `others`: faces in the picture,
+    which may include this face."""
     found = []
     left, top, right, bottom = face.box.tolist()
     height, width = image.shape[:2]
@@ -51,7 +51,7 @@ def doubts(face: Face, image: Image, others: Iterable[Face] = ()) -> list[str]:
 
 
 def under(face: Face, other: Face) -> float:
-    """Share of the face's box that lies under the other's, if that face is larger and so nearer; else 0."""
+    """Return the share of the face box under the other face's box, if that face is larger and so nearer; else 0."""
     (left, top, right, bottom), (other_left, other_top, other_right, other_bottom) = face.box, other.box
     if other_right - other_left <= right - left:
         return 0.0
@@ -60,13 +60,13 @@ def under(face: Face, other: Face) -> float:
 
 
 def turned_deg(face: Face) -> float:
-    """Angle between the face's +z and the direction to the viewer."""
+    """Return the angle in degrees between the face's +z and the direction to the viewer."""
     towards_viewer = (VIEWER_FROM_FRAME @ split_camera(face.frame_from_head)[1])[2, 2]
     return float(np.degrees(np.arccos(np.clip(towards_viewer, -1, 1))))
 
 
 def sharpness(face: Face, image: Image) -> float:
-    """Standard deviation of the Laplacian in the middle of the aligned face, grey levels."""
+    """Return the standard deviation of the Laplacian in the middle of the aligned face, in grey levels."""
     crop = align(image, square_from_camera(face.frame_from_head), CROP).image
     grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[CROP // 4 : -CROP // 4, CROP // 4 : -CROP // 4]
     return float(cv2.Laplacian(grey, cv2.CV_32F).std())

@@ -1,4 +1,4 @@
-"""Sources full of one person -> one shape, and scenes that share it. Reads twice, so that no photograph is kept."""
+"""Sources with one person -> one shape, and scenes that share it. Sources are read twice, so no photograph is kept."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def reconstruct_set_from_sources(
     average: Average = "robust",
     show: Callable[[Scene], None] | None = None,
 ) -> tuple[ImageSet | None, Iterator[Scene]]:
-    """Frames of one person -> the image set, None without any face, and an iterator over their scenes with its shape.
+    """Reconstruct frames of one person. Returns the image set, None without any face, and an iterator over the scenes
+    with its shape.
 
-    `frames` is called once to reconstruct and, if the scenes are asked for, once more to read the pictures again: not
-    for cameras. The largest face of each frame counts. `show` sees each scene as it was first reconstructed. The
-    iterator raises SourceError when it reads other pictures than before.
+    `frames` is called once to reconstruct, and once more when the scenes are iterated, to read the pictures again. It
+    must therefore not be a camera. The largest face of each frame counts. `show` is called with each scene as first
+    reconstructed. The iterator raises SourceError when it reads other pictures than before.
     """
     faces: list[Face | None] = []
     origins: list[tuple[str, int]] = []

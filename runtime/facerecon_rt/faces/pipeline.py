@@ -1,4 +1,4 @@
-"""Source -> detect -> track -> align -> network -> sinks: frames in, scenes out."""
+"""Frames -> scenes: detect, track, align and run the network, then write each scene to the sinks."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
 
 NOTHING = Shed()
-"""Is left out."""
+"""State in which no work is skipped."""
 FULL = 5
-"""Times as many frames between two looks for new faces while as many as are wanted are seen."""
+"""Factor by which the detector runs less often while the maximum number of faces is tracked."""
 SMOOTH = ("off", *STRENGTHS)
 GAP_S = 2.0
-"""That a camera may have been away: after longer, whoever is there may be somebody else."""
+"""Maximum gap of a camera in seconds. After a longer gap another person may be in front of it."""
 IDLE_FRAMES = 1000
-"""Frames of other sources after which the tracks of one are forgotten: a folder may hold thousands of videos."""
+"""Number of frames of other sources after which a source's tracks are forgotten. A folder may hold thousands of
+videos."""
 
 
 class SceneSink(Protocol):
-    """Whatever takes scenes."""
+    """The interface of a sink for scenes."""
 
     def write(self, scene: Scene) -> None:
-        """Take one."""
+        """Write one scene."""
 
 
 @dataclass(slots=True)
 class _Stream:
-    """What is remembered of one source."""
+    """Tracking state of one source."""
 
     tracker: Tracker
     since_detection: int
-    """Frames since the last look for new faces."""
+    """Number of frames since the detector last ran."""
     smoother: Smoother | None
     last_frame: int = 0
-    """Of all sources, when it was last seen."""
+    """Count of all frames when this source was last seen."""
     last_s: float = 0.0
-    """In its own time."""
+    """Time of its last frame, in seconds of the source."""
 
 
 @dataclass(slots=True)
@@ -57,11 +58,11 @@ class _Work:
     stream: _Stream | None = None
     """The state of its source; None for a photograph."""
     looked_at: Sequence[Track] = ()
-    """Tracks whose faces are looked at in this frame."""
+    """Tracks whose faces are updated in this frame."""
     passed_over: Sequence[Track] = ()
-    """Visible tracks that are skipped in this frame to keep within the budget."""
+    """Visible tracks that are skipped in this frame to stay within the budget."""
     seen: list[Face] = field(default_factory=list)
-    """The face at the place of each track that is looked at, in the same order."""
+    """Face found at the place of each updated track, in the same order."""
     detected: Sequence[Sighting] = ()
     """Squares of the detector, if it ran on this frame."""
     new: Sequence[Face] = ()
@@ -71,7 +72,7 @@ class _Work:
 
 
 class Pipeline:
-    """Turns frames into scenes: photographs one by one, the frames of a video or camera with tracking."""
+    """A pipeline from frames to scenes: photographs one by one, frames of videos and cameras with tracking."""
 
     def __init__(
         self,
@@ -83,15 +84,14 @@ class Pipeline:
         smooth: str = "off",
         budget_ms: float | None = None,
     ) -> None:
-        """`detect_every`: frames between two looks for new faces; whenever a face is lost, or there is none, the next
-        frame is looked at anyway. `max_faces`: the largest ones are kept, and while there are so many, looks for new
-        ones are a fifth as frequent. `lens`: the camera's intrinsics, or its horizontal field of view in degrees;
-        faces then have a `camera_from_head`. `smooth`: off, low or high: tracked faces are steadier, and lag a little.
-        `budget_ms`: what a frame of a video or camera may take; where it takes more, load is shed (`budget.Budget`) and
-        scenes say what. Raises UsageError.
-        """
+        """`detect_every`: number of frames between two runs of the detector; it also runs in the next frame when a face
+        is lost, and while there is none. `max_faces`: maximum number of faces, the largest are kept; while so many are
+        tracked, the detector runs a fifth as often. `lens`: the camera's intrinsics, or its horizontal field of view in
+        degrees, which adds `camera_from_head` to faces. `smooth`: off, low or high; smooths tracked faces, which adds a
+        little lag. `budget_ms`: time budget in ms per frame of a video or camera; when exceeded, work is skipped
+        (`budget.Budget`) and recorded in the scenes. Raises UsageError."""
         if smooth not in SMOOTH:
-            raise UsageError(f"there is no smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
+            raise UsageError(f"unknown smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
         self.reconstructor = reconstructor
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
@@ -99,20 +99,20 @@ class Pipeline:
         self.smooth = smooth
         self.budget = None if budget_ms is None else Budget(budget_ms)
         self._streams: dict[str, _Stream] = {}
-        """By source, the one not seen for longest first."""
+        """State of each source, the longest unseen first."""
         self._numbers: dict[str, int] = {}
-        """Of the next track of sources that were forgotten or away: no number is given twice."""
+        """Number of the next track of each forgotten or interrupted source, so that no number is used twice."""
         self._frames = 0
 
     def process(self, frame: Frame) -> Scene:
-        """One frame -> its scene."""
+        """Process one frame. Returns its scene."""
         return self.process_together([frame])[0]
 
     def process_together(self, frames: Sequence[Frame]) -> list[Scene]:
-        """Frames of different sources -> their scenes.
+        """Process frames of different sources together. Returns their scenes.
 
-        The tracked faces of all frames are one run of the network, and so are the faces that were newly detected in
-        any of them.
+        The network runs once for the tracked faces of all frames, and together for the newly detected faces of all
+        frames.
         """
         shed = NOTHING if self.budget is None else self.budget.shed
         works = [self._work_on(frame, shed) for frame in frames]
@@ -126,11 +126,11 @@ class Pipeline:
         return [self._scene(work, together.share(len(works), work.frame.capture_ms), shed) for work in works]
 
     def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
-        """Frames -> scenes, each written to every sink before it is given."""
+        """Process frames one by one. Yields the scenes, each after it was written to every sink."""
         return self.run_together(([frame] for frame in frames), sinks)
 
     def run_together(self, groups: Iterable[Sequence[Frame]], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
-        """Groups of frames of different sources -> scenes, as of `run`."""
+        """Process groups of frames of different sources. Yields the scenes as `run` does."""
         for group in groups:
             for scene in self.process_together(group):
                 for sink in sinks:
@@ -138,10 +138,10 @@ class Pipeline:
                 yield scene
 
     def _stream_of(self, frame: Frame) -> _Stream:
-        """What is remembered of its source, now the one seen last; one not seen for too long is forgotten."""
+        """Return the state of the frame's source, and forget a source that was not seen for too long."""
         self._frames += 1
         stream = self._streams.pop(frame.source, None)
-        # Time goes back where another camera took the name.
+        # The time goes back when another camera takes the name.
         if stream is not None and frame.live and not 0 <= frame.time_s - stream.last_s <= GAP_S:
             self._numbers[frame.source] = stream.tracker.next_number
             stream = None
@@ -157,7 +157,7 @@ class Pipeline:
         return stream
 
     def _work_on(self, frame: Frame, shed: Shed) -> _Work:
-        """The work on one frame: which tracked faces are looked at, and which are passed over."""
+        """Decide which tracked faces to update in this frame, and which to skip."""
         if frame.still:
             return _Work(frame)
         stream = self._stream_of(frame)
@@ -168,7 +168,7 @@ class Pipeline:
         return self.reconstructor.faces_at_each([work.frame.image for work in works], squares, stages)
 
     def _detect(self, work: _Work, shed: Shed) -> None:
-        """Run the detector on the frame of a video or camera, if that is due, and note where to look."""
+        """Run the detector on the frame of a video or camera, if it is due, and note the squares it found."""
         stream = work.stream
         if stream is None:
             return
@@ -185,8 +185,8 @@ class Pipeline:
                 work.detected = self.reconstructor.detect(work.frame.image)
 
     def _look_at_detections(self, works: Sequence[_Work], stages: Stages) -> None:
-        """Look at what was detected in all frames together: first where a detection and a tracked face disagree, then
-        at faces that are not tracked yet."""
+        """Reconstruct the detected faces of all frames together: first where a detection and a tracked face disagree,
+        then faces that are not tracked yet."""
         found = [work for work in works if work.detected]
         if not found:
             return
@@ -203,7 +203,7 @@ class Pipeline:
             work.new = self.reconstructor.believed(at, faces)
 
     def _scene(self, work: _Work, stages: Stages, shed: Shed) -> Scene:
-        """The scene of one frame, when everything in it has been looked at."""
+        """Return the scene of one frame after all its faces were reconstructed."""
         frame, stream = work.frame, work.stream
         stages.add(work.stages)
         if stream is None:
@@ -224,7 +224,7 @@ class Pipeline:
         return [face for face in faces if face.confidence >= self.reconstructor.min_confidence]
 
     def _kept(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> tuple[Face, ...]:
-        """Those of the frame's faces that are wanted, with their place in the room where the lens is known."""
+        """Return the largest faces up to the limit, with their metric pose where the lens is known."""
         if self.max_faces is not None and len(faces) > self.max_faces:
             by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
             faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
@@ -238,7 +238,7 @@ class Pipeline:
 
 
 def _by_attention(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
-    """The tracks whose faces are looked at in this frame, and those that are passed over."""
+    """Return the visible tracks to update in this frame, and those to skip."""
     visible = stream.tracker.visible
     if shed.faces == 1:
         return visible, []
@@ -255,7 +255,7 @@ def scene_of(
     tracker: Tracker | None = None,
     shed: Shed = NOTHING,
 ) -> Scene:
-    """A frame and its faces -> the scene, with the doubts about each face and the network that read them."""
+    """Return the scene of a frame and its faces, with the doubts about each face and the network that read them."""
     network, stages = reconstructor.network, stages or Stages()
     with stages.measure("post"):
         faces = tuple(replace(face, doubts=tuple(doubts(face, frame.image, faces))) for face in faces)

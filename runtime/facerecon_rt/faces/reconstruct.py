@@ -1,4 +1,4 @@
-"""Crops -> faces: one image, one person's image set, or several networks."""
+"""Crops -> faces, for a photograph, an image set of one person, or an ensemble of networks."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from .stages import Stages
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
 DOUBTFUL_CONFIDENCE = 0.66
-"""Least confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothing
+"""Minimum confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothes
 and lettering. In crowd_1080p.mp4, false detections of scores between 0.4 and 0.6 have confidences up to 0.65; faces
 that are hard to read have 0.66 (under a mask), 0.68 (dark), and most of them 0.8 and more."""
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
-"""A head found further than this from where it was looked for, in crop sides and in roll, is looked at once more.
-Photographs: 2 % of faces as they are, a quarter of those of 20 pixels."""
+"""Maximum distance in crop sides and roll between a head and the square that was read. A head further away is read once
+more: 2 % of the faces in photographs, and a quarter of those of 20 pixels."""
 TOGETHER = 8
-"""Photographs whose faces are done in one run."""
+"""Number of photographs whose faces are read in one network run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ class Sighting(Square):
     """The square of a detection."""
 
     doubtful: bool = False
-    """See `Detection`."""
+    """Whether the detection is doubtful, as in `Detection`."""
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
-    """Crops -> faces in their frames, one for one."""
+    """Run the network on crops. Returns one face per crop, in the pixels of its frame."""
     if not crops:
         return []
-    # Mostly there is one, and it need not be copied.
+    # A single crop is the common case, and need not be copied.
     images = crops[0].image[None] if len(crops) == 1 else np.stack([crop.image for crop in crops])
     raw = network.run(images)
     faces = []
@@ -78,13 +78,13 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
 
 
 def _in_frame(disagreement: Floats, crop: Crop) -> dict[str, float]:
-    """(4,) disagreement about a crop -> its names and values, with pixels of the frame."""
+    """Return the disagreement (4,) about a crop by name, with landmarks in frame pixels."""
     named = dict(zip(DISAGREEMENTS, disagreement.tolist(), strict=True))
     return {**named, "landmarks_px": named["landmarks_px"] * float(crop.frame_from_crop[2, 2])}
 
 
 class Reconstructor(Unpicklable):
-    """Photographs -> faces. Owns the networks and the detector it opens; a context manager."""
+    """A reconstructor of faces in photographs. A context manager that owns the networks and the detector it opens."""
 
     def __init__(
         self,
@@ -100,16 +100,21 @@ class Reconstructor(Unpicklable):
         gpu: GpuOptions = AS_USUAL,
         warm_while_building: bool = False,
     ) -> None:
-        """`model`: a FaceModel file; several make an ensemble; or a network, as `served.ServedNetwork`, which stays the
-        caller's: how files are run does not concern it, and it needs a `detector`. `detector`: a file of ours or a
-        YuNet, or anything with `detect`, which stays the caller's; by default face_detector.onnx beside the model.
-        `detector_size`: longer side of what the detector sees, pixels; by default as `detect.looks_at` has it: 256, and
-        for pictures of 1600 pixels or more two looks, one for small faces and one for close-ups.
-        `min_confidence`: 0..1, below is no face. `precision`: fp32, fp16 or int8; takes, in place of each model, the
-        file of that precision beside it that was made from the same weights and fits the provider. `mirror`:
-        photographs are read together with their mirror image, which is more exact and takes one crop more per face;
-        frames of videos and cameras never are. `gpu`: how it is used, where there is one. `warm_while_building`: answer
-        on cuda or cpu while TensorRT builds its engine.
+        """Open the model and the detector.
+
+        - `model`: a FaceModel file, several for an ensemble, or a network such as `served.ServedNetwork`. The caller
+          keeps a network, the options for files do not apply to it, and it needs a `detector`.
+        - `detector`: a detector file of this project or YuNet, or an object with `detect`, which the caller keeps. The
+          default is face_detector.onnx beside the model.
+        - `detector_size`: longer side of the detector's input in pixels. The default follows `detect.looks_at`: 256,
+          and for pictures of 1600 pixels or more two runs, one for small faces and one for close-ups.
+        - `min_confidence`: minimum confidence of a face, 0 to 1.
+        - `precision`: fp32, fp16 or int8. Each model is replaced by the file beside it that has this precision, was
+          made from the same weights and fits the provider.
+        - `mirror`: average each face of a photograph with its mirror image, which is more exact and takes one more crop
+          per face. Frames of videos and cameras are never mirrored.
+        - `gpu`: options for the GPU, where there is one.
+        - `warm_while_building`: answer on CUDA or the CPU while TensorRT builds its engine.
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
@@ -117,9 +122,9 @@ class Reconstructor(Unpicklable):
             model = [model]
         paths, network = (list(model), None) if isinstance(model, Sequence) else ([], model)
         if not paths and network is None:
-            raise UsageError("give at least one model")
+            raise UsageError("no model was given; give at least one model")
         if network is not None and detector is None:
-            raise UsageError("a network has no detector beside it; give one")
+            raise UsageError("a network has no detector file beside it; give a detector")
 
         def open_one(path: str | Path) -> AbstractContextManager[Session]:
             return open_session(
@@ -136,9 +141,9 @@ class Reconstructor(Unpicklable):
             if network is None:
                 network = sessions[0] if len(sessions) == 1 else Ensemble(sessions)
             self.choice = sessions[0].choice if sessions else f"{network.provider}, the caller's"
-            """Which provider, and why not a better one."""
+            """The provider, and the reasons why faster ones do not work."""
             self.sessions = tuple(sessions)
-            """The opened model files; none of a network that is the caller's."""
+            """The opened model files; empty for a network of the caller."""
             self.network = network
             self.contract = self.network.contract
             self.min_confidence = min_confidence
@@ -146,7 +151,9 @@ class Reconstructor(Unpicklable):
             if detector is None:
                 detector = Path(paths[0]).with_name(DETECTOR_NAME)
                 if not is_file(detector):
-                    raise ModelRefused(f"no face detector at {detector}; put it there, or name another: --detector")
+                    raise ModelRefused(
+                        f"no face detector at {detector}; put one there, or give another with --detector"
+                    )
             if isinstance(detector, (str, Path)):
                 detector = open_detector(detector, size=detector_size)
             self._detector: Detector | None = detector
@@ -159,14 +166,14 @@ class Reconstructor(Unpicklable):
         self.close()
 
     def close(self) -> None:
-        """Let sessions go. Closing twice is harmless."""
+        """Close the sessions. A second call does nothing."""
         self._opened.close()
         self._detector = None
 
     def detect(self, image: Image) -> list[Sighting]:
-        """(H, W, 3) uint8 BGR -> the squares where faces were detected, best first.
+        """Detect faces in a picture (H, W, 3) uint8 BGR. Returns their squares, best first. Raises UsageError.
 
-        `believed` tells which of the faces seen there count.
+        `believed` decides which of the faces found there count.
         """
         if not isinstance(image, np.ndarray):
             raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
@@ -183,8 +190,10 @@ class Reconstructor(Unpicklable):
     def faces_at_each(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages | None = None
     ) -> list[list[Face]]:
-        """(H, W, 3) uint8 BGR pictures and squares in each -> the face in each square, one for one, confident or not.
-        All squares are one run of the network."""
+        """Reconstruct the face in each square of each picture (H, W, 3) uint8 BGR, confident or not.
+
+        Returns one face per square. The network runs once for all squares.
+        """
         return self._looks(images, squares, stages or Stages())
 
     def first_looks(
@@ -195,33 +204,37 @@ class Reconstructor(Unpicklable):
         *,
         mirror: bool = False,
     ) -> list[list[Face]]:
-        """(H, W, 3) uint8 BGR pictures and a detector's coarse squares in each -> the face in each square, one for one.
+        """Reconstruct the face in each coarse square of a detector in pictures (H, W, 3) uint8 BGR. Returns one face
+        per square.
 
-        The network runs twice for all squares together, the second time where the first run saw the heads, and once
-        more for heads that even then were not where they were looked for. `mirror`: the second run also reads the
-        mirror images, and averages.
+        The network runs twice for all squares together: the second run uses the heads found in the first. Heads that
+        are not where the second run expected them get another run. `mirror`: average with the mirror images from the
+        second run on.
         """
         return self._first_looks(images, squares, stages or Stages(), mirror=mirror)
 
     def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
-        """(H, W, 3) uint8 BGR photograph -> its faces, the most confident first."""
+        """Reconstruct the faces of a photograph (H, W, 3) uint8 BGR, the most confident first."""
         return self._faces_of_each([image], stages or Stages())[0]
 
     def reconstruct(self, images: Iterable[Image], stages: Stages | None = None) -> list[tuple[Face, ...]]:
-        """Photographs (H, W, 3) uint8 BGR -> the faces of each. Faces of several photographs are done in one run; no
-        more than `TOGETHER` photographs are held at once. `stages`: what the time of all of them is added to."""
+        """Reconstruct the faces of photographs (H, W, 3) uint8 BGR. Returns the faces of each.
+
+        Faces of several photographs share a run, and at most `TOGETHER` photographs are held at once. `stages`:
+        collects the time of all photographs.
+        """
         stages = stages or Stages()
         coming = iter(images)
         found: list[tuple[Face, ...]] = []
         while some := list(islice(coming, TOGETHER)):
             found += self._faces_of_each(some, stages)
-            some.clear()  # before the next are read
+            some.clear()  # frees them before the next are read
         return found
 
     def reconstruct_set(self, images: Iterable[Image], average: Average = "robust") -> ImageSet:
-        """Photographs of one person -> one shape. In each photograph the largest face counts.
+        """Reconstruct one shape from photographs of one person. In each photograph the largest face counts.
 
-        Raises UsageError when there is no face at all.
+        Raises UsageError when no photograph has a face.
         """
         return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average)
 
@@ -233,8 +246,10 @@ class Reconstructor(Unpicklable):
             return [best_first(self.believed(*pair)) for pair in zip(squares, seen, strict=True)]
 
     def believed(self, sightings: Sequence[Sighting], faces: Sequence[Face]) -> list[Face]:
-        """Detections, and the face that `first_looks` saw at each -> the faces of at least `min_confidence`, and of
-        `DOUBTFUL_CONFIDENCE` where the detection is doubtful."""
+        """Return the faces with at least `min_confidence`, or `DOUBTFUL_CONFIDENCE` where the detection is doubtful.
+
+        `faces`: the face that `first_looks` found at each of the `sightings`.
+        """
         doubtful = max(self.min_confidence, DOUBTFUL_CONFIDENCE)
         pairs = zip(sightings, faces, strict=True)
         return [face for at, face in pairs if face.confidence >= (doubtful if at.doubtful else self.min_confidence)]
@@ -263,7 +278,7 @@ class Reconstructor(Unpicklable):
     def _looks(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool = False
     ) -> list[list[Face]]:
-        """Pictures and squares in each -> the face in each square, all in one run."""
+        """Reconstruct the face in each square of each picture, all in one run."""
         with stages.measure("align"):
             size = self.contract.input_size
             crops = [align(image, square, size) for image, of in zip(images, squares, strict=True) for square in of]
@@ -276,7 +291,7 @@ class Reconstructor(Unpicklable):
 
 
 def _strayed(looked_at: Square, found: Square) -> bool:
-    """Was a head found so far from where it was looked for that it is worth another look?"""
+    """Return whether a head was found so far from its square that another run is worthwhile."""
     way = math.hypot(found.x - looked_at.x, found.y - looked_at.y) / looked_at.side
     turn = math.remainder(found.roll - looked_at.roll, 2 * math.pi)
     return way > STRAYED_SIDES or abs(turn) > STRAYED_RADIANS
@@ -285,7 +300,7 @@ def _strayed(looked_at: Square, found: Square) -> bool:
 def reconstruct(
     images: Iterable[Image], model: str | Path | Sequence[str | Path], **options: Any
 ) -> list[tuple[Face, ...]]:
-    """Photographs (H, W, 3) uint8 BGR -> the faces of each, in one call. `options` as of Reconstructor."""
+    """Reconstruct the faces of photographs (H, W, 3) uint8 BGR in one call. `options` are those of Reconstructor."""
     with Reconstructor(model, **options) as reconstructor:
         return reconstructor.reconstruct(images)
 
@@ -293,23 +308,24 @@ def reconstruct(
 def reconstruct_set(
     images: Iterable[Image], model: str | Path | Sequence[str | Path], average: Average = "robust", **options: Any
 ) -> ImageSet:
-    """Photographs of one person -> one shape with its spread, in one call. `options` as of Reconstructor."""
+    """Reconstruct one shape with its spread from photographs of one person in one call. `options` are those of
+    Reconstructor."""
     with Reconstructor(model, **options) as reconstructor:
         return reconstructor.reconstruct_set(images, average)
 
 
 def largest(faces: Sequence[Face]) -> Face | None:
-    """The face with the largest box, or None of none."""
+    """Return the face with the largest box; None for no faces."""
     return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
 
 
 def best_first(faces: Iterable[Face]) -> tuple[Face, ...]:
-    """Faces of one photograph -> without those that lie on a more confident one; the most confident first."""
+    """Return the faces of a photograph without those that lie on a more confident face, the most confident first."""
     return tuple(distinct(sorted(faces, key=lambda face: -face.confidence)))
 
 
 def distinct(faces: Iterable[Face], overlap: float = 0.5) -> list[Face]:
-    """The faces in their order, without those that lie on one before them (intersection over union of boxes)."""
+    """Return the faces in their order, without those whose box lies on an earlier one (intersection over union)."""
     kept: list[Face] = []
     for face in faces:
         if all(box_overlap(face.box, other.box) <= overlap for other in kept):

@@ -1,4 +1,4 @@
-"""Crops -> a model server -> raw faces: a network and a detector that run elsewhere, whatever carries the requests."""
+"""Crops -> faces from a model server: a network and a detector that run elsewhere, over any protocol."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ from ..types import Detection, Floats, Image
 from .detect import DetectorContract, detections
 
 Infer = Callable[[Sequence[str], NDArray[np.uint8]], Mapping[str, Floats]]
-"""Names of outputs and the input `image` of one request -> those outputs by name. A server may give (N, 1) for (N,), as
-Triton does."""
+"""Function that takes the names of outputs and the input `image` of one request, and returns those outputs by name. A
+server may return (N, 1) for (N,), as Triton does."""
 SHA256_KEY = "facerecon.sha256"
-"""Of a Triton configuration's parameters, beside the contracts under their own keys: hash of the file served."""
+"""Key of the served file's hash in the parameters of a Triton configuration, beside the keys of the contracts."""
 
 
 class ServedNetwork:
-    """A FaceModel on a model server, asked about its golden crop before it is trusted; for a Reconstructor."""
+    """A FaceModel on a model server, for a Reconstructor. Its answer for the golden crop is checked before it is
+    used."""
 
     def __init__(
         self, infer: Infer, contract: ModelContract, *, where: str, sha256: str = "", provider: str = "served"
     ) -> None:
-        """`contract` and `sha256` are those of the file that is served, `where` it is, for messages; `provider` is what
-        records say.
+        """`contract`, `sha256`: those of the served file. `where`: the server's address for messages. `provider`: the
+        name in records.
 
         Raises ModelRefused where the answers are not those of that file, UsageError for a file that averages a set, and
-        whatever `infer` raises.
+        the errors of `infer`.
         """
         if contract.set_size:
-            raise UsageError(f"{where}: averages sets of photographs; serve the model it was made of")
+            raise UsageError(
+                f"{where}: the served model averages sets of photographs; serve the model it was made from"
+            )
         self._infer = infer
         self._where = where
         self.contract = contract
@@ -43,10 +46,12 @@ class ServedNetwork:
         if contract.golden:
             raw = self.run(golden_crop(contract.input_size)[None])
             if failed := failure(contract, raw.landmarks[0], raw.vertices[0]):
-                raise ModelRefused(f"{where}: {failed}; it serves another file than the one its contract is from")
+                raise ModelRefused(
+                    f"{where}: {failed}; the server runs another file than the one of this contract, serve that one"
+                )
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces, in requests no larger than the file's largest batch."""
+        """Run crops (N, S, S, 3) uint8 BGR, in requests no larger than the file's largest batch."""
         empty = no_rows(self.contract)
         return raw_faces(self._answer, self.contract, empty, images, None, self._where, pad=False)
 
@@ -57,7 +62,7 @@ class ServedNetwork:
 
 
 class ServedDetector:
-    """Our face detector on a model server; for a Reconstructor."""
+    """A face detector of this project on a model server, for a Reconstructor."""
 
     def __init__(
         self,
@@ -68,8 +73,8 @@ class ServedDetector:
         size: int | None = None,
         score: float | None = None,
     ) -> None:
-        """`size`: longer side of what it sees, pixels; None goes by the picture, as `detect.looks_at` has it.
-        `score`: least of a detection; None is the file's own choice."""
+        """`size`: longer side of the detector's input in pixels; None chooses by the picture, as `detect.looks_at`
+        does. `score`: minimum score of a detection; None for the file's own."""
         self._infer = infer
         self._where = where
         self._size = size
@@ -77,7 +82,7 @@ class ServedDetector:
         self._sure = contract.sure
 
     def detect(self, image: Image) -> list[Detection]:
-        """(H, W, 3) uint8 BGR -> faces, best first."""
+        """Detect faces in a picture (H, W, 3) uint8 BGR, best first."""
         return detections(self._answer, image, self._size, self._score, self._sure)
 
     def _answer(self, images: NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -88,5 +93,5 @@ class ServedDetector:
 def _all_of(names: Sequence[str], outputs: Mapping[str, Floats], where: str) -> list[Floats]:
     lacking = [name for name in names if name not in outputs]
     if lacking:
-        raise ModelRefused(f"{where}: answers without {', '.join(lacking)}; serve a file of facerecon-export there")
+        raise ModelRefused(f"{where}: the answer lacks {', '.join(lacking)}; serve a file made by facerecon-export")
     return [outputs[name] for name in names]

@@ -1,4 +1,4 @@
-"""Several shapes of one person -> one shape, over photographs or over time."""
+"""Several shapes of one person -> one average shape, over photographs or over time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..types import Face, Floats
 
 ONES = np.ones(3, np.float32)
 MEMORY = 300.0
-"""Frames' worth of weight after which old frames are forgotten."""
+"""Maximum weight of the running mean, in frames. Older frames are gradually forgotten."""
 
 Average = Literal["robust", "mean"]
 LEAST_WEIGHT = 1e-3
-"""Of a face in an average: one of confidence 0 that was let in all the same counts for next to nothing."""
+"""Minimum weight of a face in an average. A face of confidence 0 counts for next to nothing."""
 HUBER = 1.345
-"""Of the median distance: shapes further from the average than this lose weight (Huber 1981)."""
+"""Multiple of the median distance from which shapes lose weight (Huber 1981)."""
 LEAST_DISTANCE_MM = 1e-3
-"""A micrometre: photographs may be copies of each other, and then every distance is 0."""
+"""Minimum limit of the distance, a micrometre. Photographs may be copies of each other with a distance of 0."""
 ROBUST_STEPS = 10
 
 
@@ -36,20 +36,22 @@ class ImageSet:
     spread_mm: Floats
     """(V,) mm: weighted root-mean-square distance of the photographs' shapes to the average."""
     faces: tuple[Face | None, ...]
-    """One for each photograph, with its own pose and expression and the common shape; None where no face was found."""
+    """Face of each photograph, with its own pose and expression and the common shape; None where no face was found."""
     weights: Floats
-    """(N,) how much each photograph counts; they sum to 1, 0 where no face was found."""
+    """(N,) weight of each photograph; they sum to 1, and are 0 where no face was found."""
 
 
 def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robust") -> tuple[Floats, Floats, Floats]:
-    """(N, V, 3) mm and (N,) -> the average (V, 3), the spread per vertex (V,) mm, and the weights (N,).
+    """Average shapes (N, V, 3) mm with confidences (N,). Returns the average (V, 3) mm, the spread per vertex (V,) mm,
+    and the weights (N,).
 
-    "mean" counts every photograph alike. "robust" weighs by confidence, and lowers the weight of shapes further from
-    the average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981).
+    "mean" weighs every photograph equally. "robust" weighs by confidence, and lowers the weight of shapes further from
+    the average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981). Raises
+    UsageError for no shapes.
     """
     count = len(shapes)
     if not count:
-        raise UsageError("no shapes to average")
+        raise UsageError("there are no shapes to average; give at least one")
     base = np.maximum(confidences, LEAST_WEIGHT) if method == "robust" else np.ones(count, np.float32)
     weights = base / base.sum()
     mean = np.tensordot(weights, shapes, 1)
@@ -64,7 +66,8 @@ def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robus
 
 
 def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
-    """The face with its identity replaced: expression and pose stay, vertices and landmarks follow."""
+    """Return the face with another identity. Expression and pose stay, and vertices and landmarks follow the new
+    shape."""
     vertices = shape + (face.vertices - face.shape)
     moved = (shape - face.shape)[load_template().landmarks]
     landmarks = face.landmarks + moved @ face.frame_from_head[:, :3].T
@@ -74,10 +77,11 @@ def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
 
 
 def set_from_faces(faces: Sequence[Face | None], average: Average = "robust") -> ImageSet:
-    """One face (or None) per photograph of one person -> the image set. Raises UsageError when there is no face."""
+    """Average the faces (or None) of one person's photographs to an image set. Raises UsageError when there is no
+    face."""
     found = [face for face in faces if face is not None]
     if not found:
-        raise UsageError("no face was found in any photograph of the set")
+        raise UsageError("no face was found in any photograph of the set; check that they show a face")
     shape, spread, found_weights = average_shapes(
         np.stack([face.shape for face in found]), np.array([face.confidence for face in found], np.float32), average
     )
@@ -96,7 +100,8 @@ class ShapeAverage:
         self._squares: Floats | None = None
 
     def add(self, shape: Floats, weight: float) -> tuple[Floats, Floats]:
-        """(V, 3) mm and its weight -> the mean so far (V, 3) and the spread per vertex (V,), both mm."""
+        """Add a shape (V, 3) mm with its weight. Returns the mean so far (V, 3) and the spread per vertex (V,), both in
+        mm."""
         weight = max(weight, LEAST_WEIGHT)
         if self._mean is None or self._squares is None:
             self._weight, self._mean = weight, shape.copy()
@@ -106,7 +111,7 @@ class ShapeAverage:
             share = np.float32(weight / self._weight)
             offset = shape - self._mean
             step = share * offset
-            # A new array, for the old one was given away.
+            # The sum is a new array, because the caller still holds the old one.
             self._mean = self._mean + step
             step *= offset
             self._squares += step @ ONES
@@ -114,7 +119,8 @@ class ShapeAverage:
         return self._mean, np.sqrt(self._squares)
 
     def distance_mm(self, shape: Floats) -> float:
-        """Root mean square over the vertices of (V, 3) mm from the mean so far; 0 before there is one."""
+        """Return the root mean square distance of a shape (V, 3) from the mean so far, in mm; 0 before there is a
+        mean."""
         if self._mean is None:
             return 0.0
         offset = shape - self._mean

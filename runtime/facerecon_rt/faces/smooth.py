@@ -1,7 +1,7 @@
-"""Faces of a track -> steadier faces: the One Euro filter, which trembles little at rest and lags little in motion.
+"""Faces of a track -> smoothed faces, by the One Euro filter, which has little jitter at rest and little lag in motion.
 
 Casiez, Roussel and Vogel, 1€ Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems (CHI
-2012): a first-order low-pass filter whose cutoff rises with the speed of what it filters.
+2012): a first-order low-pass filter whose cutoff rises with the speed of its input.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from ..pose import nearest_rotation, split_camera
 from ..types import Face
 
 Reals = NDArray[np.floating[Any]]
-"""Filtered in the precision it comes in."""
+"""Array of floats. The filter keeps its precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """Of the filter, for quantities of about 1: radians, crop sides, blendshape weights."""
+    """Strength of the filter for quantities of about 1: radians, crop sides, blendshape weights."""
 
     cutoff_hz: float
-    """At rest."""
+    """Cutoff frequency at rest, in Hz."""
     cutoff_per_speed: float
-    """How much it rises, Hz per unit and second."""
+    """Rise of the cutoff with speed, in Hz per unit and second."""
 
 
 STRENGTHS = {"low": Strength(0.5, 80.0), "high": Strength(0.3, 40.0)}
-"""By name; benchmarks/accuracy.py measures what they do to trembling, and how far they lag."""
+"""Strengths by name. benchmarks/accuracy.py measures their effect on jitter and their lag."""
 MOTION_MM = 10.0
-"""How far a whole blendshape moves vertices: their unit."""
+"""Distance in mm that a full blendshape moves vertices, which is the unit of their speed."""
 SPEED_CUTOFF_HZ = 1.0
-"""Of the filter that the speed goes through, as in the paper."""
+"""Cutoff of the filter for the speed, in Hz, as in the paper."""
 
 
 class OneEuro:
-    """The filter, for an array whose elements are filtered each at its own speed."""
+    """A One Euro filter for an array, in which each element has its own speed."""
 
     def __init__(self, strength: Strength) -> None:
         self._strength = strength
@@ -49,7 +49,8 @@ class OneEuro:
         self._speed: Reals | None = None
 
     def __call__(self, value: Reals, seconds: float, unit: float = 1.0) -> Reals:
-        """The newest value, `seconds` after the one before -> the filtered one. `unit`: what counts as 1 for speeds."""
+        """Filter the newest value, which came `seconds` after the previous one. `unit`: the change that counts as 1 for
+        speeds."""
         if self._value is None or self._speed is None or seconds <= 0:
             if self._value is None:
                 self._value, self._speed = value.copy(), np.zeros_like(value)
@@ -61,13 +62,13 @@ class OneEuro:
 
 
 def _share(cutoff_hz: Reals | float, seconds: float) -> Reals | float:
-    """Of the new value in the filtered one."""
+    """Return the weight of the new value in the filtered one."""
     turns = cutoff_hz * (2 * math.pi * seconds)
     return turns / (1.0 + turns)
 
 
 class FaceFilter:
-    """Of one track: pose, landmarks, expression and what the expression moves. The shape is averaged already."""
+    """Filters for the pose, landmarks, expression and motion of one track. The shape is averaged already."""
 
     def __init__(self, strength: Strength) -> None:
         names = ("place", "rotation", "scale", "landmarks", "expression", "motion", "gaze")
@@ -75,19 +76,19 @@ class FaceFilter:
         self._time_s: float | None = None
 
     def __call__(self, face: Face, time_s: float) -> Face:
-        """The face as it was seen -> the steadier one."""
+        """Smooth the face of a frame."""
         seconds = 0.0 if self._time_s is None else time_s - self._time_s
         self._time_s = time_s
         run = self._filters
         scale, rotation, translation = split_camera(face.frame_from_head)
         new_scale = math.exp(float(run["scale"](np.array(math.log(scale)), seconds)))
-        # Speeds in head sizes, so that a head far away is smoothed like a near one.
+        # Speeds are measured in head sizes, so that distant and near heads are smoothed equally.
         side = new_scale * CROP_SIDE_MM
         place = run["place"](translation, seconds, side)
         turned = nearest_rotation(run["rotation"](rotation, seconds))
         expression = run["expression"](np.asarray(face.expression, np.float64), seconds)
         motion = run["motion"](face.vertices - face.shape, seconds, MOTION_MM)
-        # Landmarks ride on the head: only how they move in it is theirs.
+        # Landmarks follow the head, so only their motion relative to it is filtered here.
         landmarks = run["landmarks"](np.asarray(face.landmarks - translation, np.float64), seconds, side) + place
         gaze = face.gaze
         if gaze is not None:
@@ -104,14 +105,14 @@ class FaceFilter:
 
 
 class Smoother:
-    """The filters of one source's tracks."""
+    """Filters for the tracks of one source."""
 
     def __init__(self, strength: Strength) -> None:
         self._strength = strength
         self._filters: dict[int | None, FaceFilter] = {}
 
     def __call__(self, faces: Sequence[Face], time_s: float) -> tuple[Face, ...]:
-        """Tracked faces of one frame -> the steadier ones; a track that comes back starts anew."""
+        """Smooth the tracked faces of one frame. A track that comes back starts with a new filter."""
         filters = {face.track: self._filters.get(face.track) or FaceFilter(self._strength) for face in faces}
         self._filters = filters
         return tuple(filters[face.track](face, time_s) for face in faces)

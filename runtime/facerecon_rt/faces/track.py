@@ -1,4 +1,4 @@
-"""Faces of one frame -> faces of the next: who is who, where to look, and each person's shape averaged over time."""
+"""Faces of one frame -> faces of the next, with track numbers, places to look at, and shapes averaged over time."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from .shapes import ShapeAverage
 
 AnySquare = TypeVar("AnySquare", bound=Square)
 SAME_FACE = 0.3
-"""Overlap of boxes (intersection over union) from which a detection is a face that is already tracked."""
+"""Minimum overlap of boxes (intersection over union) at which a detection is a face that is already tracked."""
 AGREES = 0.6
-"""Overlap of a detection and a tracked face from which the two say the same."""
+"""Minimum overlap at which a detection and a tracked face agree."""
 AGREES_RADIANS = 0.8
-"""Between their rolls, up to which they say the same: a head that lies on its side is easily read the wrong way up."""
+"""Maximum difference in roll, in radians, at which they agree. A head that lies on its side is easily read upside
+down."""
 MERGED = 0.5
-"""Overlap from which two tracks lie on one face. More than SAME_FACE: people pass in front of each other."""
+"""Minimum overlap at which two tracks lie on one face. It is larger than SAME_FACE, because people pass each other."""
 JUMP_SIDES = 0.25
 JUMP_DEG = 25.0
-"""A face that moves this far (crop sides) or turns this much between two frames may be something else: look again."""
+"""Distance in crop sides, or angle in degrees, between two frames, from which a face may be another object and the
+detector runs."""
 JUMP_TRACE = 1 + 2 * math.cos(math.radians(JUMP_DEG))
-"""Of the rotation from one to the other."""
+"""Trace of the rotation between the two frames at this angle."""
 STILL_SIDES = 0.03
 STILL_SCALE = 0.03
 STILL_RADIANS = 0.045
-"""A square that moves less than this (in sides, of its side, in roll) stays where it was: sensor noise that moved the
-crop would come back as noise of everything seen in it."""
+"""Maximum motion of a square (in sides, of its side, of its roll) at which it stays in place. Otherwise sensor noise
+would move the crop and reappear as noise in the reconstruction."""
 STRANGE_MM = 2.0
-"""Between two shapes, that counts as much as a crop's side of way."""
+"""Distance in mm between two shapes that counts as much as a distance of a crop side."""
 LONGEST_WALK = 25
-"""Frames for which a face out of sight is thought to have walked on."""
+"""Maximum number of frames for which an unseen face is assumed to move on."""
 HIDDEN = 100
-"""Frames for which a face may be behind another one, besides those for which it may be out of sight."""
+"""Maximum number of frames that a face may be behind another, in addition to those that it may be unseen."""
 NO_MOTION = (0.0, 0.0)
 PASSED_OVER = 250
-"""Frames after which a track that was not looked at, for want of time, is forgotten."""
+"""Number of frames after which a track that was skipped for lack of time is forgotten."""
 
 
 class Track:
@@ -50,43 +52,43 @@ class Track:
     def __init__(self, number: int, face: Face) -> None:
         self.number = number
         self.missed = 0
-        """Frames since the face was last seen."""
+        """Number of frames since the face was last seen."""
         self.seen = 0
         self.hidden = 0
-        """Of the missed frames, those in which another face was at its place."""
+        """Number of the missed frames in which another face was at this place."""
         self.passed_over = 0
-        """Frames in which it was not looked at, since it last was."""
+        """Number of frames since the face was last updated."""
         self._shape = ShapeAverage()
         self._steps = Continuity()
         self._looked_at: tuple[Face, Square] | None = None
         self._square = self._seen_at = self._where(face)
-        """Where to look, and where the head was last seen: the same but for noise."""
+        """Square to read next, and square of the head when last seen; they differ only by noise."""
         self._camera = face.frame_from_head
-        """Of the head where it was last seen."""
+        """Camera (3, 4) of the head when last seen."""
         self._motion = NO_MOTION
 
     def jumped(self, face: Face) -> bool:
-        """Is the face found at this track's place further away, or turned further, than a head moves in one frame?"""
+        """Return whether the face found at this track's place moved or turned more than a head does in one frame."""
         square, expected = self._where(face), self.next_square()
         way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
-        # Cameras are scale times a rotation, and the trace of one rotation after the other undone is their inner
-        # product: 1 + 2 cos(angle).
+        # A camera is scale times a rotation. The trace of the rotation between two cameras is their inner product: 1 +
+        # 2 cos(angle).
         scales = square.side * self._seen_at.side / CROP_SIDE_MM**2
         trace = float(np.vdot(face.frame_from_head[:, :3], self._camera[:, :3])) / scales
         return way > JUMP_SIDES or trace < JUMP_TRACE
 
     def cut_to(self, face: Face) -> bool:
-        """Was there a cut to this face, which is somebody else's, where this track's was in the frame before?"""
+        """Return whether the video was cut to this face, of another person, at the place of this track."""
         return self._steps.breaks(face)
 
     def _where(self, face: Face) -> Square:
-        """Its square; a face is asked about twice in a frame, and computed once."""
+        """Return the face's square. It is needed twice per frame, so the result is kept."""
         if self._looked_at is None or self._looked_at[0] is not face:
             self._looked_at = (face, square_from_camera(face.frame_from_head))
         return self._looked_at[1]
 
     def next_square(self) -> Square:
-        """Where the face should be in the next frame: it moves on as it did."""
+        """Return the expected square in the next frame, if the motion continues."""
         square = self._square
         if self.missed or self._motion == NO_MOTION:
             return square
@@ -94,11 +96,12 @@ class Track:
 
     @property
     def box(self) -> Floats:
-        """(4,) xyxy: where it was last seen."""
+        """Face box (4,) xyxy, frame pixels, when last seen."""
         return box_from_square(self._square)
 
     def distance(self, square: Square) -> float:
-        """How far a lost face would have come, in crop sides: from its last place, or had it walked on since."""
+        """Return the distance in crop sides that a lost face would have moved, from its last place or along its last
+        motion."""
         dx, dy = square.x - self._square.x, square.y - self._square.y
         # `_motion` is half a step.
         steps = 2.0 * min(self.missed, LONGEST_WALK)
@@ -107,18 +110,19 @@ class Track:
         return nearest / max(square.side, self._square.side)
 
     def strangeness(self, face: Face) -> float:
-        """How unlike this track's person a face is: in place and size, as for `jumped`, and in shape."""
+        """Return how much a face differs from this track's person in place, size and shape."""
         square, expected = self._where(face), self.next_square()
         way = math.hypot(square.x - expected.x, square.y - expected.y) / expected.side
         growth = abs(math.log(square.side / expected.side))
         return way + growth + self.unlikeness(face)
 
     def unlikeness(self, face: Face) -> float:
-        """Of this track's shape and the face's; 1 counts as much as a crop's side of way."""
+        """Return the difference between the shapes of the track and the face. A value of 1 counts as much as a crop
+        side of distance."""
         return self._shape.distance_mm(face.shape) / STRANGE_MM
 
     def update(self, face: Face) -> Face:
-        """The face seen in this frame -> the same face with the track's number and its shape averaged over time.
+        """Add the face of this frame. Returns it with the track's number and its shape averaged over time.
 
         Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
         """
@@ -127,7 +131,7 @@ class Track:
         self._motion = NO_MOTION
         if not (known and still(self._square, square)):
             if known:
-                # Half of the last step: enough for a walk, and no overshoot when a head stops.
+                # Half of the last step follows a walking person, and does not overshoot when the head stops.
                 self._motion = (0.5 * (square.x - self._seen_at.x), 0.5 * (square.y - self._seen_at.y))
             self._square = square
         self._seen_at = square
@@ -141,14 +145,14 @@ class Track:
 
 
 def still(before: Square, now: Square) -> bool:
-    """Does a head stay so nearly in place that it is as well seen from where it was looked at before?"""
+    """Return whether a head moved so little that the previous square still fits."""
     way = math.hypot(now.x - before.x, now.y - before.y) / before.side
     roll = math.remainder(now.roll - before.roll, 2 * math.pi)
     return way < STILL_SIDES and abs(math.log(now.side / before.side)) < STILL_SCALE and abs(roll) < STILL_RADIANS
 
 
 def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int, Square]]:
-    """Faces that a detection touches without agreeing with -> their indices and the squares where to look again."""
+    """Return the faces that a detection overlaps without agreement: their indices, and the squares to read again."""
     found = []
     for index, face in enumerate(faces):
         overlaps = [(box_overlap(box_from_square(square), face.box), square) for square in squares]
@@ -162,8 +166,7 @@ def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int,
 
 
 def unknown(squares: Sequence[AnySquare], faces: Sequence[Face], passed_over: Sequence[Track] = ()) -> list[AnySquare]:
-    """Of the squares detected in a frame, those that lie on none of the faces already seen in it, nor where tracks are
-    that were not looked at."""
+    """Return the detected squares that lie on no face already seen in the frame, and on no skipped track."""
     taken = [face.box for face in faces] + [box_from_square(track.next_square()) for track in passed_over]
     boxes = [box_from_square(square) for square in squares]
     return [
@@ -174,8 +177,10 @@ def unknown(squares: Sequence[AnySquare], faces: Sequence[Face], passed_over: Se
 
 
 def one_each(pairs: Sequence[tuple[Track, Face]]) -> list[tuple[Track, Face]]:
-    """Tracks and the faces at their places -> without those whose face is another's: where two people cross, both look
-    at the one in front, and it is the one whom it is like."""
+    """Remove the pairs of a track and a face whose face belongs to another track.
+
+    Where two people cross, both tracks find the face in front, and the track that it resembles keeps it.
+    """
     if len(pairs) < 2:
         return list(pairs)
     kept: list[tuple[Track, Face]] = []
@@ -189,19 +194,18 @@ class Tracker:
     """The tracks of one source."""
 
     def __init__(self, *, forget_after: int = 25, first_number: int = 1) -> None:
-        """`forget_after`: frames for which a face may be out of sight and keep its number, besides those (`HIDDEN` at
-        most) that it is behind another one. `first_number`: of the first
-        track."""
+        """`forget_after`: number of frames that a face may be unseen and keep its number, in addition to those
+        (`HIDDEN` at most) that it is behind another. `first_number`: number of the first track."""
         self.tracks: list[Track] = []
         self.entered: tuple[int, ...] = ()
         """Numbers of the tracks that began in the newest frame."""
         self.left: tuple[int, ...] = ()
-        """Of those that were forgotten in it: their faces have been out of sight for too long, or there was a cut."""
+        """Numbers of the tracks that ended in it: their faces were unseen for too long, or there was a cut."""
         self.behind: tuple[Track, ...] = ()
-        """Tracks whose faces are out of sight because others are at their places."""
+        """Tracks whose faces are unseen because other faces are at their places."""
         self._forget_after = forget_after
         self.next_number = first_number
-        """Of the next track."""
+        """Number of the next track."""
 
     @property
     def visible(self) -> list[Track]:
@@ -211,11 +215,12 @@ class Tracker:
     def update(
         self, seen: Sequence[tuple[Track, Face]], new: Sequence[Face], min_confidence: float
     ) -> tuple[Face, ...]:
-        """What was looked at in this frame -> the faces with their numbers, in the order of the tracks.
+        """Update the tracks with the faces of this frame. Returns the faces with their numbers, in the order of the
+        tracks.
 
-        seen: each visible track with the face found at its place; new: faces at detections that are `unknown`. A face
-        below `min_confidence`, or on top of another track's whom it is more like, is not seen. A new face near a lost
-        track is that one. Where there was a cut to another person, the track ends and another one begins.
+        `seen`: each updated track with the face found at its place. `new`: faces at detections that are `unknown`. A
+        face below `min_confidence`, or on top of another track's face that it resembles more, counts as unseen. A new
+        face near a lost track continues that track. After a cut to another person, the track ends and a new one begins.
         """
         found = one_each([(track, face) for track, face in seen if face.confidence >= min_confidence])
         for track, _ in seen:
@@ -246,7 +251,7 @@ class Tracker:
         return faces
 
     def _lost_near(self, face: Face, taken: Sequence[Track]) -> Track | None:
-        """The lost track that is nearest, if it is within a face's width and of like size."""
+        """Return the nearest lost track that is within a face's width and of similar size; None without one."""
         square = square_from_camera(face.frame_from_head)
         near = []
         for track in self.tracks:

@@ -1,8 +1,8 @@
-"""The decoder of a FaceModel, in a file beside it: identity codes and blendshape weights -> vertices.
+"""Identity codes and blendshape weights -> vertices, by the decoder in a file beside the model.
 
-An ONNX file decodes what it sees, and nothing else. Whoever fuses the codes of several pictures, rebuilds a mesh from a
-record, or animates a face, needs the decoder itself: `face.basis.npz`, which belongs to every precision of the model it
-was exported with.
+An ONNX file decodes only the faces in its input. Fusing the codes of several pictures, rebuilding a mesh from a record
+or animating a face needs the decoder itself, `face.basis.npz`. It belongs to every precision of the model that it was
+exported with.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ PRECISION_SUFFIXES = (".fp16", ".int8", ".int8-cpu")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Basis:
-    """The linear decoder. Head frame: +x the subject's left, +y up, +z out of the face."""
+    """The linear decoder of a FaceModel. Head frame: +x the subject's left, +y up, +z out of the face."""
 
     mean: Floats
-    """(V, 3) mm: the face whose identity code is 0, at rest."""
+    """(V, 3) mm: the face with the identity code 0, at rest."""
     shape: Floats
     """(K, V, 3) mm per standard deviation of the identity code."""
     expression: Floats
     """(B, V, 3) mm at a blendshape weight of 1, in the contract's order."""
     weights_sha256: str
-    """Of the .safetensors file that the model was exported from."""
+    """SHA-256 of the .safetensors file that the model was exported from."""
 
     def neutral(self, identity: ArrayLike) -> Floats:
-        """(K,) identity code -> (V, 3) mm: the neutral face."""
+        """Return the neutral face (V, 3) in mm of an identity code (K,)."""
         return np.asarray(self.mean + np.tensordot(np.asarray(identity, np.float32), self.shape, 1), np.float32)
 
     def expressed(self, neutral: ArrayLike, expression: ArrayLike) -> Floats:
-        """(V, 3) mm and (B,) blendshape weights -> (V, 3) mm: the face with that expression."""
+        """Return the face (V, 3) in mm with an expression: a neutral face (V, 3) in mm and blendshape weights (B,)."""
         moved = np.tensordot(np.asarray(expression, np.float32), self.expression, 1)
         return np.asarray(np.asarray(neutral, np.float32) + moved, np.float32)
 
 
 def basis_path(model: Path) -> Path:
-    """A model file of any precision -> where its basis lies: `face.int8-cpu.onnx` -> `face.basis.npz`."""
+    """Return the path of the basis of a model file of any precision: `face.int8-cpu.onnx` -> `face.basis.npz`."""
     stem = model.name.removesuffix(".onnx")
     for suffix in PRECISION_SUFFIXES:
         stem = stem.removesuffix(suffix)
@@ -54,12 +54,12 @@ def basis_path(model: Path) -> Path:
 
 
 def read_basis(path: Path, contract: ModelContract) -> Basis:
-    """The basis file of a model with this contract.
+    """Read the basis file of a model with this contract.
 
     Raises ModelRefused where it is missing or damaged, or belongs to other weights.
     """
     if not path.is_file():
-        raise ModelRefused(f"no basis at {path}; it is exported with the model: facerecon-export writes both")
+        raise ModelRefused(f"no basis at {path}; export the model again, since facerecon-export writes both")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             basis = Basis(
@@ -87,13 +87,15 @@ def read_basis(path: Path, contract: ModelContract) -> Basis:
 
 
 def fuse_identities(codes: ArrayLike, variances: ArrayLike, trust: ArrayLike) -> tuple[Floats, Floats]:
-    """(N, K) identity codes of pictures of one person, their variances (N, K) and how far to trust each picture (N,),
-    0..1 -> the code (K,) of all of them together and its variance (K,).
+    """Fuse the identity codes of several pictures of one person.
 
-    Each code is the mean of a posterior whose prior, people's standard normal, counts once however many pictures there
-    are: a product of Gaussians divided by all priors but one. precision = 1 + sum trust (1 / v - 1), code = sum trust
-    m / v / precision. What a picture does not show (v = 1) adds nothing, and the code does not lean to the mean face
-    the more for it.
+    `codes`: (N, K). `variances`: (N, K). `trust`: (N,) weight of each picture, 0 to 1. Returns the code (K,) of all
+    pictures together and its variance (K,).
+
+    Each code is the mean of a posterior whose prior, people's standard normal, counts once for any number of pictures:
+    a product of Gaussians divided by all priors but one. precision = 1 + sum trust (1 / v - 1), code = sum trust m / v
+    / precision. A quantity that a picture does not show (v = 1) adds nothing, and does not pull the code to the mean
+    face.
     """
     codes, variances = np.asarray(codes, np.float64), np.clip(np.asarray(variances, np.float64), 1e-3, 1.0)
     shares = np.asarray(trust, np.float64)[:, None]

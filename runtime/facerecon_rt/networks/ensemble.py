@@ -1,4 +1,4 @@
-"""The networks a face may be read by: one file, several averaged, and either of them with the crop's mirror image."""
+"""Networks that reconstruct a face: one file, several files averaged, and either with the crop's mirror image."""
 
 from __future__ import annotations
 
@@ -20,63 +20,63 @@ from .session import DISAGREEMENTS, RawFaces
 
 
 class Network(Protocol):
-    """Crops in, raw faces out: a FaceSession, or an Ensemble of them."""
+    """The interface of a network from crops to raw faces, such as a FaceSession or an Ensemble."""
 
     @property
     def contract(self) -> ModelContract:
-        """What the network takes and gives."""
+        """Contract of the network: its inputs and outputs."""
 
     @property
     def provider(self) -> str:
-        """Where it runs."""
+        """The execution provider."""
 
     @property
     def sha256(self) -> str:
-        """Of the file, or of the members' hashes."""
+        """SHA-256 of the file, or of the members' hashes."""
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
+        """Run crops (N, S, S, 3) uint8 BGR."""
 
 
 class Session(Protocol):
-    """A FaceSession, or what answers like one."""
+    """The interface of a FaceSession."""
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
 
     @property
     def contract(self) -> ModelContract:
-        """Of the file."""
+        """Contract of the file."""
 
     @property
     def provider(self) -> str:
-        """Where it runs."""
+        """The execution provider."""
 
     @property
     def choice(self) -> str:
-        """Why it runs there."""
+        """The provider with the reason why it was chosen."""
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """SHA-256 of the file."""
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
+        """Run crops (N, S, S, 3) uint8 BGR."""
 
 
 class Ensemble:
-    """Several networks on the same crops, averaged. The sessions stay their opener's.
+    """The average of several networks on the same crops. The caller closes the sessions.
 
-    Shapes, vertices, landmarks and blendshapes are averaged plainly, rotations as matrices and put back on SO(3),
-    scales geometrically, confidence by its mean. The members must agree about everything in their contracts but
-    backbone, weights and precision.
+    Shapes, vertices, landmarks and blendshapes are averaged directly, rotations as matrices that are put back on SO(3),
+    scales geometrically, and confidence by its mean. The members' contracts must be equal except for backbone, weights
+    and precision.
     """
 
     def __init__(self, members: Sequence[Session]) -> None:
-        """Raises ModelRefused where the members' contracts differ, UsageError for fewer than two."""
+        """Check the members. Raises ModelRefused where their contracts differ, and UsageError for fewer than two."""
         if len(members) < 2:
-            raise UsageError("an ensemble needs two models or more")
+            raise UsageError("an ensemble needs two or more models; give another one")
         first = comparable(members[0].contract)
         for member in members[1:]:
             if comparable(member.contract) != first:
@@ -89,16 +89,16 @@ class Ensemble:
 
     @property
     def provider(self) -> str:
-        """Where the members run now."""
+        """The current providers of the members, joined with "+"."""
         return "+".join(dict.fromkeys(member.provider for member in self.members))
 
     @property
     def sha256(self) -> str:
-        """Of the hashes of the members' files."""
+        """SHA-256 of the hashes of the members' files."""
         return ensemble_sha256([member.sha256 for member in self.members])
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> averaged raw faces."""
+        """Run crops (N, S, S, 3) uint8 BGR. Returns averaged raw faces with the disagreement."""
         runs = [member.run(images) for member in self.members]
         mean = average_raw(runs)
         disagreement = np.array([disagreement_of(runs, mean, i) for i in range(len(images))], np.float32)
@@ -106,10 +106,11 @@ class Ensemble:
 
 
 class Mirrored:
-    """A network that reads every crop twice, as it is and in a mirror, and averages: what it sees differently on the
-    two sides of a face is its error, not the face's. Costs one more crop; the network stays its opener's.
+    """A network that runs every crop together with its mirror image, and averages the two.
 
-    Landmarks keep the contract's `annotation_asymmetry`, which the average would lose.
+    A difference between the two sides is an error of the network, not a property of the face. The run costs one more
+    crop. The caller closes the network. Landmarks keep the contract's `annotation_asymmetry`, which the average would
+    lose.
     """
 
     def __init__(self, network: Network) -> None:
@@ -119,12 +120,12 @@ class Mirrored:
         self.sha256 = network.sha256
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR -> raw faces."""
+        """Run crops (N, S, S, 3) uint8 BGR."""
         count = len(images)
         both = self.network.run(np.concatenate([images, images[:, :, ::-1]]))
         seen, other = both.rows(slice(count)), both.rows(slice(count, None))
         other = mirrored(other, self.contract)
-        # The code of a mirrored face is that of a mirrored person: identity stays what the crop itself says.
+        # The code of a mirrored face describes a mirrored person, so the identity comes from the crop itself.
         mean = replace(
             average_raw([seen, other]),
             identity=seen.identity,
@@ -137,12 +138,12 @@ class Mirrored:
 
 
 def ensemble_sha256(hashes: Sequence[str]) -> str:
-    """Of an ensemble, from those of its members' files."""
+    """Return the SHA-256 of an ensemble from those of its members' files."""
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def comparable(contract: ModelContract) -> ModelContract:
-    """What the contracts of an ensemble's members must agree about."""
+    """Return the part of a contract that must be equal for all members of an ensemble."""
     return replace(
         contract,
         backbone="",
@@ -157,8 +158,8 @@ def comparable(contract: ModelContract) -> ModelContract:
 
 
 def averaged(contracts: Sequence[ModelContract]) -> ModelContract:
-    """The contract of an average of networks: the first one's, but with the mean of their asymmetries, and of their
-    golden answers where all have one."""
+    """Return the contract of an average of networks: that of the first, with the mean of the asymmetries, and the mean
+    of the golden answers where all have one."""
     asymmetries = [contract.annotation_asymmetry or (0.0,) * 68 * 2 for contract in contracts]
     asymmetry = _mean(asymmetries)
     golden = _mean([contract.golden for contract in contracts]) if all(c.golden for c in contracts) else ()
@@ -170,7 +171,7 @@ def _mean(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
 
 
 def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
-    """The members' raw faces (same N) -> their average."""
+    """Average the raw faces of several networks for the same N crops."""
     cameras = np.stack([run.crop_from_head for run in runs])
     if not cameras.shape[1]:
         return runs[0]
@@ -191,7 +192,7 @@ def average_raw(runs: Sequence[RawFaces]) -> RawFaces:
 
 
 def mean_gaze(gazes: Sequence[Floats]) -> Floats | None:
-    """(N, 2, 3) unit vectors of each member -> their mean directions; None of none."""
+    """Return the mean directions of the members' gazes, unit vectors (N, 2, 3); None for no members."""
     if not gazes:
         return None
     mean = np.mean(gazes, axis=0)
@@ -199,8 +200,8 @@ def mean_gaze(gazes: Sequence[Floats]) -> Floats | None:
 
 
 def disagreement_of(runs: Sequence[RawFaces], mean: RawFaces, i: int) -> tuple[float, ...]:
-    """Mean distances of the members to their average on crop i, in the order of `DISAGREEMENTS`: millimetres, crop
-    pixels and degrees."""
+    """Return the mean distances of the members to their average on crop i, in the order of `DISAGREEMENTS`:
+    millimetres, crop pixels and degrees."""
 
     def distance(name: str) -> float:
         centre = getattr(mean, name)[i]

@@ -1,7 +1,7 @@
-"""A drawn face, and what a network is to say about it: whether a provider computes what the file was made to.
+"""A drawn face and a network's answer to it -> whether a provider computes the file correctly.
 
-Drivers and engines that are broken give wrong numbers, not errors. So each file carries in its contract what PyTorch
-said about one picture that every machine can draw, and is asked about it when it is opened.
+Broken drivers and engines return wrong numbers, not errors. Each file therefore stores in its contract the answer of
+PyTorch for one picture that every machine can draw, and is tested with it when it is opened.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from ..types import Floats, Image
 
 Doubles = NDArray[np.float64]
 TOLERANCES = {"fp32": 0.05, "fp16": 0.2, "int8": 0.8}
-"""Precision -> mean distance, in crop pixels and in mm, up to which an answer is the golden one."""
+"""Maximum mean distance to the golden answer for each precision, in crop pixels and in mm."""
 SKIN, LIPS, DARK, BEHIND = (140, 165, 215), (95, 85, 175), (35, 40, 55), (90, 90, 80)
-"""BGR."""
+"""Colours as (blue, green, red), 0 to 255."""
 DOTS = (
     (range(17, 27), 3.0, DARK),  # brows
     (range(36, 48), 2.6, DARK),  # eyes
     (range(31, 36), 2.0, DARK),  # nostrils
     (range(48, 68), 3.2, LIPS),
 )
-"""Landmarks, the radius of the dots drawn on them in mm, and their colour."""
+"""Landmarks, the radius in mm of the dots drawn on them, and their colour."""
 
 
 def golden_crop(size: int) -> Image:
-    """(size, size, 3) uint8 BGR: an upright face of soft dots where the mean face has its landmarks."""
+    """Draw an upright face of soft dots at the landmarks of the mean face. Returns (size, size, 3) uint8 BGR."""
     scale = size / CROP_SIDE_MM
     points = (load_template().landmark_positions - CROP_CENTRE_MM)[:, :2] * [scale, -scale] + (size - 1) / 2
     y, x = np.mgrid[:size, :size].astype(np.float64)
     chin, brows = points[8], points[19:25].mean(0)
     middle, radii = (chin + brows) / 2, np.array([0.62, 0.78]) * (chin[1] - brows[1])
     inside = 1 - np.hypot((x - middle[0]) / radii[0], (y - middle[1]) / radii[1])
-    # Lit from the upper left.
+    # The light comes from the upper left.
     shade = 1 + 0.15 * ((middle[0] - x) + (middle[1] - y)) / size
     picture = _blend(
         np.full((size, size, 3), BEHIND, np.float64), np.multiply(shade[..., None], SKIN), np.clip(inside * 12, 0, 1)
@@ -52,24 +52,27 @@ def _blend(below: Doubles, above: ArrayLike, share: Doubles) -> Doubles:
 
 
 def golden_answer(landmarks: Floats, vertices: Floats) -> tuple[float, ...]:
-    """(68, 3) and (V, 3), a network's answer to the golden crop -> what the contract keeps of it: of each landmark its
-    place in the crop, pixels, and the vertex it lies on, mm."""
+    """Return the part of a network's answer to the golden crop that the contract stores.
+
+    `landmarks`: (68, 3). `vertices`: (V, 3). Each landmark has its place in the crop in pixels, and the vertex it lies
+    on in mm.
+    """
     rows = np.concatenate([landmarks[:, :2], vertices[load_template().landmarks]], 1)
     return tuple(round(float(value), 3) for value in rows.ravel())
 
 
 def failure(contract: ModelContract, landmarks: Floats, vertices: Floats) -> str:
-    """An answer to the golden crop (68, 3), (V, 3) -> in words, how it fails; "" where it does not. The contract must
-    have a golden answer."""
+    """Return a description of how an answer (68, 3), (V, 3) to the golden crop is wrong; "" for a correct answer. The
+    contract must have a golden answer."""
     expected = np.reshape(contract.golden, (68, GOLDEN_COLUMNS))
     answer = np.reshape(golden_answer(landmarks, vertices), (68, GOLDEN_COLUMNS))
     pixels = float(np.linalg.norm((answer - expected)[:, :2], axis=1).mean())
     millimetres = float(np.linalg.norm((answer - expected)[:, 2:], axis=1).mean())
     allowed = TOLERANCES[contract.precision]
-    # Not "larger than": what is no number is no answer either.
+    # The comparison is not "larger than", so that NaN counts as wrong.
     if pixels <= allowed and millimetres <= allowed:
         return ""
     return (
         f"its self-test fails: landmarks of the golden crop are off by {pixels:.2f} pixels and vertices by "
-        f"{millimetres:.2f} mm, allowed is {allowed}"
+        f"{millimetres:.2f} mm, more than the allowed {allowed}"
     )

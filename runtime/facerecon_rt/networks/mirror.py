@@ -1,4 +1,4 @@
-"""What a network says about a mirrored crop -> what that means for the crop itself."""
+"""Raw faces of mirrored crops -> raw faces of the crops themselves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..types import Floats
 from .session import RawFaces
 
 ACROSS = np.array([-1, 1, 1], np.float32)
-"""Left to right, in the head and in the picture."""
+"""Factors that exchange left and right, in the head and in the picture."""
 
 
 @cache
 def blendshape_mirror(names: tuple[str, ...]) -> NDArray[np.int64]:
-    """Names of blendshapes -> (B,) index of the one that each becomes in a mirror. eyeLookIn and eyeLookOut are
-    relative to the nose: they swap sides only."""
+    """Return the index (B,) of the blendshape that each blendshape becomes in a mirror. eyeLookIn and eyeLookOut are
+    relative to the nose, so they only swap sides."""
     swap = {"_L": "_R", "_R": "_L", "Left": "Right", "Right": "Left"}
     indices = {name: index for index, name in enumerate(names)}
     mirror = np.arange(len(names))
@@ -31,10 +31,10 @@ def blendshape_mirror(names: tuple[str, ...]) -> NDArray[np.int64]:
 
 
 def mirrored(raw: RawFaces, contract: ModelContract) -> RawFaces:
-    """Raw faces of crops flipped left to right -> those of the crops as they were, without a disagreement."""
+    """Convert raw faces of horizontally flipped crops to those of the original crops, without a disagreement."""
     symmetry = load_template().symmetry
     last = contract.input_size - 1
-    # A flip of the picture and one of the head: together they leave a rotation a rotation.
+    # The picture and the head are both flipped, which keeps a rotation a rotation.
     camera = raw.crop_from_head * ACROSS[:, None] * np.append(ACROSS, np.float32(1))
     camera[:, 0, 3] += last
     landmarks: Floats = raw.landmarks[:, IBUG_MIRROR] * ACROSS

@@ -1,4 +1,4 @@
-"""Model file and a precision -> the file beside it that has it, and fits where it will run."""
+"""A model file and a precision -> the file beside it that has this precision and fits the provider."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .session import FaceSession, read_contract, wanted_of
 from .warm import WarmSession, start_building
 
 TARGET_OF = {"cpu": "cpu", "cuda": "tensorrt", "tensorrt": "tensorrt"}
-"""Provider -> which of the two int8 files it takes: signed activations are slow on CPUs, unsigned ones refused by
-TensorRT."""
+"""Target of the int8 file for each provider. Signed activations are slow on CPUs, and TensorRT refuses unsigned
+ones."""
 
 
 def open_session(
@@ -27,11 +27,11 @@ def open_session(
     gpu: GpuOptions = AS_USUAL,
     warm_while_building: bool = False,
 ) -> FaceSession | WarmSession:
-    """A FaceModel file, or the one of another precision made from the same weights that lies beside it.
+    """Open a FaceModel file, or the file of another precision beside it that was made from the same weights.
 
-    `auto` takes the first provider that works of tensorrt, cuda, cpu, each with the file that fits it.
-    `warm_while_building`: where TensorRT's engine is still to be built, answer on cuda or cpu meanwhile. Raises what
-    FaceSession raises, and UsageError where no file has that precision.
+    `auto` takes the first provider of tensorrt, cuda and cpu that works, each with the file that fits it.
+    `warm_while_building`: answer on CUDA or the CPU until TensorRT's engine is built. Raises the errors of FaceSession,
+    and UsageError where no file has that precision.
     """
     path = Path(path)
     no_file: list[UsageError] = []
@@ -67,25 +67,25 @@ def open_session(
 
 
 def wanted_of_file(file: Path, threads: int, gpu: GpuOptions) -> Wanted:
-    """What a provider has to know of it. Raises ModelRefused."""
+    """Return the file with everything that a provider needs to open it. Raises ModelRefused."""
     model = read_onnx(file)
     refuse_unsafe(model)
     return wanted_of(model, read_contract(model), threads, gpu)
 
 
 def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
-    """Among the .onnx files of that folder, the one of `precision` made from the same weights; of int8 files, the one
-    for `provider`. Raises UsageError where there is none, ModelRefused where `path` is no FaceModel."""
+    """Return the .onnx file of `precision` in the same folder that was made from the same weights; for int8, the one
+    for `provider`. Raises UsageError where there is none, and ModelRefused where `path` is not a FaceModel."""
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}")
     path = Path(path)
     text = read_onnx(path).metadata.get(CONTRACT_KEY)
     if text is None:
-        raise ModelRefused(f"{path}: holds no {CONTRACT_KEY}, so it is no FaceModel; export one: facerecon-export")
+        raise ModelRefused(f"{path}: holds no {CONTRACT_KEY}, so it is not a FaceModel; export one: facerecon-export")
     wanted = ModelContract.from_json(text)
     if _is(wanted, precision, provider):
         return path
-    # Those named after the precision first: most often the others need not be read.
+    # Files named after the precision come first, so that the others rarely need to be read.
     beside = (other for other in path.parent.glob("*.onnx") if other != path and is_file(other))
     others = sorted(beside, key=lambda other: (precision not in other.name, other.name))
     for other in others:
@@ -107,7 +107,7 @@ def _is(contract: ModelContract, precision: str, provider: str) -> bool:
 
 
 def _contract(path: Path) -> ModelContract | None:
-    """None of files that are no FaceModel, or not this release's."""
+    """Return the contract of a file; None for a file that is not a FaceModel of this release."""
     try:
         text = read_onnx(path).metadata.get(CONTRACT_KEY)
         return ModelContract.from_json(text) if text is not None else None

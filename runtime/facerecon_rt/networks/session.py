@@ -1,4 +1,4 @@
-"""Crops -> raw outputs: one ONNX file, checked before it is trusted."""
+"""Crops -> raw outputs of one ONNX file, which is checked before it is used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ..unpicklable import Unpicklable
 from .golden import failure, golden_crop
 
 Answer = Callable[[Sequence[str], NDArray[np.uint8]], "list[Floats]"]
-"""Names of outputs and crops of one run -> those outputs."""
+"""Function that takes names of outputs and the crops of one run, and returns those outputs."""
 
 
 DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
@@ -45,38 +45,38 @@ DISAGREEMENTS = ("shape_mm", "vertices_mm", "landmarks_px", "rotation_deg")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawFaces:
-    """What the network says about N crops, float32. Outputs that were not asked for have no rows."""
+    """Output of a network for N crops, float32. Outputs that were not requested have no rows."""
 
     shape: Floats
     """(N, V, 3) mm, head frame: the neutral face, identity only."""
     vertices: Floats
     """(N, V, 3) mm, head frame: `shape` plus expression."""
     expression: Floats
-    """(N, 53) 0..1, blendshape weights in the contract's order."""
+    """(N, 53) blendshape weights, 0 to 1, in the contract's order."""
     crop_from_head: Floats
     """(N, 3, 4) scaled-orthographic camera: crop pixels and relative depth."""
     landmarks: Floats
     """(N, 68, 3) iBUG order, crop pixels and relative depth."""
     confidence: Floats
-    """(N,) 0..1: is this a face, seen well enough."""
+    """(N,) confidence that this is a clearly visible face, 0 to 1."""
     gaze: Floats | None = None
-    """(N, 2, 3) unit vectors, head frame, of the left and the right eye; None of files of contract 1."""
+    """(N, 2, 3) unit vectors, head frame, of the left and the right eye; None for files of contract 1."""
     identity: Floats | None = None
-    """(N, K) the code that the shape is decoded from; None of files of contract 1 and of several networks."""
+    """(N, K) code from which the shape is decoded; None for files of contract 1 and of several networks."""
     identity_variance: Floats | None = None
-    """(N, K) of its error."""
+    """(N, K) variance of the code's error."""
     disagreement: Floats | None = None
     """(N, 4) mean distances of several networks to their average, in the order of `DISAGREEMENTS`: millimetres, crop
-    pixels and degrees; None from a single network."""
+    pixels and degrees; None for a single network."""
 
     def rows(self, which: slice) -> RawFaces:
-        """Of some of the crops alone."""
+        """Return the rows of some of the crops."""
         arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: array[which] for name, array in arrays.items() if array is not None})
 
 
 class FaceSession(Unpicklable):
-    """A FaceModel file, loaded and ready. Owns ONNX Runtime's session; a context manager."""
+    """An opened FaceModel file. A context manager that owns ONNX Runtime's session."""
 
     def __init__(
         self,
@@ -87,21 +87,21 @@ class FaceSession(Unpicklable):
         self_test: bool = True,
         gpu: GpuOptions = AS_USUAL,
     ) -> None:
-        """`self_test`: ask about the golden crop first, whose answer stands in the contract.
+        """`self_test`: run the golden crop first, and compare the answer with that in the contract.
 
-        Raises ModelRefused for a file that is no FaceModel of this release or answers wrongly, ProviderMissing where it
-        cannot run.
+        Raises ModelRefused for a file that is not a FaceModel of this release or answers wrongly, and ProviderMissing
+        where it cannot run.
         """
         model = read_onnx(path)
         refuse_unsafe(model)
         self.path = model.path
         self.sha256 = model.sha256
-        """Of the file."""
+        """SHA-256 of the file."""
         self.contract = read_contract(model)
         if self.contract.set_size:
             raise ModelRefused(
                 f"{self.path}: averages {self.contract.set_size} photographs of one person inside the graph; the "
-                "runtime averages by itself, so give it the model this was made of"
+                "runtime averages by itself, so give it the model that this file was made from"
             )
         self._no_rows = no_rows(self.contract)
         self._answer: Answer | None = None
@@ -116,7 +116,7 @@ class FaceSession(Unpicklable):
         self._answer, self.provider, self.choice = best_provider(provider, open_tested)
 
     def run(self, images: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> RawFaces:
-        """(N, S, S, 3) uint8 BGR crops -> what the network says; `outputs` names those wanted, None means all."""
+        """Run crops (N, S, S, 3) uint8 BGR. `outputs`: names of the requested outputs, None for all."""
         if self._answer is None:
             raise UsageError(f"{self.path}: this session is closed; open a new FaceSession")
         pad = self.provider != "cpu"
@@ -124,7 +124,7 @@ class FaceSession(Unpicklable):
 
     def _open(self, wanted: Wanted, provider: Provider) -> Answer:
         session = open_on(wanted, provider)
-        # Device buffers are for providers that ONNX Runtime has built in, not for plug-ins to its CPU wheel.
+        # Device buffers work with ONNX Runtime's built-in providers, not with plug-ins to its CPU wheel.
         ort = import_onnxruntime()
         if provider == "cpu" or session.get_providers()[0] not in ORT_NAMES.values():
 
@@ -135,7 +135,7 @@ class FaceSession(Unpicklable):
                     if provider != "cpu":
                         raise
                     raise ModelRefused(
-                        f"{self.path}: it does not run ({said_by(error)}); export the model again"
+                        f"{self.path}: the model does not run ({said_by(error)}); export the model again"
                     ) from error
 
             return answer
@@ -143,8 +143,8 @@ class FaceSession(Unpicklable):
         return BoundSession(ort, session, "cuda", dims, cuda_graph=wanted.gpu.cuda_graph).run
 
     def _test(self, answer: Answer, provider: Provider, gpu: GpuOptions) -> None:
-        """Ask about the golden crop. Raises ModelRefused where the CPU gives a wrong answer or none, ProviderMissing
-        where another provider does."""
+        """Test the session with the golden crop. Raises ModelRefused where the CPU gives a wrong answer or none, and
+        ProviderMissing where another provider does."""
         failed = ""
         try:
             if self.contract.golden:
@@ -152,21 +152,21 @@ class FaceSession(Unpicklable):
             if provider != "cpu" and gpu.cuda_graph:
                 failed = failed or self._graph_failure(answer)
         except failures(import_onnxruntime()) as error:
-            failed = f"it does not run ({said_by(error)})"
+            failed = f"the model does not run ({said_by(error)})"
         if failed and provider == "cpu":
             raise ModelRefused(f"{self.path}: {failed}; export the model again")
         if failed:
             raise missing(provider, failed, "update its driver and libraries, or use --provider cpu")
 
     def _failure(self, answer: Answer, size: int) -> str:
-        """In words, how the answer to a batch of golden crops is wrong; "" where it is not."""
+        """Return a description of what is wrong with the answer to a batch of golden crops; "" for a correct answer."""
         crops = np.repeat(golden_crop(self.contract.input_size)[None], size, axis=0)
         landmarks, vertices = answer(["landmarks", "vertices"], crops)
         return failure(self.contract, landmarks[-1], vertices[-1])
 
     def _graph_failure(self, answer: Answer) -> str:
-        """A graph that is captured wrongly repeats its first answer for ever: so each batch size gets another picture,
-        and then the golden crop again."""
+        """Return a description of a CUDA graph that repeats its first answer for ever; "" where none does. Each batch
+        size therefore gets another picture, and then the golden crop again."""
         blank = np.zeros_like(golden_crop(self.contract.input_size))[None]
         for size in buckets_of(self.contract):
             for _ in range(2):
@@ -178,7 +178,7 @@ class FaceSession(Unpicklable):
         return ""
 
     def close(self) -> None:
-        """Give the session's memory back. Closing twice is harmless."""
+        """Release the session's memory. A second call does nothing."""
         self._answer = None
 
     def __enter__(self) -> FaceSession:
@@ -200,16 +200,16 @@ def raw_faces(
     *,
     pad: bool,
 ) -> RawFaces:
-    """(N, S, S, 3) uint8 BGR crops -> what a network says, in runs of a few sizes, checked before it is trusted.
+    """Run crops (N, S, S, 3) uint8 BGR in batches of a few sizes, and check the answer.
 
-    `empty` stands for what is not wanted, as `no_rows` makes it; `outputs` names what is, None means all. `where` the
-    network is, for messages. `pad`: fill each run up to its size. Raises UsageError for other crops or outputs,
-    ModelRefused for an answer that no FaceModel gives.
+    `empty`: values of outputs that are not requested, from `no_rows`. `outputs`: names of the requested outputs, None
+    for all. `where`: name of the network in messages. `pad`: fill each batch up to its size. Raises UsageError for
+    invalid crops or outputs, and ModelRefused for an answer that no FaceModel gives.
     """
     size = contract.input_size
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3):
         raise UsageError(
-            f"crops are {images.dtype} {images.shape}, {where} takes uint8 (N, {size}, {size}, 3); "
+            f"crops are {images.dtype} {images.shape}, but {where} takes uint8 (N, {size}, {size}, 3); "
             "cut them with align()"
         )
     names = contract.outputs if outputs is None else outputs
@@ -219,25 +219,26 @@ def raw_faces(
     arrays = dict(empty)
     if len(images) and names:
         for name, array in zip(names, _in_runs(answer, contract, names, images, pad), strict=True):
-            # A file can declare one shape and compute another; ONNX Runtime only warns.
+            # A file may declare one shape and compute another, about which ONNX Runtime only warns.
             if array.shape != (len(images), *arrays[name].shape[1:]):
-                raise ModelRefused(f"{where}: output {name} came out as {array.shape}; export the model again")
-            # One product over all of them: what is not finite leaves nothing finite, and 1e19 is no millimetre.
+                raise ModelRefused(f"{where}: output {name} has the wrong shape {array.shape}; export the model again")
+            # A single product covers all values: it is not finite if one of them is not, or is as large as 1e19.
             if not math.isfinite(np.vdot(array, array)):
-                # As half precision does where it overflows. Nothing after this could make sense of it.
+                # Half precision overflows this way. No later step could use the values.
                 fix = "export the model again" if contract.precision == "fp32" else "use the fp32 model"
                 raise ModelRefused(f"{where}: output {name} is not finite; {fix}")
             arrays[name] = array
         if any(scale_of(*camera) <= 0 for camera in arrays["crop_from_head"].tolist()):
-            raise ModelRefused(f"{where}: output crop_from_head mirrors or flattens; export the model again")
+            raise ModelRefused(f"{where}: output crop_from_head is mirrored or flat; export the model again")
     return RawFaces(**arrays)
 
 
 def _in_runs(
     answer: Answer, contract: ModelContract, names: Sequence[str], images: NDArray[np.uint8], pad: bool
 ) -> list[Floats]:
-    """Crops that a run lacks are the last one repeated; without `pad` only where the file takes a fixed number."""
-    if len(images) == 1 and not contract.batch:  # most frames have one face: nothing to split, fill or cut off
+    """Return the outputs for all crops. The last crop is repeated to fill a batch; without `pad` only where the file
+    takes a fixed number."""
+    if len(images) == 1 and not contract.batch:  # most frames have one face, which needs no batches
         return answer(names, images)
     parts = []
     for run in runs_of(len(images), buckets_of(contract)):
@@ -249,17 +250,17 @@ def _in_runs(
 
 
 def wanted_of(model: OnnxFile, contract: ModelContract, threads: int, gpu: GpuOptions) -> Wanted:
-    """What a provider has to know of a FaceModel file."""
+    """Return a FaceModel file with everything that a provider needs to open it."""
     return Wanted(model, threads, contract.precision, profile(contract), gpu)
 
 
 def no_rows(contract: ModelContract) -> dict[str, Floats]:
-    """Output name -> (0, ...) as of no crops."""
+    """Return the outputs for no crops, arrays (0, ...) by name."""
     return {name: np.empty((0, *dims), np.float32) for name, dims in output_dims(contract).items()}
 
 
 def output_dims(contract: ModelContract) -> dict[str, tuple[int, ...]]:
-    """Output name -> its dimensions after the first, in the contract's order."""
+    """Return the dimensions of each output after the first, in the contract's order."""
     mesh = (contract.vertex_count, 3)
     known: dict[str, tuple[int, ...]] = {
         "shape": mesh,
@@ -279,11 +280,12 @@ def output_dims(contract: ModelContract) -> dict[str, tuple[int, ...]]:
 
 
 def read_contract(model: OnnxFile) -> ModelContract:
-    """The file's contract, after the file was seen to keep it and to fit this package's face template."""
+    """Return the file's contract, after checking that the file matches it and this package's face template. Raises
+    ModelRefused."""
     text = model.metadata.get(CONTRACT_KEY)
     if text is None:
         raise ModelRefused(
-            f"{model.path}: holds no {CONTRACT_KEY}, so it is no FaceModel; export one: facerecon-export"
+            f"{model.path}: holds no {CONTRACT_KEY}, so it is not a FaceModel; export one: facerecon-export"
         )
     try:
         contract = ModelContract.from_json(text)
@@ -298,7 +300,7 @@ def read_contract(model: OnnxFile) -> ModelContract:
     if (contract.template_sha256, contract.vertex_count) != (template.sha256, template.vertex_count):
         raise ModelRefused(
             f"{model.path}: made for face template {contract.template_sha256!s:.12} ({contract.vertex_count} vertices) "
-            f"where this release has {template.sha256[:12]} ({template.vertex_count}); "
+            f"but this release has {template.sha256[:12]} ({template.vertex_count});  "
             "export the model again with this release, or use the release it was made with"
         )
     return contract
@@ -307,11 +309,12 @@ def read_contract(model: OnnxFile) -> ModelContract:
 def _check_tensors(
     model: OnnxFile, kind: str, tensors: Sequence[TensorInfo], dims: Mapping[str, tuple[int, ...]], elem_type: int
 ) -> None:
-    """Exactly these names in this order, the dimensions as given; a first one of 0 is to be dynamic."""
+    """Check that the tensors have exactly these names in this order, and these dimensions. A first dimension of 0
+    stands for a dynamic one."""
     names = [tensor.name for tensor in tensors]
     if names != list(dims):
         raise ModelRefused(
-            f"{model.path}: its {kind}s are {' '.join(', '.join(names).split()) or 'none'}, its contract says "
+            f"{model.path}: its {kind}s are {' '.join(', '.join(names).split()) or 'none'}, but its contract says "
             f"{', '.join(dims)}; export the model again"
         )
     for tensor in tensors:
@@ -320,11 +323,11 @@ def _check_tensors(
         first = bool(found) and (found[0] == wanted[0] if wanted[0] else isinstance(found[0], str))
         if tensor.elem_type != elem_type or not first or found[1:] != wanted[1:]:
             raise ModelRefused(
-                f"{model.path}: its {kind} {tensor.name} is {_described(tensor.elem_type, found)}, its contract says "
-                f"{_described(elem_type, (wanted[0] or 'N', *wanted[1:]))}{dynamic}; export the model again"
+                f"{model.path}: its {kind} {tensor.name} is {_described(tensor.elem_type, found)}, but its contract "
+                f"says {_described(elem_type, (wanted[0] or 'N', *wanted[1:]))}{dynamic}; export the model again"
             )
 
 
 def _described(elem_type: int, dims: Sequence[int | str]) -> str:
-    """As in "float32 (N, 68, 3)"."""
+    """Return a description such as "float32 (N, 68, 3)"."""
     return f"{TYPE_NAMES.get(elem_type, f'type {elem_type}')} ({', '.join(str(d) or '?' for d in dims)})"

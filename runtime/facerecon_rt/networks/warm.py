@@ -1,4 +1,4 @@
-"""A session that answers at once, while the engine of a faster one is built; then that one, if it says the same."""
+"""A session that answers at once while the engine of a faster one is built, and then switches to it if they agree."""
 
 from __future__ import annotations
 
@@ -24,52 +24,53 @@ log = logging.getLogger("facerecon_rt")
 
 
 class WarmSession(Unpicklable):
-    """Answers as a FaceSession does; `provider`, `contract` and `sha256` are those of the file that answered last.
+    """A session that answers as a FaceSession does. `provider`, `contract` and `sha256` are those of the current file.
 
-    Owns both sessions and the process that builds; a context manager.
+    A context manager that owns both sessions and the process that builds the engine.
     """
 
     def __init__(
         self, first: FaceSession, building: subprocess.Popen[bytes], open_better: Callable[[], FaceSession]
     ) -> None:
-        """`building`: ends with 0 when `open_better` can be called and is quick."""
+        """`building`: process that ends with 0 once `open_better` can be called and returns quickly."""
         self._now = first
         self._building: subprocess.Popen[bytes] | None = building
         self._open_better = open_better
 
     @property
     def path(self) -> Path:
-        """The file that answers now."""
+        """Path of the file that currently serves requests."""
         return self._now.path
 
     @property
     def contract(self) -> ModelContract:
-        """Of the file that answers now."""
+        """Contract of the file that currently serves requests."""
         return self._now.contract
 
     @property
     def provider(self) -> str:
-        """Which answers now."""
+        """The provider that currently serves requests."""
         return self._now.provider
 
     @property
     def sha256(self) -> str:
-        """Of the file that answers now."""
+        """SHA-256 of the file that currently serves requests."""
         return self._now.sha256
 
     @property
     def choice(self) -> str:
-        """Why that one."""
+        """The current provider with the reason why it was chosen."""
         return self._now.choice + (" (until the engine of tensorrt is built)" if self._building else "")
 
     def run(self, images: NDArray[np.uint8], outputs: Sequence[str] | None = None) -> RawFaces:
-        """As of FaceSession. The run after the engine was built takes longer: it opens the engine and compares."""
+        """Run crops as a FaceSession does. The run after the build takes longer, because it opens the engine and
+        compares."""
         if self._building is not None and self._building.poll() is not None and len(images):
             code, self._building = self._building.returncode, None
             if code == 0:
                 self._take_over(images)
             else:
-                log.warning("staying on %s: building the engine ended with exit code %d", self.provider, code)
+                log.warning("staying on %s: the build of the engine failed with exit code %d", self.provider, code)
         return self._now.run(images, outputs)
 
     def _take_over(self, images: NDArray[np.uint8]) -> None:
@@ -89,7 +90,7 @@ class WarmSession(Unpicklable):
         if not (pixels <= allowed and millimetres <= allowed):
             better.close()
             log.warning(
-                "staying on %s: %s says otherwise, by %.2f pixels and %.2f mm, allowed is %g",
+                "staying on %s: %s differs by %.2f pixels and %.2f mm, more than the allowed %g",
                 self.provider, better.provider, pixels, millimetres, allowed,
             )  # fmt: skip
             return
@@ -98,13 +99,13 @@ class WarmSession(Unpicklable):
         log.info("%s takes over from %s: they differ by %.3f pixels", better.provider, before.provider, pixels)
 
     def close(self) -> None:
-        """Let the sessions go, and end what still builds. Closing twice is harmless."""
+        """Close the sessions, and end a build in progress. A second call does nothing."""
         if self._building is not None:
             self._building.terminate()
             try:
                 self._building.wait(2)
             except subprocess.TimeoutExpired:
-                self._building.kill()  # in the middle of a build it does not listen
+                self._building.kill()  # a running build ignores SIGTERM
                 self._building.wait()
             self._building = None
         self._now.close()
@@ -119,19 +120,19 @@ class WarmSession(Unpicklable):
 
 
 def differences(one: RawFaces, other: RawFaces) -> tuple[float, float]:
-    """Mean distance of the landmarks, crop pixels, and of the vertices, mm."""
+    """Return the mean distance of the landmarks in crop pixels, and of the vertices in mm."""
     pixels = np.linalg.norm(one.landmarks[..., :2] - other.landmarks[..., :2], axis=-1).mean()
     return float(pixels), float(np.linalg.norm(one.vertices - other.vertices, axis=-1).mean())
 
 
 def start_building(file: Path, gpu: GpuOptions) -> subprocess.Popen[bytes]:
-    """`facerecon-rt build` in a process of its own, so that neither its memory nor a crash of it is ours."""
+    """Start `facerecon-rt build` in its own process, so that its memory use or a crash does not affect this one."""
     command = [sys.executable, "-m", "facerecon_rt.cli", "build", "--model", str(file), *build_arguments(gpu)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def build_arguments(gpu: GpuOptions) -> list[str]:
-    """GPU options as `facerecon-rt build` takes them."""
+    """Return GPU options as arguments of `facerecon-rt build`."""
     arguments = []
     if gpu.engines is not None:
         arguments += ["--engines", str(gpu.engines)]

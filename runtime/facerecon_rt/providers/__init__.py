@@ -1,1 +1,1 @@
-"""Execution providers of ONNX Runtime: which one runs a file, and how NVIDIA GPUs are used."""
+"""Execution providers of ONNX Runtime: the choice of a provider for a file, and the settings of NVIDIA GPUs."""

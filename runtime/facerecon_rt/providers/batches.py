@@ -1,4 +1,4 @@
-"""Many crops -> runs of a few sizes: memory stays bounded, and a GPU meets the same shapes again and again."""
+"""Number of crops -> runs of a few fixed batch sizes, so that memory stays bounded and a GPU sees few shapes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from ..contract import ModelContract
 
 BUCKETS = (1, 2, 4, 8, 16)
-"""Crops in a run where the file takes any number. What an engine is built for, and a captured graph replays."""
+"""Batch sizes for a file with a dynamic batch. An engine is built for them, and captured graphs replay them."""
 USUAL = 4
-"""The bucket whose speed an engine is optimised for; the others run on the same engine."""
+"""Batch size that an engine is optimised for. The other sizes run on the same engine."""
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Crops `start` to `stop` in a run of `size` crops; those that lack are repeats of the last."""
+    """A run over the crops `start` to `stop` with batch size `size`. The last crop is repeated to fill the batch."""
 
     start: int
     stop: int
@@ -25,12 +25,12 @@ class Run:
 
 
 def buckets_of(contract: ModelContract) -> tuple[int, ...]:
-    """Sizes of the runs that a file can do, rising."""
+    """Return the batch sizes that a file can run, in rising order."""
     return (contract.batch,) if contract.batch else BUCKETS
 
 
 def runs_of(count: int, buckets: Sequence[int]) -> Iterator[Run]:
-    """The largest bucket as often as it is filled, then the smallest that takes the rest."""
+    """Yield runs of the largest batch size while it can be filled, then the smallest that holds the remaining crops."""
     largest = buckets[-1]
     for start in range(0, count, largest):
         stop = min(start + largest, count)
@@ -38,8 +38,8 @@ def runs_of(count: int, buckets: Sequence[int]) -> Iterator[Run]:
 
 
 def profile(contract: ModelContract) -> dict[str, Shapes]:
-    """Input -> its smallest, usual and largest shape, as TensorRT's optimisation profiles have them; {} for a file of
-    a fixed batch, which needs none."""
+    """Return the smallest, usual and largest shape of each input, for TensorRT's optimisation profiles. A file with a
+    fixed batch needs none and gives {}."""
     if contract.batch:
         return {}
     picture = (contract.input_size, contract.input_size, 3)

@@ -1,4 +1,4 @@
-"""Crops -> outputs through buffers on the device that are made once and used again: ONNX Runtime's I/O binding."""
+"""Crops -> outputs, through buffers on the device that are allocated once and reused (ONNX Runtime's I/O binding)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Buffers:
-    """Of one batch size and one choice of outputs."""
+    """The buffers for one batch size and one choice of outputs."""
 
     binding: Any
     image: Any
@@ -28,12 +28,12 @@ class _Buffers:
 
 
 class BoundSession:
-    """A session with buffers for each batch size it has met. Not for two threads at once."""
+    """A session with buffers for each batch size that it has run. Only one thread at a time may use it."""
 
     def __init__(
         self, ort: Any, session: InferenceSession, device: str, dims: Mapping[str, tuple[int, ...]], *, cuda_graph: bool
     ) -> None:
-        """`device`: ONNX Runtime's name, "cuda" or "cpu". `dims`: output -> its dimensions after the first."""
+        """`device`: ONNX Runtime's name, "cuda" or "cpu". `dims`: each output's dimensions after the first."""
         self._ort = ort
         self._session = session
         self._device = device
@@ -42,8 +42,8 @@ class BoundSession:
         self._buffers: dict[tuple[int, tuple[str, ...]], _Buffers] = {}
 
     def run(self, names: Sequence[str], images: NDArray[np.uint8]) -> list[Floats]:
-        """(N, S, S, 3) uint8 -> the outputs named, each an array of its own."""
-        # A captured graph writes all its outputs, to where they were when it was captured.
+        """Run crops (N, S, S, 3) uint8 and return the named outputs, each as its own array."""
+        # A captured graph writes all its outputs, to the addresses they had when it was captured.
         bound = tuple(self._dims) if self._cuda_graph else tuple(names)
         key = (len(images), bound)
         if key not in self._buffers:
@@ -52,7 +52,7 @@ class BoundSession:
         buffers.image.update_inplace(np.ascontiguousarray(images))
         self._session.run_with_iobinding(buffers.binding, buffers.options)
         values = dict(zip(bound, buffers.outputs, strict=True))
-        # Copied: the next run writes to the same place.
+        # The values are copied, because the next run overwrites the buffers.
         return [np.array(values[name].numpy(), np.float32) for name in names]
 
     def _make_buffers(self, images: NDArray[np.uint8], names: tuple[str, ...]) -> _Buffers:
@@ -68,8 +68,8 @@ class BoundSession:
         return _Buffers(binding, image, outputs, options)
 
     def _output(self, shape: tuple[int, ...]) -> Any:
-        """Page-locked host memory, which the device writes to at full speed, where this ONNX Runtime can give it;
-        device memory otherwise, and for captured graphs."""
+        """Allocate an output buffer in page-locked host memory, which the device writes at full speed, where this ONNX
+        Runtime offers it. Otherwise, and for captured graphs, use device memory."""
         make = self._ort.OrtValue.ortvalue_from_shape_and_type
         if self._device == "cuda" and not self._cuda_graph and "memory_info" in inspect.signature(make).parameters:
             state = self._ort.capi.onnxruntime_pybind11_state

@@ -1,4 +1,4 @@
-"""A checked ONNX file and a provider -> ONNX Runtime's session that really runs there, or an error with the fix."""
+"""A checked ONNX file and a provider -> an ONNX Runtime session that really runs there, or an error with the fix."""
 
 from __future__ import annotations
 
@@ -42,38 +42,39 @@ ORT_NAMES = {
     "cpu": "CPUExecutionProvider",
 }
 PROVIDERS: tuple[Provider, ...] = ("tensorrt", "cuda", "cpu")
-"""Best first: `auto` tries them in this order."""
+"""Providers from fastest to slowest. `auto` tries them in this order."""
 OLDEST = "1.23"
-"""ONNX Runtime that is supported, as pyproject.toml has it."""
+"""Oldest supported ONNX Runtime, as in pyproject.toml."""
 BUILT_WITHOUT = "this ONNX Runtime is built without it"
-DRIVER = "install NVIDIA's driver, and see that nvidia-smi runs"
+DRIVER = "install NVIDIA's driver, and check that nvidia-smi runs"
 _FIX = {
-    "tensorrt": "pip uninstall -y onnxruntime && pip install 'facerecon-rt[tensorrt]', and see that nvidia-smi runs",
-    "cuda": "pip uninstall -y onnxruntime && pip install 'facerecon-rt[gpu]', and see that nvidia-smi runs",
+    "tensorrt": "pip uninstall -y onnxruntime && pip install 'facerecon-rt[tensorrt]', and check that nvidia-smi runs",
+    "cuda": "pip uninstall -y onnxruntime && pip install 'facerecon-rt[gpu]', and check that nvidia-smi runs",
     "cpu": "pip install --force-reinstall 'facerecon-rt[cpu]'",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file, and what a provider has to know of it."""
+    """A model file with everything that a provider needs to open it."""
 
     model: OnnxFile
     threads: int = 1
     precision: str = "fp32"
     profile: Mapping[str, Shapes] = field(default_factory=dict)
-    """Input -> smallest, usual and largest shape, of inputs whose shape is not fixed."""
+    """Smallest, usual and largest shape of each input with dynamic dimensions."""
     gpu: GpuOptions = field(default_factory=GpuOptions)
 
 
 def open_ort_session(
     model: str | Path | OnnxFile, provider: Provider = "auto", threads: int = 1
 ) -> tuple[InferenceSession, str, str]:
-    """A checked ONNX file -> ONNX Runtime's session, the provider it really uses, and a line that says why that one.
+    """Open a checked ONNX file. Returns ONNX Runtime's session, the provider it really uses, and a line with the reason
+    for that choice.
 
-    `auto` takes the first that works of tensorrt, cuda, cpu. A provider asked for by name works or raises
-    ProviderMissing: ONNX Runtime itself would fall back to the CPU without a word. Raises ModelRefused for a file that
-    is missing, unsafe or that ONNX Runtime does not load.
+    `auto` takes the first of tensorrt, cuda and cpu that works. A provider given by name works or raises
+    ProviderMissing; ONNX Runtime itself would silently fall back to the CPU. Raises ModelRefused for a file that is
+    missing, unsafe or that ONNX Runtime cannot load.
     """
     if not isinstance(model, OnnxFile):
         model = read_onnx(model)
@@ -85,31 +86,35 @@ def open_ort_session(
 def best_provider(
     provider: Provider, open_it: Callable[[Provider], T], order: Sequence[Provider] = PROVIDERS
 ) -> tuple[T, Provider, str]:
-    """What `open_it` opens on the provider asked for, or for `auto` on the first of `order` that works; that provider;
-    and a line that says why that one. `open_it` raises ProviderMissing where it does not work; so does this."""
+    """Open with the given provider, or for `auto` with the first of `order` that works. Returns what `open_it` opened,
+    the provider, and a line with the reason for that choice.
+
+    Raises ProviderMissing where no provider works; `open_it` raises it for its provider.
+    """
     if provider == "auto":
-        import_onnxruntime()  # what it lacks as a whole is not to be said of each provider
+        import_onnxruntime()  # so that a broken ONNX Runtime is reported once, not per provider
         out: list[str] = []
         for name in order:
             try:
                 with _quiet():
                     opened = open_it(name)
             except ProviderMissing as error:
-                # The fix belongs to those who asked for this one. That of the last, the CPU, is needed by everybody.
+                # The fix concerns only users who ask for this provider. Everybody needs the fix for the last provider,
+                # the CPU.
                 out.append(str(error) if name == order[-1] else str(error).partition(";")[0])
                 continue
             if name == "cpu" and out and all(BUILT_WITHOUT in reason for reason in out):
-                return opened, name, f"{name} (this ONNX Runtime is for CPUs alone)"
-            return opened, name, f"{name}, the best that works" + (f" ({'; '.join(out)})" if out else "")
+                return opened, name, f"{name} (this ONNX Runtime supports CPUs only)"
+            return opened, name, f"{name}, the fastest provider that works" + (f" ({'; '.join(out)})" if out else "")
         raise ProviderMissing("; ".join(out))
     if provider not in ORT_NAMES:
         raise UsageError(f"unknown provider {provider!r}; choose from auto, {', '.join(ORT_NAMES)}")
-    return open_it(provider), provider, f"{provider}, as asked for"
+    return open_it(provider), provider, f"{provider}, as requested"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What does not work here is said once, by whoever caught it, and not by ONNX Runtime too."""
+    """Silence ONNX Runtime's log while a provider is tried. The caller reports the failure once."""
     ort = import_onnxruntime()
     ort.set_default_logger_severity(4)
     try:
@@ -119,10 +124,10 @@ def _quiet() -> Iterator[None]:
 
 
 def import_onnxruntime() -> Any:
-    """The only place that imports ONNX Runtime, so that it never reports to Microsoft.
+    """Import ONNX Runtime with its telemetry turned off. No other place imports it.
 
-    Since 1.29 its Linux wheels send an identifier of the machine, hashes of the models and timings unless the
-    environment says otherwise before the import. ORT_DISABLE_TELEMETRY=0 allows it.
+    Since 1.29 its Linux wheels send an identifier of the machine, hashes of the models and timings to Microsoft, unless
+    the environment disables it before the import. ORT_DISABLE_TELEMETRY=0 allows it.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
@@ -142,8 +147,8 @@ def import_onnxruntime() -> Any:
 
 
 def open_on(wanted: Wanted, provider: Provider) -> InferenceSession:
-    """A session that really runs on `provider`. Raises ProviderMissing, with the fix, where there is none, and
-    ModelRefused where the CPU cannot load the file."""
+    """Open a session that really runs on `provider`. Raises ProviderMissing, with the fix, where the provider does not
+    work, and ModelRefused where the CPU cannot load the file."""
     if not 1 <= wanted.threads <= MOST_THREADS:
         raise UsageError(f"threads is {wanted.threads}; give 1 to {MOST_THREADS}")
     ort = import_onnxruntime()
@@ -161,13 +166,14 @@ def _built_in(ort: Any, provider: Provider) -> bool:
 
 
 def _cuda_and_cpu(ort: Any, wanted: Wanted) -> list[Any]:
-    """CUDA, and the CPU for the shapes of tensors, which it computes on purpose."""
+    """Return the CUDA provider, and the CPU for the shapes of tensors, which ONNX Runtime computes there on purpose."""
     preload_cuda(ort)
     return [(ORT_NAMES["cuda"], cuda_options(wanted.gpu)), ORT_NAMES["cpu"]]
 
 
 def _open_tensorrt(ort: Any, wanted: Wanted) -> InferenceSession:
-    """TensorRT as ONNX Runtime has it built in, or TensorRT for RTX where that is plugged in instead."""
+    """Open a session with ONNX Runtime's built-in TensorRT, or with the plug-in TensorRT for RTX where that is
+    installed."""
     from .engines import heartbeat, open_with_engine, private_entry
 
     root, key = _engine(ort, wanted)
@@ -185,24 +191,25 @@ def _open_tensorrt(ort: Any, wanted: Wanted) -> InferenceSession:
 
 
 def engine_is_kept(wanted: Wanted) -> bool:
-    """Would TensorRT start at once, its engine built before? Raises ProviderMissing where there is no TensorRT."""
+    """Whether a kept engine lets TensorRT start at once. Raises ProviderMissing where there is no TensorRT."""
     from .engines import is_kept
 
     ort = import_onnxruntime()
     root, key = _engine(ort, wanted)
-    # TensorRT for RTX takes seconds, whether it has been here before or not.
+    # TensorRT for RTX needs only seconds, with or without a kept engine.
     return not _built_in(ort, "tensorrt") or is_kept(root, key)
 
 
 def _engine(ort: Any, wanted: Wanted) -> tuple[Path, dict[str, str]]:
-    """The folder of engines, and the key of this one. Raises ProviderMissing where there is no TensorRT to build it."""
+    """Return the folder of engines and the key of this engine. Raises ProviderMissing where there is no TensorRT to
+    build it."""
     from .engines import default_root
 
     if _built_in(ort, "tensorrt"):
         linked = tensorrt_linked(ort)
         tensorrt = load_tensorrt(linked)
         if not tensorrt:
-            raise missing("tensorrt", f"TensorRT {linked} (libnvinfer.so.{linked}) is not there or does not load")
+            raise missing("tensorrt", f"TensorRT {linked} (libnvinfer.so.{linked}) is missing or does not load")
     else:
         tensorrt = rtx_version()
         if not tensorrt:
@@ -232,20 +239,20 @@ def _create(
                 wanted.model.data,
                 options,
                 providers=providers or None,
-                enable_fallback=0,  # it prints to the standard output and goes on with the CPU
+                enable_fallback=0,  # the fallback prints to standard output and continues on the CPU
                 read_config_from_model=0,  # a model must not choose its own session options
             )
-            # The GPU wheel offers CUDA on machines that have none and then leaves it out: only the session tells.
+            # The GPU wheel offers CUDA even on machines without it and then drops it. Only the session tells.
             if name not in session.get_providers():
-                raise missing(provider, "this ONNX Runtime has it but could not start it")
+                raise missing(provider, "this ONNX Runtime includes it but could not start it")
             left = left_on_the_cpu(placement(ort, session, wanted.profile)) if provider != "cpu" else None
         except failures(ort) as error:
             reason = said_by(error)
             if provider == "cpu":
-                refusal = f"{wanted.model.path}: ONNX Runtime cannot load it ({reason}); export it again"
-                if "MatMulNBits" in str(error):  # in 8 bits since 1.22
+                refusal = f"{wanted.model.path}: ONNX Runtime cannot load the model ({reason}); export it again"
+                if "MatMulNBits" in str(error):  # supports 8 bits since 1.22
                     refusal = (
-                        f"{wanted.model.path}: ONNX Runtime {ort.__version__} is too old for it; update that "
+                        f"{wanted.model.path}: ONNX Runtime {ort.__version__} is too old for this model; update it "
                         f"(pip install -U 'onnxruntime>={OLDEST}'), or use the fp32 file"
                     )
                 raise ModelRefused(refusal) from error
@@ -257,15 +264,15 @@ def _create(
 
 
 def said_by(error: Exception) -> str:
-    """ONNX Runtime's error on one line, from where it says what is wrong: before that stand places in its source, and
-    after it, of CUDA's errors, the call and the host."""
+    """Return the essential part of ONNX Runtime's error on one line: without the places in its source before it, and
+    without the call and host that follow in errors of CUDA."""
     text = " ".join(str(error).split())
     text = re.sub(r"^.*(?=CUDA failure)|^.*\[ONNXRuntimeError\] : \d+ : \w+ : |^\S+\.cc:\d+ .*?\) ", "", text)
     return text.partition(" ; ")[0][:300]
 
 
 def failures(ort: Any) -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises where a session cannot be made or does not run."""
+    """Return the exceptions that ONNX Runtime raises when a session cannot be created or run."""
     state = ort.capi.onnxruntime_pybind11_state
     of_state = (
         "EPFail",
@@ -280,18 +287,18 @@ def failures(ort: Any) -> tuple[type[Exception], ...]:
 
 
 def missing(provider: str, reason: str, fix: str = "") -> ProviderMissing:
-    """The error that says why there is no such provider, and what mends it."""
+    """Return the error that says why a provider is missing, and how to get it."""
     return ProviderMissing(f"no {provider}: {reason.replace(';', ',')}; {fix or _FIX[provider]}")
 
 
 def session_options(ort: Any, threads: int) -> Any:
-    """As measured by benchmarks/sessions.py."""
+    """Return the session options that benchmarks/sessions.py measured to be best."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; the warnings are about which node runs where
+    options.log_severity_level = 3  # errors only; the warnings tell which node runs where
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would burn whole cores
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, and never its .ort format
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # only the checked format, never .ort
     return options

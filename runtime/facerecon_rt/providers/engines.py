@@ -1,8 +1,9 @@
-"""Engines that TensorRT built -> a folder that keeps them: built once per model and machine, and trusted only if ours.
+"""A TensorRT engine -> a private folder that keeps it, so that it is built once per model and machine.
 
-An engine is machine code, and it fits one model, one GPU and one TensorRT alone. So an entry is named after all that it
-depends on, lies in a folder that only its owner may enter, and holds a list of its files' hashes. What is not as the
-list says is set aside and built again. Where nothing can be kept, engines are built without being kept, with a warning.
+An engine is machine code that fits only one model, one GPU and one TensorRT version. An entry is therefore named after
+everything it depends on, lies in a folder that only its owner may enter, and holds a list of its files' hashes. An
+entry that does not match its list is set aside and built again. Where nothing can be kept, engines are built each time,
+with a warning.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ log = logging.getLogger("facerecon_rt")
 
 ABOUT = "about.json"
 LEAST_FREE_BYTES = 256 * 2**20
-"""On the disk, or engines are not kept: a full disk cuts files short."""
+"""Free disk space that keeping engines requires, in bytes. A full disk would cut files short."""
 MOST_ABOUT_BYTES, MOST_ENGINE_BYTES = 2**20, 2**30
-"""Of the list, and of a file on it: ours have some ten million."""
+"""Maximum size in bytes of the list, and of a file on it. Engines of this project have about ten million bytes."""
 HEARTBEAT_S = 10.0
 NAME_LENGTH = 32
 
 Key = Mapping[str, str]
-"""All that an engine depends on: model, precision, shapes, versions, GPU."""
+"""Everything that an engine depends on: model, precision, shapes, versions, GPU."""
 
 
 def default_root() -> Path:
-    """The folder of this user's engines. A user without a home, as in containers, has one that is not there: a folder
-    for temporary files is not safe from others."""
+    """Return this user's folder for engines. Without a home directory, as in containers, the path does not exist,
+    because a folder for temporary files is not safe from other users."""
     try:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
@@ -52,50 +53,50 @@ def default_root() -> Path:
 
 
 def entry_name(key: Key) -> str:
-    """Of the folder of these engines, in the root."""
+    """Return the name of the folder for these engines, below the root."""
     return hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:NAME_LENGTH]
 
 
 def is_kept(root: Path, key: Key) -> bool:
-    """Is there an entry that can be used? Changes nothing."""
+    """Whether a usable entry exists. Changes nothing."""
     return is_folder(root) and fault(root / entry_name(key), key) == ""
 
 
 def open_with_engine(root: Path, key: Key, what: str, open_in: Callable[[Path | None], T]) -> T:
-    """What `open_in` opens with the entry of `key`, which is built if it is not there.
+    """Return what `open_in` opens with the entry of `key`. The entry is built if it does not exist.
 
-    `open_in` is given a folder with engines to read, or an empty one to leave them in, or None: keep nothing. It is
-    called a second time where it fails with engines that were read. `what` names the model in messages.
+    `open_in` gets a folder with engines to read, an empty folder to store engines in, or None to keep nothing. It is
+    called a second time when it fails with stored engines. `what` names the model in messages.
     """
     try:
         make_private(root)
         free = shutil.disk_usage(root).free
         if free < LEAST_FREE_BYTES:
-            raise OSError(f"{free / 2**20:.0f} MB are free, {LEAST_FREE_BYTES / 2**20:.0f} are needed")
+            raise OSError(f"only {free / 2**20:.0f} MB are free, {LEAST_FREE_BYTES / 2**20:.0f} MB are needed")
         with locked(root / f"{entry_name(key)}.lock", what):
             return _open_locked(root, key, what, open_in)
     except UnkeptError as error:
-        log.warning("%s; engines are built anew each time", error)
+        log.warning("%s; engines are rebuilt at each start", error)
     except OSError as error:
-        log.warning("engines are not kept in %s (%s); they are built anew each time", root, error.strerror or error)
+        log.warning("engines are not kept in %s (%s); they are rebuilt at each start", root, error.strerror or error)
     with heartbeat(f"building a TensorRT engine of {what}"):
         return open_in(None)
 
 
 def private_entry(root: Path, key: Key) -> Path | None:
-    """A folder of its own for a provider that keeps its engines by itself, and writes them when a session ends:
-    private, but without a list of what is in it. None, with a warning, where there can be none."""
+    """Return a private folder for a provider that keeps its engines by itself and writes them when a session ends. It
+    has no list of its files. Returns None, with a warning, where the folder cannot be made."""
     try:
         make_private(root)
         make_private(root / entry_name(key))
     except (UnkeptError, OSError) as error:
-        log.warning("%s; engines are built anew each time", error)
+        log.warning("%s; engines are rebuilt at each start", error)
         return None
     return root / entry_name(key)
 
 
 class UnkeptError(Exception):
-    """Why engines cannot be kept."""
+    """The reason why engines cannot be kept."""
 
 
 def _open_locked(root: Path, key: Key, what: str, open_in: Callable[[Path | None], T]) -> T:
@@ -104,13 +105,13 @@ def _open_locked(root: Path, key: Key, what: str, open_in: Callable[[Path | None
     if not wrong:
         try:
             return open_in(entry)
-        except ProviderMissing as error:  # if it is not the engine, the second attempt raises it again
+        except ProviderMissing as error:  # the second attempt raises again unless the engine was at fault
             wrong = f"it does not load ({' '.join(str(error).split())[:100]})"
     if os.path.lexists(entry):
         log.warning("the engine of %s in %s is set aside: %s", what, entry, wrong)
         set_aside(entry)
     for cut_short in root.glob(f"{entry.name}.building-*"):
-        remove(cut_short)  # whoever built there was killed: the lock is ours
+        remove(cut_short)  # its builder was killed, since this process holds the lock
     building = Path(tempfile.mkdtemp(prefix=f"{entry.name}.building-", dir=root))
     try:
         with heartbeat(f"building a TensorRT engine of {what}, kept in {root}"):
@@ -119,14 +120,16 @@ def _open_locked(root: Path, key: Key, what: str, open_in: Callable[[Path | None
             seal(building, key)
             building.rename(entry)
         except OSError as error:
-            log.warning("the engine of %s is not kept (%s); it is built anew next time", what, error.strerror or error)
+            log.warning(
+                "the engine of %s is not kept (%s); it is rebuilt at the next start", what, error.strerror or error
+            )
         return opened
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter, or see that it is one. Raises UnkeptError, OSError."""
+    """Make a folder that only its owner may enter, or check an existing one. Raises UnkeptError, OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     wrong = _not_private(folder)
     if wrong:
@@ -134,44 +137,44 @@ def make_private(folder: Path) -> None:
 
 
 def _not_private(path: Path) -> str:
-    """Why others might have written here, "" if they cannot."""
+    """Return the reason why others might have written to a path; "" if they cannot."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return "is a link"
     if status.st_uid != os.geteuid():
         return "belongs to another user"
     if status.st_mode & 0o022:
-        return "may be written by others (chmod 700)"
+        return "is writable by others (chmod 700)"
     return ""
 
 
 def fault(entry: Path, key: Key) -> str:
-    """What keeps an entry from being used; "" if nothing does."""
+    """Return the reason why an entry cannot be used; "" if it can."""
     try:
         if wrong := _not_private(entry):
             return f"it {wrong}"
         about = json.loads(read_file(entry / ABOUT, MOST_ABOUT_BYTES))
         if about["key"] != dict(key):
-            return "it was made for something else"
+            return "it was made for another key"
         if about["files"] != hashes(entry):
-            return "its files are not those that were put there"
+            return "its files have changed"
     except FileNotFoundError:
-        return "it is not whole" if exists(entry) else "it is not there"
+        return "it is incomplete" if exists(entry) else "it does not exist"
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"its {ABOUT} cannot be read ({type(error).__name__})"
     return ""
 
 
 def hashes(entry: Path) -> dict[str, str]:
-    """Name -> SHA-256 of each file, but for the list of them. Raises OSError for files larger than any engine, and for
-    what is neither file nor folder: a link may lead anywhere, and a pipe never ends."""
+    """Return the SHA-256 of each file of an entry by name, without the list itself. Raises OSError for a file larger
+    than any engine, and for anything but files and folders: a link may lead anywhere, and a pipe never ends."""
     found = {}
     for path in sorted(entry.rglob("*")):
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
             continue
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "neither file nor folder", str(path))
+            raise OSError(errno.EINVAL, "not a file or folder", str(path))
         if status.st_size > MOST_ENGINE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         if path.name != ABOUT:
@@ -180,7 +183,7 @@ def hashes(entry: Path) -> dict[str, str]:
 
 
 def seal(entry: Path, key: Key) -> None:
-    """Write down what the entry is for and what is in it."""
+    """Write the list: the key of the entry and the hashes of its files."""
     with (entry / ABOUT).open("w") as file:
         json.dump({"key": dict(key), "files": hashes(entry)}, file, indent=1)
         file.flush()
@@ -188,16 +191,16 @@ def seal(entry: Path, key: Key) -> None:
 
 
 def set_aside(entry: Path) -> None:
-    """Out of the way, where it can be looked at; the one set aside before is gone."""
+    """Move an entry aside, where it can be inspected. It replaces the entry that was set aside before."""
     aside = entry.with_name(f"{entry.name}.bad")
     remove(aside)
     entry.rename(aside)
 
 
 def remove(path: Path) -> None:
-    """Whatever is there, as far as it can be; what a link leads to stays."""
+    """Remove a path as far as possible. The target of a link stays."""
     if path.is_symlink() or not is_folder(path):
-        with suppress(OSError):  # rmtree would open it, and wait for ever where it is a pipe
+        with suppress(OSError):  # rmtree would open a pipe, and wait for ever
             path.unlink()
     else:
         shutil.rmtree(path, ignore_errors=True)
@@ -205,13 +208,13 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Nobody else builds this meanwhile; who comes second waits, and says so."""
+    """Hold the lock on an entry. A second process logs that it waits, and waits."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with heartbeat(f"another process builds the engine of {what}: waiting for it"):
+            with heartbeat(f"waiting for another process that builds the engine of {what}"):
                 fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -220,7 +223,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def heartbeat(doing: str) -> Iterator[None]:
-    """Says what takes so long, that it still goes on, and how long it took."""
+    """Log the name of a long step at its start, its progress every 10 s, and its duration at the end."""
     started, done = time.monotonic(), threading.Event()
 
     def beat() -> None:
@@ -235,4 +238,4 @@ def heartbeat(doing: str) -> Iterator[None]:
     finally:
         done.set()
         beating.join()
-        log.info("%s: ended after %.1f s", doing, time.monotonic() - started)
+        log.info("%s: finished after %.1f s", doing, time.monotonic() - started)

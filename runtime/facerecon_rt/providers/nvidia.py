@@ -1,7 +1,7 @@
-"""How NVIDIA's providers of ONNX Runtime are set, and what their engines depend on.
+"""Options of ONNX Runtime's NVIDIA providers, and everything that their engines depend on.
 
-Options are named as ONNX Runtime's documentation of the CUDA and TensorRT providers and the header of TensorRT for RTX
-name them; the CUDA provider of onnxruntime-gpu 1.31.1 was seen to accept its own.
+The option names follow ONNX Runtime's documentation of the CUDA and TensorRT providers and the header of TensorRT for
+RTX. The CUDA provider of onnxruntime-gpu 1.31.1 accepted its options in a test.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..environment import board, gpus, installed_version, jetpack
 from .batches import Shapes
 
 RTX_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
-"""TensorRT for RTX: a provider that plugs into ONNX Runtime's CPU wheel."""
+"""Module of TensorRT for RTX, a provider that plugs into ONNX Runtime's CPU wheel."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuOptions:
-    """How a GPU is used."""
+    """Options for the use of a GPU."""
 
     memory_mb: int | None = None
-    """Most that ONNX Runtime may take of the GPU's memory, and TensorRT for one engine's workspace; None: no limit."""
+    """Maximum GPU memory in MB for ONNX Runtime, and for the workspace of one TensorRT engine; None for no limit."""
     cuda_graph: bool = False
-    """Replay captured graphs instead of launching each kernel. Tested when the file is opened."""
+    """Whether to replay captured graphs instead of launching each kernel. Opening a file tests the graphs."""
     engines: Path | None = None
-    """Folder that keeps TensorRT's engines; None: facerecon-rt/engines in the user's cache folder."""
+    """Folder that keeps TensorRT's engines; None for facerecon-rt/engines in the user's cache folder."""
 
 
 AS_USUAL = GpuOptions()
@@ -44,17 +44,17 @@ AS_USUAL = GpuOptions()
 
 
 def preload_cuda(ort: Any) -> None:
-    """Load the CUDA and cuDNN that came by pip, which the dynamic loader does not find by itself."""
+    """Load the CUDA and cuDNN libraries of the pip packages, which the dynamic loader does not find by itself."""
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
 
 
 def cuda_options(gpu: GpuOptions) -> dict[str, str]:
-    """ONNX Runtime's CUDA provider, as its documentation names the options."""
+    """Return the options of ONNX Runtime's CUDA provider, named as in its documentation."""
     options = {
-        "use_tf32": "0",  # precision lives in the graph: an fp32 model is not to be computed in TF32
+        "use_tf32": "0",  # the graph sets the precision, so an fp32 model must not run in TF32
         "cudnn_conv_algo_search": "HEURISTIC",  # trying all algorithms stalls the first frame of each batch size
-        "arena_extend_strategy": "kSameAsRequested",  # by default it doubles
+        "arena_extend_strategy": "kSameAsRequested",  # the default doubles the arena
         "enable_cuda_graph": str(int(gpu.cuda_graph)),
     }
     if gpu.memory_mb is not None:
@@ -68,9 +68,9 @@ def cuda_options(gpu: GpuOptions) -> dict[str, str]:
 def tensorrt_options(
     sha256: str, precision: str, profile: Mapping[str, Shapes], gpu: GpuOptions, folder: Path | None
 ) -> dict[str, str]:
-    """ONNX Runtime's TensorRT provider. `folder` holds the engines, or is to; None: they are not kept.
+    """Return the options of ONNX Runtime's TensorRT provider. `folder`: where engines are kept; None to keep none.
 
-    Precision lives in the graph, but TensorRT 10 builds with half or int8 tensors only where it is allowed to.
+    The graph sets the precision, but TensorRT 10 builds with half or int8 tensors only where an option allows it.
     """
     options = {
         "trt_fp16_enable": str(int(precision == "fp16")),
@@ -93,7 +93,7 @@ def tensorrt_options(
 
 
 def rtx_options(profile: Mapping[str, Shapes], gpu: GpuOptions, folder: Path | None) -> dict[str, str]:
-    """The plug-in provider TensorRT for RTX, as its header tensorrt_rtx_provider_options.h names the options."""
+    """Return the options of the plug-in provider TensorRT for RTX, named as in tensorrt_rtx_provider_options.h."""
     options = {"enable_cuda_graph": str(int(gpu.cuda_graph)), **_profiles("nv", profile)}
     if gpu.memory_mb is not None:
         options["nv_max_workspace_size"] = str(gpu.memory_mb * 2**20)
@@ -103,7 +103,7 @@ def rtx_options(profile: Mapping[str, Shapes], gpu: GpuOptions, folder: Path | N
 
 
 def _profiles(prefix: str, profile: Mapping[str, Shapes]) -> dict[str, str]:
-    """As in {"trt_profile_min_shapes": "image:1x128x128x3"}."""
+    """Return the profile options, for example {"trt_profile_min_shapes": "image:1x128x128x3"}."""
     if not profile:
         return {}
     return {
@@ -115,14 +115,14 @@ def _profiles(prefix: str, profile: Mapping[str, Shapes]) -> dict[str, str]:
 
 
 def add_rtx(ort: Any, options: Any, rtx: Mapping[str, str]) -> str:
-    """Put the plug-in provider into session options -> its name."""
+    """Add the plug-in provider to session options. Returns its name."""
     first = rtx_devices(ort)[0]
     options.add_provider_for_devices([first], dict(rtx))
     return str(first.ep_name)
 
 
 def rtx_devices(ort: Any) -> list[Any]:
-    """The GPUs that the plug-in provider sees. Raises what ONNX Runtime raises where it does not load."""
+    """Return the GPUs that the plug-in provider sees. Raises ONNX Runtime's errors where the plug-in does not load."""
     plugin = importlib.import_module(RTX_MODULE)
     name: str = plugin.get_ep_name()
     if all(device.ep_name != name for device in ort.get_ep_devices()):
@@ -133,7 +133,7 @@ def rtx_devices(ort: Any) -> list[Any]:
 def engine_key(
     ort: Any, sha256: str, precision: str, profile: Mapping[str, Shapes], gpu: GpuOptions, tensorrt: str
 ) -> dict[str, str]:
-    """All that an engine of the version `tensorrt` depends on."""
+    """Return everything that an engine built by TensorRT version `tensorrt` depends on."""
     return {
         "model": sha256,
         "precision": precision,
@@ -148,7 +148,7 @@ def engine_key(
 
 
 def rtx_version() -> str:
-    """Of the plug-in provider, as in "RTX 0.5.0"; "" where it is not installed."""
+    """Return the version of the plug-in provider, for example "RTX 0.5.0"; "" where it is not installed."""
     if importlib.util.find_spec(RTX_MODULE) is None:
         return ""
     for cuda in ("cu13", "cu12"):
@@ -158,7 +158,7 @@ def rtx_version() -> str:
 
 
 def tensorrt_linked(ort: Any) -> str:
-    """The major version of TensorRT that this ONNX Runtime was linked with, as in "10"; "" where that is not known."""
+    """Return the major version of TensorRT that this ONNX Runtime was linked with, for example "10"; "" if unknown."""
     library = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_tensorrt.so"
     try:
         found = re.search(rb"libnvinfer\.so\.(\d+)", library.read_bytes())
@@ -168,8 +168,8 @@ def tensorrt_linked(ort: Any) -> str:
 
 
 def load_tensorrt(linked: str) -> str:
-    """Load TensorRT of this major version, the system's or the one that came by pip -> its version, as in "10.13.3";
-    "" where it does not load."""
+    """Load TensorRT of this major version, from the system or from pip. Returns its version, for example "10.13.3"; ""
+    where it does not load."""
     soname = f"libnvinfer.so.{linked}" if linked else "libnvinfer.so"
     library = load_library(soname)
     if library is None:
@@ -177,12 +177,12 @@ def load_tensorrt(linked: str) -> str:
     for beside in ("libnvinfer_plugin", "libnvonnxparser"):
         load_library(soname.replace("libnvinfer", beside))
     number: int = library.getInferLibVersion()
-    # Since TensorRT 10.
+    # This encoding of the version is used since TensorRT 10.
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
 def load_library(soname: str) -> ctypes.CDLL | None:
-    """A shared library of the system, or of the wheel tensorrt_libs; None where neither loads."""
+    """Load a shared library of the system or of the wheel tensorrt_libs. Returns None where neither loads."""
     wheel = importlib.util.find_spec("tensorrt_libs")
     folders = [Path(folder) for folder in (wheel.submodule_search_locations or ())] if wheel else []
     for name in (soname, *(str(folder / soname) for folder in folders)):

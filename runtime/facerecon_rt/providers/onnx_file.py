@@ -1,7 +1,7 @@
-"""ONNX file -> what it contains, read without the onnx package, and whether it may be trusted. Standard library only.
+"""An ONNX file -> its content, read without the onnx package, and whether it can be trusted. Standard library only.
 
-A reader of the protobuf wire format for the few messages that matter here (numbers of fields from onnx.proto). The
-file is read once: what is checked, hashed and handed to ONNX Runtime are the same bytes.
+The module reads the protobuf wire format for the few messages that matter here, with the field numbers of onnx.proto.
+The file is read once, so that the bytes that are checked and hashed are those that ONNX Runtime gets.
 """
 
 from __future__ import annotations
@@ -17,58 +17,61 @@ from ..errors import ModelRefused
 from ..paths import read_file
 
 FLOAT, UINT8, INT8, INT32, INT64, FLOAT16 = 1, 2, 3, 6, 7, 10
-"""TensorProto.DataType, the element types that models of ours use."""
+"""Element types of TensorProto.DataType that models of this project use."""
 TYPE_NAMES = {FLOAT: "float32", UINT8: "uint8", INT8: "int8", INT32: "int32", INT64: "int64", FLOAT16: "float16"}
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 ALLOWED_CONTRIB = frozenset({"QuantizeLinear", "DequantizeLinear", "MatMulNBits"})
-"""Of domain com.microsoft. The int8 converter writes the first two where the opset's own lack an integer type, and the
-third multiplies with matrices in blocks of codes, fast in every release; everything else there is either what ONNX
-Runtime's optimiser leaves in a file saved for one machine, or runs foreign code."""
+"""Allowed operators of domain com.microsoft.
+
+The int8 converter writes QuantizeLinear and DequantizeLinear where the opset's own lack an integer type. MatMulNBits
+multiplies with matrices in blocks of codes, which is fast in every release. All other operators of the domain come from
+ONNX Runtime's optimiser in files saved for one machine, or run foreign code.
+"""
 
 _LARGEST = 2**31 - 1
-"""Bytes: protobuf can hold no more."""
+"""Maximum size of a protobuf message in bytes."""
 _DEEPEST = 16
-"""Graphs within graphs (If, Loop, Scan); models of ours have none."""
+"""Maximum depth of graphs within graphs (If, Loop, Scan). Models of this project have none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """An input or output as the file declares it."""
+    """An input or output, as the file declares it."""
 
     name: str
     elem_type: int
-    """`FLOAT`, `UINT8`, ...; 0 where it is not a tensor."""
+    """Element type: `FLOAT`, `UINT8`, ...; 0 where it is not a tensor."""
     dims: tuple[int | str, ...] | None
-    """A name (or "") for a dimension that is dynamic; None where the file gives no shape."""
+    """Size of each dimension, or a name (or "") for a dynamic dimension; None where the file gives no shape."""
 
 
 @dataclass(frozen=True, eq=False)
 class OnnxFile:
-    """An ONNX file and what it says about itself."""
+    """An ONNX file and its declared content."""
 
     path: Path
     data: bytes = field(repr=False)
-    """The whole file."""
+    """The whole file as bytes."""
     metadata: Mapping[str, str]
-    """metadata_props."""
+    """Entries of metadata_props."""
     opsets: Mapping[str, int]
-    """Domain -> version; the standard domain is ""."""
+    """Version of each operator domain; the standard domain is ""."""
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     operators: frozenset[tuple[str, str]]
-    """(domain, op_type) of every node, those of subgraphs and functions too."""
+    """(domain, op_type) of every node, including subgraphs and functions."""
     external: tuple[str, ...]
-    """Names of tensors whose values lie in another file."""
+    """Names of the tensors whose values lie in another file."""
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file; computed when it is asked for, since it takes longer than everything else here."""
+        """SHA-256 of the file. It is computed on first use, since it takes longer than reading the file."""
         return hashlib.sha256(self.data).hexdigest()
 
 
 def read_onnx(path: str | Path) -> OnnxFile:
-    """Raises ModelRefused where the file is missing or no ONNX file. Judges nothing else: see `refuse_unsafe`."""
+    """Read an ONNX file. Raises ModelRefused where it is missing or not ONNX. `refuse_unsafe` judges the content."""
     path = Path(path)
     data = _read(path)
     try:
@@ -76,7 +79,7 @@ def read_onnx(path: str | Path) -> OnnxFile:
         graphs = _messages(model, 7)
         opsets = {_text(opset, 1): _integer(opset, 2) for opset in _messages(model, 8)}
         if not graphs or not opsets or not _integer(model, 1):
-            raise _MalformedError("no graph in it")
+            raise _MalformedError("it has no graph")
         found = _Found(set(), [])
         for graph in graphs:
             _walk_graph(graph, found, 0)
@@ -101,15 +104,15 @@ def read_onnx(path: str | Path) -> OnnxFile:
 
 
 def refuse_unsafe(model: OnnxFile) -> None:
-    """Raises ModelRefused where the file would have ONNX Runtime read other files or run code that is not its own."""
+    """Raise ModelRefused for a file that makes ONNX Runtime read other files or run code that is not its own."""
     if model.external:
         raise ModelRefused(
-            f"{model.path}: keeps {_listed(model.external)} in another file (external data), which is never read; "
+            f"{model.path}: keeps {_listed(model.external)} in another file (external data), which is not allowed; "
             "save the model as one file"
         )
     if any(op_type == "EPContext" for _, op_type in model.operators):
         raise ModelRefused(
-            f"{model.path}: holds an engine compiled for one machine (EPContext), which is never run; "
+            f"{model.path}: holds an engine compiled for one machine (EPContext), which is not allowed; "
             "use the .onnx file it was compiled from"
         )
     foreign = sorted(
@@ -146,12 +149,12 @@ def _fix(data: bytes) -> str:
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:
-    """The first three, on one line."""
+    """Return the first three names on one line."""
     shown = ", ".join(" ".join(name.split()) for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-# What a graph holds. Every message is looked into that can hold a tensor or a node.
+# The content of a graph. The walk enters every message that can hold a tensor or a node.
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,8 @@ def _walk_attributes(attributes: list[_Message], found: _Found, depth: int) -> N
 
 def _walk_tensors(tensors: list[_Message], found: _Found) -> None:
     for tensor in tensors:
-        # Any entry of external_data, and any data_location but DEFAULT: stricter than the standard, on purpose.
+        # Any entry of external_data and any data_location but DEFAULT counts. This is stricter than the standard on
+        # purpose.
         if tensor.get(13) or any(tensor.get(14, ())):
             found.external.append(_text(tensor, 8) or "a tensor")
 
@@ -195,7 +199,7 @@ def _walk_sparse(sparse: list[_Message], found: _Found) -> None:
 
 
 def _tensor_info(value: _Message) -> TensorInfo:
-    """ValueInfoProto -> name, TypeProto.Tensor's element type, and its shape."""
+    """Return the name, the element type of TypeProto.Tensor and the shape of a ValueInfoProto."""
     name = _text(value, 1)
     for kind in _messages(value, 2):
         for tensor in _messages(kind, 1):
@@ -209,14 +213,14 @@ def _dimension(dimension: _Message) -> int | str:
     return _integer(dimension, 1) if 1 in dimension else _text(dimension, 2)
 
 
-# The protobuf wire format: a message is a run of fields, each a key (field number and wire type) and a value.
+# The protobuf wire format: a message is a sequence of fields, each a key (field number and wire type) and a value.
 
 _Message = dict[int, list["int | memoryview"]]
-"""Field number -> its values in file order: varints as integers, length-delimited ones as bytes not looked into."""
+"""Values of each field number in file order: varints as integers, length-delimited values as undecoded bytes."""
 
 
 class _MalformedError(Exception):
-    """The bytes are no protobuf message, or not one of an ONNX model."""
+    """The bytes are not a protobuf message, or not a message of an ONNX model."""
 
 
 def _parse(data: memoryview) -> _Message:
@@ -232,18 +236,18 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         key, at = _varint(data, at)
         number, wire_type = key >> 3, key & 7
         if number == 0:
-            raise _MalformedError(f"a field without a number at byte {at}")
+            raise _MalformedError(f"field number 0 at byte {at}")
         if wire_type == 0:
             value, at = _varint(data, at)
             yield number, value
         elif wire_type == 2:
             length, at = _varint(data, at)
             if length > end - at:
-                raise _MalformedError(f"{length} bytes announced where {end - at} are left")
+                raise _MalformedError(f"{length} bytes declared, but only {end - at} left")
             yield number, data[at : at + length]
             at += length
         elif wire_type in (1, 5):
-            # Floats: nothing here asks for one, so they are skipped.
+            # These are floats, which nothing here reads.
             at += 8 if wire_type == 1 else 4
             if at > end:
                 raise _MalformedError("ends within a number")
@@ -252,7 +256,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Seven bits per byte, lowest first -> (value, where the next begins)."""
+    """Read a varint, with seven bits per byte and the lowest first. Returns (value, offset behind it)."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -270,7 +274,7 @@ def _messages(message: _Message, number: int) -> list[_Message]:
 
 
 def _integer(message: _Message, number: int) -> int:
-    """The last one counts, as in protobuf; 0 where there is none."""
+    """Return the last value of a field, which counts in protobuf; 0 where there is none."""
     integers = [value for value in message.get(number, ()) if isinstance(value, int)]
     return integers[-1] if integers else 0
 

@@ -1,4 +1,4 @@
-"""A session that takes notes -> which provider really computed which operators."""
+"""A session that records its nodes -> which provider really computed which operators."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Placement = Mapping[str, Counter[str]]
-"""ONNX Runtime's name of a provider -> operator -> how many nodes."""
+"""Number of nodes for each ONNX Runtime provider name and operator."""
 UNKNOWN_SIDE = 64
-"""Of inputs of any size."""
+"""Side length used for inputs with dynamic dimensions."""
 HOST_OPERATORS = frozenset(
     (
         *("Shape", "Size", "Constant", "ConstantOfShape", "Range", "Identity", "Cast", "Where", "Equal"),
@@ -28,14 +28,14 @@ HOST_OPERATORS = frozenset(
         *("Add", "Sub", "Mul", "Div", "MemcpyFromHost", "MemcpyToHost"),
     )
 )
-"""What ONNX Runtime computes on the host on purpose: the shapes of tensors, a few integers each."""
+"""Operators that ONNX Runtime computes on the host on purpose: shapes of tensors, a few integers each."""
 CPU = "CPUExecutionProvider"
 
 
 @contextmanager
 def taking_notes(options: Any) -> Iterator[None]:
-    """The session that is made of these options in the block notes where its nodes run, until `placement` reads it."""
-    # ONNX Runtime's profiler, which all its releases have. Its file lies in a folder that only we may enter.
+    """Make a session that is created with these options in the block record where its nodes run, until `placement`."""
+    # All releases of ONNX Runtime have this profiler. Its file lies in a folder that only this user may enter.
     with tempfile.TemporaryDirectory(prefix="facerecon-rt-") as folder:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "nodes")
@@ -43,9 +43,9 @@ def taking_notes(options: Any) -> Iterator[None]:
 
 
 def placement(ort: Any, session: InferenceSession, profile: Mapping[str, Shapes]) -> Placement:
-    """Run the session once on blank inputs, the smallest of the profile, and read its notes."""
+    """Run the session once on blank inputs, with the smallest shapes of the profile, and read its recorded nodes."""
     options = ort.RunOptions()
-    options.add_run_config_entry("gpu_graph_id", "-1")  # no graph is captured of this run
+    options.add_run_config_entry("gpu_graph_id", "-1")  # this run must not capture a graph
     session.run(None, blank_inputs(session, profile), options)
     events = json.loads(Path(session.end_profiling()).read_text())
     nodes = {
@@ -60,12 +60,12 @@ def placement(ort: Any, session: InferenceSession, profile: Mapping[str, Shapes]
 
 
 def left_on_the_cpu(found: Placement) -> Counter[str]:
-    """Operators that the CPU computes in place of the provider asked for."""
+    """Return the operators that the CPU computes instead of the requested provider."""
     return Counter({name: count for name, count in found.get(CPU, {}).items() if name not in HOST_OPERATORS})
 
 
 def blank_inputs(session: InferenceSession, profile: Mapping[str, Shapes]) -> dict[str, np.ndarray[Any, Any]]:
-    """Zeros for every input."""
+    """Return zeros for every input."""
     dtypes = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
     blank = {}
     for value in session.get_inputs():

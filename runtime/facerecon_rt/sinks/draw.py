@@ -1,4 +1,4 @@
-"""Scenes -> pictures: meshes, landmarks, pose axes and labels over the frame."""
+"""Scenes -> pictures with meshes, landmarks, pose axes and labels drawn over the frame."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .shade import render_mesh
 Style = Literal["shaded", "wireframe", "landmarks"]
 STYLES: tuple[Style, ...] = get_args(Style)
 Painter = Callable[[Scene], Image]
-"""How a scene becomes a picture."""
+"""Function that draws a scene as a picture."""
 Color = tuple[int, int, int]
-"""BGR."""
+"""Colour as (blue, green, red), 0 to 255."""
 
 ACCENTS: tuple[Color, ...] = (
     (190, 212, 64), (92, 190, 255), (255, 176, 96), (140, 130, 255), (96, 214, 160), (246, 150, 196),
 )  # fmt: skip
-"""One per track or face: turquoise, amber, sky, coral, green, lilac."""
+"""Colours of tracks and faces: turquoise, amber, sky, coral, green, lilac."""
 AXES: tuple[tuple[tuple[float, float, float], Color], ...] = (
     ((1.0, 0.0, 0.0), (88, 82, 245)),
     ((0.0, 1.0, 0.0), (104, 206, 76)),
@@ -38,7 +38,7 @@ AXIS_MM = 62.0
 GAZE_MM = 45.0
 GAZE: Color = (70, 235, 255)
 EYES = (slice(42, 48), slice(36, 42))
-"""iBUG points around the left and the right eye."""
+"""Indices of the iBUG points around the left and the right eye."""
 INK: Color = (34, 30, 28)
 PAPER: Color = (250, 250, 250)
 
@@ -47,7 +47,7 @@ LETTER_WEIGHT = 450
 HERSHEY_PER_PIXEL = 1 / 30
 
 TILE_PIXELS = (256, 512)
-"""Least and greatest side of a montage's tile."""
+"""Minimum and maximum side of a montage's tile, in pixels."""
 CROP_ROOM = 1.12
 """Side of a montage's square relative to the network's crop."""
 VIEWS_YAW_DEG = (0.0, -38.0)
@@ -66,7 +66,7 @@ CONTOURS: tuple[tuple[range, bool], ...] = (
 """iBUG-68 lines and whether they close: jaw, brows, bridge and base of the nose, eyes, outer and inner lips."""
 
 _SHIFT = 4
-"""Bits of a pixel's fraction that lines are drawn with, so that they do not jump from pixel to pixel."""
+"""Number of fractional bits of line coordinates, so that lines do not jump from pixel to pixel."""
 
 
 def draw_scene(
@@ -80,11 +80,11 @@ def draw_scene(
     alpha: float = 0.85,
     template: FaceTemplate | None = None,
 ) -> Image:
-    """A copy of the frame with every face drawn over it, near faces over far ones; (H, W, 3) uint8 BGR.
+    """Draw every face over a copy of the frame, near faces over far ones. Returns (H, W, 3) uint8 BGR.
 
-    `style`: the mesh shaded or as wireframe, or no mesh. `alpha` 0..1: how much of it covers the photograph.
-    `axes`: x red to the subject's left, y green up, z blue out of the face. `gaze`: a line from each eye where it
-    looks, of models that tell it. `ids`: track and confidence.
+    `style`: draw the mesh shaded, as a wireframe, or not at all. `alpha`: opacity of the mesh, 0 to 1. `axes`: draw the
+    head axes: x red to the subject's left, y green up, z blue out of the face. `gaze`: draw a line from each eye along
+    its gaze, for models that predict gaze. `ids`: write track and confidence.
     """
     picture = scene.frame.image.copy()
     for index, face in sorted(enumerate(scene.faces), key=lambda numbered: _side(numbered[1])):
@@ -105,8 +105,8 @@ def draw_scene(
 
 
 def montage(scene: Scene, face_index: int | None = None, *, template: FaceTemplate | None = None) -> Image:
-    """One row per face, or the row of one: crop, mesh and landmarks over it, the mesh from the front and half from
-    the side; uint8 BGR. Without a face, a copy of the frame."""
+    """Draw one row per face, or the row of one face. A row shows the crop, the crop with mesh and landmarks, and the
+    mesh from the front and half from the side. Returns uint8 BGR, or a copy of the frame where it has no face."""
     faces = scene.faces if face_index is None else (scene.faces[face_index],)
     if not faces:
         return scene.frame.image.copy()
@@ -123,12 +123,12 @@ def montage(scene: Scene, face_index: int | None = None, *, template: FaceTempla
 
 
 def vertices_in_frame(face: Face) -> Floats:
-    """(V, 3) the face's vertices in frame pixels and depth away from the viewer."""
+    """Return the face's vertices (V, 3) in frame pixels, with depth away from the viewer."""
     return face.vertices @ face.frame_from_head[:, :3].T + face.frame_from_head[:, 3]
 
 
 def put_text(picture: Image, text: str, left: int, baseline: int, size: int, color: Color) -> None:
-    """Write into the picture, from `left`, on `baseline`, letters of `size` pixels."""
+    """Write text into the picture. It starts at `left` on `baseline`, with letters of `size` pixels."""
     if (font := _font()) is not None:
         cv2.putText(picture, text, (left, baseline), color, font, size, LETTER_WEIGHT)
         return
@@ -137,7 +137,7 @@ def put_text(picture: Image, text: str, left: int, baseline: int, size: int, col
 
 
 def text_width(text: str, size: int) -> int:
-    """Pixels that letters of `size` pixels take."""
+    """Return the width in pixels of a text with letters of `size` pixels."""
     if (font := _font()) is not None:
         (_, _, width, _) = cv2.getTextSize((0, 0), text, (0, 0), font, size, LETTER_WEIGHT)
     else:
@@ -146,7 +146,7 @@ def text_width(text: str, size: int) -> int:
 
 
 def _side(face: Face) -> float:
-    """How large the face is in the picture, pixels; what line widths and letters scale with."""
+    """Return the size of the face in the picture in pixels. Line widths and letters scale with it."""
     return square_from_camera(face.frame_from_head).side
 
 
@@ -167,7 +167,8 @@ def _draw_wireframe(picture: Image, face: Face, template: FaceTemplate, accent: 
         return
     corner, region = window
     corners = (vertices - corner)[front_facing(vertices, template.triangles), :2]
-    # Drawn at twice the size and reduced, for lines half a pixel wide, and fainter on a small face: no blot.
+    # Lines are drawn at twice the size and reduced, so that they are half a pixel wide. They are fainter on a small
+    # face, where they would merge.
     alpha *= float(np.clip(_side(face) / 400, 0.5, 1.0))
     lines = np.zeros((2 * region.shape[0], 2 * region.shape[1]), np.uint8)
     cv2.polylines(lines, list(_fixed(2 * corners + 0.5)), True, 255, _width(face, 500), cv2.LINE_AA, _SHIFT)
@@ -176,7 +177,7 @@ def _draw_wireframe(picture: Image, face: Face, template: FaceTemplate, accent: 
 
 
 def front_facing(vertices_frame: Floats, triangles: Indices) -> Indices:
-    """(V, 3), (T, 3) -> (F, 3): the triangles that turn their outer side to the viewer."""
+    """Select the triangles (F, 3) whose outer side faces the viewer, from vertices (V, 3) and triangles (T, 3)."""
     a, b, c = (vertices_frame[triangles[:, corner], :2] for corner in range(3))
     u, v = b - a, c - a
     return triangles[u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] < 0]
@@ -201,7 +202,7 @@ def _draw_landmarks(picture: Image, face: Face, accent: Color) -> None:
 
 
 def _draw_axes(picture: Image, face: Face) -> None:
-    """From the bridge of the nose, the one that points away from the viewer first."""
+    """Draw the head axes from the bridge of the nose, the axis that points away from the viewer first."""
     rotation = face.frame_from_head[:, :3]
     start = face.landmarks[27]
     width = _width(face, 150)
@@ -214,7 +215,7 @@ def _draw_axes(picture: Image, face: Face) -> None:
 
 
 def _draw_gaze(picture: Image, face: Face, gaze: Floats) -> None:
-    """A line from the middle of each eye to where it looks."""
+    """Draw a line from the middle of each eye along its gaze."""
     width = _width(face, 200)
     for eye, direction in zip(EYES, gaze, strict=True):
         start = face.landmarks[eye].mean(0)
@@ -225,7 +226,7 @@ def _draw_gaze(picture: Image, face: Face, gaze: Floats) -> None:
 
 
 def _draw_label(picture: Image, face: Face, accent: Color) -> None:
-    """Track and confidence on a dark plate above the face, kept inside the picture."""
+    """Write track and confidence on a dark plate above the face, inside the picture."""
     text = f"{face.confidence:.2f}" if face.track is None else f"#{face.track}  {face.confidence:.2f}"
     size = int(np.clip(_side(face) / 20, 11, 96))
     pad = size // 2
@@ -239,7 +240,8 @@ def _draw_label(picture: Image, face: Face, accent: Color) -> None:
 
 
 def _crop_scene(frame: Frame, face: Face, tile: int) -> Scene:
-    """The face alone, in an upright square of tile x tile pixels around it; paper where the frame ends."""
+    """Cut out an upright square around one face, tile x tile pixels, and fill it with paper colour outside the
+    frame."""
     square = square_from_camera(face.frame_from_head)
     crop = align(frame.image, Square(square.x, square.y, square.side * CROP_ROOM), tile)
     scale, corner = float(crop.frame_from_crop[0, 0]), crop.frame_from_crop[:, 3]
@@ -254,13 +256,13 @@ def _crop_scene(frame: Frame, face: Face, tile: int) -> Scene:
 
 
 def _studio(face: Face, yaw: float, tile: int, template: FaceTemplate) -> Image:
-    """The mesh alone, turned by `yaw` degrees, on paper."""
+    """Draw the mesh alone on paper, turned by `yaw` degrees."""
     scale = tile / (CROP_SIDE_MM * CROP_ROOM)
     turned = face.vertices @ rotation_from_euler(0, yaw, 0).T * scale
     middle = (turned.min(0) + turned.max(0)) / 2
     mesh, coverage = render_mesh(turned - middle + (tile - 1) / 2, template.triangles, (tile, tile))
     picture = np.full((tile, tile, 3), PAPER, np.uint8)
-    # Eyes and mouth are holes in the mesh: in grey it looks like a bust, through to white like a mask.
+    # Eyes and mouth are holes in the mesh. Grey holes look like a bust, white ones like a mask.
     contours, nesting = cv2.findContours((coverage > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     for contour, (_, _, _, parent) in zip(contours, nesting[0] if len(contours) else (), strict=True):
         if parent >= 0:
@@ -270,7 +272,7 @@ def _studio(face: Face, yaw: float, tile: int, template: FaceTemplate) -> Image:
 
 
 def _join(pictures: list[Image], axis: int) -> Image:
-    """Side by side (1) or below each other (0), with paper between them."""
+    """Join pictures side by side (axis 1) or below each other (axis 0), with paper between them."""
     shape = list(pictures[0].shape)
     shape[axis] = pictures[0].shape[0] // 32
     gap = np.full(shape, PAPER, np.uint8)
@@ -279,23 +281,23 @@ def _join(pictures: list[Image], axis: int) -> Image:
 
 @cache
 def _font() -> cv2.FontFace | None:
-    """None with OpenCV 4, which JetPack brings: it has stroked letters alone."""
+    """Return the font, or None with OpenCV 4, which JetPack brings: it has stroked letters only."""
     return cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
 
 
 def _width(face: Face, pixels: int) -> int:
-    """Line width: one per so many `pixels` of face."""
+    """Return the line width: one pixel per `pixels` of face."""
     return max(1, round(_side(face) / pixels))
 
 
 def _fixed(points: Floats) -> NDArray[np.int32]:
-    """Pixels -> the fixed-point numbers OpenCV draws with."""
+    """Convert pixels to the fixed-point numbers that OpenCV draws with."""
     return np.asarray(np.rint(points * 2**_SHIFT), np.int32)
 
 
 def _window(picture: Image, points: Floats, margin: int) -> tuple[Floats, Image] | None:
-    """The part of the picture that holds the (N, 3) points: its corner (x, y, 0) and a view of it; None when they lie
-    outside."""
+    """Return the part of the picture that holds the points (N, 3): its corner (x, y, 0) and a view of its pixels. None
+    when the points lie outside."""
     height, width = picture.shape[:2]
     x1, y1 = np.maximum(np.floor(points[:, :2].min(0)).astype(int) - margin, 0)
     x2, y2 = np.minimum(np.ceil(points[:, :2].max(0)).astype(int) + margin + 1, (width, height))
@@ -303,5 +305,5 @@ def _window(picture: Image, points: Floats, margin: int) -> tuple[Floats, Image]
 
 
 def _blend(region: Image, over: Image, weight: Floats) -> None:
-    """In place: `over` covers the region by `weight` (H, W) 0..1."""
+    """Blend `over` into the region in place, by `weight` (H, W), 0 to 1."""
     region[:] = cv2.blendLinear(region, over, 1 - weight, weight)

@@ -31,11 +31,12 @@ from .video import VideoSink
 from .video_writer import CODECS
 
 MOST_TRACKS = 500
-"""Whose meshes wait for the end: those of more are written meanwhile, since a camera may run for months."""
+"""Number of tracks whose meshes wait for the end. Meshes of further tracks are written earlier, since a camera may run
+for months."""
 LONGEST_STEM = 160
-"""Bytes, of the 255 that a file's name may have."""
+"""Maximum bytes of a stem, out of the 255 that a file name may have."""
 SILENT_S = 60.0
-"""Without a frame of a camera, after which its video is finished."""
+"""Time in seconds without a frame of a camera after which its video is finished."""
 SINK_STYLES = (*STYLES, "montage")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _PICTURE_OPTIONS = {
@@ -46,8 +47,8 @@ _PICTURE_OPTIONS = {
 
 
 class Sink(Protocol):
-    """Where scenes go. Owns its files: use it as a context manager; what was written is whole once it is closed, also
-    after an interruption."""
+    """An output for scenes. It owns its files; use it as a context manager. Its files are complete once it is closed,
+    also after an interruption."""
 
     def __enter__(self) -> Sink: ...
 
@@ -56,7 +57,7 @@ class Sink(Protocol):
     ) -> None: ...
 
     def write(self, scene: Scene) -> None:
-        """Take one scene. Raises UsageError when it cannot be written."""
+        """Write one scene. Raises UsageError when it cannot be written."""
 
     def close(self) -> None:
         """Finish the files. Raises UsageError when they cannot be written."""
@@ -72,19 +73,24 @@ def open_sink(
     meshes: bool = True,
     rotation: Rotation | None = None,
 ) -> Sink:
-    """The sink that `target` names.
+    """Open the output that `target` names.
 
-    `-`: JSON lines on standard output. By suffix: .jsonl; .mp4 .mov .mkv .avi: annotated video; .jpg .png .webp:
-    annotated pictures, numbered when there are several; .obj .ply .glb: a mesh per face or track, likewise numbered;
-    .rrd: a Rerun recording. A folder (existing, ending in "/" or without suffix) takes all but that, named after the
-    sources.
-    `blendshapes`: (B,) names from the model's contract; `arkit`: Apple's names in records; `style`: shaded, wireframe,
-    landmarks, or montage: the crop, the overlay and the mesh from two sides. `meshes`: whether a folder gets them.
-    `rotation`: when records and videos go on in a new file; the one before gets a number.
-    Raises UsageError when the target is of no known kind or cannot be written.
+    - `-`: JSON lines on standard output.
+    - .jsonl: JSON lines.
+    - .mp4 .mov .mkv .avi: an annotated video.
+    - .jpg .png .webp: annotated pictures, numbered when there are several.
+    - .obj .ply .glb: a mesh per face or track, numbered when there are several.
+    - .rrd: a Rerun recording.
+    - A folder (existing, ending in "/" or without suffix): all kinds but .rrd, named after the sources.
+
+    `blendshapes`: (B,) names from the model's contract. `arkit`: use Apple's names in records. `style`: shaded,
+    wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides. `meshes`: whether a
+    folder gets meshes. `rotation`: when records and videos continue in a new file; the previous file gets a number.
+
+    Raises UsageError when the kind of the target is unknown or the target cannot be written.
     """
     if style not in SINK_STYLES:
-        raise UsageError(f"there is no style {style!r}; choose from {', '.join(SINK_STYLES)}")
+        raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
     paint = painter(style, template)
     if target == "-":
         if sys.stdout is None:
@@ -108,12 +114,12 @@ def open_sink(
         return RerunSink(path, blendshapes, template)
     known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".rrd"])
     raise UsageError(
-        f"cannot write {target}: {suffix} is no known kind of output; use {known}, a folder, or - for stdout"
+        f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
     )
 
 
 def painter(style: str, template: FaceTemplate | None = None) -> Painter:
-    """How a scene becomes a picture, for one of `SINK_STYLES`."""
+    """Return the function that draws scenes in one of the `SINK_STYLES`."""
     if style == "montage":
         return partial(montage, template=template)
     (known,) = (name for name in STYLES if name == style)
@@ -121,7 +127,7 @@ def painter(style: str, template: FaceTemplate | None = None) -> Painter:
 
 
 class JsonLinesSink:
-    """One record per line, each flushed whole, so that another program can read along."""
+    """A sink that writes one record per line and flushes each line, so that another program can read along."""
 
     def __init__(
         self,
@@ -131,8 +137,8 @@ class JsonLinesSink:
         arkit: bool = False,
         rotation: Rotation | None = None,
     ) -> None:
-        """`target`: an open text stream, which stays open, or a file to write anew; with `rotation`, to go on with.
-        Raises UsageError."""
+        """`target`: an open text stream, which stays open, or a file. The file is replaced, or with `rotation`
+        continued. Raises UsageError."""
         self._rotation = rotation
         self._blendshapes = blendshapes
         self._arkit = arkit
@@ -142,7 +148,8 @@ class JsonLinesSink:
             check_place(target)
             self._new = not exists(target)
             try:
-                # Opened for appending: what an earlier run wrote is only given up when there is something to write.
+                # The file is opened for appending, so that the content of an earlier run is only replaced when a record
+                # comes.
                 self._stream: IO[str] = target.open("a", encoding="utf-8")
             except OSError as error:
                 raise cannot_write(target, error) from error
@@ -156,7 +163,7 @@ class JsonLinesSink:
         self.close()
 
     def write(self, scene: Scene) -> None:
-        """Append the scene's record. A broken pipe stays a BrokenPipeError: whoever reads has seen enough."""
+        """Append the scene's record. Raises UsageError, or BrokenPipeError when the reader of a pipe has closed it."""
         record = record_from_scene(scene, self._blendshapes, arkit=self._arkit)
         line = json.dumps(record, allow_nan=False, separators=(",", ":"))
         try:
@@ -176,7 +183,7 @@ class JsonLinesSink:
             raise cannot_write(self._path or "standard output", error) from error
 
     def _go_on(self, path: Path, rotation: Rotation) -> None:
-        """After what an earlier run wrote, but for a last line that it was killed in."""
+        """Continue behind the records of an earlier run, without a last line that was cut short."""
         if rotation.due(self._stream.tell()):
             self._begin_anew(path, rotation)
             return
@@ -189,22 +196,22 @@ class JsonLinesSink:
         self._stream = path.open("a", encoding="utf-8")
 
     def close(self) -> None:
-        """Close the file; a stream that was handed in stays open."""
+        """Close the file. A stream that was passed in stays open."""
         if self._path is None:
             return
         try:
             self._stream.close()
             if self._new and not self._started and is_file(self._path) and not self._path.stat().st_size:
-                self._path.unlink()  # made by us, and nothing came
+                self._path.unlink()  # this run created it and wrote nothing
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
 
 class PictureSink:
-    """One annotated picture per scene."""
+    """A sink that writes one annotated picture per scene."""
 
     def __init__(self, path: Path, paint: Painter) -> None:
-        """Raises UsageError when the file cannot be written."""
+        """Check the path. Raises UsageError when the file cannot be written."""
         check_writable(path)
         self._paint = paint
         self._names = OutputNames(path)
@@ -220,14 +227,15 @@ class PictureSink:
         write_picture(self._names.next_for(scene.frame.source), self._paint(scene))
 
     def close(self) -> None:
-        """Every picture is already whole."""
+        """Do nothing: every picture is complete already."""
 
 
 class MeshSink:
-    """One mesh per face of a photograph, and per track of a video or camera: its last one, written at the end."""
+    """A sink that writes one mesh per face of a photograph, and one per track of a video or camera at the end."""
 
     def __init__(self, path: Path, template: FaceTemplate | None = None) -> None:
-        """Raises UsageError when the file cannot be written or its kind needs a library that is missing."""
+        """Check the path. Raises UsageError when the file cannot be written, or its suffix needs a library that is
+        missing."""
         check_mesh_format(path)
         check_writable(path)
         self._template = template
@@ -241,7 +249,8 @@ class MeshSink:
         self.close()
 
     def write(self, scene: Scene) -> None:
-        """Write a photograph's faces; remember a video's. Raises UsageError when they cannot be written."""
+        """Write the faces of a photograph, and remember those of a video. Raises UsageError when they cannot be
+        written."""
         if not scene.frame.still:
             self._latest.see(scene)
             for source, _, vertices in self._latest.take(MOST_TRACKS):
@@ -260,7 +269,8 @@ class MeshSink:
 
 
 class LatestMeshes:
-    """The neutral shape of every track of every source, as its last frame knows it: averaged over all frames before."""
+    """The neutral shape of every track of every source, from its last frame. It is the average over the track's
+    frames."""
 
     def __init__(self) -> None:
         self._vertices: dict[tuple[str, str], Floats] = {}
@@ -273,7 +283,8 @@ class LatestMeshes:
             self._vertices[key] = face.shape
 
     def take(self, but: int = 0) -> list[tuple[str, str, Floats]]:
-        """(source, label, vertices) of each but the `but` seen last, those not seen for longest first; forgets them."""
+        """Remove and return (source, label, vertices) of all tracks but the `but` seen last, the longest unseen
+        first."""
         meshes = []
         while len(self._vertices) > but:
             source, label = key = next(iter(self._vertices))
@@ -282,8 +293,9 @@ class LatestMeshes:
 
 
 class FolderSink:
-    """Everything about every source: `records.jsonl`; for a photograph `<stem>.jpg`, `<stem>_montage.jpg` and
-    `<stem>_face0.obj`; for a video `<stem>.mp4` and `<stem>_track1.obj`. Two sources never share a stem."""
+    """A sink that writes everything about every source. Records go to `records.jsonl`. A photograph gets `<stem>.jpg`,
+    `<stem>_montage.jpg` and `<stem>_face0.obj`; a video gets `<stem>.mp4` and `<stem>_track1.obj`. Two sources never
+    share a stem."""
 
     def __init__(
         self,
@@ -296,13 +308,13 @@ class FolderSink:
         meshes: bool = True,
         rotation: Rotation | None = None,
     ) -> None:
-        """Makes the folder. Raises UsageError when it cannot be made or written to."""
+        """Make the folder. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise UsageError(
-                f"cannot write {folder}: it is no folder; give files a suffix, as in .jsonl, or - for stdout"
+                f"cannot write {folder}: it is not a folder; give a file a suffix, as in .jsonl, or use - for stdout"
             ) from error
         except OSError as error:
             raise cannot_write(folder, error) from error
@@ -310,14 +322,14 @@ class FolderSink:
         self._template = template
         self._rotation = rotation
         self._meshes = meshes
-        # A photograph gets its montage anyway.
+        # A photograph gets its montage in any case.
         self._paint = painter("shaded" if style == "montage" else style, template)
         self._paint_montage = painter("montage", template)
         self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
         self._written_at: dict[Path, float] = {}
-        """Of videos of cameras, with `rotation`: time.monotonic()."""
+        """Time of the last frame of each camera's video with `rotation`, by time.monotonic()."""
         self._latest = LatestMeshes()
 
     def __enter__(self) -> FolderSink:
@@ -328,7 +340,7 @@ class FolderSink:
 
     def write(self, scene: Scene) -> None:
         """Write the scene's record, picture and meshes. Raises UsageError when they cannot be written, or when the
-        source lies in this folder, whose files might be overwritten."""
+        source lies in this folder, where its files might be overwritten."""
         if not scene.frame.live and source_path(scene.frame.source).parent == resolved(self._folder):
             raise UsageError(f"{scene.frame.source} lies in the output folder {self._folder}; choose another folder")
         self._records.write(scene)
@@ -338,7 +350,7 @@ class FolderSink:
             self._write_video_frame(scene)
 
     def close(self) -> None:
-        """Finish the video, write the tracks' meshes, close the records: each even if another fails."""
+        """Finish the videos, write the tracks' meshes and close the records, each even if another fails."""
         with ExitStack() as stack:
             stack.callback(self._leave_nothing_empty)
             stack.callback(self._records.close)
@@ -363,7 +375,7 @@ class FolderSink:
         path = self._folder / f"{stem}.mp4"
         if path not in self._videos:
             if not scene.frame.live:
-                self._finish_videos()  # files come one after the other, cameras all at once
+                self._finish_videos()  # files come one after the other, cameras in parallel
             self._videos[path] = VideoSink(path, self._paint, self._rotation)
         self._videos[path].write(scene)
         if scene.frame.live and self._rotation is not None:
@@ -372,7 +384,7 @@ class FolderSink:
         self._write_tracks(MOST_TRACKS)
 
     def _finish_silent(self, written: Path) -> None:
-        """The videos of cameras that have gone are whole before the run ends; those that come back begin a new one."""
+        """Finish the videos of cameras that have gone silent. A camera that comes back begins a new video."""
         now = time.monotonic()
         self._written_at[written] = now
         for path in [path for path, at in self._written_at.items() if now - at > SILENT_S]:
@@ -394,7 +406,7 @@ class FolderSink:
             write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template or load_template())
 
     def _stem(self, source: str, *, live: bool = False) -> str:
-        """A name for the source under which no file of another source is written."""
+        """Return a name for the source that no file of another source uses."""
         if source not in self._stems:
             stem, number = shortened(stem_of(source, live=live)), 2
             name = stem
@@ -404,7 +416,7 @@ class FolderSink:
         return self._stems[source]
 
     def _collide(self, one: str, other: str) -> bool:
-        """Would the files of two stems have the same names?"""
+        """Return whether files of two stems would have the same names."""
         if one in (other, f"{other}_montage") or other == f"{one}_montage":
             return True
         shorter, longer = sorted((one, other), key=len)
@@ -412,24 +424,25 @@ class FolderSink:
 
 
 def stem_of(source: str, *, live: bool = False) -> str:
-    """File name without suffix; a stream's address, or a camera's name, with what no file name should hold made _."""
+    """Return a file name without suffix. In a stream's address or a camera's name, `_` replaces unsuitable
+    characters."""
     if not live and "://" not in source:
         return Path(source).stem
     return re.sub(r"[^\w.-]+", "_", public_name(source).rpartition("://")[2]).strip("_.") or "stream"
 
 
 def shortened(stem: str) -> str:
-    """The stem, or of one that leaves no room for what is added to it (`_montage`, a number, a suffix, a name until the
-    file is whole) its beginning and a hash of the whole: another stem has another."""
+    """Return the stem, or for a long one its beginning and a hash of the whole stem, which keeps stems distinct. It
+    leaves room for `_montage`, a number, a suffix and the name of a partial file."""
     encoded = stem.encode("utf-8", "surrogatepass")
     if len(encoded) <= LONGEST_STEM:
         return stem
-    # A character that is cut in two is left out.
+    # A character that is cut in two is dropped.
     return f"{encoded[: LONGEST_STEM - 9].decode(errors='ignore')}_{sha256(encoded).hexdigest()[:8]}"
 
 
 def write_picture(path: Path, picture: Image) -> None:
-    """Encode by suffix and write whole. Raises UsageError when format or disk refuse."""
+    """Encode a picture by its suffix and write it. Raises UsageError when the format or the disk refuses."""
     suffix = path.suffix.lower()
     with quiet_opencv():
         encoded, data = cv2.imencode(suffix, picture, _PICTURE_OPTIONS.get(suffix, []))

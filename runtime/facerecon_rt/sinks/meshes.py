@@ -1,4 +1,4 @@
-"""Vertices -> a mesh file: OBJ, PLY or GLB, with texture coordinates and normals."""
+"""Vertices -> a mesh file (OBJ, PLY or GLB) with texture coordinates and normals."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ METRES_PER_MM = 0.001
 
 
 def write_mesh(path: str | Path, vertices: ArrayLike, template: FaceTemplate) -> None:
-    """Write (V, 3) vertices in mm, head frame, with the template's triangles and texture coordinates.
+    """Write vertices (V, 3) in mm, head frame, with the template's triangles and texture coordinates.
 
-    .obj and .ply keep millimetres; .glb is in metres, which is glTF's unit. All keep the head frame: +x the subject's
-    left, +y up, +z out of the face. The file is written whole or not at all.
-    Raises UsageError on another suffix, when the disk refuses, and for .ply and .glb when trimesh is missing.
+    .obj and .ply keep millimetres; .glb is in metres, the unit of glTF. All keep the head frame: +x the subject's left,
+    +y up, +z out of the face. The file appears only when it is complete.
+
+    Raises UsageError for another suffix, when the disk refuses, and for .ply and .glb when trimesh is missing.
     """
     path = Path(path)
     check_mesh_format(path)
@@ -34,16 +35,17 @@ def write_mesh(path: str | Path, vertices: ArrayLike, template: FaceTemplate) ->
 
 
 def check_mesh_format(path: Path) -> None:
-    """Raises UsageError when a mesh cannot be written under this name: suffix unknown, or trimesh missing for it."""
+    """Raise UsageError when the suffix is not one of a mesh, or needs trimesh, which is missing."""
     suffix = path.suffix.lower()
     if suffix not in MESH_SUFFIXES:
-        raise UsageError(f"cannot write a mesh to {path}; its suffix is one of {', '.join(MESH_SUFFIXES)}")
+        raise UsageError(f"cannot write a mesh to {path}; use one of the suffixes {', '.join(MESH_SUFFIXES)}")
     if suffix != ".obj":
         _import_trimesh()
 
 
 def _obj(points: Floats, template: FaceTemplate, _format: str) -> bytes:
-    """Written out here: trimesh's OBJ refers to a material file that is not there, and OBJ needs no library."""
+    """Encode a mesh as OBJ. The format needs no library, and trimesh's OBJ refers to a material file that does not
+    exist."""
     lines = ["# facerecon-rt: millimetres; +x the subject's left, +y up, +z out of the face"]
     lines += [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in points.tolist()]
     lines += [f"vt {u:.6f} {v:.6f}" for u, v in template.uv.tolist()]
@@ -64,7 +66,7 @@ def _with_trimesh(points: Floats, template: FaceTemplate, file_format: str) -> b
         template.triangles,
         vertex_normals=vertex_normals(points, template.triangles),
         visual=trimesh.visual.TextureVisuals(uv=template.uv, material=material),
-        # Keep every vertex where the template has it.
+        # Keep the order of the template's vertices.
         process=False,
     )
     options = {"include_normals": True} if file_format == "glb" else {"vertex_normal": True}

@@ -1,4 +1,4 @@
-"""Bytes -> files that are whole or not there, under names that never hit an input."""
+"""Bytes -> complete files, under names that never overwrite an input."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from ..errors import UsageError
 from ..paths import is_folder, resolved, status
 
 LONGEST_STEM = 120
-"""Bytes of an output's name that are kept in the name of its partial file: names end at 255."""
+"""Number of bytes of an output's name that its partial file keeps. File names end at 255 bytes."""
 
 
 class Partial:
-    """A file that grows beside its place, hidden and with the same suffix, until it is whole.
+    """A file that grows beside its destination under a hidden name with the same suffix, until it is complete.
 
-    Its name cannot be foreseen, and nothing that lies there already is opened: in a folder that others may write to, a
-    link that waits under the name would lead elsewhere. A context manager; what is not finished is removed.
+    The name is random, and an existing file is never opened. In a folder that others may write to, a link prepared
+    under a known name would lead elsewhere. A context manager; an unfinished file is removed.
     """
 
     def __init__(self, place: Path) -> None:
-        """`place`: the name that the file gets once it is whole. Raises UsageError where it cannot be made."""
+        """`place`: the name that the file gets once it is complete. Raises UsageError where the file cannot be
+        created."""
         self.place = place
         stem, suffix = _hidden(place)
         self.path = place.with_name(f"{stem}.{secrets.token_hex(8)}.partial{suffix}")
-        """Where it grows, for libraries that write by name."""
+        """Path of the growing file, for libraries that write by name."""
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self.file: IO[bytes] = os.fdopen(os.open(self.path, flags, 0o666), "w+b")
         except OSError as error:
             raise cannot_write(place, error) from error
-        # As long as it is open here, others know that it is not abandoned. A disk that has no locks has no others.
+        # The lock tells other runs that the file is in use. On a disk without locks there is no such check.
         with suppress(OSError):
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -49,7 +50,7 @@ class Partial:
         self.discard()
 
     def finish(self) -> None:
-        """Give the file its name. Raises UsageError on any error of the disk."""
+        """Give the file its final name. Raises UsageError on any error of the disk."""
         try:
             self.file.close()
             self.path.replace(self.place)
@@ -57,25 +58,25 @@ class Partial:
             raise cannot_write(self.place, error) from error
 
     def leave(self) -> None:
-        """Let it lie under its hidden name, for whoever wants to look at it, until the output is written again."""
-        with suppress(OSError):  # a buffer that does not fit on the disk
+        """Close the file and keep it under its hidden name for inspection, until the output is written again."""
+        with suppress(OSError):  # the remaining buffer may not fit on the disk
             self.file.close()
 
     def discard(self) -> None:
-        """Remove it, if it has no name yet."""
+        """Remove the file, unless it has its final name."""
         self.leave()
-        with suppress(OSError):  # what went wrong before is what is to be said
+        with suppress(OSError):  # the earlier error is the one to report
             self.path.unlink()
 
 
 def _hidden(place: Path) -> tuple[str, str]:
-    """How the names of its partial files begin, and how they end."""
+    """Return the beginning and the end of the names of an output's partial files."""
     stem = os.fsdecode(os.fsencode(f".{place.stem}")[:LONGEST_STEM])
     return stem, place.suffix
 
 
 def remove_abandoned(place: Path) -> None:
-    """Partial files of this output that an earlier run, killed, has left: those that no program has open."""
+    """Remove partial files of this output that a killed run has left: those that no program has open."""
     stem, suffix = _hidden(place)
     for path in place.parent.glob(f"{glob.escape(stem)}.*.partial{glob.escape(suffix)}"):
         with suppress(OSError):
@@ -89,33 +90,33 @@ def remove_abandoned(place: Path) -> None:
 
 @contextmanager
 def whole(place: Path) -> Iterator[Path]:
-    """Where a library may write a file by name; it gets its own name afterwards, unless something was raised. Raises
-    UsageError."""
+    """Yield a path for a library that writes by name. The file gets its final name afterwards, unless an error was
+    raised. Raises UsageError."""
     with Partial(place) as partial:
         yield partial.path
         partial.finish()
 
 
 def check_place(path: Path) -> None:
-    """Raises UsageError when a file of this name could not be: it is a folder, or its folder is missing."""
+    """Raise UsageError when the path cannot be a file: it is a folder, or its folder does not exist."""
     try:
-        status(path)  # a name that cannot be, a folder that may not be entered
+        status(path)  # fails for an invalid name and for a folder that may not be entered
     except OSError as error:
         raise cannot_write(path, error) from error
     if is_folder(path):
-        raise UsageError(f"cannot write {path}: it is a folder")
+        raise UsageError(f"cannot write {path}: it is a folder; give a file")
     if not is_folder(path.parent):
-        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+        raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
 
 
 def check_writable(path: Path) -> None:
-    """Find out before any work whether the file can be written. Raises UsageError."""
+    """Check before any work whether the file can be written. Raises UsageError."""
     check_place(path)
     Partial(path).discard()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for outputs, and those above it; one that is there will do. Raises UsageError."""
+    """Make a folder for outputs and its parents. An existing folder is fine. Raises UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,7 +124,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write the file so that it is never seen half written. Raises UsageError on any error of the disk."""
+    """Write a file so that nobody sees it incomplete. Raises UsageError on any error of the disk."""
     with Partial(path) as partial:
         try:
             partial.file.write(data)
@@ -133,30 +134,31 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def cannot_write(path: Path | str, error: OSError) -> UsageError:
-    """The one line that says which file and why."""
+    """Return the error that names the file and the reason."""
     return UsageError(f"cannot write {path}: {error.strerror or error}")
 
 
 def numbered(path: Path, number: int) -> Path:
-    """The name of one of several outputs: `out_0001.jpg` for `out.jpg`."""
+    """Return the name of one of several outputs, for example `out_0001.jpg` for `out.jpg`."""
     return path.with_name(f"{path.stem}_{number:04d}{path.suffix}")
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Outputs that go on in a new file: cameras may run for months."""
+    """Rule for continuing an output in a new file, since cameras may run for months."""
 
     megabytes: int
-    """Size from which a file is set aside and a new one begun; of videos, also one that an earlier run made."""
+    """Size in megabytes at which a file gets a number and a new one begins. For videos, a file of an earlier run gets a
+    number too."""
     keep: int | None = None
-    """Files that are kept besides the newest, the oldest being removed; None: all."""
+    """Number of files to keep besides the newest; the oldest are removed. None keeps all."""
 
     def due(self, size: int) -> bool:
-        """Is a file of so many bytes full?"""
+        """Return whether a file of `size` bytes is full."""
         return size >= self.megabytes * 10**6
 
     def set_aside(self, path: Path) -> None:
-        """Give the file the next number, as in `records_0003.jsonl`. Raises UsageError."""
+        """Rename the file to the next number, for example `records_0003.jsonl`. Raises UsageError."""
         older = sorted(
             (int(digits), one)
             for one in path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{glob.escape(path.suffix)}")
@@ -172,7 +174,7 @@ class Rotation:
 
 
 class OutputNames:
-    """`out.jpg` while there is one; `out_0001.jpg`, `out_0002.jpg` and so on when there are more."""
+    """Names for outputs: `out.jpg` for a single one; `out_0001.jpg`, `out_0002.jpg` and so on for several."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -180,7 +182,8 @@ class OutputNames:
         self._inputs: set[Path] = set()
 
     def next_for(self, source: str) -> Path:
-        """Where the next file made from this source goes. Raises UsageError when that is where a source was read."""
+        """Return the path of the next file made from this source. Raises UsageError when a source was read from
+        there."""
         self._inputs.add(source_path(source))
         self._count += 1
         if self._count == 1:
@@ -200,5 +203,5 @@ class OutputNames:
 
 
 def source_path(source: str) -> Path:
-    """A frame's source as a resolved path, whether or not it is a file."""
+    """Return a frame's source as a resolved path, whether or not it is a file."""
     return resolved(source)

@@ -1,4 +1,4 @@
-"""Scene -> the JSON record: one object per frame or photograph, with nothing in it that JSON cannot say."""
+"""A scene -> its JSON record: one object per frame or photograph, with only values that JSON can represent."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..regular import shown
 from ..types import Face, Floats, Scene
 
 SCHEMA = "facerecon-rt/1"
-"""Fields are only ever added under it."""
+"""Version of the record. Fields are only added under it."""
 _SIDES = {"_L": "Left", "_R": "Right"}
 _MERGED = ("browInnerUp", "cheekPuff")
-"""What ICT-FaceKit splits into left and right and Apple does not."""
+"""Blendshapes that ICT-FaceKit splits into left and right, and Apple does not."""
 
 
 def record_from_scene(
     scene: Scene, blendshapes: Sequence[str], *, arkit: bool = False, now: float | None = None
 ) -> dict[str, object]:
-    """The record of one scene, ready for json.dumps; a number that is not finite becomes null.
+    """Return the record of one scene, ready for json.dumps. A number that is not finite becomes null.
 
-    `blendshapes`: (B,) names of the expression weights, from the model's contract. `arkit`: Apple's 52 names and
-    weights instead. `now`: time.monotonic() that the age is measured at, by default the present.
-    Raises UsageError as `arkit_blendshapes` does.
+    `blendshapes`: (B,) names of the expression weights, from the model's contract. `arkit`: use Apple's 52 names and
+    weights instead. `now`: time.monotonic() at which the age is measured, by default the present. Raises UsageError as
+    `arkit_blendshapes` does.
     """
     frame = scene.frame
     sometimes: dict[str, object] = {} if scene.shed is None else {"shed": dict(scene.shed)}
@@ -56,14 +56,15 @@ def record_from_scene(
 
 
 def arkit_blendshapes(weights: ArrayLike, names: Sequence[str]) -> dict[str, float]:
-    """(53,) weights 0..1 in the order of `names`, ICT-FaceKit's -> Apple's 52 by name; left is the subject's left.
+    """Convert weights (53,), 0 to 1, in the order of ICT-FaceKit's `names` to Apple's 52 by name. Left is the subject's
+    left.
 
-    browInnerUp and cheekPuff are the mean of their two sides: Apple's one weight moves both sides at once, and the
-    mean is the weight that moves them least wrongly. tongueOut is always 0: the model has no tongue.
-    Raises UsageError when `names` are not ICT-FaceKit's.
+    browInnerUp and cheekPuff are the mean of their two sides. Apple's single weight moves both sides at once, and the
+    mean has the smallest error. tongueOut is always 0, because the model has no tongue. Raises UsageError when `names`
+    are not ICT-FaceKit's.
     """
     if set(names) != set(BLENDSHAPES):
-        raise UsageError("this model's blendshapes are not the 53 of ICT-FaceKit; leave ARKit names off")
+        raise UsageError("this model's blendshapes are not the 53 of ICT-FaceKit; do not ask for ARKit names")
     by_name = dict(zip(names, np.asarray(weights, np.float64).tolist(), strict=True))
     apple = {name: (by_name.pop(f"{name}_L") + by_name.pop(f"{name}_R")) / 2 for name in _MERGED}
     for name, weight in by_name.items():
@@ -80,7 +81,7 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
     else:
         weights = dict(zip(blendshapes, face.expression.tolist(), strict=True))
     pose: dict[str, object] = {
-        # Six decimals: a vertex 200 mm from the origin still projects to within a thousandth of a pixel.
+        # With six decimals, a vertex 200 mm from the origin still projects to within a thousandth of a pixel.
         "frame_from_head": [_numbers(row, 6) for row in face.frame_from_head],
         "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2), "roll": _number(roll, 2)},
     }
@@ -107,9 +108,12 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
 
 
 def gaze_record(gaze: Floats, frame_from_head: Floats) -> dict[str, object]:
-    """(2, 3) unit vectors, head frame, and the head's camera (3, 4) -> where both eyes look, and the mean of both in
-    the axes of the pose's `euler_deg`, seen from the camera: yaw positive to the subject's left, pitch positive
-    upwards, (0, 0) towards the camera."""
+    """Return the gaze of both eyes, and the angles of their mean, for a record.
+
+    `gaze`: unit vectors (2, 3), head frame. `frame_from_head`: the head's camera (3, 4). The angles use the axes of the
+    pose's `euler_deg`, seen from the camera: yaw is positive to the subject's left, pitch is positive upwards, and (0,
+    0) is towards the camera.
+    """
     yaw, pitch = gaze_angles(gaze.mean(0), frame_from_head)
     return {
         "left": _numbers(gaze[0], 4),

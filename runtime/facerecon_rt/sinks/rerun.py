@@ -1,4 +1,5 @@
-"""Scenes -> a Rerun recording (.rrd): frames, meshes, poses, blendshapes and timings on one timeline, for developers.
+"""Scenes -> a Rerun recording (.rrd) with frames, meshes, poses, blendshapes and timings on one timeline, for
+developers.
 
 `rerun FILE.rrd` shows it (https://rerun.io). Needs the extra `rerun`.
 """
@@ -25,10 +26,10 @@ from .outputs import Partial, check_writable, remove_abandoned
 
 
 class RerunSink:
-    """One recording. Every source is an entity of its own; its faces are below it, by track."""
+    """A sink that writes one recording. Every source is its own entity, with its faces below it by track."""
 
     def __init__(self, path: Path, blendshapes: Sequence[str], template: FaceTemplate | None = None) -> None:
-        """Raises UsageError when the file cannot be written or rerun-sdk is not installed."""
+        """Open the recording. Raises UsageError when the file cannot be written or rerun-sdk is not installed."""
         try:
             with importing():
                 import rerun
@@ -37,14 +38,14 @@ class RerunSink:
         check_writable(path)
         remove_abandoned(path)
         if not is_text(str(path.absolute())):
-            raise UsageError(f"cannot write {path}: Rerun takes names in UTF-8 alone; give it another")
+            raise UsageError(f"cannot write {path}: Rerun accepts only names in UTF-8; choose another name")
         self._rerun: Any = rerun
         self._path = path
         self._blendshapes = tuple(blendshapes)
         self._template = template or load_template()
         self._recording: Any = rerun.RecordingStream("facerecon-rt")
         self._partial: Partial | None = None
-        """Once something was written."""
+        """The growing file; None until something is written."""
 
     def __enter__(self) -> RerunSink:
         return self
@@ -53,7 +54,7 @@ class RerunSink:
         self.close()
 
     def write(self, scene: Scene) -> None:
-        """Add one scene."""
+        """Add one scene to the recording."""
         rerun, to = self._rerun, self._recording
         if self._partial is None:
             self._partial = Partial(self._path)
@@ -76,7 +77,7 @@ class RerunSink:
             to.log(f"{root}/stages_ms/{stage}", rerun.Scalars(milliseconds))
 
     def close(self) -> None:
-        """Finish the file and give it its name. Raises UsageError when it cannot be. Twice is harmless."""
+        """Finish the file and give it its name. Raises UsageError when that fails. A second call does nothing."""
         if self._partial is None:
             return
         partial, self._partial = self._partial, None
@@ -101,5 +102,5 @@ class RerunSink:
 
 
 def entity(source: str) -> str:
-    """A source's name as a Rerun path: one step, without what would need an escape."""
+    """Return a source's name as a Rerun path of one step, without characters that need an escape."""
     return re.sub(r"[^\w.-]+", "_", public_name(source)).strip("_.") or "source"

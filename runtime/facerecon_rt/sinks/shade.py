@@ -1,4 +1,4 @@
-"""Mesh -> shaded picture: OpenCV's software rasteriser, one soft studio light, no GPU."""
+"""A mesh -> a shaded picture, by OpenCV's software rasteriser with soft studio light, without a GPU."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from ..template import Indices
 from ..types import Floats, Image
 
 CLAY = (0.88, 0.91, 0.94)
-"""BGR 0..1: what a mesh is made of unless vertex colours are given."""
+"""Colour of the mesh where no vertex colours are given, as BGR, 0 to 1."""
 SUPERSAMPLED_PIXELS = 900 * 900
-"""Pictures up to this size are rendered at twice their size, for smooth outlines; larger ones are smooth enough."""
+"""Maximum picture size in pixels for rendering at twice the size, which smooths outlines. Larger pictures are smooth
+enough."""
 FRACTION_BITS = 4
-"""Of a pixel, that polygons are drawn with."""
+"""Number of fractional bits of polygon coordinates."""
 
 Mask = NDArray[np.uint8]
 
 
 def vertex_normals(vertices: ArrayLike, triangles: Indices) -> Floats:
-    """(V, 3), (T, 3) -> (V, 3) unit normals in the vertices' frame, out of the face, weighted by triangle area."""
+    """Return unit normals (V, 3) in the vertices' frame, out of the face, weighted by triangle area. `vertices`: (V,
+    3); `triangles`: (T, 3)."""
     points = np.asarray(vertices, np.float32)
     a, b, c = (points[triangles[:, corner]] for corner in range(3))
     weighted = np.cross(b - a, c - a)
@@ -37,10 +39,12 @@ def vertex_normals(vertices: ArrayLike, triangles: Indices) -> Floats:
 def render_mesh(
     vertices_frame: ArrayLike, triangles: Indices, size: tuple[int, int], colors: ArrayLike | None = None
 ) -> tuple[Image, Mask]:
-    """Shade a mesh that lies in the frame: (V, 3) pixels and depth away from the viewer, (T, 3) triangles.
+    """Shade a mesh that lies in the frame.
 
-    `size`: (width, height) of the picture, in which the vertices' pixel coordinates count; what lies outside is cut.
-    `colors`: (V, 3) BGR 0..1 before shading, by default clay. Triangles seen from behind are left out.
+    `vertices_frame`: (V, 3) frame pixels, with depth away from the viewer. `triangles`: (T, 3); those seen from behind
+    are left out. `size`: (width, height) of the picture in pixels; the mesh is cut at its border. `colors`: (V, 3) BGR,
+    0 to 1, before shading, by default clay.
+
     Returns the picture (H, W, 3) uint8 BGR and its coverage (H, W) uint8, 0 outside the mesh and 255 inside.
     """
     vertices = np.asarray(vertices_frame, np.float32)
@@ -54,16 +58,17 @@ def render_mesh(
     if times > 1:
         color = _halve(color)
         inside = _halve(inside)
-        # Pixels of the outline hold the mesh's colour for their covered part only.
+        # Pixels of the outline hold the mesh's colour only for their covered part.
         color /= np.maximum(inside, 1e-3)[..., None]
     return _bytes(color), _bytes(inside)
 
 
 def light(normals: Floats) -> Floats:
-    """(N, 3) unit normals, viewer axes (x right, y up, z towards the viewer) -> (N, 3) BGR light that they receive.
+    """Return the BGR light (N, 3) that surfaces with unit normals (N, 3) receive. The normals are in viewer axes (x
+    right, y up, z towards the viewer).
 
-    A warm key light from the upper left, a cool fill from the right, sky and ground, and a rim where the surface
-    turns away, which sets nose and cheeks off.
+    The light is a warm key light from the upper left, a cool fill from the right, sky and ground, and a rim where the
+    surface turns away. The rim sets nose and cheeks off.
     """
     key = _lambert(normals, (-0.5, 0.55, 0.75))
     fill = _lambert(normals, (0.8, 0.05, 0.45))
@@ -100,11 +105,12 @@ def _lambert(normals: Floats, towards: tuple[float, float, float]) -> Floats:
 def _rasterize(
     corners: Floats, depth: Floats, triangles: Indices, colors: Floats, size: tuple[int, int]
 ) -> tuple[Floats, Floats]:
-    """Colours (H, W, 3) and coverage (H, W) 0 or 1, float32.
+    """Return colours (H, W, 3) and coverage (H, W) of 0 or 1, float32.
 
-    `corners`: (V, 2) from the upper left corner of the picture, a pixel being 1 wide. cv2.triangleRasterize knows
-    perspective cameras only. Each vertex is therefore moved along its viewing ray to where such a camera, looking down
-    -z with y up and 90 degrees high, sees it at exactly its place: distant, so that depths stay in proportion.
+    `corners`: (V, 2) from the upper left corner of the picture, with a pixel width of 1. cv2.triangleRasterize supports
+    only perspective cameras. Each vertex is therefore moved along its viewing ray to where such a camera, looking down
+    -z with y up and a field of view of 90 degrees in height, sees it at its exact place. The camera is distant, so that
+    depths stay in proportion.
     """
     width, height = size
     depth_range = max(float(np.ptp(depth)), 1e-3)
@@ -115,7 +121,7 @@ def _rasterize(
     near, far = 8.5 * depth_range, 11.5 * depth_range
     color = np.zeros((height, width, 3), np.float32)
     depths = np.full((height, width), far, np.float32)
-    # By default it draws triangles that are counter-clockwise to the camera: ours, when seen from outside.
+    # The default draws triangles that are counter-clockwise to the camera, which is how this mesh looks from outside.
     cv2.triangleRasterize(camera, triangles, colors, color, depths, np.eye(4), math.pi / 2, near, far)
     return color, (depths < 11.25 * depth_range).astype(np.float32)
 
@@ -123,7 +129,7 @@ def _rasterize(
 def _paint(
     corners: Floats, depth: Floats, triangles: Indices, colors: Floats, size: tuple[int, int]
 ) -> tuple[Floats, Floats]:
-    """As `_rasterize`, with OpenCV 4, which JetPack brings: far triangles first, each in one colour. Slower."""
+    """Draw as `_rasterize` does, with OpenCV 4 of JetPack: far triangles first, each in one colour. Slower."""
     width, height = size
     a, b, c = (corners[triangles[:, corner]] for corner in range(3))
     (abx, aby), (acx, acy) = (b - a).T, (c - a).T

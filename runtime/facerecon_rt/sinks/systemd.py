@@ -1,4 +1,5 @@
-"""A service manager that is told: ready, alive with each frame, stopping (systemd's sd_notify(3) protocol)."""
+"""Scenes -> messages to the service manager: ready, alive with each frame, stopping (systemd's sd_notify(3)
+protocol)."""
 
 from __future__ import annotations
 
@@ -11,11 +12,10 @@ from ..types import Scene
 
 
 class ServiceNotifier:
-    """Says what systemd asks a `Type=notify` service to say; where nobody asks, nothing. A sink, and a context manager:
-    ready on entering, stopping on leaving.
+    """A sink that sends the messages of a `Type=notify` service to systemd, and none where no service manager listens.
 
-    The watchdog is fed by scenes and by nothing else: a program that hangs, or whose cameras have all been gone for
-    longer than WatchdogSec, is started again.
+    As a context manager it reports ready on entering and stopping on leaving. Only scenes feed the watchdog. A program
+    that hangs, or whose cameras have all been gone for longer than WatchdogSec, is therefore restarted.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class ServiceNotifier:
         self._say("STOPPING=1")
 
     def write(self, scene: Scene) -> None:
-        """One more frame was looked at."""
+        """Count a frame, and feed the watchdog when it is due."""
         self._frames += 1
         now = time.monotonic()
         if self._every_s and now - self._fed > self._every_s:
@@ -42,10 +42,10 @@ class ServiceNotifier:
     def _say(self, text: str) -> None:
         if not self._address:
             return
-        # An abstract address is written with @ for the zero byte.
+        # An abstract address has @ in place of the zero byte.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             try:
                 out.sendto(text.encode(), socket.MSG_DONTWAIT, address)
             except OSError:
-                return  # nobody listens any more, which is no reason to stop looking
+                return  # nobody listens any more, which must not end the run

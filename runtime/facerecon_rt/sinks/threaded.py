@@ -1,4 +1,4 @@
-"""A sink in a thread of its own: drawing and writing go on while the next frames are looked at."""
+"""A sink in its own thread, so that drawing and writing go on while the next frames are processed."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from .files import Sink
 log = logging.getLogger("facerecon_rt")
 
 DEPTH = 4
-"""Scenes that may wait. Each holds its frame."""
+"""Maximum number of waiting scenes. Each holds its frame."""
 
 
 class ThreadedSink:
-    """Hands scenes to a sink in their order. A context manager; owns the sink.
+    """A sink that passes scenes to another sink in order, in a thread. A context manager that owns the other sink.
 
-    When the sink is slower than the scenes come: those of files wait for it, so that nothing is lost; those of cameras
-    and streams do not, and what does not fit is left out of this sink and counted. When the sink fails: with files,
-    the next `write` raises what it raised; with cameras it is said once, this sink stops, and all else goes on.
+    When the other sink is slower than the scenes arrive, scenes of files wait for it, so that nothing is lost. Scenes
+    of cameras and streams do not wait: those that do not fit are dropped and counted.
+
+    When the other sink fails with a file's scene, the next `write` raises its error. With a camera's scene the error is
+    logged once, this sink stops, and everything else continues.
     """
 
     def __init__(self, sink: Sink, name: str) -> None:
-        """`name`: what messages call it."""
+        """`name`: display name of the sink in messages."""
         self.dropped = 0
-        """Scenes left out because the sink was too slow."""
+        """Number of scenes dropped because the sink was too slow."""
         self._sink = sink
         self.name = name
         self._writer = ThreadPoolExecutor(1, f"sink {name}")
         self._waiting: deque[Future[None]] = deque()
-        """Scenes that are being written, and those after them."""
+        """Scenes being written or waiting."""
         self._failed = False
-        """In the writer's thread: what waits behind a scene that could not be written is not."""
+        """Whether a scene could not be written, so that the waiting ones are skipped. Set in the writer's thread."""
         self._error: BaseException | None = None
         self._closed = False
 
@@ -45,8 +47,8 @@ class ThreadedSink:
         self.close()
 
     def write(self, scene: Scene) -> None:
-        """Take one scene. Raises what the sink raised before, unless the scene is a camera's; that whoever reads has
-        gone, it raises in either case."""
+        """Write one scene. Raises the sink's earlier error unless the scene is a camera's. Raises BrokenPipeError in
+        either case, when the reader of a pipe has closed it."""
         live = scene.frame.live
         self._collect(said=live, leave=None if live else DEPTH)
         if self._error is not None and (not live or isinstance(self._error, BrokenPipeError)):
@@ -56,21 +58,22 @@ class ThreadedSink:
         elif self._error is None:
             self.dropped += 1
             if self.dropped == 1:
-                log.warning("%s is slower than the cameras; frames are left out of it, and counted", self.name)
+                log.warning("%s is slower than the cameras; frames are dropped from it and counted", self.name)
 
     def close(self) -> None:
-        """Write what waits and finish the files. Raises what the sink raised, now or before. Twice is harmless."""
+        """Write the waiting scenes and finish the files. Raises the sink's error, old or new. A second call does
+        nothing."""
         if self._closed:
             return
         self._closed = True
         self._collect(said=False, leave=0)
         self._writer.shutdown()
         if self.dropped:
-            log.warning("%s was too slow for %d frames, which it lacks", self.name, self.dropped)
+            log.warning("%s dropped %d frames because it was too slow", self.name, self.dropped)
         try:
             self._sink.close()
         finally:
-            # The first that went wrong says why; what closing says of the same file does not.
+            # The first error tells the cause; a later error of closing the same file does not.
             if self._error is not None:
                 raise self._error
 
@@ -81,11 +84,11 @@ class ThreadedSink:
             self._failed = False
 
     def _collect(self, *, said: bool, leave: int | None) -> None:
-        """Take away what is done, and wait until no more than `leave` are not; None does not wait. What failed is kept,
-        and, if `said`, said once."""
+        """Remove finished scenes, and wait until at most `leave` are unfinished; None does not wait. The first error is
+        kept, and logged once where `said` is true."""
         while self._waiting and (self._waiting[0].done() or (leave is not None and len(self._waiting) > leave)):
             error = self._waiting.popleft().exception()
             if error is not None and self._error is None:
                 self._error = error
                 if said and not isinstance(error, BrokenPipeError):
-                    log.error("%s; %s is stopped, all else goes on", error, self.name)
+                    log.error("%s; %s is stopped, everything else continues", error, self.name)

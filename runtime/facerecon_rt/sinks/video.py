@@ -20,17 +20,18 @@ log = logging.getLogger("facerecon_rt")
 
 DEFAULT_FPS = 25.0
 LONGEST_GAP = 250
-"""Frames for which the last picture is repeated when a camera's frames were skipped."""
+"""Maximum number of frames for which the last picture is repeated when a camera's frames were skipped."""
 
 
 class VideoSink:
-    """One video. Its size is the first frame's; later frames of another size are fitted in, with black bars.
+    """A sink that writes one video. It has the size of the first frame; later frames of another size are fitted between
+    black bars.
 
-    A live source skips frames: the picture before the gap is repeated, so that the video keeps time.
+    A live source skips frames. The picture before a gap is repeated, so that the video keeps time.
     """
 
     def __init__(self, path: Path, paint: Painter, rotation: Rotation | None = None) -> None:
-        """`rotation`: when it goes on in a new file. Raises UsageError when the file cannot be written."""
+        """`rotation`: when the video continues in a new file. Raises UsageError when the file cannot be written."""
         check_writable(path)
         remove_abandoned(path)
         self.path = path
@@ -45,7 +46,7 @@ class VideoSink:
         self._next = 0
         """Number of the next frame in the file."""
         self._began = (0, 0.0)
-        """The number at which the present source began in the file, and its time then, seconds."""
+        """Frame number in the file at which the current source began, and the source's time then, in seconds."""
 
     def __enter__(self) -> VideoSink:
         return self
@@ -64,10 +65,10 @@ class VideoSink:
         last, self._last = self._last, (frame, picture)
         try:
             if last is not None and last[0].source != frame.source:
-                writer.mute()  # the sound is that of the first source
+                writer.mute()  # the sound belongs to the first source
                 self._began = (self._next, frame.time_s)
             elif last is not None:
-                # Fitted, since this may be a new file, of another size.
+                # The picture is fitted, since a new file may have another size.
                 before = fit(last[1], self._size)
                 for _ in range(_skipped(last[0], frame)):
                     self._append(writer, before, self._next)
@@ -78,7 +79,7 @@ class VideoSink:
             self.close()
 
     def close(self) -> None:
-        """Finish the file and give it its name. Raises UsageError when it is not whole."""
+        """Finish the file and give it its name. Raises UsageError when the file is incomplete."""
         if self._writer is None or self._partial is None:
             return
         writer, self._writer = self._writer, None
@@ -89,7 +90,7 @@ class VideoSink:
             self._partial.leave()
             raise cannot_write(self.path, error) from error
         if self._rotation is not None and exists(self.path):
-            self._rotation.set_aside(self.path)  # also an earlier run's
+            self._rotation.set_aside(self.path)  # also a file of an earlier run
         self._partial.finish()
         if not self._said:
             self._said = True
@@ -97,7 +98,7 @@ class VideoSink:
 
     def _open(self, picture: Image, frame: Frame) -> VideoWriter:
         height, width = picture.shape[:2]
-        # Video codecs want even sides.
+        # Video codecs require even sides.
         self._size = (max(2, width - width % 2), max(2, height - height % 2))
         self._fps = frame.fps or DEFAULT_FPS
         self._began = (0, frame.time_s)
@@ -110,11 +111,12 @@ class VideoSink:
             raise cannot_write(self.path, error) from error
         if self._writer is None:
             self._partial.discard()
-            raise UsageError(f"this OpenCV cannot encode {self.path.suffix} of {width}x{height}; try .avi")
+            raise UsageError(f"this OpenCV cannot encode {self.path.suffix} with {width}x{height} pixels; try .avi")
         return self._writer
 
     def _number(self, frame: Frame) -> int:
-        """The frame's number in the file: by its time, if it is a video's, so that the sound goes with it."""
+        """Return the frame's number in the file. A video's frame is placed by its time, so that it stays with the
+        sound."""
         if frame.still or frame.live:
             return self._next
         number, time_s = self._began
@@ -127,7 +129,7 @@ class VideoSink:
 
 
 def fit(picture: Image, size: tuple[int, int]) -> Image:
-    """The picture in (width, height): cut by at most a pixel, else scaled to fit between black bars."""
+    """Fit the picture to (width, height): cut off at most a pixel, else scale it to fit between black bars."""
     width, height = size
     if picture.shape[1] - width in (0, 1) and picture.shape[0] - height in (0, 1):
         return np.ascontiguousarray(picture[:height, :width])
@@ -141,7 +143,7 @@ def fit(picture: Image, size: tuple[int, int]) -> Image:
 
 
 def _skipped(last: Frame, now: Frame) -> int:
-    """Frames of the source between two of its frames."""
+    """Return the number of frames that the source skipped between two of its frames."""
     if now.still or last.source != now.source:
         return 0
     return min(max(now.index - last.index - 1, 0), LONGEST_GAP)

@@ -1,4 +1,4 @@
-"""Pictures -> an encoded video file, whatever encodes it."""
+"""Pictures -> an encoded video file, written by PyAV or by OpenCV."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from ..regular import encodable
 from ..types import Image
 
 CODECS = {".mp4": ("avc1", "mp4v"), ".mov": ("avc1", "mp4v"), ".mkv": ("avc1", "mp4v"), ".avi": ("XVID",)}
-"""By suffix, what OpenCV writes, best first: H.264 where it can encode it (its PyPI wheels only with a device's own
-encoder), else MPEG-4 part 2, which desktop players know and browsers do not."""
+"""Codecs that OpenCV writes for each suffix, best first. H.264 comes first where OpenCV can encode it; its PyPI wheels
+can only with a device's own encoder. Otherwise it writes MPEG-4 part 2, which desktop players know and browsers do
+not."""
 NAMES = {"avc1": "H.264", "mp4v": "MPEG-4 part 2, which browsers do not play", "XVID": "MPEG-4 part 2"}
-ADVICE = "without sound; pip install 'facerecon-rt[video]' keeps it, and writes H.264"
+ADVICE = "without sound; pip install 'facerecon-rt[video]' keeps the sound and writes H.264"
 
 
 class VideoWriter(Protocol):
-    """Encodes one video. Owns its file until `close`."""
+    """An encoder of one video. It owns its file until `close`."""
 
     codec: str
-    """What the video is encoded in, and with which sound, for people."""
+    """Description of the codec and the sound, for messages."""
 
     def write(self, picture: Image, number: int) -> None:
-        """Append a picture (H, W, 3) uint8 BGR of the video's size as frame `number`; numbers grow. Raises OSError."""
+        """Append a picture (H, W, 3) uint8 BGR of the video's size as frame `number`; numbers rise. Raises OSError."""
 
     def mute(self) -> None:
         """Write no more sound."""
 
     def close(self) -> None:
-        """Finish the file. Raises OSError when it is not whole."""
+        """Finish the file. Raises OSError when it is incomplete."""
 
 
 def open_writer(path: Path, fps: float, size: tuple[int, int], sound_of: Path | None = None) -> VideoWriter | None:
-    """Begin a video of a kind in `CODECS`: with PyAV where it is installed (extra `video`), else with OpenCV. `size`:
-    (width, height), even; `sound_of`: a video whose sound the new one gets where it can hold it, from frame 0 on, as
-    PyAV alone can do. Returns None where there is no encoder for it. Raises OSError.
+    """Begin a video with a suffix of `CODECS`: with PyAV where it is installed (extra `video`), else with OpenCV.
+
+    `size`: (width, height) in pixels, even. `sound_of`: a video whose sound is copied from frame 0 on, where the new
+    file can hold it; only PyAV can do this. Returns None where there is no encoder for the video. Raises OSError.
     """
     try:
         from .video_writer_av import AvWriter
@@ -47,7 +49,7 @@ def open_writer(path: Path, fps: float, size: tuple[int, int], sound_of: Path | 
 
 
 class _CvWriter:
-    """A VideoWriter that OpenCV brings."""
+    """A VideoWriter that uses OpenCV."""
 
     def __init__(self, path: Path, writer: cv2.VideoWriter, codec: str) -> None:
         self.codec = codec
@@ -57,7 +59,7 @@ class _CvWriter:
 
     @classmethod
     def open(cls, path: Path, fps: float, size: tuple[int, int]) -> _CvWriter | None:
-        """Begin a video with the best codec that there is, or return None. Raises OSError."""
+        """Begin a video with the best codec available, or return None. Raises OSError."""
         for codec in CODECS[path.suffix.lower()]:
             with encodable(path) as name, quiet_opencv():
                 writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, size)
@@ -66,22 +68,23 @@ class _CvWriter:
         return None
 
     def write(self, picture: Image, number: int) -> None:
-        """Append a picture; those before it that are missing are the same."""
+        """Append a picture. It also fills the gap of missing frames before it."""
         while self._written <= number:
             self._writer.write(picture)
             self._written += 1
 
     def mute(self) -> None:
-        """There is none."""
+        """Do nothing: OpenCV writes no sound."""
 
     def close(self) -> None:
-        """Finish the file. Raises OSError when it is not whole: OpenCV says nothing of errors of the disk."""
+        """Finish the file. Raises OSError when it is incomplete, which is checked here because OpenCV reports no disk
+        errors."""
         self._writer.release()
         if self._frame_count() < self._written - 2:
-            raise OSError(f"the video is incomplete, is the disk full? See {self._path}")
+            raise OSError(f"the video is incomplete; check whether the disk is full, see {self._path}")
 
     def _frame_count(self) -> int:
-        """What the finished file's header says; 0 when it cannot be opened."""
+        """Return the frame count in the finished file's header; 0 when it cannot be opened."""
         with encodable(self._path) as name, quiet_opencv():
             capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0

@@ -1,4 +1,4 @@
-"""Pictures and a video's sound -> a video file, written by PyAV: H.264, which browsers play (extra `video`)."""
+"""Pictures and the sound of a video -> a video file, written by PyAV as H.264, which browsers play (extra `video`)."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ..sources.video_av import largest_video, open_container
 from ..types import Image
 
 H264 = {"libx264": {"preset": "veryfast", "crf": "20"}, "libopenh264": {}}
-"""FFmpeg's encoders, best first, and their options. PyAV's wheels bring the first."""
+"""FFmpeg's encoders with their options, best first. PyAV's wheels bring the first."""
 BITS_PER_PIXEL = 2.4
-"""Upper bound of the bit rate of MPEG-4 part 2, for each pixel of each frame."""
+"""Maximum bit rate of MPEG-4 part 2, in bits for each pixel of each frame."""
 Packet = Any
-"""av.Packet, which is generic for type checkers alone."""
+"""Type of av.Packet, which only type checkers see as generic."""
 LONGEST_DENOMINATOR = 1001
-"""Largest denominator of a frame rate: that of 30000/1001, television's 29.97."""
+"""Maximum denominator of a frame rate: that of 30000/1001, television's 29.97."""
 
 
 class AvWriter:
-    """A VideoWriter that keeps the sound, and says what goes wrong."""
+    """A VideoWriter that keeps the sound and reports disk errors."""
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int], sound_of: Path | None = None) -> None:
-        """Raises OSError when the file cannot be written."""
+        """Begin the file. Raises OSError when it cannot be written."""
         self._path = path
         self._rate = Fraction(fps).limit_denominator(LONGEST_DENOMINATOR)
         self._size = size
         self._end_s = 0.0
-        """When the pictures that were written end."""
+        """Time in seconds at which the last written picture ends."""
         self._sound = None if sound_of is None else _Sound.open(sound_of)
         self._audio: av.AudioStream | None = None
         name = self._begin()
@@ -47,7 +47,7 @@ class AvWriter:
             self.mute()
 
     def _begin(self) -> str:
-        """Write the header, with the sound if the container can hold it -> what people call the codec."""
+        """Write the header, with the sound if the container can hold it. Returns the common name of the codec."""
         name, encoder, options = _encoder(self._path.suffix.lower(), self._size, float(self._rate))
         for sound in (self._sound, None):
             with _as_os_error():
@@ -67,7 +67,7 @@ class AvWriter:
             except OSError:
                 if sound is None:
                     raise
-                self._audio = None  # it may be the sound
+                self._audio = None  # the sound may be the cause
         return name
 
     def write(self, picture: Image, number: int) -> None:
@@ -86,7 +86,7 @@ class AvWriter:
             self._sound = None
 
     def close(self) -> None:
-        """Finish the file. Raises OSError when it is not whole."""
+        """Finish the file. Raises OSError when it is incomplete."""
         try:
             with _as_os_error():
                 self._container.mux(self._video.encode(None))
@@ -105,12 +105,12 @@ class AvWriter:
             except av.FFmpegError as error:
                 if isinstance(error, OSError):
                     raise OSError(error.errno, error.strerror) from error
-                self.mute()  # the sound is damaged: its times go back
+                self.mute()  # the sound is damaged: its time stamps go backwards
                 return
 
 
 class _Sound:
-    """The sound of a video file, in packets, as it stands there."""
+    """The sound of a video file, as undecoded packets."""
 
     def __init__(self, container: InputContainer) -> None:
         self.stream = container.streams.audio[0]
@@ -123,11 +123,11 @@ class _Sound:
         if video is not None and video.start_time is not None and video.time_base is not None:
             start = video.start_time * video.time_base
         self._start = start
-        """When the first picture comes, seconds in the file."""
+        """Time of the first picture in the file, in seconds."""
 
     @classmethod
     def open(cls, path: Path) -> _Sound | None:
-        """The sound of a file; None where there is none that can be read."""
+        """Open the sound of a file. Returns None where there is none that can be read."""
         try:
             container = open_container(path)
         except SourceError:
@@ -138,7 +138,7 @@ class _Sound:
         return None
 
     def until(self, end_s: float) -> Iterator[Packet]:
-        """Yield what comes before a time, in seconds since the first picture, and has not been yielded."""
+        """Yield the remaining packets before `end_s`, in seconds since the first picture."""
         while True:
             if self._next is None:
                 try:
@@ -153,11 +153,11 @@ class _Sound:
             yield packet
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._container.close()
 
     def _shifted(self, packet: Packet) -> Packet | None:
-        """With times since the first picture; None for what comes before it, and for what has no time."""
+        """Return the packet with times since the first picture; None for a packet before it or without a time."""
         if packet.pts is None or packet.dts is None or packet.time_base is None:
             return None
         shift = round(self._start / packet.time_base)
@@ -167,8 +167,8 @@ class _Sound:
 
 
 def _encoder(suffix: str, size: tuple[int, int], fps: float) -> tuple[str, str, dict[str, str]]:
-    """What people call it, what FFmpeg calls it, and its options."""
-    if suffix != ".avi":  # which has no place for the order of H.264's frames
+    """Return the common name of the codec, FFmpeg's name of the encoder, and its options."""
+    if suffix != ".avi":  # AVI cannot store the frame order of H.264
         for encoder, options in H264.items():
             if encoder in av.codecs_available:
                 return f"H.264 ({encoder})", encoder, options
@@ -178,7 +178,7 @@ def _encoder(suffix: str, size: tuple[int, int], fps: float) -> tuple[str, str, 
 
 @contextmanager
 def _as_os_error() -> Iterator[None]:
-    """What FFmpeg cannot write -> OSError."""
+    """Convert FFmpeg's errors to OSError."""
     try:
         yield
     except av.FFmpegError as error:

@@ -1,1 +1,1 @@
-"""Inputs: photographs, videos, cameras, streams and lists of them, as frames."""
+"""Sources of frames: photographs, videos, cameras, streams and lists of sources."""

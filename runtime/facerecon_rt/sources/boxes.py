@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 MOST_BOXES = 10_000
-"""Maximum number of boxes that are looked at in one place. A damaged file can hold millions of empty ones."""
+"""Maximum number of boxes to read at one level. A damaged file can hold millions of empty boxes."""
 MOST_MOVIE_BYTES = 2**28
-"""Maximum size of the table of contents that is read."""
+"""Maximum size of the movie box (`moov`) to read, in bytes."""
 
 
 class Box(NamedTuple):
     """One box: its kind and its content."""
 
     kind: bytes
-    """(4,) as in b"meta"."""
+    """Type of the box, 4 bytes, for example b"meta"."""
     content: memoryview
 
 
 def boxes(data: memoryview) -> Iterator[Box]:
-    """Yield the boxes that stand in `data` one after the other, until one makes no sense or is cut short."""
+    """Yield the consecutive boxes in `data`, and stop at the first box that is invalid or cut short."""
     at = 0
     for _ in range(MOST_BOXES):
         head = 8
@@ -36,7 +36,8 @@ def boxes(data: memoryview) -> Iterator[Box]:
 
 
 def box(data: memoryview, *kinds: bytes) -> memoryview | None:
-    """Content of the first box of a kind, of the first of the next kind in it, and so on; None without such a box."""
+    """Return the content of a nested box: the first box of the first kind, the first of the next kind in it, and so on;
+    None where a box is missing."""
     found: memoryview | None = data
     for kind in kinds:
         if found is None:
@@ -46,7 +47,8 @@ def box(data: memoryview, *kinds: bytes) -> memoryview | None:
 
 
 def brands(start: bytes) -> tuple[bytes, ...]:
-    """Kinds of file that the beginning of a file names, as in (b"heic", b"mif1"); none for other files."""
+    """Return the brands that the first bytes of a file declare, for example (b"heic", b"mif1"); empty for other
+    files."""
     if start[4:8] != b"ftyp":
         return ()
     end = min(len(start), int.from_bytes(start[:4], "big"))
@@ -54,14 +56,14 @@ def brands(start: bytes) -> tuple[bytes, ...]:
 
 
 def is_cut_short(file: BinaryIO) -> bool:
-    """Whether the last box of a file would end behind the end of the file. Moves the place in the file."""
+    """Return whether the last box of a file ends behind the end of the file. Moves the file position."""
     size = file.seek(0, 2)
     return any(end > size for _, _, end in _outermost(file))
 
 
 def track_sizes(file: BinaryIO) -> list[int] | None:
-    """Number of pixels of a frame of each video track of an MP4 or MOV file; None for files of another kind. Moves the
-    place in the file."""
+    """Return the number of pixels per frame of each video track of an MP4 or MOV file; None for other file types. Moves
+    the file position."""
     for kind, start, end in _outermost(file):
         if kind == b"moov":
             file.seek(start)
@@ -72,17 +74,17 @@ def track_sizes(file: BinaryIO) -> list[int] | None:
 
 
 def _track_size(track: memoryview) -> int:
-    """Pixels of a frame, 0 for sound and the like."""
+    """Return the number of pixels per frame; 0 for a track that is not video."""
     header, handler = box(track, b"tkhd"), box(track, b"mdia", b"hdlr")
     if header is None or handler is None or bytes(handler[8:12]) != b"vide":
         return 0
-    # Width and height end the header, as 16.16 fixed point.
+    # The header ends with width and height as 16.16 fixed point numbers.
     width, height = (int.from_bytes(header[at : at + 2], "big") for at in (len(header) - 8, len(header) - 4))
     return width * height
 
 
 def _outermost(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start of the content and end of each box that is in no other, by their headers alone."""
+    """Yield kind, start of the content and end of each top-level box. Only the box headers are read."""
     at, size = 0, file.seek(0, 2)
     for _ in range(MOST_BOXES):
         if at + 8 > size:
@@ -101,8 +103,11 @@ def _outermost(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def orientation(data: memoryview) -> tuple[int, int | None]:
-    """(quarter turns to the left, mirror) that an AVIF or HEIC picture wants, in this order; mirror: 0 exchanges top
-    and bottom, 1 left and right, None is none. ISO 23008-12, `irot` and `imir` of the primary item."""
+    """Return (quarter turns to the left, mirror) that an AVIF or HEIC picture asks for, to be applied in this order.
+
+    `mirror` is 0 to exchange top and bottom, 1 to exchange left and right, and None for no mirroring. The values stand
+    in the properties `irot` and `imir` of the primary item (ISO 23008-12).
+    """
     meta = box(data, b"meta")
     if meta is None:
         return 0, None
@@ -125,7 +130,7 @@ def orientation(data: memoryview) -> tuple[int, int | None]:
 
 
 def _associated(associations: memoryview, item: int) -> list[int]:
-    """Numbers, from 1, of the properties of one item, of the content of `ipma`."""
+    """Return the property numbers, counted from 1, that the content of `ipma` associates with an item."""
     if len(associations) < 8:
         return []
     wide_items, wide_indices = associations[0] > 0, bool(associations[3] & 1)

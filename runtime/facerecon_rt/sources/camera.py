@@ -1,4 +1,5 @@
-"""Camera or stream -> the newest frame: grabbed in a thread, so that slow readers see the present and not a queue."""
+"""A camera or stream -> its newest frame. A thread grabs the frames, so that a slow reader sees the present, not a
+queue."""
 
 from __future__ import annotations
 
@@ -26,68 +27,73 @@ from ..types import Frame
 from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
 
 CSI_SIZE, CSI_FPS = (1280, 720), 30.0
-"""Of a camera on a Jetson's CSI port, unless others are asked for."""
+"""(width, height) and frames per second of a camera on a Jetson's CSI port, where the options give no others."""
 FLIPS = {"none": None, "horizontal": 1, "vertical": 0, "180": -1}
-"""Name -> what cv2.flip calls it."""
+"""Name of a flip -> the flip code of cv2.flip."""
 RATE_SLACK = 0.2
-"""Share by which a frame may come early and still be kept, where fewer are wanted than come: no clock is exact."""
+"""Share of the frame interval by which a frame may come early and still be kept when the frame rate is limited. No
+clock is exact."""
 LONGEST_TIMEOUT_S = 3600.0
 
-# Or one stream that does not answer keeps every other capture, and every video that is to be written, from opening for
-# as long as its time-out: OpenCV locks them all, which FFmpeg since 4 has no need of. Read when first needed.
+# Without this setting OpenCV locks all captures: one stream that does not answer keeps every other capture and video
+# writer from opening until its timeout. FFmpeg since 4 does not need the lock. OpenCV reads the setting on first use.
 os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
 
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How cameras and streams are opened."""
+    """Options for opening cameras and streams."""
 
     timeout_s: float = 10.0
-    """Seconds that opening, and later the next frame, may take."""
+    """Maximum time in seconds for opening the source, and for each next frame."""
     size: tuple[int, int] | None = None
-    """(width, height) that a camera is asked for; it may give another. Streams have their own."""
+    """(width, height) in pixels to request from a camera, which may deliver another size. Streams ignore it."""
     fps: float | None = None
-    """Frames per second that a camera is asked for; of cameras and streams that give more, some are passed over."""
+    """Frames per second to request from a camera. Frames that a camera or stream delivers above this rate are
+    dropped."""
     flip: str = "none"
-    """One of `FLIPS`: for cameras that hang upside down or look into a mirror."""
+    """A key of `FLIPS`, for cameras that are mounted upside down or look into a mirror."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError."""
+        """Check the options. Raises UsageError."""
         if not 0 < self.timeout_s <= LONGEST_TIMEOUT_S:
-            raise UsageError(f"a time-out of {self.timeout_s:g} s is none; give at most {LONGEST_TIMEOUT_S:g}")
+            raise UsageError(
+                f"the timeout must be above 0 and at most {LONGEST_TIMEOUT_S:g} s; {self.timeout_s:g} s was given"
+            )
         if self.flip not in FLIPS:
-            raise UsageError(f"there is no flip {self.flip!r}; choose from {', '.join(FLIPS)}")
+            raise UsageError(f"unknown flip {self.flip!r}; choose from {', '.join(FLIPS)}")
 
 
 AS_IT_IS = LiveOptions()
 
 
 class Capture(Protocol):
-    """What a CameraSource needs of `cv2.VideoCapture`."""
+    """The part of `cv2.VideoCapture` that a CameraSource uses."""
 
     def grab(self) -> bool:
-        """Wait for the next frame; False when there will be none."""
+        """Wait for the next frame. Returns False when the capture has ended."""
 
     def retrieve(self) -> tuple[bool, MatLike]:
-        """Decode it; (False, anything) when it is damaged."""
+        """Decode the grabbed frame. Returns (False, undefined) when the frame is damaged."""
 
     def get(self, propId: int) -> float:
-        """One of cv2.CAP_PROP_*."""
+        """Return the property cv2.CAP_PROP_*."""
 
     def release(self) -> None:
-        """Let the device go."""
+        """Release the device."""
 
 
 def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
-    """`cam0`, `/dev/video0`, `csi://0` or a stream URL -> its live source. `${NAME}` in a URL is taken from the
-    environment, so that no password need stand in a command line or a file.
+    """Open the live source at `uri`: `cam0`, `/dev/video0`, `csi://0` or a stream URL.
 
-    Raises SourceError when the camera is not there, may not be read, is in use, or the stream does not answer in time.
+    `${NAME}` in a URL is replaced by the environment variable, so that no password has to stand in a command line or
+    file. Raises SourceError when the camera does not exist, must not be read or is in use, or the stream does not
+    answer in time.
     """
     number, csi, name = CAMERA.fullmatch(uri), CSI.fullmatch(uri), public_name(uri)
     untrusted = False
     if number:
-        capture = _open_device(int(number[1] or number[2]), options)
+        capture = _open_device(int(number[number.lastindex or 1]), options)
     elif csi:
         capture = _open_pipeline(csi_pipeline(int(csi[1]), options), uri)
     else:
@@ -100,8 +106,8 @@ def open_camera(uri: str, options: LiveOptions = AS_IT_IS) -> CameraSource:
 
 
 def csi_pipeline(number: int, options: LiveOptions = AS_IT_IS) -> str:
-    """GStreamer's description of a camera on a Jetson's CSI port (NVIDIA, Accelerated GStreamer guide): the sensor's
-    frames through the image processor, to BGR, and only the newest kept."""
+    """Return the GStreamer pipeline of a camera on a Jetson's CSI port (NVIDIA, Accelerated GStreamer guide). The
+    sensor's frames pass the image processor, become BGR, and only the newest frame is kept."""
     (width, height), fps = options.size or CSI_SIZE, options.fps or CSI_FPS
     return (
         f"nvarguscamerasrc sensor-id={number} ! "
@@ -112,8 +118,8 @@ def csi_pipeline(number: int, options: LiveOptions = AS_IT_IS) -> str:
 
 
 class CameraSource:
-    """A live source. A thread grabs every frame and only the newest is kept; `Frame.index` counts the grabbed ones,
-    so a gap says how many were skipped. Owns the capture: use it as a context manager."""
+    """A live source. A thread grabs every frame, and only the newest is kept. `Frame.index` counts the grabbed frames,
+    so a gap shows how many were skipped. The source owns the capture; use it as a context manager."""
 
     live = True
     still = False
@@ -128,12 +134,12 @@ class CameraSource:
         most_fps: float | None = None,
         untrusted: bool = False,
     ) -> None:
-        """`untrusted`: the capture may give stale frames without a word, see `interlaced`."""
+        """`untrusted`: whether the capture may repeat stale frames without an error; see `interlaced`."""
         self.name = name
         self._repeats = Repeats() if untrusted else None
         self._stale = False
         self._least_s = 0.0 if most_fps is None else (1 - RATE_SLACK) / most_fps
-        """Between two frames that are kept."""
+        """Minimum time between two frames that are kept, in seconds."""
         self._flip = FLIPS[flip]
         self._capture = capture
         self._timeout_s = timeout_s
@@ -154,26 +160,27 @@ class CameraSource:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the newest frame, each at most once, until `close`. Raises SourceError when the camera or stream ends
+        """Yield the newest frame, each at most once, until `close`. Raises SourceError when the camera or stream ends,
         or gives no frame for `timeout_s` seconds."""
         while (frame := self._next()) is not None:
             yield frame
 
     def stop(self) -> None:
-        """As `close`, without waiting."""
+        """Stop as `close` does, without waiting for the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def close(self, wait_s: float = 2.0) -> None:
-        """Stop grabbing and let the device go. May be called from any thread, and twice."""
+        """Stop grabbing and release the device. Any thread may call it, also repeatedly."""
         self.stop()
-        # A read that hangs keeps its thread (a daemon, which then releases the capture), not the caller.
+        # A read that hangs blocks only the grabbing thread, a daemon that releases the capture later, and not the
+        # caller.
         self._grabber.join(timeout=wait_s)
 
     def _next(self) -> Frame | None:
         with self._changed:
-            # Frames that are passed over are none that wake us.
+            # Frames that the frame rate limit drops do not wake this thread.
             most_s = self._timeout_s + self._least_s
             self._changed.wait_for(lambda: self._newest or self._lost or self._closed, most_s)
             frame, self._newest = self._newest, None
@@ -182,13 +189,13 @@ class CameraSource:
             if frame is None:
                 if self._stale:
                     raise SourceError(
-                        f"{self.name} seems to be interlaced: OpenCV {cv2.__version__} cannot convert it, and gives "
-                        "the same picture again and again; set the camera to progressive video, or install "
+                        f"{self.name} repeats the same picture; its video seems to be interlaced, which OpenCV "
+                        f"{cv2.__version__} cannot convert. Set the camera to progressive video, or install "
                         "opencv-python-headless 4.12"
                     )
                 what = f"gave no frame for {self._timeout_s:g} s"
                 if self._lost:
-                    what = "was lost" if self._grabbed else "opened, but gave no frame that can be decoded"
+                    what = "was lost" if self._grabbed else "was opened, but gave no frame that can be decoded"
                 advice = "check the network" if "://" in self.name else "check the cable"
                 raise SourceError(f"{self.name} {what}; {advice} and start again")
             return frame
@@ -198,7 +205,7 @@ class CameraSource:
         kept = -math.inf
         try:
             while not self._closed:
-                # Waiting for the frame is no part of its age, decoding it is.
+                # The age of a frame includes decoding it, but not waiting for it.
                 arrived = time.monotonic() if self._capture.grab() else None
                 if arrived and arrived - kept < self._least_s:
                     self._grabbed += 1
@@ -206,7 +213,7 @@ class CameraSource:
                 kept = arrived or kept
                 ok, image = self._capture.retrieve() if arrived else (False, np.zeros(0, np.uint8))
                 if ok and self._repeats is not None and (repeats := self._repeats.count(np.asarray(image, np.uint8))):
-                    # What OpenCV could not convert; or, in a stream that stands still, nothing new.
+                    # OpenCV could not convert this frame, or the stream shows a still picture. Neither is a new frame.
                     self._stale = repeats > MOST_REPEATS
                     if not self._stale:
                         continue
@@ -236,8 +243,8 @@ class CameraSource:
 
 
 def check_frame_size(capture: Capture, name: str) -> None:
-    """Raises SourceError, and lets the capture go, where what it opened says that its frames are larger than any may
-    be."""
+    """Check the frame size that the opened capture reports. Raises SourceError, and releases the capture, when the
+    frames are larger than `MOST_FRAME_PIXELS`."""
     width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     if width * height > MOST_FRAME_PIXELS:
         capture.release()
@@ -248,12 +255,12 @@ def _open_device(number: int, options: LiveOptions) -> cv2.VideoCapture:
     device = Path(f"/dev/video{number}")
     if not exists(device):
         found = ", ".join(sorted(path.name.replace("video", "cam") for path in Path("/dev").glob("video[0-9]*")))
-        raise SourceError(f"there is no camera cam{number} ({device}); {f'try {found}' if found else 'plug one in'}")
+        raise SourceError(f"there is no camera cam{number} ({device}); {f'try {found}' if found else 'connect one'}")
     try:
         device.open("rb").close()
     except PermissionError as error:
         raise SourceError(
-            f"no permission to read {device}; add yourself to the group 'video' and log in again"
+            f"no permission to read {device}; add your user to the group 'video' and log in again"
         ) from error
     except OSError as error:
         raise SourceError(f"cannot open {device} ({error.strerror}); is another program using it?") from error
@@ -266,28 +273,30 @@ def _open_device(number: int, options: LiveOptions) -> cv2.VideoCapture:
         if options.fps is not None:
             capture.set(cv2.CAP_PROP_FPS, options.fps)
     if not capture.isOpened():
-        raise SourceError(f"cannot open {device}; is another program using it, or is it no camera?")
+        raise SourceError(f"cannot open {device}; is another program using it, or is it not a camera?")
     return capture
 
 
 def _open_pipeline(pipeline: str, uri: str) -> cv2.VideoCapture:
     if not re.search(r"^\s*GStreamer:\s+YES", cv2.getBuildInformation(), re.MULTILINE):
         raise SourceError(
-            f"cannot open {uri}: this OpenCV has no GStreamer, and pip's never has; on a Jetson use the OpenCV that "
-            "came with JetPack, which wants numpy 1: pip uninstall -y opencv-python-headless && pip install 'numpy<2', "
-            "in an environment with --system-site-packages"
+            f"cannot open {uri}: this OpenCV was built without GStreamer, as all wheels from PyPI are. On a Jetson "
+            "use the OpenCV of JetPack, which needs numpy 1: pip uninstall -y opencv-python-headless && "
+            "pip install 'numpy<2', in an environment with --system-site-packages"
         )
     with quiet_opencv():
         capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
     if not capture.isOpened():
-        raise SourceError(f"cannot open {uri}; is the camera's ribbon in place, and does nvargus-daemon run?")
+        raise SourceError(f"cannot open {uri}; check the ribbon cable of the camera, and that nvargus-daemon runs")
     return capture
 
 
 def _open_stream(uri: str, name: str, timeout_s: float) -> cv2.VideoCapture:
-    """`name`: what errors call it; the address may hold what came from the environment."""
+    """Open a stream. `name`: the display name for errors, since `uri` may hold secrets from the environment."""
     if not is_text(uri):
-        raise SourceError(f"{name} has bytes in it that are no UTF-8; write them as % and two digits each")
+        raise SourceError(
+            f"the address {name} holds bytes that are not UTF-8; write each as % and two hexadecimal digits"
+        )
     set_capture_options()
     milliseconds = round(timeout_s * 1000)
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]
@@ -299,11 +308,13 @@ def _open_stream(uri: str, name: str, timeout_s: float) -> cv2.VideoCapture:
 
 
 def with_environment(uri: str) -> str:
-    """`${NAME}` -> the variable's value. Raises SourceError for one that is not set."""
+    """Replace each `${NAME}` by the environment variable's value. Raises SourceError for a variable that is not set."""
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in os.environ:
-            raise SourceError(f"{public_name(uri)}: the environment has no {found[1]}; export {found[1]}=...")
+            raise SourceError(
+                f"{public_name(uri)}: the environment variable {found[1]} is not set; export {found[1]}=..."
+            )
         return os.environ[found[1]]
 
     return re.sub(r"\$\{(\w+)\}", value, uri)

@@ -1,4 +1,4 @@
-"""URI -> frames: cameras and streams, video files, photographs, folders and globs."""
+"""A URI -> frames of cameras, streams, video files, photographs, folders and globs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ log = logging.getLogger("facerecon_rt")
 
 
 class Source(Protocol):
-    """Where frames come from. Owns what it reads: use it as a context manager."""
+    """A source of frames. It owns the files or devices that it reads; use it as a context manager."""
 
     @property
     def name(self) -> str:
@@ -50,15 +50,16 @@ class Source(Protocol):
 
     @property
     def live(self) -> bool:
-        """Frames come when they come; the ones nobody fetched are gone."""
+        """Whether frames come in real time, so that frames nobody fetched in time are lost."""
 
     @property
     def still(self) -> bool:
-        """All frames are photographs."""
+        """Whether all frames are photographs."""
 
     @property
     def lost(self) -> str:
-        """After reading: what could not be read of it, in words; empty for nothing. What a folder skips is no loss."""
+        """Description of the content that could not be read, available after reading; empty when nothing is missing.
+        Files that a folder skips do not count."""
 
     def __enter__(self) -> Source: ...
 
@@ -70,14 +71,14 @@ class Source(Protocol):
         """Yield the frames. Raises SourceError when there are none, or when a live source is lost."""
 
     def close(self) -> None:
-        """Let files and devices go; iterating ends."""
+        """Release files and devices, and end the iteration."""
 
 
 def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int | None = None) -> Source:
     """Open `cam0`, `/dev/video0`, `csi://0`, an rtsp:// or http(s):// stream, a video, a photograph, a folder, a glob.
 
-    `live`: how cameras and streams are opened; `retries`: how often one that is lost is opened again, None: for ever.
-    Raises SourceError with one line that names the fix.
+    `live`: options for cameras and streams. `retries`: attempts to reopen a lost camera or stream; None for no limit.
+    Raises SourceError with a one-line message that names the fix.
     """
     text = str(uri)
     if is_live(text):
@@ -97,7 +98,7 @@ def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int |
     if there:
         return _open_file(path)
     if any(sign in text for sign in "*?["):
-        # Path.glob takes no absolute pattern.
+        # Path.glob does not accept absolute patterns.
         found = glob.glob(text, recursive=True)  # noqa: PTH207
         return FilesSource(text, _media_in(_each_once(map(Path, found)), f"pattern {text}"))
     raise SourceError(
@@ -123,18 +124,18 @@ class ImageSource:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the photograph as a still frame. Raises SourceError as `read_image` does."""
+        """Yield the photograph as a still frame. Raises SourceError for the reasons of `read_image`."""
         started = time.monotonic()
         image = read_image(self._path)
         now = time.monotonic()
         yield Frame(image, self.name, captured_at=now, capture_ms=(now - started) * 1000)
 
     def close(self) -> None:
-        """Nothing is held open between reads."""
+        """Do nothing: no file stays open between reads."""
 
 
 class FilesSource:
-    """Photographs and videos, one file after the other. One that cannot be read is skipped with a warning."""
+    """Photographs and videos, one file after the other. Unreadable files are skipped with a warning."""
 
     live = False
     lost = ""
@@ -147,7 +148,7 @@ class FilesSource:
 
     @property
     def still(self) -> bool:
-        """True when there is no video among the files."""
+        """Whether all files are photographs."""
         return not any(is_video_name(path) for path in self._paths)
 
     def __enter__(self) -> FilesSource:
@@ -173,7 +174,7 @@ class FilesSource:
             raise SourceError(f"none of the {len(self._paths)} files of {self.name} could be read")
 
     def close(self) -> None:
-        """Let the file in hand go; iterating ends."""
+        """Close the current file, and end the iteration."""
         self._closed = True
         if self._current is not None:
             self._current.close()
@@ -192,12 +193,14 @@ def _open_file(path: Path) -> Source:
                 return ImageSource(path)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}; give it a name in UTF-8") from error
-    # FFmpeg takes nearly anything for a film (a .bin for a screen of letters): only what is called a video is one.
-    raise SourceError(f"{path} is no photograph; if it is a video, name it so: {', '.join(VIDEO_SUFFIXES)}")
+    # FFmpeg reads almost any file as a video (a .bin as a screen of letters), so only video suffixes are accepted.
+    raise SourceError(
+        f"{path} is not a photograph; if it is a video, give it a video suffix: {', '.join(VIDEO_SUFFIXES)}"
+    )
 
 
 def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
-    """The photographs and videos among `paths`, by suffix, in natural order."""
+    """Return the photographs and videos among `paths`, by suffix, in natural order."""
     known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     try:
         found = list(paths)
@@ -206,13 +209,13 @@ def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
     except OSError as error:
         raise SourceError(f"cannot read {where}: {error.strerror}") from error
     if not media:
-        inside = f"; the {folders} folders in it are not looked into: name one, or 'FOLDER/*/*.jpg'" if folders else ""
-        raise SourceError(f"{where} holds no photograph (.jpg, .png and the like) or video (.mp4 and the like){inside}")
+        inside = f"; its {folders} folders are not searched: name one of them, or 'FOLDER/*/*.jpg'" if folders else ""
+        raise SourceError(f"{where} holds no photograph (.jpg, .png, ...) or video (.mp4, ...){inside}")
     return sorted(media, key=natural_order)
 
 
 def _each_once(paths: Iterable[Path]) -> Iterator[Path]:
-    """Leave out files that were found before by another way: a link to a folder above leads round in circles."""
+    """Yield each file once. A link to a parent folder leads to the same files again and again."""
     seen = set()
     for path in paths:
         place = os.path.realpath(path.parent), path.name
@@ -222,5 +225,5 @@ def _each_once(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
-    """Sorting key in which numbers count as numbers."""
+    """Sorting key for paths that compares digits by their numeric value."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path).lower())]

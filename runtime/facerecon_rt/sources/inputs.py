@@ -1,4 +1,4 @@
-"""What is to be read -> its frames, one after the other; cameras and streams all at once."""
+"""Input URIs -> groups of frames: files one after the other, then cameras and streams all at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("facerecon_rt")
 
 
 class Inputs:
-    """Everything that a command line names. What cannot be read is skipped; in the end it is an error."""
+    """All inputs of a command line. Unreadable inputs are skipped, and `check` reports them at the end."""
 
     def __init__(
         self,
@@ -28,30 +28,33 @@ class Inputs:
         retries: int | None = None,
         most_delay_s: float = 0.0,
     ) -> None:
-        """`uris`: as for `open_source`, and sources.yaml; `live`, `retries`: of cameras and streams that do not say
-        otherwise; `most_delay_s`: that the frame of one may wait for those of others. Raises UsageError and SourceError
-        for a sources.yaml that makes no sense."""
+        """`uris`: URIs as for `open_source`, and sources.yaml files. `live`, `retries`: defaults for cameras and
+        streams. `most_delay_s`: maximum time in seconds that a frame waits for frames of other sources. Raises
+        UsageError and SourceError for an invalid sources.yaml."""
         self._uris = uris
         self._live = live
         self._retries = retries
         self._most_delay_s = most_delay_s
         self.reloadable = any(map(is_list, uris))
-        """May sources come and go? There is a sources.yaml."""
+        """Whether sources can be added and removed while running, since a sources.yaml is given."""
         self._listed = self._list()
         self._errors: dict[str, SourceError] = {}
-        """Of those that could not be read, by name."""
+        """Errors of the inputs that could not be read, by name."""
         self._sources: LiveSources | None = None
-        """While cameras and streams are read."""
+        """The open cameras and streams; None while no live source is read."""
         self._reloading = threading.Lock()
 
     @property
     def live(self) -> list[ListedSource]:
-        """Cameras and streams."""
+        """The listed cameras and streams."""
         return [one for one in self._listed if one.live]
 
     def groups(self) -> Generator[list[Frame], None, None]:
-        """The frames of every input: files one after the other and frame by frame, then the cameras and streams, all at
-        once, in groups of those that are there together, or come within `most_delay_s`."""
+        """Yield the frames of every input in groups.
+
+        Files come first, one after the other and one frame per group. Then the cameras and streams come all at once:
+        each group holds the frames that are there together, or arrive within `most_delay_s` seconds.
+        """
         for one in self._listed:
             if not one.live:
                 try:
@@ -70,7 +73,7 @@ class Inputs:
             try:
                 with self._reloading:
                     cameras = self.live
-                    # One alone that is not there is a mistake, and said at once; among others it may come later.
+                    # A single camera that does not exist is an error at once. One of several cameras may appear later.
                     patient = len(cameras) > 1 or self.reloadable
                     sources.replace((), [live_source(one, patient=patient) for one in cameras])
                     self._sources = sources
@@ -86,24 +89,23 @@ class Inputs:
                 self._errors |= sources.given_up
 
     def statuses(self) -> list[SourceStatus]:
-        """How the cameras and streams are; of none before the files are done."""
+        """Return the status of each camera and stream; empty until the files have been read."""
         sources = self._sources
         return [] if sources is None else sources.statuses()
 
     def reload(self) -> None:
-        """Read sources.yaml again: cameras and streams that are new in it begin, those that are gone end, those that
-        have changed, or were given up, are opened anew, and all others go on. One that makes no sense is said, and
-        changes nothing. May be called from any thread."""
+        """Read sources.yaml again. New cameras and streams start, removed ones end, and changed or given-up ones are
+        reopened; all others keep running. An invalid file is logged and changes nothing. Any thread may call it."""
         with self._reloading:
             try:
                 listed = self._list()
             except FaceReconError as error:
-                log.error("%s; sources are left as they were", error)
+                log.error("%s; the sources stay as they were", error)
                 return
             before = {one.name: one for one in self.live}
             after = {one.name: one for one in listed if one.live}
             if not after:
-                log.error("there is no camera or stream in %s; sources are left as they were", " ".join(self._uris))
+                log.error("%s names no camera or stream; the sources stay as they were", " ".join(self._uris))
                 return
             if (sources := self._sources) is not None:
                 given_up = set(sources.given_up)
@@ -114,13 +116,13 @@ class Inputs:
                         log.info("%s", said(status))
                 sources.replace(gone, [live_source(one, patient=True) for one in new])
             log.info(
-                "sources read again: %d new, %d gone, %d in all",
+                "sources reloaded: %d new, %d removed, %d in total",
                 len(after.keys() - before.keys()), len(before.keys() - after.keys()), len(after),
             )  # fmt: skip
             self._listed = listed
 
     def check(self) -> None:
-        """Raises SourceError if any could not be read."""
+        """Raise SourceError if any input could not be read."""
         if len(self._listed) == 1:
             for error in self._errors.values():
                 raise error
@@ -138,18 +140,18 @@ class Inputs:
 
 
 def live_source(listed: ListedSource, *, patient: bool) -> LiveSource:
-    """What is listed -> the source. Raises SourceError as it does."""
+    """Return the live source of a listed source. Raises SourceError when `patient` is false and it cannot be opened."""
     return LiveSource(listed.uri, listed.options, retries=listed.retries, patient=patient, name=listed.name)
 
 
 def said(status: SourceStatus) -> str:
-    """As one line."""
+    """Return a status as one line of text."""
     lost = f", losses {status.losses}, now {status.state}" if status.losses else ""
-    return f"{status.name}: {status.frames} frames looked at, {status.skipped} passed over{lost}"
+    return f"{status.name}: {status.frames} frames used, {status.skipped} dropped{lost}"
 
 
 def limited(groups: Generator[list[Frame], None, None], count: int | None) -> Generator[list[Frame], None, None]:
-    """The first `count` frames, or all of them; the source is closed either way."""
+    """Yield the first `count` frames, or all of them for None. The source is closed in either case."""
     left = count
     try:
         for group in groups:

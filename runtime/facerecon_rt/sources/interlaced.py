@@ -1,7 +1,7 @@
 """A capture of OpenCV's FFmpeg -> whether its frames can be trusted.
 
-From OpenCV 4.13 on it cannot convert interlaced frames (FFmpeg: "Cannot convert interlaced to progressive frames"), and
-gives its buffer as it was instead: black, or an earlier picture. Nothing but the repetition tells.
+OpenCV from 4.13 on cannot convert interlaced frames (FFmpeg: "Cannot convert interlaced to progressive frames"). It
+returns its unchanged buffer instead, which is black or shows an earlier picture. Only the repetition gives this away.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..quiet import quiet_opencv
 from ..types import Image
 
 MOST_REPEATS = 10
-"""Maximum number of equal frames in a row of a video that may be interlaced."""
+"""Maximum number of equal frames in a row in a video that may be interlaced."""
 # Two interlaced frames of 16x16 pixels, a white one and a black one: ffmpeg -f lavfi -i color=white:s=16x16:r=25:d=0.04
 # -f lavfi -i color=black:s=16x16:r=25:d=0.04 -filter_complex '[0][1]concat' -c:v mpeg2video -flags +ildct+ilme -q:v 31
 # -g 1 -bf 0 clip.m2v
@@ -40,21 +40,21 @@ _HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 
 
 class FfmpegCapture(Protocol):
-    """What is needed of `cv2.VideoCapture`."""
+    """The part of `cv2.VideoCapture` that the tests for interlaced video use."""
 
     def get(self, propId: int) -> float:
-        """One of cv2.CAP_PROP_*."""
+        """Return the property cv2.CAP_PROP_*."""
 
     def set(self, propId: int, value: float) -> bool:
-        """Set one of cv2.CAP_PROP_*."""
+        """Set the property cv2.CAP_PROP_*."""
 
     def retrieve(self, *, flag: int) -> tuple[bool, MatLike]:
-        """With CAP_PROP_CODEC_EXTRADATA_INDEX: the codec's headers."""
+        """Return the codec's headers, with `flag` from CAP_PROP_CODEC_EXTRADATA_INDEX."""
 
 
 @cache
 def converts_interlaced() -> bool:
-    """Whether this OpenCV gives interlaced frames as they are: found out by a clip of two."""
+    """Whether this OpenCV decodes interlaced frames correctly. A clip of two frames is decoded to find out."""
     handle = os.memfd_create("interlaced", os.MFD_CLOEXEC)
     try:
         os.write(handle, CLIP)
@@ -68,12 +68,12 @@ def converts_interlaced() -> bool:
 
 
 def may_be_unreadable(capture: FfmpegCapture) -> bool:
-    """Whether a capture may give stale frames: its video may be interlaced, and this OpenCV cannot read that."""
+    """Whether a capture may return stale frames: its video may be interlaced, and this OpenCV cannot convert that."""
     tag = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1").lower()
     if tag in _PROGRESSIVE:
         return False
     upright = capture.get(cv2.CAP_PROP_ORIENTATION_AUTO)
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # or the headers are turned like a picture
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # otherwise OpenCV rotates the headers like a picture
     _, headers = capture.retrieve(flag=int(capture.get(cv2.CAP_PROP_CODEC_EXTRADATA_INDEX)))
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, upright)
     known = b"" if headers is None else np.asarray(headers).tobytes()
@@ -81,7 +81,7 @@ def may_be_unreadable(capture: FfmpegCapture) -> bool:
 
 
 def may_be_interlaced(tag: str, headers: bytes) -> bool:
-    """Whether a codec, by its four characters in lower case, and its headers leave room for interlaced frames."""
+    """Whether a codec may contain interlaced frames, judged by its four characters in lower case and its headers."""
     if tag in _PROGRESSIVE:
         return False
     try:
@@ -90,8 +90,8 @@ def may_be_interlaced(tag: str, headers: bytes) -> bool:
         if tag in _MPEG4:
             return _mpeg4_interlaced(headers)
     except IndexError:
-        return True  # headers that end too early say nothing
-    # MPEG-2, sequence extension: profile and level between its number and the bit.
+        return True  # truncated headers decide nothing
+    # MPEG-2, sequence extension: profile and level stand between its number and the progressive bit.
     extension = headers.find(b"\0\0\1\xb5")
     if 0 <= extension < len(headers) - 5 and headers[extension + 4] >> 4 == 1:
         return not headers[extension + 5] & 0b1000
@@ -99,15 +99,15 @@ def may_be_interlaced(tag: str, headers: bytes) -> bool:
 
 
 class Repeats:
-    """Counts how often the same picture has come in a row."""
+    """Counter of how often the same picture has come in a row."""
 
     def __init__(self) -> None:
         self._last: Image | None = None
         self._count = 0
 
     def count(self, image: Image) -> int:
-        """Take the next frame -> how many frames since the last that differed from the one before: 0 for one that
-        differs. The first frame of all counts as a repetition: it may be what was in the memory before."""
+        """Take the next frame and return the number of frames since the last change; 0 for a frame that differs from
+        the one before. The very first frame counts as a repetition, because it may show old memory."""
         differs = self._last is not None and not _same(self._last, image)
         self._count = 0 if differs else self._count + 1
         self._last = image
@@ -115,19 +115,19 @@ class Repeats:
 
 
 def _same(one: Image, other: Image) -> bool:
-    """Whether two frames are equal in every pixel; quick where they are not."""
+    """Whether two frames are equal in every pixel. The comparison is quick for frames that differ."""
     return one.shape == other.shape and np.array_equal(one[::64], other[::64]) and np.array_equal(one, other)
 
 
 class _Bits:
-    """Reads numbers of a few bits. Raises IndexError at the end."""
+    """A reader of numbers of a few bits. Raises IndexError at the end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
 
     def take(self, count: int) -> int:
-        """The next bits, as a number."""
+        """Return the next `count` bits as a number."""
         value = 0
         for _ in range(count):
             value = value << 1 | self._data[self._at >> 3] >> (7 - (self._at & 7)) & 1
@@ -135,7 +135,7 @@ class _Bits:
         return value
 
     def golomb(self) -> int:
-        """The next number in exponential Golomb code, without its sign."""
+        """Return the next unsigned number in exponential Golomb code."""
         zeros = 0
         while not self.take(1):
             zeros += 1
@@ -143,8 +143,8 @@ class _Bits:
 
 
 def _h264_frames_only(headers: bytes) -> bool:
-    """frame_mbs_only_flag of the first sequence parameter set. Raises IndexError without one."""
-    if headers[:1] == b"\1":  # as MP4 and Matroska have them
+    """Return frame_mbs_only_flag of the first sequence parameter set. Raises IndexError where there is none."""
+    if headers[:1] == b"\1":  # the form in MP4 and Matroska
         at = 9
     elif found := re.search(rb"\x00\x00\x01[\x07\x27\x47\x67]", headers):
         at = found.end()
@@ -193,7 +193,8 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
 
 
 def _mpeg4_interlaced(headers: bytes) -> bool:
-    """`interlaced` of the first video object layer (ISO 14496-2, 6.2.3). Raises IndexError without one."""
+    """Return `interlaced` of the first video object layer (ISO 14496-2, 6.2.3). Raises IndexError where there is
+    none."""
     found = re.search(rb"\x00\x00\x01[\x20-\x2f]", headers)
     if found is None:
         raise IndexError("no video object layer")
@@ -208,7 +209,7 @@ def _mpeg4_interlaced(headers: bytes) -> bool:
         if bits.take(1):
             bits.take(79)
     if bits.take(2):
-        return True  # not a rectangle
+        return True  # the shape is not a rectangle
     bits.take(1)
     resolution = bits.take(16)
     bits.take(1)

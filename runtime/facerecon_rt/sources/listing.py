@@ -1,4 +1,4 @@
-"""What a command line or a sources.yaml names -> what is to be read, each under a name of its own."""
+"""URIs of a command line or a sources.yaml -> the list of sources to read, each live source with a unique name."""
 
 from __future__ import annotations
 
@@ -20,50 +20,52 @@ SUFFIXES = (".yaml", ".yml")
 EXAMPLE = "sources: [{uri: 'rtsp://user:${PASSWORD}@host/door', name: door}, cam0]"
 KEYS = ("uri", "name", "size", "fps", "flip", "timeout", "retries")
 MOST_BYTES, MOST_NODES = 2**20, 10_000
-"""Of a list."""
+"""Maximum size in bytes, and maximum number of YAML nodes, of a list of sources."""
 TAG = "tag:yaml.org,2002:"
 TAGS = ("str", "int", "float", "bool", "null", "timestamp", "value", "merge", "seq", "map")
 NOTHING = ("", "~", "null", "Null", "NULL")
-"""As YAML writes it."""
+"""Spellings of null in YAML."""
 Yaml = str | list[Any] | dict[str, Any]
-"""Texts, as they stand there, and what holds them: whether one is a number is for whoever wants a number to say. YAML
-itself takes 1:59 for one, and no for a boolean."""
+"""Texts as they stand in the file, and the lists and mappings that hold them. The reader of a value decides whether it
+is a number, because YAML itself reads 1:59 as a number and no as a boolean."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ListedSource:
-    """One source that is to be read."""
+    """A source to read, with its options."""
 
     uri: str
-    """As for `open_source`; `${NAME}` in an address is not yet replaced."""
+    """URI as for `open_source`. `${NAME}` in an address is not yet replaced."""
     name: str
-    """What frames, records and messages call it."""
+    """Display name of the source in frames, records and messages."""
     options: LiveOptions = AS_IT_IS
-    """Of cameras and streams."""
+    """Options for opening it, if it is a camera or stream."""
     retries: int | None = None
-    """Likewise: attempts to open it again after a loss; None: for ever."""
+    """Maximum number of attempts to reopen a camera or stream after a loss; None for no limit."""
 
     @property
     def live(self) -> bool:
-        """Is it a camera or stream?"""
+        """Whether the source is a camera or stream."""
         return is_live(self.uri)
 
 
 def is_list(uri: str) -> bool:
-    """Is this a file that names sources?"""
+    """Whether a URI is the path of a YAML file that lists sources."""
     return uri.lower().endswith(SUFFIXES) and "://" not in uri
 
 
 def listed_sources(
     uris: Sequence[str], options: LiveOptions = AS_IT_IS, retries: int | None = None
 ) -> list[ListedSource]:
-    """URIs, `sources.yaml` among them -> everything they name, in order; no two live sources share a name. `options`
-    and `retries` hold for all that do not say otherwise.
+    """Return all sources that the URIs name, in order; a `sources.yaml` among them is read. Live sources have unique
+    names.
 
-    A sources.yaml holds a list, by itself or under `sources`; an entry is a URI, or a mapping of `uri` and any of
-    `name`, `size` (1280x720), `fps`, `flip`, `timeout` (seconds) and `retries`. Paths in it are relative to it.
-    Raises SourceError for one that cannot be read, UsageError for one that makes no sense.
+    `options` and `retries` apply where an entry gives no value of its own. A sources.yaml holds a list, by itself or
+    under `sources`. An entry is a URI, or a mapping of `uri` and any of `name`, `size` (1280x720), `fps`, `flip`,
+    `timeout` (seconds) and `retries`. Paths in the file are relative to it.
+
+    Raises SourceError for a file that cannot be read, and UsageError for a file that is not valid.
     """
     listed: list[ListedSource] = []
     for uri in uris:
@@ -72,7 +74,9 @@ def listed_sources(
 
 
 def _listed(uri: str, options: LiveOptions, retries: int | None, name: str = "") -> ListedSource:
-    return ListedSource(uri, name or public_name(uri), options, retries)
+    # People write 0 for the first camera; records call it cam0.
+    shown_as = f"cam{uri}" if uri.isdecimal() and is_live(uri) else public_name(uri)
+    return ListedSource(uri, name or shown_as, options, retries)
 
 
 def _read_list(path: Path, options: LiveOptions, retries: int | None) -> list[ListedSource]:
@@ -90,7 +94,7 @@ def _read_list(path: Path, options: LiveOptions, retries: int | None) -> list[Li
 
 
 def _read_yaml(path: Path) -> Yaml:
-    """Raises SourceError where the file cannot be read, UsageError where it is no YAML of ours."""
+    """Read a YAML file. Raises SourceError when the file cannot be read, UsageError when it is not a valid list."""
     try:
         with importing():
             import yaml
@@ -102,26 +106,31 @@ def _read_yaml(path: Path) -> Yaml:
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        # Not the error's own words, which show the line, and in it perhaps a password.
+        # The parser's own message shows the line, which may hold a password, so it is left out.
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-        raise UsageError(f"{path} is no YAML{where}: {getattr(error, 'problem', '') or 'it cannot be read'}") from error
+        raise UsageError(
+            f"{path} is not valid YAML{where}: {getattr(error, 'problem', '') or 'it cannot be read'}"
+        ) from error
 
 
 def _plain(node: Any, left: list[int]) -> Yaml:
-    """A node of YAML as texts, lists and mappings. An alias counts as often as it stands there: a few of them, one in
-    the other, name more than a machine can hold. `left`: nodes that may still come. Raises YAMLError."""
+    """Convert a YAML node to texts, lists and mappings. Raises YAMLError.
+
+    Each use of an alias counts towards the limit, because a few nested aliases can stand for more nodes than a machine
+    can hold. `left`: number of nodes that are still allowed.
+    """
     if node is None:
         return ""
     left[0] -= 1
     if left[0] < 0:
-        raise _fault(node, f"more than {MOST_NODES} entries, counting those behind aliases")
+        raise _fault(node, f"more than {MOST_NODES} entries, aliases included")
     if node.tag.removeprefix(TAG) not in TAGS:
-        raise _fault(node, "a kind of entry that is none of text, number, list and mapping")
+        raise _fault(node, "an entry that is not a text, number, list or mapping")
     if node.id == "scalar":
         text: str = node.value
         if one_line(text) != text:
-            raise _fault(node, "a text with a character that belongs into no name, such as a line feed")
+            raise _fault(node, "a text with a control character, such as a line feed")
         return text
     if node.id == "sequence":
         return [_plain(one, left) for one in node.value]
@@ -130,11 +139,11 @@ def _plain(node: Any, left: list[int]) -> Yaml:
     for key_node, value_node in node.value:
         key, value = _plain(key_node, left), _plain(value_node, left)
         if not isinstance(key, str):
-            raise _fault(key_node, "a key that is no text")
+            raise _fault(key_node, "a key that is not a text")
         if key_node.tag == f"{TAG}merge":
             for one in value if isinstance(value, list) else [value]:
                 if not isinstance(one, dict):
-                    raise _fault(value_node, "a << that leads to no mapping")
+                    raise _fault(value_node, "a << that does not refer to a mapping")
                 merged = {**one, **merged}
         else:
             found[key] = value
@@ -152,12 +161,12 @@ def _entry(entry: Any, where: str, path: Path, options: LiveOptions, retries: in
     if not isinstance(given, dict) or not isinstance(given.get("uri"), str) or not given["uri"]:
         raise UsageError(f"{where} has no uri; write for example: {EXAMPLE}")
     if unknown := [key for key in given if key not in KEYS]:
-        raise UsageError(f"{where}: there is no {shown(unknown[0])}; choose from {', '.join(KEYS)}")
+        raise UsageError(f"{where}: unknown key {shown(unknown[0])}; choose from {', '.join(KEYS)}")
     if nested := [key for key in given if not isinstance(given[key], str)]:
-        raise UsageError(f"{where}: {nested[0]} is a list or a mapping, and should be a text or a number")
+        raise UsageError(f"{where}: {nested[0]} is a list or a mapping, but must be a text or a number")
     uri = given["uri"]
     if is_live(uri):
-        with_environment(uri)  # what is not set now will not be later
+        with_environment(uri)  # a variable that is not set now will not be set later
     elif "://" not in uri:
         uri = str(path.parent / uri)
     try:
@@ -187,12 +196,13 @@ def _number(given: Mapping[str, str], key: str, parse: Callable[[str], T], other
 
 
 def _told_apart(listed: Sequence[ListedSource]) -> list[ListedSource]:
-    """Tracks, videos and metrics are kept by name, and two channels of one recorder may differ in nothing but what is
-    not shown; the second is then called `...#2`. Names of files may be equal: they are read one after the other."""
+    """Give live sources unique names, because tracks, videos and metrics are kept by name. Two channels of one recorder
+    may differ only in the hidden part of the address; the second is then called `...#2`. Files may share a name,
+    because they are read one after the other."""
     told_apart: list[ListedSource] = []
     taken: set[str] = set()
     numbers: Counter[str] = Counter()
-    """The last one that each name was given."""
+    """Last number given to each name."""
     for one in listed:
         name = one.name
         while one.live and name in taken:

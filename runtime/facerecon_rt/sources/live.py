@@ -1,4 +1,4 @@
-"""Cameras and streams for as long as the program runs: opened again when they are lost, several at once."""
+"""Cameras and streams that run as long as the program: several at once, and reopened whenever they are lost."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ from .camera import AS_IT_IS, CameraSource, LiveOptions, open_camera
 log = logging.getLogger("facerecon_rt")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Before the second attempt to open, and at most; each is twice the one before."""
+"""Pause in seconds before the second attempt to open, and the maximum. Each pause is twice the previous."""
 JITTER = 0.5
-"""Share of a pause that is left to chance: a hundred cameras behind one switch must not come back in step."""
+"""Random share of a pause, so that a hundred cameras behind one switch do not reconnect at the same moment."""
 
 Open = Callable[[str, LiveOptions], CameraSource]
 
 
 def pause_s(attempt: int, chance: float) -> float:
-    """Attempts that have failed (1 or more) and a number from 0 to 1 -> seconds until the next."""
+    """Return the pause in seconds before the next attempt. `attempt`: failed attempts, at least 1; `chance`: random, 0
+    to 1."""
     whole = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt - 1, 16))
     return whole * (1 - JITTER * chance)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """How a live source is."""
+    """Current state of a live source."""
 
     name: str
     state: str
-    """"open"; "lost": it is opened again and again; "given up": its attempts are used up."""
+    """"open", "lost" (attempts to reopen it continue) or "given up" (its attempts are used up)."""
     frames: int
-    """Looked at."""
+    """Number of frames used."""
     skipped: int
-    """Grabbed, but a newer one came before anybody had time to look."""
+    """Number of frames grabbed but dropped, because a newer frame came before this one was used."""
     losses: int
-    """How often it went away, or could not be opened at the start."""
+    """Number of times the source was lost, or could not be opened at the start."""
     why: str
-    """It was lost or not opened, the last time; empty if never."""
+    """Reason for the last loss or failure to open; empty if there was none."""
 
 
 class LiveSource:
-    """A camera or stream that is opened again, with growing pauses, whenever it is lost. A context manager."""
+    """A camera or stream that is reopened with growing pauses whenever it is lost. A context manager."""
 
     live = True
     still = False
@@ -65,23 +66,23 @@ class LiveSource:
         patient: bool = False,
         name: str = "",
     ) -> None:
-        """`retries`: attempts to open it again after a loss, each time; None: for ever. `patient`: it is opened when
-        iterating begins, and may be lost from the start; otherwise what cannot be opened raises SourceError here.
-        `name`: what frames, records and messages call it, if not by its public address."""
+        """`retries`: attempts to reopen the source after each loss; None for no limit. `patient`: open the source when
+        iteration begins, so that it may be lost from the start; otherwise it is opened here, which raises SourceError
+        when it fails. `name`: display name in frames, records and messages, by default the public address."""
         self.name = name or public_name(uri)
         self.losses = 0
-        """How often it went away, or could not be opened at the start."""
+        """Number of times the source was lost, or could not be opened at the start."""
         self._uri = uri
         self._options = options
         self._retries = retries
         self._open_once = open_once
         self._closed = threading.Event()
         self._lost = False
-        """Since it was last open."""
+        """Whether it was lost since it was last open."""
         self._attempts = 0
-        """To open it again, since the last frame: one that opens and gives nothing is not back."""
+        """Attempts to reopen it since the last frame. A source that opens but gives no frame counts as lost."""
         self.why_not = ""
-        """It was lost or not opened, the last time."""
+        """Reason for the last loss or failure to open."""
         self._camera = None if patient else open_once(uri, options)
 
     def __enter__(self) -> LiveSource:
@@ -91,8 +92,8 @@ class LiveSource:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the newest frame, each at most once, until `close`. `Frame.index` goes on over losses, `time_s` with
-        the clock. Raises SourceError where the attempts are used up."""
+        """Yield the newest frame, each at most once, until `close`. `Frame.index` continues over losses, and `time_s`
+        follows the clock. Raises SourceError when the attempts are used up."""
         started, first_index = time.monotonic(), 0
         while not self._closed.is_set():
             if self._camera is not None:
@@ -100,7 +101,7 @@ class LiveSource:
                 try:
                     for frame in self._camera:
                         if self._attempts:
-                            log.info("%s is back", self.name)
+                            log.info("%s is connected again", self.name)
                             self._attempts = 0
                         newest = first_index + frame.index
                         time_s = max(0.0, frame.captured_at - started)
@@ -116,28 +117,29 @@ class LiveSource:
 
     @property
     def connected(self) -> bool:
-        """Is it open now?"""
+        """Whether the source is open now."""
         return self._camera is not None
 
     def stop(self) -> None:
-        """As `close`, without waiting."""
+        """Stop as `close` does, without waiting for the thread."""
         self._closed.set()
         if (camera := self._camera) is not None:
             camera.stop()
 
     def close(self, wait_s: float = 2.0) -> None:
-        """Let it go; iterating ends. May be called from any thread, and twice."""
+        """Close the source and end the iteration. Any thread may call it, also repeatedly."""
         self.stop()
         if (camera := self._camera) is not None:
             camera.close(wait_s)
 
     def _open_again(self) -> bool:
-        """False when closed meanwhile. Raises SourceError, the last one, where the attempts are used up."""
+        """Open the source again. Returns False when it was closed meanwhile. Raises the last SourceError when the
+        attempts are used up."""
         while not self._lost or self._retries is None or self._attempts < self._retries:
             if self._lost:
                 self._attempts += 1
                 seconds = pause_s(self._attempts, random.random())
-                log.warning("%s; opening it again in %.1f s", self.why_not.partition(";")[0], seconds)
+                log.warning("%s; reconnecting in %.1f s", self.why_not.partition(";")[0], seconds)
                 if self._closed.wait(seconds):
                     return False
             try:
@@ -159,22 +161,22 @@ class LiveSource:
 
 
 class LiveSources:
-    """Several live sources at once: whichever has a new frame is next, and one that is lost stops none of the others.
-    Sources may come and go meanwhile. A context manager; may be used from several threads."""
+    """Several live sources at once. The source with a new frame comes next, and a lost source does not stop the others.
+    Sources can be added and removed while running. A context manager; several threads may use it."""
 
     def __init__(self, sources: Iterable[LiveSource] = ()) -> None:
-        """The sources become this one's to close; each is read in a thread of its own from now on. Raises UsageError
-        where two have one name."""
+        """Take over the sources, which `close` closes, and start one reading thread for each. Raises UsageError where
+        two sources have the same name."""
         self._changed = threading.Condition()
         self._sources: dict[str, LiveSource] = {}
         self._newest: dict[str, Frame] = {}
         self._grabbed: dict[str, int] = {}
-        """Frames of each, looked at or not."""
+        """Number of frames grabbed from each source, used or not."""
         self._taken: dict[str, int] = {}
-        """Of those, the ones that were looked at."""
+        """Number of grabbed frames of each source that were used."""
         self._closed = False
         self.given_up: dict[str, SourceError] = {}
-        """Sources, by name, that have used up their attempts."""
+        """Errors of the sources that have used up their attempts, by name."""
         for source in sources:
             self.add(source)
 
@@ -185,24 +187,24 @@ class LiveSources:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield each source's newest frame, that which waits longest first; wait while there is none, and no source.
-        Raises SourceError when all have used up their attempts."""
+        """Yield the newest frame of each source, the longest-waiting first. Waits while no source has a frame, and
+        while there is no source. Raises SourceError when all sources have used up their attempts."""
         for group in self.groups():
             yield from group
 
     def groups(self, most_delay_s: float = 0.0) -> Iterator[list[Frame]]:
-        """Yield the newest frames of different sources together: those that are there, or, within `most_delay_s` of the
-        first, those of all sources that are open. Raises SourceError as iterating does."""
+        """Yield the newest frames of different sources together: those that are there, or, within `most_delay_s`
+        seconds of the first, those of all open sources. Raises SourceError as iterating does."""
         while (group := self._next(most_delay_s)) is not None:
             yield group
 
     def add(self, source: LiveSource) -> None:
-        """One more, read from now on. Raises UsageError where there is one of its name."""
+        """Add a source and start reading it. Raises UsageError where a source of the same name exists."""
         self.replace((), [source])
 
     def replace(self, gone: Iterable[str], new: Iterable[LiveSource]) -> None:
-        """Let some go, by name, and read others from now on, at once: there is no moment in between at which none is
-        left. Raises UsageError where two have one name."""
+        """Remove sources by name and add others in one step, so that there is no moment without sources. Raises
+        UsageError where two sources have the same name."""
         with self._changed:
             leaving = [source for name in gone if (source := self._sources.pop(name, None)) is not None]
             for source in leaving:
@@ -210,7 +212,7 @@ class LiveSources:
                     kept.pop(source.name, None)
             for source in new:
                 if source.name in self._sources:
-                    raise UsageError(f"there are two sources {source.name}; give one of them another name")
+                    raise UsageError(f"two sources are called {source.name}; give one of them another name")
                 self._sources[source.name] = source
                 self._grabbed[source.name] = self._taken[source.name] = 0
                 if self._closed:
@@ -221,7 +223,7 @@ class LiveSources:
             source.stop()
 
     def statuses(self) -> list[SourceStatus]:
-        """How each of them is, in the order in which they came."""
+        """Return the status of each source, in the order in which they were added."""
         with self._changed:
             return [
                 SourceStatus(
@@ -236,14 +238,14 @@ class LiveSources:
             ]
 
     def close(self) -> None:
-        """Let all of them go; iterating ends."""
+        """Close all sources and end the iteration."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             sources = list(self._sources.values())
         for source in sources:
             source.stop()
-        end = time.monotonic() + 2.0  # for all of them: a service manager does not wait long
+        end = time.monotonic() + 2.0  # one limit for all sources, because a service manager does not wait long
         for source in sources:
             source.close(max(0.0, end - time.monotonic()))
 
@@ -259,7 +261,7 @@ class LiveSources:
                 return None
             if not self._newest:
                 raise SourceError("; ".join(map(str, self.given_up.values())))
-            # A dictionary keeps the order in which keys came; a newer frame takes the place of the one before.
+            # A dictionary keeps the order of its keys, and a newer frame takes the place of the previous one.
             group = list(self._newest.values())
             for name in self._newest:
                 self._taken[name] += 1
@@ -284,7 +286,7 @@ class LiveSources:
                 if self._sources.get(source.name) is source:
                     self.given_up[source.name] = error
                     if len(self._sources) > 1:
-                        log.warning("%s; it is given up", str(error).partition(";")[0])
+                        log.warning("%s; giving up", str(error).partition(";")[0])
                 self._changed.notify_all()
         if self._sources.get(source.name) is not source:
             source.close()

@@ -1,4 +1,4 @@
-"""A photograph's file -> its pixels, upright."""
+"""The file of a photograph -> its upright pixels."""
 
 from __future__ import annotations
 
@@ -26,26 +26,29 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".avif", ".heic",
     ".heif", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
-"""Taken as photographs. HEIC is among them although OpenCV cannot read it, so that it is named and not overlooked."""
+"""Suffixes of photographs. HEIC is listed although OpenCV cannot read it, so that such files cause an error and are not
+overlooked."""
 MOST_PAGES = 1000
-"""Maximum number of pages, chunks or frames of one file that are counted; a damaged TIFF may go round in circles."""
+"""Maximum number of pages, chunks or frames to count in one file. The pages of a damaged TIFF may form a circle."""
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF = {b"avif", b"avis"}
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd7\xff]")
-"""Neither within pixels nor one that stands alone in them."""
+"""Marker that is neither stuffing within pixel data nor a standalone marker in it."""
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""TIFF and BigTIFF, of either byte order."""
+"""First bytes of TIFF and BigTIFF, in either byte order."""
 
 log = logging.getLogger("facerecon_rt")
 
 
 def read_image(path: str | Path) -> Image:
-    """Decode a photograph -> (H, W, 3) uint8 BGR, upright: its orientation applied.
+    """Decode a photograph into (H, W, 3) uint8 BGR, upright: its orientation is applied.
 
-    Grey becomes three equal channels, 16 bits become 8 by scaling, an alpha channel is dropped: the colours below it
-    are the picture. Of a file with several pictures the first is read, with a warning. Raises SourceError when the file
-    is missing, no file but a pipe or device, not an image OpenCV reads, cut short, or larger than `limits` allow.
+    Grey becomes three equal channels, 16 bits are scaled to 8, and an alpha channel is dropped, which keeps the colours
+    below it. A file with several pictures gives the first, with a warning.
+
+    Raises SourceError when the file is missing, is a pipe or device, is not an image that OpenCV reads, is cut short,
+    or exceeds `limits`.
     """
     with open_regular(Path(path)) as file:
         try:
@@ -56,9 +59,9 @@ def read_image(path: str | Path) -> Image:
 
 
 def decode_image(data: bytes | NDArray[np.uint8], name: str) -> Image:
-    """Decode the bytes (N,) uint8 of a photograph's file as `read_image` does; `name` is what messages call it."""
+    """Decode the bytes (N,) uint8 of a photograph's file as `read_image` does. `name`: display name in messages."""
     if len(data) > MOST_PICTURE_BYTES:
-        raise SourceError(f"{name} is larger than {MOST_PICTURE_BYTES >> 20} MB; save it as JPEG, or smaller")
+        raise SourceError(f"{name} is larger than {MOST_PICTURE_BYTES >> 20} MB; save it as JPEG, or reduce its size")
     if not len(data):
         raise SourceError(f"{name} is empty; copy it again")
     encoded = np.frombuffer(data, np.uint8)
@@ -71,28 +74,30 @@ def decode_image(data: bytes | NDArray[np.uint8], name: str) -> Image:
             if image is None:
                 raise SourceError(f"{name} {_why_no_image(view)}")
     except cv2.error as error:
-        raise SourceError(f"{name} cannot be decoded: damaged, or more than {_most_pixels()}; save it anew") from error
+        raise SourceError(f"{name} cannot be decoded: damaged, or more than {_most_pixels()}; save it again") from error
     if further := _further_pictures(view):
         log.warning("%s holds %s; only the first is read", name, further)
     return _upright(np.asarray(image, np.uint8), view)
 
 
 def _most_pixels() -> str:
-    """Maximum number of pixels that OpenCV decodes: it reads this variable when it is loaded."""
+    """Return the maximum number of pixels that OpenCV decodes, as text. OpenCV reads this variable when it is
+    loaded."""
     limit = os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "")
     return f"{int(limit) / 1e6:.3g} megapixels" if limit.isdecimal() else "a gigapixel"
 
 
 @cache
 def _notices_open_jpegs() -> bool:
-    """Whether this OpenCV refuses a JPEG that ends early. Up to 4.11 it gives what there is, above stale memory."""
+    """Whether this OpenCV refuses a JPEG that ends early. OpenCV up to 4.11 returns the part that exists, above stale
+    memory."""
     half = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1]
     return cv2.imdecode(half[: len(half) - 8], cv2.IMREAD_COLOR) is None
 
 
 def _is_open_jpeg(data: memoryview) -> bool:
-    """Whether a JPEG ends before its end mark. Its segments, by ITU-T T.81: marker, length, content; a scan's pixels
-    follow it up to the next marker."""
+    """Whether a JPEG ends before its end mark. By ITU-T T.81 a segment is marker, length and content; the pixels of a
+    scan follow its segment up to the next marker."""
     if bytes(data[:2]) != _JPEG_START:
         return False
     at = 2
@@ -107,10 +112,10 @@ def _is_open_jpeg(data: memoryview) -> bool:
 
 
 def _jpeg_without_end(data: memoryview) -> MatLike | None:
-    """A JPEG that lacks nothing but its end mark, as some cameras and downloads leave it; None for all others.
+    """Decode a JPEG that lacks only its end mark, as some cameras and downloads leave it. Returns None for all others.
 
-    With the mark in place libjpeg decodes whatever there is, grey where nothing is, and says on standard error alone
-    whether something was missing.
+    With the mark added, libjpeg decodes whatever there is and fills the rest with grey. Only its message on standard
+    error tells whether pixels were missing.
     """
     if bytes(data[:2]) != _JPEG_START or bytes(data[-2:]) == _JPEG_END:
         return None
@@ -121,7 +126,8 @@ def _jpeg_without_end(data: memoryview) -> MatLike | None:
 
 
 def _upright(image: Image, data: memoryview) -> Image:
-    """OpenCV applies EXIF's orientation, but not that of AVIF."""
+    """Turn and mirror an AVIF picture as its properties say. OpenCV applies the orientation of EXIF, but not of
+    AVIF."""
     if _AVIF.isdisjoint(brands(bytes(data[:64]))):
         return image
     turns, mirror = orientation(data)
@@ -132,7 +138,7 @@ def _upright(image: Image, data: memoryview) -> Image:
 
 
 def _further_pictures(data: memoryview) -> str:
-    """What a file holds besides one picture, and what to do with it; empty for a single picture."""
+    """Describe what a file holds besides one picture, and what to do with it. Empty for a single picture."""
     start = bytes(data[:64])
     count = 1
     if start.startswith(b"\x89PNG"):
@@ -148,7 +154,7 @@ def _further_pictures(data: memoryview) -> str:
 
 
 def _png_frames(data: memoryview) -> int:
-    """Number of frames of an animated PNG; it stands in front of the picture."""
+    """Return the number of frames of an animated PNG, which is stored in front of the picture."""
     at = 8
     for _ in range(MOST_PAGES):
         kind = bytes(data[at + 4 : at + 8])
@@ -170,7 +176,7 @@ def _riff_chunks(data: memoryview) -> Iterator[bytes]:
 
 
 def _tiff_pages(data: memoryview) -> Iterator[int]:
-    """Yield the place of each page of a TIFF or BigTIFF in the file, thumbnails and masks left out."""
+    """Yield the offset of each page of a TIFF or BigTIFF in the file, without thumbnails and masks."""
     order: Literal["little", "big"] = "little" if data[0] == ord("I") else "big"
     big = ord("+") in data[2:4]
     place_size, count_size, tag_size, value_at = (8, 8, 20, 12) if big else (4, 2, 12, 8)
@@ -183,8 +189,8 @@ def _tiff_pages(data: memoryview) -> Iterator[int]:
         if not 0 < at < len(data) - count_size:
             return
         count, first = number(at, count_size), at + count_size
-        # NewSubfileType (254, the lowest of tags, which are sorted), bits 0 and 2: a smaller version, or a mask, of
-        # another page.
+        # NewSubfileType (254, the lowest tag, and tags are sorted) has bits 0 and 2 set for pages that are a smaller
+        # version or a mask of another page.
         tags = range(first, first + min(count, 4) * tag_size, tag_size)
         if not any(number(tag, 2) == 254 and number(tag + value_at, 4) & 0b101 for tag in tags):
             yield at
@@ -199,9 +205,7 @@ def _why_no_image(data: memoryview) -> str:
     if further := _further_pictures(data):
         return f"holds {further}, which this OpenCV cannot read, or is damaged"
     if kinds & _AVIF:
-        return (
-            "is AVIF that this OpenCV cannot read: damaged, cut short, or OpenCV was built without it; save it as JPEG"
-        )
+        return "is AVIF that this OpenCV cannot read: damaged, cut short, or without AVIF support; save it as JPEG"
     if kinds & _HEIC:
         return "is HEIC, which OpenCV cannot read; convert it to JPEG"
     if kinds or start.startswith(b"\x1a\x45\xdf\xa3"):
@@ -209,12 +213,12 @@ def _why_no_image(data: memoryview) -> str:
     if start.startswith(b"\xff\x0a") or start[4:12] == b"JXL \r\n\x87\n":
         return "is JPEG XL, which OpenCV cannot read; convert it to JPEG"
     if start[:4] in _TIFF_STARTS and (values := _tiff_values(data)):
-        return f"holds {values} values, whose black and white nobody knows; save it with 8 or 16 bits"
-    return "cannot be decoded: damaged, cut short or no image; copy it again or save it as JPEG or PNG"
+        return f"holds {values} values, for which black and white are not defined; save it with 8 or 16 bits"
+    return "cannot be decoded: damaged, cut short or not an image; copy it again or save it as JPEG or PNG"
 
 
 def _tiff_values(data: memoryview) -> str:
-    """The type of the values of a TIFF that OpenCV reads, but not as a picture; empty where it does not read it. Raises
+    """Return the data type of a TIFF that OpenCV reads, but not as a picture; empty where OpenCV cannot read it. Raises
     cv2.error."""
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return "" if values is None or values.dtype in (np.uint8, np.uint16) else str(values.dtype)

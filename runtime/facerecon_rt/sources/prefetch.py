@@ -1,4 +1,4 @@
-"""Frames that are read and decoded in a thread, while those before them are looked at."""
+"""Frames -> the same frames, read and decoded ahead in a thread while earlier frames are processed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 DEPTH = 2
-"""Frames read ahead. More would only hold memory: whichever is slower, reading or looking, sets the pace."""
+"""Number of frames to read ahead. More would only use memory, because the slower of reading and processing sets the
+pace."""
 
 
 def prefetched(frames: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
-    """The same frames (or anything but None) in the same order, up to `depth` of them read ahead; what reading raises
-    is raised here, after the frames before it. Close it before what it reads from: then no thread is left, and nothing
-    more is read."""
+    """Yield the same frames (or any items but None) in the same order, with up to `depth` of them read ahead.
+
+    An error of reading is raised here, after the frames before it. Close this generator before the source that it
+    reads: then no thread is left, and nothing more is read.
+    """
     reading = iter(frames)
     reader = ThreadPoolExecutor(1, "prefetch")
 

@@ -1,4 +1,4 @@
-"""A video file -> its frames, whatever decodes it."""
+"""A video file -> its frames, decoded by PyAV or by OpenCV."""
 
 from __future__ import annotations
 
@@ -22,55 +22,56 @@ VIDEO_SUFFIXES = (
     ".ogv", ".gif", ".mjpeg", ".mjpg", ".dv", ".vob", ".mxf",
 )  # fmt: skip
 HEADER_SLACK = 2
-"""Number of frames by which a healthy video file may hold fewer than its header promises."""
+"""Number of frames by which a healthy video file may hold fewer than its header declares."""
 LEAST_PIXEL_SHAPE, MOST_PIXEL_SHAPE = 0.2, 5.0
-"""Width of a pixel over its height: what lies outside is a mistake in the file."""
+"""Range of plausible ratios of a pixel's width to its height. Values outside are mistakes in the file."""
 SAME_PIXEL_SHAPE = 0.005
-"""Difference from 1 below which pixels are taken for square."""
+"""Maximum difference from 1 at which pixels count as square."""
 
 log = logging.getLogger("facerecon_rt")
 
 
 class VideoReader(Protocol):
-    """Decodes one video file. Owns it until `close`."""
+    """A decoder of one video file, which it owns until `close`."""
 
     fps: float
-    """Frames per second, 0 where unknown."""
+    """Frames per second; 0 where unknown."""
     size: tuple[int, int]
     """(width, height) of the upright frames, in pixels."""
     pixel_shape: float
     """Width of a pixel over its height, in the upright frames; 0 where unknown."""
 
     def __iter__(self) -> Iterator[tuple[Image, float]]:
-        """Yield each upright frame that decodes, with its time in seconds since the first. Goes on behind what is
-        damaged. Raises SourceError for a file whose frames cannot be trusted."""
+        """Yield each upright frame that decodes, with its time in seconds since the first frame. Continues behind
+        damaged parts. Raises SourceError for a file whose frames cannot be trusted."""
 
     def missing(self, count: int) -> int:
-        """How many frames are missing, as far as the file tells, after `count` have been read to its end."""
+        """Return the number of missing frames, as far as the file tells, after `count` frames have been read to its
+        end."""
 
     def close(self) -> None:
-        """Let the file go; iterating ends."""
+        """Close the file and end the iteration."""
 
 
 class VideoSource:
-    """A video file. Never drops a frame; frames are upright, and their pixels square: the file's rotation and the shape
-    of its pixels are applied."""
+    """A video file. It never drops a frame. The file's rotation and pixel shape are applied, so that frames are upright
+    and their pixels square."""
 
     live = False
     still = False
 
     def __init__(self, path: Path) -> None:
-        """Raises SourceError when the file is not a video that can be opened and decoded."""
+        """Open the file. Raises SourceError when it is not a video that can be opened and decoded."""
         self.name = str(path)
         start = first_bytes(path)
         if not start:
             raise SourceError(f"{path} is empty; copy it again")
-        # FFmpeg would draw a text file as a film of letters, and follow the addresses in a playlist; it looks for both
+        # FFmpeg would draw a text file as a video of letters, and follow the addresses in a playlist. It does both
         # behind an ID3 tag too.
         if is_text(start):
             raise SourceError(f"{path} is a text file, not a video")
         if start.startswith(b"ID3"):
-            raise SourceError(f"{path} is sound, not a video")
+            raise SourceError(f"{path} is an audio file, not a video")
         self._reader = open_reader(path)
         width, height = self._reader.size
         if width * height * max(1.0, self._pixel_shape, 1 / self._pixel_shape) > MOST_FRAME_PIXELS:
@@ -81,7 +82,7 @@ class VideoSource:
         self.fps = self._reader.fps
         self._closed = False
         self.lost = ""
-        """After reading: what of the file could not be read, in words; empty for nothing."""
+        """Description of the content that could not be read, available after reading; empty when nothing is missing."""
 
     def __enter__(self) -> VideoSource:
         return self
@@ -90,8 +91,8 @@ class VideoSource:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield every frame that decodes. Raises SourceError when there is none, or when frames cannot be trusted;
-        warns once when some are missing."""
+        """Yield every frame that decodes. Logs one warning when frames are missing. Raises SourceError when there is no
+        frame, or when frames cannot be trusted."""
         index = 0
         started = time.monotonic()
         for image, time_s in self._reader:
@@ -113,7 +114,7 @@ class VideoSource:
             self._check_count(index)
 
     def close(self) -> None:
-        """Let the file go; iterating ends."""
+        """Close the file and end the iteration."""
         self._closed = True
         self._reader.close()
 
@@ -133,13 +134,13 @@ class VideoSource:
 
 
 def is_video_name(path: Path) -> bool:
-    """Whether a file is called a video."""
+    """Whether a file has a video suffix."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def open_reader(path: Path) -> VideoReader:
-    """PyAV's reader where it is installed (extra `video`), else OpenCV's. Raises SourceError when neither can read the
-    file."""
+    """Open a video with PyAV where it is installed (extra `video`), else with OpenCV. Raises SourceError when neither
+    can read the file."""
     try:
         from .video_av import AvReader
     except ImportError:
@@ -150,7 +151,7 @@ def open_reader(path: Path) -> VideoReader:
 
 
 def with_square_pixels(image: Image, shape: float) -> Image:
-    """A picture whose pixels are `shape` times as wide as high -> the same with square ones, no smaller."""
+    """Resize an image whose pixels are `shape` times as wide as high to square pixels. It never becomes smaller."""
     if shape == 1:
         return image
     height, width = image.shape[:2]

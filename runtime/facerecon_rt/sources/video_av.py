@@ -1,4 +1,4 @@
-"""A video file -> its frames, decoded by PyAV, which brings an FFmpeg of its own (extra `video`)."""
+"""A video file -> its frames, decoded by PyAV, which brings its own FFmpeg (extra `video`)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from ..quiet import FILE_FORMATS
 from ..types import Image
 
 Packet = Any
-"""av.Packet, which is generic for type checkers alone."""
+"""Type of av.Packet, which only type checkers see as generic."""
 MOST_FAILURES = 1000
-"""Maximum number of times in a row that reading goes on behind what cannot be read."""
+"""Maximum number of consecutive failures after which reading still continues."""
 SOUND_SLACK_S = 2.0
-"""Time by which sound may be longer than the picture where a file says only how long both are together."""
+"""Time in seconds by which sound may be longer than the picture, where a file declares only their common duration."""
 KEPT_BYTES = 31 << 20
-"""Just below the largest block that glibc learns from."""
-# Conversion in a thread of its own costs more than it gains: decoding has threads already.
+"""Block size in bytes just below the largest that glibc adapts to."""
+# Decoding has threads already, so a thread for the conversion costs more than it gains.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 class AvReader:
-    """A VideoReader for everything that FFmpeg reads: interlaced video, AV1, the largest of several streams."""
+    """A VideoReader for everything that FFmpeg reads, including interlaced video and AV1. It takes the largest of
+    several streams."""
 
     def __init__(self, path: Path) -> None:
-        """Raises SourceError when the file holds no video that can be decoded."""
+        """Open the file. Raises SourceError when it holds no video that can be decoded."""
         self._name = str(path)
         _keep_freed_memory()
         self._container = open_container(path)
@@ -54,17 +55,17 @@ class AvReader:
         self.pixel_shape = float(self._stream.sample_aspect_ratio or 0)
         self._damaged = False
         self._undecoded = 0
-        """Number of packets behind the first frame that gave no frame."""
+        """Number of packets behind the first frame that could not be decoded."""
         self._discarded = 0
-        """Number of packets that the file itself leaves out: it was trimmed."""
+        """Number of packets that the file itself marks as trimmed."""
         self._intervals: Counter[int] = Counter()
-        """How often a frame came so many milliseconds after the one before."""
+        """Number of frames for each interval to the previous frame, in milliseconds."""
         self._first_s: float | None = None
         self._last_s = 0.0
-        """Times in the file, which need not begin with 0."""
+        """Time of the last frame on the clock of the file, which need not begin with 0."""
 
     def __iter__(self) -> Iterator[tuple[Image, float]]:
-        """Yield each frame that decodes, upright, with its time in seconds since the first. Raises SourceError for
+        """Yield each upright frame that decodes, with its time in seconds since the first frame. Raises SourceError for
         frames that are too large."""
         reformatter = VideoReformatter()
         matrix: list[int] | None = None
@@ -86,25 +87,25 @@ class AvReader:
             yield upright(np.asarray(image, np.uint8), matrix), self._time_s(frame.time, index)
 
     def missing(self, count: int) -> int:
-        """How many frames are missing after `count` have been read to the end."""
+        """Return the number of missing frames after `count` frames have been read to the end."""
         missing = [0, self._undecoded]
         if self._stream.frames:
             missing.append(self._stream.frames - self._discarded - count)
         elif self.fps and (end_s := self._declared_end_s()):
             missing.append(round((end_s - self._last_s) * self.fps) - 1)
         if self._damaged and self._intervals:
-            # Healthy videos too have holes in time; those of a damaged one are what it lost.
+            # Healthy videos have gaps in time too. The gaps of a damaged video count as lost frames.
             usual_ms = self._intervals.most_common(1)[0][0]
             missing.append(round((self._last_s - (self._first_s or 0)) * 1000 / max(1, usual_ms)) + 1 - count)
         return max(missing)
 
     def close(self) -> None:
-        """Let the file go; iterating ends."""
+        """Close the file and end the iteration."""
         self._closed = True
         self._container.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        """Yield what decodes, and count what does not."""
+        """Yield the frames that decode, and count the packets that do not."""
         seen = False
         for packet in self._packets():
             self._damaged |= packet.is_corrupt
@@ -112,7 +113,7 @@ class AvReader:
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                # What stands before the first frame belongs to the part that a recording lacks.
+                # Packets before the first frame belong to a part that was not recorded.
                 self._undecoded += seen
                 self._damaged |= seen
                 continue
@@ -125,7 +126,7 @@ class AvReader:
                     yield frame
 
     def _packets(self) -> Iterator[Packet]:
-        """Yield what the file holds of the stream, behind what is damaged too."""
+        """Yield the packets of the stream, also behind damaged parts."""
         failures = 0
         packets = self._container.demux(self._stream)
         while not self._closed and failures < MOST_FAILURES:
@@ -134,7 +135,7 @@ class AvReader:
             except StopIteration:
                 return
             except IndexError:
-                # A stream that begins later than the file, which PyAV does not know: not ours.
+                # PyAV does not know a stream that begins later than the file, and this reader does not need it.
                 packets = self._container.demux(self._stream)
                 continue
             except av.FFmpegError:
@@ -146,7 +147,8 @@ class AvReader:
             yield packet
 
     def _time_s(self, stamp_s: float | None, index: int) -> float:
-        """The frame's own time, or that of a constant rate where it has none."""
+        """Return the time of a frame in seconds since the first. A frame without a time stamp gets that of a constant
+        rate."""
         if stamp_s is None:
             return index / self.fps if self.fps else 0.0
         if self._first_s is None:
@@ -157,8 +159,8 @@ class AvReader:
         return max(0.0, stamp_s - self._first_s)
 
     def _declared_end_s(self) -> float | None:
-        """When the picture ends, in the time of the file; None where nothing says so. MPEG's containers say nothing:
-        FFmpeg looks for the last stamp, or estimates."""
+        """Return the time in seconds at which the picture ends, on the clock of the file; None where the file does not
+        declare it. MPEG containers do not: FFmpeg searches for the last time stamp, or estimates it."""
         if self._container.format.name.startswith("mpeg"):
             return None
         if self._stream.duration is not None and self._stream.time_base:
@@ -175,13 +177,14 @@ class AvReader:
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have glibc keep the memory of pictures that are freed, for the next: otherwise it is given back to the system and
-    asked for again with each 1080p frame, which takes 1 to 4 ms. It does so after the first larger block is freed."""
+    """Make glibc keep the freed memory of pictures for the next ones. Otherwise every 1080p frame returns its memory to
+    the system and requests it again, which takes 1 to 4 ms. glibc adapts when the first larger block is freed."""
     np.empty(KEPT_BYTES, np.uint8)
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open a video file, and nothing else, whatever stands in it. Raises SourceError."""
+    """Open a video file. Only container formats of single files are allowed, whatever the file contains. Raises
+    SourceError."""
     options = {"format_whitelist": ",".join(FILE_FORMATS), "protocol_whitelist": "file"}
     try:
         return av.open(str(path.absolute()), metadata_errors="replace", container_options=options)
@@ -192,15 +195,17 @@ def open_container(path: Path) -> InputContainer:
 
 
 def largest_video(container: InputContainer) -> av.VideoStream | None:
-    """The video stream with the largest frames that can be decoded; a cover is none."""
+    """Return the video stream with the largest frames that can be decoded. Cover pictures do not count."""
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     known = [one for one in streams if one.codec_context is not None]
     return max(known, key=lambda one: one.width * one.height, default=None)
 
 
 def upright(image: Image, matrix: list[int]) -> Image:
-    """Turn and mirror a frame as a display matrix (9,) says, as MP4's track header has it: a point (x, y) goes to
-    (a x + c y, b x + d y) of its first five values a, b, _, c, d. To the nearest quarter turn."""
+    """Turn and mirror a frame by a display matrix (9,), as in MP4's track header, rounded to the nearest quarter turn.
+
+    With the first five values a, b, _, c, d a point (x, y) moves to (a x + c y, b x + d y).
+    """
     a, b, _, c, d = matrix[:5]
     turned = image
     if not a:
@@ -214,7 +219,7 @@ def upright(image: Image, matrix: list[int]) -> Image:
 
 
 def _display_matrix(frame: av.VideoFrame) -> list[int]:
-    """(9,) of the frame, with nothing but the largest of each row left in the upper left 2x2."""
+    """Return the display matrix (9,) of a frame. Only the largest value of each row in the upper left 2x2 is kept."""
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:
         return [1, 0, 0, 0, 1, 0, 0, 0, 1]

@@ -1,4 +1,4 @@
-"""A video file -> its frames, decoded by OpenCV: what there is without the extra `video`."""
+"""A video file -> its frames, decoded by OpenCV, for installations without the extra `video`."""
 
 from __future__ import annotations
 
@@ -17,32 +17,33 @@ from .boxes import is_cut_short, track_sizes
 from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
 
 MOST_FAILURES = 256
-"""Maximum number of times in a row that reading goes on behind what cannot be read. The end is tried as often."""
+"""Maximum number of consecutive failures after which reading still continues. The end of the file takes as many
+attempts."""
 MOST_FRAMES = 1e9
-"""Number of frames above which a header is not believed."""
+"""Number of frames above which the count in a header is ignored as implausible."""
 PYAV = "pip install 'facerecon-rt[video]'"
 _CODECS = {
     "av01": "AV1", "avc1": "H.264", "h264": "H.264", "hev1": "HEVC", "hvc1": "HEVC", "hevc": "HEVC", "vvc1": "VVC",
     "fmp4": "MPEG-4", "mp4v": "MPEG-4", "mpg2": "MPEG-2", "apch": "ProRes", "apcn": "ProRes", "ap4h": "ProRes",
 }  # fmt: skip
-"""Four characters in a file, in lower case -> what people call the codec."""
+"""Four characters of a codec in lower case -> the common name of the codec."""
 
 log = logging.getLogger("facerecon_rt")
 
 
 class CvReader:
-    """A VideoReader for what OpenCV's FFmpeg reads. It takes the first of several streams."""
+    """A VideoReader for the files that OpenCV's FFmpeg reads. It takes the first of several streams."""
 
     def __init__(self, path: Path) -> None:
-        """Raises SourceError when the file is not a video that FFmpeg can open."""
+        """Open the file. Raises SourceError when it is not a video that FFmpeg can open."""
         self._name = str(path)
         with open_regular(path) as file:
             start = file.read(8)
             self._cut_short = is_cut_short(file)
             tracks = track_sizes(file)
         self._is_mp4 = tracks is not None
-        # Only AVI and MP4 count their frames. Others say when they end, which tells something where OpenCV says when
-        # they begin; MPEG's streams say nothing.
+        # Only AVI and MP4 declare the number of frames. Other files declare an end, which is useful only where OpenCV
+        # reports their start. MPEG streams declare nothing.
         says_end = hasattr(cv2, "CAP_PROP_PTS") and not start.startswith(b"\0\0\1") and 0x47 not in (start[0], start[4])
         self._promises = self._is_mp4 or start.startswith(b"RIFF") or says_end
         set_capture_options()
@@ -65,27 +66,27 @@ class CvReader:
         self.pixel_shape = self._pixel_shape()
         self._untrusted = may_be_unreadable(self._capture)
         self._failures = 0
-        """Number of times that reading failed, and went on."""
+        """Number of failed reads behind which a frame could be read."""
         self._first_number = 0
-        """Number of the first frame, by its time: a file need not begin with 0."""
+        """Number of the first frame by its time stamp, because a file need not begin with 0."""
 
     def __iter__(self) -> Iterator[tuple[Image, float]]:
-        """Yield each frame that decodes, upright, with its time in seconds since the first. Raises SourceError for
-        video that this OpenCV cannot decode, or not convert."""
+        """Yield each upright frame that decodes, with its time in seconds since the first frame. Raises SourceError for
+        video that this OpenCV cannot decode or convert."""
         frames = self._decoded()
         return self._fresh(frames) if self._untrusted else frames
 
     def missing(self, count: int) -> int:
-        """How many frames are missing after `count` have been read to the end."""
+        """Return the number of missing frames after `count` frames have been read to the end."""
         promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if not self._promises or not self.fps or not 0 < promised < MOST_FRAMES:
             return self._failures
-        # The header of an MP4 counts what was trimmed away too; then all boxes are whole, and nothing failed.
+        # The header of an MP4 counts trimmed frames too. In a trimmed file all boxes are whole, and no read failed.
         trimmed = self._is_mp4 and not self._cut_short and not self._failures
         return 0 if trimmed else int(promised) - self._first_number - count
 
     def close(self) -> None:
-        """Let the file go; iterating ends."""
+        """Close the file and end the iteration."""
         self._capture.release()
 
     def _decoded(self) -> Iterator[tuple[Image, float]]:
@@ -95,7 +96,7 @@ class CvReader:
             if not ok:
                 failures += 1
                 if failures < MOST_FAILURES:
-                    continue  # behind what is damaged
+                    continue  # skip the damaged part
                 break
             if not index:
                 self._first_number = max(0, int(self._capture.get(getattr(cv2, "CAP_PROP_PTS", -1))))
@@ -105,13 +106,13 @@ class CvReader:
             index += 1
         if not index and self._capture.isOpened():
             raise SourceError(
-                f"{self._name} holds {self._codec()} video, of which this OpenCV decodes no frame: it is damaged, or "
+                f"{self._name} holds {self._codec()} video, but this OpenCV decodes no frame of it: it is damaged, or "
                 f"OpenCV lacks the codec. Install PyAV, which has more: {PYAV}; or convert it: ffmpeg -i IN OUT.mp4"
             )
 
     def _fresh(self, frames: Iterator[tuple[Image, float]]) -> Iterator[tuple[Image, float]]:
-        """Yield the frames of a video that may be interlaced. Raises SourceError instead of frames that OpenCV only
-        repeats because it cannot convert them."""
+        """Yield the frames of a video that may be interlaced. Raises SourceError instead of repeated frames that OpenCV
+        could not convert."""
         held: list[tuple[Image, float]] = []
         repeats = Repeats()
         seen = stale = False
@@ -127,14 +128,14 @@ class CvReader:
             held.append((held[0][0] if held else image, time_s))
         if held and (stale or not seen):
             raise SourceError(
-                f"{self._name} seems to be interlaced {self._codec()} video: OpenCV {cv2.__version__} cannot convert "
-                f"it, and gives the same picture again and again. Install PyAV, which can: {PYAV}; or convert it: "
+                f"{self._name} repeats the same picture; it seems to be interlaced {self._codec()} video, which OpenCV "
+                f"{cv2.__version__} cannot convert. Install PyAV, which can: {PYAV}; or convert it: "
                 "ffmpeg -i IN -vf yadif OUT.mp4"
             )
         yield from held
 
     def _time_s(self, index: int) -> float:
-        """The frame's own time, or that of a constant rate where it has none."""
+        """Return the time of a frame in seconds. A frame without a time stamp gets that of a constant rate."""
         stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if stamp > 0 or index == 0:
             return max(0.0, stamp)

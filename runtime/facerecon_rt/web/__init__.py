@@ -1,1 +1,1 @@
-"""`--serve`: a page that shows what is seen now, and what machines ask: health and metrics. The extra `web`."""
+"""The server of `--serve`: a live page for people, and health and metrics for machines. Needs the extra `web`."""

@@ -1,8 +1,8 @@
-"""The newest scenes -> a web page, live pictures, health and metrics. Nothing is written, and nothing is read from the
-disk but the page's own three files.
+"""The newest scenes -> a web page, live pictures, health and metrics.
 
-Listens on the address it is given and nowhere else; on a loopback address it answers requests for that host alone, so
-that no page from elsewhere can look in. Only GET and HEAD, no parameters but numbers and a style.
+The server writes nothing, and reads only the page's own three files from disk. It binds only to the address it is
+given. On a loopback address it answers only requests for that host, so that no page from elsewhere can read it. It
+supports only GET and HEAD, and takes no parameters but numbers and a style.
 """
 
 from __future__ import annotations
@@ -51,30 +51,30 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-"""Of every answer, refusals among them."""
+"""Headers of every answer, including refusals."""
 SILENT_S = 10.0
-"""Without a frame, after which this is not healthy."""
+"""Time in seconds without a frame after which the server reports that it is unhealthy."""
 LIVE_FPS = 15.0
 AGAIN_S = 2.0
-"""Without a new picture, after which the last one is sent again: whoever does not read is noticed, and browsers show a
-picture only when the next one begins."""
+"""Time in seconds without a new picture after which the last one is sent again. This detects clients that do not read,
+and browsers show a picture only when the next one begins."""
 LIVE_WIDTH = 960
-"""Pixels: wider pictures are reduced for the page."""
+"""Maximum width in pixels of the pictures on the page. Wider pictures are reduced."""
 MOST_WATCHERS = 8
-"""Live pictures that are drawn at once."""
+"""Maximum number of live pictures that are drawn at once."""
 BOUNDARY = "picture"
 STREAM = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
 
 
 class WebServer:
-    """Serves a `State` in a thread of its own. A context manager."""
+    """A server for a `State`, in its own thread. A context manager."""
 
     def __init__(self, state: State, address: str) -> None:
-        """`address`: HOST:PORT; port 0 takes a free one. Raises UsageError where it cannot listen there."""
+        """`address`: HOST:PORT; port 0 takes a free one. Raises UsageError where the server cannot listen there."""
         host, port = _host_and_port(address)
         try:
             self._socket = socket.create_server((host, port), family=_family(host))
-            # Connections inherit it.
+            # Connections inherit this option.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
@@ -90,7 +90,7 @@ class WebServer:
             ws="none",
             backlog=BACKLOG,
             h11_max_incomplete_event_size=LONGEST_HEAD,
-            # Whoever may connect could fill the log with warnings.
+            # Clients could fill the log with warnings.
             log_config=None,
             log_level="error",
             access_log=False,
@@ -111,7 +111,7 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://{self.address}/"
 
     def __enter__(self) -> WebServer:
@@ -121,7 +121,7 @@ class WebServer:
         self.close()
 
     def close(self) -> None:
-        """End all answers and let the port go."""
+        """End all answers and close the port."""
         self._ending.set()
         self._server.should_exit = True
         self._thread.join(timeout=5)
@@ -129,7 +129,8 @@ class WebServer:
 
 
 def application(state: State, ending: threading.Event, hosts: list[str]) -> ForThisHost:
-    """Everything that is answered. `ending`: live pictures stop when it is set; `hosts`: that are answered for."""
+    """Return the application with all routes. `ending`: when set, live pictures stop. `hosts`: host names to answer
+    for."""
     watchers = threading.BoundedSemaphore(MOST_WATCHERS)
 
     def page(request: Request) -> Response:
@@ -141,12 +142,13 @@ def application(state: State, ending: threading.Event, hosts: list[str]) -> ForT
         return JSONResponse(state.summary())
 
     def mesh(request: Request) -> Response:
-        """(T, 3) uint32, little-endian."""
+        """Return the triangles (T, 3) as uint32, little-endian."""
         triangles = load_template().triangles.astype("<u4")
         return Response(triangles.tobytes(), media_type="application/octet-stream")
 
     def vertices(request: Request) -> Response:
-        """(V, 3) float32, little-endian, mm, head frame: of the largest face; empty (204) where there is none."""
+        """Return the vertices (V, 3) of the largest face as float32, little-endian, mm, head frame; 204 without a
+        face."""
         face = state.largest_face(request.path_params["source"])
         if face is None:
             return Response(status_code=204)
@@ -158,13 +160,13 @@ def application(state: State, ending: threading.Event, hosts: list[str]) -> ForT
         if style not in STYLES:
             return JSONResponse({"error": f"styles are {', '.join(STYLES)}"}, 400)
         if state.scene(request.path_params["source"]) is None:
-            return JSONResponse({"error": "there is no such source"}, 404)
+            return JSONResponse({"error": "unknown source; see /api/state"}, 404)
         if request.method == "HEAD":
             answer = Response(media_type=STREAM)
             del answer.headers["content-length"]
             return answer
         if not watchers.acquire(blocking=False):
-            return JSONResponse({"error": f"{MOST_WATCHERS} live pictures are open already"}, 503)
+            return JSONResponse({"error": f"{MOST_WATCHERS} live pictures are already open; close one"}, 503)
 
         async def pictures() -> AsyncIterator[bytes]:
             shown, sent_at, part = 0, 0.0, b""
@@ -205,7 +207,7 @@ def application(state: State, ending: threading.Event, hosts: list[str]) -> ForT
 
 
 class _Place(IntegerConvertor):
-    """A source's place, of as many digits as may be a number."""
+    """The place of a source in a path, limited to the digits that a number may have."""
 
     regex = "[0-9]{1,20}"
 
@@ -214,7 +216,7 @@ register_url_convertor("place", _Place())
 
 
 class _Watched(StreamingResponse):
-    """A live picture, which somebody else may have when it ends, however it ends."""
+    """A live picture that frees its slot when it ends, however it ends."""
 
     def __init__(self, pictures: AsyncIterator[bytes], watchers: threading.BoundedSemaphore) -> None:
         super().__init__(pictures, media_type=STREAM)
@@ -228,14 +230,14 @@ class _Watched(StreamingResponse):
 
 
 class ForThisHost:
-    """Answers requests for `hosts` ("*": for any), every answer with `HEADERS`."""
+    """An application that answers only requests for `hosts` ("*" for any), and adds `HEADERS` to every answer."""
 
     def __init__(self, app: Starlette, hosts: list[str]) -> None:
         self.app = app
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, as ASGI has it."""
+        """Answer one request, by the ASGI protocol."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -250,7 +252,7 @@ class ForThisHost:
 
 
 def jpeg(scene: Scene, style: str) -> bytes:
-    """The scene, drawn, no wider than `LIVE_WIDTH`."""
+    """Draw a scene and encode it as JPEG, at most `LIVE_WIDTH` wide."""
     (known,) = (name for name in STYLES if name == style)
     picture = draw_scene(scene, style=known)
     height, width = picture.shape[:2]
@@ -261,14 +263,14 @@ def jpeg(scene: Scene, style: str) -> bytes:
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """Names that requests may come for: on a loopback address that machine's own, anywhere else all."""
+    """Return the host names that requests may use: the machine's own for a loopback address, all for any other."""
     if host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback):
         return ["localhost", "127.0.0.1", "[::1]", _bracketed(host)]
     return ["*"]
 
 
 def without_port(host: str) -> str:
-    """As a request names it: `localhost:8080` -> `localhost`, `[::1]:8080` -> `[::1]`."""
+    """Return the host of a request without its port: `localhost:8080` -> `localhost`, `[::1]:8080` -> `[::1]`."""
     return host.lower().partition("]")[0] + "]" if host.startswith("[") else host.lower().partition(":")[0]
 
 

@@ -1,4 +1,4 @@
-"""Scenes -> what the page and the metrics show: the newest scene of each source, and counts. Safe between threads."""
+"""Scenes -> the state behind page and metrics: the newest scene of each source, and counts. Safe between threads."""
 
 from __future__ import annotations
 
@@ -21,62 +21,64 @@ from ..sources.live import SourceStatus
 from ..types import Face, Scene
 
 RECENT = 100
-"""Frames of a source that rates and medians are of."""
+"""Number of frames of a source over which rates and medians are computed."""
 MOST_SOURCES = 64
-"""Shown at once; of more, those not seen for longest are left out."""
+"""Maximum number of sources shown. Of more, those unseen for longest are left out."""
 BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.066, 0.133, 0.266, 0.5, 1.0)
 
 
 @dataclass(slots=True)
 class Watched:
-    """One source."""
+    """State of one source."""
 
     scene: Scene
     number: int
-    """Of the scene, counted from 1."""
+    """Number of the scene, counted from 1."""
     seen_at: float
-    """time.monotonic()."""
+    """Time of the newest scene, by time.monotonic()."""
     moments: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     stages: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
     def fps(self) -> float:
-        """Scenes per second, of late."""
+        """Recent scenes per second."""
         span = self.moments[-1] - self.moments[0]
         return (len(self.moments) - 1) / span if span > 0 else 0.0
 
 
 Dropped = Callable[[], dict[str, int]]
-"""Frames that each output was too slow for, so far."""
+"""Function that returns the number of frames dropped by each slow output."""
 Statuses = Callable[[], list[SourceStatus]]
-"""How live sources are, now."""
+"""Function that returns the current state of every live source."""
 
 
 class SourceMetrics(Collector):
-    """What Prometheus is told of cameras and streams, those that give no frames among them, and of outputs."""
+    """Prometheus metrics of cameras and streams, including those that give no frames, and of outputs."""
 
     def __init__(self, statuses: Statuses, dropped: Dropped) -> None:
         self._statuses = statuses
         self._dropped = dropped
 
     def collect(self) -> Iterator[Metric]:
-        """As of now."""
-        is_open = GaugeMetricFamily("facerecon_source_open", "1 while it is open.", labels=["source"])
-        losses = CounterMetricFamily("facerecon_source_losses", "Times it was lost.", labels=["source"])
-        skipped = CounterMetricFamily("facerecon_frames_skipped", "Passed over for newer ones.", labels=["source"])
+        """Yield the current values."""
+        is_open = GaugeMetricFamily("facerecon_source_open", "1 while the source is open.", labels=["source"])
+        losses = CounterMetricFamily("facerecon_source_losses", "Times the source was lost.", labels=["source"])
+        skipped = CounterMetricFamily("facerecon_frames_skipped", "Frames dropped for newer ones.", labels=["source"])
         for status in self._statuses():
             name = shown(status.name)
             is_open.add_metric([name], status.state == "open")
             losses.add_metric([name], status.losses)
             skipped.add_metric([name], status.skipped)
-        left_out = CounterMetricFamily("facerecon_frames_left_out", "Of slow outputs.", labels=["output"])
+        left_out = CounterMetricFamily(
+            "facerecon_frames_left_out", "Frames dropped by slow outputs.", labels=["output"]
+        )
         for output, count in self._dropped().items():
             left_out.add_metric([shown(output)], count)
         yield from (is_open, losses, skipped, left_out)
 
 
 class State:
-    """Takes scenes as a sink does. Holds one frame for each source."""
+    """A sink that keeps the newest frame of each source for the page and the metrics."""
 
     def __init__(self, blendshapes: tuple[str, ...], statuses: Statuses = list, dropped: Dropped = dict) -> None:
         self._blendshapes = blendshapes
@@ -86,13 +88,18 @@ class State:
         self._started = time.monotonic()
         self.registry = CollectorRegistry()
         self.registry.register(SourceMetrics(statuses, dropped))
-        self._frames = Counter("facerecon_frames", "Frames looked at.", ("source",), registry=self.registry)
+        self._frames = Counter("facerecon_frames", "Frames used.", ("source",), registry=self.registry)
         self._found = Counter("facerecon_faces_seen", "Faces in all frames.", ("source",), registry=self.registry)
         self._faces = Gauge("facerecon_faces", "Faces in the newest frame.", ("source",), registry=self.registry)
         self._age = Gauge(
-            "facerecon_result_age_seconds", "From capture to here, newest result.", ("source",), registry=self.registry
+            "facerecon_result_age_seconds",
+            "Time from capture to result, newest frame.",
+            ("source",),
+            registry=self.registry,
         )
-        self._silent = Gauge("facerecon_silent_seconds", "Since the newest frame.", ("source",), registry=self.registry)
+        self._silent = Gauge(
+            "facerecon_silent_seconds", "Time since the newest frame.", ("source",), registry=self.registry
+        )
         self._stages = Histogram(
             "facerecon_stage_seconds", "Time per frame.", ("stage",), buckets=BUCKETS_S, registry=self.registry
         )
@@ -109,7 +116,7 @@ class State:
             watched.stages.append(dict(scene.stages_ms))
             self._sources[source] = watched
             if scene.frame.still:
-                # Of photographs only the newest is held: they are large, and many.
+                # Only the newest photograph is kept, because photographs are large and many.
                 for name in [name for name, one in self._sources.items() if one.scene.frame.still and name != source]:
                     self._forget(name)
             while len(self._sources) > MOST_SOURCES:
@@ -123,13 +130,13 @@ class State:
             self._stages.labels(stage).observe(milliseconds / 1000)
 
     def _forget_removed(self, there: set[str]) -> None:
-        """Cameras and streams that were taken off the list."""
+        """Remove cameras and streams that are no longer listed."""
         if there:
             for name in [name for name, one in self._sources.items() if one.scene.frame.live and name not in there]:
                 self._forget(name)
 
     def metrics(self) -> bytes:
-        """As Prometheus reads it."""
+        """Return the metrics in Prometheus' text format."""
         with self._lock:
             self._forget_removed({shown(status.name) for status in self._statuses()})
         return generate_latest(self.registry)
@@ -140,7 +147,7 @@ class State:
             metric.remove(source)
 
     def scene(self, index: int) -> tuple[Scene, int] | None:
-        """The newest scene of a source and its number, by its place in `summary`; None where there is none."""
+        """Return the newest scene of a source and its number, by its place in `summary`; None where there is none."""
         with self._lock:
             names = sorted(self._sources)
             if not 0 <= index < len(names):
@@ -149,7 +156,7 @@ class State:
             return watched.scene, watched.number
 
     def summary(self) -> dict[str, Any]:
-        """Everything the page polls, as JSON has it."""
+        """Return everything that the page polls, ready for JSON."""
         now = time.monotonic()
         statuses = self._statuses()
         with self._lock:
@@ -173,18 +180,18 @@ class State:
         }
 
     def silent_s(self) -> float:
-        """Seconds since the last scene of any source, or since the start."""
+        """Return the seconds since the last scene of any source, or since the start."""
         with self._lock:
             last = max((one.seen_at for one in self._sources.values()), default=self._started)
         return time.monotonic() - last
 
     def largest_face(self, index: int) -> Face | None:
-        """Of a source's newest scene."""
+        """Return the largest face of a source's newest scene; None where there is none."""
         found = self.scene(index)
         faces = found[0].faces if found is not None else ()
         return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
 
 
 def medians(stages: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Milliseconds per stage of some frames -> the median of each."""
+    """Return the median milliseconds of each stage over some frames."""
     return {name: round(float(np.median([one.get(name, 0.0) for one in stages])), 3) for name in stages[-1]}

@@ -1,4 +1,4 @@
-"""`facerecon-train detector`: its options, and the command itself. Imports nothing heavy before it runs."""
+"""Options and run of `facerecon-train detector`. Nothing heavy is imported before it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .config import DetectorConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `facerecon-train detector`."""
+    """Add the options of `facerecon-train detector`."""
     defaults = DetectorConfig(data="")
     parser.add_argument(
         "--data",
@@ -22,21 +22,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder with faces/, head_pose/, backgrounds/, detector/ [$FACERECON_DATA]",
     )
     parser.add_argument("--run", type=Path, default=Path(defaults.run), help="run folder [%(default)s]")
-    parser.add_argument("--init", type=Path, help="go on from these weights, e.g. models/face_detector.safetensors")
+    parser.add_argument(
+        "--init", type=Path, help="start from these weights, e.g. models/face_detector.safetensors [random weights]"
+    )
     parser.add_argument("--steps", type=positive, default=defaults.steps, help="training steps [%(default)s]")
     parser.add_argument("--batch", type=batch, default=defaults.batch, help="scenes per step [%(default)s]")
     parser.add_argument(
-        "--size", type=positive, default=defaults.size, help="side of scenes, pixels, a multiple of 32 [%(default)s]"
+        "--size",
+        type=positive,
+        default=defaults.size,
+        help="side of the scenes in pixels, a multiple of 32 [%(default)s]",
     )
     parser.add_argument(
-        "--learning-rate", type=number_above_0(100), default=defaults.learning_rate, help="[%(default)s]"
+        "--learning-rate",
+        type=number_above_0(100),
+        default=defaults.learning_rate,
+        help="learning rate after the warm-up [%(default)s]",
     )
     parser.add_argument("--threads", type=threads, default=defaults.threads, help="CPU threads [%(default)s]")
-    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of scenes and weights [%(default)s]")
+    parser.add_argument("--seed", type=seed, default=defaults.seed, help="seed of scenes and weights [%(default)s]")
 
 
 def run(args: argparse.Namespace) -> None:
-    """`facerecon-train detector`: trains, or goes on where a run stopped, and says how good the weights are."""
+    """Run `facerecon-train detector`: train or resume, and print how good the weights are."""
     data = data_folder(args.data)
     with importing():
         from tqdm import tqdm
@@ -59,4 +67,4 @@ def run(args: argparse.Namespace) -> None:
     net, cache = load_weights(weights), build_cache(data, args.run / "cache")
     tqdm.write(f"{weights}: {verdict(*evaluate_detector(net, cache))}")
     for score, (missed, false) in choose_score(net, cache).items():
-        tqdm.write(f"score {score:.2f}: {missed:.2%} missed, {false:.3f} false per background")
+        tqdm.write(f"score {score:.2f}: {missed:.2%} missed, {false:.3f} false detections per background")

@@ -1,4 +1,4 @@
-"""Photographs -> one labelled cache for the face detector: pictures, face boxes, and regions that teach nothing."""
+"""Photographs -> one labelled cache for the face detector: pictures, face boxes, and regions to ignore."""
 
 from __future__ import annotations
 
@@ -25,55 +25,61 @@ from ..rendered.head_pose import pointing_photographs
 CACHE_VERSION = 2
 ANNOTATED = ("helen-train", "afw", "lfpw-train", "aaf-train", "youtube-train")
 TIGHT = ("aaf-train", "youtube-train")
-"""Sets whose photographs end close to the face."""
+"""Data sets whose photographs end close to the face."""
 YUNET = "detector/face_detection_yunet_2023mar.onnx"
 LABEL = 5
-"""Numbers that describe a face: see LabelledImage."""
+"""Number of values that describe a face: see LabelledImage."""
 NATIVE = 4096
-"""Longer side from which pictures are reduced for YuNet: none of these is so large."""
+"""Detector input size for YuNet. Larger pictures would be reduced to it, but no picture of these data sets is
+larger."""
 
 CERTAIN, DOUBTFUL = 0.8, 0.3
-"""YuNet's scores: from the first a face, from the second a region to ignore."""
+"""Scores of YuNet. From the first on a detection is a face, from the second on a region to ignore."""
 BACKGROUND_SCORE = 0.5
-"""A background with a face of this score shows people: left out."""
+"""Score of a face from which on a background is left out, because it shows people."""
 TIGHT_MARGIN = 60
-"""Pixels of black around a tight photograph, so that YuNet sees the face whole."""
+"""Width in pixels of the black margin around a tight photograph, which lets YuNet see the whole face."""
 VALIDATION_EVERY = {"photographs": 20, "backgrounds": 5}
-"""Every so many-th picture is kept aside: photographs to choose the threshold, backgrounds to count false positives."""
+"""Intervals of the held-out pictures: photographs to choose the threshold, backgrounds to count false positives."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImage:
-    """A picture and what is known of the faces in it."""
+    """A picture with the labels of its faces."""
 
     image: Image
     faces: Floats
-    """(K, 5): centre x, centre y, side in pixels; 1 for a face, 0 for a region to ignore; roll, radians, clockwise."""
+    """Labels (K, 5): centre x, centre y and side in pixels; 1 for a face, 0 for a region to ignore; roll in radians,
+    clockwise."""
     group: str
-    """Its data set's name, "head_pose" or "backgrounds"."""
+    """Name of the data set, "head_pose" or "backgrounds"."""
     held_out: bool
 
 
 def label_from_landmarks(landmarks: Floats) -> list[float]:
-    """(68, 2) landmarks, some NaN -> the label of a face, by the same camera that crops are trained with."""
+    """Return the label of a face with landmarks (68, 2), some of them NaN, by the same camera that places training
+    crops."""
     square = align.square_from_camera(camera_from_landmarks(landmarks))
     return label_from_detection(Detection(align.box_from_square(square), 1.0, square.roll), True)
 
 
 def label_from_detection(detection: Detection, known: bool) -> list[float]:
-    """A detection -> centre x, centre y, side, known, roll."""
+    """Return the label of a detection: centre x, centre y, side, known, roll."""
     x1, y1, x2, y2 = (float(v) for v in detection.box)
     return [(x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, y2 - y1), float(known), detection.roll]
 
 
 def same_face(a: list[float], b: list[float], distance: float = 0.5, factor: float = 1.8) -> bool:
-    """Do two labels mean one face: centres within `distance` sides of `b`, sides within `factor`."""
+    """Whether two labels mean one face: centres within `distance` sides of `b`, sides within `factor`."""
     near = math.hypot(a[0] - b[0], a[1] - b[1]) <= distance * b[2]
     return near and 1 / factor <= a[2] / b[2] <= factor
 
 
 def label_photograph(image: Image, own: list[float], found: list[Detection], noisy: bool) -> list[list[float]] | None:
-    """The annotated face and the others that YuNet sees -> labels; None where a noisy annotation contradicts YuNet."""
+    """Return the labels of the annotated face and of other faces that YuNet sees.
+
+    The result is None if a noisy annotation contradicts YuNet.
+    """
     labels = [own]
     for detection in found:
         other = label_from_detection(detection, detection.score >= CERTAIN)
@@ -88,15 +94,18 @@ def label_photograph(image: Image, own: list[float], found: list[Detection], noi
 
 
 def detect_padded(detector: YunetDetector, image: Image, margin: int) -> list[Detection]:
-    """YuNet on the image within a black margin; boxes in pixels of the image itself."""
+    """Run YuNet on the image within a black margin, and return boxes in pixels of the image itself."""
     padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
     return [replace(d, box=d.box - margin) for d in detector.detect(padded)]
 
 
 def label_images(data: Path) -> Iterator[LabelledImage]:
-    """Everything the detector learns from, in a fixed order."""
+    """Yield all pictures that the detector learns from, in a fixed order.
+
+    Raises UsageError if YuNet's file does not exist.
+    """
     if not (data / YUNET).is_file():
-        raise UsageError(f"no {YUNET} under {data}; give the data folder with --data or FACERECON_DATA")
+        raise UsageError(f"there is no {YUNET} under {data}; give the data folder with --data or FACERECON_DATA")
     yunet = YunetDetector(data / YUNET, size=NATIVE, score=DOUBTFUL)
     for group in ANNOTATED:
         for number, photograph in enumerate(annotated_photographs(data / "faces" / group)):
@@ -111,7 +120,8 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
     number = 0
     for path in sorted((data / "backgrounds").glob("*.jpg")):
         image = read_image(path)
-        # Twice as large too: faces too small for YuNet would teach the detector that faces are background.
+        # YuNet also sees the picture at twice its size. Faces too small for YuNet would teach that faces are
+        # background.
         twice = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
         found = yunet.detect(image) + [replace(d, box=d.box / 2) for d in yunet.detect(twice)]
         if any(d.score > BACKGROUND_SCORE for d in found):
@@ -123,7 +133,10 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
 
 
 def label_pointing(folder: Path, yunet: YunetDetector) -> Iterator[LabelledImage]:
-    """Pointing'04: YuNet's face where it is certain. Looked at: right up to pan +-90; not where only hair is seen."""
+    """Yield Pointing'04's photographs with a certain face by YuNet.
+
+    A look at the labels showed them right up to pan +-90, but not where only hair is seen.
+    """
     for photograph in pointing_photographs(folder):
         if not photograph.for_training:
             continue
@@ -135,40 +148,42 @@ def label_pointing(folder: Path, yunet: YunetDetector) -> Iterator[LabelledImage
 
 
 def read_image(path: Path) -> Image:
-    """(H, W, 3) uint8 BGR. Raises UsageError where the file is no image."""
+    """Read a picture (H, W, 3) uint8 BGR. Raises UsageError if the file is not an image."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise UsageError(f"{path}: cannot be read as an image; get the data again")
+        raise UsageError(f"{path}: cannot be read as an image; download the data again")
     return np.asarray(image, np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectorCache:
-    """All labelled pictures in one file that is mapped, not loaded."""
+    """All labelled pictures in one file, which is mapped and not loaded."""
 
     pixels: NDArray[np.uint8]
-    """(total,) all pictures, row by row, BGR."""
+    """Pixels (total,) of all pictures, row by row, BGR."""
     offsets: NDArray[np.int64]
-    """(N,) where each begins."""
+    """Start of each picture in `pixels`, (N,)."""
     sizes: NDArray[np.int32]
-    """(N, 2) height, width."""
+    """Height and width of each picture, (N, 2)."""
     groups: NDArray[np.str_]
-    """(N,) data set names."""
+    """Data set of each picture, (N,)."""
     held_out: NDArray[np.bool_]
-    """(N,)"""
+    """Whether each picture is held out, (N,)."""
     faces: list[Floats]
-    """N of (K, 5), as in LabelledImage."""
+    """Labels of each picture, N arrays of (K, 5), as in LabelledImage."""
 
     def image(self, index: int) -> Image:
-        """(H, W, 3) uint8 BGR, a view that must not be written to."""
+        """Return a picture (H, W, 3) uint8 BGR. It is a view that must not be written to."""
         height, width = (int(v) for v in self.sizes[index])
         start = int(self.offsets[index])
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
 
 def build_cache(data: Path, folder: Path) -> DetectorCache:
-    """Labels everything once and writes `folder`/pixels.bin and labels.npz, or opens what is there already. Raises
-    UsageError where that is from another version."""
+    """Label everything once and write `folder`/pixels.bin and labels.npz, or open existing files.
+
+    Raises UsageError for files of another version.
+    """
     labels_path = folder / "labels.npz"
     if not labels_path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +197,7 @@ def build_cache(data: Path, folder: Path) -> DetectorCache:
                 counts.append(len(item.faces))
                 faces.append(item.faces)
                 pixels.write(np.ascontiguousarray(item.image).tobytes())
-        # Last, and in one step: a build that was killed leaves no labels.
+        # The labels come last and in one step, so that a killed build leaves none.
         with whole(labels_path) as partial:
             np.savez(
                 partial,
@@ -198,7 +213,7 @@ def build_cache(data: Path, folder: Path) -> DetectorCache:
         (folder / "summary.json").write_text(json.dumps({"images": summary}, indent=1))
     with np.load(labels_path, allow_pickle=False) as arrays:
         if "version" not in arrays or int(arrays["version"]) != CACHE_VERSION:
-            raise UsageError(f"{folder}: labelled by another version; remove the folder, and it is made again")
+            raise UsageError(f"{folder} was labelled by another version; remove the folder and run the command again")
         return DetectorCache(
             pixels=np.memmap(folder / "pixels.bin", np.uint8, mode="r"),
             offsets=arrays["offsets"],

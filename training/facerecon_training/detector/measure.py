@@ -1,4 +1,5 @@
-"""A face detector and pictures it has never seen -> how well it finds faces. For ours and for YuNet alike."""
+"""A face detector and pictures that it has never seen -> how well it finds faces. Works for our detector and for
+YuNet."""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ from ..rendered.head_pose import pointing_photographs
 from .data import NATIVE, YUNET, DetectorCache, label_from_landmarks, read_image
 
 HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
-"""A face counts as found when a box's centre is within so many sides of its own, and the sides within this factor."""
+"""A face counts as found if a box's centre is within this many sides of its own, and the sides within this factor."""
 
 
 def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
-    """A detector file (ours or YuNet's) -> tables of figures, on data that training never sees.
+    """Return tables of figures of a detector file, ours or YuNet's, on data that training never sees.
 
-    What has no annotation (crowd, head pose) is compared with YuNet.
+    Pictures without annotation (crowd, head pose) are compared with YuNet.
     """
     detector, larger = open_detector(path), open_detector(path, size=640)
     yunet = YunetDetector(data / YUNET, size=NATIVE)
@@ -60,29 +61,31 @@ def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How well annotated faces are found, one per picture."""
+    """Figures of how well annotated faces are found, with one face per picture."""
 
     pictures: int
     recall: float
-    """Share found, as `best_hit` counts."""
+    """Share of the faces that are found, as `best_hit` counts."""
     centre_error: float
-    """Mean over the faces found, in sides of the annotated box."""
+    """Mean error over the found faces, in sides of the annotated box."""
     scale_error: float
-    """Mean of |log side / annotated side| over the faces found."""
+    """Mean of |log side / annotated side| over the found faces."""
     roll_error_deg: float
-    """Mean absolute error of the roll over the faces found."""
+    """Mean absolute error of the roll over the found faces."""
 
     def line(self) -> str:
-        """For people."""
+        """Return the figures as text."""
         return (
-            f"{self.recall:.2%} of {self.pictures} found, centre off by {self.centre_error:.4f} sides, "
-            f"scale by {self.scale_error:.2%}, roll by {self.roll_error_deg:.1f} degrees"
+            f"{self.recall:.2%} of {self.pictures} found; mean errors: centre {self.centre_error:.4f} sides, "
+            f"scale {self.scale_error:.2%}, roll {self.roll_error_deg:.1f} degrees"
         )
 
 
 def best_hit(found: list[Detection], label: Floats) -> tuple[float, float, float] | None:
-    """The nearest detection that counts as this face -> its centre error in sides, |log| of its scale error, and |roll
-    error| in degrees."""
+    """Return the errors of the nearest detection that counts as this face, or None.
+
+    They are the centre error in sides, |log| of the scale error, and |roll error| in degrees.
+    """
     x, y, side, _, roll = (float(v) for v in label)
     hits = []
     for detection in found:
@@ -96,7 +99,7 @@ def best_hit(found: list[Detection], label: Floats) -> tuple[float, float, float
 
 
 def measure_found(detector: Detector, pictures: Iterable[tuple[Image, Floats]]) -> Found:
-    """Pictures and the label (5,) of the face in each, as in LabelledImage."""
+    """Measure a detector on pictures, each with the label (5,) of its face, as in LabelledImage."""
     hits = [best_hit(detector.detect(image), label) for image, label in pictures]
     errors = [hit for hit in hits if hit is not None]
     centre, scale, roll = np.mean(errors, axis=0) if errors else (math.nan, math.nan, math.nan)
@@ -104,7 +107,7 @@ def measure_found(detector: Detector, pictures: Iterable[tuple[Image, Floats]]) 
 
 
 def turned(pictures: Iterable[tuple[Image, Floats]], quarters: int) -> Iterator[tuple[Image, Floats]]:
-    """Pictures and labels -> both turned clockwise, `quarters` times by 90 degrees."""
+    """Yield pictures and labels turned clockwise, `quarters` times by 90 degrees."""
     for image, label in pictures:
         x, y, side, known, roll = (float(v) for v in label)
         for _ in range(quarters):
@@ -114,34 +117,34 @@ def turned(pictures: Iterable[tuple[Image, Floats]], quarters: int) -> Iterator[
 
 
 def annotated(folder: Path) -> Iterator[tuple[Image, Floats]]:
-    """Photographs with .pts files and the labels of their faces."""
+    """Yield photographs with .pts files, and the labels of their faces."""
     for photograph in annotated_photographs(folder):
         yield read_image(photograph.path), np.array(label_from_landmarks(photograph.landmarks), np.float32)
 
 
 def held_out_photographs(cache: DetectorCache) -> Iterator[tuple[Image, Floats]]:
-    """What training kept aside, with the annotated face's label; the faces that only YuNet saw are left out."""
+    """Yield the held-out photographs with the annotated face's label. Faces that only YuNet saw are left out."""
     for index in np.flatnonzero(cache.held_out & (cache.groups != "backgrounds")):
         yield cache.image(int(index)), cache.faces[index][0]
 
 
 def held_out_backgrounds(cache: DetectorCache) -> Iterator[Image]:
-    """What training kept aside."""
+    """Yield the held-out backgrounds."""
     for index in np.flatnonzero(cache.held_out & (cache.groups == "backgrounds")):
         yield cache.image(int(index))
 
 
 def false_per_background(detector: Detector, cache: DetectorCache) -> float:
-    """Detections per background that training kept aside."""
+    """Return the number of detections per held-out background."""
     counts = [len(detector.detect(image)) for image in held_out_backgrounds(cache)]
     return sum(counts) / max(1, len(counts))
 
 
 def frames(path: Path, every: int = 1) -> Iterator[Image]:
-    """Every so many-th frame of a video."""
+    """Yield every `every`-th frame of a video. Raises SourceError for a file that is not a video."""
     video = cv2.VideoCapture(str(path))
     if not video.isOpened():
-        raise SourceError(f"{path}: cannot be read as a video")
+        raise SourceError(f"{path}: cannot be read as a video; give another file")
     number = 0
     while True:
         there, frame = video.read()
@@ -154,13 +157,16 @@ def frames(path: Path, every: int = 1) -> Iterator[Image]:
 
 
 def share_with_a_face(detector: Detector, pictures: Iterable[Image]) -> tuple[int, int]:
-    """Pictures in which something was found, and all of them."""
+    """Return the number of pictures with a detection, and the number of all pictures."""
     found = [bool(detector.detect(image)) for image in pictures]
     return sum(found), len(found)
 
 
 def agreement(ours: list[Detection], theirs: list[Detection], overlap: float = 0.35) -> int:
-    """How many of `theirs` have a box of `ours` on them: intersection over union of at least `overlap`, one to one."""
+    """Return how many of `theirs` have a box of `ours` on them, one to one.
+
+    The intersection over union must be at least `overlap`.
+    """
     left = list(ours)
     agreed = 0
     for other in theirs:
@@ -172,13 +178,13 @@ def agreement(ours: list[Detection], theirs: list[Detection], overlap: float = 0
 
 
 def intersection_over_union(a: Floats, b: Floats) -> float:
-    """(4,) and (4,) xyxy."""
+    """Return the intersection over union of two boxes (4,) xyxy."""
     common = float(np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).prod())
     return common / float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)
 
 
 def crowd_agreement(ours: Detector, theirs: Detector, pictures: Iterable[Image]) -> tuple[int, int, int]:
-    """Faces that ours finds, that theirs finds, and that both find, over all pictures."""
+    """Return the numbers of faces that ours finds, that theirs finds, and that both find, over all pictures."""
     counts = [0, 0, 0]
     for image in pictures:
         a, b = ours.detect(image), theirs.detect(image)
@@ -187,8 +193,11 @@ def crowd_agreement(ours: Detector, theirs: Detector, pictures: Iterable[Image])
 
 
 def found_by_pan(detector: Detector, reference: Detector, folder: Path) -> dict[int, tuple[int, int, int]]:
-    """Pointing'04's evaluation people: |pan| -> pictures with a face that agrees with the reference's box, pictures
-    with one anywhere, and all pictures. Without tilts of 90 degrees, where only hair is seen."""
+    """Return counts of Pointing'04's evaluation pictures for each |pan|.
+
+    The counts are pictures with a face that agrees with the reference's box, pictures with a face anywhere, and all
+    pictures. Tilts of 90 degrees, where only hair is seen, are left out.
+    """
     counts: dict[int, tuple[int, int, int]] = {}
     for photograph in pointing_photographs(folder):
         if photograph.for_training or abs(photograph.tilt) == 90:

@@ -1,4 +1,4 @@
-"""Labelled pictures -> scenes to learn from: faces of every size and roll, cut off, hidden, blurred, dark, on other
+"""Labelled pictures -> training scenes: faces of every size and roll, cut off, hidden, blurred, dark, on other
 pictures."""
 
 from __future__ import annotations
@@ -13,35 +13,38 @@ from facerecon_rt.types import Floats, Image
 from .data import LABEL, DetectorCache
 
 LEAST_SIDE = 6.0
-"""Pixels: smaller faces are ignored, neither learnt nor punished."""
+"""Side in pixels below which faces are ignored: they are neither learned nor penalised."""
 LARGE_FACES = (40.0, 280.0)
-"""Sides in a portrait, in pixels of a scene of 256."""
+"""Range of sides in a portrait, in pixels of a scene of 256."""
 SMALL_FACES = (6.5, 80.0)
-"""Sides in a mosaic, pixels."""
+"""Range of sides in a mosaic, in pixels."""
 HUGE_FACES = (300.0, 800.0)
-"""Sides, in pixels of a scene of 256, of faces seen so near that the network never sees one whole."""
+"""Range of sides, in pixels of a scene of 256, of faces so near that the network never sees a whole face."""
 NO_FACE = 420.0
-"""From this side on a part of a face is none, whatever else is seen; between this and the largest of LARGE_FACES nobody
-says."""
+"""Side from which on a part of a face does not count as a face. From the largest of LARGE_FACES up to this side, faces
+are ignored."""
 LEAST_VISIBLE, HARDLY_VISIBLE = 0.42, 0.05
-"""Shares of a box inside the picture: from the first a face is one to find, below the second it is none."""
+"""Shares of a box inside the picture. From the first on a face must be found; below the second it is no face."""
 LEAST_UNCOVERED = 0.4
-"""Share of a box that another occluder leaves: below, nobody says whether there is a face."""
+"""Share of a box that an occluder leaves. With less, the face is ignored."""
 SHARP = 12.0
-"""Sides of faces in standard deviations of the blur: less sharp ones are ignored."""
+"""Side of a face in standard deviations of the blur. Less sharp faces are ignored."""
 CUT_OFF = 0.35
-"""How often a large face is put across the picture's edge; half as often a small one."""
+"""Probability that a large face is put across the picture's edge. For a small face it is half as large."""
 BEYOND, BESIDE = (-0.3, 0.2), (-1.6, -0.6)
-"""How far inside the edge its middle then is, sides; or it is left out, and its neck, hair and clothes stay."""
+"""Position of its centre relative to the edge, in sides, positive inside.
+
+In the second range the face is left out, and its neck, hair and clothes stay.
+"""
 WRITTEN_ON = 0.2
-"""How often there are letters in a scene, which are no faces."""
+"""Probability of letters, which are not faces, in a scene."""
 TURNED = 0.3
-"""How often a photograph is turned by any angle, and how often the scene is by a quarter or a half."""
+"""Probability that a photograph is turned by any angle, and that a scene is turned by a quarter or a half."""
 LETTERBOXED = 0.3
-"""How often a scene ends in black on the right or below, as what the runtime pads does."""
+"""Probability that a scene ends in black on the right or below, as after the runtime's padding."""
 OCCLUDED = 0.3
 CONTEXT = ("helen-train", "afw", "lfpw-train", "head_pose")
-"""Photographs with something to see around the face."""
+"""Data sets whose photographs show something around the face."""
 GROUP_SHARES = {
     "helen-train": 0.22, "afw": 0.12, "lfpw-train": 0.2, "head_pose": 0.14, "aaf-train": 0.22, "youtube-train": 0.1,
 }  # fmt: skip
@@ -49,7 +52,7 @@ CONTEXT_SHARES = {"helen-train": 0.32, "afw": 0.18, "lfpw-train": 0.3, "head_pos
 
 
 class SceneMaker:
-    """Draws scenes of size x size pixels from the cache; seed and step decide what is in them."""
+    """Maker of scenes of size x size pixels from the cache. Seed and step determine each scene."""
 
     def __init__(self, cache: DetectorCache, size: int, seed: int) -> None:
         self.cache = cache
@@ -60,26 +63,27 @@ class SceneMaker:
         self._of_group = {str(g): np.flatnonzero((cache.groups == g) & usable) for g in np.unique(cache.groups)}
 
     def batch(self, step: int, count: int) -> tuple[list[Image], list[Floats]]:
-        """The scenes of one training step: the same ones after a resume."""
+        """Return the scenes of a training step and their labels. They are the same after a resume."""
         self.rng = np.random.default_rng([self.seed, step])
         scenes = [self.scene() for _ in range(count)]
         return [image for image, _ in scenes], [labels for _, labels in scenes]
 
     def scene(self) -> tuple[Image, Floats]:
-        """One picture (S, S, 3) uint8 BGR and its labels (K, 5): centre x, y, side, 1 known or 0 to ignore, roll."""
+        """Return a picture (S, S, 3) uint8 BGR and its labels (K, 5): centre x, y, side, 1 known or 0 to ignore,
+        roll."""
         rng, unit = self.rng, self.size / 256
         canvas, labels = self._background()
         if rng.random() < WRITTEN_ON:
             write(rng, canvas)
         draw = rng.random()
         if draw < 0.5:
-            # A portrait: one photograph whose face is large, and perhaps a few small ones before it.
+            # A portrait shows a photograph with a large face, and perhaps a few small faces in front of it.
             shares = CONTEXT_SHARES if rng.random() < 0.8 else GROUP_SHARES
             sides = HUGE_FACES if rng.random() < 0.04 else LARGE_FACES
             labels = self._paste(canvas, labels, self._draw(shares), unit * loguniform(rng, *sides), force=True)
             count = int(rng.integers(0, 4)) if rng.random() < 0.5 else 0
         else:
-            # A mosaic: many small faces among pieces of other pictures; sometimes pieces only.
+            # A mosaic shows many small faces among pieces of other pictures, or sometimes only pieces.
             count = 0 if draw > 0.95 else int(rng.integers(3, 11))
             for _ in range(int(rng.integers(0, 4))):
                 labels = self._paste(canvas, labels, self._draw({"backgrounds": 1.0}), 0.0)
@@ -111,14 +115,14 @@ class SceneMaker:
         return int(of_group[self.rng.integers(len(of_group))])
 
     def _background(self) -> tuple[Image, list[list[float]]]:
-        """A piece of a background picture, or one colour."""
+        """Return a piece of a background picture or a flat colour, with its labels."""
         rng, size = self.rng, self.size
         if rng.random() < 0.1:
             colour = rng.integers(0, 256, 3) if rng.random() < 0.5 else np.full(3, rng.integers(0, 256))
             return np.full((size, size, 3), colour, np.uint8), []
         index = self._draw({"backgrounds": 1.0})
         image = self.cache.image(index)
-        # Large enough that the turned picture covers the canvas.
+        # The scale is large enough that the turned picture covers the canvas.
         cover = size / min(image.shape[:2])
         angle = rng.uniform(-0.3, 0.3)
         scale = cover * (math.cos(angle) + abs(math.sin(angle))) * loguniform(rng, 1.0, 2.0)
@@ -130,9 +134,10 @@ class SceneMaker:
     def _paste(
         self, canvas: Image, labels: list[list[float]], index: int, side: float, force: bool = False
     ) -> list[list[float]]:
-        """Puts picture `index` on the canvas so that its first face gets `side` pixels -> the labels that now hold.
+        """Paste picture `index` on the canvas so that its first face gets `side` pixels, and return the new labels.
 
-        Where it would cover a face already there it tries elsewhere and then gives up, unless `force`.
+        If the picture would cover another face, another place is tried a few times and then the picture is left out,
+        unless `force` is set.
         """
         rng, size = self.rng, self.size
         image, faces = self.cache.image(index), self.cache.faces[index]
@@ -149,7 +154,7 @@ class SceneMaker:
         else:
             angle = float(rng.uniform(-0.7, 0.7)) if draw < TURNED + 0.25 else float(rng.normal(0, 0.12))
         flip = bool(rng.random() < 0.5)
-        # Most of a large face lies in the canvas, its middle too; or it is cut off at one edge.
+        # Most of a large face and its centre lie inside the canvas, or one edge cuts the face off.
         room = min(0.35 * side, size / 2 - 1) if side > 0 else 0.0
         cut = side > 0 and rng.random() < (CUT_OFF if force else CUT_OFF / 2)
         beside = rng.random() < 0.2
@@ -177,7 +182,7 @@ class SceneMaker:
             mask = np.full((height, width), 255, np.uint8)
             cv2.copyTo(tile, cv2.warpAffine(mask, shifted, box, flags=cv2.INTER_NEAREST), part)
         else:
-            # Soft edges: otherwise the edges of pasted pictures would announce faces.
+            # Soft edges are needed, because hard edges of pasted pictures would reveal faces.
             mask = np.zeros((height, width), np.float32)
             margin = max(1, int(rng.uniform(0.02, 0.1) * min(height, width)))
             mask[margin:-margin, margin:-margin] = 1.0
@@ -189,24 +194,27 @@ class SceneMaker:
 
 
 def loguniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Every doubling as likely as every other."""
+    """Return a random number for which every doubling is equally likely."""
     return float(math.exp(rng.uniform(math.log(low), math.log(high))))
 
 
 def similarity(scale: float, angle: float, flip: bool, anchor: Doubles, target: Doubles) -> Doubles:
-    """(2, 3) canvas_from_image that turns, mirrors and scales, and brings `anchor` to `target`."""
+    """Return canvas_from_image (2, 3), which turns, mirrors and scales, and brings `anchor` to `target`."""
     c, s = scale * math.cos(angle), scale * math.sin(angle)
     linear = np.array([[c, -s], [s, c]]) @ np.diag([-1.0 if flip else 1.0, 1.0])
     return np.hstack([linear, (target - linear @ anchor)[:, None]])
 
 
 def warp(image: Image, matrix: Doubles, scale: float, size: tuple[int, int], border: int) -> Image:
-    """The image through canvas_from_image `matrix`; halved by area averaging first where it shrinks, until it is at
-    most 1.41 times as fine as the canvas. OpenCV halves in a tenth of the time that another ratio takes."""
+    """Warp an image by canvas_from_image `matrix`.
+
+    An image that shrinks is first halved by area averaging, until it is at most 1.41 times as fine as the canvas.
+    OpenCV halves in a tenth of the time that another ratio takes.
+    """
     for _ in range(round(math.log2(max(1 / scale, 1.0)))):
         height, width = image.shape[:2]
         halved = (max(1, width // 2), max(1, height // 2))
-        # An odd last row or column is left out: averaging by exactly two is what is fast.
+        # An odd last row or column is left out, because only averaging by exactly two is fast.
         image = np.asarray(cv2.resize(image[: 2 * halved[1], : 2 * halved[0]], halved, interpolation=cv2.INTER_AREA))
         # image = 2 half + 0.5
         matrix = matrix @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
@@ -214,21 +222,21 @@ def warp(image: Image, matrix: Doubles, scale: float, size: tuple[int, int], bor
 
 
 def move_labels(faces: Floats, matrix: Doubles, size: int) -> list[list[float]]:
-    """Labels of an image through canvas_from_image; those out of the canvas are dropped."""
+    """Move an image's labels by canvas_from_image, and drop labels outside the canvas."""
     moved = []
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
     for x, y, side, known, roll in faces.astype(np.float64):
         cx, cy = (float(v) for v in matrix @ [x, y, 1.0])
         half = side * scale / 2
         if -half < cx < size + half and -half < cy < size + half:
-            # Where the head's "up" points; a mirror turns it the other way.
+            # The roll follows from the direction of the head's "up", which a mirror turns the other way.
             up_x, up_y = (float(v) for v in matrix[:, :2] @ [math.sin(roll), -math.cos(roll)])
             moved.append([cx, cy, 2 * half, float(known), math.atan2(up_x, -up_y)])
     return moved
 
 
 def quarter_turns(canvas: Image, labels: list[list[float]], count: int) -> tuple[Image, list[list[float]]]:
-    """A square picture and its labels -> both turned clockwise, `count` times by a quarter."""
+    """Turn a square picture and its labels clockwise, `count` times by a quarter."""
     last = len(canvas) - 1
     turned = np.ascontiguousarray(np.rot90(canvas, -count))
     for _ in range(count):
@@ -242,8 +250,11 @@ def quarter_turns(canvas: Image, labels: list[list[float]], count: int) -> tuple
 def judged(
     labels: list[list[float]], width: int, height: int, largest: float, no_face: float, smallest: float
 ) -> Floats:
-    """Labels in a picture of width x height pixels -> (K, 5), those that are hard to see set to be ignored, and those
-    that nobody could see left out. Sides from `smallest` to `largest` are to be found; from `no_face` on nothing is."""
+    """Return the labels (K, 5) of a picture of width x height pixels, with faces that are hard to see set to ignore.
+
+    Invisible faces are left out. Faces with sides from `smallest` to `largest` are to be found; from `no_face` on they
+    do not count as faces.
+    """
     kept = []
     for x, y, side, known, roll in labels:
         visible = 1 - share_outside(x, y, side, width, height)
@@ -255,14 +266,14 @@ def judged(
 
 
 def share_outside(x: float, y: float, side: float, width: int, height: int) -> float:
-    """Share of a box, by its centre and side, that lies outside a picture of width x height pixels."""
+    """Return the share of a box, by its centre and side, that lies outside a picture of width x height pixels."""
     across = min(x + side / 2, width) - max(x - side / 2, 0.0)
     down = min(y + side / 2, height) - max(y - side / 2, 0.0)
     return 1 - max(0.0, across) * max(0.0, down) / side**2
 
 
 def share_covered(label: list[float], x1: int, y1: int, x2: int, y2: int) -> float:
-    """Share of a label's box that a rectangle covers."""
+    """Return the share of a label's box that a rectangle covers."""
     x, y, side, *_ = label
     width = min(x + side / 2, x2) - max(x - side / 2, x1)
     height = min(y + side / 2, y2) - max(y - side / 2, y1)
@@ -270,7 +281,7 @@ def share_covered(label: list[float], x1: int, y1: int, x2: int, y2: int) -> flo
 
 
 def write(rng: np.random.Generator, canvas: Image) -> None:
-    """Puts a few rows of letters on the canvas, in place."""
+    """Draw a few rows of letters on the canvas, in place."""
     size, colour = len(canvas), tuple(int(v) for v in rng.integers(0, 256, 3))
     font, height = int(rng.integers(8)), loguniform(rng, 5, 0.4 * size)
     x, y = int(rng.uniform(-0.2, 0.6) * size), int(rng.uniform(0, 0.5) * size)
@@ -283,13 +294,16 @@ def write(rng: np.random.Generator, canvas: Image) -> None:
 
 
 def occlude(rng: np.random.Generator, canvas: Image, labels: list[list[float]], index: int, cover: Image) -> None:
-    """Hides part of face `index` in place: a bar across it, a patch, a mask, or all on one side of it; by one colour or
-    a piece of another picture. Faces that hardly anything is left of are set to be ignored."""
+    """Hide part of face `index` in place, by a flat colour or a piece of another picture.
+
+    The occluder is a bar across the face, a patch, a mask, or everything on one side of it. Faces of which little is
+    left are set to ignore.
+    """
     x, y, side, _, roll = labels[index]
     c, s = side * math.cos(roll), side * math.sin(roll)
     corners = occluder(rng) @ np.array([[c, s], [-s, c]]) + [x, y]
     mask = np.zeros(canvas.shape[:2], np.uint8)
-    # Sixteenths of a pixel.
+    # The coordinates are in sixteenths of a pixel.
     cv2.fillPoly(mask, [np.round(corners * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
     hidden = mask > 0
     if rng.random() < 0.5:
@@ -304,7 +318,7 @@ def occlude(rng: np.random.Generator, canvas: Image, labels: list[list[float]], 
 
 
 def occluder(rng: np.random.Generator) -> Doubles:
-    """(K, 2) corners of what hides part of a face, sides from its box's middle, x right and y down of the upright
+    """Return the corners (K, 2) of an occluder, in sides from the box's centre, x right and y down in the upright
     face."""
     draw = rng.random()
     if draw < 0.3:
@@ -314,13 +328,13 @@ def occluder(rng: np.random.Generator) -> Doubles:
         width, height = rng.uniform(0.15, 0.5, 2)
         middle = rng.uniform(-0.5, 0.5, 2)
     elif draw < 0.75:
-        # A mask, from the bridge of the nose to the chin.
+        # A mask from the bridge of the nose to the chin.
         mask = np.array(
             [[-0.52, -0.12], [0, -0.12], [0.52, -0.12], [0.47, 0.3], [0.2, 0.58], [-0.2, 0.58], [-0.47, 0.3]]
         )
         return np.asarray(mask + rng.normal(0, 0.03, mask.shape) + [0, rng.uniform(-0.05, 0.2)])
     else:
-        # A wall, another head: all beyond a line that passes near the middle.
+        # A wall or another head: everything beyond a line that passes near the centre.
         angle = rng.integers(4) * math.pi / 2 + rng.normal(0, 0.3)
         near, far, half = rng.uniform(-0.03, 0.3), rng.uniform(0.6, 2.0), rng.uniform(0.7, 2.0)
         wall = np.array([[near, -half], [far, -half], [far, half], [near, half]])
@@ -329,8 +343,10 @@ def occluder(rng: np.random.Generator) -> Doubles:
 
 
 def degrade(rng: np.random.Generator, image: Image) -> tuple[Image, float]:
-    """What cameras do: light, colour, blur, noise, compression -> the picture, and the blur's standard deviation in
-    pixels."""
+    """Degrade a picture as cameras do, by light, colour, blur, noise and compression.
+
+    Returns the picture and the standard deviation of the blur in pixels.
+    """
     ramp = np.arange(256) / 255
     gain = rng.uniform(0.12, 0.5) if rng.random() < 0.1 else math.exp(rng.normal(0, 0.2))
     gamma = loguniform(rng, 2.0, 6.5) if rng.random() < 0.06 else math.exp(rng.normal(0, 0.25))
@@ -346,12 +362,12 @@ def degrade(rng: np.random.Generator, image: Image) -> tuple[Image, float]:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur), np.uint8)
     elif draw < 0.24:
         length = int(loguniform(rng, 3, 20))
-        blur = length / math.sqrt(12) / 2  # along one direction alone
+        blur = length / math.sqrt(12) / 2  # the blur acts along one direction
         kernel = np.zeros((length, length), np.float32)
         cv2.line(kernel, (0, int(rng.integers(length))), (length - 1, int(rng.integers(length))), 1.0)
         image = np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
     if rng.random() < 0.25:
-        # Half a megabyte of random numbers per picture is slow to draw: a turned piece of one buffer does.
+        # Half a megabyte of random numbers per picture takes long to draw, so a shifted piece of one buffer is used.
         noise = NOISE[int(rng.integers(64)) :, int(rng.integers(64)) :][: image.shape[0], : image.shape[1]]
         image = cv2.add(image, noise * rng.uniform(2, 14), dtype=cv2.CV_8U)
     if rng.random() < 0.4:
@@ -361,4 +377,4 @@ def degrade(rng: np.random.Generator, image: Image) -> tuple[Image, float]:
 
 
 NOISE = np.random.default_rng(0).standard_normal((704, 704, 3), np.float32)
-"""Standard deviation 1; covers scenes of up to 640 pixels."""
+"""Noise of standard deviation 1. It covers scenes of up to 640 pixels."""

@@ -45,12 +45,16 @@ LOG_HEADER = (
 
 
 def train_detector(config: DetectorConfig) -> Path:
-    """Trains, or goes on where a killed run stopped -> path of the weights."""
+    """Train or resume, and return the path of the weights.
+
+    Raises UsageError for a wrong size or a checkpoint of another network, and ModelRefused for unfit weights or
+    checkpoints.
+    """
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(config.threads)
     torch.manual_seed(config.seed)
     if config.size % MULTIPLE:
-        raise UsageError(f"--size {config.size} is no multiple of {MULTIPLE}")
+        raise UsageError(f"--size {config.size}: must be a multiple of {MULTIPLE}")
     folder = Path(config.run)
     make_folder(folder)
     cache = build_cache(Path(config.data), folder / "cache")
@@ -71,7 +75,7 @@ def train_detector(config: DetectorConfig) -> Path:
     if first == 0:
         log_path.write_text(LOG_HEADER)
     else:
-        # Steps after the last checkpoint are taken again.
+        # Steps after the last checkpoint run again.
         header, *rows = log_path.read_text().splitlines(keepends=True)
         log_path.write_text(header + "".join(row for row in rows if int(row.split(",")[0]) <= first))
 
@@ -123,26 +127,29 @@ def train_detector(config: DetectorConfig) -> Path:
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:
-    """Share of the learning rate: a linear rise, then half a cosine down to 1 %."""
+    """Return the share of the learning rate: a linear rise, then half a cosine down to 1 %."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def save_weights(net: FaceDetectorNet, path: Path) -> None:
-    """The weights alone, as safetensors, marked as a detector's."""
+    """Write the weights as safetensors, marked as a detector."""
     state = {name: value.contiguous() for name, value in net.state_dict().items() if "num_batches" not in name}
     save_file(state, path, {DETECTOR_MARK: "1"})
 
 
 def load_weights(path: Path) -> FaceDetectorNet:
-    """What `save_weights` wrote -> the network, ready to predict. Raises ModelRefused for any other file."""
+    """Return the network that `save_weights` wrote, ready to predict. Raises ModelRefused for any other file."""
     _, tensors = read_tensors(path, "facerecon-train detector")
     return _filled(tensors, path).eval()
 
 
 def begin_from(path: Path) -> FaceDetectorNet:
-    """As `load_weights`, to train; where the head is of a detector that does not tell rolls, it begins to."""
+    """Return the network of a weights file, ready to train.
+
+    A head without roll gets a new roll. Raises ModelRefused for other files.
+    """
     _, state = read_tensors(path, "facerecon-train detector")
     head = FaceDetectorNet().head
     for name, begun in (("head.weight", head.weight), ("head.bias", head.get_parameter("bias"))):
@@ -158,20 +165,22 @@ def _filled(state: dict[str, Tensor], path: Path) -> FaceDetectorNet:
     except RuntimeError as error:
         raise ModelRefused(f"{path} does not fit this detector: {str(error).splitlines()[0]}") from error
     if unexpected or any("num_batches" not in name for name in missing):
-        raise ModelRefused(f"{path}: not weights of this detector; train it again with `facerecon-train detector`")
+        raise ModelRefused(
+            f"{path}: these are not weights of this detector; train it again with `facerecon-train detector`"
+        )
     return net
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetDetector:
-    """The runtime's FaceDetector with the PyTorch network in place of the ONNX file."""
+    """The runtime's FaceDetector with the PyTorch network instead of the ONNX file."""
 
     net: FaceDetectorNet
     score: float
     size: int = SMALL_INPUT
 
     def detect(self, image: Image) -> list[Detection]:
-        """(H, W, 3) uint8 BGR -> faces, best first."""
+        """Return the faces of a picture (H, W, 3) uint8 BGR, best first."""
         return detections(self._answer, image, self.size, self.score)
 
     def _answer(self, pictures: NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -181,8 +190,11 @@ class NetDetector:
 
 
 def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float = SCORE) -> tuple[Found, Found, float]:
-    """On what training kept aside: the annotated faces of photographs, the same with every picture turned by one, two
-    or three quarters, and false positives per background."""
+    """Measure the network on held-out data.
+
+    Returns figures of the annotated faces, figures of the same pictures turned by one, two or three quarters, and false
+    positives per background.
+    """
     detector = NetDetector(net.eval(), score)
     upright = measure_found(detector, held_out_photographs(cache))
     pictures = enumerate(held_out_photographs(cache))
@@ -191,14 +203,15 @@ def evaluate_detector(net: FaceDetectorNet, cache: DetectorCache, score: float =
 
 
 def verdict(upright: Found, sideways: Found, false: float) -> str:
-    """What `evaluate_detector` found, for people."""
-    return f"{upright.line()}; turned: {sideways.line()}; {false:.3f} false per background"
+    """Return the figures of `evaluate_detector` as text."""
+    return f"{upright.line()}; turned: {sideways.line()}; {false:.3f} false detections per background"
 
 
 def choose_score(net: FaceDetectorNet, cache: DetectorCache) -> dict[float, tuple[float, float]]:
-    """Thresholds -> share of faces missed and false positives per background, both kept aside in training.
+    """Return for each threshold the share of missed faces and the false positives per background, on held-out data.
 
-    A good `score` for the exported file is low in both; small faces, which those photographs lack, ask for a lower one.
+    A good `score` for the exported file is low in both. Small faces, which these photographs lack, need a lower
+    threshold.
     """
     thresholds = [round(0.2 + 0.05 * i, 2) for i in range(12)]
     detector = NetDetector(net.eval(), thresholds[0])
@@ -215,7 +228,7 @@ def choose_score(net: FaceDetectorNet, cache: DetectorCache) -> dict[float, tupl
 
 
 def draw_curve(log: Path, path: Path) -> None:
-    """log.csv -> a picture of the losses and of the recall."""
+    """Draw the losses and the recall of log.csv."""
     with importing():
         import matplotlib
         from matplotlib import pyplot as plt
@@ -231,7 +244,7 @@ def draw_curve(log: Path, path: Path) -> None:
         left.plot(steps, [float(row[f"{name}_loss"]) for row in rows], label=f"{name} loss")
     for style, column, label in (("k.-", "recall", ""), ("k.:", "recall_turned", ", turned")):
         seen = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
-        right.plot([s for s, _ in seen], [r for _, r in seen], style, label=f"recall, photographs kept aside{label}")
+        right.plot([s for s, _ in seen], [r for _, r in seen], style, label=f"recall, held-out photographs{label}")
     left.set(xlabel="step", yscale="log")
     left.legend(loc="upper center")
     right.legend(loc="center right")

@@ -1,4 +1,4 @@
-"""Meshes with textures, fitted to the mean head -> the same on any head: hair, brows, lashes, beards, glasses, hats."""
+"""Meshes with textures on the mean head -> the same on any head: hair, brows, lashes, beards, glasses, hats."""
 
 from __future__ import annotations
 
@@ -18,45 +18,47 @@ from .render import HeadGeometry
 
 KINDS = ("hair", "eyebrows", "eyelashes", "beard", "glasses", "hat")
 REACH_MM = {"hair": 18.0, "hat": 30.0, "glasses": 30.0, "eyebrows": 3.0, "beard": 3.0}
-"""How smoothly an asset follows the head: distance over which displacements are averaged."""
+"""Distance over which displacements of the head are averaged for an asset, in mm. Larger values follow more
+smoothly."""
 TEXTURE_SIDE = {"eyebrows": 96, "eyelashes": 128, "beard": 192, "hair": 256, "hat": 256}
-"""Pixels at most: finer than a sample of the picture, a texture of single hairs would come out as scattered dots."""
+"""Maximum side of a texture in pixels. With a texture finer than a sample of the picture, hairs would become scattered
+dots."""
 OPACITY = {"eyelashes": 0.55}
-"""Of textures that are drawn too dense."""
+"""Opacity of textures that are drawn too dense."""
 NEIGHBOURS = {"hair": 24, "hat": 60, "glasses": 60, "eyebrows": 6, "beard": 6}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asset:
-    """One mesh with its texture, bound to the head."""
+    """A mesh with its texture, bound to the head."""
 
     name: str
     kind: str
     vertices: Floats
-    """(K, 3) mm, head frame, on the mean head."""
+    """Vertices (K, 3) mm, head frame, on the mean head."""
     triangles: NDArray[np.int32]
-    """(T, 3)"""
+    """Triangles (T, 3)."""
     uv: Floats
-    """(K, 2) v upwards."""
+    """Texture coordinates (K, 2), v upwards."""
     texture: Floats
-    """(h, w, 4) linear BGR and alpha."""
+    """Texture (h, w, 4), linear BGR and alpha."""
     colour: Floats
-    """(3,) linear BGR: mean of the texture where it is opaque, for recolouring."""
+    """Mean colour (3,) of the opaque texture, linear BGR, for recolouring."""
     followers: csr_matrix
-    """(K, H) weights: how its vertices follow those of the head."""
+    """Weights (K, H) by which its vertices follow those of the head."""
     roots: Floats
-    """(H,) 0..1: where the head lies right under hair or a hat; 0 of other kinds."""
+    """Mask (H,), 0..1, of the head directly under hair or a hat; 0 for other kinds."""
 
     def on(self, displacement: Floats) -> Floats:
-        """(H, 3) mm by which a head differs from the mean -> (K, 3) this asset on that head."""
+        """Return the asset's vertices (K, 3) on a head that differs from the mean by `displacement` (H, 3) mm."""
         return np.asarray(self.vertices + self.followers @ displacement, np.float32)
 
 
 def read_assets(folder: Path | None, head: HeadGeometry, origin: Floats) -> dict[str, list[Asset]]:
-    """Every asset of a folder by its kind; kinds that are not there are empty, and all of them without a folder.
+    """Return every asset of a folder by its kind. Missing kinds are empty, and all kinds without a folder.
 
-    `origin` (3,) mm: the head frame's origin in the coordinates of the files. Raises UsageError for files that do not
-    hold what they should.
+    `origin` (3,) mm is the head frame's origin in the coordinates of the files. Raises UsageError for files that lack
+    arrays or cannot be read.
     """
     assets: dict[str, list[Asset]] = {kind: [] for kind in KINDS}
     for path in sorted(folder.glob("*.npz")) if folder is not None else ():
@@ -67,20 +69,20 @@ def read_assets(folder: Path | None, head: HeadGeometry, origin: Floats) -> dict
 
 
 def _read_asset(path: Path, head: HeadGeometry, origin: Floats) -> Asset | None:
-    """One file; None where it holds something else."""
+    """Read one file, or return None if it holds something else."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if "kind" not in arrays or str(arrays["kind"]) not in KINDS:
                 return None
             missing = {"vertices", "triangles", "uv", "texture"} - set(arrays)
             if missing:
-                raise UsageError(f"{path} lacks the arrays {sorted(missing)}; take it out of the folder")
+                raise UsageError(f"{path} lacks the arrays {sorted(missing)}; remove it from the folder")
             kind, texture_name = str(arrays["kind"]), str(arrays["texture"])
             vertices = arrays["vertices"].astype(np.float32) - origin
             triangles, uv = arrays["triangles"].astype(np.int32), arrays["uv"].astype(np.float32)
             bound = arrays.get("ict_vertex")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is not a readable .npz file ({error}); take it out of the folder") from error
+        raise UsageError(f"{path} is not a readable .npz file ({error}); remove it from the folder") from error
     texture = _coarser(read_texture(path.with_name(texture_name)), TEXTURE_SIDE.get(kind, 4096))
     texture[:, :, 3] *= OPACITY.get(kind, 1.0)
     followers = _exactly(bound, head) if bound is not None else _follow(kind, vertices, head)
@@ -89,7 +91,7 @@ def _read_asset(path: Path, head: HeadGeometry, origin: Floats) -> Asset | None:
 
 
 def read_texture(path: Path) -> Floats:
-    """A picture -> (h, w, 4) linear BGR and alpha. Raises UsageError when it cannot be read."""
+    """Read a picture as (h, w, 4) linear BGR and alpha. Raises UsageError if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3:
         raise UsageError(f"{path} is not a readable texture; put it beside the .npz that names it")
@@ -101,7 +103,7 @@ def read_texture(path: Path) -> Floats:
 
 
 def _coarser(texture: Floats, side: int) -> Floats:
-    """(h, w, 4) -> at most `side` pixels along each side; colours weighed by how opaque they are."""
+    """Reduce a texture (h, w, 4) to at most `side` pixels along each side, with colours weighed by opacity."""
     if max(texture.shape[:2]) <= side:
         return texture
     alpha = texture[:, :, 3:]
@@ -117,8 +119,11 @@ def _mean_colour(texture: Floats) -> Floats:
 
 
 def _covered(vertices: Floats, head: HeadGeometry) -> Floats:
-    """(K, 3) mm -> (H,) 1 where the shell of the head has some of them within 6 mm, 0 from 10 mm on; nowhere on the
-    face proper."""
+    """Return where the head is covered, (H,): 1 if the shell has one of `vertices` (K, 3) mm within 6 mm, 0 from 10 mm
+    on.
+
+    The face itself is never covered.
+    """
     distance = cKDTree(vertices).query(head.mean)[0]
     covered = np.clip((10.0 - distance) / 4.0, 0, 1)
     _, y, z = head.mean.T
@@ -134,7 +139,7 @@ def _exactly(vertices: NDArray[np.integer], head: HeadGeometry) -> csr_matrix:
 
 
 def _follow(kind: str, vertices: Floats, head: HeadGeometry) -> csr_matrix:
-    """Weights of the head vertices around each vertex; lashes follow the edge of the lid they grow from."""
+    """Return the weights of the head vertices around each vertex. Lashes follow the edge of their lid."""
     if kind == "eyelashes":
         candidates = lid_edges(head)
         middle = np.median(head.mean[candidates, 1])
@@ -156,16 +161,19 @@ def _follow(kind: str, vertices: Floats, head: HeadGeometry) -> csr_matrix:
 
 
 def lid_edges(head: HeadGeometry) -> NDArray[np.int64]:
-    """Vertices of the face part around the two eye openings: the edges of the lids."""
+    """Return the face part's vertices around the two eye openings: the edges of the lids."""
     landmarks = head.mean[head.landmarks[36:48]]
     face = head.parts["face"]
     distance = cKDTree(landmarks).query(head.mean[face])[0]
-    # Between the landmarks of a lid lie a few more vertices of its edge; all are within a few mm.
+    # A few more vertices of a lid's edge lie between its landmarks, all within a few mm.
     return face[distance < 3.5]
 
 
 def grown_normals(vertices: Floats, normals: Floats, flatness: float) -> Floats:
-    """(K, 3) mm and normals (K, 3) of hair cards -> normals that mostly follow the head's roundness, as hair does."""
+    """Return normals of hair cards that mostly follow the head's roundness, as hair does.
+
+    `vertices` and `normals` are (K, 3), in mm.
+    """
     middle = np.array([0.0, 20.0, -10.0], np.float32)
     outwards = vertices - middle
     outwards /= np.linalg.norm(outwards, axis=1, keepdims=True) + 1e-6

@@ -1,4 +1,4 @@
-"""Photographs without faces, or random numbers -> what stands behind faces, hides parts of them, and is no face."""
+"""Photographs without faces, or random numbers -> backgrounds, occluders, and crops without a face."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INVENTED_SIZE = 192
 
 
 def background_files(folder: Path) -> list[Path]:
-    """Every .jpg of a folder. Raises UsageError when there is none."""
+    """Return every .jpg of a folder. Raises UsageError if there is none."""
     files = sorted(folder.glob("*.jpg"))
     if not files:
         raise UsageError(f"{folder} holds no .jpg; put photographs without faces there, or prepare with --clean")
@@ -22,15 +22,15 @@ def background_files(folder: Path) -> list[Path]:
 
 
 def read_backgrounds(files: Sequence[Path]) -> list[Image]:
-    """Those that are readable images."""
+    """Return the pictures that can be read."""
     images = (cv2.imread(str(file), cv2.IMREAD_COLOR) for file in files)
     return [np.asarray(image, np.uint8) for image in images if image is not None]
 
 
 def random_patch(images: Sequence[Image], random: np.random.Generator, smallest: float, largest: float) -> Image:
-    """A random square of a random image, its side between two fractions of the image's shorter one.
+    """Return a random square of a random image, its side between two fractions of the image's shorter side.
 
-    Without images, all of an invented one.
+    Without images, return a whole generated picture.
     """
     if not images:
         return invented_picture(random)
@@ -41,9 +41,10 @@ def random_patch(images: Sequence[Image], random: np.random.Generator, smallest:
 
 
 def invented_picture(random: np.random.Generator) -> Image:
-    """(192, 192, 3) uint8 BGR: a colour gradient under smooth coloured noise of several grain sizes.
+    """Return a generated picture (192, 192, 3) uint8 BGR: a colour gradient with smooth coloured noise of several
+    sizes.
 
-    Amplitude falls with spatial frequency as in photographs (Field, JOSA A 1987).
+    The amplitude falls with spatial frequency as in photographs (Field, JOSA A 1987).
     """
     whole = (INVENTED_SIZE, INVENTED_SIZE)
     picture = cv2.resize(random.uniform(0, 255, (2, 2, 3)).astype(np.float32), whole, interpolation=cv2.INTER_LINEAR)

@@ -1,6 +1,6 @@
-"""Face model -> a short clip of a moving, talking head, and what is true of every frame: our sample input.
+"""Face model -> a short video of a moving, talking head, with the truth of every frame: our sample input.
 
-Everything in it is made here, skin and background too: it may be used for anything.
+Everything in it is generated, including skin and background, so it may be used for any purpose.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ SIZE = 512
 FPS = 25.0
 FRAMES = 150
 FACE_SIDE = 270.0
-"""Pixels that align.CROP_SIDE_MM spans."""
+"""Number of pixels that align.CROP_SIDE_MM spans."""
 
 
 def pose_at(t: float) -> tuple[float, float, float]:
-    """Seconds -> (pitch, yaw, roll) degrees of a head that looks around."""
+    """Return (pitch, yaw, roll) in degrees, at `t` seconds, of a head that looks around."""
     turn = 2 * np.pi * t
     return 7.0 * np.sin(turn / 2.9 + 1.0), 38.0 * np.sin(turn / 6.0), 8.0 * np.sin(turn / 3.7)
 
 
 def expression_at(t: float) -> Floats:
-    """Seconds -> (53,) weights of a face that talks, smiles and blinks."""
+    """Return the weights (53,), at `t` seconds, of a face that talks, smiles and blinks."""
     turn = 2 * np.pi * t
     syllable = max(0.0, np.sin(turn * 2.1)) * (0.6 + 0.4 * np.sin(turn * 0.37))
     smile = max(0.0, np.sin(turn / 5.0 + 3.6)) * 0.8
@@ -52,7 +52,7 @@ def expression_at(t: float) -> Floats:
 
 
 def room(random: np.random.Generator) -> Floats:
-    """(SIZE, SIZE, 3) linear colours: a wall, out of focus."""
+    """Return a background (SIZE, SIZE, 3) in linear colours: a wall out of focus."""
     blobs = cv2.GaussianBlur(random.uniform(0, 1, (SIZE, SIZE, 3)).astype(np.float32), (0, 0), 60)
     blobs = (blobs - blobs.mean()) / blobs.std()
     slope = np.linspace(1.2, 0.7, SIZE, dtype=np.float32)[:, None, None]
@@ -60,8 +60,10 @@ def room(random: np.random.Generator) -> Floats:
 
 
 def make_clip(head: HeadGeometry, path: Path, seed: int = 3) -> None:
-    """Write the clip and, beside it, `<stem>.json` with each frame's frame_from_head, expression and
-    68 landmarks."""
+    """Write the video and `<stem>.json` with frame_from_head, expression and 68 landmarks of each frame.
+
+    Raises UsageError if the video cannot be written.
+    """
     random = np.random.default_rng(seed)
     identity = random.normal(0, 0.9, 100).astype(np.float32)
     albedo = random_skin(head, skin_map(head), random)

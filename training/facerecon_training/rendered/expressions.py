@@ -1,5 +1,4 @@
-"""Random numbers -> what a face does: groups of blendshapes that faces make, one-sided ones too, and where its eyes
-look."""
+"""Random numbers -> expressions and gaze: groups of blendshapes that faces make, also one-sided ones."""
 
 from __future__ import annotations
 
@@ -10,16 +9,16 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.types import Floats
 
 EYE_LOOK_DEG = 30.0
-"""Degrees that an eye turns at an eyeLook weight of 1. Beyond some 30 degrees people turn the head."""
+"""Angle in degrees by which an eye turns at an eyeLook weight of 1. Beyond about 30 degrees people turn the head."""
 LOOKS = tuple(tuple(BLENDSHAPES.index(f"eyeLook{way}_{side}") for way in ("Out", "In", "Up", "Down")) for side in "LR")
-"""(2, 4) of the left and of the right eye: the weights for outwards, inwards, up and down."""
+"""Indices (2, 4) of the left and the right eye: the weights for outwards, inwards, up and down."""
 _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
 
 SIDED = (
     "browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeSquint", "eyeWide", "mouthDimple",
     "mouthFrown", "mouthLowerDown", "mouthPress", "mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer",
 )  # fmt: skip
-"""Blendshapes that have a left and a right half."""
+"""Blendshapes with a left and a right half."""
 WHOLE = (
     "jawForward", "jawLeft", "jawRight", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight",
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
@@ -29,7 +28,7 @@ OPPOSITES = {
     "mouthLeft": ("mouthRight",),
     "mouthFunnel": ("mouthPress_L", "mouthPress_R"),
 }
-"""Blendshapes that leave no room for others."""
+"""Blendshapes that exclude others."""
 FACES: dict[str, dict[str, float]] = {
     "laugh": {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.6, "jawOpen": 0.4, "mouthUpperUp": 0.5},
     "smile": {"mouthSmile": 0.8, "cheekSquint": 0.5, "mouthDimple": 0.3},
@@ -49,25 +48,29 @@ FACES: dict[str, dict[str, float]] = {
     "bite": {"mouthRollLower": 0.9, "mouthUpperUp": 0.2},
     "frown": {"mouthFrown": 0.9, "mouthPress": 0.3, "browDown": 0.4},
 }
-"""Faces that people make, as weights at full strength (after Ekman and Friesen's Facial Action Coding System, 1978,
-with ARKit's shapes in place of action units)."""
+"""Faces that people make, as weights at full strength.
+
+They follow Ekman and Friesen's Facial Action Coding System, 1978, with ARKit's shapes instead of action units.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Expression:
-    """What a face does."""
+    """Blendshape weights and gaze of a face."""
 
     weights: Floats
-    """(53,) 0..1, eyeLook too."""
+    """Blendshape weights (53,), 0..1, including eyeLook."""
     gaze_deg: Floats
-    """(2, 2) yaw and pitch of the left and the right eye in the head: positive to the subject's left and up."""
+    """Yaw and pitch (2, 2) of the left and the right eye in the head, positive to the subject's left and up."""
 
 
 def random_expression(random: np.random.Generator, facing: tuple[float, float] | None = None) -> Expression:
-    """One face in seven rests, but for its lids and gaze. One in three makes one of `FACES`. Up to four blendshapes in
-    strengths of 0.25 to 1 come on top, and jaw, smile, lids and gaze.
+    """Return a random expression.
 
-    `facing`: yaw and pitch, degrees in the head, under which the camera is seen, so that some look into it.
+    In 7 % of all cases the face is at rest except for its gaze. One face in three makes one of `FACES`. Up to four
+    blendshapes with strengths of 0.25 to 1 are added, and jaw, smile, lids and gaze.
+
+    `facing` is the direction of the camera in the head, yaw and pitch in degrees, so that some faces look into it.
     """
     weights = np.zeros(len(BLENDSHAPES), np.float32)
     kind = random.random()
@@ -79,7 +82,7 @@ def random_expression(random: np.random.Generator, facing: tuple[float, float] |
     for one, others in OPPOSITES.items():
         if weights[_INDEX[one]] > 0:
             weights[[_INDEX[other] for other in others]] = 0.0
-    # Lips close over an open jaw, and no further than it is open.
+    # Lips close over an open jaw, and only as far as it is open.
     weights[_INDEX["jawOpen"]] = max(weights[_INDEX["jawOpen"]], weights[_INDEX["mouthClose"]])
     gaze = random_gaze(random, facing)
     if kind > 0.07:
@@ -89,21 +92,24 @@ def random_expression(random: np.random.Generator, facing: tuple[float, float] |
 
 
 def looks_from_gaze(gaze_deg: Floats) -> Floats:
-    """(2, 2) yaw and pitch of both eyes -> (2, 4) eyeLook weights in the order of `LOOKS`, 0..1."""
+    """Return eyeLook weights (2, 4), 0..1, in the order of `LOOKS`, from yaw and pitch (2, 2) of both eyes."""
     yaw, pitch = gaze_deg[:, 0] / EYE_LOOK_DEG, gaze_deg[:, 1] / EYE_LOOK_DEG
     outwards = yaw * np.array([1.0, -1.0])
     return np.clip(np.stack([outwards, -outwards, pitch, -pitch], 1), 0, 1).astype(np.float32)
 
 
 def gaze_vectors(gaze_deg: Floats) -> Floats:
-    """(..., 2) yaw and pitch in degrees -> (..., 3) unit vectors in the head frame."""
+    """Return unit vectors (..., 3) in the head frame from yaw and pitch (..., 2) in degrees."""
     yaw, pitch = np.moveaxis(np.radians(gaze_deg), -1, 0)
     return np.stack([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], -1).astype(np.float32)
 
 
 def random_gaze(random: np.random.Generator, facing: tuple[float, float] | None = None) -> Floats:
-    """(2, 2) yaw and pitch of both eyes, degrees: one in three looks into the camera where the head allows it, one in
-    six straight ahead, the others anywhere; both at the same thing, which may be near."""
+    """Return random yaw and pitch (2, 2) of both eyes in degrees.
+
+    One in three looks into the camera where the head allows it, one in six straight ahead, and the others anywhere.
+    Both eyes look at the same thing, which may be near.
+    """
     kind = random.random()
     if facing is not None and kind < 0.35 and abs(facing[0]) < EYE_LOOK_DEG and abs(facing[1]) < 25:
         yaw, pitch = np.array(facing) + random.normal(0, 2, 2)
@@ -137,7 +143,10 @@ def _make_face(weights: Floats, random: np.random.Generator) -> None:
 
 
 def _move_parts(weights: Floats, random: np.random.Generator, count: int) -> None:
-    """Any `count` blendshapes: half of those with two halves even, a fifth uneven, three in ten on one side alone."""
+    """Raise `count` random blendshapes.
+
+    Of the shapes with two halves, half are even, a fifth uneven, and three in ten on one side alone.
+    """
     for name in random.choice(SIDED + WHOLE, count, replace=False):
         strength = random.uniform(0.25, 1.0)
         left, right = (
@@ -158,7 +167,7 @@ def _talk_and_smile(weights: Floats, random: np.random.Generator) -> None:
 
 
 def _lids(weights: Floats, random: np.random.Generator) -> None:
-    """One face in four blinks, three in ten of those on one side alone: mostly closed, else anything."""
+    """Close the lids of one face in four, three in ten of these on one side alone, mostly fully."""
     if random.random() > 0.25:
         return
     closed = random.uniform(0.85, 1.0) if random.random() < 0.55 else random.uniform(0, 1)

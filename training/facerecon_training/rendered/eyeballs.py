@@ -1,4 +1,4 @@
-"""Gaze -> eyeballs that turn about their centres, with an iris."""
+"""Gaze -> eyeballs with an iris that turn about their centres."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
 IRIS_MM = 6.1
-"""Radius of the iris on ICT-FaceKit's eyeballs, which are a quarter larger than people's."""
+"""Radius of the iris on ICT-FaceKit's eyeballs, which are a quarter larger than real eyeballs."""
 IRIS_PIXELS, EYE_PIXELS = 53.0, 256.0
-"""Radius of the iris in a texture of this size, whose middle is the iris' middle."""
+"""Radius of the iris in a texture of this size. The iris is in the centre of the texture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Eyeball:
-    """One eyeball of the mean head."""
+    """An eyeball of the mean head."""
 
     vertices: NDArray[np.int64]
-    """(K,) rows of the head."""
+    """Rows (K,) of its vertices in the head."""
     centre_offset: Floats
-    """(3,) mm from the mean of its vertices to the centre of its sphere, about which it turns."""
+    """Vector (3,) in mm from the mean of its vertices to the centre of its sphere, about which it turns."""
     axis: Floats
-    """(3,) unit vector through the middle of the iris, at rest: in ICT-FaceKit, as in people, some 5 degrees outwards
-    of where the eye looks."""
+    """Unit vector (3,) through the centre of the iris at rest.
+
+    In ICT-FaceKit, as in people, it points about 5 degrees outwards of the gaze.
+    """
     radius: float
-    """mm"""
+    """Radius in mm."""
     uv: Floats
-    """(K, 2) places in a texture that shows the eye from the front, v upwards."""
+    """Texture coordinates (K, 2), v upwards, of a texture that shows the eye from the front."""
 
     @property
     def iris_distance(self) -> float:
-        """mm from the centre to the plane of the iris."""
+        """Distance in mm from the centre to the plane of the iris."""
         return float(np.sqrt(self.radius**2 - IRIS_MM**2))
 
     def centre(self, head_vertices: Floats) -> Floats:
-        """(H, 3) mm -> (3,) the centre of this eyeball in that head."""
+        """Return the centre (3,) of this eyeball in a head (H, 3) mm."""
         return np.asarray(head_vertices[self.vertices].mean(0) + self.centre_offset, np.float32)
 
 
 def find_eyeball(mean: Floats, vertices: NDArray[np.int64]) -> Eyeball:
-    """(H, 3) mm of the mean head and the rows of one eyeball -> where its centre and its iris are.
+    """Find the centre and the iris of an eyeball, from the mean head (H, 3) mm and the eyeball's rows.
 
-    The centre is that of the sphere that fits best; the cornea bulges out of it around the iris.
+    The centre is that of the best-fitting sphere. The cornea bulges out of it around the iris.
     """
     points = mean[vertices].astype(np.float64)
     system = np.column_stack([2 * points, np.ones(len(points))])
@@ -69,7 +71,7 @@ def find_eyeball(mean: Floats, vertices: NDArray[np.int64]) -> Eyeball:
 
 
 def gaze_rotation(gaze_deg: Floats) -> Floats:
-    """(2,) yaw and pitch, degrees -> (3, 3): the head frame's +z becomes that direction."""
+    """Return the rotation (3, 3) that turns the head frame's +z to yaw and pitch (2,) in degrees."""
     yaw, pitch = np.radians(gaze_deg)
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     lift = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
@@ -77,6 +79,6 @@ def gaze_rotation(gaze_deg: Floats) -> Floats:
 
 
 def turned(eyeball: Eyeball, head_vertices: Floats, gaze_deg: Floats) -> Floats:
-    """(H, 3) mm and (2,) yaw and pitch, degrees -> (K, 3) the eyeball's vertices, looking there."""
+    """Return the eyeball's vertices (K, 3) in a head (H, 3) mm, looking at yaw and pitch (2,) in degrees."""
     centre = eyeball.centre(head_vertices)
     return np.asarray((head_vertices[eyeball.vertices] - centre) @ gaze_rotation(gaze_deg).T + centre, np.float32)

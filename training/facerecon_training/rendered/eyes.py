@@ -1,7 +1,7 @@
-"""Landmarks -> how far eyes are closed; and a photograph with open eyes -> the same with its lids drawn down.
+"""Landmarks -> how far eyes are closed; photograph with open eyes -> the same with its lids drawn down.
 
-Photographs with closed eyes are rare, and machine-made landmarks never quite close them: on annotated photographs the
-lids are drawn over the eyes, so that a network sees real skin over closed eyes and knows how far they are closed.
+Photographs with closed eyes are rare, and machine-made landmarks never quite close them. This module draws lids over
+the eyes of annotated photographs. A network then sees real skin over closed eyes and learns how far they are closed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 
 BLINK = (BLENDSHAPES.index("eyeBlink_L"), BLENDSHAPES.index("eyeBlink_R"))
-"""The subject's left eye first, as everywhere in this module."""
+"""Indices of eyeBlink, the subject's left eye first, as everywhere in this module."""
 OPEN_RATIO, CLOSED_RATIO = 0.24, 0.10
-"""Of an eye's opening over its width: above, eyes are open; below, closed; between, squints and glances down look the
-same, and nothing is said."""
+"""Thresholds of an eye's opening over its width. Above the first an eye is open, below the second it is closed.
+
+Squints and glances down look alike in between, and eyes there get no label.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Eye:
     corners: tuple[int, int]
     upper: tuple[int, int]
     lower: tuple[int, int]
-    """One below each of `upper`."""
+    """Points of the lower lid, one below each point of `upper`."""
     brow: tuple[int, ...]
 
 
@@ -41,7 +43,10 @@ EYES = (
 
 
 def eye_openings(landmarks: Floats) -> Floats:
-    """(..., 68, 2) -> (..., 2) opening over width of each eye (eye aspect ratio, Soukupova and Cech, CVWW 2016)."""
+    """Return the opening over the width of each eye, (..., 2), from landmarks (..., 68, 2).
+
+    It is the eye aspect ratio (Soukupova and Cech, CVWW 2016).
+    """
     ratios = []
     for eye in EYES:
         first, second = (landmarks[..., corner, :] for corner in eye.corners)
@@ -52,24 +57,25 @@ def eye_openings(landmarks: Floats) -> Floats:
 
 
 def hand_labelled() -> dict[str, list[str]]:
-    """Names (FOLDER/NAME under data/faces) of photographs whose eyes a person saw "closed" and "open"."""
+    """Return the names (FOLDER/NAME under data/faces) of photographs whose eyes a person labelled "closed" and
+    "open"."""
     labels = json.loads(Path(__file__).with_name("blink_labels.json").read_text())
     return {kind: list(labels[kind]) for kind in ("closed", "open")}
 
 
 def blink_labels(landmarks: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """(68, 2) annotated landmarks -> (2,) eyeBlink weights, and whether they are known at all."""
+    """Return eyeBlink weights (2,) of annotated landmarks (68, 2), and whether each is known."""
     ratios = eye_openings(landmarks)
     known = (ratios > OPEN_RATIO) | (ratios < CLOSED_RATIO)
     return (ratios < CLOSED_RATIO).astype(np.float32), known
 
 
 def draw_lids(image: Image, landmarks: Floats, closed: Floats) -> tuple[Image, Floats, Floats]:
-    """(H, W, 3) uint8, (68, 2) pixels and (2,) how far each eye is to be closed, 0..1 -> the picture, its landmarks,
-    and (2,) how far each eye was closed.
+    """Close the eyes of a picture (H, W, 3) uint8 with landmarks (68, 2) in pixels.
 
-    In an eye's own axes, what lies between the brow and the edge of the upper lid is stretched down to the edge's new
-    place, and what lies below it stays. Eyes whose landmarks are unknown, or that are not in the picture, stay.
+    `closed` (2,) is how far to close each eye, 0..1. Returns the picture, its landmarks, and how far each eye was
+    closed (2,). In an eye's own axes, the part between the brow and the edge of the upper lid is stretched down to the
+    edge's new place. The part below stays. Eyes with unknown landmarks, or outside the picture, do not change.
     """
     image, landmarks, drawn = image.copy(), landmarks.copy(), np.zeros(2, np.float32)
     for side, (eye, share) in enumerate(zip(EYES, closed, strict=True)):
@@ -80,7 +86,7 @@ def draw_lids(image: Image, landmarks: Floats, closed: Floats) -> tuple[Image, F
 
 
 def _draw_lid(image: Image, landmarks: Floats, eye: Eye, share: float) -> bool:
-    """In place -> was there an eye to close?"""
+    """Close an eye in place, and return whether there was an eye to close."""
     first, second = (landmarks[corner].astype(np.float64) for corner in eye.corners)
     middle, half = (first + second) / 2, np.linalg.norm(second - first) / 2
     if half < 2:
@@ -116,7 +122,7 @@ def _draw_lid(image: Image, landmarks: Floats, eye: Eye, share: float) -> bool:
 
 
 def _lid(axes: NDArray[np.float64], middle: NDArray[np.float64], points: Floats) -> float:
-    """Height of the arch between the corners that passes two landmarks of a lid best, least squares."""
+    """Return the height of the arch between the corners that fits two landmarks of a lid best (least squares)."""
     u, v = axes @ (points - middle).T
     arch = np.clip(1 - u**2, 0.1, None)
     return float((arch * v).sum() / (arch**2).sum())

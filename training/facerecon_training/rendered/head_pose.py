@@ -1,8 +1,8 @@
-"""Pointing'04: photographs of heads whose direction is nominally known -> canvases for training, evaluation figures.
+"""Pointing'04: photographs of heads with nominally known direction -> canvases for training, evaluation figures.
 
-Gourier, Hall and Crowley, Estimating face orientation from robust detection of salient facial structures, FG Net
-Workshop on Visual Observation of Deictic Gestures, 2004. People sat in the middle of a room and looked at marks: labels
-are where they were asked to look, in steps of 15 degrees.
+Source: Gourier, Hall and Crowley, Estimating face orientation from robust detection of salient facial structures, FG
+Net Workshop on Visual Observation of Deictic Gestures, 2004. People sat in the middle of a room and looked at marks.
+The labels say where they were asked to look, in steps of 15 degrees.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from numpy.typing import NDArray
 from ..photographs import CANVAS_MARGIN, CANVAS_SIZE
 
 TRAINING_PEOPLE = frozenset({"01", "02", "03", "04", "05", "06"})
-"""Of Pointing'04; the others are for evaluation."""
+"""People of Pointing'04 who are trained on. The others are for evaluation."""
 STEEPEST_TILT = 60
-"""Degrees; at 90 the pictures show hair."""
+"""Steepest tilt that is trained on, in degrees. At 90 the pictures show hair."""
 
 
 @dataclass(frozen=True, slots=True)
 class PointingPhotograph:
-    """One photograph and what its name says."""
+    """A photograph with the labels of its file name."""
 
     path: Path
     person: str
     tilt: int
-    """Degrees, upwards positive."""
+    """Tilt in degrees, positive upwards."""
     pan: int
-    """Degrees, positive to the picture's left, the subject's right."""
+    """Pan in degrees, positive to the picture's left, which is the subject's right."""
 
     @property
     def for_training(self) -> bool:
-        """Is this person one to learn from?"""
+        """Whether this person is trained on."""
         return self.person in TRAINING_PEOPLE
 
 
 def pointing_photographs(folder: Path) -> Iterator[PointingPhotograph]:
-    """Every `personNNS<II><tilt><pan>.jpg` of a folder, in name order; other files are passed over."""
+    """Yield every `personNNS<II><tilt><pan>.jpg` of a folder in name order. Other files are ignored."""
     for path in sorted(folder.glob("person*.jpg")):
         match = re.fullmatch(r"person(\d\d)\d{3}([+-]\d+)([+-]\d+)", path.stem)
         if match:
@@ -54,13 +54,17 @@ def pointing_photographs(folder: Path) -> Iterator[PointingPhotograph]:
 
 
 def direction_in_picture(tilt: float, pan: float) -> Floats:
-    """Nominal degrees -> (3,) unit vector out of the face: picture x right, y down, z away from the viewer."""
+    """Return the unit vector (3,) out of the face for nominal degrees: picture x right, y down, z away from the
+    viewer."""
     return rotation_from_euler(tilt, -pan, 0.0)[:, 2].astype(np.float32)
 
 
 def pack_head_poses(folder: Path, detector: Detector, target: Path) -> int:
-    """Write `target/images.npy` (N, 192, 192, 3) uint8 canvases around the detected heads of TRAINING_PEOPLE and
-    `target/labels.npz` with direction (N, 3) and person (N,) -> N."""
+    """Write canvases around the detected heads of TRAINING_PEOPLE, and return their number N.
+
+    `target/images.npy` is (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8. `target/labels.npz` holds direction (N, 3) and person
+    (N,).
+    """
     canvases, directions, people = [], [], []
     for photograph in pointing_photographs(folder):
         if not photograph.for_training or abs(photograph.tilt) > STEEPEST_TILT:
@@ -81,9 +85,9 @@ def pack_head_poses(folder: Path, detector: Detector, target: Path) -> int:
 
 
 def pose_figures(measured: NDArray[np.float64], nominal: NDArray[np.float64]) -> dict[str, float]:
-    """(P, 2) pitch and yaw, (P, 2) nominal tilt and pan, degrees -> mean absolute errors.
+    """Return the mean absolute errors of pitch and yaw (P, 2) against nominal tilt and pan (P, 2), in degrees.
 
-    Labels are where people were told to look: sign and zero are fitted (the better sign, the median).
+    Labels say where people were told to look. The sign and the zero are therefore fitted: the better sign, the median.
     """
 
     def error(axis: int) -> float:

@@ -1,7 +1,7 @@
 """ICT-FaceKit files -> a morphable head, and our face template with its mean, identity modes and blendshapes.
 
-ICT-FaceKit: Li et al., Learning Formation of Physically-Based Face Attributes, CVPR 2020 (MIT licence). It is a teacher
-at training time; none of its arrays is shipped.
+ICT-FaceKit is by Li et al., Learning Formation of Physically-Based Face Attributes, CVPR 2020 (MIT licence). It is a
+teacher during training; none of its arrays is shipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Indices = NDArray[np.int32]
 
 HEAD_VERTICES = 26719
 FACE_VERTICES = 6706
-"""ICT-FaceKit's narrow face area is vertices 0 to 6705."""
+"""Number of vertices of ICT-FaceKit's narrow face area: vertices 0 to 6705."""
 EYEBALLS = (slice(21451, 23021), slice(23021, 24591))
 PARTS = {
     "face": (0, 9409),
@@ -36,10 +36,13 @@ PARTS = {
     "teeth": (17039, 21451),
     "eyeballs": (21451, 24591),
 }
-"""Vertex ranges of the head that are rendered. What follows, tear film, occlusion shells and lashes, is left out: as
-opaque surfaces they would paint every eye black."""
+"""Vertex ranges of the parts of the head that are rendered.
+
+The remaining parts, tear film, occlusion shells and lashes, are left out. As opaque surfaces they would paint every eye
+black.
+"""
 IDENTITY_MODES = 100
-WHERE = "`git clone https://github.com/ICT-VGL/ICT-FaceKit` and give its FaceXModel folder with --face-model"
+WHERE = "run `git clone https://github.com/ICT-VGL/ICT-FaceKit` and give its FaceXModel folder with --face-model"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,17 +50,17 @@ class MorphableHead:
     """The whole head. Vertices are mean + identity weights @ identity + expression weights @ expression."""
 
     mean: Floats
-    """(26719, 3) mm, head frame (origin midway between the eyeballs)."""
+    """Mean head (26719, 3) mm, head frame (origin midway between the eyeballs)."""
     identity: Floats
-    """(100, 26719, 3) mm per standard deviation."""
+    """Identity modes (100, 26719, 3), mm per standard deviation."""
     expression: Floats
-    """(53, 26719, 3) mm at full activation, in the order of contract.BLENDSHAPES."""
+    """Blendshapes (53, 26719, 3), mm at full activation, in the order of contract.BLENDSHAPES."""
     triangles: Indices
-    """(T, 3), counter-clockwise seen from outside."""
+    """Triangles (T, 3), counter-clockwise seen from outside."""
     landmarks: Indices
-    """(68,) vertex indices, iBUG order."""
+    """Vertex indices (68,) of the landmarks, iBUG order."""
     origin: Floats
-    """(3,) mm: the head frame's origin in ICT-FaceKit's own coordinates."""
+    """Head frame's origin (3,) in mm, in ICT-FaceKit's own coordinates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,20 +68,23 @@ class MorphableFace:
     """The same model on the vertices of our face template."""
 
     mean: Floats
-    """(V, 3) mm, head frame."""
+    """Mean face (V, 3) mm, head frame."""
     identity: Floats
-    """(100, V, 3) mm per standard deviation."""
+    """Identity modes (100, V, 3), mm per standard deviation."""
     expression: Floats
-    """(53, V, 3) mm at full activation."""
+    """Blendshapes (53, V, 3), mm at full activation."""
     eyes: Floats
-    """(2, 2, 3) mm, of the left and the right eye: the centre of its ball, from the middle between its corners, and the
-    middle of the iris at rest, from that centre."""
+    """Eyeballs (2, 2, 3) mm of the left and the right eye.
+
+    For each eye, they are the eyeball's centre relative to the middle between the eye's corners, and the centre of the
+    iris at rest relative to the eyeball's centre.
+    """
 
 
 def read_head(path: Path) -> MorphableHead:
-    """A packed `.npz`, or a FaceXModel folder as its authors lay it out -> the head in millimetres, head frame.
+    """Read a packed `.npz`, or a FaceXModel folder as its authors lay it out, in millimetres and the head frame.
 
-    Raises UsageError naming the file that is missing or wrong and where to get it.
+    Raises UsageError with the name of a missing or wrong file, and where to get it.
     """
     if path.is_dir():
         nested = path / "FaceXModel"
@@ -86,7 +92,7 @@ def read_head(path: Path) -> MorphableHead:
     elif path.is_file():
         head = _read_npz(path)
     else:
-        raise UsageError(f"no face model at {path}; {WHERE}")
+        raise UsageError(f"there is no face model at {path}; {WHERE}")
     origin = np.mean([head.mean[part].mean(0) for part in EYEBALLS], axis=0)
     return replace(head, mean=head.mean - origin, origin=np.asarray(origin, np.float32))
 
@@ -98,9 +104,9 @@ def _read_npz(path: Path) -> MorphableHead:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             missing = {"mean", "identity", "expression", "expression_names", "quads", "landmarks68"} - set(arrays)
             if missing:
-                raise UsageError(f"{path} lacks the arrays {sorted(missing)}; it is not a packed ICT-FaceKit")
+                raise UsageError(f"{path} lacks the arrays {sorted(missing)}; it is not a packed ICT-FaceKit; {WHERE}")
             if tuple(str(name) for name in arrays["expression_names"]) != BLENDSHAPES:
-                raise UsageError(f"{path}: its expression_names are not ICT-FaceKit's 53")
+                raise UsageError(f"{path}: its expression_names are not ICT-FaceKit's 53; {WHERE}")
             head = MorphableHead(
                 arrays["mean"].astype(np.float32),
                 arrays["identity"].astype(np.float32),
@@ -124,10 +130,10 @@ def _check(path: Path, head: MorphableHead) -> None:
     }
     for name, (shape, expected) in shapes.items():
         if shape != expected:
-            raise UsageError(f"{path}: {name} has the shape {shape} where ICT-FaceKit has {expected}; {WHERE}")
+            raise UsageError(f"{path}: {name} has the shape {shape}, but ICT-FaceKit has {expected}; {WHERE}")
     for indices in (head.triangles, head.landmarks):
         if indices.min() < 0 or indices.max() >= HEAD_VERTICES:
-            raise UsageError(f"{path} names vertices that are not there; {WHERE}")
+            raise UsageError(f"{path} names vertices that do not exist; {WHERE}")
 
 
 def _read_folder(folder: Path) -> MorphableHead:
@@ -158,7 +164,7 @@ def _read_folder(folder: Path) -> MorphableHead:
 
 
 def _read_landmarks(path: Path) -> Indices:
-    """(68,) vertex indices, iBUG order, of vertex_indices.json."""
+    """Return the vertex indices (68,) of vertex_indices.json, iBUG order."""
     try:
         return np.array(json.loads(path.read_text())["idx_to_landmark_verts"], np.int32)
     except (ValueError, TypeError, KeyError) as error:
@@ -166,19 +172,22 @@ def _read_landmarks(path: Path) -> Indices:
 
 
 def _read_obj_vertices(path: Path) -> Floats:
-    """(26719, 3) mm. The files are in centimetres; read in their own order, which a mesh library would not keep."""
+    """Read the vertices (26719, 3) in mm, in the order of the file, which a mesh library would not keep.
+
+    The files are in centimetres.
+    """
     try:
         rows = [line.split()[1:4] for line in path.read_text().splitlines() if line.startswith("v ")]
         vertices = np.array(rows, np.float32).reshape(len(rows), 3)
     except ValueError as error:
-        raise UsageError(f"{path} is not an OBJ file that can be read ({error}); {WHERE}") from error
+        raise UsageError(f"{path} is not a readable OBJ file ({error}); {WHERE}") from error
     if len(rows) != HEAD_VERTICES:
-        raise UsageError(f"{path} has {len(rows)} vertices where ICT-FaceKit has {HEAD_VERTICES}; {WHERE}")
+        raise UsageError(f"{path} has {len(rows)} vertices, but ICT-FaceKit has {HEAD_VERTICES}; {WHERE}")
     return vertices * 10.0
 
 
 def _read_obj_quads(path: Path) -> Indices:
-    """(F, 4) vertex indices from 0, -1 in the fourth column of a triangle."""
+    """Read the faces as (F, 4) vertex indices from 0, with -1 in the fourth column of a triangle."""
     faces = []
     for line in path.read_text().splitlines():
         if line.startswith("f "):
@@ -195,9 +204,9 @@ def _triangles(quads: NDArray[np.int32]) -> Indices:
 
 
 def face_from_head(head: MorphableHead, source_vertices: Indices, source_weights: Floats) -> MorphableFace:
-    """Carry mean, modes and blendshapes over to the template by barycentric coordinates.
+    """Transfer mean, modes and blendshapes to the template by barycentric coordinates.
 
-    source_vertices (V, 3) head vertex indices and source_weights (V, 3), rows summing to 1.
+    source_vertices (V, 3) are head vertex indices, and source_weights (V, 3) have rows with sum 1.
     """
 
     def carry(array: Floats) -> Floats:

@@ -36,7 +36,7 @@ from .skin import Complexion, FaceColours, SkinMap, mix, random_complexion, skin
 
 VIEWS_PER_PERSON = 4
 HELD_OUT_VIEWS = 10
-"""Of people not trained on: enough for sets of ten."""
+"""Views of each held-out person, enough for sets of ten."""
 SKIN = Material(gloss=0.03, shininess=14.0, softness=0.3, grain=0.05)
 EYE = Material(gloss=0.05, shininess=300.0)
 TOOTH = Material(gloss=0.05, shininess=60.0)
@@ -44,37 +44,39 @@ WET = Material(gloss=0.05, shininess=40.0)
 HAIR = Material(gloss=0.0, softness=0.4)
 CLOTH = Material(gloss=0.0, grain=0.08)
 HATTED, BESPECTACLED = 0.05, 0.15
-"""Shares of people."""
+"""Shares of people with a hat and with glasses."""
 RARE, RARE_SHARE = ("hair_bob02", "hair_braid01", "hair_short03", "glasses_sun_aviator", "glasses_sun_wayfarer"), 0.2
-"""Hair that hangs over an eye, and dark glasses; and how often they are worn, of any others."""
+"""Hair that hangs over an eye, and dark glasses, with the probability of wearing them relative to others."""
 
 
 def read_panoramas(folder: Path) -> list[np.ndarray]:
-    """Every .hdr of a folder -> spherical-harmonics light (9, 3) each.
+    """Return spherical-harmonics light (9, 3) of every .hdr panorama in a folder.
 
-    Raises UsageError when there is none, or one is no panorama.
+    Raises UsageError if there is none, or if a file is not a panorama.
     """
     files = sorted(folder.glob("*.hdr"))
     if not files:
-        raise UsageError(f"{folder} holds no .hdr panorama; any equirectangular Radiance files will do")
+        raise UsageError(f"{folder} holds no .hdr panorama; put equirectangular Radiance files there")
     lights = []
     for file in files:
         panorama = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         if panorama is None or panorama.ndim != 3:
-            raise UsageError(f"{file} is not a readable Radiance .hdr picture; take it out of the folder")
+            raise UsageError(f"{file} is not a readable Radiance .hdr picture; remove it from the folder")
         lights.append(radiance_from_panorama(panorama.astype(np.float32)))
     return lights
 
 
 def random_identity(random: np.random.Generator) -> Floats:
-    """(100,) standard normal, kept within 2.5 standard deviations; one face in three is more than usually distinct."""
+    """Return a random identity (100,), standard normal, cut at 2.5. One face in three is more distinct than usual."""
     spread = 1.25 if random.random() < 0.33 else 1.0
     return np.clip(random.normal(0, spread, 100), -2.5, 2.5).astype(np.float32)
 
 
 def random_angles(random: np.random.Generator) -> tuple[float, float, float]:
-    """(pitch, yaw, roll) degrees: five in six as cameras see people, the others from anywhere, yaw to +-90 and pitch to
-    +-60."""
+    """Return random (pitch, yaw, roll) in degrees.
+
+    Five in six are typical of cameras. The others come from anywhere, with yaw to +-90 and pitch to +-60.
+    """
     if random.random() < 0.84:
         yaw, pitch = random.normal(0, 24), random.normal(0, 11)
     else:
@@ -84,22 +86,22 @@ def random_angles(random: np.random.Generator) -> tuple[float, float, float]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dressing:
-    """What a person wears and grows, in every view."""
+    """Skin, hair and clothes of a person, the same in every view."""
 
     albedo: Floats
-    """(H, 3) linear BGR: skin, and scalp under hair."""
+    """Albedo (H, 3), linear BGR: skin, and scalp under hair."""
     assets: list[tuple[Asset, Floats, Floats]]
-    """Each with its vertices (K, 3) on this neutral head, and its tint (3,)."""
+    """Assets, each with its vertices (K, 3) on this neutral head, and its tint (3,)."""
     iris: Floats
-    """(256, 256, 4) linear BGR and alpha."""
+    """Texture of the eyes (256, 256, 4), linear BGR and alpha."""
     cloth: Floats
-    """(3,) linear BGR."""
+    """Colour (3,) of the clothes, linear BGR."""
 
 
 class PeopleRenderer:
-    """Draws people. Holds the head, the light, the backgrounds, what people wear, and faces' own colours, if any.
+    """Renderer of people. It holds the head, the light, the backgrounds, the assets, and colours of photographed faces.
 
-    Without backgrounds, invented pictures stand behind the faces; without assets, people are bald.
+    Without backgrounds, generated pictures stand behind the faces. Without assets, people are bald.
     """
 
     def __init__(
@@ -118,17 +120,17 @@ class PeopleRenderer:
         eyes = sorted((assets / "eyes").glob("*.jpg")) if assets is not None else []
         self.irises = {file.stem: read_texture(file) for file in eyes}
         self.face_colours = face_colours
-        """None: wholly invented skin."""
+        """Colours of photographed faces; None for wholly generated skin."""
         normals = head.normals(head.mean)
         self.openness = openness(head.mean, normals, head.triangles, sphere_directions(60))
         inside = np.concatenate([head.parts[part] for part in ("gums", "teeth", "mouth_socket")])
-        # A mouth opens: what lies behind the lips sees a little of the sky, less the further back it is.
+        # The mouth opens, so parts behind the lips see a little of the sky, and less the further back they are.
         depth = head.mean[head.landmarks[62], 2] - head.mean[inside, 2]
         self.openness[inside] = np.clip(0.75 - depth / 45.0, 0.05, 0.7)
         self.shoulders = shoulders(head)
 
     def person(self, random: np.random.Generator, views: int = VIEWS_PER_PERSON) -> list[RenderedFace]:
-        """One person, several views: other expression, pose, light and background each, same skin and hair."""
+        """Render several views of one person: skin and hair stay; expression, pose, light and background vary."""
         identity = random_identity(random)
         neutral = self.head.neutral(identity)
         complexion = random_complexion(self.head, self.where, random, self.face_colours)
@@ -150,7 +152,7 @@ class PeopleRenderer:
             wear("hat", random.uniform(0.02, 0.6, 3).astype(np.float32))
         elif not complexion.bald:
             wear("hair", complexion.hair)
-        # Under hair the scalp is as dark as hair; a bald one is shaved, more or less.
+        # Under hair the scalp is as dark as the hair. A bald scalp is more or less shaved.
         roots = chosen[0][0].roots if chosen else self.where.scalp * random.uniform(0, 0.5)
         albedo = mix(complexion.albedo, complexion.hair * 0.7, roots)
         wear("eyebrows", complexion.hair * random.uniform(0.5, 1.0))
@@ -257,7 +259,7 @@ class PeopleRenderer:
         grey = sky.mean(1, keepdims=True)
         sky = grey + random.uniform(0.2, 1.0) * (sky - grey)
         sky[1:] *= random.uniform(0.5, 1.2)
-        # A lamp, window or the sun: from the front or above more often than from below or behind.
+        # A lamp, a window or the sun shines from the front or above more often than from below or behind.
         lamp = random.normal(size=3) + np.array([0, 0.7, 0.9])
         lamp /= np.linalg.norm(lamp)
         strength = random.choice([0.0, random.uniform(0.1, 0.5), random.uniform(0.5, 2.0)], p=[0.15, 0.45, 0.4])
@@ -272,7 +274,7 @@ class PeopleRenderer:
 
 
 def tinted_eye(texture: Floats, iris: NDArray[np.floating], white: float) -> Floats:
-    """(h, w, 4) an eye from the front, its iris times a colour (3,) BGR and its white times a number."""
+    """Tint a frontal eye (h, w, 4): multiply its iris by a colour (3,) BGR, and its white by a number."""
     height, width = texture.shape[:2]
     y, x = np.mgrid[:height, :width]
     radius = np.hypot(x / width - 0.5, y / height - 0.5) * EYE_PIXELS / IRIS_PIXELS
@@ -283,7 +285,7 @@ def tinted_eye(texture: Floats, iris: NDArray[np.floating], white: float) -> Flo
 
 
 def shoulders(head: HeadGeometry) -> tuple[Floats, NDArray[np.int32]]:
-    """Neck and shoulders in a shirt, under the mean head -> vertices (K, 3) mm and triangles (T, 3)."""
+    """Return neck and shoulders in a shirt under the mean head: vertices (K, 3) mm and triangles (T, 3)."""
     bottom = float(head.mean[np.concatenate([head.parts["face"], head.parts["head"]]), 1].min())
     rings = ((8, 62, 62, -12), (-4, 74, 70, -14), (-18, 120, 84, -20), (-45, 190, 95, -25), (-200, 225, 110, -30))
     around = np.linspace(0, 2 * np.pi, 40, endpoint=False)
@@ -300,8 +302,10 @@ def shoulders(head: HeadGeometry) -> tuple[Floats, NDArray[np.int32]]:
 
 
 _renderers: list[PeopleRenderer] = []
-"""Of a process that draws: its parent's, which it has by being forked. Handed over with each person instead, the head's
-100 megabytes would cost more time than drawing."""
+"""Renderer of a worker process, inherited from its parent by the fork.
+
+Sending the head's 100 megabytes with each person would take more time than rendering.
+"""
 
 
 def _drawn_person(seed: int, views: int, person: int) -> list[RenderedFace]:
@@ -310,14 +314,17 @@ def _drawn_person(seed: int, views: int, person: int) -> list[RenderedFace]:
 
 
 def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, views: int = VIEWS_PER_PERSON) -> None:
-    """Write `count` rendered people with several views each: `target/images.npy` (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8
-    and `target/labels.npz` with identity, expression, gaze_deg, canvas_from_head and person per picture."""
+    """Write `count` rendered people with several views each.
+
+    `target/images.npy` is (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8. `target/labels.npz` holds identity, expression,
+    gaze_deg, canvas_from_head and person for each picture.
+    """
     target.mkdir(parents=True, exist_ok=True)
     total = count * views
     images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (total, CANVAS_SIZE, CANVAS_SIZE, 3))
     faces: list[RenderedFace] = []
     _renderers.append(renderer)
-    # Each person depends on its own seed alone, whichever process draws it.
+    # Each person depends on its own seed alone, whichever process renders it.
     with get_context("fork").Pool(os.cpu_count()) as pool:
         drawn = pool.imap(partial(_drawn_person, seed, views), range(count), chunksize=4)
         for person in tqdm(drawn, total=count, desc="rendering people", unit="person"):

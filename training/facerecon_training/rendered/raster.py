@@ -1,7 +1,7 @@
-"""Surfaces, light and a camera -> a picture and its coverage: a z-buffer with textures, shadows and soft skin.
+"""Surfaces, light and a camera -> a picture and its coverage, by a z-buffer with textures, shadows and soft skin.
 
-Compiled by Numba: a head of 50 000 triangles takes some ten milliseconds on one core, and comes out the same, but for
-rounding, on every machine, with or without a graphics driver.
+The code is compiled by Numba. A head of 50 000 triangles takes about ten milliseconds on one core. Up to rounding, the
+result is the same on every machine, with or without a graphics driver.
 """
 
 from __future__ import annotations
@@ -17,72 +17,72 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 SUPERSAMPLING = 2
-"""Samples along each side of a pixel: against jagged edges, and for the transparency of hair."""
+"""Samples along each side of a pixel, against jagged edges and for the transparency of hair."""
 SHADOW_SIZE = 256
 SHADOW_REACH_MM = 170.0
-"""Half the side of the square around the head that shadows are cast in."""
+"""Half the side of the square around the head in which shadows are cast."""
 SHADOW_BIAS_MM = 4.5
 NOTHING = -1
 FAR = np.float32(1e30)
-"""Depth of nothing. Not infinity: compiled with fast mathematics, comparisons with infinity mean nothing."""
+"""Depth of empty samples. It is not infinity, because fast mathematics breaks comparisons with infinity."""
 NO_TEXTURE = np.zeros((1, 1, 4), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """How a surface answers light."""
+    """Reflection properties of a surface."""
 
     gloss: float = 0.03
-    """Reflectance seen head-on: 0.03 is skin, 0.04 water."""
+    """Reflectance seen head-on: 0.03 for skin, 0.04 for water."""
     shininess: float = 20.0
-    """Blinn-Phong exponent."""
+    """Exponent of the Blinn-Phong highlight."""
     softness: float = 0.0
-    """How far light reaches beyond the terminator, in the cosine: 0.3 for skin, which scatters it."""
+    """Reach of the light beyond the terminator, in the cosine; 0.3 for skin, which scatters light."""
     grain: float = 0.0
     """Relative strength of fine irregularities of colour and relief."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surface:
-    """One mesh with one material."""
+    """A mesh with one material."""
 
     vertices: Floats
-    """(K, 3) mm, head frame."""
+    """Vertices (K, 3) mm, head frame."""
     normals: Floats
-    """(K, 3) unit, outwards."""
+    """Unit normals (K, 3), outwards."""
     triangles: NDArray[np.int32]
-    """(T, 3)"""
+    """Triangles (T, 3)."""
     colours: Floats
-    """(K, 3) linear BGR albedo; where there is a texture, a tint that multiplies it."""
+    """Albedo (K, 3), linear BGR. With a texture it is a tint that multiplies the texture."""
     openness: Floats
-    """(K,) 0..1: how much of the sky a vertex sees (ambient occlusion)."""
+    """Share of the sky that each vertex sees, (K,) 0..1 (ambient occlusion)."""
     material: Material = Material()
     uv: Floats | None = None
-    """(K, 2) places in the texture, v upwards."""
+    """Texture coordinates (K, 2), v upwards."""
     texture: Floats | None = None
-    """(h, w, 4) linear BGR and alpha."""
+    """Texture (h, w, 4), linear BGR and alpha."""
     two_sided: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Light:
-    """What shines on the head, in viewer axes (x right, y up, z towards the viewer)."""
+    """Light on the head, in viewer axes (x right, y up, z towards the viewer)."""
 
     sky: Doubles
-    """(9, 3) spherical-harmonics coefficients of BGR irradiance over pi, in `render.sh_basis`' order."""
+    """Spherical-harmonics coefficients (9, 3) of BGR irradiance over pi, in the order of `render.sh_basis`."""
     lamp: Doubles
-    """(3,) unit vector to a lamp, which casts shadows."""
+    """Unit vector (3,) to a lamp, which casts shadows."""
     lamp_colour: Doubles
-    """(3,) BGR irradiance over pi at normal incidence; 0 for none."""
+    """BGR irradiance (3,) over pi at normal incidence; 0 for no lamp."""
 
 
 def paint(
     surfaces: Sequence[Surface], light: Light, image_from_head: Floats, size: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """Surfaces, light and a scaled-orthographic camera (3, 4) -> the picture (size, size, 3), linear BGR, black where
-    nothing is, and its coverage (size, size) 0..1.
+    """Render surfaces under light through a scaled-orthographic camera (3, 4).
 
-    `seed` decides which samples of transparent surfaces are covered.
+    Returns the picture (size, size, 3), linear BGR, black where nothing is, and its coverage (size, size) 0..1. `seed`
+    decides which samples of transparent surfaces are covered.
     """
     side = size * SUPERSAMPLING
     depth = np.full((side, side), FAR, np.float32)
@@ -123,9 +123,13 @@ def paint(
     return picture, covered
 
 
-def openness(vertices: Floats, normals: Floats, triangles: NDArray[np.int32], directions: Floats) -> Floats:
-    """(K, 3) mm, (K, 3), (T, 3) and unit vectors (D, 3), head frame -> (K,) the cosine-weighted share of directions
-    that each vertex sees."""
+def openness(
+    vertices: Floats, normals: Floats, triangles: NDArray[np.int32], directions: NDArray[np.floating]
+) -> Floats:
+    """Return the cosine-weighted share (K,) of `directions` that each vertex sees.
+
+    Vertices and normals are (K, 3), triangles (T, 3), and directions unit vectors (D, 3), all in the head frame.
+    """
     seen, total = np.zeros(len(vertices), np.float32), np.full(len(vertices), 1e-6, np.float32)
     uv = np.zeros((len(vertices), 2), np.float32)
     for direction in directions:
@@ -145,14 +149,14 @@ def _textured(surface: Surface) -> tuple[Floats, Floats]:
 
 
 def _lamp_axes(lamp: NDArray[np.floating]) -> Doubles:
-    """A unit vector -> (3, 3) rows: two axes across it, and the way its light goes."""
+    """Return two axes across a unit vector and the direction of its light, as rows (3, 3)."""
     across = np.cross(lamp, [0.0, 1.0, 0.0] if abs(lamp[1]) < 0.9 else [1.0, 0.0, 0.0])
     across /= np.linalg.norm(across)
     return np.stack([across, np.cross(lamp, across), -np.asarray(lamp)])
 
 
 def _seen_from_lamp(vertices: Floats, lamp_from_head: NDArray[np.floating]) -> Floats:
-    """(K, 3) mm, head frame -> (K, 3) pixels of the shadow map and mm along the light."""
+    """Return pixels of the shadow map and mm along the light, (K, 3), of vertices (K, 3) mm in the head frame."""
     points = vertices @ lamp_from_head.T
     points[:, :2] = (points[:, :2] / SHADOW_REACH_MM + 1) * (0.5 * SHADOW_SIZE)
     return np.asarray(points, np.float32)
@@ -160,7 +164,7 @@ def _seen_from_lamp(vertices: Floats, lamp_from_head: NDArray[np.floating]) -> F
 
 @njit(cache=True)
 def _hash(a: int, b: int, c: int) -> float:
-    """Three numbers -> 0..1, the same for the same numbers."""
+    """Return a number 0..1 that depends on three numbers only."""
     h = (a * 374761393 + b * 668265263 + c * 2147483647 + 144665) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
     h = ((h ^ (h >> 16)) * 2246822519) & 0xFFFFFFFF
@@ -178,13 +182,13 @@ def _alpha(texture, u, v):  # type: ignore[no-untyped-def]
 def _cover(  # type: ignore[no-untyped-def]
     points, triangles, uv, texture, textured, two_sided, index, seed, depth, surface_of, triangle_of, place
 ):
-    """The nearest surface, triangle and place in it (two barycentric coordinates) of every sample."""
+    """Find the nearest surface, triangle and place in it (two barycentric coordinates) for every sample."""
     side = depth.shape[0]
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        # With y down, counter-clockwise seen from outside is a negative area.
+        # y points down, so a triangle that is counter-clockwise from outside has a negative area.
         if area == 0 or (area > 0 and not two_sided):
             continue
         x0, x1 = max(int(np.ceil(min(ax, bx, cx))), 0), min(int(np.floor(max(ax, bx, cx))), side - 1)
@@ -192,7 +196,7 @@ def _cover(  # type: ignore[no-untyped-def]
         if x0 > x1 or y0 > y1:
             continue
         inverse = 1 / area
-        bx_, by_ = (cy - ay) * inverse, (ax - cx) * inverse  # how wb grows with x and y
+        bx_, by_ = (cy - ay) * inverse, (ax - cx) * inverse  # growth of wb with x and y
         cx_, cy_ = (ay - by) * inverse, (bx - ax) * inverse
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
@@ -218,7 +222,7 @@ def _cover(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=True)
 def _cast(points, triangles, uv, texture, shadow):  # type: ignore[no-untyped-def]
-    """The depth of what the lamp meets first, per pixel of the shadow map."""
+    """Write the depth of the first thing that the lamp meets, per pixel of the shadow map."""
     side = shadow.shape[0]
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -244,7 +248,7 @@ def _cast(points, triangles, uv, texture, shadow):  # type: ignore[no-untyped-de
 
 @njit(cache=True, fastmath=True)
 def _light_at(x, y, z, shadow):  # type: ignore[no-untyped-def]
-    """0..1: how much of the lamp's light gets to a place of the shadow map, blended over four pixels."""
+    """Return the share 0..1 of the lamp's light at a place of the shadow map, blended over four pixels."""
     side = shadow.shape[0]
     i, j = int(np.floor(x)), int(np.floor(y))
     if i < 0 or j < 0 or i + 1 >= side or j + 1 >= side:
@@ -266,7 +270,7 @@ def _lit(points, shadow):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _noise(x, y, z):  # type: ignore[no-untyped-def]
-    """Smooth noise -1..1 of unit wavelength: random numbers on a grid, blended."""
+    """Return smooth noise -1..1 of unit wavelength: random numbers on a grid, blended."""
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     fx, fy, fz = x - i, y - j, z - k
     fx, fy, fz = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy), fz * fz * (3 - 2 * fz)
@@ -283,10 +287,10 @@ def _shade(  # type: ignore[no-untyped-def]
     index, triangles, normals, vertices, in_shadow, colours, openness_, uv, texture, textured, two_sided,
     gloss, shininess, softness, grain, sky, lamp, lamp_colour, shadow, surface_of, triangle_of, place, picture, covered,
 ):  # fmt: skip
-    """Add this surface's share of every pixel: its colour at one of its samples times how many it has.
+    """Add this surface's share to every pixel: its colour at one of its samples times the number of its samples.
 
-    Diffuse light from the sky (9 spherical harmonics) and the lamp, which is soft where skin scatters it, red most;
-    Blinn-Phong highlights with Schlick's Fresnel term.
+    Diffuse light comes from the sky (9 spherical harmonics) and from the lamp. The lamp's light is soft where skin
+    scatters it, red most. Highlights are Blinn-Phong with Schlick's Fresnel term.
     """
     size, step = picture.shape[0], SUPERSAMPLING
     hx, hy, hz = lamp[0], lamp[1], lamp[2] + 1

@@ -16,14 +16,14 @@ from scipy.spatial import cKDTree
 from .morphable import FACE_VERTICES, Indices, MorphableHead
 
 HALF_VERTICES = 2050
-"""Of one half, with the midline: gives about 4000 in all."""
+"""Vertices of one half with the midline, which give about 4000 in all."""
 JAW_CANDIDATES = 12
 
 Doubles = NDArray[np.float64]
 
 
 def build_template(head: MorphableHead) -> dict[str, NDArray[np.generic]]:
-    """The arrays of template.npz: those of FaceTemplate, and source_vertices (V, 3), source_weights (V, 3)."""
+    """Return the arrays of template.npz: those of FaceTemplate, source_vertices (V, 3) and source_weights (V, 3)."""
     mean = head.mean.astype(np.float64)
     face = head.triangles[(head.triangles < FACE_VERTICES).all(1)]
     mirror = cKDTree(mean[:FACE_VERTICES]).query(mean[:FACE_VERTICES] * [-1, 1, 1])[1]
@@ -53,7 +53,7 @@ def save_template(arrays: dict[str, NDArray[np.generic]], path: Path) -> None:
 
 
 def _symmetric_landmarks(landmarks: Indices, mirror: Indices) -> Indices:
-    """Where upstream's left and right landmarks are not each other's mirror image, the subject's left decides."""
+    """Make the landmarks symmetric. The subject's left decides where ICT-FaceKit's pairs are not mirror images."""
     symmetric = landmarks.copy()
     for right in filter(_is_right, range(68)):
         symmetric[right] = mirror[landmarks[IBUG_MIRROR[right]]]
@@ -61,7 +61,7 @@ def _symmetric_landmarks(landmarks: Indices, mirror: Indices) -> Indices:
 
 
 def _is_right(landmark: int) -> bool:
-    """Is this landmark on the subject's right (the picture's left)?"""
+    """Whether this landmark is on the subject's right, which is the picture's left."""
     groups = (range(8), range(17, 22), range(31, 33), range(36, 42), range(48, 51), range(58, 62), (67,))
     return any(landmark in group for group in groups)
 
@@ -69,10 +69,11 @@ def _is_right(landmark: int) -> bool:
 def _decimate_left_half(
     mean: Doubles, face: Indices, mirror: Indices, landmarks: Indices
 ) -> tuple[Doubles, Indices, Doubles, Indices]:
-    """The subject's left half (x >= 0) -> vertices, source_vertices, source_weights, triangles.
+    """Return vertices, source_vertices, source_weights and triangles of the subject's left half (x >= 0).
 
-    Quadric edge collapse (Garland and Heckbert 1997) by fast-simplification; then every vertex is put back on the
-    original surface, on the triangles that collapsed into it, so that lips and lids that touch never mix.
+    The half is reduced by quadric edge collapse (Garland and Heckbert 1997) with fast-simplification. Every vertex is
+    then put back on the original surface, on the triangles that collapsed into it. Lips and lids that touch therefore
+    never mix.
     """
     half = face[mean[face].mean(1)[:, 0] > 0]
     used = np.unique(half)
@@ -112,10 +113,10 @@ def _border_vertices(triangles: Indices) -> set[int]:
 
 
 def _closest_on_triangles(point: Doubles, triangles: Indices, vertices: Doubles) -> tuple[Indices, Doubles]:
-    """The vertex indices and barycentric weights of the point of these triangles that is nearest to `point`.
+    """Return vertex indices and barycentric weights of the point of these triangles that is nearest to `point`.
 
-    Nearest by clipping: the projection's negative weights are set to zero and the rest scaled to one, which stays on
-    the triangle; the triangle with the least distance wins.
+    The point is found by clipping. The projection's negative weights are set to zero and the others scaled to sum 1,
+    which stays on the triangle. The triangle with the smallest distance is used.
     """
     a, b, c = vertices[triangles].transpose(1, 0, 2)
     ab, ac, ap = b - a, c - a, point - a
@@ -133,7 +134,7 @@ def _closest_on_triangles(point: Doubles, triangles: Indices, vertices: Doubles)
 def _mirror(
     vertices: Doubles, sources: Indices, weights: Doubles, triangles: Indices, mirror: Indices
 ) -> tuple[Doubles, Indices, Doubles, Indices, Indices]:
-    """The left half and its mirror image, joined at the midline -> vertices, sources, weights, triangles, symmetry."""
+    """Join the left half and its mirror image at the midline: vertices, sources, weights, triangles, symmetry."""
     on_midline = (weights[:, 0] == 1.0) & (mirror[sources[:, 0]] == sources[:, 0])
     count = len(vertices)
     twin = np.where(on_midline, np.arange(count), 0)
@@ -147,13 +148,13 @@ def _mirror(
 
 
 def unwrap(vertices: Doubles, triangles: Indices) -> Doubles:
-    """(V, 3) -> (V, 2) texture coordinates in 0..1: a disc, mean value coordinates inside (Floater 2003).
+    """Return texture coordinates (V, 2), 0..1, of a mesh: a disc with mean value coordinates inside (Floater 2003).
 
-    The outer border lies on an ellipse of the face's proportions; positive weights make every triangle keep its
-    orientation (Tutte 1963), so nothing overlaps, not even at nostrils and lips.
+    The outer border lies on an ellipse of the face's proportions. Positive weights keep the orientation of every
+    triangle (Tutte 1963). Nothing overlaps therefore, not even at nostrils and lips.
     """
     outer = _longest_border(triangles)
-    # Start at the top of the midline, so that the layout is as symmetric as the mesh.
+    # The border starts at the top of the midline, so that the layout is as symmetric as the mesh.
     top = max(range(len(outer)), key=lambda i: vertices[outer[i], 1] - 10 * abs(vertices[outer[i], 0]))
     outer = outer[top:] + outer[:top]
     lengths = np.linalg.norm(vertices[np.roll(outer, -1)] - vertices[outer], axis=1)
@@ -186,7 +187,7 @@ def unwrap(vertices: Doubles, triangles: Indices) -> Doubles:
 
 
 def _longest_border(triangles: Indices) -> list[int]:
-    """Vertex indices around the longest border loop."""
+    """Return the vertex indices around the longest border loop."""
     directed = {(int(a), int(b)) for t in triangles for a, b in ((t[0], t[1]), (t[1], t[2]), (t[2], t[0]))}
     following = {a: b for a, b in directed if (b, a) not in directed}
     loops = []
@@ -201,9 +202,9 @@ def _longest_border(triangles: Indices) -> list[int]:
 
 
 def jaw_candidates(vertices: Doubles, landmarks: Indices) -> Indices:
-    """(17, JAW_CANDIDATES) vertices from each jaw point across the cheek towards the nose, back to front.
+    """Return (17, JAW_CANDIDATES) vertices from each jaw point across the cheek towards the nose, back to front.
 
-    Photographs are annotated along the visible contour; when the head turns, the contour leaves the jaw bone and moves
+    Photographs are annotated along the visible contour. When the head turns, the contour leaves the jaw bone and moves
     along such a line (Zhu et al., High-fidelity pose and expression normalization, CVPR 2015).
     """
     centre = np.array(CROP_CENTRE_MM[:2])

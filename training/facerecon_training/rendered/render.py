@@ -1,4 +1,4 @@
-"""Identity, expression, camera, skin and light -> a rendered face whose geometry is known exactly."""
+"""Identity, expression, camera, skin and light -> a rendered face with exactly known geometry."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from .morphable import PARTS, MorphableHead
 
 Doubles = NDArray[np.float64]
 FIELD_OF_VIEW = 0.01
-"""Radians: OpenCV's rasteriser is a perspective one; from this far it is orthographic to a few micrometres."""
+"""Field of view in radians. OpenCV's rasteriser is perspective; at this distance it is orthographic to a few
+micrometres."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RenderedFace:
-    """A picture of a head and what is true of it."""
+    """A picture of a head with its truth."""
 
     image: Image
-    """(S, S, 3) uint8 BGR."""
+    """Picture (S, S, 3) uint8 BGR."""
     identity: Floats
-    """(100,) standard deviations."""
+    """Identity (100,) in standard deviations."""
     expression: Floats
-    """(53,) 0..1."""
+    """Blendshape weights (53,), 0..1."""
     gaze_deg: Floats
-    """(2, 2) yaw and pitch of the left and the right eye in the head."""
+    """Yaw and pitch (2, 2) of the left and the right eye in the head."""
     image_from_head: Floats
-    """(3, 4): scaled-orthographic camera, pixels and relative depth."""
+    """Scaled-orthographic camera (3, 4): pixels and relative depth."""
 
 
 class HeadGeometry:
-    """The rendered part of the morphable head, with fast sums, normals and rasterisation."""
+    """The rendered part of the morphable head, with fast sums and normals."""
 
     def __init__(self, head: MorphableHead) -> None:
         ranges = [np.arange(*PARTS[name]) for name in PARTS]
@@ -59,23 +60,23 @@ class HeadGeometry:
         self._triangles_of: dict[tuple[str, ...], NDArray[np.int32]] = {}
         count = len(kept)
         self.eyeball_triangles = tuple(_within(self.triangles, eyeball.vertices, count) for eyeball in self.eyeballs)
-        """(T, 3) of each eyeball, in its own rows."""
+        """Triangles (T, 3) of each eyeball, in rows of the eyeball."""
 
     def neutral(self, identity: Floats) -> Floats:
-        """(100,) -> (H, 3) mm."""
+        """Return the neutral head (H, 3) mm of an identity (100,)."""
         return self.mean + (identity @ self.identity).reshape(-1, 3)
 
     def expressed(self, neutral: Floats, expression: Floats) -> Floats:
-        """(H, 3) and (53,) -> (H, 3) mm."""
+        """Return the head (H, 3) mm with an expression (53,) on a neutral head (H, 3)."""
         active = np.flatnonzero(expression)
         return neutral + (expression[active] @ self.expression[active]).reshape(-1, 3)
 
     def normals(self, vertices: Floats) -> Floats:
-        """(H, 3) -> (H, 3) unit normals, outwards."""
+        """Return unit normals (H, 3), outwards, of vertices (H, 3)."""
         return mesh_normals(vertices, self.triangles)
 
     def triangles_of(self, parts: Sequence[str]) -> NDArray[np.int32]:
-        """(T, 3) triangles of some parts, in rows of the whole head."""
+        """Return the triangles (T, 3) of some parts, in rows of the whole head."""
         key = tuple(parts)
         if key not in self._triangles_of:
             wanted = [list(PARTS).index(part) for part in parts]
@@ -84,7 +85,10 @@ class HeadGeometry:
 
 
 def _within(triangles: NDArray[np.int32], rows: NDArray[np.integer], count: int) -> NDArray[np.int32]:
-    """The triangles (T, 3) of `count` vertices whose corners are all among some rows, counted within those."""
+    """Return the triangles (T, 3) whose corners are all among `rows`, counted within these rows.
+
+    The triangles index `count` vertices.
+    """
     local = np.full(count, -1, np.int32)
     local[rows] = np.arange(len(rows))
     inside = local[triangles]
@@ -92,7 +96,7 @@ def _within(triangles: NDArray[np.int32], rows: NDArray[np.integer], count: int)
 
 
 def mesh_normals(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
-    """(K, 3) and (T, 3) counter-clockwise triangles -> (K, 3) unit normals, weighted by area."""
+    """Return unit normals (K, 3), weighted by area, of vertices (K, 3) and counter-clockwise triangles (T, 3)."""
     return np.asarray(_normals(np.asarray(vertices, np.float32), np.ascontiguousarray(triangles)), np.float32)
 
 
@@ -117,8 +121,10 @@ def _normals(vertices, triangles):  # type: ignore[no-untyped-def]
 
 
 def camera_for_crop(pitch: float, yaw: float, roll: float, size: int, side: float) -> Floats:
-    """Euler angles in degrees -> (3, 4) camera that puts CROP_CENTRE_MM in the middle of a size x size picture in which
-    CROP_SIDE_MM spans `side` pixels."""
+    """Return the camera (3, 4) for Euler angles in degrees.
+
+    It puts CROP_CENTRE_MM in the centre of a size x size picture, and CROP_SIDE_MM spans `side` pixels.
+    """
     linear = side / CROP_SIDE_MM * rotation_from_euler(pitch, yaw, roll)
     middle = np.array([(size - 1) / 2, (size - 1) / 2, 0.0])
     return np.column_stack([linear, middle - linear @ np.array(CROP_CENTRE_MM)]).astype(np.float32)
@@ -127,13 +133,14 @@ def camera_for_crop(pitch: float, yaw: float, roll: float, size: int, side: floa
 def rasterise(
     vertices: Floats, triangles: NDArray[np.int32], colours: Floats, image_from_head: Floats, background: Floats
 ) -> Floats:
-    """(H, 3) mm, (T, 3), (H, 3) linear colours, a background (S, S, 3) -> (S, S, 3), the head in front of it.
+    """Render the head in front of a background (S, S, 3), and return the picture (S, S, 3).
 
-    Rendered at twice the size and averaged down against jagged edges.
+    Vertices are (H, 3) mm, triangles (T, 3) and linear colours (H, 3). The picture is rendered at twice the size and
+    averaged against jagged edges.
     """
     size = len(background)
     points = vertices @ image_from_head[:, :3].T + image_from_head[:, 3]
-    # OpenCV's camera looks along -z with y up; one world unit is one pixel where the view spans the image.
+    # OpenCV's camera looks along -z with y up. One world unit is one pixel where the view spans the image.
     distance = size / np.tan(FIELD_OF_VIEW / 2)
     centred = np.empty_like(points)
     centred[:, 0] = 2 * (points[:, 0] + 0.5) - size
@@ -147,15 +154,17 @@ def rasterise(
 
 
 def irradiance_terms(coefficients: Doubles) -> Doubles:
-    """(9, 3) spherical-harmonics radiance -> (9, 3) factors of 1, y, z, x, xy, yz, 3z^2-1, xz and x^2-y^2 whose sum at
-    a normal is the irradiance over pi."""
+    """Return factors (9, 3) of 1, y, z, x, xy, yz, 3z^2-1, xz and x^2-y^2 from spherical-harmonics radiance (9, 3).
+
+    Their sum at a normal is the irradiance over pi.
+    """
     return np.asarray((_BASIS_FACTORS * _COSINE_LOBE / np.pi)[:, None] * coefficients)
 
 
 def irradiance(coefficients: Doubles, normals: Floats) -> Floats:
-    """(9, 3) spherical-harmonics radiance and (H, 3) normals (viewer axes) -> (H, 3) irradiance over pi.
+    """Return irradiance over pi, (H, 3), from spherical-harmonics radiance (9, 3) at normals (H, 3) in viewer axes.
 
-    Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, SIGGRAPH 2001.
+    Source: Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, SIGGRAPH 2001.
     """
     return np.asarray((sh_basis(normals) * _COSINE_LOBE) @ coefficients / np.pi, np.float32)
 
@@ -167,7 +176,7 @@ _COSINE_LOBE: Doubles = np.pi * np.array([1.0, 2 / 3, 2 / 3, 2 / 3, 1 / 4, 1 / 4
 
 
 def sh_basis(directions: NDArray[np.floating]) -> Doubles:
-    """(K, 3) unit vectors -> (K, 9) real spherical harmonics of degrees 0 to 2."""
+    """Return real spherical harmonics of degrees 0 to 2, (K, 9), at unit vectors (K, 3)."""
     x, y, z = np.asarray(directions, np.float64).T
     return np.stack(
         [
@@ -186,7 +195,10 @@ def sh_basis(directions: NDArray[np.floating]) -> Doubles:
 
 
 def radiance_from_panorama(panorama: Floats) -> Doubles:
-    """(h, w, 3) equirectangular radiance -> (9, 3) spherical-harmonics coefficients, y up, of mean radiance 1."""
+    """Return spherical-harmonics coefficients (9, 3), y up, of an equirectangular panorama (h, w, 3).
+
+    The mean radiance is scaled to 1.
+    """
     height, width = panorama.shape[:2]
     polar = (np.arange(height) + 0.5) / height * np.pi
     azimuth = (np.arange(width) + 0.5) / width * 2 * np.pi
@@ -195,21 +207,21 @@ def radiance_from_panorama(panorama: Floats) -> Doubles:
         [sine * np.sin(azimuth), np.cos(polar)[:, None] * np.ones(width), sine * np.cos(azimuth)], -1
     ).reshape(-1, 3)
     solid = (sine * np.ones(width)).ravel() * (np.pi / height) * (2 * np.pi / width)
-    # The sun would outshine all else: what is brighter than 20 times the median is clipped.
+    # Values above 20 times the median are clipped, because the sun would outshine everything else.
     light = np.minimum(panorama.reshape(-1, 3), 20 * np.median(panorama))
     coefficients = sh_basis(directions).T @ (light * solid[:, None])
     return np.asarray(coefficients / (coefficients[0].mean() * 0.282095))
 
 
 def turn_light(coefficients: Doubles, rotation: Doubles) -> Doubles:
-    """(9, 3) coefficients of light turned by a rotation (3, 3), by refitting at fixed directions."""
+    """Return coefficients (9, 3) of light turned by a rotation (3, 3), refitted at fixed directions."""
     points = _FIBONACCI
     values = sh_basis(points @ rotation) @ coefficients
     return np.asarray(np.linalg.lstsq(sh_basis(points), values, rcond=None)[0])
 
 
 def sphere_directions(count: int) -> Doubles:
-    """(count, 3) unit vectors, evenly spread (a Fibonacci lattice)."""
+    """Return unit vectors (count, 3), evenly spread (a Fibonacci lattice)."""
     i = np.arange(count) + 0.5
     polar, azimuth = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
     return np.stack([np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)], 1)
@@ -221,8 +233,10 @@ _FIBONACCI = sphere_directions(100)
 def shade(
     albedo: Floats, normals: Floats, light: Doubles, highlight: Doubles, gloss: float, shininess: float
 ) -> Floats:
-    """(H, 3) albedo, (H, 3) viewer-axes normals, (9, 3) light, a highlight direction -> (H, 3) colours, Lambert and
-    Blinn-Phong."""
+    """Return colours (H, 3) by Lambert and Blinn-Phong shading.
+
+    Albedo is (H, 3), normals are (H, 3) in viewer axes, light is (9, 3), and `highlight` is a direction.
+    """
     diffuse = albedo * np.maximum(irradiance(light, normals), 0.02)
     half = highlight + np.array([0.0, 0.0, 1.0])
     half /= np.linalg.norm(half)
@@ -231,15 +245,17 @@ def shade(
 
 
 def viewer_normals(normals: Floats, image_from_head: Floats) -> Floats:
-    """(H, 3) head-frame normals -> viewer axes (x right, y up, z towards the viewer)."""
+    """Return head-frame normals (H, 3) in viewer axes (x right, y up, z towards the viewer)."""
     linear = image_from_head[:, :3]
     rotation = VIEWER_FROM_FRAME @ (linear / np.cbrt(np.linalg.det(linear)))
     return np.asarray(normals @ rotation.T, np.float32)
 
 
 def radiance_fit(brightness: Floats, normals: Floats, weights: Floats) -> Floats:
-    """(F,) brightness over (F, 3) normals -> (F,) the part explained by light: weighted least squares on 9 harmonics,
-    ridge against the constant."""
+    """Return the part (F,) of a brightness (F,) that light explains, over normals (F, 3).
+
+    It is a weighted least-squares fit of 9 harmonics, with a ridge on all but the constant.
+    """
     basis = sh_basis(normals) * np.sqrt(weights)[:, None]
     ridge = 0.05 * weights.sum() * np.diag([0.0, *([1.0] * 8)])
     solution = np.linalg.solve(basis.T @ basis + ridge, basis.T @ (brightness * np.sqrt(weights)))

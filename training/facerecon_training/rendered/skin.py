@@ -1,4 +1,4 @@
-"""Random numbers -> the colours of a head: skin, brows, lips, hair, eyes, teeth. And faces' own, from photographs."""
+"""Random numbers, and photographs -> colours of a head: skin, brows, lips, hair, eyes, teeth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SKIN_TONES_BGR = np.array(
     ],
     np.float32,
 )
-"""sRGB, from light to dark, linear between neighbours."""
+"""Skin tones in sRGB from light to dark. Tones between neighbours are interpolated linearly."""
 HAIR_BGR = np.array(
     [
         [0.01, 0.01, 0.01],
@@ -44,7 +44,7 @@ IRIS_BGR = np.array([[0.04, 0.07, 0.13], [0.08, 0.18, 0.26], [0.30, 0.35, 0.28],
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SkinMap:
-    """Where on the head what grows; every mask (H,) 0..1 on the rendered vertices."""
+    """Masks (H,), 0..1, of regions of the head, on the rendered vertices."""
 
     lips: Floats
     brows: Floats
@@ -57,7 +57,7 @@ class SkinMap:
 
 
 def skin_map(head: HeadGeometry) -> SkinMap:
-    """Masks by distance to the landmarks of the mean head."""
+    """Return masks by distance to the landmarks of the mean head."""
     points, landmarks = head.mean, head.mean[head.landmarks]
     face = np.zeros(len(points), np.float32)
     face[head.parts["face"]] = 1.0
@@ -95,7 +95,7 @@ def _ramp(value: Floats, start: float, end: float) -> Floats:
 
 
 def _near_line(line: Floats, points: Floats, width: float) -> Floats:
-    """1 on a polyline (K, 3), falling to 0 at `width` mm."""
+    """Return 1 on a polyline (K, 3), falling to 0 at `width` mm."""
     distance = np.full(len(points), np.inf, np.float32)
     for a, b in pairwise(line):
         t = np.clip(((points - a) @ (b - a)) / ((b - a) @ (b - a)), 0, 1)
@@ -110,7 +110,10 @@ def _inside(polygon: Floats, points: Floats, soft: float) -> Floats:
 
 
 def smooth_noise(points: Floats, wavelength: float, random: np.random.Generator) -> Floats:
-    """(H, 3) mm -> (H,) a smooth random field of mean 0 and about unit variance: a sum of random plane waves."""
+    """Return a smooth random field (H,) of mean 0 and about unit variance: a sum of random plane waves.
+
+    `points` are (H, 3) in mm, like `wavelength`.
+    """
     waves = random.normal(size=(12, 3)).astype(np.float32) * (2 * np.pi / wavelength / np.sqrt(3))
     phases = random.uniform(0, 2 * np.pi, 12).astype(np.float32)
     return np.asarray(_waves(np.asarray(points, np.float32), waves, phases), np.float32)
@@ -129,7 +132,7 @@ def _waves(points, waves, phases):  # type: ignore[no-untyped-def]
 
 
 def random_tone(random: np.random.Generator) -> Floats:
-    """(3,) BGR skin albedo."""
+    """Return a random skin albedo (3,) BGR."""
     place = (len(SKIN_TONES_BGR) - 1.001) * random.beta(1.0, 1.5)
     lower = int(place)
     tone = SKIN_TONES_BGR[lower] + (place - lower) * (SKIN_TONES_BGR[lower + 1] - SKIN_TONES_BGR[lower])
@@ -137,40 +140,41 @@ def random_tone(random: np.random.Generator) -> Floats:
 
 
 BALD, BEARDED = 0.1, 0.28
-"""Shares of people; of those without make-up."""
+"""Shares of bald people, and of bearded people among those without make-up."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Complexion:
-    """What a head looks like, whoever lights it."""
+    """Colours of a head without light."""
 
     albedo: Floats
-    """(H, 3) linear BGR."""
+    """Albedo (H, 3), linear BGR."""
     hair: Floats
-    """(3,) linear BGR."""
+    """Colour (3,) of the hair, linear BGR."""
     bald: bool
     bearded: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceColours:
-    """A Gaussian model of photographed faces' colours, symmetric, and whole skins, if there are any."""
+    """A symmetric Gaussian model of the colours of photographed faces, with whole skins if there are any."""
 
     mean: Floats
-    """(F, 3) logarithm of albedo over the face's median, on the face part's vertices."""
+    """Logarithm (F, 3) of albedo over the face's median, on the face part's vertices."""
     basis: Floats
-    """(K, F, 3), one standard deviation each."""
+    """Basis (K, F, 3) in standard deviations."""
     skins: Floats | None = None
-    """(S, H', 3) linear BGR albedo of the face and head parts."""
+    """Albedo (S, H', 3), linear BGR, of the face and head parts."""
 
 
 COMPONENTS = 24
 
 
 def learn_colours(colours: Floats, mirror: NDArray[np.integer], skins: Floats | None = None) -> FaceColours:
-    """(P, F, 3) albedo of photographed faces and each vertex' mirror image (F,) -> their Gaussian model.
+    """Return the Gaussian model of albedo (P, F, 3) of photographed faces.
 
-    A face and its mirror image count as one, so that light from a side, which is left in such albedo, cancels out.
+    `mirror` (F,) is each vertex' mirror image. A face and its mirror image count as one, so that light from a side,
+    which such albedo still contains, cancels out.
     """
     logs = []
     for one in colours:
@@ -183,7 +187,7 @@ def learn_colours(colours: Floats, mirror: NDArray[np.integer], skins: Floats | 
     values, vectors = np.linalg.eigh(centred @ centred.T)
     kept = min(COMPONENTS, len(faces) - 1)
     chosen = np.argsort(values)[::-1][:kept]
-    # Rows of unit length along the components, times one standard deviation.
+    # Rows have unit length along the components, times one standard deviation.
     basis = (vectors[:, chosen].T @ centred) / np.sqrt(len(faces))
     shape = (-1, colours.shape[1], 3)
     return FaceColours(mean.reshape(shape[1:]), basis.reshape(shape).astype(np.float32), skins)
@@ -192,8 +196,11 @@ def learn_colours(colours: Floats, mirror: NDArray[np.integer], skins: Floats | 
 def random_complexion(
     head: HeadGeometry, where: SkinMap, random: np.random.Generator, colours: FaceColours | None = None
 ) -> Complexion:
-    """Skin, hair, teeth and eye sockets of a person nobody has seen; where there is a model of photographed faces'
-    colours, every other time of those, and one time in five of its whole skins, if it has any."""
+    """Return random skin, hair, teeth and eye sockets of a person who does not exist.
+
+    With a model of photographed faces, half of the people get colours from it. A fifth get one of its whole skins, if
+    it has any.
+    """
     tone = random_tone(random)
     hair = HAIR_BGR[random.integers(len(HAIR_BGR))] * random.uniform(0.6, 1.4)
     if tone.mean() < 0.12:
@@ -227,7 +234,7 @@ def _like_photographs(head: HeadGeometry, colours: FaceColours, tone: Floats, ra
     code = np.clip(random.normal(0, 0.8, len(colours.basis)), -2, 2)
     log = colours.mean + np.tensordot(code.astype(np.float32), colours.basis, 1)
     face = head.parts["face"]
-    # Outside the narrow face a photograph shows hair and background, not skin.
+    # Outside the narrow face, a photograph shows hair and background instead of skin.
     edge = np.clip((head.mean[face, 2] + 20) / 40, 0, 1) * np.clip((78 - np.abs(head.mean[face, 0])) / 8, 0, 1)
     edge = edge * np.clip((90 - head.mean[face, 1]) / 45, 0, 1) * np.clip((head.mean[face, 1] + 125) / 30, 0, 1)
     albedo = np.tile(tone, (len(head.mean), 1))
@@ -236,7 +243,7 @@ def _like_photographs(head: HeadGeometry, colours: FaceColours, tone: Floats, ra
 
 
 def _mixed_skins(head: HeadGeometry, skins: Floats, random: np.random.Generator) -> Floats:
-    """One whole skin, or a mixture of two, its tone shifted."""
+    """Return one whole skin, or a mixture of two, with a shifted tone."""
     first, second = skins[random.integers(len(skins), size=2)]
     share = random.choice([0.0, random.uniform(0, 1)])
     mixed = first ** (1 - share) * np.maximum(second, 1e-3) ** share
@@ -257,7 +264,7 @@ def _invented(where: SkinMap, points: Floats, tone: Floats, random: np.random.Ge
 
 
 def _inside_colours(albedo: Floats, head: HeadGeometry, random: np.random.Generator) -> Floats:
-    """Teeth, gums, mouth and eye sockets."""
+    """Set the colours of teeth, gums, mouth and eye sockets."""
     albedo[head.parts["eyeballs"]] = 0.7
     albedo[head.parts["teeth"]] = np.array([0.58, 0.68, 0.74]) * random.uniform(0.7, 1.1)
     albedo[head.parts["gums"]] = np.array([0.22, 0.2, 0.5]) * random.uniform(0.6, 1.0)
@@ -267,7 +274,8 @@ def _inside_colours(albedo: Floats, head: HeadGeometry, random: np.random.Genera
 
 
 def random_skin(head: HeadGeometry, where: SkinMap, random: np.random.Generator) -> Floats:
-    """(H, 3) BGR albedo of a person nobody has seen, with painted hair and eyes: for pictures without assets."""
+    """Return BGR albedo (H, 3) of a person who does not exist, with painted hair and eyes, for pictures without
+    assets."""
     complexion = random_complexion(head, where, random)
     albedo = mix(complexion.albedo, complexion.hair, where.brows * 0.7)
     albedo[head.parts["eyeballs"]] = np.array([0.72, 0.75, 0.80])
@@ -277,7 +285,7 @@ def random_skin(head: HeadGeometry, where: SkinMap, random: np.random.Generator)
 
 
 def mix(albedo: Floats, colour: Floats, amount: Floats) -> Floats:
-    """(H, 3) albedo, a colour (3,) and how much of it (H,) -> (H, 3)."""
+    """Mix a colour (3,) into albedo (H, 3) by amounts (H,), and return (H, 3)."""
     return np.asarray(albedo + (colour - albedo) * amount[:, None], np.float32)
 
 
@@ -288,10 +296,10 @@ def _patchy(points: Floats, wavelength: float, random: np.random.Generator) -> F
 def colours_from_photograph(
     head: HeadGeometry, vertices: Floats, image: Image, image_from_head: Floats
 ) -> tuple[Floats, Floats]:
-    """A photograph and a fitted head in it -> (F, 3) BGR albedo of the face part's vertices, (F,) how well seen 0..1.
+    """Return BGR albedo (F, 3) of the face part's vertices, and how well each is seen (F,) 0..1.
 
-    Unseen vertices take their mirror image's colour where that is seen. Light is divided out by fitting 9 spherical
-    harmonics to the brightness over the normals (Basri and Jacobs, PAMI 2003).
+    The inputs are a photograph and a fitted head in it. Light is divided out by fitting 9 spherical harmonics to the
+    brightness over the normals (Basri and Jacobs, PAMI 2003).
     """
     face = head.parts["face"]
     normals = viewer_normals(head.normals(vertices), image_from_head)[face]
@@ -307,7 +315,7 @@ def colours_from_photograph(
 
 
 def symmetrised(albedo: Floats, seen: Floats, mirror: Iterable[int]) -> tuple[Floats, Floats]:
-    """Fill what is not seen from the other side of the face."""
+    """Fill vertices that are not seen with colours of the other side of the face."""
     other = np.asarray(mirror)
     own = seen / np.maximum(seen + 0.25 * seen[other] * (1 - seen), 1e-6)
     filled = albedo * own[:, None] + albedo[other] * (1 - own[:, None])

@@ -26,7 +26,7 @@ function showInputs(inputs) {
   element("inputs").replaceChildren(...inputs.map(one => {
     const line = document.createElement("li");
     line.className = one.state === "open" ? "open" : "lost";
-    line.textContent = `${one.name}: ${one.state} · ${one.frames} frames · ${one.skipped} passed over · ` +
+    line.textContent = `${one.name}: ${one.state} · ${one.frames} frames · ${one.skipped} dropped · ` +
       `losses ${one.losses}` + (one.state === "open" ? "" : ` · ${one.why}`);
     return line;
   }));

@@ -1,0 +1,147 @@
+"""benchmarks/expression.py: what its figures are of, on numbers worked out by hand, and that its labels fit."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.sinks.record import arkit_blendshapes
+from facerecon_training.weak_labels import DEVELOPMENT_SHARE, read_weak_labels
+
+ROOT = Path(__file__).parents[1]
+APPLE = sorted(arkit_blendshapes(np.zeros(53), BLENDSHAPES))
+
+
+@pytest.fixture(scope="module")
+def expression() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("expression", ROOT / "benchmarks" / "expression.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def weights(**given: float) -> dict[str, float]:
+    return dict.fromkeys(APPLE, 0.0) | given
+
+
+def image(file: str, **labels: str) -> dict[str, object]:
+    return {"folder": "somewhere", "file": file, "labels": labels}
+
+
+def test_an_area_is_the_share_of_pairs_in_order_with_draws_half(expression: ModuleType) -> None:
+    assert expression.auc([0.5, 0.9], [0.1, 0.2]) == 1
+    assert expression.auc([0.1], [0.5, 0.9]) == 0
+    # 0.5 beats one, draws with one, loses to one; 0.9 beats all three.
+    assert expression.auc([0.5, 0.9], [0.1, 0.5, 0.7]) == pytest.approx((1 + 0.5 + 3) / 6)
+
+
+def test_a_label_is_told_by_its_weights_of_pictures_that_are_sure(expression: ModuleType) -> None:
+    found = {
+        "a": weights(mouthSmileLeft=0.8, mouthSmileRight=0.6),
+        "b": weights(mouthSmileLeft=0.2),
+        "c": weights(mouthSmileLeft=1.0, mouthSmileRight=1.0),
+    }
+    images = [
+        image("a", smile="present"),
+        image("b", smile="absent"),
+        image("c", smile="unsure"),
+        image("d", smile="present"),
+    ]
+    rows = expression.scores(found, images)
+    assert list(rows) == ["smile"], "nothing was said of the others"
+    assert rows["smile"] == pytest.approx(
+        {"auc": 1.0, "present": 1, "absent": 1, "mean_present": 0.7, "mean_absent": 0.1}
+    )
+
+
+def test_sides_are_the_subjects(expression: ModuleType) -> None:
+    """Eyes that look to the subject's left: out on the left, in on the right."""
+    left = weights(eyeLookOutLeft=0.6, eyeLookInRight=0.4)
+    assert expression.READ["gazeLeft"](left) == pytest.approx(0.5)
+    assert expression.READ["gazeRight"](left) == pytest.approx(-0.5)
+    assert expression.READ["gazeUp"](weights(eyeLookUpLeft=0.2, eyeLookUpRight=0.4)) == pytest.approx(0.3)
+    assert expression.READ["gazeDown"](weights(eyeLookUpLeft=0.2, eyeLookUpRight=0.4)) == pytest.approx(-0.3)
+    assert expression.READ["mouthRight"](weights(mouthRight=0.7, mouthLeft=0.1)) == pytest.approx(0.6)
+    assert expression.READ["blinkLeft"](weights(eyeBlinkLeft=0.7)) == 0.7
+    assert expression.READ["browUp"](weights(browOuterUpRight=0.7, browInnerUp=0.2)) == 0.7
+
+
+def test_winks_count_by_their_own_side(expression: ModuleType) -> None:
+    found = {
+        "left": weights(eyeBlinkLeft=0.9, eyeBlinkRight=0.2),
+        "right": weights(eyeBlinkLeft=0.1, eyeBlinkRight=0.4),
+        "wrong": weights(eyeBlinkLeft=0.5, eyeBlinkRight=0.3),
+        "both": weights(eyeBlinkLeft=0.9, eyeBlinkRight=0.9),
+        "unsure": weights(eyeBlinkLeft=0.9),
+    }
+    images = [
+        image("left", blinkLeft="present", blinkRight="absent"),
+        image("right", blinkLeft="absent", blinkRight="present"),
+        image("wrong", blinkLeft="absent", blinkRight="present"),
+        image("both", blinkLeft="present", blinkRight="present"),
+        image("unsure", blinkLeft="present", blinkRight="unsure"),
+        image("not found", blinkLeft="present", blinkRight="absent"),
+    ]
+    assert expression.wink_differences(found, images) == pytest.approx([0.7, 0.3, -0.2])
+
+
+def test_the_mean_is_over_labels_with_enough_positives(expression: ModuleType) -> None:
+    def row(auc: float, present: int) -> dict[str, float]:
+        return {"auc": auc, "present": present, "absent": 20, "mean_present": 0.5, "mean_absent": 0.1}
+
+    rows = {"smile": row(0.9, 6), "frown": row(0.7, 8), "squint": row(0.1, expression.LEAST_POSITIVES - 1)}
+    text = expression.table(rows, [0.5, -0.1], 30, 31)
+    assert "| **mean of 2** | | **0.800** | least: frown |" in text
+    assert "| squint (too few to count) | 5 / 20 | 0.10 | 0.50 / 0.10 |" in text
+    assert "difference of the two eyeBlinks 0.20, right side 1 of 2" in text
+    assert "Faces found: 30 of 31." in text
+
+
+def test_every_label_that_is_read_is_given_to_every_picture(expression: ModuleType) -> None:
+    images = json.loads(expression.LABELS.read_text())["images"]
+    files = [one["file"] for one in images]
+    assert len(set(files)) == len(files) > 300, "weights are found again by the file's name"
+    for one in images:
+        assert set(one["labels"]) >= set(expression.READ), one["file"]
+        assert set(one["labels"].values()) <= {"present", "absent", "unsure"}
+    # Each label says something of weights that exist.
+    for label, read in expression.READ.items():
+        assert read(weights()) == 0, label
+        assert any(read(weights(**{name: 1.0})) > 0 for name in APPLE), label
+
+
+def test_labelled_people_of_the_expressive_set_are_never_trained_on(expression: ModuleType, data_folder: Path) -> None:
+    path = data_folder / "pseudo" / "expressive.npz"
+    if not path.is_file():
+        pytest.skip("no pseudo/expressive.npz in FACERECON_DATA")
+    weak = read_weak_labels(path)
+    images = json.loads(expression.LABELS.read_text())["images"]
+    labelled = [one["file"] for one in images if one["folder"] == "pseudo/expressive"]
+    assert labelled
+    assert {int(weak.person[weak.files[name]]) % DEVELOPMENT_SHARE for name in labelled} == {0}
+    found = expression.of_weak_labels(path)
+    rows = expression.scores(found, [one for one in images if one["file"] in found])
+    assert rows["smile"]["auc"] > 0.9
+
+
+def test_pictures_are_read_through_the_runtime(expression: ModuleType, tmp_path: Path) -> None:
+    """One frame of the sample clip, and one without a face."""
+    reader = cv2.VideoCapture(str(ROOT / "tests" / "data" / "talking_head.mp4"))
+    seen, frame = reader.read()
+    assert seen
+    (tmp_path / "faces").mkdir()
+    cv2.imwrite(str(tmp_path / "faces" / "head.png"), frame)
+    cv2.imwrite(str(tmp_path / "faces" / "nobody.png"), np.zeros((100, 100, 3), np.uint8))
+    images: list[dict[str, object]] = [
+        {"folder": "faces", "file": name, "labels": {}} for name in ("head.png", "nobody.png")
+    ]
+    found = expression.through_runtime(ROOT / "models" / "face.onnx", None, tmp_path, images)
+    assert list(found) == ["head.png"]
+    assert sorted(found["head.png"]) == APPLE
