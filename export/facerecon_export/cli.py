@@ -10,6 +10,7 @@ from pathlib import Path
 
 from facerecon_rt.commands.arguments import Parser
 from facerecon_rt.commands.shell import run_command
+from facerecon_rt.commands.shell import say as say_error
 from facerecon_rt.contract import PRECISIONS
 from facerecon_rt.errors import UsageError
 from facerecon_rt.interrupts import importing
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(
         "facerecon-export",
         lambda: run(options),
-        interrupted="stopped by Ctrl-C; no incomplete file was left",
+        on_interrupt=lambda: say_error("facerecon-export: stopped by Ctrl-C; no incomplete file was left"),
         extra="export",
     )
 

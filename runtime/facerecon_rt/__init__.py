@@ -10,6 +10,8 @@
 Shapes, units and frames of reference stand under every field of `Face`, in types.py.
 """
 
+from typing import TYPE_CHECKING
+
 # isort: off
 from . import interrupts as _interrupts  # noqa: F401  before anything that takes long to load
 from . import limits as _limits  # noqa: F401  before OpenCV is loaded, since it sets OpenCV's limits
@@ -33,14 +35,17 @@ from .sources.files import open_source, read_image
 from .template import FaceTemplate, load_template
 from .types import Crop, Detection, Face, Frame, Scene
 
+__version__: str
 
-def __getattr__(name: str) -> str:
-    """`__version__`: the installed version, looked up when it is asked for."""
-    if name == "__version__":
-        from .environment import installed_version
+if not TYPE_CHECKING:  # or every name would be taken for a text
 
-        return installed_version("facerecon-rt")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> str:
+        """Look up `__version__`, the installed version, when it is asked for."""
+        if name == "__version__":
+            from .environment import installed_version
+
+            return installed_version("facerecon-rt")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

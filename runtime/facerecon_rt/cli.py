@@ -64,10 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(given)
 
     try:
-        return run_command(program, command, interrupted="interrupted; files written so far are complete")
+        return run_command(program, command, on_interrupt=_say_interrupted)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _say_interrupted() -> None:
+    log.warning("interrupted; files written so far are complete")
 
 
 def _ending_signals() -> list[signal.Signals]:

@@ -30,7 +30,7 @@ def test_onnxruntime_is_imported_whole_before_a_signal_is_heard(
     # Raised within, the exception was taken for a package that is not installed: exit code 4.
     command = [*MODULE, "--model", str(model), "--input", "photo.jpg", "--output", "-"]
     code, said = signalled_while_importing(command, "onnxruntime.capi", number, tmp_path, go_on=True)
-    assert (code, said) == (130, "facerecon-rt: interrupted; files written so far are complete\n")
+    assert (code, said) == (130, "interrupted; files written so far are complete\n")
 
 
 @pytest.mark.parametrize(

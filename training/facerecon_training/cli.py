@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run_command(options)
         return 0
 
-    return run_command("facerecon-train", command, interrupted="interrupted", extra="train")
+    return run_command("facerecon-train", command, on_interrupt=lambda: None, extra="train")
 
 
 def build_parser() -> Parser:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..commands.arguments import Parser, add_gpu_options, gpu_options
+from ..commands.arguments import Parser, add_gpu_options, add_model, gpu_options
 from ..contract import PRECISIONS
 from ..errors import SourceError, UsageError
 from ..faces.detect import LARGEST_SIZE, MULTIPLE
@@ -113,14 +113,7 @@ def archive_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--model",
-        action="append",
-        required=True,
-        type=name,
-        metavar="FILE",
-        help="model file; repeat it for an ensemble",
-    )
+    add_model(parser)
     parser.add_argument(
         "--input",
         action="extend",

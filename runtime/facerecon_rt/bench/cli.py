@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..addresses import public_name
-from ..commands.arguments import Parser, add_gpu_options, gpu_options
+from ..commands.arguments import Parser, add_gpu_options, add_model, gpu_options
 from ..commands.progress import StatusLine
 from ..contract import PRECISIONS
 from ..sinks.outputs import check_writable, make_folder
@@ -113,14 +113,7 @@ def bench_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--model",
-        action="append",
-        required=True,
-        type=name,
-        metavar="FILE",
-        help="model file; repeat it for an ensemble",
-    )
+    add_model(parser)
     parser.add_argument(
         "--input", required=True, type=name, metavar="X", help="a video, photographs of one size, or a camera"
     )

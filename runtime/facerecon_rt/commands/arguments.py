@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ..addresses import without_secrets
 from ..providers.nvidia import GpuOptions
-from ..values import gpu_megabytes
+from ..values import gpu_megabytes, name
 
 
 class Parser(ArgumentParser):
@@ -33,6 +33,18 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message and end the program with exit code 2."""
         self.exit(2, f"{self.prog}: {without_secrets(message)}; see {self.prog} --help\n")
+
+
+def add_model(parser: _ActionsContainer) -> None:
+    """Add `--model`, which several commands share."""
+    parser.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        type=name,
+        metavar="FILE",
+        help="FaceModel file (.onnx); repeat it for an ensemble",
+    )
 
 
 def add_gpu_options(parser: _ActionsContainer) -> None:

@@ -34,7 +34,7 @@ from ..values import (
     whole,
     whole_number,
 )
-from .arguments import Parser, add_gpu_options
+from .arguments import Parser, add_gpu_options, add_model, gpu_options
 
 DEFAULT_OUTPUT = "facerecon-out/"
 
@@ -85,7 +85,8 @@ class Options:
 
 def parse_options(arguments: Sequence[str]) -> Options:
     """Return the options of a command line. Ends the program with exit code 2 for a mistake."""
-    given = vars(build_parser().parse_args(arguments))
+    namespace = build_parser().parse_args(arguments)
+    given = vars(namespace)
     values = {name: given[name] for name in given.keys() & {field.name for field in fields(Options)}}
     values |= {name: tuple(given[name] or ()) for name in ("model", "input", "output")}
     return Options(
@@ -93,7 +94,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
         lens=given["camera_matrix"] or given["fov"],
         live=LiveOptions(given["timeout"], given["camera_size"], given["camera_fps"], given["flip"]),
         max_delay_s=given["max_delay_ms"] / 1000,
-        gpu=GpuOptions(memory_mb=given["gpu_memory"], cuda_graph=given["cuda_graph"], engines=given["engines"]),
+        gpu=gpu_options(namespace),
     )
 
 
@@ -122,14 +123,7 @@ exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or o
 missing, 5 an input is missing, unreadable or lost (the other inputs are finished first), or no face in a whole --set,
 130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)""",
     )
-    parser.add_argument(
-        "--model",
-        action="append",
-        required=True,
-        type=name,
-        metavar="FILE",
-        help="FaceModel file (.onnx); repeat it for an ensemble",
-    )
+    add_model(parser)
     parser.add_argument(
         "--input",
         action="extend",

@@ -12,17 +12,17 @@ from ..interrupts import INTERRUPTED, loaded
 from ..paths import said_of
 
 
-def run_command(program: str, command: Callable[[], int], *, interrupted: str, extra: str = "") -> int:
+def run_command(program: str, command: Callable[[], int], *, on_interrupt: Callable[[], None], extra: str = "") -> int:
     """Run a command and return its exit code.
 
-    `program`: the name in front of messages. `interrupted`: what to say on Ctrl-C. `extra`: the extra of this package
+    `program`: the name in front of messages. `on_interrupt`: reports Ctrl-C. `extra`: the extra of this package
     that installs what the command imports; without it, a missing module stays an exception.
     """
     try:
         loaded()
         return command()
     except FaceReconError as error:
-        _say(f"{program}: {error}")
+        say(f"{program}: {error}")
         return error.exit_code
     except BrokenPipeError:
         # The reader of our standard output has seen enough. Python must not complain when it flushes at exit.
@@ -30,18 +30,19 @@ def run_command(program: str, command: Callable[[], int], *, interrupted: str, e
         return 0
     except OSError as error:
         # A file that was readable or writable is gone, refused or broken by now.
-        _say(f"{program}: {said_of(error)}")
+        say(f"{program}: {said_of(error)}")
         return UsageError.exit_code
     except KeyboardInterrupt:
-        _say(f"{program}: {interrupted}")
+        on_interrupt()
         return INTERRUPTED
     except ModuleNotFoundError as error:
         if not extra or (error.name or "").startswith("facerecon"):
             raise
-        _say(f"{program}: {error.name} is not installed: pip install 'facerecon-rt[{extra}]'")
+        say(f"{program}: {error.name} is not installed: pip install 'facerecon-rt[{extra}]'")
         return UsageError.exit_code
 
 
-def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal may be closed
+def say(line: str) -> None:
+    """Write a line to standard error, also where the terminal is closed."""
+    with suppress(OSError):
         print(line, file=sys.stderr)

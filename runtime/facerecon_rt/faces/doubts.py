@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -67,6 +68,8 @@ def turned_deg(face: Face) -> float:
 
 def sharpness(face: Face, image: Image) -> float:
     """Return the standard deviation of the Laplacian in the middle of the aligned face, in grey levels."""
-    crop = align(image, square_from_camera(face.frame_from_head), CROP).image
-    grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[CROP // 4 : -CROP // 4, CROP // 4 : -CROP // 4]
-    return float(cv2.Laplacian(grey, cv2.CV_32F).std())
+    square = square_from_camera(face.frame_from_head)
+    # The middle alone, at the scale of the whole aligned face.
+    middle = align(image, replace(square, side=square.side / 2), CROP // 2).image
+    laplacian = cv2.Laplacian(cv2.cvtColor(middle, cv2.COLOR_BGR2GRAY), cv2.CV_32F)
+    return float(cv2.meanStdDev(laplacian)[1][0, 0])

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ..align import Square
 from ..errors import UsageError
 from ..types import Face, Frame, Scene
 from .budget import Budget, Shed
@@ -118,7 +117,8 @@ class Pipeline:
         works = [self._work_on(frame, shed) for frame in frames]
         together = Stages()
         at_tracks = [[track.next_square() for track in work.looked_at] for work in works]
-        for work, seen in zip(works, self._seen(works, at_tracks, together), strict=True):
+        images = [work.frame.image for work in works]
+        for work, seen in zip(works, self.reconstructor.faces_at_each(images, at_tracks, together), strict=True):
             work.seen = seen
         for work in works:
             self._detect(work, shed)
@@ -163,9 +163,6 @@ class Pipeline:
         stream = self._stream_of(frame)
         looked_at, passed_over = _by_attention(stream, shed)
         return _Work(frame, stream, looked_at, passed_over)
-
-    def _seen(self, works: Sequence[_Work], squares: Sequence[Sequence[Square]], stages: Stages) -> list[list[Face]]:
-        return self.reconstructor.faces_at_each([work.frame.image for work in works], squares, stages)
 
     def _detect(self, work: _Work, shed: Shed) -> None:
         """Run the detector on the frame of a video or camera, if it is due, and note the squares it found."""

@@ -188,13 +188,27 @@ class Reconstructor(Unpicklable):
         return sightings
 
     def faces_at_each(
-        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages | None = None
+        self,
+        images: Sequence[Image],
+        squares: Sequence[Sequence[Square]],
+        stages: Stages | None = None,
+        *,
+        mirror: bool = False,
     ) -> list[list[Face]]:
         """Reconstruct the face in each square of each picture (H, W, 3) uint8 BGR, confident or not.
 
-        Returns one face per square. The network runs once for all squares.
+        Returns one face per square. The network runs once for all squares. `mirror`: average with the mirror images.
         """
-        return self._looks(images, squares, stages or Stages())
+        stages = stages or Stages()
+        with stages.measure("align"):
+            size = self.contract.input_size
+            crops = [align(image, square, size) for image, of in zip(images, squares, strict=True) for square in of]
+        with stages.measure("infer"):
+            faces = faces_from_crops(Mirrored(self.network) if mirror else self.network, crops)
+        if len(squares) == 1:
+            return [faces]
+        coming = iter(faces)
+        return [list(islice(coming, len(of))) for of in squares]
 
     def first_looks(
         self,
@@ -211,7 +225,24 @@ class Reconstructor(Unpicklable):
         are not where the second run expected them get another run. `mirror`: average with the mirror images from the
         second run on.
         """
-        return self._first_looks(images, squares, stages or Stages(), mirror=mirror)
+        stages = stages or Stages()
+        coarse = self.faces_at_each(images, squares, stages)
+        again = [[square_from_camera(face.frame_from_head) for face in faces] for faces in coarse]
+        seen = self.faces_at_each(images, again, stages, mirror=mirror)
+        found = [[square_from_camera(face.frame_from_head) for face in faces] for faces in seen]
+        strayed = [
+            [index for index, pair in enumerate(zip(*pairs, strict=True)) if _strayed(*pair)]
+            for pairs in zip(again, found, strict=True)
+        ]
+        if any(strayed):
+            last = [[of[index] for index in indices] for of, indices in zip(found, strayed, strict=True)]
+            for faces, indices, better in zip(
+                seen, strayed, self.faces_at_each(images, last, stages, mirror=mirror), strict=True
+            ):
+                for index, face in zip(indices, better, strict=True):
+                    if face.confidence > faces[index].confidence:
+                        faces[index] = face
+        return seen
 
     def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
         """Reconstruct the faces of a photograph (H, W, 3) uint8 BGR, the most confident first."""
@@ -241,7 +272,7 @@ class Reconstructor(Unpicklable):
     def _faces_of_each(self, images: Sequence[Image], stages: Stages) -> list[tuple[Face, ...]]:
         with stages.measure("detect"):
             squares = [self.detect(image) for image in images]
-        seen = self._first_looks(images, squares, stages, mirror=self.mirror)
+        seen = self.first_looks(images, squares, stages, mirror=self.mirror)
         with stages.measure("post"):
             return [best_first(self.believed(*pair)) for pair in zip(squares, seen, strict=True)]
 
@@ -253,41 +284,6 @@ class Reconstructor(Unpicklable):
         doubtful = max(self.min_confidence, DOUBTFUL_CONFIDENCE)
         pairs = zip(sightings, faces, strict=True)
         return [face for at, face in pairs if face.confidence >= (doubtful if at.doubtful else self.min_confidence)]
-
-    def _first_looks(
-        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool
-    ) -> list[list[Face]]:
-        coarse = self._looks(images, squares, stages)
-        again = [[square_from_camera(face.frame_from_head) for face in faces] for faces in coarse]
-        seen = self._looks(images, again, stages, mirror=mirror)
-        found = [[square_from_camera(face.frame_from_head) for face in faces] for faces in seen]
-        strayed = [
-            [index for index, pair in enumerate(zip(*pairs, strict=True)) if _strayed(*pair)]
-            for pairs in zip(again, found, strict=True)
-        ]
-        if any(strayed):
-            last = [[of[index] for index in indices] for of, indices in zip(found, strayed, strict=True)]
-            for faces, indices, better in zip(
-                seen, strayed, self._looks(images, last, stages, mirror=mirror), strict=True
-            ):
-                for index, face in zip(indices, better, strict=True):
-                    if face.confidence > faces[index].confidence:
-                        faces[index] = face
-        return seen
-
-    def _looks(
-        self, images: Sequence[Image], squares: Sequence[Sequence[Square]], stages: Stages, *, mirror: bool = False
-    ) -> list[list[Face]]:
-        """Reconstruct the face in each square of each picture, all in one run."""
-        with stages.measure("align"):
-            size = self.contract.input_size
-            crops = [align(image, square, size) for image, of in zip(images, squares, strict=True) for square in of]
-        with stages.measure("infer"):
-            faces = faces_from_crops(Mirrored(self.network) if mirror else self.network, crops)
-        if len(squares) == 1:
-            return [faces]
-        coming = iter(faces)
-        return [list(islice(coming, len(of))) for of in squares]
 
 
 def _strayed(looked_at: Square, found: Square) -> bool:

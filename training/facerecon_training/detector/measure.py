@@ -6,13 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 from facerecon_rt.annotated import annotated_photographs
-from facerecon_rt.errors import SourceError
 from facerecon_rt.faces.detect import Detector, YunetDetector, open_detector
+from facerecon_rt.sources.files import open_source
 from facerecon_rt.types import Detection, Floats, Image
 
 from ..rendered.head_pose import pointing_photographs
@@ -142,18 +142,8 @@ def false_per_background(detector: Detector, cache: DetectorCache) -> float:
 
 def frames(path: Path, every: int = 1) -> Iterator[Image]:
     """Yield every `every`-th frame of a video. Raises SourceError for a file that is not a video."""
-    video = cv2.VideoCapture(str(path))
-    if not video.isOpened():
-        raise SourceError(f"{path}: cannot be read as a video; give another file")
-    number = 0
-    while True:
-        there, frame = video.read()
-        if not there:
-            break
-        if number % every == 0:
-            yield np.asarray(frame, np.uint8)
-        number += 1
-    video.release()
+    with open_source(path) as video:
+        yield from (frame.image for frame in islice(video, 0, None, every))
 
 
 def share_with_a_face(detector: Detector, pictures: Iterable[Image]) -> tuple[int, int]:
