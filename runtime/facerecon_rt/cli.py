@@ -124,7 +124,14 @@ def _build(arguments: Sequence[str]) -> int:
     return build(arguments)
 
 
-COMMANDS = {"archive": _archive, "bench": _bench, "build": _build, "doctor": _doctor}
+def _mesh(arguments: Sequence[str]) -> int:
+    with importing():
+        from .commands.mesh import main as mesh
+
+    return mesh(arguments)
+
+
+COMMANDS = {"archive": _archive, "bench": _bench, "build": _build, "doctor": _doctor, "mesh": _mesh}
 
 
 def _run(options: Options) -> None:
@@ -274,7 +281,15 @@ def _reconstructor(options: Options) -> Reconstructor:
 def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes: bool = True) -> Sink:
     names, arkit = reconstructor.contract.blendshapes, options.blendshapes == "arkit"
     rotation = None if options.rotate is None else Rotation(options.rotate, options.keep)
-    return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes, rotation=rotation)
+    return open_sink(
+        target,
+        blendshapes=names,
+        arkit=arkit,
+        style=options.style,
+        meshes=meshes,
+        rotation=rotation,
+        basis=reconstructor.basis,
+    )
 
 
 @contextmanager

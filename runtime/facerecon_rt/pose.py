@@ -81,6 +81,28 @@ def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:
     return float(np.degrees(np.arcsin(sin_pitch))), float(np.degrees(yaw)), float(np.degrees(roll))
 
 
+def viewer_from_head(frame_from_head: ArrayLike) -> Doubles:
+    """Return the head's rotation (3, 3) of a camera (3, 4) or (4, 4) as the viewer sees it: axes x right, y up, z
+    towards the viewer."""
+    return np.asarray(VIEWER_FROM_FRAME @ split_camera(np.asarray(frame_from_head, np.float64)[:3])[1])
+
+
+def quaternion(rotation: ArrayLike) -> Doubles:
+    """Return the unit quaternion (4,) of a rotation (3, 3), in the order w, x, y, z with w >= 0.
+
+    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000), which is exact near half turns too.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(rotation, np.float64).tolist()
+    symmetric = np.array([
+        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+        [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+        [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+        [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+    ])  # fmt: skip
+    found = np.linalg.eigh(symmetric)[1][:, -1]
+    return np.asarray(found if found[0] >= 0 else -found)
+
+
 def gaze_angles(direction: ArrayLike, frame_from_head: ArrayLike) -> tuple[float, float]:
     """Return (yaw, pitch) of a gaze in degrees, seen from the camera: positive to the subject's left and upwards, (0,
     0) towards the camera.

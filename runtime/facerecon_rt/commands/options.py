@@ -118,6 +118,7 @@ other commands, each with --help:
   facerecon-rt bench --model models/face.onnx --input video.mp4      (latency report)
   facerecon-rt build --model models/face.onnx --precision fp16       (TensorRT engines ahead of time)
   facerecon-rt doctor                                                (checks this installation and names fixes)
+  facerecon-rt mesh records.jsonl --identity identity.npz --frame 120 --output face.obj   (a mesh from records)
 
 exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or output, 3 model refused, 4 provider
 missing, 5 an input is missing, unreadable or lost (the other inputs are finished first), or no face in a whole --set,
@@ -142,7 +143,8 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        f".obj .ply .glb; a Rerun recording: .rrd; a folder gets all kinds but .rrd; repeatable [{DEFAULT_OUTPUT}]",
+        f".obj .ply .glb; neutral faces: .npz; a Rerun recording: .rrd; a folder gets all kinds but .npz and .rrd; "
+        f"repeatable [{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from hashlib import sha256
@@ -18,11 +18,13 @@ import cv2
 
 from ..addresses import public_name
 from ..errors import UsageError
+from ..networks.basis import Basis
 from ..paths import exists, is_file, is_folder, resolved
 from ..quiet import quiet_opencv
 from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
 from .draw import STYLES, Painter, draw_scene, montage
+from .identities import IDENTITY_SUFFIX, IdentitySink
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import record_from_scene
@@ -72,6 +74,7 @@ def open_sink(
     template: FaceTemplate | None = None,
     meshes: bool = True,
     rotation: Rotation | None = None,
+    basis: Callable[[], Basis] | None = None,
 ) -> Sink:
     """Open the output that `target` names.
 
@@ -80,12 +83,14 @@ def open_sink(
     - .mp4 .mov .mkv .avi: an annotated video.
     - .jpg .png .webp: annotated pictures, numbered when there are several.
     - .obj .ply .glb: a mesh per face or track, numbered when there are several.
+    - .npz: the neutral faces of all tracks and photographs, with which records become meshes.
     - .rrd: a Rerun recording.
-    - A folder (existing, ending in "/" or without suffix): all kinds but .rrd, named after the sources.
+    - A folder (existing, ending in "/" or without suffix): all kinds but .npz and .rrd, named after the sources.
 
     `blendshapes`: (B,) names from the model's contract. `arkit`: use Apple's names in records. `style`: shaded,
     wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides. `meshes`: whether a
     folder gets meshes. `rotation`: when records and videos continue in a new file; the previous file gets a number.
+    `basis`: reads the model's basis, as `Reconstructor.basis` does; .npz needs it.
 
     Raises UsageError when the kind of the target is unknown or the target cannot be written.
     """
@@ -110,9 +115,13 @@ def open_sink(
         return PictureSink(path, paint)
     if suffix in MESH_SUFFIXES:
         return MeshSink(path, template)
+    if suffix == IDENTITY_SUFFIX:
+        if basis is None:
+            raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
+        return IdentitySink(path, blendshapes, basis())
     if suffix == ".rrd":
         return RerunSink(path, blendshapes, template)
-    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".rrd"])
+    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, IDENTITY_SUFFIX, ".rrd"])
     raise UsageError(
         f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
     )
