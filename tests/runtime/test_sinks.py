@@ -298,13 +298,13 @@ def test_a_full_disk_is_named_for_meshes(tmp_path: Path, ball: FaceTemplate, bal
     assert names_in(tmp_path) == []
 
 
-def test_without_trimesh_only_obj_can_be_written(
+def test_without_the_libraries_only_obj_can_be_written(
     tmp_path: Path, sink_to: OpenSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "trimesh", None)
-    sink_to(tmp_path / "face.obj").close()
-    for suffix in (".ply", ".glb"):
-        with pytest.raises(UsageError, match=r"pip install 'facerecon-rt\[mesh\]'"):
+    for module, suffix, extra in (("trimesh", ".ply", "mesh"), ("pygltflib", ".glb", "gltf")):
+        monkeypatch.setitem(sys.modules, module, None)
+        sink_to(tmp_path / "face.obj").close()
+        with pytest.raises(UsageError, match=rf"pip install 'facerecon-rt\[{extra}\]'"):
             sink_to(tmp_path / f"face{suffix}")
 
 
@@ -417,7 +417,7 @@ def test_the_inputs_folder_is_no_output_folder(tmp_path: Path, sink_to: OpenSink
 
 def test_an_unknown_suffix_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
     with pytest.raises(
-        UsageError, match=r"\.xyz is not a known kind of output; use \.jsonl \.mp4 .* \.glb \.rrd, a folder"
+        UsageError, match=r"\.xyz is not a known kind of output; use \.jsonl \.mp4 .* \.glb \.npz \.rrd, a folder"
     ):
         sink_to(tmp_path / "out.xyz")
 

@@ -23,6 +23,10 @@ SUFFIX = ".basis.npz"
 PRECISION_SUFFIXES = (".fp16", ".int8", ".int8-cpu")
 
 
+class BasisMissing(ModelRefused):
+    """There is no basis for the model."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Basis:
     """The linear decoder of a FaceModel. Head frame: +x the subject's left, +y up, +z out of the face."""
@@ -57,10 +61,10 @@ def basis_path(model: Path) -> Path:
 def read_basis(path: Path, contract: ModelContract) -> Basis:
     """Read the basis file of a model with this contract.
 
-    Raises ModelRefused where it is missing or damaged, or belongs to other weights.
+    Raises BasisMissing where there is none, and ModelRefused where it is damaged or belongs to other weights.
     """
     if not path.is_file():
-        raise ModelRefused(f"no basis at {path}; export the model again, since facerecon-export writes both")
+        raise BasisMissing(f"no basis at {path}; export the model again, since facerecon-export writes both")
     try:
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             basis = Basis(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 import time
@@ -18,7 +19,7 @@ import cv2
 
 from ..addresses import public_name
 from ..errors import UsageError
-from ..networks.basis import Basis
+from ..networks.basis import Basis, BasisMissing
 from ..paths import exists, is_file, is_folder, resolved
 from ..quiet import quiet_opencv
 from ..template import FaceTemplate, load_template
@@ -29,8 +30,11 @@ from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import record_from_scene
 from .rerun import RerunSink
+from .takes import TakeSink
 from .video import VideoSink
 from .video_writer import CODECS
+
+log = logging.getLogger("facerecon_rt")
 
 MOST_TRACKS = 500
 """Number of tracks whose meshes wait for the end. Meshes of further tracks are written earlier, since a camera may run
@@ -82,7 +86,9 @@ def open_sink(
     - .jsonl: JSON lines.
     - .mp4 .mov .mkv .avi: an annotated video.
     - .jpg .png .webp: annotated pictures, numbered when there are several.
-    - .obj .ply .glb: a mesh per face or track, numbered when there are several.
+    - .obj .ply: a mesh per face or track, numbered when there are several.
+    - .glb: an animated head per track of a video or camera in one file, a head with its expression per photograph.
+      Without a basis, meshes as .obj.
     - .npz: the neutral faces of all tracks and photographs, with which records become meshes.
     - .rrd: a Rerun recording.
     - A folder (existing, ending in "/" or without suffix): all kinds but .npz and .rrd, named after the sources.
@@ -90,7 +96,7 @@ def open_sink(
     `blendshapes`: (B,) names from the model's contract. `arkit`: use Apple's names in records. `style`: shaded,
     wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides. `meshes`: whether a
     folder gets meshes. `rotation`: when records and videos continue in a new file; the previous file gets a number.
-    `basis`: reads the model's basis, as `Reconstructor.basis` does; .npz needs it.
+    `basis`: reads the model's basis, as `Reconstructor.basis` does, for .glb and .npz.
 
     Raises UsageError when the kind of the target is unknown or the target cannot be written.
     """
@@ -113,6 +119,11 @@ def open_sink(
         return VideoSink(path, paint, rotation)
     if suffix in PICTURE_SUFFIXES:
         return PictureSink(path, paint)
+    if suffix == ".glb" and basis is not None:
+        try:
+            return TakeSink(path, blendshapes, basis(), template or load_template())
+        except BasisMissing as error:
+            log.warning("%s has meshes without blendshapes: %s", target, error)
     if suffix in MESH_SUFFIXES:
         return MeshSink(path, template)
     if suffix == IDENTITY_SUFFIX:
