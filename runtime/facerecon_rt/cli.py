@@ -23,6 +23,7 @@ from .interrupts import importing
 from .paths import exists, is_folder, status
 from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
+from .sinks.avatars import is_avatar
 from .sinks.files import Sink, open_sink
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .sinks.outputs import Rotation, check_writable, numbered
@@ -314,15 +315,23 @@ def _name_of(target: str) -> str:
     return "standard output" if target == "-" else target
 
 
+def _is_place(target: str) -> bool:
+    return target != "-" and not is_avatar(target)
+
+
 def _is_folder(target: str) -> bool:
-    return target != "-" and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+    return (
+        target != "-"
+        and not is_avatar(target)
+        and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+    )
 
 
 class Written:
     """The outputs that this run has written. Files of earlier runs do not count."""
 
     def __init__(self, targets: Sequence[str]) -> None:
-        self._before = {target: _changed_at(target) for target in targets if target != "-"}
+        self._before = {target: _changed_at(target) for target in targets if _is_place(target)}
 
     def say(self) -> None:
         """Log one line for each output."""

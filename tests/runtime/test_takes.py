@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the take and the records of the clip."""
     folder = tmp_path_factory.mktemp("take")
     arguments = ["--model", str(MODEL), "--input", str(VIDEO), "--frames", str(FRAMES), "--fov", str(FOV), "--quiet"]
-    for name in ("take.glb", "take.jsonl"):
+    for name in ("take.glb", "take.jsonl", "take.csv"):
         arguments += ["--output", str(folder / name)]
     assert main([*arguments, "--blendshapes", "arkit"]) == 0
     return folder
@@ -149,6 +150,25 @@ def test_a_take_has_the_weights_and_the_rotations_of_the_records(take: Gltf, rec
         np.testing.assert_allclose(weights[index], list(face["blendshapes"].values()), atol=1e-5)
         turn = np.diag([1, -1, -1]) @ np.array(face["pose"]["camera_from_head"])[:3, :3]
         np.testing.assert_allclose(Rotation.from_quat(turns[index]).as_matrix(), turn, atol=1e-5)
+
+
+def test_a_take_has_the_weights_and_the_rotations_of_the_csv(run: Path, take: Gltf) -> None:
+    with (run / "take.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    _, weights = take.keys("track1", "weights")
+    _, turns = take.keys("track1", "rotation")
+    _, eye = take.keys("left eye", "rotation")
+    (mesh,) = (mesh for mesh in take.file.meshes if mesh.name == "track1")
+    for index, row in enumerate(rows):
+        named = [float(row[name[0].upper() + name[1:]]) for name in mesh.extras["targetNames"]]
+        np.testing.assert_allclose(named, weights[index], atol=1e-6)
+        yaw, pitch, roll = (float(row[f"Head{name}"]) for name in ("Yaw", "Pitch", "Roll"))
+        # The viewer's y is yaw's axis, then x pitch's and z roll's; see the record.
+        turn = Rotation.from_euler("YXZ", [yaw, -pitch, -roll])
+        assert (turn.inv() * Rotation.from_quat(turns[index])).magnitude() < 1e-5
+        look = Rotation.from_euler("YX", [float(row["LeftEyeYaw"]), -float(row["LeftEyePitch"])])
+        assert (look.inv() * Rotation.from_quat(eye[index])).magnitude() < 1e-5
+    assert len(rows) == FRAMES
 
 
 def test_a_take_has_52_targets_normals_uvs_and_a_face_that_is_no_metal(take: Gltf) -> None:

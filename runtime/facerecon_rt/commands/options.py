@@ -143,8 +143,9 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        f".obj .ply; animated heads: .glb; neutral faces: .npz; a Rerun recording: .rrd; a "
-        f"folder gets all kinds but .npz and .rrd; repeatable [{DEFAULT_OUTPUT}]",
+        ".obj .ply; animated heads: .glb; Live Link Face: .csv or livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral "
+        "faces: .npz; a Rerun recording: .rrd; a folder gets all kinds but .csv, .glb, .npz and .rrd; repeatable "
+        f"[{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(

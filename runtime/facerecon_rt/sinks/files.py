@@ -24,8 +24,10 @@ from ..paths import exists, is_file, is_folder, resolved
 from ..quiet import quiet_opencv
 from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
+from .avatars import AvatarSink, is_avatar
 from .draw import STYLES, Painter, draw_scene, montage
 from .identities import IDENTITY_SUFFIX, IdentitySink
+from .livelink import LiveLinkCsvSink
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import record_from_scene
@@ -90,8 +92,11 @@ def open_sink(
     - .glb: an animated head per track of a video or camera in one file, a head with its expression per photograph.
       Without a basis, meshes as .obj.
     - .npz: the neutral faces of all tracks and photographs, with which records become meshes.
+    - .csv: a file per track as the Live Link Face app writes them.
+    - livelink://host:11111, vmc://host:39539: the largest face of every frame over UDP.
     - .rrd: a Rerun recording.
-    - A folder (existing, ending in "/" or without suffix): all kinds but .npz and .rrd, named after the sources.
+    - A folder (existing, ending in "/" or without suffix): records, annotated pictures and video, and
+      .obj meshes, named after the sources.
 
     `blendshapes`: (B,) names from the model's contract. `arkit`: use Apple's names in records. `style`: shaded,
     wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides. `meshes`: whether a
@@ -107,6 +112,8 @@ def open_sink(
         if sys.stdout is None:
             raise UsageError("cannot write to standard output: it is closed; give a file")
         return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
+    if is_avatar(target):
+        return AvatarSink(target, blendshapes)
     path = Path(target)
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:
@@ -126,13 +133,15 @@ def open_sink(
             log.warning("%s has meshes without blendshapes: %s", target, error)
     if suffix in MESH_SUFFIXES:
         return MeshSink(path, template)
+    if suffix == ".csv":
+        return LiveLinkCsvSink(path, blendshapes)
     if suffix == IDENTITY_SUFFIX:
         if basis is None:
             raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
         return IdentitySink(path, blendshapes, basis())
     if suffix == ".rrd":
         return RerunSink(path, blendshapes, template)
-    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, IDENTITY_SUFFIX, ".rrd"])
+    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".csv", IDENTITY_SUFFIX, ".rrd"])
     raise UsageError(
         f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
     )
