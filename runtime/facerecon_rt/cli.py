@@ -207,7 +207,7 @@ def _run_set(options: Options) -> None:
             progress.finish()
         if image_set is not None:
             for mesh in meshes:
-                write_mesh(mesh, image_set.shape, load_template())
+                write_mesh(mesh, image_set.shape, load_template(), options.unit)
         for scene in scenes if sinks else ():
             for sink in sinks:
                 sink.write(scene)
@@ -290,6 +290,7 @@ def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes
         meshes=meshes,
         rotation=rotation,
         basis=reconstructor.basis,
+        unit=options.unit,
     )
 
 

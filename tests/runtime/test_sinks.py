@@ -277,12 +277,24 @@ def test_a_video_is_not_written_over_its_source(tmp_path: Path, sink_to: OpenSin
 # Meshes
 
 
-@pytest.mark.parametrize(("suffix", "unit"), [(".obj", 1.0), (".ply", 1.0), (".glb", 0.001)])
+@pytest.mark.parametrize(
+    ("suffix", "name", "unit"),
+    [
+        (".obj", "mm", 1.0),
+        (".obj", "cm", 0.1),
+        (".obj", "m", 0.001),
+        (".ply", "mm", 1.0),
+        (".ply", "m", 0.001),
+        (".glb", "mm", 0.001),
+    ],
+)
 def test_a_mesh_reads_back_in_its_unit(
-    tmp_path: Path, ball: FaceTemplate, ball_face: MakeFace, suffix: str, unit: float
+    tmp_path: Path, ball: FaceTemplate, ball_face: MakeFace, suffix: str, name: str, unit: float
 ) -> None:
     vertices = ball_face(0, 0).vertices
-    write_mesh(tmp_path / f"face{suffix}", vertices, ball)
+    write_mesh(tmp_path / f"face{suffix}", vertices, ball, name)
+    word = {"mm": b"millimetres", "cm": b"centimetres", "m": b" metres"}[name]
+    assert suffix == ".glb" or word in (tmp_path / f"face{suffix}").read_bytes()[:200]
     mesh = trimesh.load_mesh(tmp_path / f"face{suffix}", process=False)
     assert names_in(tmp_path) == [f"face{suffix}"]
     assert np.allclose(mesh.vertices, vertices * unit, atol=1e-4 * unit)

@@ -12,7 +12,7 @@ from ..sinks.meshes import check_mesh_format, write_mesh
 from ..sinks.outputs import check_writable
 from ..template import load_template
 from ..values import name, whole
-from .arguments import Parser
+from .arguments import Parser, add_unit
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     record = read_record(options.records, options.frame, options.source)
     identities = read_identities(options.identity)
     vertices = vertices_from_record(record, identities, face=options.face, track=options.track)
-    write_mesh(output, vertices, load_template())
+    write_mesh(output, vertices, load_template(), options.unit)
     sys.stderr.write(f"wrote {output}\n")
     return 0
 
@@ -46,4 +46,5 @@ def mesh_parser() -> argparse.ArgumentParser:
     which.add_argument("--track", type=whole, metavar="N", help="track of the face [the only face]")
     which.add_argument("--face", type=whole, metavar="N", help="index of the face in the record [the only face]")
     parser.add_argument("-o", "--output", type=name, required=True, metavar="FILE", help="mesh: .obj .ply .glb")
+    add_unit(parser)
     return parser

@@ -34,7 +34,7 @@ from ..values import (
     whole,
     whole_number,
 )
-from .arguments import Parser, add_gpu_options, add_model, gpu_options
+from .arguments import Parser, add_gpu_options, add_model, add_unit, gpu_options
 
 DEFAULT_OUTPUT = "facerecon-out/"
 
@@ -69,6 +69,8 @@ class Options:
     mirror: bool
     style: str
     blendshapes: str
+    unit: str
+    """Unit of .obj and .ply: mm, cm or m."""
     rotate: int | None
     """Size in megabytes at which records and videos continue in a new file."""
     keep: int | None
@@ -252,6 +254,7 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         default="ictfacekit",
         help="names in records: the model's 53, or Apple's 52 [%(default)s]",
     )
+    add_unit(output)
     output.add_argument(
         "--rotate",
         type=positive,

@@ -81,6 +81,7 @@ def open_sink(
     meshes: bool = True,
     rotation: Rotation | None = None,
     basis: Callable[[], Basis] | None = None,
+    unit: str = "mm",
 ) -> Sink:
     """Open the output that `target` names.
 
@@ -102,6 +103,7 @@ def open_sink(
     wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides. `meshes`: whether a
     folder gets meshes. `rotation`: when records and videos continue in a new file; the previous file gets a number.
     `basis`: reads the model's basis, as `Reconstructor.basis` does, for .glb and .npz.
+    `unit`: mm, cm or m, for .obj and .ply.
 
     Raises UsageError when the kind of the target is unknown or the target cannot be written.
     """
@@ -118,7 +120,14 @@ def open_sink(
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:
         return FolderSink(
-            path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes, rotation=rotation
+            path,
+            blendshapes,
+            arkit=arkit,
+            style=style,
+            template=template,
+            meshes=meshes,
+            rotation=rotation,
+            unit=unit,
         )
     if suffix == ".jsonl":
         return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
@@ -132,7 +141,7 @@ def open_sink(
         except BasisMissing as error:
             log.warning("%s has meshes without blendshapes: %s", target, error)
     if suffix in MESH_SUFFIXES:
-        return MeshSink(path, template)
+        return MeshSink(path, template, unit)
     if suffix == ".csv":
         return LiveLinkCsvSink(path, blendshapes)
     if suffix == IDENTITY_SUFFIX:
@@ -262,12 +271,13 @@ class PictureSink:
 class MeshSink:
     """A sink that writes one mesh per face of a photograph, and one per track of a video or camera at the end."""
 
-    def __init__(self, path: Path, template: FaceTemplate | None = None) -> None:
+    def __init__(self, path: Path, template: FaceTemplate | None = None, unit: str = "mm") -> None:
         """Check the path. Raises UsageError when the file cannot be written, or its suffix needs a library that is
         missing."""
         check_mesh_format(path)
         check_writable(path)
         self._template = template
+        self._unit = unit
         self._names = OutputNames(path)
         self._latest = LatestMeshes()
 
@@ -294,7 +304,7 @@ class MeshSink:
             self._write(source, vertices)
 
     def _write(self, source: str, vertices: Floats) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._template or load_template())
+        write_mesh(self._names.next_for(source), vertices, self._template or load_template(), self._unit)
 
 
 class LatestMeshes:
@@ -336,6 +346,7 @@ class FolderSink:
         template: FaceTemplate | None = None,
         meshes: bool = True,
         rotation: Rotation | None = None,
+        unit: str = "mm",
     ) -> None:
         """Make the folder. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
@@ -351,6 +362,7 @@ class FolderSink:
         self._template = template
         self._rotation = rotation
         self._meshes = meshes
+        self._unit = unit
         # A photograph gets its montage in any case.
         self._paint = painter("shaded" if style == "montage" else style, template)
         self._paint_montage = painter("montage", template)
@@ -432,7 +444,8 @@ class FolderSink:
 
     def _write_mesh(self, stem: str, label: str, vertices: Floats) -> None:
         if self._meshes:
-            write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template or load_template())
+            path = self._folder / f"{stem}_{label}.obj"
+            write_mesh(path, vertices, self._template or load_template(), self._unit)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""
