@@ -36,6 +36,8 @@ from ..values import (
 )
 from .arguments import Parser, add_gpu_options, add_model, add_unit, gpu_options
 
+LONGEST_CALIBRATION_S = 60
+"""Maximum of `--calibrate` in seconds. The weights of all frames are kept until then."""
 DEFAULT_OUTPUT = "facerecon-out/"
 
 
@@ -56,6 +58,9 @@ class Options:
     min_confidence: float
     smooth: str
     budget_ms: float | None
+    calibrate: float | str | None
+    """Seconds in which a track is neutral, or the file of a photograph or of calibrations (.json)."""
+    save_calibration: str | None
     lens: Intrinsics | float | None
     """Intrinsics of the camera, or its horizontal field of view in degrees (`--camera-matrix`, `--fov`)."""
     live: LiveOptions
@@ -191,6 +196,16 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         help="time budget per frame of a video or camera in ms; when exceeded, the detector runs less often, then "
         "fewer faces are updated; records list what was skipped [no limit]",
     )
+    faces.add_argument(
+        "--calibrate",
+        type=_seconds_or_file,
+        metavar="SECONDS|FILE",
+        help="subtract the person's neutral blendshapes: of the first SECONDS of each track, of a photograph, or of a "
+        ".json of --save-calibration [off]",
+    )
+    faces.add_argument(
+        "--save-calibration", type=name, metavar="FILE", help="file (.json) for what --calibrate SECONDS learns [none]"
+    )
     lens = faces.add_mutually_exclusive_group()
     lens.add_argument(
         "--camera-matrix",
@@ -315,6 +330,14 @@ def _field_of_view(text: str) -> float:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return degrees
+
+
+def _seconds_or_file(text: str) -> float | str:
+    try:
+        float(text)
+    except ValueError:
+        return name(text)
+    return number_above_0(LONGEST_CALIBRATION_S)(text)
 
 
 def _intrinsics(text: str) -> Intrinsics:
