@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,24 @@ import numpy as np
 import pytest
 import trimesh
 from facerecon_rt.cli import main
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.pose import rotation_from_euler
-from facerecon_rt.sinks.identities import Identities, read_identities, vertices_from_record, weights_from_record
+from facerecon_rt.sinks.identities import (
+    Identities,
+    IdentitySink,
+    read_identities,
+    vertices_from_record,
+    weights_from_record,
+)
 from facerecon_rt.sinks.record import arkit_blendshapes
 from facerecon_rt.sources.files import open_source
-from facerecon_rt.types import Floats
+from facerecon_rt.types import Floats, Frame, Scene
 from scipy.spatial.transform import Rotation
+
+from .conftest import MakeFace
 
 ROOT = Path(__file__).parents[2]
 MODEL, VIDEO = ROOT / "models" / "face.onnx", ROOT / "tests" / "data" / "talking_head.mp4"
@@ -101,6 +112,22 @@ def test_the_entry_of_a_track_tells_who_and_how_sure(run: Path) -> None:
 def test_a_model_without_a_basis_names_it(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model", str(model), "--input", str(VIDEO), "--output", str(tmp_path / "identity.npz")]) == 3
     assert "no basis at" in capsys.readouterr().err
+
+
+def test_a_file_that_is_full_leaves_people_out_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ball_face: MakeFace
+) -> None:
+    monkeypatch.setattr("facerecon_rt.sinks.identities.MOST_PEOPLE", 2)
+    monkeypatch.setattr(logging.getLogger("facerecon_rt"), "propagate", True)  # commands switch it off
+    with Reconstructor(MODEL) as reconstructor:
+        basis = reconstructor.basis()
+    face = replace(ball_face(0, 0), shape=basis.mean)
+    full = caplog.at_level("WARNING", "facerecon_rt")
+    with full, IdentitySink(tmp_path / "i.npz", BLENDSHAPES, basis) as sink:
+        for name in ("a.jpg", "b.jpg", "c.jpg", "a.jpg", "d.jpg"):
+            sink.write(Scene(Frame(np.zeros((8, 8, 3), np.uint8), name), (face,)))
+    assert read_identities(tmp_path / "i.npz").source == ("a.jpg", "b.jpg")
+    assert caplog.text.count("is full with 2 people") == 1
 
 
 def test_a_damaged_file_of_identities_is_refused(run: Path, tmp_path: Path) -> None:

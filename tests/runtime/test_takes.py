@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -268,6 +269,14 @@ def test_every_video_has_its_take_and_a_full_one_is_continued(
     np.testing.assert_allclose(takes[1].keys("track1", "weights")[0], [0.5, 1.5, 2.5, 3.5])
 
 
+def test_a_video_that_is_read_twice_is_two_takes(tmp_path: Path, basis: Basis, scenes: list[Scene]) -> None:
+    with open_sink(str(tmp_path / "t.glb"), blendshapes=BLENDSHAPES, basis=lambda: basis) as sink:
+        for index in (0, 1, 2, 2, 0, 1):  # two frames of one time are one key
+            sink.write(a_frame(index, scenes[0].faces[0]))
+    found = [len(Gltf(tmp_path / f"t_000{number}.glb").keys("track1", "weights")[0]) for number in (1, 2)]
+    assert found == [3, 2]
+
+
 def test_two_cameras_are_two_takes_at_the_same_time(tmp_path: Path, basis: Basis, scenes: list[Scene]) -> None:
     face = scenes[0].faces[0]
     with open_sink(str(tmp_path / "t.glb"), blendshapes=BLENDSHAPES, basis=lambda: basis) as sink:
@@ -304,8 +313,9 @@ def test_a_photograph_has_its_expression_as_default_weights(tmp_path: Path, basi
 
 
 def test_without_a_basis_glb_files_are_meshes_and_it_is_said(
-    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("facerecon_rt"), "propagate", True)  # commands switch it off
     with Reconstructor(model) as reconstructor, caplog.at_level("WARNING", "facerecon_rt"):
         sink = open_sink(str(tmp_path / "f.glb"), blendshapes=BLENDSHAPES, basis=reconstructor.basis)
     assert type(sink).__name__ == "MeshSink"
@@ -406,7 +416,7 @@ def test_sigterm_leaves_the_take_so_far(tiny_with_basis: Path, tmp_path: Path, s
             child.stdout.readline()
         child.send_signal(signal.SIGTERM)
         rest, errors = child.stdout.read(), child.stderr.read()
-        assert child.wait() == 130
+        assert child.wait() == 130, errors
     assert "Traceback" not in errors
     keys = len(Gltf(tmp_path / "out.glb").keys("track1", "weights")[0])
     assert 4 <= keys < frames

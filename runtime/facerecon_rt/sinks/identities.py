@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,17 @@ from ..errors import UsageError
 from ..networks.basis import Basis
 from ..paths import read_file
 from ..regular import shown
-from ..types import Face, Floats, Scene
+from ..types import Floats, Scene
 from .outputs import check_writable, source_path, write_whole
 from .record import MERGED, apple_name
+
+log = logging.getLogger("facerecon_rt")
 
 IDENTITY_SUFFIX = ".npz"
 LARGEST = 2**30
 """Maximum size in bytes of a file of identities."""
+MOST_PEOPLE = 10_000
+"""Maximum number of people in a file, who take 650 MB. A camera may run for months."""
 NO_TRACK = -1
 """Track number of a photograph's face."""
 
@@ -63,6 +68,16 @@ class Identities:
         return None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Person:
+    """The neutral face of one person: last frame, index in its record, shape (V, 3) and spread (V,) in mm."""
+
+    frame: int
+    index: int
+    shape: Floats
+    spread_mm: Floats | None
+
+
 class IdentitySink:
     """A sink that writes the neutral faces of all tracks and photographs to one file when it is closed."""
 
@@ -72,8 +87,9 @@ class IdentitySink:
         self._path = path
         self._blendshapes = tuple(blendshapes)
         self._basis = basis
-        self._seen: dict[tuple[str, int, int], tuple[int, int, Face]] = {}
-        """Last frame, index and face of each (source, track, or for a photograph its face)."""
+        self._seen: dict[tuple[str, int, int], _Person] = {}
+        """The newest state of each (source, track, or for a photograph its face)."""
+        self._said = False
 
     def __enter__(self) -> IdentitySink:
         return self
@@ -88,26 +104,29 @@ class IdentitySink:
         source = shown(public_name(scene.frame.source))
         for index, face in enumerate(scene.faces):
             key = (source, NO_TRACK, index) if face.track is None else (source, face.track, 0)
-            self._seen[key] = scene.frame.index, index, face
+            if key in self._seen or len(self._seen) < MOST_PEOPLE:
+                self._seen[key] = _Person(scene.frame.index, index, face.shape.copy(), face.spread_mm)
+            elif not self._said:
+                self._said = True
+                log.warning("%s is full with %d people; further ones are left out", self._path, MOST_PEOPLE)
 
     def close(self) -> None:
         """Write the file, unless no face was seen. Raises UsageError when it cannot be written."""
         if not self._seen:
             return
         seen, self._seen = self._seen, {}
-        faces = [face for _, _, face in seen.values()]
-        count = len(self._basis.mean)
-        unknown = np.full(count, np.nan, np.float32)
+        people = list(seen.values())
+        unknown = np.full(len(self._basis.mean), np.nan, np.float32)
         data = BytesIO()
         np.savez_compressed(
             data,
             allow_pickle=False,
-            shape=np.stack([face.shape for face in faces]),
-            spread_mm=np.stack([unknown if face.spread_mm is None else face.spread_mm for face in faces]),
+            shape=np.stack([person.shape for person in people]),
+            spread_mm=np.stack([unknown if person.spread_mm is None else person.spread_mm for person in people]),
             source=np.array([source for source, _, _ in seen]),
             track=np.array([track for _, track, _ in seen]),
-            frame=np.array([frame for frame, _, _ in seen.values()]),
-            face=np.array([index for _, index, _ in seen.values()]),
+            frame=np.array([person.frame for person in people]),
+            face=np.array([person.index for person in people]),
             blendshapes=np.array(self._blendshapes),
             expression=self._basis.expression.astype(np.float16),  # as precise as the basis file
             weights_sha256=np.array(self._basis.weights_sha256),

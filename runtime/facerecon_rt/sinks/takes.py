@@ -28,8 +28,11 @@ class Takes:
         self._live: set[str] = set()
 
     def see(self, scene: Scene) -> list[tuple[str, dict[str, TrackKeys]]]:
-        """Note the faces of a frame. Returns (source, tracks by name) of the takes that ended: files come one after the
-        other, and a take may be full."""
+        """Note the faces of a frame. Returns (source, tracks by name) of the takes that ended.
+
+        Files come one after the other. A take may be full. Time goes back where a file is read twice, or another camera
+        takes the name of one that is gone.
+        """
         frame, ended = scene.frame, []
         if not frame.live:
             others = [source for source in self._takes if source != frame.source and source not in self._live]
@@ -37,7 +40,8 @@ class Takes:
         else:
             self._live.add(frame.source)
         tracks = self._takes.get(frame.source, {})
-        if sum(map(len, tracks.values())) >= MOST_KEYS:
+        back = any(frame.time_s < keys.last_s for keys in tracks.values())
+        if back or sum(map(len, tracks.values())) >= MOST_KEYS:
             ended.append((frame.source, self._takes.pop(frame.source)))
         for index, face in enumerate(scene.faces):
             self._add(face_label(index, face), face, frame)
@@ -51,7 +55,7 @@ class Takes:
     def _add(self, name: str, face: Face, frame: Frame) -> None:
         tracks = self._takes.setdefault(frame.source, {})
         keys = tracks.setdefault(name, TrackKeys(self._blendshapes))
-        # The time of a source goes back when another camera takes its name.
+        # Two frames of some videos have the same time.
         if not len(keys) or frame.time_s > keys.last_s:
             keys.add(face, frame)
 
