@@ -9,6 +9,7 @@ from typing import Protocol
 from ..errors import UsageError
 from ..types import Face, Frame, Scene
 from .budget import Budget, Shed
+from .cuts import Scenery
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor, Sighting
@@ -43,6 +44,7 @@ class _Stream:
     since_detection: int
     """Number of frames since the detector last ran."""
     smoother: Smoother | None
+    scenery: Scenery = field(default_factory=Scenery)
     last_frame: int = 0
     """Count of all frames when this source was last seen."""
     last_s: float = 0.0
@@ -62,6 +64,8 @@ class _Work:
     """Visible tracks that are skipped in this frame to stay within the budget."""
     seen: list[Face] = field(default_factory=list)
     """Face found at the place of each updated track, in the same order."""
+    scene_changed: bool = False
+    """Whether much of the picture changed, so that there may have been a cut."""
     detected: Sequence[Sighting] = ()
     """Squares of the detector, if it ran on this frame."""
     new: Sequence[Face] = ()
@@ -162,7 +166,7 @@ class Pipeline:
             return _Work(frame)
         stream = self._stream_of(frame)
         looked_at, passed_over = _by_attention(stream, shed)
-        return _Work(frame, stream, looked_at, passed_over)
+        return _Work(frame, stream, looked_at, passed_over, scene_changed=stream.scenery.changed(frame.image))
 
     def _detect(self, work: _Work, shed: Shed) -> None:
         """Run the detector on the frame of a video or camera, if it is due, and note the squares it found."""
@@ -174,7 +178,7 @@ class Pipeline:
         lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.passed_over)
         full = self.max_faces is not None and len(confident) >= self.max_faces
         pairs = zip(work.looked_at, work.seen, strict=True)
-        jumped = any(track.jumped(face) or track.cut_to(face) for track, face in pairs)
+        jumped = any(track.jumped(face) or (work.scene_changed and track.cut_to(face)) for track, face in pairs)
         due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
         if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
             stream.since_detection = 0
@@ -208,7 +212,9 @@ class Pipeline:
             return scene_of(self.reconstructor, frame, faces, stages)
         with stages.measure("post"):
             pairs = list(zip(work.looked_at, work.seen, strict=True))
-            faces = stream.tracker.update(pairs, work.new, self.reconstructor.min_confidence)
+            faces = stream.tracker.update(
+                pairs, work.new, self.reconstructor.min_confidence, scene_changed=work.scene_changed
+            )
             if stream.smoother is not None:
                 faces = stream.smoother(faces, frame.time_s)
         faces = self._kept(frame, faces, stages)
