@@ -157,7 +157,7 @@ def options_in_page(heading: str) -> dict[str, str]:
     return {name.replace("`", "").replace("\\|", "|"): default.replace("`", "") for name, default in rows}
 
 
-@pytest.mark.parametrize("command", ["", "doctor", "build", "bench", "bench compare", "archive"])
+@pytest.mark.parametrize("command", ["", "doctor", "build", "mesh", "bench", "bench compare", "archive"])
 def test_the_tables_of_options_are_the_programs(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

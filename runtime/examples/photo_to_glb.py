@@ -21,9 +21,10 @@ from facerecon_rt import Face, FaceReconError, Reconstructor, SourceError, Usage
 from facerecon_rt.commands.arguments import Parser
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.sinks.draw import vertices_in_frame
-from facerecon_rt.sinks.meshes import METRES_PER_MM
+from facerecon_rt.sinks.gltf import ROUGHNESS, import_pygltflib
 from facerecon_rt.sinks.outputs import check_writable, write_whole
 from facerecon_rt.sinks.shade import vertex_normals
+from facerecon_rt.sinks.take import METRES_PER_MM
 from facerecon_rt.types import Floats, Image
 
 SEEN = 0.5
@@ -42,6 +43,18 @@ def vertex_colours(image: Image, face: Face) -> Floats:
     colours = sampled.reshape(-1, 3)[:, ::-1].astype(np.float32) / 255
     colours = (here * colours + (1 - here) * there * colours[template.symmetry]) / (here + (1 - here) * there)
     return np.asarray(np.where(colours > 0.04045, ((colours + 0.055) / 1.055) ** 2.4, colours / 12.92), np.float32)
+
+
+def skin_material(glb: bytes) -> bytes:
+    """Give the mesh of a GLB file a material that is no metal, as glTF's default is. Colours stay with the vertices."""
+    lib = import_pygltflib()
+    file = lib.GLTF2.load_from_bytes(glb)
+    look = lib.PbrMetallicRoughness(metallicFactor=0.0, roughnessFactor=ROUGHNESS)
+    file.materials = [lib.Material(pbrMetallicRoughness=look, doubleSided=True, alphaMode=None, alphaCutoff=None)]
+    for mesh in file.meshes:
+        for primitive in mesh.primitives:
+            primitive.material = 0
+    return b"".join(file.save_to_bytes())
 
 
 def main() -> int:
@@ -69,7 +82,7 @@ def main() -> int:
             # Keep every vertex where the template has it.
             process=False,
         )
-        write_whole(options.output, mesh.export(file_type="glb", include_normals=True))
+        write_whole(options.output, skin_material(mesh.export(file_type="glb", include_normals=True)))
         print(f"wrote {options.output}")
     except FaceReconError as error:
         print(f"photo_to_glb: {error}", file=sys.stderr)

@@ -16,19 +16,22 @@ from .commands.options import DEFAULT_OUTPUT, Options, parse_options
 from .commands.progress import Progress
 from .commands.shell import run_command
 from .errors import SourceError, UsageError, one_line
+from .faces.calibrate import Calibration, read_calibration
 from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
-from .faces.reconstruct import Reconstructor
+from .faces.reconstruct import Reconstructor, largest
 from .interrupts import importing
 from .paths import exists, is_folder, status
 from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
+from .sinks.avatars import is_avatar
 from .sinks.files import Sink, open_sink
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
-from .sinks.outputs import Rotation, check_writable, numbered
+from .sinks.outputs import Rotation, check_writable, numbered, write_whole
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
 from .sinks.video_writer import CODECS
+from .sources.files import read_image
 from .sources.inputs import Inputs, limited
 from .template import load_template
 from .types import Frame
@@ -85,7 +88,13 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     _log_to_stderr(quiet=options.quiet, once=options.set)
     if options.keep is not None and options.rotate is None:
         raise UsageError("--keep limits the files of --rotate; give --rotate as well")
+    if options.save_calibration is not None and not isinstance(options.calibrate, float):
+        raise UsageError("--save-calibration keeps what --calibrate SECONDS learns; give that as well")
     if options.set:
+        if options.calibrate is not None:
+            raise UsageError(
+                "--calibrate applies to videos and single photographs, not to --set; leave one of them out"
+            )
         if options.serve:
             raise UsageError("--serve shows frames as they come, and --set averages all frames first; give one of them")
         _run_set(options)
@@ -124,7 +133,14 @@ def _build(arguments: Sequence[str]) -> int:
     return build(arguments)
 
 
-COMMANDS = {"archive": _archive, "bench": _bench, "build": _build, "doctor": _doctor}
+def _mesh(arguments: Sequence[str]) -> int:
+    with importing():
+        from .commands.mesh import main as mesh
+
+    return mesh(arguments)
+
+
+COMMANDS = {"archive": _archive, "bench": _bench, "build": _build, "doctor": _doctor, "mesh": _mesh}
 
 
 def _run(options: Options) -> None:
@@ -145,6 +161,12 @@ def _run(options: Options) -> None:
         if options.serve:
             sinks.append(stack.enter_context(_web(options.serve, reconstructor, inputs, outputs)))
         sinks.append(stack.enter_context(ServiceNotifier()))
+        calibration = _calibration(options, reconstructor)
+        if calibration is not None and options.save_calibration is not None:
+            place = Path(options.save_calibration)
+            check_writable(place)
+            learnt = calibration
+            stack.callback(lambda: write_whole(place, learnt.to_json().encode()))
         pipeline = Pipeline(
             reconstructor,
             detect_every=options.det_every,
@@ -152,6 +174,7 @@ def _run(options: Options) -> None:
             lens=options.lens,
             smooth=options.smooth,
             budget_ms=options.budget_ms,
+            calibration=calibration,
         )
         _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
@@ -199,7 +222,7 @@ def _run_set(options: Options) -> None:
             progress.finish()
         if image_set is not None:
             for mesh in meshes:
-                write_mesh(mesh, image_set.shape, load_template())
+                write_mesh(mesh, image_set.shape, load_template(), options.unit)
         for scene in scenes if sinks else ():
             for sink in sinks:
                 sink.write(scene)
@@ -215,6 +238,20 @@ def _run_set(options: Options) -> None:
         raise SourceError(
             "no face was found in the whole set, so there is no shape; check that the photographs show a face"
         )
+
+
+def _calibration(options: Options, reconstructor: Reconstructor) -> Calibration | None:
+    """Return the calibration of `--calibrate`: of seconds, of a file of calibrations, or of a photograph's largest
+    face."""
+    names, given = reconstructor.contract.blendshapes, options.calibrate
+    if given is None or isinstance(given, float):
+        return None if given is None else Calibration(names, seconds=given)
+    if Path(given).suffix.lower() == ".json":
+        return read_calibration(given, names)
+    face = largest(reconstructor.faces(read_image(given)))
+    if face is None:
+        raise SourceError(f"no face was found in {given}; calibrate with a photograph that shows the neutral face")
+    return Calibration(names, everyone=face.expression)
 
 
 def _inputs(options: Options) -> Inputs:
@@ -274,7 +311,16 @@ def _reconstructor(options: Options) -> Reconstructor:
 def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes: bool = True) -> Sink:
     names, arkit = reconstructor.contract.blendshapes, options.blendshapes == "arkit"
     rotation = None if options.rotate is None else Rotation(options.rotate, options.keep)
-    return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes, rotation=rotation)
+    return open_sink(
+        target,
+        blendshapes=names,
+        arkit=arkit,
+        style=options.style,
+        meshes=meshes,
+        rotation=rotation,
+        basis=reconstructor.basis,
+        unit=options.unit,
+    )
 
 
 @contextmanager
@@ -299,15 +345,23 @@ def _name_of(target: str) -> str:
     return "standard output" if target == "-" else target
 
 
+def _is_place(target: str) -> bool:
+    return target != "-" and not is_avatar(target)
+
+
 def _is_folder(target: str) -> bool:
-    return target != "-" and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+    return (
+        target != "-"
+        and not is_avatar(target)
+        and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+    )
 
 
 class Written:
     """The outputs that this run has written. Files of earlier runs do not count."""
 
     def __init__(self, targets: Sequence[str]) -> None:
-        self._before = {target: _changed_at(target) for target in targets if target != "-"}
+        self._before = {target: _changed_at(target) for target in targets if _is_place(target)}
 
     def say(self) -> None:
         """Log one line for each output."""

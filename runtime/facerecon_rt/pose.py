@@ -72,13 +72,51 @@ def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:
     Yaw > 0 when the subject turns to their left, pitch > 0 upwards, roll > 0 when the head leans to the subject's left.
     Yaw is in [-180, 180], pitch in [-90, 90]. At pitch = +-90 yaw and roll are not unique, and roll is then 0.
     """
-    r = VIEWER_FROM_FRAME @ split_camera(frame_from_head)[1]
+    return euler_from_viewer(viewer_from_head(frame_from_head))
+
+
+def euler_from_viewer(viewer_from_head: ArrayLike) -> tuple[float, float, float]:
+    """Return (pitch, yaw, roll) in degrees of a rotation (3, 3) from head axes to viewer axes, as
+    `euler_from_camera`."""
+    r = np.asarray(viewer_from_head, np.float64)
     sin_pitch = float(np.clip(r[1, 2], -1.0, 1.0))
     if abs(sin_pitch) > 1.0 - 1e-9:
         return float(np.degrees(np.arcsin(sin_pitch))), float(np.degrees(np.arctan2(-r[2, 0], r[0, 0]))), 0.0
     yaw = np.arctan2(r[0, 2], r[2, 2])
     roll = np.arctan2(-r[1, 0], r[1, 1])
     return float(np.degrees(np.arcsin(sin_pitch))), float(np.degrees(yaw)), float(np.degrees(roll))
+
+
+def viewer_from_head(frame_from_head: ArrayLike) -> Doubles:
+    """Return the head's rotation (3, 3) of a camera (3, 4) or (4, 4) as the viewer sees it: axes x right, y up, z
+    towards the viewer."""
+    return np.asarray(VIEWER_FROM_FRAME @ split_camera(np.asarray(frame_from_head, np.float64)[:3])[1])
+
+
+def quaternion(rotation: ArrayLike) -> Doubles:
+    """Return the unit quaternion (4,) of a rotation (3, 3), in the order w, x, y, z with w >= 0.
+
+    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000), which is exact near half turns too.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(rotation, np.float64).tolist()
+    symmetric = np.array([
+        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+        [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+        [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+        [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+    ])  # fmt: skip
+    found = np.linalg.eigh(symmetric)[1][:, -1]
+    return np.asarray(found if found[0] >= 0 else -found)
+
+
+def rotation_from_quaternion(wxyz: ArrayLike) -> Doubles:
+    """Return the rotation (3, 3) of a quaternion (4,) in the order w, x, y, z, of any length but 0."""
+    w, x, y, z = (np.asarray(wxyz, np.float64) / np.linalg.norm(wxyz)).tolist()
+    return np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ])  # fmt: skip
 
 
 def gaze_angles(direction: ArrayLike, frame_from_head: ArrayLike) -> tuple[float, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from facerecon_rt.contract import BLENDSHAPES, ModelContract
+from facerecon_rt.contract import BLENDSHAPES, OUTPUTS_1, ModelContract
 from facerecon_rt.errors import ModelRefused
 from facerecon_rt.networks.basis import basis_path, fuse_identities, read_basis
 
@@ -88,3 +89,18 @@ def test_the_surer_picture_counts_for_more() -> None:
     code, _ = fuse_identities([[1.0], [-1.0]], [[0.1], [0.5]], [1.0, 1.0])
     # 1 + 9 + 1 = 11; (1 / 0.1 - 1 / 0.5) / 11
     np.testing.assert_allclose(code, [8 / 11], atol=1e-5)
+
+
+def test_files_of_contract_1_take_a_basis_of_any_code(tmp_path: Path) -> None:
+    # They do not tell the length of their code.
+    write(tmp_path / "face.basis.npz")
+    contract = replace(CONTRACT, version=1, outputs=OUTPUTS_1, code_size=0)
+    assert read_basis(tmp_path / "face.basis.npz", contract).shape.shape == (3, 70, 3)
+
+
+def test_a_basis_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "face.basis.npz"
+    write(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ModelRefused, match="not a readable basis"):
+        read_basis(path, CONTRACT)

@@ -584,3 +584,14 @@ def test_a_lens_puts_heads_into_the_room(model: Path, spots: PaintSpots, tmp_pat
         assert len(face["pose"]["camera_from_head"]) == 4
     with pytest.raises(SystemExit):
         main([*common, "--camera-matrix", "220,220,127"])
+
+
+def test_unit_is_that_of_every_mesh(run: Run, photo: Path, tmp_path: Path) -> None:
+    for arguments in (["--output", "face.obj"], ["--output", "all/"], ["--set", "--output", "set.obj"]):
+        run("--input", photo, "--unit", "cm", *arguments)
+    files = [tmp_path / "face.obj", *(tmp_path / "all").glob("*.obj"), tmp_path / "set.obj"]
+    assert len(files) == 3
+    for file in files:
+        first, vertex = file.read_text().splitlines()[:2]
+        assert "centimetres" in first
+        assert max(map(abs, map(float, vertex.split()[1:]))) < 20

@@ -13,6 +13,7 @@ from facerecon_rt.pose import (
     gaze_angles,
     mean_rotation,
     nearest_rotation,
+    quaternion,
     rigid_align,
     rmse_mm,
     rotation_angle_deg,
@@ -190,3 +191,17 @@ def test_the_heads_turn_counts_in_where_it_looks() -> None:
 
 def test_gaze_need_not_be_a_unit_vector() -> None:
     assert gaze_angles((2 * HALF, 0, 2 * ROOT), camera_of(np.diag([1, -1, -1]))) == pytest.approx((30, 0), abs=1e-6)
+
+
+def test_quaternions_of_all_turns_are_exact() -> None:
+    rng = np.random.default_rng(4)
+    halves = [np.diag([1.0, -1, -1]), np.diag([-1.0, 1, -1]), np.diag([-1.0, -1, 1])]
+    for rotation in [np.eye(3), *halves, *(nearest_rotation(rng.normal(size=(3, 3))) for _ in range(50))]:
+        w, x, y, z = found = quaternion(rotation)
+        assert w >= 0 and np.linalg.norm(found) == pytest.approx(1)
+        turned = [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+        np.testing.assert_allclose(turned, rotation, atol=1e-12)

@@ -277,12 +277,24 @@ def test_a_video_is_not_written_over_its_source(tmp_path: Path, sink_to: OpenSin
 # Meshes
 
 
-@pytest.mark.parametrize(("suffix", "unit"), [(".obj", 1.0), (".ply", 1.0), (".glb", 0.001)])
+@pytest.mark.parametrize(
+    ("suffix", "name", "unit"),
+    [
+        (".obj", "mm", 1.0),
+        (".obj", "cm", 0.1),
+        (".obj", "m", 0.001),
+        (".ply", "mm", 1.0),
+        (".ply", "m", 0.001),
+        (".glb", "mm", 0.001),
+    ],
+)
 def test_a_mesh_reads_back_in_its_unit(
-    tmp_path: Path, ball: FaceTemplate, ball_face: MakeFace, suffix: str, unit: float
+    tmp_path: Path, ball: FaceTemplate, ball_face: MakeFace, suffix: str, name: str, unit: float
 ) -> None:
     vertices = ball_face(0, 0).vertices
-    write_mesh(tmp_path / f"face{suffix}", vertices, ball)
+    write_mesh(tmp_path / f"face{suffix}", vertices, ball, name)
+    word = {"mm": b"millimetres", "cm": b"centimetres", "m": b" metres"}[name]
+    assert suffix == ".glb" or word in (tmp_path / f"face{suffix}").read_bytes()[:200]
     mesh = trimesh.load_mesh(tmp_path / f"face{suffix}", process=False)
     assert names_in(tmp_path) == [f"face{suffix}"]
     assert np.allclose(mesh.vertices, vertices * unit, atol=1e-4 * unit)
@@ -298,13 +310,13 @@ def test_a_full_disk_is_named_for_meshes(tmp_path: Path, ball: FaceTemplate, bal
     assert names_in(tmp_path) == []
 
 
-def test_without_trimesh_only_obj_can_be_written(
+def test_without_the_libraries_only_obj_can_be_written(
     tmp_path: Path, sink_to: OpenSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "trimesh", None)
-    sink_to(tmp_path / "face.obj").close()
-    for suffix in (".ply", ".glb"):
-        with pytest.raises(UsageError, match=r"pip install 'facerecon-rt\[mesh\]'"):
+    for module, suffix, extra in (("trimesh", ".ply", "mesh"), ("pygltflib", ".glb", "gltf")):
+        monkeypatch.setitem(sys.modules, module, None)
+        sink_to(tmp_path / "face.obj").close()
+        with pytest.raises(UsageError, match=rf"pip install 'facerecon-rt\[{extra}\]'"):
             sink_to(tmp_path / f"face{suffix}")
 
 
@@ -417,7 +429,7 @@ def test_the_inputs_folder_is_no_output_folder(tmp_path: Path, sink_to: OpenSink
 
 def test_an_unknown_suffix_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
     with pytest.raises(
-        UsageError, match=r"\.xyz is not a known kind of output; use \.jsonl \.mp4 .* \.glb \.rrd, a folder"
+        UsageError, match=r"\.xyz is not a known kind of output; use \.jsonl \.mp4 .* \.glb \.csv \.npz \.rrd, a folder"
     ):
         sink_to(tmp_path / "out.xyz")
 

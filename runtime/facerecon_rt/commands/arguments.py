@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from ..addresses import without_secrets
 from ..providers.nvidia import GpuOptions
+from ..sinks.meshes import UNITS
 from ..values import gpu_megabytes, name
 
 
@@ -44,6 +45,13 @@ def add_model(parser: _ActionsContainer) -> None:
         type=name,
         metavar="FILE",
         help="FaceModel file (.onnx); repeat it for an ensemble",
+    )
+
+
+def add_unit(parser: _ActionsContainer) -> None:
+    """Add `--unit`, which commands that write meshes share."""
+    parser.add_argument(
+        "--unit", choices=tuple(UNITS), default="mm", help="unit of .obj and .ply; .glb is in metres [%(default)s]"
     )
 
 

@@ -34,8 +34,10 @@ from ..values import (
     whole,
     whole_number,
 )
-from .arguments import Parser, add_gpu_options, add_model, gpu_options
+from .arguments import Parser, add_gpu_options, add_model, add_unit, gpu_options
 
+LONGEST_CALIBRATION_S = 60
+"""Maximum of `--calibrate` in seconds. The weights of all frames are kept until then."""
 DEFAULT_OUTPUT = "facerecon-out/"
 
 
@@ -56,6 +58,9 @@ class Options:
     min_confidence: float
     smooth: str
     budget_ms: float | None
+    calibrate: float | str | None
+    """Seconds in which a track is neutral, or the file of a photograph or of calibrations (.json)."""
+    save_calibration: str | None
     lens: Intrinsics | float | None
     """Intrinsics of the camera, or its horizontal field of view in degrees (`--camera-matrix`, `--fov`)."""
     live: LiveOptions
@@ -69,6 +74,8 @@ class Options:
     mirror: bool
     style: str
     blendshapes: str
+    unit: str
+    """Unit of .obj and .ply: mm, cm or m."""
     rotate: int | None
     """Size in megabytes at which records and videos continue in a new file."""
     keep: int | None
@@ -118,6 +125,7 @@ other commands, each with --help:
   facerecon-rt bench --model models/face.onnx --input video.mp4      (latency report)
   facerecon-rt build --model models/face.onnx --precision fp16       (TensorRT engines ahead of time)
   facerecon-rt doctor                                                (checks this installation and names fixes)
+  facerecon-rt mesh records.jsonl --identity identity.npz --frame 120 --output face.obj   (a mesh from records)
 
 exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or output, 3 model refused, 4 provider
 missing, 5 an input is missing, unreadable or lost (the other inputs are finished first), or no face in a whole --set,
@@ -142,7 +150,9 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        f".obj .ply .glb; a Rerun recording: .rrd; a folder gets all kinds but .rrd; repeatable [{DEFAULT_OUTPUT}]",
+        ".obj .ply; animated heads: .glb; Live Link Face: .csv or livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral "
+        "faces: .npz; a Rerun recording: .rrd; a folder gets all kinds but .csv, .glb, .npz and .rrd; repeatable "
+        f"[{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(
@@ -185,6 +195,16 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         metavar="MS",
         help="time budget per frame of a video or camera in ms; when exceeded, the detector runs less often, then "
         "fewer faces are updated; records list what was skipped [no limit]",
+    )
+    faces.add_argument(
+        "--calibrate",
+        type=_seconds_or_file,
+        metavar="SECONDS|FILE",
+        help="subtract the person's neutral blendshapes: of the first SECONDS of each track, of a photograph, or of a "
+        ".json of --save-calibration [off]",
+    )
+    faces.add_argument(
+        "--save-calibration", type=name, metavar="FILE", help="file (.json) for what --calibrate SECONDS learns [none]"
     )
     lens = faces.add_mutually_exclusive_group()
     lens.add_argument(
@@ -249,6 +269,7 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         default="ictfacekit",
         help="names in records: the model's 53, or Apple's 52 [%(default)s]",
     )
+    add_unit(output)
     output.add_argument(
         "--rotate",
         type=positive,
@@ -309,6 +330,14 @@ def _field_of_view(text: str) -> float:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return degrees
+
+
+def _seconds_or_file(text: str) -> float | str:
+    try:
+        float(text)
+    except ValueError:
+        return name(text)
+    return number_above_0(LONGEST_CALIBRATION_S)(text)
 
 
 def _intrinsics(text: str) -> Intrinsics:

@@ -10,6 +10,7 @@ from ..errors import UsageError
 from ..types import Face, Frame, Scene
 from .budget import Budget, Shed
 from .cuts import Scenery
+from .calibrate import Calibration
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
 from .reconstruct import Reconstructor, Sighting
@@ -86,13 +87,15 @@ class Pipeline:
         lens: Intrinsics | float | None = None,
         smooth: str = "off",
         budget_ms: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """`detect_every`: number of frames between two runs of the detector; it also runs in the next frame when a face
         is lost, and while there is none. `max_faces`: maximum number of faces, the largest are kept; while so many are
         tracked, the detector runs a fifth as often. `lens`: the camera's intrinsics, or its horizontal field of view in
         degrees, which adds `camera_from_head` to faces. `smooth`: off, low or high; smooths tracked faces, which adds a
         little lag. `budget_ms`: time budget in ms per frame of a video or camera; when exceeded, work is skipped
-        (`budget.Budget`) and recorded in the scenes. Raises UsageError."""
+        (`budget.Budget`) and recorded in the scenes. `calibration`: neutral weights that are subtracted from
+        expressions. Raises UsageError."""
         if smooth not in SMOOTH:
             raise UsageError(f"unknown smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
         self.reconstructor = reconstructor
@@ -100,6 +103,7 @@ class Pipeline:
         self.max_faces = max_faces
         self.lens = lens
         self.smooth = smooth
+        self.calibration = calibration
         self.budget = None if budget_ms is None else Budget(budget_ms)
         self._streams: dict[str, _Stream] = {}
         """State of each source, the longest unseen first."""
@@ -227,7 +231,8 @@ class Pipeline:
         return [face for face in faces if face.confidence >= self.reconstructor.min_confidence]
 
     def _kept(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> tuple[Face, ...]:
-        """Return the largest faces up to the limit, with their metric pose where the lens is known."""
+        """Return the largest faces up to the limit, with their metric pose where the lens is known, and
+        calibrated."""
         if self.max_faces is not None and len(faces) > self.max_faces:
             by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
             faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
@@ -237,7 +242,7 @@ class Pipeline:
                 if not isinstance(lens, Intrinsics):
                     lens = Intrinsics.from_field_of_view(lens, *frame.size)
                 faces = tuple(with_metric_pose(face, lens) for face in faces)
-        return faces
+        return faces if self.calibration is None else self.calibration(faces, frame)
 
 
 def _by_attention(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:

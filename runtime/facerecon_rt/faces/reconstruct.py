@@ -15,6 +15,7 @@ import numpy as np
 
 from ..align import Square, align, box_from_square, box_overlap, compose, square_from_box, square_from_camera
 from ..errors import ModelRefused, UsageError
+from ..networks.basis import Basis, BasisMissing, basis_path, read_basis
 from ..networks.ensemble import Ensemble, Mirrored, Network, Session
 from ..networks.precision import open_session
 from ..networks.session import DISAGREEMENTS
@@ -169,6 +170,18 @@ class Reconstructor(Unpicklable):
         """Close the sessions. A second call does nothing."""
         self._opened.close()
         self._detector = None
+
+    def basis(self) -> Basis:
+        """Read the model's basis from the file beside it.
+
+        Raises BasisMissing where there is none, as for an ensemble and a network of the caller, and ModelRefused where
+        it does not fit the model.
+        """
+        if len(self.sessions) != 1:
+            raise BasisMissing(
+                f"{'an ensemble' if self.sessions else 'a network of the caller'} has no basis; give one model file"
+            )
+        return read_basis(basis_path(self.sessions[0].path), self.contract)
 
     def detect(self, image: Image) -> list[Sighting]:
         """Detect faces in a picture (H, W, 3) uint8 BGR. Returns their squares, best first. Raises UsageError.

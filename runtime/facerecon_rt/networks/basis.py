@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,10 @@ from ..types import Floats
 
 SUFFIX = ".basis.npz"
 PRECISION_SUFFIXES = (".fp16", ".int8", ".int8-cpu")
+
+
+class BasisMissing(ModelRefused):
+    """There is no basis for the model."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,12 +61,12 @@ def basis_path(model: Path) -> Path:
 def read_basis(path: Path, contract: ModelContract) -> Basis:
     """Read the basis file of a model with this contract.
 
-    Raises ModelRefused where it is missing or damaged, or belongs to other weights.
+    Raises BasisMissing where there is none, and ModelRefused where it is damaged or belongs to other weights.
     """
     if not path.is_file():
-        raise ModelRefused(f"no basis at {path}; export the model again, since facerecon-export writes both")
+        raise BasisMissing(f"no basis at {path}; export the model again, since facerecon-export writes both")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             basis = Basis(
                 arrays["mean"].astype(np.float32),
                 arrays["shape"].astype(np.float32),
@@ -78,7 +83,8 @@ def read_basis(path: Path, contract: ModelContract) -> Basis:
     mesh = (contract.vertex_count, 3)
     for name, array, count in (
         ("mean", basis.mean[None], 1),
-        ("shape", basis.shape, contract.code_size),
+        # Files of contract 1 do not tell the size of their code.
+        ("shape", basis.shape, contract.code_size or len(basis.shape)),
         ("expression", basis.expression, len(contract.blendshapes)),
     ):
         if array.shape != (count, *mesh) or not np.isfinite(array).all():

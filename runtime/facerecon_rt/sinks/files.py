@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from hashlib import sha256
@@ -18,17 +19,24 @@ import cv2
 
 from ..addresses import public_name
 from ..errors import UsageError
+from ..networks.basis import Basis, BasisMissing
 from ..paths import exists, is_file, is_folder, resolved
 from ..quiet import quiet_opencv
 from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
+from .avatars import AvatarSink, is_avatar
 from .draw import STYLES, Painter, draw_scene, montage
+from .identities import IDENTITY_SUFFIX, IdentitySink
+from .livelink import LiveLinkCsvSink
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import record_from_scene
 from .rerun import RerunSink
+from .takes import TakeSink
 from .video import VideoSink
 from .video_writer import CODECS
+
+log = logging.getLogger("facerecon_rt")
 
 MOST_TRACKS = 500
 """Number of tracks whose meshes wait for the end. Meshes of further tracks are written earlier, since a camera may run
@@ -72,6 +80,8 @@ def open_sink(
     template: FaceTemplate | None = None,
     meshes: bool = True,
     rotation: Rotation | None = None,
+    basis: Callable[[], Basis] | None = None,
+    unit: str = "mm",
 ) -> Sink:
     """Open the output that `target` names.
 
@@ -79,13 +89,21 @@ def open_sink(
     - .jsonl: JSON lines.
     - .mp4 .mov .mkv .avi: an annotated video.
     - .jpg .png .webp: annotated pictures, numbered when there are several.
-    - .obj .ply .glb: a mesh per face or track, numbered when there are several.
+    - .obj .ply: a mesh per face or track, numbered when there are several.
+    - .glb: an animated head per track of a video or camera in one file, a head with its expression per photograph.
+      Without a basis, meshes as .obj.
+    - .npz: the neutral faces of all tracks and photographs, with which records become meshes.
+    - .csv: a file per track as the Live Link Face app writes them.
+    - livelink://host:11111, vmc://host:39539: the largest face of every frame over UDP.
     - .rrd: a Rerun recording.
-    - A folder (existing, ending in "/" or without suffix): all kinds but .rrd, named after the sources.
+    - A folder (existing, ending in "/" or without suffix): records, annotated pictures and video, and
+      .obj meshes, named after the sources.
 
     `blendshapes`: (B,) names from the model's contract. `arkit`: use Apple's names in records. `style`: shaded,
     wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides. `meshes`: whether a
     folder gets meshes. `rotation`: when records and videos continue in a new file; the previous file gets a number.
+    `basis`: reads the model's basis, as `Reconstructor.basis` does, for .glb and .npz.
+    `unit`: mm, cm or m, for .obj and .ply.
 
     Raises UsageError when the kind of the target is unknown or the target cannot be written.
     """
@@ -96,11 +114,20 @@ def open_sink(
         if sys.stdout is None:
             raise UsageError("cannot write to standard output: it is closed; give a file")
         return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
+    if is_avatar(target):
+        return AvatarSink(target, blendshapes)
     path = Path(target)
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:
         return FolderSink(
-            path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes, rotation=rotation
+            path,
+            blendshapes,
+            arkit=arkit,
+            style=style,
+            template=template,
+            meshes=meshes,
+            rotation=rotation,
+            unit=unit,
         )
     if suffix == ".jsonl":
         return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
@@ -108,11 +135,22 @@ def open_sink(
         return VideoSink(path, paint, rotation)
     if suffix in PICTURE_SUFFIXES:
         return PictureSink(path, paint)
+    if suffix == ".glb" and basis is not None:
+        try:
+            return TakeSink(path, blendshapes, basis(), template or load_template())
+        except BasisMissing as error:
+            log.warning("%s has meshes without blendshapes: %s", target, error)
     if suffix in MESH_SUFFIXES:
-        return MeshSink(path, template)
+        return MeshSink(path, template, unit)
+    if suffix == ".csv":
+        return LiveLinkCsvSink(path, blendshapes)
+    if suffix == IDENTITY_SUFFIX:
+        if basis is None:
+            raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
+        return IdentitySink(path, blendshapes, basis())
     if suffix == ".rrd":
         return RerunSink(path, blendshapes, template)
-    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".rrd"])
+    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".csv", IDENTITY_SUFFIX, ".rrd"])
     raise UsageError(
         f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
     )
@@ -233,12 +271,13 @@ class PictureSink:
 class MeshSink:
     """A sink that writes one mesh per face of a photograph, and one per track of a video or camera at the end."""
 
-    def __init__(self, path: Path, template: FaceTemplate | None = None) -> None:
+    def __init__(self, path: Path, template: FaceTemplate | None = None, unit: str = "mm") -> None:
         """Check the path. Raises UsageError when the file cannot be written, or its suffix needs a library that is
         missing."""
         check_mesh_format(path)
         check_writable(path)
         self._template = template
+        self._unit = unit
         self._names = OutputNames(path)
         self._latest = LatestMeshes()
 
@@ -265,7 +304,7 @@ class MeshSink:
             self._write(source, vertices)
 
     def _write(self, source: str, vertices: Floats) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._template or load_template())
+        write_mesh(self._names.next_for(source), vertices, self._template or load_template(), self._unit)
 
 
 class LatestMeshes:
@@ -307,6 +346,7 @@ class FolderSink:
         template: FaceTemplate | None = None,
         meshes: bool = True,
         rotation: Rotation | None = None,
+        unit: str = "mm",
     ) -> None:
         """Make the folder. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
@@ -322,6 +362,7 @@ class FolderSink:
         self._template = template
         self._rotation = rotation
         self._meshes = meshes
+        self._unit = unit
         # A photograph gets its montage in any case.
         self._paint = painter("shaded" if style == "montage" else style, template)
         self._paint_montage = painter("montage", template)
@@ -403,7 +444,8 @@ class FolderSink:
 
     def _write_mesh(self, stem: str, label: str, vertices: Floats) -> None:
         if self._meshes:
-            write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template or load_template())
+            path = self._folder / f"{stem}_{label}.obj"
+            write_mesh(path, vertices, self._template or load_template(), self._unit)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""

@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike
 from ..addresses import public_name
 from ..contract import BLENDSHAPES
 from ..errors import UsageError
-from ..pose import euler_from_camera, gaze_angles
+from ..pose import euler_from_camera, gaze_angles, quaternion, viewer_from_head
 from ..regular import shown
 from ..types import Face, Floats, Scene
 
 SCHEMA = "facerecon-rt/1"
 """Version of the record. Fields are only added under it."""
 _SIDES = {"_L": "Left", "_R": "Right"}
-_MERGED = ("browInnerUp", "cheekPuff")
+MERGED = ("browInnerUp", "cheekPuff")
 """Blendshapes that ICT-FaceKit splits into left and right, and Apple does not."""
 
 
@@ -66,12 +66,17 @@ def arkit_blendshapes(weights: ArrayLike, names: Sequence[str]) -> dict[str, flo
     if set(names) != set(BLENDSHAPES):
         raise UsageError("this model's blendshapes are not the 53 of ICT-FaceKit; do not ask for ARKit names")
     by_name = dict(zip(names, np.asarray(weights, np.float64).tolist(), strict=True))
-    apple = {name: (by_name.pop(f"{name}_L") + by_name.pop(f"{name}_R")) / 2 for name in _MERGED}
+    apple = {name: (by_name.pop(f"{name}_L") + by_name.pop(f"{name}_R")) / 2 for name in MERGED}
     for name, weight in by_name.items():
-        side = _SIDES.get(name[-2:])
-        apple[name[:-2] + side if side else name] = weight
+        apple[apple_name(name)] = weight
     apple["tongueOut"] = 0.0
     return {name: apple[name] for name in sorted(apple)}
+
+
+def apple_name(name: str) -> str:
+    """Return Apple's name of one of ICT-FaceKit's blendshapes, `eyeBlinkLeft` for `eyeBlink_L`."""
+    stem, side = name[:-2], _SIDES.get(name[-2:])
+    return name if side is None else stem if stem in MERGED else stem + side
 
 
 def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
@@ -84,6 +89,7 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
         # With six decimals, a vertex 200 mm from the origin still projects to within a thousandth of a pixel.
         "frame_from_head": [_numbers(row, 6) for row in face.frame_from_head],
         "euler_deg": {"pitch": _number(pitch, 2), "yaw": _number(yaw, 2), "roll": _number(roll, 2)},
+        "quaternion": _numbers(quaternion(viewer_from_head(face.frame_from_head)), 6),
     }
     record: dict[str, object] = {
         "track": face.track,
@@ -91,7 +97,7 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
         "confidence": _number(face.confidence, 4),
         "pose": pose,
         "landmarks": [_numbers(point, 2) for point in face.landmarks],
-        "blendshapes": {name: _number(weight, 4) for name, weight in weights.items()},
+        "blendshapes": {name: _number(weight, 5) for name, weight in weights.items()},
     }
     if face.gaze is not None:
         record["gaze"] = gaze_record(face.gaze, face.frame_from_head)

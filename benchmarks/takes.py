@@ -1,0 +1,176 @@
+"""A GLB of the sample clip in other programs: the Khronos validator, three.js in Chromium, and Blender.
+
+    npm install --prefix JS gltf-validator three puppeteer-core && python -m venv BPY && BPY/bin/pip install bpy
+    python benchmarks/takes.py --npm JS --blender BPY/bin/python    # a minute; writes results/takes.md and takes.jpg
+
+The pictures of three.js show the clip's camera (`--fov`), with the take's own materials, and once more with colours for
+the directions of the surfaces. The second ones are compared with the runtime's renderer on `Face.vertices`, with the
+neutral face of the last frame, which the take has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+from facerecon_rt import Frame, Pipeline, Reconstructor, load_template, open_sink, open_source
+from facerecon_rt.pose import VIEWER_FROM_FRAME
+from facerecon_rt.sinks.shade import light, render_mesh, vertex_normals
+from facerecon_rt.types import Face
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+RESULTS = HERE / "results"
+CLIP = ROOT / "tests" / "data" / "talking_head.mp4"
+FOV = 40.0
+"""Horizontal field of view in degrees that the clip is given. It was rendered without perspective."""
+SHOWN = (26, 72, 108)
+"""Frames of the clip that are compared: an open mouth, a smile, shut eyes."""
+VERTICES = (0, 1000, 2000, 3000, 4000)
+"""Vertices that are compared with Blender's."""
+
+
+def make_take(model: Path, output: Path) -> dict[int, tuple[Frame, Face]]:
+    """Write the take of the clip. Returns frame and face of the frames `SHOWN`, with the last frame's shape."""
+    kept: dict[int, tuple[Frame, Face]] = {}
+    with Reconstructor(model) as reconstructor, open_source(CLIP) as source:
+        names = reconstructor.contract.blendshapes
+        with open_sink(str(output), blendshapes=names, basis=reconstructor.basis) as sink:
+            for scene in Pipeline(reconstructor, lens=FOV).run(source, [sink]):
+                last = scene.faces[0].shape
+                if scene.frame.index in SHOWN:
+                    kept[scene.frame.index] = scene.frame, scene.faces[0]
+    return {
+        index: (frame, replace(face, shape=last, vertices=last + face.vertices - face.shape))
+        for index, (frame, face) in kept.items()
+    }
+
+
+def our_normals(frame: Frame, face: Face) -> np.ndarray:
+    """Return the picture (H, W, 3) of the face's surface directions: 0.5 + 0.5 normal, axes x right, y up, z near."""
+    assert face.camera_from_head is not None
+    camera = face.camera_from_head.astype(np.float64)
+    points = face.vertices @ camera[:3, :3].T + camera[:3, 3]
+    width, height = frame.size
+    focal = width / 2 / np.tan(np.radians(FOV) / 2)
+    pixels = focal * points[:, :2] / points[:, 2:] + [(width - 1) / 2, (height - 1) / 2]
+    triangles = load_template().triangles
+    placed = np.column_stack([pixels, points[:, 2]])
+    normals = vertex_normals(points, triangles) @ VIEWER_FROM_FRAME.T
+    colours = (0.5 + 0.5 * normals)[:, ::-1]  # BGR
+    # The renderer multiplies colours by the light on what it is given, which cancels here.
+    lit = light((vertex_normals(placed, triangles) @ VIEWER_FROM_FRAME.T).astype(np.float32))
+    picture, inside = render_mesh(placed, triangles, (width, height), colours / lit)
+    return np.where(inside[..., None] > 127, picture, 0)
+
+
+def three_pictures(npm: Path, chromium: str, take: Path, seconds: list[float], size: tuple[int, int], to: Path) -> None:
+    """Let three.js play the take, and save t0.png, n0.png and so on: its materials, and its surface directions."""
+    options = {"npm": str(npm), "chromium": chromium, "take": str(take), "seconds": seconds, "size": size,
+               "to": str(to), "fov": FOV}  # fmt: skip
+    subprocess.run(["node", HERE / "takes_player.cjs", json.dumps(options)], check=True, timeout=300)
+
+
+def validate(npm: Path, take: Path) -> dict[str, int]:
+    """Return the counts of the Khronos validator's issues."""
+    code = (
+        "const [folder, file] = process.argv.slice(1); const v = require(folder + '/node_modules/gltf-validator');"
+        "v.validateBytes(new Uint8Array(require('fs').readFileSync(file)))"
+        ".then(report => console.log(JSON.stringify(report.issues)))"
+    )
+    done = subprocess.run(
+        ["node", "-e", code, npm.resolve(), take], check=True, capture_output=True, text=True, timeout=300
+    )
+    issues = json.loads(done.stdout)
+    return {name: issues[name] for name in ("numErrors", "numWarnings", "numInfos", "numHints")}
+
+
+def in_blender(python: str, take: Path, frame: int, fps: float) -> dict[str, object]:
+    """Return what Blender makes of the take: names, key counts, and places (K, 3) of `VERTICES` in m at a frame."""
+    arguments = [str(take), str(frame), str(fps), json.dumps(VERTICES)]
+    done = subprocess.run(
+        [python, HERE / "takes_in_blender.py", *arguments], capture_output=True, text=True, timeout=300
+    )
+    if done.returncode:
+        raise SystemExit(f"Blender failed: {done.stderr[-2000:]}")
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> int:
+    """Returns the exit code: 1 where a program disagrees."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "face.onnx")
+    parser.add_argument("--npm", type=Path, help="folder with node_modules of gltf-validator, three and puppeteer-core")
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    parser.add_argument("--blender", metavar="PYTHON", help="Python with bpy")
+    options = parser.parse_args()
+    lines = [
+        "# A take in other programs",
+        "",
+        f"The clip is `tests/data/talking_head.mp4` with `--fov {FOV:g}`. Command: `python benchmarks/takes.py`.",
+        "",
+        "| check | result |",
+        "|---|---|",
+    ]
+    failed = False
+    with TemporaryDirectory() as folder:
+        take = Path(folder) / "take.glb"
+        kept = make_take(options.model, take)
+        lines.append(f"| size of the file, 150 frames | {take.stat().st_size / 1e6:.1f} MB |")
+        if options.npm:
+            issues = validate(options.npm, take)
+            failed |= issues["numErrors"] + issues["numWarnings"] > 0
+            lines.append(f"| gltf-validator: errors, warnings | {issues['numErrors']}, {issues['numWarnings']} |")
+            seconds = [kept[index][0].time_s for index in SHOWN]
+            size = kept[SHOWN[0]][0].size
+            three_pictures(options.npm.resolve(), options.chromium, take, seconds, size, Path(folder))
+            rows = []
+            for number, index in enumerate(SHOWN):
+                frame, face = kept[index]
+                ours, theirs = our_normals(frame, face), cv2.imread(f"{folder}/n{number}.png")
+                both = (ours.max(2) > 0) & (theirs.max(2) > 0)
+                either = (ours.max(2) > 0) | (theirs.max(2) > 0)
+                difference = float(np.abs(ours.astype(float) - theirs)[both].mean())
+                overlap = both.sum() / either.sum()
+                failed |= difference > 4 or overlap < 0.98
+                lines.append(f"| three.js, frame {index}: mean difference of surface directions, overlap of outlines | "
+                             f"{difference:.2f} of 255, {100 * overlap:.1f} % |")  # fmt: skip
+                shown = [frame.image, cv2.imread(f"{folder}/t{number}.png"), theirs, ours]
+                rows.append(
+                    np.hstack([cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA) for picture in shown])
+                )
+            cv2.imwrite(str(RESULTS / "takes.jpg"), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 85])
+        if options.blender:
+            frame, face = kept[SHOWN[1]]
+            found = in_blender(options.blender, take, frame.index, frame.fps)
+            expected = world_places(face)
+            distance = 1000 * np.linalg.norm(np.array(found["places"]) - expected, axis=1).max()
+            failed |= distance > 0.1 or found["names"] != sorted(found["names"]) or found["shape_keys"] != 52
+            what = f"{found['shape_keys']}, {found['keys']}, {', '.join(map(str, found['nodes']))}"
+            lines.append(f"| Blender {found['version']}: Apple's shape keys, animation keys of each, nodes | {what} |")
+            what = f"{len(VERTICES)} vertices to `Face.vertices`, frame {frame.index}"
+            lines.append(f"| Blender: largest distance of {what} | {distance:.3f} mm |")
+    text = "\n".join(lines) + "\n"
+    (RESULTS / "takes.md").write_text(text)
+    print(text)
+    return int(failed)
+
+
+def world_places(face: Face) -> np.ndarray:
+    """Return the places (K, 3) of `VERTICES` in metres, glTF's world axes."""
+    assert face.camera_from_head is not None
+    camera = face.camera_from_head.astype(np.float64)
+    points = face.vertices[list(VERTICES)] @ camera[:3, :3].T + camera[:3, 3]
+    return points @ VIEWER_FROM_FRAME.T / 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

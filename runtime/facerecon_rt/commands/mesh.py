@@ -1,0 +1,50 @@
+"""`facerecon-rt mesh`: records and the file of identities -> the mesh of one face in one frame."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..sinks.identities import read_identities, read_record, vertices_from_record
+from ..sinks.meshes import check_mesh_format, write_mesh
+from ..sinks.outputs import check_writable
+from ..template import load_template
+from ..values import name, whole
+from .arguments import Parser, add_unit
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `mesh` with the arguments behind it. Returns the exit code. Raises UsageError."""
+    options = mesh_parser().parse_args(arguments)
+    output = Path(options.output)
+    check_mesh_format(output)
+    check_writable(output)
+    record = read_record(options.records, options.frame, options.source)
+    identities = read_identities(options.identity)
+    vertices = vertices_from_record(record, identities, face=options.face, track=options.track)
+    write_mesh(output, vertices, load_template(), options.unit)
+    sys.stderr.write(f"wrote {output}\n")
+    return 0
+
+
+def mesh_parser() -> argparse.ArgumentParser:
+    """Return the parser of `mesh`."""
+    parser = Parser(
+        prog="facerecon-rt mesh",
+        description="Rebuild the mesh of a face from its record. The neutral faces are in the file that --output "
+        "identity.npz of the same run wrote; no model and no picture is needed.",
+        epilog="example: facerecon-rt mesh records.jsonl --identity identity.npz --frame 120 --output face.obj",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("records", type=name, metavar="RECORDS", help="file of records (.jsonl)")
+    parser.add_argument("--identity", type=name, required=True, metavar="FILE", help="neutral faces of the run (.npz)")
+    parser.add_argument("--frame", type=whole, required=True, metavar="N", help="number of the frame, as in the record")
+    parser.add_argument("--source", type=name, metavar="X", help="source, as in the record [the only one]")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--track", type=whole, metavar="N", help="track of the face [the only face]")
+    which.add_argument("--face", type=whole, metavar="N", help="index of the face in the record [the only face]")
+    parser.add_argument("-o", "--output", type=name, required=True, metavar="FILE", help="mesh: .obj .ply .glb")
+    add_unit(parser)
+    return parser

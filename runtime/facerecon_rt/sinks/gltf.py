@@ -1,0 +1,330 @@
+"""Neutral faces, expression basis and keys -> one GLB file with morph targets and an animation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import UsageError
+from ..interrupts import importing
+from ..networks.basis import Basis
+from ..template import FaceTemplate
+from ..types import Floats
+from .record import apple_name
+from .shade import CLAY, vertex_normals
+from .take import METRES_PER_MM, TrackKeys
+
+ROUGHNESS = 0.6
+EYE_RADIUS_MM = 12.0
+LIDS = (slice(42, 48), slice(36, 42))
+"""iBUG landmarks of the lids of the subject's left and right eye."""
+PUPIL_DEG, IRIS_DEG = 10.0, 29.0
+"""Angles at the centre of the eye, from its axis to the rims of pupil and iris."""
+RINGS_DEG = (5.0, PUPIL_DEG, 20.0, IRIS_DEG, 45.0, 65.0, 90.0, 115.0, 140.0, 160.0)
+SPOKES = 24
+EYE_COLOURS = {"pupil": (0.02, 0.02, 0.02), "iris": (0.36, 0.24, 0.15), "sclera": (0.93, 0.92, 0.90)}
+"""Colours as sRGB, 0 to 1."""
+NEUTRAL_TARGETS = ("tongueOut",)
+"""Apple's blendshapes that the model lacks. Their targets move nothing."""
+ONE_HOUR_S = 3600.0
+FLOAT, USHORT, UINT = 5126, 5123, 5125
+
+
+def import_pygltflib() -> Any:
+    """Return the module pygltflib. Raises UsageError where it is not installed."""
+    try:
+        with importing():
+            import pygltflib
+    except ImportError as error:
+        raise UsageError("GLB files need pygltflib: pip install 'facerecon-rt[gltf]'; OBJ files do not") from error
+    return pygltflib
+
+
+def static_glb(vertices: Floats, template: FaceTemplate) -> bytes:
+    """Encode one mesh (V, 3) in mm, head frame, without morph targets, as the bytes of a GLB file in metres."""
+    writer = _Writer(template)
+    writer.add_node(name="face", mesh=writer.add_face(vertices, "face", None))
+    return writer.to_bytes()
+
+
+def face_glb(
+    shape: Floats, weights: Mapping[str, float], basis: Basis, blendshapes: Sequence[str], template: FaceTemplate
+) -> bytes:
+    """Encode the face of a photograph as the bytes of a GLB file.
+
+    `shape`: (V, 3) mm, the neutral face. `weights`: Apple's weights by name, which the mesh has by default.
+    """
+    writer = _Writer(template)
+    targets = writer.add_targets(basis, blendshapes, tuple(weights))
+    face = writer.add_node(name="face", mesh=writer.add_face(shape, "face", targets, list(weights.values())))
+    writer.add_eyes(face, shape)
+    return writer.to_bytes()
+
+
+def take_glb(
+    tracks: Mapping[str, TrackKeys], basis: Basis, blendshapes: Sequence[str], template: FaceTemplate
+) -> bytes:
+    """Encode the tracks of one source, by name, as the bytes of a GLB file with one node per track and an animation.
+
+    The node of a track has the neutral face of its newest frame. All share Apple's 52 morph targets. Times are seconds
+    of the source; a take that begins after more than an hour begins at 0, and `extras` have its `begins_s`.
+    """
+    writer = _Writer(template)
+    first = min(float(keys.times[0]) for keys in tracks.values())
+    last = max(float(keys.times[-1]) for keys in tracks.values())
+    # float32, which glTF has for times, has steps of a quarter of a millisecond after an hour.
+    begins = float(math.floor(first)) if first > ONE_HOUR_S else 0.0
+    targets = writer.add_targets(basis, blendshapes, next(iter(tracks.values())).names)
+    for name, keys in tracks.items():
+        mesh = writer.add_face(keys.shape, name, targets, [0.0] * len(keys.names))
+        head = writer.add_node(
+            name=name, mesh=mesh, rotation=_xyzw(keys.rotations[:1])[0].tolist(), translation=keys.places[0].tolist()
+        )
+        eyes = writer.add_eyes(head, keys.shape)
+        times = writer.add_times(keys.times - begins)
+        writer.animate(head, "weights", times, keys.weights.reshape(-1), "SCALAR")
+        writer.animate(head, "rotation", times, _xyzw(keys.rotations), "VEC4")
+        writer.animate(head, "translation", times, keys.places, "VEC3")
+        for side, eye in enumerate(eyes):
+            writer.animate(eye, "rotation", times, _eye_rotations(keys.eyes[:, side]), "VEC4")
+        steps = _presence(float(keys.times[0]), float(keys.times[-1]), first, last)
+        if steps:
+            seen = np.repeat(np.array(list(steps.values()), np.float32)[:, None], 3, 1)
+            writer.animate(head, "scale", writer.add_times(np.array(list(steps)) - begins), seen, "VEC3", "STEP")
+    metric = all(keys.metric for keys in tracks.values())
+    writer.say(
+        begins_s=begins,
+        distance="metres from the camera, at the origin, which looks along -z" if metric else
+        "unknown lens: every head is 0.6 m away; x and y are metres at that distance from the picture's centre",
+        eyes="gaze" if all(keys.gazes for keys in tracks.values()) else "eyeLook weights",
+    )  # fmt: skip
+    return writer.to_bytes()
+
+
+def _presence(begin: float, end: float, first: float, last: float) -> dict[float, float]:
+    """Return when a track's head is shown, as scale by time: nothing for a track that is there from `first` to
+    `last`."""
+    steps: dict[float, float] = {}
+    if begin > first:
+        steps[first] = 0.0
+    if end < last:
+        steps[begin], steps[end + 0.001] = 1.0, 0.0
+    elif steps:
+        steps[begin] = 1.0
+    return steps
+
+
+class _Writer:
+    """A GLB file that grows: every add_ method returns the index of what it added."""
+
+    def __init__(self, template: FaceTemplate) -> None:
+        self._lib = lib = import_pygltflib()
+        self._template = template
+        self._data = bytearray()
+        self._file = lib.GLTF2(asset=lib.Asset(version="2.0", generator="facerecon-rt"))
+        self._file.scenes = [lib.Scene(nodes=[])]
+        self._file.scene = 0
+        self._clay = self._add_material("clay", (CLAY[2], CLAY[1], CLAY[0]), ROUGHNESS)
+        # Both are the same for all faces.
+        indices = template.triangles.ravel()
+        self._triangles = self._add_indices(indices, template.vertex_count)
+        self._uv = self._add(np.stack([template.uv[:, 0], 1 - template.uv[:, 1]], 1), "VEC2")
+        self._eye: int | None = None
+
+    def add_face(self, shape: Floats, name: str, targets: list[Any] | None, weights: list[float] | None = None) -> int:
+        """Add the mesh of a neutral face (V, 3) mm with `targets` of `add_targets` and default weights."""
+        lib = self._lib
+        attributes = lib.Attributes(
+            POSITION=self._add(shape * np.float32(METRES_PER_MM), "VEC3", bounds=True),
+            NORMAL=self._add(vertex_normals(shape, self._template.triangles), "VEC3"),
+            TEXCOORD_0=self._uv,
+        )
+        primitive = lib.Primitive(attributes=attributes, indices=self._triangles, material=self._clay)
+        mesh = lib.Mesh(name=name, primitives=[primitive])
+        if targets is not None:
+            primitive.targets = [target for _, target in targets]
+            mesh.weights = weights
+            mesh.extras = {"targetNames": [name for name, _ in targets]}
+        self._file.meshes.append(mesh)
+        return len(self._file.meshes) - 1
+
+    def add_targets(self, basis: Basis, blendshapes: Sequence[str], names: Sequence[str]) -> list[tuple[str, Any]]:
+        """Add the morph targets of Apple's `names`. A blendshape that Apple does not split moves both sides.
+
+        The change of the normals is that of the mean face, so that all tracks share it.
+        """
+        lib, triangles = self._lib, self._template.triangles
+        flat = vertex_normals(basis.mean, triangles)
+        moves = {name: np.zeros_like(basis.mean) for name in names}
+        for name, move in zip(blendshapes, basis.expression, strict=True):
+            moves[apple_name(name)] += move
+        targets = []
+        for name in names:
+            move = moves[name]
+            turned = vertex_normals(basis.mean + move, triangles) - flat
+            position = self._add(move * np.float32(METRES_PER_MM), "VEC3", bounds=True)
+            normal = position if name in NEUTRAL_TARGETS else self._add(turned, "VEC3")
+            targets.append((name, lib.Attributes(POSITION=position, NORMAL=normal)))
+        return targets
+
+    def add_eyes(self, head: int, shape: Floats) -> list[int]:
+        """Add the eyes of a neutral face (V, 3) mm as children of its node: left, right."""
+        if self._eye is None:
+            self._eye = self._add_eye_mesh()
+        centres = [eye_centre(shape, self._template, side) * np.float32(METRES_PER_MM) for side in (0, 1)]
+        return [
+            self.add_node(head, name=f"{side} eye", mesh=self._eye, translation=centre.tolist())
+            for side, centre in zip(("left", "right"), centres, strict=True)
+        ]
+
+    def add_node(self, parent: int | None = None, **content: Any) -> int:
+        """Add a node to the scene, or to its parent."""
+        self._file.nodes.append(self._lib.Node(**content))
+        index = len(self._file.nodes) - 1
+        siblings = self._file.scenes[0].nodes if parent is None else self._file.nodes[parent].children
+        siblings.append(index)
+        return index
+
+    def add_times(self, seconds: ArrayLike) -> int:
+        """Add the times (K,) of keys, in seconds."""
+        return self._add(np.asarray(seconds, np.float32), "SCALAR", bounds=True, of_mesh=False)
+
+    def animate(self, node: int, path: str, times: int, values: Floats, kind: str, how: str = "LINEAR") -> None:
+        """Add a channel to the animation: values at times."""
+        lib = self._lib
+        if not self._file.animations:
+            self._file.animations.append(lib.Animation(name="take", samplers=[], channels=[]))
+        animation = self._file.animations[0]
+        output = self._add(values, kind, of_mesh=False)
+        animation.samplers.append(lib.AnimationSampler(input=times, output=output, interpolation=how))
+        target = lib.AnimationChannelTarget(node=node, path=path)
+        animation.channels.append(lib.AnimationChannel(sampler=len(animation.samplers) - 1, target=target))
+
+    def say(self, **facts: object) -> None:
+        """Note facts in the scene's extras."""
+        self._file.scenes[0].extras = facts
+
+    def to_bytes(self) -> bytes:
+        """Return the file."""
+        self._file.buffers = [self._lib.Buffer(byteLength=len(self._data))]
+        self._file.set_binary_blob(bytes(self._data))
+        return b"".join(self._file.save_to_bytes())
+
+    def _add_eye_mesh(self) -> int:
+        lib = self._lib
+        points, triangles = eyeball()
+        attributes = lib.Attributes(
+            POSITION=self._add(points * np.float32(EYE_RADIUS_MM * METRES_PER_MM), "VEC3", bounds=True),
+            NORMAL=self._add(points, "VEC3"),
+            TEXCOORD_0=self._add(points[:, :2] * [0.5, -0.5] + 0.5, "VEC2"),
+        )
+        primitives = [
+            lib.Primitive(
+                attributes=attributes,
+                indices=self._add_indices(triangles[part], len(points)),
+                material=self._add_material(part, EYE_COLOURS[part], 0.2),
+            )
+            for part in EYE_COLOURS
+        ]
+        self._file.meshes.append(lib.Mesh(name="eye", primitives=primitives))
+        return len(self._file.meshes) - 1
+
+    def _add_material(self, name: str, srgb: tuple[float, float, float], roughness: float) -> int:
+        lib = self._lib
+        colour = lib.PbrMetallicRoughness(
+            baseColorFactor=[*(linear(channel) for channel in srgb), 1.0],
+            metallicFactor=0.0,
+            roughnessFactor=roughness,
+        )
+        self._file.materials.append(
+            lib.Material(name=name, pbrMetallicRoughness=colour, doubleSided=True, alphaMode=None, alphaCutoff=None)
+        )
+        return len(self._file.materials) - 1
+
+    def _add_indices(self, indices: NDArray[Any], count: int) -> int:
+        small = count < 2**16
+        flat = np.ascontiguousarray(indices, np.uint16 if small else np.uint32)
+        view = self._add_view(flat.tobytes(), self._lib.ELEMENT_ARRAY_BUFFER)
+        return self._add_accessor(view, USHORT if small else UINT, flat.size, "SCALAR")
+
+    def _add(self, values: ArrayLike, kind: str, *, bounds: bool = False, of_mesh: bool = True) -> int:
+        array = np.ascontiguousarray(values, np.float32)
+        # -0 would differ from the bounds' 0.
+        array = array + np.float32(0)
+        view = self._add_view(array.tobytes(), self._lib.ARRAY_BUFFER if of_mesh else None)
+        limits: dict[str, Any] = {}
+        if bounds:
+            rows = array.reshape(len(array), -1)
+            limits = {"min": rows.min(0).tolist(), "max": rows.max(0).tolist()}
+        return self._add_accessor(view, FLOAT, len(array), kind, **limits)
+
+    def _add_view(self, data: bytes, target: int | None) -> int:
+        self._data += b"\0" * (-len(self._data) % 4)
+        offset = len(self._data)
+        self._data += data
+        self._file.bufferViews.append(
+            self._lib.BufferView(buffer=0, byteOffset=offset, byteLength=len(data), target=target)
+        )
+        return len(self._file.bufferViews) - 1
+
+    def _add_accessor(self, view: int, component: int, count: int, kind: str, **limits: Any) -> int:
+        self._file.accessors.append(
+            self._lib.Accessor(bufferView=view, componentType=component, count=count, type=kind, **limits)
+        )
+        return len(self._file.accessors) - 1
+
+
+def linear(srgb: float) -> float:
+    """Return the linear light, 0 to 1, of an sRGB channel, 0 to 1. glTF's colour factors are linear."""
+    return ((srgb + 0.055) / 1.055) ** 2.4 if srgb > 0.04045 else srgb / 12.92
+
+
+def eye_centre(shape: Floats, template: FaceTemplate, side: int) -> Floats:
+    """Return the centre (3,) of an eye in mm, head frame: 12 mm behind the middle of its lids.
+
+    `shape`: (V, 3) mm, the neutral face. `side`: 0 for the subject's left eye, 1 for the right.
+    """
+    lids = shape[template.landmarks[LIDS[side]]].mean(0)
+    return np.asarray(lids - np.array([0.0, 0.0, EYE_RADIUS_MM], np.float32), np.float32)
+
+
+@cache
+def eyeball() -> tuple[Floats, dict[str, NDArray[np.int32]]]:
+    """Return a unit sphere that looks along +z: points (K, 3), and the triangles (T, 3) of pupil, iris and sclera."""
+    polar, around = np.meshgrid(np.radians(RINGS_DEG), 2 * np.pi * np.arange(SPOKES) / SPOKES, indexing="ij")
+    rings = np.stack([np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], -1)
+    points = np.vstack([rings.reshape(-1, 3), [[0, 0, 1], [0, 0, -1]]]).astype(np.float32)
+    here, front = np.arange(SPOKES), len(points) - 2
+    right = np.roll(here, -1)
+    parts: dict[str, list[NDArray[np.int64]]] = {part: [] for part in EYE_COLOURS}
+    parts["pupil"].append(np.stack([np.full(SPOKES, front), here, right], 1))
+    for ring, outer in enumerate(RINGS_DEG[1:]):
+        part = "pupil" if outer <= PUPIL_DEG else "iris" if outer <= IRIS_DEG else "sclera"
+        near, far = ring * SPOKES, (ring + 1) * SPOKES
+        parts[part].append(np.stack([here + near, here + far, right + near], 1))
+        parts[part].append(np.stack([right + near, here + far, right + far], 1))
+    rim = (len(RINGS_DEG) - 1) * SPOKES
+    parts["sclera"].append(np.stack([here + rim, np.full(SPOKES, front + 1), right + rim], 1))
+    return points, {part: np.vstack(triangles).astype(np.int32) for part, triangles in parts.items()}
+
+
+def _xyzw(rotations: Floats) -> Floats:
+    """Turn quaternions (K, 4) from w, x, y, z to glTF's x, y, z, w, each with the sign that is nearer to the one before
+    it."""
+    turned = np.roll(rotations, -1, axis=1).astype(np.float64)
+    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+    signs = np.where((turned[1:] * turned[:-1]).sum(1) < 0, -1.0, 1.0)
+    turned[1:] *= np.cumprod(signs)[:, None]
+    return turned.astype(np.float32)
+
+
+def _eye_rotations(angles: Floats) -> Floats:
+    """Return rotations (K, 4) as x, y, z, w that turn +z by yaw and pitch (K, 2) in radians."""
+    yaw, pitch = angles.astype(np.float64).T / 2
+    turn = [-np.cos(yaw) * np.sin(pitch), np.sin(yaw) * np.cos(pitch), np.sin(yaw) * np.sin(pitch)]
+    return np.stack([*turn, np.cos(yaw) * np.cos(pitch)], 1).astype(np.float32)
