@@ -24,6 +24,7 @@ from .paths import exists, is_folder, status
 from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
 from .sinks.files import Sink, open_sink
+from .sinks.hide import is_cover
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .sinks.outputs import Rotation, check_writable, numbered
 from .sinks.systemd import ServiceNotifier
@@ -143,7 +144,7 @@ def _run(options: Options) -> None:
         ]
         sinks: list[SceneSink] = [*outputs]
         if options.serve:
-            sinks.append(stack.enter_context(_web(options.serve, reconstructor, inputs, outputs)))
+            sinks.append(stack.enter_context(_web(options, reconstructor, inputs, outputs)))
         sinks.append(stack.enter_context(ServiceNotifier()))
         pipeline = Pipeline(
             reconstructor,
@@ -266,6 +267,7 @@ def _reconstructor(options: Options) -> Reconstructor:
         detector_size=options.det_size,
         min_confidence=options.min_confidence,
         mirror=options.mirror,
+        hints=is_cover(options.style),
         gpu=options.gpu,
         warm_while_building=options.warm_while_building,
     )
@@ -274,12 +276,21 @@ def _reconstructor(options: Options) -> Reconstructor:
 def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes: bool = True) -> Sink:
     names, arkit = reconstructor.contract.blendshapes, options.blendshapes == "arkit"
     rotation = None if options.rotate is None else Rotation(options.rotate, options.keep)
-    return open_sink(target, blendshapes=names, arkit=arkit, style=options.style, meshes=meshes, rotation=rotation)
+    return open_sink(
+        target,
+        blendshapes=names,
+        arkit=arkit,
+        style=options.style,
+        margin=options.cover_margin,
+        meshes=meshes,
+        pictures=options.pictures,
+        rotation=rotation,
+    )
 
 
 @contextmanager
 def _web(
-    address: str, reconstructor: Reconstructor, inputs: Inputs, outputs: Sequence[ThreadedSink]
+    options: Options, reconstructor: Reconstructor, inputs: Inputs, outputs: Sequence[ThreadedSink]
 ) -> Iterator[SceneSink]:
     try:
         with importing():
@@ -290,7 +301,9 @@ def _web(
     state = State(
         reconstructor.contract.blendshapes, inputs.statuses, lambda: {output.name: output.dropped for output in outputs}
     )
-    with WebServer(state, address) as server:
+    style = options.style if is_cover(options.style) else "wireframe"
+    margin, pictures = options.cover_margin, options.pictures
+    with WebServer(state, options.serve or "", style=style, margin=margin, pictures=pictures) as server:
         log.info("%s", server.url)
         yield state
 

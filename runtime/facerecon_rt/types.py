@@ -124,6 +124,9 @@ class Scene:
     left: tuple[int, ...] = ()
     """Tracks that end with this frame: their faces were not seen for 25 frames, or the video was cut to another person
     at their places."""
+    elsewhere: tuple[Floats, ...] = ()
+    """Face boxes (4,) xyxy, frame pixels, of places where there may be a face that `faces` does not hold: tracks that
+    were missed or skipped in this frame, faces beyond the maximum number, and detections that were not believed."""
     shed: Mapping[str, int] | None = None
     """Work left out to stay within the time budget, as {"looks", "faces"} of `budget.Shed`; None for none."""
 

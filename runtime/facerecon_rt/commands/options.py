@@ -19,6 +19,7 @@ from ..faces.shapes import Average
 from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
 from ..sinks.files import SINK_STYLES
+from ..sinks.hide import MARGIN, is_cover
 from ..sources.camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S, LiveOptions
 from ..values import (
     address,
@@ -36,6 +37,7 @@ from ..values import (
 )
 from .arguments import Parser, add_gpu_options, add_model, gpu_options
 
+DETECT_EVERY = 10
 DEFAULT_OUTPUT = "facerecon-out/"
 
 
@@ -68,6 +70,10 @@ class Options:
     average: Average | None
     mirror: bool
     style: str
+    cover_margin: float
+    """Margin around covered faces, as a share of the face box."""
+    pictures: bool
+    """Whether outputs and the page may contain pixels."""
     blendshapes: str
     rotate: int | None
     """Size in megabytes at which records and videos continue in a new file."""
@@ -89,6 +95,8 @@ def parse_options(arguments: Sequence[str]) -> Options:
     given = vars(namespace)
     values = {name: given[name] for name in given.keys() & {field.name for field in fields(Options)}}
     values |= {name: tuple(given[name] or ()) for name in ("model", "input", "output")}
+    if values["det_every"] is None:
+        values["det_every"] = 1 if is_cover(given["style"]) else DETECT_EVERY
     return Options(
         **values,
         lens=given["camera_matrix"] or given["fov"],
@@ -152,7 +160,10 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         help="detector of this project or YuNet .onnx [face_detector.onnx beside the model]",
     )
     faces.add_argument(
-        "--det-every", type=positive, default=10, metavar="N", help="run the detector every N frames [%(default)s]"
+        "--det-every",
+        type=positive,
+        metavar="N",
+        help=f"run the detector every N frames [{DETECT_EVERY}; 1 where --style covers faces]",
     )
     faces.add_argument(
         "--det-size",
@@ -241,7 +252,23 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--style", choices=SINK_STYLES, default="shaded", help="style of annotated pictures and videos [%(default)s]"
+        "--style",
+        choices=SINK_STYLES,
+        default="shaded",
+        help="style of annotated pictures and videos; blur, pixelate and mask cover every face [%(default)s]",
+    )
+    output.add_argument(
+        "--cover-margin",
+        type=unit,
+        default=MARGIN,
+        metavar="SHARE",
+        help="with blur, pixelate and mask: margin around a face as a share of its box, 0 to 1 [%(default)s]",
+    )
+    output.add_argument(
+        "--no-pictures",
+        action="store_false",
+        dest="pictures",
+        help="write and serve no pixels: picture and video outputs are refused",
     )
     output.add_argument(
         "--blendshapes",

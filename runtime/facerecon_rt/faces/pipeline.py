@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..errors import UsageError
-from ..types import Face, Frame, Scene
+from ..types import Face, Floats, Frame, Scene
 from .budget import Budget, Shed
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
-from .reconstruct import Reconstructor, Sighting
+from .reconstruct import Reconstructor, Sighting, no_hints, off_faces
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
@@ -47,6 +47,8 @@ class _Stream:
     """Count of all frames when this source was last seen."""
     last_s: float = 0.0
     """Time of its last frame, in seconds of the source."""
+    detected: Sequence[Sighting] = ()
+    """Squares of the detector's last run."""
 
 
 @dataclass(slots=True)
@@ -179,7 +181,8 @@ class Pipeline:
         if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
             stream.since_detection = 0
             with work.stages.measure("detect"):
-                work.detected = self.reconstructor.detect(work.frame.image)
+                stream.detected = self.reconstructor.detect(work.frame.image)
+            work.detected = no_hints(stream.detected)
 
     def _look_at_detections(self, works: Sequence[_Work], stages: Stages) -> None:
         """Reconstruct the detected faces of all frames together: first where a detection and a tracked face disagree,
@@ -204,15 +207,21 @@ class Pipeline:
         frame, stream = work.frame, work.stream
         stages.add(work.stages)
         if stream is None:
-            faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
-            return scene_of(self.reconstructor, frame, faces, stages)
+            found, doubted = self.reconstructor.faces_and_doubts(frame.image, stages)
+            faces = self._kept(frame, found, stages)
+            missing = [*doubted, *_boxes_beyond(faces, found)]
+            return scene_of(self.reconstructor, frame, faces, stages, elsewhere=missing)
         with stages.measure("post"):
             pairs = list(zip(work.looked_at, work.seen, strict=True))
             faces = stream.tracker.update(pairs, work.new, self.reconstructor.min_confidence)
             if stream.smoother is not None:
                 faces = stream.smoother(faces, frame.time_s)
-        faces = self._kept(frame, faces, stages)
-        scene = scene_of(self.reconstructor, frame, faces, stages, tracker=stream.tracker, shed=shed)
+            seen = {face.track for face in faces}
+            elsewhere = [track.wide_box for track in stream.tracker.tracks if track.number not in seen]
+            elsewhere.extend(off_faces(stream.detected, faces))
+        found, faces = faces, self._kept(frame, faces, stages)
+        elsewhere += _boxes_beyond(faces, found)
+        scene = scene_of(self.reconstructor, frame, faces, stages, stream.tracker, shed, elsewhere)
         if self.budget is not None:
             self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
         return scene
@@ -234,6 +243,12 @@ class Pipeline:
         return faces
 
 
+def _boxes_beyond(kept: Sequence[Face], found: Sequence[Face]) -> list[Floats]:
+    """Return the boxes of the found faces that were not kept, since they exceed the maximum number."""
+    boxes = {id(face.box) for face in kept}
+    return [face.box for face in found if id(face.box) not in boxes]
+
+
 def _by_attention(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
     """Return the visible tracks to update in this frame, and those to skip."""
     visible = stream.tracker.visible
@@ -251,6 +266,7 @@ def scene_of(
     stages: Stages | None = None,
     tracker: Tracker | None = None,
     shed: Shed = NOTHING,
+    elsewhere: Sequence[Floats] = (),
 ) -> Scene:
     """Return the scene of a frame and its faces, with the doubts about each face and the network that read them."""
     network, stages = reconstructor.network, stages or Stages()
@@ -265,5 +281,6 @@ def scene_of(
         network.sha256,
         entered=tracker.entered if tracker else (),
         left=tracker.left if tracker else (),
+        elsewhere=tuple(elsewhere),
         shed={"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None,
     )

@@ -23,6 +23,7 @@ from ..quiet import quiet_opencv
 from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
 from .draw import STYLES, Painter, draw_scene, montage
+from .hide import MARGIN, is_cover
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import record_from_scene
@@ -69,8 +70,10 @@ def open_sink(
     blendshapes: Sequence[str],
     arkit: bool = False,
     style: str = "shaded",
+    margin: float = MARGIN,
     template: FaceTemplate | None = None,
     meshes: bool = True,
+    pictures: bool = True,
     rotation: Rotation | None = None,
 ) -> Sink:
     """Open the output that `target` names.
@@ -84,14 +87,17 @@ def open_sink(
     - A folder (existing, ending in "/" or without suffix): all kinds but .rrd, named after the sources.
 
     `blendshapes`: (B,) names from the model's contract. `arkit`: use Apple's names in records. `style`: shaded,
-    wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides. `meshes`: whether a
-    folder gets meshes. `rotation`: when records and videos continue in a new file; the previous file gets a number.
+    wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides; blur, pixelate or
+    mask, which cover every face with `margin` around it in every picture. `meshes`: whether a folder gets meshes.
+    `pictures`: whether pixels may be written at all; without them a folder and a recording have no pictures.
+    `rotation`: when records and videos continue in a new file; the previous file gets a number.
 
-    Raises UsageError when the kind of the target is unknown or the target cannot be written.
+    Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture or
+    video without `pictures`.
     """
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
-    paint = painter(style, template)
+    paint = painter(style, template, margin)
     if target == "-":
         if sys.stdout is None:
             raise UsageError("cannot write to standard output: it is closed; give a file")
@@ -100,10 +106,20 @@ def open_sink(
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:
         return FolderSink(
-            path, blendshapes, arkit=arkit, style=style, template=template, meshes=meshes, rotation=rotation
+            path,
+            blendshapes,
+            arkit=arkit,
+            style=style,
+            margin=margin,
+            template=template,
+            meshes=meshes,
+            pictures=pictures,
+            rotation=rotation,
         )
     if suffix == ".jsonl":
         return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
+    if not pictures and suffix in (*CODECS, *PICTURE_SUFFIXES):
+        raise UsageError(f"{target} holds pictures, and --no-pictures forbids them; leave out one of the two")
     if suffix in CODECS:
         return VideoSink(path, paint, rotation)
     if suffix in PICTURE_SUFFIXES:
@@ -111,19 +127,25 @@ def open_sink(
     if suffix in MESH_SUFFIXES:
         return MeshSink(path, template)
     if suffix == ".rrd":
-        return RerunSink(path, blendshapes, template)
+        recorded = (paint if is_cover(style) else bare) if pictures else None
+        return RerunSink(path, blendshapes, template, recorded)
     known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".rrd"])
     raise UsageError(
         f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
     )
 
 
-def painter(style: str, template: FaceTemplate | None = None) -> Painter:
-    """Return the function that draws scenes in one of the `SINK_STYLES`."""
+def bare(scene: Scene) -> Image:
+    """Return the frame's picture as it is."""
+    return scene.frame.image
+
+
+def painter(style: str, template: FaceTemplate | None = None, margin: float = MARGIN) -> Painter:
+    """Return the function that draws scenes in one of the `SINK_STYLES`. `margin`: as `draw_scene`."""
     if style == "montage":
         return partial(montage, template=template)
     (known,) = (name for name in STYLES if name == style)
-    return partial(draw_scene, style=known, template=template)
+    return partial(draw_scene, style=known, template=template, margin=margin)
 
 
 class JsonLinesSink:
@@ -304,11 +326,13 @@ class FolderSink:
         *,
         arkit: bool = False,
         style: str = "shaded",
+        margin: float = MARGIN,
         template: FaceTemplate | None = None,
         meshes: bool = True,
+        pictures: bool = True,
         rotation: Rotation | None = None,
     ) -> None:
-        """Make the folder. Raises UsageError when it cannot be made or written to."""
+        """Make the folder. Options are those of `open_sink`. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -322,9 +346,10 @@ class FolderSink:
         self._template = template
         self._rotation = rotation
         self._meshes = meshes
-        # A photograph gets its montage in any case.
-        self._paint = painter("shaded" if style == "montage" else style, template)
-        self._paint_montage = painter("montage", template)
+        self._pictures = pictures
+        # A photograph gets its montage in any case, unless faces are covered: a montage shows them.
+        self._paint = painter("shaded" if style == "montage" else style, template, margin)
+        self._paint_montage = None if is_cover(style) else painter("montage", template)
         self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
@@ -364,13 +389,20 @@ class FolderSink:
 
     def _write_photograph(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source)
-        write_picture(self._folder / f"{stem}.jpg", self._paint(scene))
-        if scene.faces:
+        if self._pictures:
+            write_picture(self._folder / f"{stem}.jpg", self._paint(scene))
+        if self._pictures and scene.faces and self._paint_montage is not None:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
         for index, face in enumerate(scene.faces):
             self._write_mesh(stem, face_label(index, face), face.vertices)
 
     def _write_video_frame(self, scene: Scene) -> None:
+        if self._pictures:
+            self._write_picture_of_video(scene)
+        self._latest.see(scene)
+        self._write_tracks(MOST_TRACKS)
+
+    def _write_picture_of_video(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source, live=scene.frame.live)
         path = self._folder / f"{stem}.mp4"
         if path not in self._videos:
@@ -380,8 +412,6 @@ class FolderSink:
         self._videos[path].write(scene)
         if scene.frame.live and self._rotation is not None:
             self._finish_silent(path)
-        self._latest.see(scene)
-        self._write_tracks(MOST_TRACKS)
 
     def _finish_silent(self, written: Path) -> None:
         """Finish the videos of cameras that have gone silent. A camera that comes back begins a new video."""

@@ -35,11 +35,11 @@ function showInputs(inputs) {
 function select(index) {
   source = index;
   history = [];
-  showLive();
+  if (!element("live").hidden) showLive();
 }
 
 function showLive() {
-  element("live").src = `live/${source}.mjpg?style=wireframe&t=${Date.now()}`;
+  element("live").src = `live/${source}.mjpg?t=${Date.now()}`;
 }
 
 function showBlendshapes(weights) {
@@ -82,7 +82,8 @@ function show(state) {
   showInputs(state.inputs);
   const one = state.sources[source];
   if (!one) { element("status").textContent = "no source yet"; return; }
-  if (!element("live").src) showLive();
+  element("live").hidden = !state.pictures;
+  if (state.pictures && !element("live").src) showLive();
   const record = one.record, faces = record.faces;
   element("status").textContent =
     `${record.provider}, ${record.precision} · ${one.frames} frames · age ${record.age_ms.toFixed(0)} ms`;
@@ -100,7 +101,7 @@ function show(state) {
 async function poll() {
   try {
     const state = await (await fetch("api/state")).json();
-    if (!connected) { connected = true; showLive(); }
+    if (!connected) { connected = true; if (state.pictures) showLive(); }
     show(state);
   } catch (error) {
     connected = false;
@@ -196,6 +197,6 @@ async function startMesh() {
   requestAnimationFrame(draw);
 }
 
-element("live").addEventListener("error", () => setTimeout(showLive, 1000));
+element("live").addEventListener("error", () => setTimeout(() => { if (!element("live").hidden) showLive(); }, 1000));
 poll();
 startMesh();
