@@ -86,6 +86,11 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     _log_to_stderr(quiet=options.quiet, once=options.set)
     if options.keep is not None and options.rotate is None:
         raise UsageError("--keep limits the files of --rotate; give --rotate as well")
+    names = [zone.name for zone in options.zone]
+    if len(set(names)) < len(names):
+        raise UsageError("two zones have the same name; give each --zone its own")
+    if options.set and options.attention:
+        raise UsageError("--attention follows people over time, and --set averages photographs; give one of them")
     if options.set:
         if options.serve:
             raise UsageError("--serve shows frames as they come, and --set averages all frames first; give one of them")
@@ -153,6 +158,7 @@ def _run(options: Options) -> None:
             lens=options.lens,
             smooth=options.smooth,
             budget_ms=options.budget_ms,
+            attention=options.zone if options.attention else None,
         )
         _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)

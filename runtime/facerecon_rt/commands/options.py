@@ -11,6 +11,7 @@ from typing import Any
 from ..contract import PRECISIONS
 from ..environment import installed_version
 from ..errors import UsageError
+from ..faces.attention import Zone, zone_from_text
 from ..faces.detect import LARGEST_SIZE, MULTIPLE
 from ..faces.metric import Intrinsics
 from ..faces.pipeline import SMOOTH
@@ -58,6 +59,8 @@ class Options:
     min_confidence: float
     smooth: str
     budget_ms: float | None
+    attention: bool
+    zone: tuple[Zone, ...]
     lens: Intrinsics | float | None
     """Intrinsics of the camera, or its horizontal field of view in degrees (`--camera-matrix`, `--fov`)."""
     live: LiveOptions
@@ -94,7 +97,8 @@ def parse_options(arguments: Sequence[str]) -> Options:
     namespace = build_parser().parse_args(arguments)
     given = vars(namespace)
     values = {name: given[name] for name in given.keys() & {field.name for field in fields(Options)}}
-    values |= {name: tuple(given[name] or ()) for name in ("model", "input", "output")}
+    values |= {name: tuple(given[name] or ()) for name in ("model", "input", "output", "zone")}
+    values["attention"] = given["attention"] or bool(given["zone"])
     if values["det_every"] is None:
         values["det_every"] = 1 if is_cover(given["style"]) else DETECT_EVERY
     return Options(
@@ -196,6 +200,19 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         metavar="MS",
         help="time budget per frame of a video or camera in ms; when exceeded, the detector runs less often, then "
         "fewer faces are updated; records list what was skipped [no limit]",
+    )
+    faces.add_argument(
+        "--attention",
+        action="store_true",
+        help="add eyes, blinks, drowsiness, yawns, speech and direction of tracked faces to records, with events",
+    )
+    faces.add_argument(
+        "--zone",
+        action="append",
+        type=_zone,
+        metavar="ZONE",
+        help="NAME=yaw:A..B,pitch:C..D in degrees: a direction to look at, as in road=yaw:-15..15,pitch:-10..10; "
+        "turns on --attention; repeatable, the first match counts",
     )
     lens = faces.add_mutually_exclusive_group()
     lens.add_argument(
@@ -336,6 +353,13 @@ def _field_of_view(text: str) -> float:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return degrees
+
+
+def _zone(text: str) -> Zone:
+    try:
+        return zone_from_text(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _intrinsics(text: str) -> Intrinsics:

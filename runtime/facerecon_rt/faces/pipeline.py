@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..errors import UsageError
-from ..types import Face, Floats, Frame, Scene
+from ..types import Event, Face, Floats, Frame, Scene
+from .attention import Watch, Zone
 from .budget import Budget, Shed
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
@@ -43,6 +44,7 @@ class _Stream:
     since_detection: int
     """Number of frames since the detector last ran."""
     smoother: Smoother | None
+    watch: Watch | None
     last_frame: int = 0
     """Count of all frames when this source was last seen."""
     last_s: float = 0.0
@@ -84,13 +86,15 @@ class Pipeline:
         lens: Intrinsics | float | None = None,
         smooth: str = "off",
         budget_ms: float | None = None,
+        attention: Sequence[Zone] | None = None,
     ) -> None:
         """`detect_every`: number of frames between two runs of the detector; it also runs in the next frame when a face
         is lost, and while there is none. `max_faces`: maximum number of faces, the largest are kept; while so many are
         tracked, the detector runs a fifth as often. `lens`: the camera's intrinsics, or its horizontal field of view in
         degrees, which adds `camera_from_head` to faces. `smooth`: off, low or high; smooths tracked faces, which adds a
         little lag. `budget_ms`: time budget in ms per frame of a video or camera; when exceeded, work is skipped
-        (`budget.Budget`) and recorded in the scenes. Raises UsageError."""
+        (`budget.Budget`) and recorded in the scenes. `attention`: zones, possibly none, with which tracked faces get
+        their `attention` and scenes their events; None leaves them out. Raises UsageError."""
         if smooth not in SMOOTH:
             raise UsageError(f"unknown smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
         self.reconstructor = reconstructor
@@ -99,6 +103,7 @@ class Pipeline:
         self.lens = lens
         self.smooth = smooth
         self.budget = None if budget_ms is None else Budget(budget_ms)
+        self.attention = attention
         self._streams: dict[str, _Stream] = {}
         """State of each source, the longest unseen first."""
         self._numbers: dict[str, int] = {}
@@ -150,7 +155,8 @@ class Pipeline:
         if stream is None:
             smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
             tracker = Tracker(first_number=self._numbers.get(frame.source, 1))
-            stream = _Stream(tracker, self.detect_every, smoother)
+            watch = None if self.attention is None else Watch(self.attention)
+            stream = _Stream(tracker, self.detect_every, smoother, watch)
         stream.last_frame, stream.last_s = self._frames, frame.time_s
         self._streams[frame.source] = stream
         longest = next(iter(self._streams))
@@ -214,6 +220,10 @@ class Pipeline:
         with stages.measure("post"):
             pairs = list(zip(work.looked_at, work.seen, strict=True))
             faces = stream.tracker.update(pairs, work.new, self.reconstructor.min_confidence)
+            events: tuple[Event, ...] = ()
+            if stream.watch is not None:
+                # Smoothing would make blinks shallow, so the faces are watched before it.
+                faces, events = stream.watch(faces, frame.time_s, stream.tracker.left)
             if stream.smoother is not None:
                 faces = stream.smoother(faces, frame.time_s)
             seen = {face.track for face in faces}
@@ -221,7 +231,7 @@ class Pipeline:
             elsewhere.extend(off_faces(stream.detected, faces))
         found, faces = faces, self._kept(frame, faces, stages)
         elsewhere += _boxes_beyond(faces, found)
-        scene = scene_of(self.reconstructor, frame, faces, stages, stream.tracker, shed, elsewhere)
+        scene = scene_of(self.reconstructor, frame, faces, stages, stream.tracker, shed, elsewhere, events)
         if self.budget is not None:
             self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
         return scene
@@ -267,6 +277,7 @@ def scene_of(
     tracker: Tracker | None = None,
     shed: Shed = NOTHING,
     elsewhere: Sequence[Floats] = (),
+    events: tuple[Event, ...] = (),
 ) -> Scene:
     """Return the scene of a frame and its faces, with the doubts about each face and the network that read them."""
     network, stages = reconstructor.network, stages or Stages()
@@ -281,6 +292,7 @@ def scene_of(
         network.sha256,
         entered=tracker.entered if tracker else (),
         left=tracker.left if tracker else (),
+        events=events,
         elsewhere=tuple(elsewhere),
         shed={"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..align import CROP_SIDE_MM, Square, align, square_from_camera
 from ..pose import rotation_from_euler
 from ..template import FaceTemplate, Indices, load_template
-from ..types import Face, Floats, Frame, Image, Scene
+from ..types import Attention, Face, Floats, Frame, Image, Scene
 from .hide import COVERS, MARGIN, Cover, cover_faces
 from .shade import render_mesh
 
@@ -234,6 +234,8 @@ def _draw_gaze(picture: Image, face: Face, gaze: Floats) -> None:
 def _draw_label(picture: Image, face: Face, accent: Color) -> None:
     """Write track and confidence on a dark plate above the face, inside the picture."""
     text = f"{face.confidence:.2f}" if face.track is None else f"#{face.track}  {face.confidence:.2f}"
+    if face.attention is not None:
+        text += f"  {_state(face.attention)}"
     size = int(np.clip(_side(face) / 20, 11, 96))
     pad = size // 2
     width, height = text_width(text, size) + 3 * pad, size + pad
@@ -243,6 +245,15 @@ def _draw_label(picture: Image, face: Face, accent: Color) -> None:
     cv2.addWeighted(plate, 0.3, np.full_like(plate, INK), 0.7, 0, dst=plate)
     plate[:, : max(2, pad // 3)] = accent
     put_text(picture, text, left + 3 * pad // 2, top + height - round(pad * 0.8), size, PAPER)
+
+
+def _state(attention: Attention) -> str:
+    """Return the words for the state of a person that stands beside the track."""
+    eyes = "eyes closed" if attention.closed_s else f"eyes {sum(attention.eyes_open) / 2:.1f}"
+    words = [eyes, "yawns" if attention.yawning else "", "speaks" if attention.speaking > 0.5 else ""]
+    if attention.off_zone_s is not None:
+        words.append(attention.zone or f"off {attention.off_zone_s:.1f} s")
+    return "  ".join(filter(None, [*words, attention.drowsiness or ""]))
 
 
 def _crop_scene(frame: Frame, face: Face, tile: int) -> Scene:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -26,7 +25,7 @@ from .draw import STYLES, Painter, draw_scene, montage
 from .hide import MARGIN, is_cover
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
-from .record import record_from_scene
+from .record import as_json, event_records, record_from_scene
 from .rerun import RerunSink
 from .video import VideoSink
 from .video_writer import CODECS
@@ -149,7 +148,8 @@ def painter(style: str, template: FaceTemplate | None = None, margin: float = MA
 
 
 class JsonLinesSink:
-    """A sink that writes one record per line and flushes each line, so that another program can read along."""
+    """A sink that writes one record per line, and one per event, and flushes them, so that another program can read
+    along."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class JsonLinesSink:
     def write(self, scene: Scene) -> None:
         """Append the scene's record. Raises UsageError, or BrokenPipeError when the reader of a pipe has closed it."""
         record = record_from_scene(scene, self._blendshapes, arkit=self._arkit)
-        line = json.dumps(record, allow_nan=False, separators=(",", ":"))
+        lines = "".join(as_json(one) + "\n" for one in (record, *event_records(scene)))
         try:
             if self._path is not None and not self._started and self._stream.seekable():
                 if self._rotation is None:
@@ -195,7 +195,7 @@ class JsonLinesSink:
                 else:
                     self._go_on(self._path, self._rotation)
             self._started = True
-            self._stream.write(line + "\n")
+            self._stream.write(lines)
             self._stream.flush()
             if self._path is not None and self._rotation is not None and self._rotation.due(self._stream.tell()):
                 self._begin_anew(self._path, self._rotation)

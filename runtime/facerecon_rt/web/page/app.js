@@ -58,6 +58,16 @@ function showBlendshapes(weights) {
   names.forEach((name, index) => { box.children[index].lastChild.value = weights[name]; });
 }
 
+function showAttention(state) {
+  if (!state) { element("attention").textContent = ""; return; }
+  const number = (value, digits) => value === null ? "–" : value.toFixed(digits);
+  element("attention").textContent = `eyes ${number(state.eyes_open.left, 2)} ${number(state.eyes_open.right, 2)}  ` +
+    `blinks/min ${number(state.blinks_per_min, 0)}  perclos ${number(state.perclos, 2)}  ` +
+    `speaking ${number(state.speaking, 1)}  ` + (state.yawning ? "yawning  " : "") +
+    (state.off_zone_s === undefined ? "" : (state.zone || `off for ${state.off_zone_s.toFixed(1)} s`) + "  ") +
+    (state.drowsiness || "");
+}
+
 function showStages(stages) {
   history.push(stages);
   history = history.slice(-HISTORY);
@@ -95,6 +105,7 @@ function show(state) {
   element("pose").textContent = `pitch ${turn.pitch.toFixed(0)}°  yaw ${turn.yaw.toFixed(0)}°  ` +
     `roll ${turn.roll.toFixed(0)}°` + (look ? `  gaze pitch ${look.pitch.toFixed(0)}° yaw ${look.yaw.toFixed(0)}°` : "") +
     `  confidence ${largest.confidence.toFixed(2)}`;
+  showAttention(largest.attention);
   showBlendshapes(largest.blendshapes);
 }
 
