@@ -23,9 +23,9 @@ import numpy as np
 
 from ..errors import UsageError
 from ..pose import euler_from_camera, gaze_angles
-from ..regular import shown
 from ..template import load_template
 from ..types import Attention, Drowsiness, Event, Face, Floats
+from ..values import shown
 
 PAIRS = np.array([[43, 47], [44, 46], [42, 45], [37, 41], [38, 40], [36, 39], [62, 66], [60, 64]])
 """(8, 2) iBUG points whose distance is measured: per eye, left first, two lid gaps and the width; gap and width of the
@@ -88,7 +88,7 @@ LONGEST_GAP_S = 0.5
 """Time in seconds between two frames of a face from which nothing is assumed about what was between them."""
 
 LEVELS: tuple[Drowsiness, ...] = ("alert", "tired", "drowsy")
-_RANGE = r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)"
+_RANGE = r"(-?\d{1,3}(?:\.\d{1,6})?)\.\.(-?\d{1,3}(?:\.\d{1,6})?)"
 _ZONE = re.compile(rf"(?P<name>[\w-]{{1,40}})=(?:yaw:{_RANGE})?,?(?:pitch:{_RANGE})?")
 
 
