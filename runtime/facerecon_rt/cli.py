@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .addresses import public_name
 from .commands.options import DEFAULT_OUTPUT, Options, parse_options
 from .commands.progress import Progress
 from .commands.shell import run_command
@@ -26,6 +27,7 @@ from .quiet import log_errors_only
 from .sinks.files import Sink, open_sink
 from .sinks.hide import is_cover
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .sinks.mqtt import is_mqtt
 from .sinks.outputs import Rotation, check_writable, numbered
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
@@ -179,6 +181,10 @@ def _run_set(options: Options) -> None:
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
+    if any(map(is_mqtt, others)):
+        raise UsageError(
+            "an MQTT broker gets the state of cameras and videos, and --set has none; leave one of them out"
+        )
     if inputs.live and others:
         raise UsageError(
             f"{inputs.live[0].name} cannot be read twice, as --set must for pictures and records; give a mesh as the "
@@ -257,7 +263,7 @@ def _targets(options: Options) -> list[str]:
     targets = list(options.output) or ([] if options.serve else [DEFAULT_OUTPUT])
     for target in targets:
         if targets.count(target) > 1:
-            raise UsageError(f"the output {target} is given twice; give each output once")
+            raise UsageError(f"the output {public_name(target)} is given twice; give each output once")
     if targets == [DEFAULT_OUTPUT] and not options.output and _changed_at(DEFAULT_OUTPUT):
         log.warning("%s replaces files of the same names from an earlier run; --output names another", DEFAULT_OUTPUT)
     return targets
@@ -315,18 +321,20 @@ def _web(
 
 
 def _name_of(target: str) -> str:
-    return "standard output" if target == "-" else target
+    return "standard output" if target == "-" else public_name(target)
 
 
 def _is_folder(target: str) -> bool:
-    return target != "-" and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+    return (
+        target != "-" and not is_mqtt(target) and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+    )
 
 
 class Written:
     """The outputs that this run has written. Files of earlier runs do not count."""
 
     def __init__(self, targets: Sequence[str]) -> None:
-        self._before = {target: _changed_at(target) for target in targets if target != "-"}
+        self._before = {target: _changed_at(target) for target in targets if target != "-" and not is_mqtt(target)}
 
     def say(self) -> None:
         """Log one line for each output."""

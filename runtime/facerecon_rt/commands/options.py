@@ -154,7 +154,8 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        f".obj .ply .glb; a Rerun recording: .rrd; a folder gets all kinds but .rrd; repeatable [{DEFAULT_OUTPUT}]",
+        ".obj .ply .glb; a Rerun recording: .rrd; a folder gets all these but .rrd; an MQTT broker: "
+        f"mqtt://user:${{PASSWORD}}@host/topic; repeatable [{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(

@@ -24,6 +24,7 @@ from ..types import Floats, Image, Scene, face_label
 from .draw import STYLES, Painter, draw_scene, montage
 from .hide import MARGIN, is_cover
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .mqtt import MqttSink, is_mqtt
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import as_json, event_records, record_from_scene
 from .rerun import RerunSink
@@ -78,6 +79,7 @@ def open_sink(
     """Open the output that `target` names.
 
     - `-`: JSON lines on standard output.
+    - mqtt:// mqtts://: an MQTT broker.
     - .jsonl: JSON lines.
     - .mp4 .mov .mkv .avi: an annotated video.
     - .jpg .png .webp: annotated pictures, numbered when there are several.
@@ -101,6 +103,8 @@ def open_sink(
         if sys.stdout is None:
             raise UsageError("cannot write to standard output: it is closed; give a file")
         return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
+    if is_mqtt(target):
+        return MqttSink(target)
     path = Path(target)
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:
