@@ -12,11 +12,10 @@ import numpy as np
 from ..align import CROP_SIDE_MM, Square, box_from_square, box_overlap, square_from_camera
 from ..types import Face, Floats
 from .cuts import Continuity
+from .reconstruct import SAME_FACE
 from .shapes import ShapeAverage
 
 AnySquare = TypeVar("AnySquare", bound=Square)
-SAME_FACE = 0.3
-"""Minimum overlap of boxes (intersection over union) at which a detection is a face that is already tracked."""
 AGREES = 0.6
 """Minimum overlap at which a detection and a tracked face agree."""
 AGREES_RADIANS = 0.8
@@ -39,6 +38,8 @@ STRANGE_MM = 2.0
 """Distance in mm between two shapes that counts as much as a distance of a crop side."""
 LONGEST_WALK = 25
 """Maximum number of frames for which an unseen face is assumed to move on."""
+WALK_SIDES = 0.04
+"""Growth of the box of a missed face per frame, as a share of its side. After 25 frames it has twice the side."""
 HIDDEN = 100
 """Maximum number of frames that a face may be behind another, in addition to those that it may be unseen."""
 NO_MOTION = (0.0, 0.0)
@@ -98,6 +99,13 @@ class Track:
     def box(self) -> Floats:
         """Face box (4,) xyxy, frame pixels, when last seen."""
         return box_from_square(self._square)
+
+    @property
+    def wide_box(self) -> Floats:
+        """Face box (4,) xyxy, frame pixels, within which the face is likely to be. It grows while the face is
+        missed."""
+        square, growth = self.next_square(), 1 + WALK_SIDES * min(self.missed, LONGEST_WALK)
+        return box_from_square(Square(square.x, square.y, square.side * growth))
 
     def distance(self, square: Square) -> float:
         """Return the distance in crop sides that a lost face would have moved, from its last place or along its last
