@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from facerecon_rt.cli import main
@@ -22,6 +26,7 @@ from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks import takes as takes_module
 from facerecon_rt.sinks.files import open_sink
 from facerecon_rt.sinks.gltf import eye_centre, eyeball, linear
+from facerecon_rt.sinks.identities import read_identities
 from facerecon_rt.sinks.record import arkit_blendshapes
 from facerecon_rt.sinks.take import eye_angles, head_pose
 from facerecon_rt.sources.files import open_source
@@ -29,6 +34,10 @@ from facerecon_rt.template import load_template
 from facerecon_rt.types import Face, Floats, Frame, Scene
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+
+from tests.interrupted import default_interrupts
+
+from .conftest import PaintSpots
 
 pygltflib = pytest.importorskip("pygltflib", reason="the extra `gltf` is not installed")
 
@@ -364,3 +373,44 @@ def test_the_eyeball_is_closed_and_faces_outwards() -> None:
     edges = np.sort(np.vstack([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
     assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
     assert points[parts["iris"]][..., 2].min() > 0.8
+
+
+@pytest.fixture
+def tiny_with_basis(model: Path, spots: PaintSpots, tmp_path: Path) -> Path:
+    """The tiny model in a folder of its own, with a basis in which only the jaw moves."""
+    folder = Path(shutil.copytree(model.parent, tmp_path / "tiny"))
+    with Reconstructor(model) as reconstructor:
+        shape = reconstructor.faces(spots(256, 192, [(0.5, 0.5)]))[0].shape
+    expression = np.zeros((len(BLENDSHAPES), *shape.shape), np.float16)
+    expression[BLENDSHAPES.index("jawOpen"), :, 1] = -10
+    arrays = {"mean": shape, "shape": np.zeros((2, *shape.shape)), "expression": expression}
+    np.savez(folder / "face.basis.npz", allow_pickle=False, weights_sha256=np.array(""), **arrays)
+    return folder / model.name
+
+
+def test_sigterm_leaves_the_take_so_far(tiny_with_basis: Path, tmp_path: Path, spots: PaintSpots) -> None:
+    frames = 1500
+    writer = cv2.VideoWriter(str(tmp_path / "long.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (256, 192))
+    for _ in range(frames):
+        writer.write(spots(256, 192, [(0.5, 0.5)]))
+    writer.release()
+    command = [sys.executable, "-m", "facerecon_rt.cli", "--model", str(tiny_with_basis), "--input", "long.mp4"]
+    for output in ("-", "out.glb", "out.csv", "identity.npz"):
+        command += ["--output", output]
+    with (
+        default_interrupts(),
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child,
+    ):
+        assert child.stdout is not None and child.stderr is not None
+        for _ in range(5):
+            child.stdout.readline()
+        child.send_signal(signal.SIGTERM)
+        rest, errors = child.stdout.read(), child.stderr.read()
+        assert child.wait() == 130
+    assert "Traceback" not in errors
+    keys = len(Gltf(tmp_path / "out.glb").keys("track1", "weights")[0])
+    assert 4 <= keys < frames
+    assert abs(len(rest.splitlines()) + 5 - keys) <= 1
+    assert abs(len((tmp_path / "out.csv").read_text().splitlines()) - 1 - keys) <= 1
+    assert read_identities(tmp_path / "identity.npz").track == (1,)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
