@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -154,6 +155,19 @@ def test_a_talking_head_keeps_one_track() -> None:
             with open_source(path) as source:
                 tracks = [[face.track for face in scene.faces] for scene in Pipeline(reconstructor).run(source)]
             assert all(tracks_of_frame == [1] for tracks_of_frame in tracks), path.name
+
+
+def test_two_heads_that_cross_keep_their_numbers() -> None:
+    """Fast ones of equal size, as in the benchmark. The fit of a head that passes another one wobbles: no cut."""
+    spec = importlib.util.spec_from_file_location("crossing", ROOT / "benchmarks" / "crossing.py")
+    assert spec is not None and spec.loader is not None
+    crossing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(crossing)
+    first, second = sorted(data_folder("videos").glob("head_*.mp4"))[:2]
+    with Reconstructor(MODEL, provider="cpu") as reconstructor:
+        heads = crossing.head_of(first, reconstructor), crossing.head_of(second, reconstructor)
+        for turn_back in (False, True):
+            assert crossing.outcome(reconstructor, heads, 14, 1.0, 0, turn_back) == "kept"
 
 
 def test_a_cut_from_one_talking_head_to_another_begins_a_track() -> None:

@@ -96,10 +96,13 @@ def choose(
 def best_first(trials: Sequence[Trial]) -> list[Trial]:
     """Sort trials by score, and put the fastest of the nearly best trials first.
 
-    Among the trials within `NEARLY` of the best score, the trial with the fewest layers in float is the fastest.
+    Among the trials within `NEARLY` of the best score, the trial with the fewest layers in float is the fastest. A
+    trial beyond the tolerance is never nearly as good as a trial within it.
     """
     ordered = sorted(trials, key=lambda trial: trial.score)
-    near = [trial for trial in ordered if trial.score <= NEARLY * ordered[0].score]
+    best = ordered[0].score
+    limit = min(NEARLY * best, 1.0) if best <= 1.0 else NEARLY * best
+    near = [trial for trial in ordered if trial.score <= limit]
     first = min(near, key=lambda trial: trial.recipe.first_float)
     return [first, *(trial for trial in ordered if trial is not first)]
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .addresses import public_name
 from .commands.options import DEFAULT_OUTPUT, Options, parse_options
 from .commands.progress import Progress
 from .commands.shell import run_command
@@ -26,7 +27,9 @@ from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
 from .sinks.avatars import is_avatar
 from .sinks.files import Sink, open_sink
+from .sinks.hide import is_cover
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .sinks.mqtt import is_mqtt
 from .sinks.outputs import Rotation, check_writable, numbered, write_whole
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
@@ -90,6 +93,11 @@ def _reconstruct(arguments: Sequence[str]) -> int:
         raise UsageError("--keep limits the files of --rotate; give --rotate as well")
     if options.save_calibration is not None and not isinstance(options.calibrate, float):
         raise UsageError("--save-calibration keeps what --calibrate SECONDS learns; give that as well")
+    names = [zone.name for zone in options.zone]
+    if len(set(names)) < len(names):
+        raise UsageError("two zones have the same name; give each --zone its own")
+    if options.set and options.attention:
+        raise UsageError("--attention follows people over time, and --set averages photographs; give one of them")
     if options.set:
         if options.calibrate is not None:
             raise UsageError(
@@ -159,7 +167,7 @@ def _run(options: Options) -> None:
         ]
         sinks: list[SceneSink] = [*outputs]
         if options.serve:
-            sinks.append(stack.enter_context(_web(options.serve, reconstructor, inputs, outputs)))
+            sinks.append(stack.enter_context(_web(options, reconstructor, inputs, outputs)))
         sinks.append(stack.enter_context(ServiceNotifier()))
         calibration = _calibration(options, reconstructor)
         if calibration is not None and options.save_calibration is not None:
@@ -175,6 +183,7 @@ def _run(options: Options) -> None:
             smooth=options.smooth,
             budget_ms=options.budget_ms,
             calibration=calibration,
+            attention=options.zone if options.attention else None,
         )
         _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
@@ -195,6 +204,10 @@ def _run_set(options: Options) -> None:
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
+    if any(map(is_mqtt, others)):
+        raise UsageError(
+            "an MQTT broker gets the state of cameras and videos, and --set has none; leave one of them out"
+        )
     if inputs.live and others:
         raise UsageError(
             f"{inputs.live[0].name} cannot be read twice, as --set must for pictures and records; give a mesh as the "
@@ -287,7 +300,7 @@ def _targets(options: Options) -> list[str]:
     targets = list(options.output) or ([] if options.serve else [DEFAULT_OUTPUT])
     for target in targets:
         if targets.count(target) > 1:
-            raise UsageError(f"the output {target} is given twice; give each output once")
+            raise UsageError(f"the output {public_name(target)} is given twice; give each output once")
     if targets == [DEFAULT_OUTPUT] and not options.output and _changed_at(DEFAULT_OUTPUT):
         log.warning("%s replaces files of the same names from an earlier run; --output names another", DEFAULT_OUTPUT)
     return targets
@@ -303,6 +316,7 @@ def _reconstructor(options: Options) -> Reconstructor:
         detector_size=options.det_size,
         min_confidence=options.min_confidence,
         mirror=options.mirror,
+        hints=is_cover(options.style),
         gpu=options.gpu,
         warm_while_building=options.warm_while_building,
     )
@@ -316,7 +330,9 @@ def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes
         blendshapes=names,
         arkit=arkit,
         style=options.style,
+        margin=options.cover_margin,
         meshes=meshes,
+        pictures=options.pictures,
         rotation=rotation,
         basis=reconstructor.basis,
         unit=options.unit,
@@ -325,7 +341,7 @@ def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes
 
 @contextmanager
 def _web(
-    address: str, reconstructor: Reconstructor, inputs: Inputs, outputs: Sequence[ThreadedSink]
+    options: Options, reconstructor: Reconstructor, inputs: Inputs, outputs: Sequence[ThreadedSink]
 ) -> Iterator[SceneSink]:
     try:
         with importing():
@@ -336,25 +352,23 @@ def _web(
     state = State(
         reconstructor.contract.blendshapes, inputs.statuses, lambda: {output.name: output.dropped for output in outputs}
     )
-    with WebServer(state, address) as server:
+    style = options.style if is_cover(options.style) else "wireframe"
+    margin, pictures = options.cover_margin, options.pictures
+    with WebServer(state, options.serve or "", style=style, margin=margin, pictures=pictures) as server:
         log.info("%s", server.url)
         yield state
 
 
 def _name_of(target: str) -> str:
-    return "standard output" if target == "-" else target
+    return "standard output" if target == "-" else public_name(target)
 
 
 def _is_place(target: str) -> bool:
-    return target != "-" and not is_avatar(target)
+    return target != "-" and not is_avatar(target) and not is_mqtt(target)
 
 
 def _is_folder(target: str) -> bool:
-    return (
-        target != "-"
-        and not is_avatar(target)
-        and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
-    )
+    return _is_place(target) and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
 
 
 class Written:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,54 @@ class Crop:
     """(3, 4) similarity from crop pixels and relative depth to frame pixels and relative depth."""
 
 
+Drowsiness = Literal["alert", "tired", "drowsy"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attention:
+    """State of a tracked person in one frame, by `faces.attention`."""
+
+    eyes_open: tuple[float, float]
+    """Openness of the left and the right eye, 0 (closed) to 1 (as open as is usual for this person)."""
+    closed_s: float
+    """Seconds since the eyes began to close; 0 while they are open."""
+    blinks_per_min: float | None
+    """Blinks per minute over the last minute; None until the face was seen for 20 s."""
+    perclos: float | None
+    """Share of the last minute in which the eyes were closed by at least 80 %; None until the face was seen for 20
+    s."""
+    yawning: bool
+    speaking: float
+    """Likelihood that the person speaks, from the motion of the lips, 0 to 1."""
+    origin: str
+    """"gaze" where the model predicts gaze, "head" where the head's direction stands in for it."""
+    direction: tuple[float, float]
+    """(yaw, pitch) in degrees of the gaze, or of the head; axes as the pose's angles."""
+    zone: str | None
+    """Name of the zone that the person looks at; None for none."""
+    off_zone_s: float | None
+    """Seconds since the person last looked at a zone; 0 while looking at one; None without zones."""
+    drowsiness: Drowsiness | None
+    """Level of drowsiness; None until it can be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a tracked person begins or ends, by `faces.attention`."""
+
+    kind: str
+    """"blink", "eyes_closed", "yawn", "speaking", "zone", "off_zone" or "drowsiness"."""
+    phase: str
+    """"begin" or "end". A blink is known only when it ends."""
+    track: int
+    time_s: float
+    """Time of the begin or the end in seconds of the source. The frame that tells it may come up to 2 s later."""
+    began_s: float
+    """Time in seconds at which it began."""
+    name: str | None = None
+    """Name of the zone, or the level of drowsiness."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
     """One reconstructed face. Head frame: +x the subject's left, +y up, +z out of the face, millimetres."""
@@ -102,6 +151,8 @@ class Face:
     doubts: tuple[str, ...] = ()
     """Reasons why the face may be less exact, among "small", "cut off", "turned", "blurred" and "covered" (see
     `faces.doubts`). `Pipeline` sets them."""
+    attention: Attention | None = None
+    """State of the person's eyes, mouth and direction; None for a photograph, and without `Pipeline(attention=...)`."""
     camera_from_head: Floats | None = None
     """(4, 4) transform from head millimetres to camera millimetres, where the camera's intrinsics are given; None
     elsewhere. Camera axes: x right, y down, z forward."""
@@ -124,6 +175,11 @@ class Scene:
     left: tuple[int, ...] = ()
     """Tracks that end with this frame: their faces were not seen for 25 frames, or the video was cut to another person
     at their places."""
+    events: tuple[Event, ...] = ()
+    """Blinks, yawns and the like that begin or end with this frame."""
+    elsewhere: tuple[Floats, ...] = ()
+    """Face boxes (4,) xyxy, frame pixels, of places where there may be a face that `faces` does not hold: tracks that
+    were missed or skipped in this frame, faces beyond the maximum number, and detections that were not believed."""
     shed: Mapping[str, int] | None = None
     """Work left out to stay within the time budget, as {"looks", "faces"} of `budget.Shed`; None for none."""
 

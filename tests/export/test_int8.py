@@ -129,6 +129,9 @@ def test_a_recipe_nearly_as_good_with_fewer_layers_in_float_goes_first() -> None
 
     best = best_first([trial(3, 0.30), trial(1, 0.38), trial(0, 0.60)])
     assert [(one.recipe.first_float, one.score) for one in best] == [(1, 0.38), (3, 0.30), (0, 0.60)]
+    # A file that its gate would refuse never displaces a file that passes.
+    assert [one.score for one in best_first([trial(1, 0.95), trial(0, 1.16)])] == [0.95, 1.16]
+    assert [one.score for one in best_first([trial(1, 1.05), trial(0, 1.16)])] == [1.16, 1.05]
 
 
 def test_for_the_cpu_no_code_is_rounded_before_a_relu_and_again_after_it(exported: SmallExport) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_SIDE_MM, Square, frame_from_crop
-from facerecon_rt.faces.cuts import LEAST_CHANGE, LEAST_MM, SIDE, Continuity, change, looks
+from facerecon_rt.faces.cuts import LEAST_CHANGE, LEAST_MM, SIDE, Continuity, Scenery, change, looks
 from facerecon_rt.types import Face, Floats, Image
 
 MakeFace = Callable[..., Face]
@@ -158,3 +158,33 @@ def test_the_first_face_and_one_without_looks_are_no_cut(ball_face: MakeFace) ->
     assert steps.breaks(other)
     steps.add(replace(other, looks=None), follows=True)
     assert not steps.breaks(face(ball_face, 0, 0))
+
+
+# A picture that changes as a whole
+
+
+def scene(seed: int) -> Image:
+    """(90, 160, 3): a large blot here and there."""
+    blots = np.random.default_rng(seed).integers(20, 235, (9, 16, 3), np.uint8)
+    return np.asarray(cv2.resize(blots, (160, 90)), np.uint8)
+
+
+def test_another_picture_is_a_change_and_in_the_next_frame_still() -> None:
+    scenery = Scenery()
+    assert [scenery.changed(scene(seed)) for seed in (0, 0, 1, 1, 1)] == [False, False, True, True, False]
+
+
+def test_something_that_passes_and_noise_are_no_change() -> None:
+    """A head of an eighth of the picture passes before a background, with noise of 4 grey levels."""
+    random, scenery = np.random.default_rng(0), Scenery()
+    for left in range(0, 120, 12):
+        image = scene(0)
+        image[20:65, left : left + 40] = 250
+        noisy = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+        assert not scenery.changed(noisy)
+
+
+def test_another_size_of_frame_is_a_change() -> None:
+    scenery = Scenery()
+    assert not scenery.changed(scene(0))
+    assert scenery.changed(np.repeat(scene(0), 2, axis=1))

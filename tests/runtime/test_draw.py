@@ -14,8 +14,8 @@ from facerecon_rt.sinks import draw
 from facerecon_rt.sinks.draw import (
     CONTOURS,
     GAZE_MM,
+    OVERLAYS,
     PAPER,
-    STYLES,
     draw_scene,
     front_facing,
     montage,
@@ -126,7 +126,7 @@ def test_a_picture_is_lit_as_its_normals_say(ball: FaceTemplate, ball_face: Make
 # Overlays
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", OVERLAYS)
 def test_an_overlay_stays_on_the_face_and_leaves_the_frame_alone(
     ball: FaceTemplate, ball_face: MakeFace, style: Any
 ) -> None:
@@ -139,7 +139,7 @@ def test_an_overlay_stays_on_the_face_and_leaves_the_frame_alone(
     assert 60 - 32 - margin <= y1 < y2 <= 60 + 32 + margin
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", OVERLAYS)
 @pytest.mark.parametrize("centre", [(0, 0), (160, 60), (80, 119), (-500, 60), (80, 900)])
 def test_a_face_may_lie_partly_or_wholly_outside_the_frame(
     ball: FaceTemplate, ball_face: MakeFace, style: Any, centre: tuple[int, int]
@@ -150,7 +150,7 @@ def test_a_face_may_lie_partly_or_wholly_outside_the_frame(
 
 def test_a_face_larger_than_the_frame_is_drawn(ball: FaceTemplate, ball_face: MakeFace) -> None:
     scene = scene_of(ball_face(80, 60, scale=20.0))
-    for style in STYLES:
+    for style in OVERLAYS:
         assert draw_scene(scene, style=style, template=ball).shape == (120, 160, 3)
 
 

@@ -435,7 +435,7 @@ def test_an_unknown_suffix_says_what_is_possible(tmp_path: Path, sink_to: OpenSi
 
 
 def test_an_unknown_style_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
-    with pytest.raises(UsageError, match="choose from shaded, wireframe, landmarks, montage"):
+    with pytest.raises(UsageError, match="choose from shaded, wireframe, landmarks, blur, pixelate, mask, montage"):
         sink_to(tmp_path / "out.jpg", style="crayon")
 
 

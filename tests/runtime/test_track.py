@@ -279,6 +279,17 @@ def test_a_cut_to_another_person_nearby_begins_a_track_too(ball_face: MakeFace) 
     assert numbers(look(tracker, [bert])) == [1]
 
 
+def test_where_the_picture_stays_there_is_no_cut(ball_face: MakeFace) -> None:
+    """A head that passes in front of another changes all that is seen of it, but hardly the picture."""
+    tracker, anna, bert = Tracker(), somebody(ball_face(100, 200), 1), somebody(ball_face(100, 200), 2)
+    for _ in range(3):
+        look(tracker, [anna])
+    track = tracker.tracks[0]
+    assert track.cut_to(bert)
+    assert numbers(tracker.update([(track, bert)], [], 0.5, scene_changed=False)) == [1]
+    assert (tracker.entered, tracker.left) == ((), ())
+
+
 def test_somebody_in_another_light_stays_the_same(ball_face: MakeFace) -> None:
     tracker, anna = Tracker(), somebody(ball_face(100, 200), 1)
     lit = replace(somebody(anna, 9), shape=anna.shape * np.float32(1.003))

@@ -104,6 +104,28 @@ def test_what_is_seen_is_told(server: WebServer, state: State, scenes: list[Scen
     np.testing.assert_array_equal(triangles, load_template().triangles)
 
 
+def test_where_faces_are_covered_no_request_gets_another_style(state: State, scenes: list[Scene]) -> None:
+    state.write(scenes[-1])
+    with WebServer(state, "127.0.0.1:0", style="mask") as server:
+        for style in ("shaded", "wireframe", "blur"):
+            assert get(server, f"/live/0.mjpg?style={style}")[0] == 400
+        with urllib.request.urlopen(f"{server.url}live/0.mjpg", timeout=10) as answer:
+            while (line := answer.readline().strip()) != b"":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            picture = cv2.imdecode(np.frombuffer(answer.read(length), np.uint8), cv2.IMREAD_COLOR)
+    x, y = (scenes[-1].faces[0].landmarks[30, :2]).astype(int)
+    assert picture is not None and np.abs(picture[y, x].astype(int) - 96).max() < 8
+
+
+def test_without_pictures_the_server_shows_none(state: State, scenes: list[Scene]) -> None:
+    state.write(scenes[-1])
+    with WebServer(state, "127.0.0.1:0", pictures=False) as server:
+        assert get(server, "/live/0.mjpg")[0] == 403
+        summary = json.loads(get(server, "/api/state")[1])
+    assert summary["pictures"] is False and len(summary["sources"][0]["record"]["faces"]) == 1
+
+
 def test_the_live_picture_is_drawn_over(server: WebServer, state: State, scenes: list[Scene]) -> None:
     state.write(scenes[-1])
     with urllib.request.urlopen(f"{server.url}live/0.mjpg?style=landmarks", timeout=10) as answer:

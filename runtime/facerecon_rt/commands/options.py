@@ -11,6 +11,7 @@ from typing import Any
 from ..contract import PRECISIONS
 from ..environment import installed_version
 from ..errors import UsageError
+from ..faces.attention import Zone, zone_from_text
 from ..faces.detect import LARGEST_SIZE, MULTIPLE
 from ..faces.metric import Intrinsics
 from ..faces.pipeline import SMOOTH
@@ -19,6 +20,7 @@ from ..faces.shapes import Average
 from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
 from ..sinks.files import SINK_STYLES
+from ..sinks.hide import MARGIN, is_cover
 from ..sources.camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S, LiveOptions
 from ..values import (
     address,
@@ -38,6 +40,7 @@ from .arguments import Parser, add_gpu_options, add_model, add_unit, gpu_options
 
 LONGEST_CALIBRATION_S = 60
 """Maximum of `--calibrate` in seconds. The weights of all frames are kept until then."""
+DETECT_EVERY = 10
 DEFAULT_OUTPUT = "facerecon-out/"
 
 
@@ -61,6 +64,8 @@ class Options:
     calibrate: float | str | None
     """Seconds in which a track is neutral, or the file of a photograph or of calibrations (.json)."""
     save_calibration: str | None
+    attention: bool
+    zone: tuple[Zone, ...]
     lens: Intrinsics | float | None
     """Intrinsics of the camera, or its horizontal field of view in degrees (`--camera-matrix`, `--fov`)."""
     live: LiveOptions
@@ -73,6 +78,10 @@ class Options:
     average: Average | None
     mirror: bool
     style: str
+    cover_margin: float
+    """Margin around covered faces, as a share of the face box."""
+    pictures: bool
+    """Whether outputs and the page may contain pixels."""
     blendshapes: str
     unit: str
     """Unit of .obj and .ply: mm, cm or m."""
@@ -95,7 +104,10 @@ def parse_options(arguments: Sequence[str]) -> Options:
     namespace = build_parser().parse_args(arguments)
     given = vars(namespace)
     values = {name: given[name] for name in given.keys() & {field.name for field in fields(Options)}}
-    values |= {name: tuple(given[name] or ()) for name in ("model", "input", "output")}
+    values |= {name: tuple(given[name] or ()) for name in ("model", "input", "output", "zone")}
+    values["attention"] = given["attention"] or bool(given["zone"])
+    if values["det_every"] is None:
+        values["det_every"] = 1 if is_cover(given["style"]) else DETECT_EVERY
     return Options(
         **values,
         lens=given["camera_matrix"] or given["fov"],
@@ -151,7 +163,8 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
         ".obj .ply; animated heads: .glb; Live Link Face: .csv or livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral "
-        "faces: .npz; a Rerun recording: .rrd; a folder gets all kinds but .csv, .glb, .npz and .rrd; repeatable "
+        "faces: .npz; a Rerun recording: .rrd; a folder gets all kinds but .csv, .glb, .npz and .rrd; an MQTT broker: "
+        "mqtt://user:${PASSWORD}@host/topic; repeatable "
         f"[{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
@@ -162,7 +175,10 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         help="detector of this project or YuNet .onnx [face_detector.onnx beside the model]",
     )
     faces.add_argument(
-        "--det-every", type=positive, default=10, metavar="N", help="run the detector every N frames [%(default)s]"
+        "--det-every",
+        type=positive,
+        metavar="N",
+        help=f"run the detector every N frames [{DETECT_EVERY}; 1 where --style covers faces]",
     )
     faces.add_argument(
         "--det-size",
@@ -205,6 +221,19 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
     )
     faces.add_argument(
         "--save-calibration", type=name, metavar="FILE", help="file (.json) for what --calibrate SECONDS learns [none]"
+    )
+    faces.add_argument(
+        "--attention",
+        action="store_true",
+        help="add eyes, blinks, drowsiness, yawns, speech and direction of tracked faces to records, with events",
+    )
+    faces.add_argument(
+        "--zone",
+        action="append",
+        type=_zone,
+        metavar="ZONE",
+        help="NAME=yaw:A..B,pitch:C..D in degrees: a direction to look at, as in road=yaw:-15..15,pitch:-10..10; "
+        "turns on --attention; repeatable, the first match counts",
     )
     lens = faces.add_mutually_exclusive_group()
     lens.add_argument(
@@ -261,7 +290,23 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--style", choices=SINK_STYLES, default="shaded", help="style of annotated pictures and videos [%(default)s]"
+        "--style",
+        choices=SINK_STYLES,
+        default="shaded",
+        help="style of annotated pictures and videos; blur, pixelate and mask cover every face [%(default)s]",
+    )
+    output.add_argument(
+        "--cover-margin",
+        type=unit,
+        default=MARGIN,
+        metavar="SHARE",
+        help="with blur, pixelate and mask: margin around a face as a share of its box, 0 to 1 [%(default)s]",
+    )
+    output.add_argument(
+        "--no-pictures",
+        action="store_false",
+        dest="pictures",
+        help="write and serve no pixels: picture and video outputs are refused",
     )
     output.add_argument(
         "--blendshapes",
@@ -338,6 +383,13 @@ def _seconds_or_file(text: str) -> float | str:
     except ValueError:
         return name(text)
     return number_above_0(LONGEST_CALIBRATION_S)(text)
+
+
+def _zone(text: str) -> Zone:
+    try:
+        return zone_from_text(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _intrinsics(text: str) -> Intrinsics:

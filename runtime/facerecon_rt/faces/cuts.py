@@ -1,8 +1,9 @@
 """Two frames of a track -> whether the video was cut to another person in between.
 
-After a cut to another person at the same place, the box does not change. Two signals together reveal it: the appearance
-and the shape of the head both change far more than between frames of the same track. Neither is enough alone. A lamp
-that is switched on changes the appearance, and a hand in front of the head changes the predicted shape.
+After a cut to another person at the same place, the box does not change. Three signals together reveal it: the picture
+changes in many places, and the appearance and the shape of the head both change far more than between frames of the
+same track. None is enough alone. A lamp that is switched on changes the picture and the appearance, a hand in front of
+the head changes the predicted shape, and a head that passes in front of another one changes appearance and shape.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ NEWEST = 0.2
 """Weight of the newest step in the usual change."""
 SAMPLE = 8
 """Stride of the vertices that are compared."""
+ACROSS = 96
+"""Number of pixels along a row of a frame that are compared with the frame before."""
+LEAST_STEP = 0.15
+"""Minimum difference of the logarithms of a pixel that changed."""
+LEAST_SHARE = 0.2
+"""Minimum share of the picture that changes at a cut. Two heads that cross before a still background change at most
+0.1 of it where their appearance and shape suggest a cut; cuts between whole pictures change 0.27 and more."""
 
 
 def looks(crop: Image, crop_from_head: ArrayLike) -> Floats | None:
@@ -76,6 +84,26 @@ def change(before: Floats, now: Floats) -> float:
     A hand or a shadow leaves one half unchanged, and a cut changes all of them.
     """
     return 1.0 - float(np.einsum("hp,hp->h", before, now).max())
+
+
+class Scenery:
+    """The changes between the frames of one source as a whole."""
+
+    def __init__(self) -> None:
+        self._before: Floats | None = None
+        self._changed = False
+
+    def changed(self, image: Image) -> bool:
+        """Take the next frame (H, W, 3) uint8 BGR. Returns whether much of the picture changed in this frame or in the
+        one before it, after which a face may have been missed once."""
+        step = max(1, image.shape[1] // ACROSS)
+        now = LOGARITHMS[image[step // 2 :: step, step // 2 :: step, 1]]
+        before, self._before = self._before, now
+        changed_before = self._changed
+        self._changed = before is not None and (
+            before.shape != now.shape or float(np.mean(np.abs(now - before) > LEAST_STEP)) > LEAST_SHARE
+        )
+        return self._changed or changed_before
 
 
 class Continuity:

@@ -76,7 +76,7 @@ def open_detector(
     score: float | None = None,
     threads: int = 1,
     provider: Provider = "cpu",
-) -> Detector:
+) -> FaceDetector | YunetDetector:
     """Open a detector of this project or a YuNet file, recognised by its content. Raises ModelRefused for other files.
 
     `size`: longer side of the network's input in pixels; 640 finds the small faces of a crowd. None chooses by the

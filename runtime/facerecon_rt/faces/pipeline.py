@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..errors import UsageError
-from ..types import Face, Frame, Scene
+from ..types import Event, Face, Floats, Frame, Scene
+from .attention import Watch, Zone
 from .budget import Budget, Shed
 from .calibrate import Calibration
+from .cuts import Scenery
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
-from .reconstruct import Reconstructor, Sighting
+from .reconstruct import Reconstructor, Sighting, no_hints, off_faces
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
@@ -44,10 +46,14 @@ class _Stream:
     since_detection: int
     """Number of frames since the detector last ran."""
     smoother: Smoother | None
+    watch: Watch | None
+    scenery: Scenery = field(default_factory=Scenery)
     last_frame: int = 0
     """Count of all frames when this source was last seen."""
     last_s: float = 0.0
     """Time of its last frame, in seconds of the source."""
+    detected: Sequence[Sighting] = ()
+    """Squares of the detector's last run."""
 
 
 @dataclass(slots=True)
@@ -63,6 +69,8 @@ class _Work:
     """Visible tracks that are skipped in this frame to stay within the budget."""
     seen: list[Face] = field(default_factory=list)
     """Face found at the place of each updated track, in the same order."""
+    scene_changed: bool = False
+    """Whether much of the picture changed, so that there may have been a cut."""
     detected: Sequence[Sighting] = ()
     """Squares of the detector, if it ran on this frame."""
     new: Sequence[Face] = ()
@@ -84,6 +92,7 @@ class Pipeline:
         smooth: str = "off",
         budget_ms: float | None = None,
         calibration: Calibration | None = None,
+        attention: Sequence[Zone] | None = None,
     ) -> None:
         """`detect_every`: number of frames between two runs of the detector; it also runs in the next frame when a face
         is lost, and while there is none. `max_faces`: maximum number of faces, the largest are kept; while so many are
@@ -91,7 +100,8 @@ class Pipeline:
         degrees, which adds `camera_from_head` to faces. `smooth`: off, low or high; smooths tracked faces, which adds a
         little lag. `budget_ms`: time budget in ms per frame of a video or camera; when exceeded, work is skipped
         (`budget.Budget`) and recorded in the scenes. `calibration`: neutral weights that are subtracted from
-        expressions. Raises UsageError."""
+        expressions. `attention`: zones, possibly none, with which tracked faces get their `attention` and scenes their
+        events; None leaves them out. Raises UsageError."""
         if smooth not in SMOOTH:
             raise UsageError(f"unknown smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
         self.reconstructor = reconstructor
@@ -101,6 +111,7 @@ class Pipeline:
         self.smooth = smooth
         self.calibration = calibration
         self.budget = None if budget_ms is None else Budget(budget_ms)
+        self.attention = attention
         self._streams: dict[str, _Stream] = {}
         """State of each source, the longest unseen first."""
         self._numbers: dict[str, int] = {}
@@ -152,7 +163,8 @@ class Pipeline:
         if stream is None:
             smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
             tracker = Tracker(first_number=self._numbers.get(frame.source, 1))
-            stream = _Stream(tracker, self.detect_every, smoother)
+            watch = None if self.attention is None else Watch(self.attention)
+            stream = _Stream(tracker, self.detect_every, smoother, watch)
         stream.last_frame, stream.last_s = self._frames, frame.time_s
         self._streams[frame.source] = stream
         longest = next(iter(self._streams))
@@ -166,7 +178,7 @@ class Pipeline:
             return _Work(frame)
         stream = self._stream_of(frame)
         looked_at, passed_over = _by_attention(stream, shed)
-        return _Work(frame, stream, looked_at, passed_over)
+        return _Work(frame, stream, looked_at, passed_over, scene_changed=stream.scenery.changed(frame.image))
 
     def _detect(self, work: _Work, shed: Shed) -> None:
         """Run the detector on the frame of a video or camera, if it is due, and note the squares it found."""
@@ -178,12 +190,13 @@ class Pipeline:
         lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.passed_over)
         full = self.max_faces is not None and len(confident) >= self.max_faces
         pairs = zip(work.looked_at, work.seen, strict=True)
-        jumped = any(track.jumped(face) or track.cut_to(face) for track, face in pairs)
+        jumped = any(track.jumped(face) or (work.scene_changed and track.cut_to(face)) for track, face in pairs)
         due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
         if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
             stream.since_detection = 0
             with work.stages.measure("detect"):
-                work.detected = self.reconstructor.detect(work.frame.image)
+                stream.detected = self.reconstructor.detect(work.frame.image)
+            work.detected = no_hints(stream.detected)
 
     def _look_at_detections(self, works: Sequence[_Work], stages: Stages) -> None:
         """Reconstruct the detected faces of all frames together: first where a detection and a tracked face disagree,
@@ -208,15 +221,27 @@ class Pipeline:
         frame, stream = work.frame, work.stream
         stages.add(work.stages)
         if stream is None:
-            faces = self._kept(frame, self.reconstructor.faces(frame.image, stages), stages)
-            return scene_of(self.reconstructor, frame, faces, stages)
+            found, doubted = self.reconstructor.faces_and_doubts(frame.image, stages)
+            faces = self._kept(frame, found, stages)
+            missing = [*doubted, *_boxes_beyond(faces, found)]
+            return scene_of(self.reconstructor, frame, faces, stages, elsewhere=missing)
         with stages.measure("post"):
             pairs = list(zip(work.looked_at, work.seen, strict=True))
-            faces = stream.tracker.update(pairs, work.new, self.reconstructor.min_confidence)
+            faces = stream.tracker.update(
+                pairs, work.new, self.reconstructor.min_confidence, scene_changed=work.scene_changed
+            )
+            events: tuple[Event, ...] = ()
+            if stream.watch is not None:
+                # Smoothing would make blinks shallow, so the faces are watched before it.
+                faces, events = stream.watch(faces, frame.time_s, stream.tracker.left)
             if stream.smoother is not None:
                 faces = stream.smoother(faces, frame.time_s)
-        faces = self._kept(frame, faces, stages)
-        scene = scene_of(self.reconstructor, frame, faces, stages, tracker=stream.tracker, shed=shed)
+            seen = {face.track for face in faces}
+            elsewhere = [track.wide_box for track in stream.tracker.tracks if track.number not in seen]
+            elsewhere.extend(off_faces(stream.detected, faces))
+        found, faces = faces, self._kept(frame, faces, stages)
+        elsewhere += _boxes_beyond(faces, found)
+        scene = scene_of(self.reconstructor, frame, faces, stages, stream.tracker, shed, elsewhere, events)
         if self.budget is not None:
             self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
         return scene
@@ -239,6 +264,12 @@ class Pipeline:
         return faces if self.calibration is None else self.calibration(faces, frame)
 
 
+def _boxes_beyond(kept: Sequence[Face], found: Sequence[Face]) -> list[Floats]:
+    """Return the boxes of the found faces that were not kept, since they exceed the maximum number."""
+    boxes = {id(face.box) for face in kept}
+    return [face.box for face in found if id(face.box) not in boxes]
+
+
 def _by_attention(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
     """Return the visible tracks to update in this frame, and those to skip."""
     visible = stream.tracker.visible
@@ -256,6 +287,8 @@ def scene_of(
     stages: Stages | None = None,
     tracker: Tracker | None = None,
     shed: Shed = NOTHING,
+    elsewhere: Sequence[Floats] = (),
+    events: tuple[Event, ...] = (),
 ) -> Scene:
     """Return the scene of a frame and its faces, with the doubts about each face and the network that read them."""
     network, stages = reconstructor.network, stages or Stages()
@@ -270,5 +303,7 @@ def scene_of(
         network.sha256,
         entered=tracker.entered if tracker else (),
         left=tracker.left if tracker else (),
+        events=events,
+        elsewhere=tuple(elsewhere),
         shed={"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None,
     )

@@ -35,9 +35,14 @@ DOUBTFUL_CONFIDENCE = 0.66
 """Minimum confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothes
 and lettering. In crowd_1080p.mp4, false detections of scores between 0.4 and 0.6 have confidences up to 0.65; faces
 that are hard to read have 0.66 (under a mask), 0.68 (dark), and most of them 0.8 and more."""
+HINT_SCORE = 0.2
+"""Minimum score of a hint. In crowd_1080p.mp4, YuNet finds 45 faces in 11 frames; the shipped detector misses 12 of
+them at its own minimum of 0.4, and 3 at 0.2, where three in four places are no faces."""
 STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
 """Maximum distance in crop sides and roll between a head and the square that was read. A head further away is read once
 more: 2 % of the faces in photographs, and a quarter of those of 20 pixels."""
+SAME_FACE = 0.3
+"""Minimum overlap of boxes (intersection over union) at which a detection lies on a face that is already known."""
 TOGETHER = 8
 """Number of photographs whose faces are read in one network run."""
 
@@ -48,6 +53,9 @@ class Sighting(Square):
 
     doubtful: bool = False
     """Whether the detection is doubtful, as in `Detection`."""
+    hint: bool = False
+    """Whether the score is below the detector's minimum, so that the place is covered where faces are covered, and
+    ignored elsewhere."""
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
@@ -98,6 +106,7 @@ class Reconstructor(Unpicklable):
         min_confidence: float = MIN_CONFIDENCE,
         precision: str | None = None,
         mirror: bool = True,
+        hints: bool = False,
         gpu: GpuOptions = AS_USUAL,
         warm_while_building: bool = False,
     ) -> None:
@@ -114,6 +123,8 @@ class Reconstructor(Unpicklable):
           made from the same weights and fits the provider.
         - `mirror`: average each face of a photograph with its mirror image, which is more exact and takes one more crop
           per face. Frames of videos and cameras are never mirrored.
+        - `hints`: report places with too low a score for a face in `Scene.elsewhere`, for outputs that cover
+          faces. They need a detector file.
         - `gpu`: options for the GPU, where there is one.
         - `warm_while_building`: answer on CUDA or the CPU while TensorRT builds its engine.
 
@@ -149,6 +160,8 @@ class Reconstructor(Unpicklable):
             self.contract = self.network.contract
             self.min_confidence = min_confidence
             self.mirror = mirror
+            self._least_score = 0.0
+            """Score below which a detection is a hint."""
             if detector is None:
                 detector = Path(paths[0]).with_name(DETECTOR_NAME)
                 if not is_file(detector):
@@ -156,7 +169,10 @@ class Reconstructor(Unpicklable):
                         f"no face detector at {detector}; put one there, or give another with --detector"
                     )
             if isinstance(detector, (str, Path)):
-                detector = open_detector(detector, size=detector_size)
+                path, detector = detector, open_detector(detector, size=detector_size)
+                self._least_score = detector.score
+                if hints and detector.score > HINT_SCORE:
+                    detector = open_detector(path, size=detector_size, score=HINT_SCORE)
             self._detector: Detector | None = detector
             self._opened = opened.pop_all()
 
@@ -197,7 +213,8 @@ class Reconstructor(Unpicklable):
         sightings = []
         for found in self._detector.detect(image):
             square = square_from_box(found.box, found.roll)
-            sightings.append(Sighting(square.x, square.y, square.side, square.roll, found.doubtful))
+            hint = found.score < self._least_score
+            sightings.append(Sighting(square.x, square.y, square.side, square.roll, found.doubtful, hint))
         return sightings
 
     def faces_at_each(
@@ -259,7 +276,15 @@ class Reconstructor(Unpicklable):
 
     def faces(self, image: Image, stages: Stages | None = None) -> tuple[Face, ...]:
         """Reconstruct the faces of a photograph (H, W, 3) uint8 BGR, the most confident first."""
-        return self._faces_of_each([image], stages or Stages())[0]
+        return self.faces_and_doubts(image, stages)[0]
+
+    def faces_and_doubts(
+        self, image: Image, stages: Stages | None = None
+    ) -> tuple[tuple[Face, ...], tuple[Floats, ...]]:
+        """Return the `faces` of a photograph (H, W, 3) uint8 BGR, and the face boxes (4,) xyxy, pixels, of detections
+        that were not believed."""
+        faces, squares = self._faces_of_each([image], stages or Stages())[0]
+        return faces, off_faces(squares, faces)
 
     def reconstruct(self, images: Iterable[Image], stages: Stages | None = None) -> list[tuple[Face, ...]]:
         """Reconstruct the faces of photographs (H, W, 3) uint8 BGR. Returns the faces of each.
@@ -271,7 +296,7 @@ class Reconstructor(Unpicklable):
         coming = iter(images)
         found: list[tuple[Face, ...]] = []
         while some := list(islice(coming, TOGETHER)):
-            found += self._faces_of_each(some, stages)
+            found += [faces for faces, _ in self._faces_of_each(some, stages)]
             some.clear()  # frees them before the next are read
         return found
 
@@ -282,12 +307,15 @@ class Reconstructor(Unpicklable):
         """
         return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average)
 
-    def _faces_of_each(self, images: Sequence[Image], stages: Stages) -> list[tuple[Face, ...]]:
+    def _faces_of_each(self, images: Sequence[Image], stages: Stages) -> list[tuple[tuple[Face, ...], list[Sighting]]]:
+        """Return the faces of each picture, and all detections in it."""
         with stages.measure("detect"):
             squares = [self.detect(image) for image in images]
-        seen = self.first_looks(images, squares, stages, mirror=self.mirror)
+        read = [no_hints(of) for of in squares]
+        seen = self.first_looks(images, read, stages, mirror=self.mirror)
         with stages.measure("post"):
-            return [best_first(self.believed(*pair)) for pair in zip(squares, seen, strict=True)]
+            faces = [best_first(self.believed(*pair)) for pair in zip(read, seen, strict=True)]
+        return list(zip(faces, squares, strict=True))
 
     def believed(self, sightings: Sequence[Sighting], faces: Sequence[Face]) -> list[Face]:
         """Return the faces with at least `min_confidence`, or `DOUBTFUL_CONFIDENCE` where the detection is doubtful.
@@ -326,6 +354,17 @@ def reconstruct_set(
 def largest(faces: Sequence[Face]) -> Face | None:
     """Return the face with the largest box; None for no faces."""
     return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+
+
+def no_hints(sightings: Sequence[Sighting]) -> list[Sighting]:
+    """Return the sightings that the network reads."""
+    return [sighting for sighting in sightings if not sighting.hint]
+
+
+def off_faces(squares: Sequence[Square], faces: Sequence[Face]) -> tuple[Floats, ...]:
+    """Return the face boxes (4,) xyxy, frame pixels, of the detected squares that lie on none of the faces."""
+    boxes = map(box_from_square, squares)
+    return tuple(box for box in boxes if all(box_overlap(box, face.box) < SAME_FACE for face in faces))
 
 
 def best_first(faces: Iterable[Face]) -> tuple[Face, ...]:

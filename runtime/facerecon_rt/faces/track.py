@@ -12,11 +12,10 @@ import numpy as np
 from ..align import CROP_SIDE_MM, Square, box_from_square, box_overlap, square_from_camera
 from ..types import Face, Floats
 from .cuts import Continuity
+from .reconstruct import SAME_FACE
 from .shapes import ShapeAverage
 
 AnySquare = TypeVar("AnySquare", bound=Square)
-SAME_FACE = 0.3
-"""Minimum overlap of boxes (intersection over union) at which a detection is a face that is already tracked."""
 AGREES = 0.6
 """Minimum overlap at which a detection and a tracked face agree."""
 AGREES_RADIANS = 0.8
@@ -39,6 +38,8 @@ STRANGE_MM = 2.0
 """Distance in mm between two shapes that counts as much as a distance of a crop side."""
 LONGEST_WALK = 25
 """Maximum number of frames for which an unseen face is assumed to move on."""
+WALK_SIDES = 0.04
+"""Growth of the box of a missed face per frame, as a share of its side. After 25 frames it has twice the side."""
 HIDDEN = 100
 """Maximum number of frames that a face may be behind another, in addition to those that it may be unseen."""
 NO_MOTION = (0.0, 0.0)
@@ -98,6 +99,13 @@ class Track:
     def box(self) -> Floats:
         """Face box (4,) xyxy, frame pixels, when last seen."""
         return box_from_square(self._square)
+
+    @property
+    def wide_box(self) -> Floats:
+        """Face box (4,) xyxy, frame pixels, within which the face is likely to be. It grows while the face is
+        missed."""
+        square, growth = self.next_square(), 1 + WALK_SIDES * min(self.missed, LONGEST_WALK)
+        return box_from_square(Square(square.x, square.y, square.side * growth))
 
     def distance(self, square: Square) -> float:
         """Return the distance in crop sides that a lost face would have moved, from its last place or along its last
@@ -213,14 +221,20 @@ class Tracker:
         return [track for track in self.tracks if not track.missed]
 
     def update(
-        self, seen: Sequence[tuple[Track, Face]], new: Sequence[Face], min_confidence: float
+        self,
+        seen: Sequence[tuple[Track, Face]],
+        new: Sequence[Face],
+        min_confidence: float,
+        *,
+        scene_changed: bool = True,
     ) -> tuple[Face, ...]:
         """Update the tracks with the faces of this frame. Returns the faces with their numbers, in the order of the
         tracks.
 
         `seen`: each updated track with the face found at its place. `new`: faces at detections that are `unknown`. A
         face below `min_confidence`, or on top of another track's face that it resembles more, counts as unseen. A new
-        face near a lost track continues that track. After a cut to another person, the track ends and a new one begins.
+        face near a lost track continues that track. After a cut to another person, the track ends and a new one begins;
+        there is none where `scene_changed` is false (`cuts.Scenery`).
         """
         found = one_each([(track, face) for track, face in seen if face.confidence >= min_confidence])
         for track, _ in seen:
@@ -229,13 +243,15 @@ class Tracker:
             if all(track is not other for other, _ in seen):
                 track.passed_over += not track.missed
                 track.missed += track.missed > 0 or track.passed_over > PASSED_OVER
-        cut = [pair for pair in found if pair[0].cut_to(pair[1])]
+        cut = [pair for pair in found if scene_changed and pair[0].cut_to(pair[1])]
         self.tracks = [track for track in self.tracks if all(track is not ended for ended, _ in cut)]
         found = [pair for pair in found if all(pair is not other for other in cut)]
         for face in [*(face for _, face in cut), *new]:
             elsewhere = all(box_overlap(face.box, other.box) < SAME_FACE for _, other in found)
             if face.confidence >= min_confidence and elsewhere:
-                found.append((self._lost_near(face, [track for track, _ in found]) or self._start(face), face))
+                found.append(
+                    (self._lost_near(face, [track for track, _ in found], scene_changed) or self._start(face), face)
+                )
         faces = tuple(track.update(face) for track, face in found)
         self.entered = tuple(track.number for track, _ in found if track.seen == 1)
         self.behind = tuple(
@@ -250,13 +266,13 @@ class Tracker:
         self.tracks = [track for track in self.tracks if track.missed - track.hidden <= self._forget_after]
         return faces
 
-    def _lost_near(self, face: Face, taken: Sequence[Track]) -> Track | None:
+    def _lost_near(self, face: Face, taken: Sequence[Track], scene_changed: bool) -> Track | None:
         """Return the nearest lost track that is within a face's width and of similar size; None without one."""
         square = square_from_camera(face.frame_from_head)
         near = []
         for track in self.tracks:
             distance, alike = track.distance(square), 0.5 < square.side / track.next_square().side < 2.0
-            somebody_else = track.missed == 1 and track.cut_to(face)
+            somebody_else = scene_changed and track.missed == 1 and track.cut_to(face)
             free = track.missed and all(track is not other for other in taken)
             if free and alike and distance < 0.75 and not somebody_else:
                 near.append((distance + track.unlikeness(face), track.number, track))

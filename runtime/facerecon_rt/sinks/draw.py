@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from ..align import CROP_SIDE_MM, Square, align, square_from_camera
 from ..pose import rotation_from_euler
 from ..template import FaceTemplate, Indices, load_template
-from ..types import Face, Floats, Frame, Image, Scene
+from ..types import Attention, Face, Floats, Frame, Image, Scene
+from .hide import COVERS, MARGIN, Cover, cover_faces
 from .shade import render_mesh
 
-Style = Literal["shaded", "wireframe", "landmarks"]
-STYLES: tuple[Style, ...] = get_args(Style)
+Style = Literal["shaded", "wireframe", "landmarks"] | Cover
+OVERLAYS: tuple[Style, ...] = ("shaded", "wireframe", "landmarks")
+"""Styles that draw the faces over the frame."""
+STYLES: tuple[Style, ...] = (*OVERLAYS, *COVERS)
 Painter = Callable[[Scene], Image]
 """Function that draws a scene as a picture."""
 Color = tuple[int, int, int]
@@ -78,15 +81,18 @@ def draw_scene(
     gaze: bool = True,
     ids: bool = True,
     alpha: float = 0.85,
+    margin: float = MARGIN,
     template: FaceTemplate | None = None,
 ) -> Image:
     """Draw every face over a copy of the frame, near faces over far ones. Returns (H, W, 3) uint8 BGR.
 
-    `style`: draw the mesh shaded, as a wireframe, or not at all. `alpha`: opacity of the mesh, 0 to 1. `axes`: draw the
-    head axes: x red to the subject's left, y green up, z blue out of the face. `gaze`: draw a line from each eye along
-    its gaze, for models that predict gaze. `ids`: write track and confidence.
-    """
-    picture = scene.frame.image.copy()
+    `style`: draw the mesh shaded, as a wireframe, or not at all; blur, pixelate and mask cover every face with `margin`
+    around it (`hide.cover_faces`) and draw nothing on it but its label. `alpha`: opacity of the mesh, 0 to 1. `axes`:
+    draw the head axes: x red to the subject's left, y green up, z blue out of the face. `gaze`: draw a line from each
+    eye along its gaze, for models that predict gaze. `ids`: write track and confidence."""
+    covered = next((cover for cover in COVERS if cover == style), None)
+    picture = scene.frame.image.copy() if covered is None else cover_faces(scene, covered, margin)
+    axes, landmarks, gaze = (wanted and covered is None for wanted in (axes, landmarks, gaze))
     for index, face in sorted(enumerate(scene.faces), key=lambda numbered: _side(numbered[1])):
         accent = ACCENTS[(index if face.track is None else face.track) % len(ACCENTS)]
         if style == "shaded":
@@ -228,6 +234,8 @@ def _draw_gaze(picture: Image, face: Face, gaze: Floats) -> None:
 def _draw_label(picture: Image, face: Face, accent: Color) -> None:
     """Write track and confidence on a dark plate above the face, inside the picture."""
     text = f"{face.confidence:.2f}" if face.track is None else f"#{face.track}  {face.confidence:.2f}"
+    if face.attention is not None:
+        text += f"  {_state(face.attention)}"
     size = int(np.clip(_side(face) / 20, 11, 96))
     pad = size // 2
     width, height = text_width(text, size) + 3 * pad, size + pad
@@ -237,6 +245,15 @@ def _draw_label(picture: Image, face: Face, accent: Color) -> None:
     cv2.addWeighted(plate, 0.3, np.full_like(plate, INK), 0.7, 0, dst=plate)
     plate[:, : max(2, pad // 3)] = accent
     put_text(picture, text, left + 3 * pad // 2, top + height - round(pad * 0.8), size, PAPER)
+
+
+def _state(attention: Attention) -> str:
+    """Return the words for the state of a person that stands beside the track."""
+    eyes = "eyes closed" if attention.closed_s else f"eyes {sum(attention.eyes_open) / 2:.1f}"
+    words = [eyes, "yawns" if attention.yawning else "", "speaks" if attention.speaking > 0.5 else ""]
+    if attention.off_zone_s is not None:
+        words.append(attention.zone or f"off {attention.off_zone_s:.1f} s")
+    return "  ".join(filter(None, [*words, attention.drowsiness or ""]))
 
 
 def _crop_scene(frame: Frame, face: Face, tile: int) -> Scene:

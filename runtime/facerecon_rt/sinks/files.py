@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -26,11 +25,13 @@ from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
 from .avatars import AvatarSink, is_avatar
 from .draw import STYLES, Painter, draw_scene, montage
+from .hide import MARGIN, is_cover
 from .identities import IDENTITY_SUFFIX, IdentitySink
 from .livelink import LiveLinkCsvSink
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .mqtt import MqttSink, is_mqtt
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
-from .record import record_from_scene
+from .record import as_json, event_records, record_from_scene
 from .rerun import RerunSink
 from .takes import TakeSink
 from .video import VideoSink
@@ -77,8 +78,10 @@ def open_sink(
     blendshapes: Sequence[str],
     arkit: bool = False,
     style: str = "shaded",
+    margin: float = MARGIN,
     template: FaceTemplate | None = None,
     meshes: bool = True,
+    pictures: bool = True,
     rotation: Rotation | None = None,
     basis: Callable[[], Basis] | None = None,
     unit: str = "mm",
@@ -86,6 +89,7 @@ def open_sink(
     """Open the output that `target` names.
 
     - `-`: JSON lines on standard output.
+    - mqtt:// mqtts://: an MQTT broker.
     - .jsonl: JSON lines.
     - .mp4 .mov .mkv .avi: an annotated video.
     - .jpg .png .webp: annotated pictures, numbered when there are several.
@@ -100,22 +104,26 @@ def open_sink(
       .obj meshes, named after the sources.
 
     `blendshapes`: (B,) names from the model's contract. `arkit`: use Apple's names in records. `style`: shaded,
-    wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides. `meshes`: whether a
-    folder gets meshes. `rotation`: when records and videos continue in a new file; the previous file gets a number.
-    `basis`: reads the model's basis, as `Reconstructor.basis` does, for .glb and .npz.
-    `unit`: mm, cm or m, for .obj and .ply.
+    wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides; blur, pixelate or
+    mask, which cover every face with `margin` around it in every picture. `meshes`: whether a folder gets meshes.
+    `pictures`: whether pixels may be written at all; without them a folder and a recording have no pictures.
+    `rotation`: when records and videos continue in a new file; the previous file gets a number. `basis`: reads the
+    model's basis, as `Reconstructor.basis` does, for .glb and .npz. `unit`: mm, cm or m, for .obj and .ply.
 
-    Raises UsageError when the kind of the target is unknown or the target cannot be written.
+    Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture or
+    video without `pictures`.
     """
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
-    paint = painter(style, template)
+    paint = painter(style, template, margin)
     if target == "-":
         if sys.stdout is None:
             raise UsageError("cannot write to standard output: it is closed; give a file")
         return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
     if is_avatar(target):
         return AvatarSink(target, blendshapes)
+    if is_mqtt(target):
+        return MqttSink(target)
     path = Path(target)
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:
@@ -124,13 +132,17 @@ def open_sink(
             blendshapes,
             arkit=arkit,
             style=style,
+            margin=margin,
             template=template,
             meshes=meshes,
+            pictures=pictures,
             rotation=rotation,
             unit=unit,
         )
     if suffix == ".jsonl":
         return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
+    if not pictures and suffix in (*CODECS, *PICTURE_SUFFIXES):
+        raise UsageError(f"{target} holds pictures, and --no-pictures forbids them; leave out one of the two")
     if suffix in CODECS:
         return VideoSink(path, paint, rotation)
     if suffix in PICTURE_SUFFIXES:
@@ -149,23 +161,30 @@ def open_sink(
             raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
         return IdentitySink(path, blendshapes, basis())
     if suffix == ".rrd":
-        return RerunSink(path, blendshapes, template)
+        recorded = (paint if is_cover(style) else bare) if pictures else None
+        return RerunSink(path, blendshapes, template, recorded)
     known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".csv", IDENTITY_SUFFIX, ".rrd"])
     raise UsageError(
         f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
     )
 
 
-def painter(style: str, template: FaceTemplate | None = None) -> Painter:
-    """Return the function that draws scenes in one of the `SINK_STYLES`."""
+def bare(scene: Scene) -> Image:
+    """Return the frame's picture as it is."""
+    return scene.frame.image
+
+
+def painter(style: str, template: FaceTemplate | None = None, margin: float = MARGIN) -> Painter:
+    """Return the function that draws scenes in one of the `SINK_STYLES`. `margin`: as `draw_scene`."""
     if style == "montage":
         return partial(montage, template=template)
     (known,) = (name for name in STYLES if name == style)
-    return partial(draw_scene, style=known, template=template)
+    return partial(draw_scene, style=known, template=template, margin=margin)
 
 
 class JsonLinesSink:
-    """A sink that writes one record per line and flushes each line, so that another program can read along."""
+    """A sink that writes one record per line, and one per event, and flushes them, so that another program can read
+    along."""
 
     def __init__(
         self,
@@ -203,7 +222,7 @@ class JsonLinesSink:
     def write(self, scene: Scene) -> None:
         """Append the scene's record. Raises UsageError, or BrokenPipeError when the reader of a pipe has closed it."""
         record = record_from_scene(scene, self._blendshapes, arkit=self._arkit)
-        line = json.dumps(record, allow_nan=False, separators=(",", ":"))
+        lines = "".join(as_json(one) + "\n" for one in (record, *event_records(scene)))
         try:
             if self._path is not None and not self._started and self._stream.seekable():
                 if self._rotation is None:
@@ -211,7 +230,7 @@ class JsonLinesSink:
                 else:
                     self._go_on(self._path, self._rotation)
             self._started = True
-            self._stream.write(line + "\n")
+            self._stream.write(lines)
             self._stream.flush()
             if self._path is not None and self._rotation is not None and self._rotation.due(self._stream.tell()):
                 self._begin_anew(self._path, self._rotation)
@@ -343,12 +362,14 @@ class FolderSink:
         *,
         arkit: bool = False,
         style: str = "shaded",
+        margin: float = MARGIN,
         template: FaceTemplate | None = None,
         meshes: bool = True,
+        pictures: bool = True,
         rotation: Rotation | None = None,
         unit: str = "mm",
     ) -> None:
-        """Make the folder. Raises UsageError when it cannot be made or written to."""
+        """Make the folder. Options are those of `open_sink`. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -363,9 +384,10 @@ class FolderSink:
         self._rotation = rotation
         self._meshes = meshes
         self._unit = unit
-        # A photograph gets its montage in any case.
-        self._paint = painter("shaded" if style == "montage" else style, template)
-        self._paint_montage = painter("montage", template)
+        self._pictures = pictures
+        # A photograph gets its montage in any case, unless faces are covered: a montage shows them.
+        self._paint = painter("shaded" if style == "montage" else style, template, margin)
+        self._paint_montage = None if is_cover(style) else painter("montage", template)
         self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
@@ -405,13 +427,20 @@ class FolderSink:
 
     def _write_photograph(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source)
-        write_picture(self._folder / f"{stem}.jpg", self._paint(scene))
-        if scene.faces:
+        if self._pictures:
+            write_picture(self._folder / f"{stem}.jpg", self._paint(scene))
+        if self._pictures and scene.faces and self._paint_montage is not None:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
         for index, face in enumerate(scene.faces):
             self._write_mesh(stem, face_label(index, face), face.vertices)
 
     def _write_video_frame(self, scene: Scene) -> None:
+        if self._pictures:
+            self._write_picture_of_video(scene)
+        self._latest.see(scene)
+        self._write_tracks(MOST_TRACKS)
+
+    def _write_picture_of_video(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source, live=scene.frame.live)
         path = self._folder / f"{stem}.mp4"
         if path not in self._videos:
@@ -421,8 +450,6 @@ class FolderSink:
         self._videos[path].write(scene)
         if scene.frame.live and self._rotation is not None:
             self._finish_silent(path)
-        self._latest.see(scene)
-        self._write_tracks(MOST_TRACKS)
 
     def _finish_silent(self, written: Path) -> None:
         """Finish the videos of cameras that have gone silent. A camera that comes back begins a new video."""

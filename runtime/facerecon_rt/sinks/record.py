@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +15,7 @@ from ..contract import BLENDSHAPES
 from ..errors import UsageError
 from ..pose import euler_from_camera, gaze_angles, quaternion, viewer_from_head
 from ..regular import shown
-from ..types import Face, Floats, Scene
+from ..types import Attention, Event, Face, Floats, Scene
 
 SCHEMA = "facerecon-rt/1"
 """Version of the record. Fields are only added under it."""
@@ -38,6 +39,8 @@ def record_from_scene(
         sometimes["entered"] = list(scene.entered)
     if scene.left:
         sometimes["left"] = list(scene.left)
+    if scene.events:
+        sometimes["events"] = [_event(event) for event in scene.events]
     age_s = (time.monotonic() if now is None else now) - frame.captured_at
     return {
         "schema": SCHEMA,
@@ -53,6 +56,51 @@ def record_from_scene(
         "stages_ms": {stage: _number(value, 3) for stage, value in scene.stages_ms.items()},
         **sometimes,
     }
+
+
+def as_json(record: Mapping[str, object]) -> str:
+    """Return a record on one line."""
+    return json.dumps(record, allow_nan=False, separators=(",", ":"))
+
+
+def event_records(scene: Scene) -> list[dict[str, object]]:
+    """Return the events of a scene as lines of their own, ready for json.dumps. Only they have the field `event`."""
+    frame = scene.frame
+    place = {"schema": SCHEMA, "source": shown(public_name(frame.source)), "frame": frame.index}
+    return [{**place, **_event(event)} for event in scene.events]
+
+
+def _event(event: Event) -> dict[str, object]:
+    record: dict[str, object] = {
+        "event": event.kind,
+        "phase": event.phase,
+        "track": event.track,
+        "time_s": _number(event.time_s, 4),
+    }
+    if event.phase == "end":
+        record["duration_s"] = _number(event.time_s - event.began_s, 4)
+    if event.name is not None:
+        record["level" if event.kind == "drowsiness" else "zone"] = event.name
+    return record
+
+
+def attention_record(attention: Attention) -> dict[str, object]:
+    """Return the attention of a face for a record."""
+    left, right = attention.eyes_open
+    yaw, pitch = attention.direction
+    record: dict[str, object] = {
+        "eyes_open": {"left": _number(left, 3), "right": _number(right, 3)},
+        "closed_s": _number(attention.closed_s, 3),
+        "blinks_per_min": _maybe(attention.blinks_per_min, 1),
+        "perclos": _maybe(attention.perclos, 4),
+        "yawning": attention.yawning,
+        "speaking": _number(attention.speaking, 3),
+        "direction": {"from": attention.origin, "pitch": _number(pitch, 2), "yaw": _number(yaw, 2)},
+        "drowsiness": attention.drowsiness,
+    }
+    if attention.off_zone_s is not None:
+        record |= {"zone": attention.zone, "off_zone_s": _number(attention.off_zone_s, 3)}
+    return record
 
 
 def arkit_blendshapes(weights: ArrayLike, names: Sequence[str]) -> dict[str, float]:
@@ -101,6 +149,8 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
     }
     if face.gaze is not None:
         record["gaze"] = gaze_record(face.gaze, face.frame_from_head)
+    if face.attention is not None:
+        record["attention"] = attention_record(face.attention)
     if face.doubts:
         record["doubts"] = list(face.doubts)
     if face.camera_from_head is not None:
@@ -130,6 +180,10 @@ def gaze_record(gaze: Floats, frame_from_head: Floats) -> dict[str, object]:
 
 def _numbers(values: Iterable[float], digits: int) -> list[float | None]:
     return [_number(value, digits) for value in values]
+
+
+def _maybe(value: float | None, digits: int) -> float | None:
+    return None if value is None else _number(value, digits)
 
 
 def _number(value: float, digits: int) -> float | None:

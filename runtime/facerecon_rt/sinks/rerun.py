@@ -22,14 +22,22 @@ from ..paths import is_text
 from ..pose import euler_from_camera, gaze_angles
 from ..template import FaceTemplate, load_template
 from ..types import Face, Scene, face_label
+from .draw import Painter
 from .outputs import Partial, check_writable, remove_abandoned
 
 
 class RerunSink:
     """A sink that writes one recording. Every source is its own entity, with its faces below it by track."""
 
-    def __init__(self, path: Path, blendshapes: Sequence[str], template: FaceTemplate | None = None) -> None:
-        """Open the recording. Raises UsageError when the file cannot be written or rerun-sdk is not installed."""
+    def __init__(
+        self,
+        path: Path,
+        blendshapes: Sequence[str],
+        template: FaceTemplate | None = None,
+        paint: Painter | None = None,
+    ) -> None:
+        """Open the recording. `paint`: draws the recorded picture; without it the recording has no pictures. Raises
+        UsageError when the file cannot be written or rerun-sdk is not installed."""
         try:
             with importing():
                 import rerun
@@ -43,6 +51,7 @@ class RerunSink:
         self._path = path
         self._blendshapes = tuple(blendshapes)
         self._template = template or load_template()
+        self._paint = paint
         self._recording: Any = rerun.RecordingStream("facerecon-rt")
         self._partial: Partial | None = None
         """The growing file; None until something is written."""
@@ -62,8 +71,9 @@ class RerunSink:
         root = entity(scene.frame.source)
         to.set_time("frame", sequence=scene.frame.index)
         to.set_time("time", duration=scene.frame.time_s)
-        jpeg = cv2.imencode(".jpg", scene.frame.image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-        to.log(f"{root}/picture", rerun.EncodedImage(contents=jpeg, media_type="image/jpeg"))
+        if self._paint is not None:
+            jpeg = cv2.imencode(".jpg", self._paint(scene), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+            to.log(f"{root}/picture", rerun.EncodedImage(contents=jpeg, media_type="image/jpeg"))
         boxes = np.reshape([face.box for face in scene.faces], (-1, 4))
         labels = [face_label(index, face) for index, face in enumerate(scene.faces)]
         to.log(f"{root}/picture/boxes", rerun.Boxes2D(array=boxes, array_format=rerun.Box2DFormat.XYXY, labels=labels))

@@ -16,6 +16,7 @@ import threading
 import time
 from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from types import TracebackType
 
 import cv2
@@ -33,6 +34,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import UsageError
 from ..sinks.draw import STYLES, draw_scene
+from ..sinks.hide import MARGIN, is_cover
 from ..template import load_template
 from ..types import Scene
 from ..values import host_and_port
@@ -69,8 +71,18 @@ STREAM = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
 class WebServer:
     """A server for a `State`, in its own thread. A context manager."""
 
-    def __init__(self, state: State, address: str) -> None:
-        """`address`: HOST:PORT; port 0 takes a free one. Raises UsageError where the server cannot listen there."""
+    def __init__(
+        self,
+        state: State,
+        address: str,
+        *,
+        style: str = "wireframe",
+        margin: float = MARGIN,
+        pictures: bool = True,
+    ) -> None:
+        """`address`: HOST:PORT; port 0 takes a free one. `style`: style of live pictures for which a request names no
+        other; where it covers faces, no request gets another. `margin`: as `draw_scene`. `pictures`: whether pictures
+        are served at all. Raises UsageError where the server cannot listen there."""
         host, port = _host_and_port(address)
         try:
             self._socket = socket.create_server((host, port), family=_family(host))
@@ -83,7 +95,8 @@ class WebServer:
             ) from error
         self.address = f"{_bracketed(host)}:{self._socket.getsockname()[1]}"
         self._ending = threading.Event()
-        app = application(state, self._ending, allowed_hosts(host))
+        show = Showing(style, margin, pictures)
+        app = application(state, self._ending, allowed_hosts(host), show)
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -128,9 +141,23 @@ class WebServer:
         self._socket.close()
 
 
-def application(state: State, ending: threading.Event, hosts: list[str]) -> ForThisHost:
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """The live pictures that requests may get."""
+
+    style: str = "wireframe"
+    margin: float = MARGIN
+    pictures: bool = True
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """Styles that a request may ask for: only the own one, where it covers faces."""
+        return (self.style,) if is_cover(self.style) else STYLES
+
+
+def application(state: State, ending: threading.Event, hosts: list[str], show: Showing = Showing()) -> ForThisHost:
     """Return the application with all routes. `ending`: when set, live pictures stop. `hosts`: host names to answer
-    for."""
+    for. `show`: the pictures that requests may get."""
     watchers = threading.BoundedSemaphore(MOST_WATCHERS)
 
     def page(request: Request) -> Response:
@@ -139,7 +166,7 @@ def application(state: State, ending: threading.Event, hosts: list[str]) -> ForT
         return Response(text, media_type=kind)
 
     def summary(request: Request) -> Response:
-        return JSONResponse(state.summary())
+        return JSONResponse({**state.summary(), "pictures": show.pictures})
 
     def mesh(request: Request) -> Response:
         """Return the triangles (T, 3) as uint32, little-endian."""
@@ -156,9 +183,11 @@ def application(state: State, ending: threading.Event, hosts: list[str]) -> ForT
         return Response(data, media_type="application/octet-stream")
 
     async def live(request: Request) -> Response:
-        style = request.query_params.get("style", "wireframe")
-        if style not in STYLES:
-            return JSONResponse({"error": f"styles are {', '.join(STYLES)}"}, 400)
+        if not show.pictures:
+            return JSONResponse({"error": "this server shows no pictures (--no-pictures)"}, 403)
+        style = request.query_params.get("style", show.style)
+        if style not in show.styles:
+            return JSONResponse({"error": f"styles are {', '.join(show.styles)}"}, 400)
         if state.scene(request.path_params["source"]) is None:
             return JSONResponse({"error": "unknown source; see /api/state"}, 404)
         if request.method == "HEAD":
@@ -176,7 +205,7 @@ def application(state: State, ending: threading.Event, hosts: list[str]) -> ForT
                 new = found is not None and found[1] != shown
                 if found is not None and new:
                     shown = found[1]
-                    picture = await run_in_threadpool(jpeg, found[0], style)
+                    picture = await run_in_threadpool(jpeg, found[0], style, show.margin)
                     head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
                     part = head.encode() + picture + b"\r\n"
                 if new or now - sent_at > AGAIN_S:
@@ -251,10 +280,10 @@ class ForThisHost:
             await PlainTextResponse("this host is not served here", 400)(scope, receive, send_with_headers)
 
 
-def jpeg(scene: Scene, style: str) -> bytes:
+def jpeg(scene: Scene, style: str, margin: float = MARGIN) -> bytes:
     """Draw a scene and encode it as JPEG, at most `LIVE_WIDTH` wide."""
     (known,) = (name for name in STYLES if name == style)
-    picture = draw_scene(scene, style=known)
+    picture = draw_scene(scene, style=known, margin=margin)
     height, width = picture.shape[:2]
     if width > LIVE_WIDTH:
         size = (LIVE_WIDTH, max(1, round(height * LIVE_WIDTH / width)))

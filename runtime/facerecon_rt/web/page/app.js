@@ -35,11 +35,11 @@ function showInputs(inputs) {
 function select(index) {
   source = index;
   history = [];
-  showLive();
+  if (!element("live").hidden) showLive();
 }
 
 function showLive() {
-  element("live").src = `live/${source}.mjpg?style=wireframe&t=${Date.now()}`;
+  element("live").src = `live/${source}.mjpg?t=${Date.now()}`;
 }
 
 function showBlendshapes(weights) {
@@ -56,6 +56,16 @@ function showBlendshapes(weights) {
     }));
   }
   names.forEach((name, index) => { box.children[index].lastChild.value = weights[name]; });
+}
+
+function showAttention(state) {
+  if (!state) { element("attention").textContent = ""; return; }
+  const number = (value, digits) => value === null ? "–" : value.toFixed(digits);
+  element("attention").textContent = `eyes ${number(state.eyes_open.left, 2)} ${number(state.eyes_open.right, 2)}  ` +
+    `blinks/min ${number(state.blinks_per_min, 0)}  perclos ${number(state.perclos, 2)}  ` +
+    `speaking ${number(state.speaking, 1)}  ` + (state.yawning ? "yawning  " : "") +
+    (state.off_zone_s === undefined ? "" : (state.zone || `off for ${state.off_zone_s.toFixed(1)} s`) + "  ") +
+    (state.drowsiness || "");
 }
 
 function showStages(stages) {
@@ -82,7 +92,8 @@ function show(state) {
   showInputs(state.inputs);
   const one = state.sources[source];
   if (!one) { element("status").textContent = "no source yet"; return; }
-  if (!element("live").src) showLive();
+  element("live").hidden = !state.pictures;
+  if (state.pictures && !element("live").src) showLive();
   const record = one.record, faces = record.faces;
   element("status").textContent =
     `${record.provider}, ${record.precision} · ${one.frames} frames · age ${record.age_ms.toFixed(0)} ms`;
@@ -94,13 +105,14 @@ function show(state) {
   element("pose").textContent = `pitch ${turn.pitch.toFixed(0)}°  yaw ${turn.yaw.toFixed(0)}°  ` +
     `roll ${turn.roll.toFixed(0)}°` + (look ? `  gaze pitch ${look.pitch.toFixed(0)}° yaw ${look.yaw.toFixed(0)}°` : "") +
     `  confidence ${largest.confidence.toFixed(2)}`;
+  showAttention(largest.attention);
   showBlendshapes(largest.blendshapes);
 }
 
 async function poll() {
   try {
     const state = await (await fetch("api/state")).json();
-    if (!connected) { connected = true; showLive(); }
+    if (!connected) { connected = true; if (state.pictures) showLive(); }
     show(state);
   } catch (error) {
     connected = false;
@@ -196,6 +208,6 @@ async function startMesh() {
   requestAnimationFrame(draw);
 }
 
-element("live").addEventListener("error", () => setTimeout(showLive, 1000));
+element("live").addEventListener("error", () => setTimeout(() => { if (!element("live").hidden) showLive(); }, 1000));
 poll();
 startMesh();

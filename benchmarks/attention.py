@@ -1,0 +1,115 @@
+"""Blinks that are known -> which of them `--attention` finds, when, and what else it takes for one.
+
+    python benchmarks/attention.py --data DATA     # two minutes; writes results/attention.md
+
+The truth is that of the rendered clip in tests/data, whose lids are known in every frame, and blinks of the talking
+heads of DATA/videos, labelled by eye (attention_labels.json). Each video is also watched with frames left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from facerecon_rt import Pipeline, Reconstructor, open_source
+from facerecon_rt.faces.attention import CLOSES, Zone
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+CLIP = HERE.parent / "tests" / "data" / "talking_head.mp4"
+CLIP_BLINKS_S = (0.9, 2.6, 4.3)
+"""Times at which the clip's eyes are shut (`facerecon_training.rendered.clip.expression_at`)."""
+CLIP_HALF_S = 0.12
+"""Time in which the clip's lids close, and open again, linearly."""
+NEAR_S = 0.15
+"""Maximum time between the middles of a blink and of its label."""
+EVERY = (1, 2, 3)
+"""Intervals of the frames that are used."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found in one video."""
+
+    middles_s: list[float]
+    durations_s: list[float]
+    others: list[str]
+    """Kinds of the other events that began."""
+
+
+def watch(path: Path, reconstructor: Reconstructor, every: int) -> Seen:
+    """Return the blinks and other events of the largest face of a video, of which every n-th frame is used."""
+    pipeline = Pipeline(reconstructor, max_faces=1, attention=[Zone("ahead", (-20, 20))])
+    with open_source(path) as source:
+        scenes = pipeline.run(islice(source, 0, None, every))
+        events = [event for scene in scenes for event in scene.events]
+    blinks = [event for event in events if event.kind == "blink"]
+    others = [event.kind for event in events if event.phase == "begin" and event.kind not in ("zone", "off_zone")]
+    return Seen(
+        [(event.began_s + event.time_s) / 2 for event in blinks],
+        [event.time_s - event.began_s for event in blinks],
+        others,
+    )
+
+
+def matched(found_s: list[float], true_s: list[float]) -> list[float]:
+    """Return the time in seconds between each true blink that was found and the found one."""
+    return [min((abs(one - true) for one in found_s), default=9.0) for true in true_s]
+
+
+def row(name: str, every: int, seen: Seen, true_s: list[float]) -> tuple[str, int, int, int]:
+    """Return a row of the table, and the numbers of labelled, found and wrong blinks."""
+    ways = [way for way in matched(seen.middles_s, true_s) if way <= NEAR_S]
+    wrong = sum(min((abs(one - true) for true in true_s), default=9.0) > NEAR_S for one in seen.middles_s)
+    timing = f"{1000 * np.mean(ways):.0f}" if ways else ""
+    lasted = f"{1000 * np.mean(seen.durations_s):.0f}" if seen.durations_s else ""
+    others = ", ".join(f"{seen.others.count(kind)} {kind}" for kind in sorted(set(seen.others)))
+    line = f"| {name} | 1/{every} | {len(true_s)} | {len(ways)} | {wrong} | {timing} | {lasted} | {others} |"
+    return line, len(true_s), len(ways), wrong
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="data folder")
+    parser.add_argument(
+        "--model", type=Path, default=Path("models/face.int8-cpu.onnx"), help="model file [%(default)s]"
+    )
+    arguments = parser.parse_args()
+    labels = json.loads((HERE / "attention_labels.json").read_text())["blinks"]
+    lines = ["# Blinks and other events of `--attention`", ""]
+    lines += [f"`python benchmarks/attention.py --data DATA --model {arguments.model}`", ""]
+    lines += ["| video | frames used | blinks | found | wrong | timing error, ms | mean duration, ms | other events |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    totals = {every: np.zeros(3, int) for every in EVERY}
+    with Reconstructor(arguments.model, provider="cpu") as reconstructor:
+        for every in EVERY:
+            lines.append(row("rendered clip", every, watch(CLIP, reconstructor, every), list(CLIP_BLINKS_S))[0])
+        for name, frames in labels.items():
+            path = arguments.data / "videos" / f"{name}.mp4"
+            with open_source(path) as source:
+                fps = next(iter(source)).fps
+            true_s = [(first + last) / 2 / fps for first, last in frames]
+            for every in EVERY:
+                line, *counts = row(name, every, watch(path, reconstructor, every), true_s)
+                totals[every] += counts
+                lines.append(line)
+    for every, (true, found, wrong) in totals.items():
+        lines.append(f"| all labelled videos | 1/{every} | {true} | {found} | {wrong} | | | |")
+    known_ms = 1000 * 2 * CLIP_HALF_S * CLOSES
+    lines += [
+        "",
+        f"The lids of the rendered clip are less than {CLOSES:.0%} open for {known_ms:.0f} ms. A blink counts as "
+        f"found if its middle is within {1000 * NEAR_S:.0f} ms of the labelled one.",
+        "",
+    ]
+    (RESULTS / "attention.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,430 @@
+"""Faces of a track over time -> how open the eyes are, blinks, drowsiness, yawns, speech, and where a person looks.
+
+Everything is measured on the mesh in the head frame, so that the turn and the distance of the head do not count, and
+in seconds of the source, so that the frame rate does not count. Sources:
+
+- Eye aspect ratio: Soukupová and Čech, Real-time eye blink detection using facial landmarks, CVWW 2016.
+- PERCLOS, P80: Wierwille et al., Research on vehicle-based driver status/performance monitoring, DOT HS 808 247, 1994.
+- Glances of 2 s: NHTSA, Visual-manual driver distraction guidelines, 2012.
+
+The levels of drowsiness and the thresholds of yawns and speech are choices of this project. Nothing here is a medical
+or a safety device.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import UsageError
+from ..pose import euler_from_camera, gaze_angles
+from ..template import load_template
+from ..types import Attention, Drowsiness, Event, Face, Floats
+from ..values import shown
+
+PAIRS = np.array([[43, 47], [44, 46], [42, 45], [37, 41], [38, 40], [36, 39], [62, 66], [60, 64]])
+"""(8, 2) iBUG points whose distance is measured: per eye, left first, two lid gaps and the width; gap and width of the
+inner lips."""
+
+START = 0.93
+"""Open level of an eye before it was observed, as a share of the aspect ratio of the person's neutral shape."""
+FLOOR = 0.75
+"""Minimum open level, as a share of the same. Eyes that stay shut must not become the person's usual eyes."""
+OPEN_PERCENTILE = 80.0
+OPEN_WINDOW_S = 60.0
+OPEN_AFTER_S = 3.0
+"""Open level: this percentile of the aspect ratio over this window; the neutral shape counts before `OPEN_AFTER_S`."""
+OPEN_STEP_S = 0.1
+"""Time between two samples of the open level, in seconds."""
+
+CLOSES, OPENS = 0.6, 0.65
+"""Openness of both eyes together at which a closure begins and ends."""
+CLOSED = 0.5
+"""Openness that a closure must reach to count."""
+LONGEST_BLINK_S = 0.5
+"""Duration of a closure in seconds from which it is no blink but `eyes_closed`."""
+P80 = 0.2
+"""Openness at which eyes are closed by 80 %."""
+WINDOW_S = 60.0
+"""Window of PERCLOS and the blink rate, in seconds."""
+LEAST_SEEN_S = 20.0
+"""Time in seconds for which a face must be seen within the window before PERCLOS and blink rate are given."""
+BIN_S = 0.25
+
+YAWN = 0.5
+"""Gap of the inner lips, in widths of the neutral mouth, from which the mouth is wide open."""
+YAWN_S = 1.5
+"""Time in seconds for which the mouth must be wide open to count as a yawn."""
+YAWNS_WINDOW_S = 300.0
+
+SPEECH_WINDOW_S = 1.5
+SPEECH_QUIET, SPEECH_SURE = 0.15, 0.8
+"""Speed of the lips in widths of the neutral mouth per second, counted as twice the lesser of opening and closing, at
+which the likelihood of speech is 0 and 1."""
+SPEAKS, SILENT = 0.5, 0.2
+"""Likelihoods at which `speaking` begins and ends."""
+
+DWELL_S = 0.2
+"""Time in seconds for which a person must look at another zone before it counts."""
+OFF_ZONE_S = 2.0
+"""Time in seconds without a look at any zone from which `off_zone` begins (NHTSA 2012)."""
+
+TIRED, DROWSY = 0.08, 0.15
+"""PERCLOS from which a person is tired, and drowsy."""
+RECOVERS = 0.7
+"""Share of these values below which PERCLOS must fall before the level falls."""
+MICROSLEEP_S = 1.5
+"""Duration of a closure in seconds from which a person is drowsy at once."""
+STAYS_S = 30.0
+"""Minimum time in seconds before the level falls."""
+YAWNS_TIRED = 2
+"""Number of yawns within five minutes from which a person is tired."""
+LONGEST_GAP_S = 0.5
+"""Time in seconds between two frames of a face from which nothing is assumed about what was between them."""
+
+LEVELS: tuple[Drowsiness, ...] = ("alert", "tired", "drowsy")
+_RANGE = r"(-?\d{1,3}(?:\.\d{1,6})?)\.\.(-?\d{1,3}(?:\.\d{1,6})?)"
+_ZONE = re.compile(rf"(?P<name>[\w-]{{1,40}})=(?:yaw:{_RANGE})?,?(?:pitch:{_RANGE})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A named range of directions in degrees, as the pose's angles: yaw is positive to the subject's left, pitch is
+    positive upwards, and (0, 0) is towards the camera."""
+
+    name: str
+    yaw: tuple[float, float] = (-180.0, 180.0)
+    pitch: tuple[float, float] = (-90.0, 90.0)
+
+    def holds(self, yaw: float, pitch: float) -> bool:
+        """Return whether a direction in degrees lies in the zone."""
+        return self.yaw[0] <= yaw <= self.yaw[1] and self.pitch[0] <= pitch <= self.pitch[1]
+
+
+def zone_from_text(text: str) -> Zone:
+    """Read a zone such as `road=yaw:-15..15,pitch:-10..10`. Either range may be left out. Raises UsageError."""
+    found = _ZONE.fullmatch(text)
+    if found is None or text.endswith(("=", ",")):
+        raise UsageError(f"{shown(text)} is not a zone; write NAME=yaw:FROM..TO,pitch:FROM..TO in degrees")
+    values = [None if value is None else float(value) for value in found.groups()[1:]]
+    yaw = (-180.0, 180.0) if values[0] is None or values[1] is None else (values[0], values[1])
+    pitch = (-90.0, 90.0) if values[2] is None or values[3] is None else (values[2], values[3])
+    if yaw[0] >= yaw[1] or pitch[0] >= pitch[1]:
+        raise UsageError(f"the zone {found['name']} is empty; write the smaller angle first")
+    return Zone(found["name"], yaw, pitch)
+
+
+class Watch:
+    """The attention of the tracked faces of one source."""
+
+    def __init__(self, zones: Sequence[Zone] = ()) -> None:
+        """`zones`: the first that holds a direction counts."""
+        self._zones = tuple(zones)
+        self._people: dict[int, Person] = {}
+
+    def __call__(
+        self, faces: Sequence[Face], time_s: float, left: Sequence[int] = ()
+    ) -> tuple[tuple[Face, ...], tuple[Event, ...]]:
+        """Take the tracked faces of a frame at `time_s`, and the tracks that ended. Returns the faces with their
+        `attention`, and the events that begin or end."""
+        events: list[Event] = []
+        watched = []
+        for face in faces:
+            if face.track is None:
+                watched.append(face)
+                continue
+            person = self._people.setdefault(face.track, Person(face.track, self._zones))
+            attention, new = person.see(face, time_s)
+            events += new
+            watched.append(replace(face, attention=attention))
+        for track in left:
+            if track in self._people:
+                events += self._people.pop(track).end()
+        return tuple(watched), tuple(events)
+
+
+class Person:
+    """What is known of one track."""
+
+    def __init__(self, track: int, zones: Sequence[Zone] = ()) -> None:
+        self._track = track
+        self._zones = zones
+        self._time_s: float | None = None
+        self._events: list[Event] = []
+        self._open = (OpenLevel(), OpenLevel())
+        self._openness = 1.0
+        self._closed_at: float | None = None
+        """Time at which the present closure began."""
+        self._deepest = 1.0
+        self._shut = Shares()
+        """Time at which the eyes were closed by 80 %."""
+        self._blinks: deque[float] = deque()
+        self._yawns: deque[float] = deque()
+        self._wide_at: float | None = None
+        self._lips = LipMotion()
+        self._direction = (0.0, 0.0)
+        self._zone: str | None = None
+        self._candidate: tuple[str | None, float] | None = None
+        self._off_at: float | None = None
+        self._level = 0
+        self._rose_at = -math.inf
+        self._running: dict[str, tuple[float, str | None]] = {}
+        """Events that have begun: their time, and the name of the zone or level."""
+
+    def see(self, face: Face, time_s: float) -> tuple[Attention, list[Event]]:
+        """Take the face of a frame. Returns its attention, and the events that begin or end."""
+        self._events = []
+        seconds = 0.0 if self._time_s is None else time_s - self._time_s
+        if not 0 <= seconds <= LONGEST_GAP_S:
+            self._events += self.end()
+            if seconds < 0:
+                self._begin_anew()
+            seconds = 0.0
+        expressed, neutral = distances(face.vertices), distances(face.shape)
+        ratios, at_rest = aspect_ratios(expressed), aspect_ratios(neutral)
+        of_each = zip(self._open, ratios, at_rest, strict=True)
+        eyes = [level.openness(ratio, rest, time_s) for level, ratio, rest in of_each]
+        self._look_at_eyes(sum(eyes) / 2, time_s, seconds)
+        gap = float(expressed[6] / max(neutral[7], 1e-6))
+        self._look_at_mouth(gap, time_s, seconds)
+        origin = self._look_at_direction(face, time_s)
+        seen = self._shut.seconds
+        enough = seen >= LEAST_SEEN_S
+        perclos = self._shut.share if enough else None
+        self._judge(perclos, time_s)
+        self._time_s = time_s
+        closed_s = 0.0 if self._closed_at is None else time_s - self._closed_at
+        attention = Attention(
+            eyes_open=(eyes[0], eyes[1]),
+            closed_s=closed_s,
+            blinks_per_min=60 * self._blinks_since(time_s - WINDOW_S) / seen if enough else None,
+            perclos=perclos,
+            yawning="yawn" in self._running,
+            speaking=self._lips.likelihood,
+            origin=origin,
+            direction=self._direction,
+            zone=self._zone,
+            off_zone_s=None if not self._zones else 0.0 if self._off_at is None else time_s - self._off_at,
+            drowsiness=LEVELS[self._level] if enough or self._level else None,
+        )
+        return attention, self._events
+
+    def end(self) -> list[Event]:
+        """Return the ends of the events that have begun: the face is no longer seen."""
+        time_s = self._time_s or 0.0
+        ends = [self._event(kind, "end", time_s, began, name) for kind, (began, name) in self._running.items()]
+        self._running.clear()
+        self._closed_at = self._wide_at = self._off_at = self._candidate = self._zone = None
+        self._openness = 1.0
+        self._lips = LipMotion()
+        return ends
+
+    def _begin_anew(self) -> None:
+        """Forget everything that has a time: the source begins again."""
+        self._open, self._shut = (OpenLevel(), OpenLevel()), Shares()
+        self._blinks.clear()
+        self._yawns.clear()
+        self._level, self._rose_at = 0, -math.inf
+
+    def _event(self, kind: str, phase: str, time_s: float, began: float, name: str | None = None) -> Event:
+        return Event(kind, phase, self._track, time_s, began, name)
+
+    def _begin(self, kind: str, began: float, name: str | None = None) -> None:
+        self._running[kind] = began, name
+        self._events.append(self._event(kind, "begin", began, began, name))
+
+    def _finish(self, kind: str, time_s: float) -> None:
+        if kind in self._running:
+            began, name = self._running.pop(kind)
+            self._events.append(self._event(kind, "end", time_s, began, name))
+
+    def _look_at_eyes(self, openness: float, time_s: float, seconds: float) -> None:
+        before, self._openness = self._openness, openness
+        self._shut.add(time_s, seconds, openness <= P80)
+        if self._closed_at is None and openness < CLOSES:
+            self._closed_at, self._deepest = crossing(before, openness, CLOSES, time_s, seconds), openness
+        if self._closed_at is None:
+            return
+        self._deepest = min(self._deepest, openness)
+        if openness > OPENS:
+            opened = crossing(before, openness, OPENS, time_s, seconds)
+            began, self._closed_at = self._closed_at, None
+            if "eyes_closed" in self._running:
+                self._finish("eyes_closed", opened)
+            elif self._deepest < CLOSED:
+                self._blinks.append(opened)
+                self._events.append(self._event("blink", "end", opened, began))
+            return
+        long = time_s - self._closed_at > LONGEST_BLINK_S and self._deepest < CLOSED
+        if long and "eyes_closed" not in self._running:
+            self._begin("eyes_closed", self._closed_at)
+
+    def _blinks_since(self, begin_s: float) -> int:
+        while self._blinks and self._blinks[0] < begin_s:
+            self._blinks.popleft()
+        return len(self._blinks)
+
+    def _look_at_mouth(self, gap: float, time_s: float, seconds: float) -> None:
+        self._lips.add(gap, time_s, seconds)
+        if self._lips.likelihood > SPEAKS and "speaking" not in self._running:
+            self._begin("speaking", time_s)
+        elif self._lips.likelihood < SILENT:
+            self._finish("speaking", time_s)
+        if gap < YAWN:
+            self._wide_at = None
+            self._finish("yawn", time_s)
+            return
+        if self._wide_at is None:
+            self._wide_at = time_s
+        if time_s - self._wide_at >= YAWN_S and "yawn" not in self._running:
+            self._yawns.append(time_s)
+            self._begin("yawn", self._wide_at)
+
+    def _look_at_direction(self, face: Face, time_s: float) -> str:
+        """Note where the person looks, and return from what it is known: gaze or head."""
+        if face.gaze is None:
+            pitch, yaw, _ = euler_from_camera(face.frame_from_head)
+            self._direction = yaw, pitch
+        elif self._closed_at is None:  # closed eyes have no gaze: the last one stays
+            self._direction = gaze_angles(face.gaze.mean(0), face.frame_from_head)
+        if self._zones:
+            self._look_at_zones(time_s)
+        return "head" if face.gaze is None else "gaze"
+
+    def _look_at_zones(self, time_s: float) -> None:
+        found = next((zone.name for zone in self._zones if zone.holds(*self._direction)), None)
+        if self._time_s is None or (self._zone is None and self._off_at is None):
+            self._enter(found, time_s)
+        elif found == self._zone:
+            self._candidate = None
+        elif self._candidate is None or self._candidate[0] != found:
+            self._candidate = found, time_s
+        if self._candidate is not None and time_s - self._candidate[1] >= DWELL_S:
+            self._enter(found, self._candidate[1])
+        if self._off_at is not None and time_s - self._off_at >= OFF_ZONE_S and "off_zone" not in self._running:
+            self._begin("off_zone", self._off_at)
+
+    def _enter(self, zone: str | None, since: float) -> None:
+        self._candidate = None
+        self._finish("zone", since)
+        self._zone = zone
+        self._off_at = since if zone is None else None
+        if zone is not None:
+            self._finish("off_zone", since)
+            self._begin("zone", since, zone)
+
+    def _judge(self, perclos: float | None, time_s: float) -> None:
+        """Move the level of drowsiness up at once, and down with hysteresis."""
+        while self._yawns and time_s - self._yawns[0] > YAWNS_WINDOW_S:
+            self._yawns.popleft()
+        asleep = self._closed_at is not None and time_s - self._closed_at >= MICROSLEEP_S and self._deepest < CLOSED
+        share = perclos or 0.0
+        wanted = 2 if asleep or share >= DROWSY else 1 if share >= TIRED or len(self._yawns) >= YAWNS_TIRED else 0
+        if wanted > self._level:
+            self._move_to(wanted, time_s)
+        elif wanted == self._level and wanted:
+            self._rose_at = time_s
+        elif wanted < self._level and time_s - self._rose_at >= STAYS_S:
+            recovered = share < RECOVERS * (DROWSY if self._level == 2 else TIRED)
+            if recovered:
+                self._move_to(self._level - 1, time_s)
+
+    def _move_to(self, level: int, time_s: float) -> None:
+        self._finish("drowsiness", time_s)
+        self._level, self._rose_at = level, time_s
+        if level:
+            self._begin("drowsiness", time_s, LEVELS[level])
+
+
+class OpenLevel:
+    """The usual aspect ratio of an eye of one person when it is open."""
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=round(OPEN_WINDOW_S / OPEN_STEP_S))
+        self._sampled_at = -math.inf
+        self._judged_at = -math.inf
+        self._percentile: float | None = None
+
+    def openness(self, ratio: float, at_rest: float, time_s: float) -> float:
+        """Return how open the eye is, 0 to 1 of its open level. `at_rest`: aspect ratio of the neutral shape."""
+        if not 0 <= time_s - self._sampled_at < OPEN_STEP_S:
+            self._sampled_at = time_s
+            self._samples.append(ratio)
+        if len(self._samples) * OPEN_STEP_S >= OPEN_AFTER_S and not 0 <= time_s - self._judged_at < 1.0:
+            self._judged_at = time_s
+            self._percentile = float(np.percentile(self._samples, OPEN_PERCENTILE))
+        level = START * at_rest if self._percentile is None else max(self._percentile, FLOOR * at_rest)
+        return min(1.0, ratio / max(level, 1e-6))
+
+
+class Shares:
+    """The share of the time within the last minute in which something was the case."""
+
+    def __init__(self) -> None:
+        self._bins: deque[list[float]] = deque()
+        """Begin, seconds observed and seconds of the case, per quarter of a second."""
+        self.seconds = 0.0
+        """Seconds observed within the window."""
+        self._true = 0.0
+
+    def add(self, time_s: float, seconds: float, true: bool) -> None:
+        """Add the time since the last frame."""
+        if not self._bins or time_s - self._bins[-1][0] >= BIN_S:
+            self._bins.append([time_s, 0.0, 0.0])
+        self._bins[-1][1] += seconds
+        self._bins[-1][2] += seconds * true
+        while self._bins[0][0] < time_s - WINDOW_S:
+            self._bins.popleft()
+        # The bins are summed anew, so that rounding errors do not add up over months.
+        self.seconds = math.fsum(one[1] for one in self._bins)
+        self._true = math.fsum(one[2] for one in self._bins)
+
+    @property
+    def share(self) -> float:
+        """The share, 0 to 1."""
+        return self._true / self.seconds if self.seconds else 0.0
+
+
+class LipMotion:
+    """How likely lips speak: they open and close several times within a short time."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._steps: deque[tuple[float, float]] = deque()
+        """Time and change of the gap, in widths of the mouth."""
+        self.likelihood = 0.0
+
+    def add(self, gap: float, time_s: float, seconds: float) -> None:
+        """Add the gap between the lips, in widths of the neutral mouth."""
+        if self._last is not None and seconds:
+            self._steps.append((time_s, gap - self._last))
+        self._last = gap
+        while self._steps and time_s - self._steps[0][0] > SPEECH_WINDOW_S:
+            self._steps.popleft()
+        opened = sum(step for _, step in self._steps if step > 0)
+        closed = -sum(step for _, step in self._steps if step < 0)
+        speed = 2 * min(opened, closed) / SPEECH_WINDOW_S
+        self.likelihood = float(np.clip((speed - SPEECH_QUIET) / (SPEECH_SURE - SPEECH_QUIET), 0.0, 1.0))
+
+
+def distances(vertices: Floats) -> Floats:
+    """Return the distances (8,) in mm of the `PAIRS` of a mesh (V, 3) in mm."""
+    points = vertices[load_template().landmarks[PAIRS]]
+    return np.asarray(np.sqrt(((points[:, 0] - points[:, 1]) ** 2).sum(1)))
+
+
+def aspect_ratios(lengths: Floats) -> tuple[float, float]:
+    """Return the eye aspect ratio of the left and the right eye from `distances`."""
+    left, right = ((lengths[i] + lengths[i + 1]) / max(2 * float(lengths[i + 2]), 1e-6) for i in (0, 3))
+    return float(left), float(right)
+
+
+def crossing(before: float, now: float, level: float, time_s: float, seconds: float) -> float:
+    """Return when a value crossed the level between the last frame, `seconds` ago, and this one, at `time_s`."""
+    share = (now - level) / (now - before) if now != before else 0.0
+    return time_s - seconds * float(np.clip(share, 0.0, 1.0))

@@ -1,0 +1,337 @@
+"""Scenes -> an MQTT broker: the state of every camera, events, and entities of Home Assistant (extra `mqtt`).
+
+Publishing only puts messages into a queue; a thread of the client sends them, and connects again after a loss.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import ssl
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from hashlib import sha256
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ..addresses import public_name, said_of
+from ..errors import SourceError, UsageError
+from ..interrupts import importing
+from ..regular import shown
+from ..sources.camera import with_environment
+from ..types import Face, Scene
+from .record import attention_record, event_records
+
+log = logging.getLogger("facerecon_rt")
+
+SCHEMES = {"mqtt": 1883, "mqtts": 8883}
+"""Schemes of addresses and their default ports."""
+TOPIC = "facerecon"
+DISCOVERY = "homeassistant"
+STATE_S = 1.0
+"""Minimum time in seconds between two states of a camera, unless the number of its faces changes."""
+MOST_WAITING = 10_000
+"""Maximum number of messages that wait for the broker. Further events are dropped and counted."""
+IN_FLIGHT = 20
+"""Maximum number of messages that are sent and not yet acknowledged."""
+ANSWER_S = 5.0
+"""Time in seconds in which the broker must answer at the start, and in which the last messages are delivered."""
+SLOWEST_S = 60.0
+"""Time in seconds for which frames of a file wait for a broker that accepts nothing."""
+RECONNECT_S = (1, 30)
+KEEPALIVE_S = 30
+QOS = 1
+REFUSED = ("Bad user name or password", "Not authorized")
+"""Reasons of brokers that no waiting mends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker's address, read from `mqtt://user:password@host:port/topic?discovery=PREFIX|off&ca=FILE`."""
+
+    host: str
+    port: int
+    tls: bool
+    user: str | None
+    password: str | None
+    topic: str
+    discovery: str | None
+    """Prefix of Home Assistant's topics; None for no discovery."""
+    ca: str | None
+    """File of certificates that the broker's must be signed with; None for the system's."""
+
+
+def is_mqtt(target: str) -> bool:
+    """Return whether an output is the address of a broker."""
+    return target.partition("://")[0].lower() in SCHEMES and "://" in target
+
+
+def broker_from_address(address: str) -> Broker:
+    """Read the address of a broker. `${NAME}` is replaced by the environment variable. Raises UsageError."""
+    name = public_name(address)
+    try:
+        # Variables are replaced after the address is split, since a password may hold any character.
+        parts = urlsplit(address)
+        port, user, password = parts.port, _decoded(parts.username), _decoded(parts.password)
+    except SourceError as error:
+        raise UsageError(f"cannot connect to {name}: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {name}: its port is not a number up to 65535") from error
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    topic = unquote(parts.path).strip("/") or TOPIC
+    if not parts.hostname or options.keys() - {"discovery", "ca"} or re.search(r"[+#\x00]", topic):
+        raise UsageError(
+            f"cannot read {name}; write mqtt://user:${{PASSWORD}}@host:port/topic, with ?discovery=off and &ca=FILE"
+        )
+    discovery = options.get("discovery", DISCOVERY)
+    return Broker(
+        host=parts.hostname,
+        port=port or SCHEMES[parts.scheme],
+        tls=parts.scheme == "mqtts",
+        user=user,
+        password=password,
+        topic=topic,
+        discovery=None if discovery == "off" else discovery or DISCOVERY,
+        ca=options.get("ca"),
+    )
+
+
+def _decoded(part: str | None) -> str | None:
+    return None if part is None else with_environment(unquote(part))
+
+
+class MqttSink:
+    """A sink that publishes to a broker:
+
+    - `TOPIC/status`: `online`, or `offline` after the end, also after a crash (last will). Retained.
+    - `TOPIC/CAMERA/state`: faces and attention as JSON, once per second and when a face comes or goes. Retained.
+    - `TOPIC/CAMERA/event`: every event, as its line in the records, with a number `n`.
+
+    All messages have QoS 1: they arrive at least once. While the broker is away, events wait, and of states only the
+    newest.
+    """
+
+    def __init__(self, address: str) -> None:
+        """Connect. A broker that does not answer is tried again later. Raises UsageError when the address is wrong, the
+        broker refuses user and password, or paho-mqtt is not installed."""
+        try:
+            with importing():
+                from paho.mqtt import client as paho
+                from paho.mqtt.enums import CallbackAPIVersion
+        except ModuleNotFoundError as error:
+            raise UsageError(f"mqtt:// needs {error.name}: pip install 'facerecon-rt[mqtt]'") from error
+        self.name = public_name(address)
+        self.dropped = 0
+        """Number of events that were dropped because too many waited."""
+        self._address = address
+        self._broker = broker_from_address(address)
+        self._paho: Any = paho
+        self._answered = threading.Event()
+        self._refused = ""
+        self._lock = threading.Lock()
+        self._states: dict[str, str] = {}
+        """Newest state of each camera, as JSON."""
+        self._unsent: set[str] = set()
+        """Cameras whose newest state was not published."""
+        self._published_at: dict[str, tuple[float, int]] = {}
+        """Time of the last state of each camera, by time.monotonic(), and its number of faces."""
+        self._number = 0
+        self._last: Any = None
+        self._closed = False
+        identity = f"facerecon-{uuid.uuid4().hex[:12]}"
+        # The client keeps what is not acknowledged and sends it again; the broker need not remember this client.
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=identity, clean_session=True)
+        client.max_queued_messages_set(MOST_WAITING)
+        client.max_inflight_messages_set(IN_FLIGHT)
+        client.reconnect_delay_set(*RECONNECT_S)
+        client.will_set(self._status, "offline", QOS, retain=True)
+        if self._broker.user is not None:
+            client.username_pw_set(self._broker.user, self._broker.password)
+        if self._broker.tls:
+            self._use_tls(client)
+        client.on_connect, client.on_disconnect = self._connected, self._disconnected
+        self._client: Any = client
+        client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
+        client.loop_start()
+        if not self._answered.wait(ANSWER_S):
+            log.warning(
+                "%s does not answer; it is tried again, and messages wait. Check its address and certificate", self.name
+            )
+        if self._refused:
+            client.loop_stop()
+            raise UsageError(f"{self.name} refuses the connection: {self._refused}; check user and password")
+
+    def __enter__(self) -> MqttSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def _status(self) -> str:
+        return f"{self._broker.topic}/status"
+
+    def write(self, scene: Scene) -> None:
+        """Publish the state and the events of a scene. Raises UsageError when a file's events cannot be delivered."""
+        camera = topic_of(scene.frame.source)
+        for event in event_records(scene):
+            self._number += 1
+            self._publish_event(f"{self._broker.topic}/{camera}/event", {**event, "n": self._number}, scene.frame.live)
+        now, faces = time.monotonic(), len(scene.faces)
+        before = self._published_at.get(camera)
+        if before is not None and now - before[0] < STATE_S and before[1] == faces:
+            return
+        self._published_at[camera] = now, faces
+        new = camera not in self._states
+        with self._lock:
+            self._states[camera] = json.dumps(state_of(scene), allow_nan=False, separators=(",", ":"))
+            self._unsent.add(camera)
+        if new and self._client.is_connected():
+            self._announce(camera)
+        self._send_states()
+
+    def close(self) -> None:
+        """Deliver what waits, for five seconds at most, and say that this program is offline. A second call does
+        nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._client.is_connected():
+            self._send_states()
+            self._publish(self._status, "offline", retain=True)
+        until = time.monotonic() + ANSWER_S
+        while self._waiting() and time.monotonic() < until and self._client.is_connected():
+            time.sleep(0.02)
+        self._client.disconnect()
+        self._client.loop_stop()
+        if lost := self._waiting() + self.dropped:
+            log.warning("%d messages were not delivered to %s", lost, self.name)
+
+    def _waiting(self) -> int:
+        """Return the number of messages that the broker has not acknowledged. The client has no public name for it."""
+        return len(self._client._out_messages)
+
+    def _use_tls(self, client: Any) -> None:
+        try:
+            client.tls_set(ca_certs=self._broker.ca, cert_reqs=ssl.CERT_REQUIRED)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot read the certificates {self._broker.ca}: {said_of(error)}") from error
+
+    def _publish(self, topic: str, text: str, *, retain: bool = False) -> bool:
+        """Queue a message. Returns False where too many wait."""
+        done = self._client.publish(topic, text, QOS, retain)
+        return bool(done.rc != self._paho.MQTT_ERR_QUEUE_SIZE)
+
+    def _publish_event(self, topic: str, event: dict[str, object], live: bool) -> None:
+        text = json.dumps(event, allow_nan=False, separators=(",", ":"))
+        until = time.monotonic() + SLOWEST_S
+        while not self._publish(topic, text):
+            if live:
+                self.dropped += 1
+                if self.dropped == 1:
+                    log.warning("%s is away for too long; events are dropped and counted", self.name)
+                return
+            if time.monotonic() > until:
+                raise UsageError(f"{self.name} accepts no messages for {SLOWEST_S:g} s; check the broker")
+            time.sleep(0.05)
+
+    def _send_states(self) -> None:
+        """Publish the newest states, if the broker is there."""
+        if not self._client.is_connected():
+            return
+        with self._lock:
+            for camera in sorted(self._unsent):
+                if self._publish(f"{self._broker.topic}/{camera}/state", self._states[camera], retain=True):
+                    self._unsent.discard(camera)
+
+    def _announce(self, camera: str) -> None:
+        """Publish the entities of a camera for Home Assistant."""
+        if self._broker.discovery is not None:
+            for topic, config in entities(self._broker.discovery, self._broker.topic, camera):
+                self._publish(topic, json.dumps(config), retain=True)
+
+    # The client's thread calls these.
+
+    def _connected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            if not self._answered.is_set() and str(reason) in REFUSED:
+                self._refused = str(reason)
+            else:
+                log.error("%s refuses the connection: %s", self.name, reason)
+            self._answered.set()
+            return
+        self._answered.set()
+        log.info("%s is connected", self.name)
+        self._publish(self._status, "online", retain=True)
+        with self._lock:
+            cameras = list(self._states)
+            self._unsent.update(cameras)
+        for camera in cameras:
+            self._announce(camera)
+        self._send_states()
+
+    def _disconnected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if not self._closed and reason.is_failure and not self._refused:
+            log.warning("%s is lost: %s; it is tried again, and messages wait", self.name, reason)
+
+
+def topic_of(source: str) -> str:
+    """Return the name of a source as one level of a topic, without passwords. A hash keeps long names distinct."""
+    name = re.sub(r"[^\w.-]+", "_", public_name(shown(source)).rpartition("://")[2]).strip("_") or "source"
+    return name if len(name) <= 60 else f"{name[:51]}_{sha256(name.encode()).hexdigest()[:8]}"
+
+
+def state_of(scene: Scene) -> dict[str, object]:
+    """Return the state of a camera, ready for json.dumps: faces, and the attention of the largest."""
+    largest = max(scene.faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+    attention = None if largest is None else largest.attention
+    return {
+        "source": shown(public_name(scene.frame.source)),
+        "time_s": round(scene.frame.time_s, 3),
+        "present": bool(scene.faces),
+        "faces": len(scene.faces),
+        "attention": None if attention is None else attention.drowsiness,
+        "blinks_per_min": None
+        if attention is None or attention.blinks_per_min is None
+        else round(attention.blinks_per_min, 1),
+        "people": [_person(face) for face in scene.faces],
+    }
+
+
+def _person(face: Face) -> dict[str, object]:
+    person: dict[str, object] = {"track": face.track, "box": [round(float(value), 1) for value in face.box]}
+    return person if face.attention is None else {**person, "attention": attention_record(face.attention)}
+
+
+def entities(prefix: str, topic: str, camera: str) -> list[tuple[str, dict[str, object]]]:
+    """Return the topics and configurations with which Home Assistant finds a camera's four entities."""
+    base = re.sub(r"[^A-Za-z0-9_-]", "_", f"{topic}_{camera}")
+    identity = f"{base}_{sha256(f'{topic}/{camera}'.encode()).hexdigest()[:6]}"
+    shared: dict[str, object] = {
+        "state_topic": f"{topic}/{camera}/state",
+        "availability_topic": f"{topic}/status",
+        "device": {"identifiers": [identity], "name": f"facerecon {camera}", "manufacturer": "facerecon-rt"},
+    }
+    found = {
+        "presence": ("binary_sensor", {"device_class": "occupancy"}, "{{ 'ON' if value_json.present else 'OFF' }}"),
+        "faces": ("sensor", {"state_class": "measurement"}, "{{ value_json.faces }}"),
+        "attention": ("sensor", {}, "{{ value_json.attention or 'unknown' }}"),
+        "blink_rate": ("sensor", {"unit_of_measurement": "1/min"}, "{{ value_json.blinks_per_min }}"),
+    }
+    return [
+        (
+            f"{prefix}/{kind}/{identity}/{name}/config",
+            {
+                "name": name.replace("_", " ").capitalize(),
+                "unique_id": f"{identity}_{name}",
+                "value_template": template,
+                **shared,
+                **more,
+            },
+        )
+        for name, (kind, more, template) in found.items()
+    ]

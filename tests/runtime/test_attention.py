@@ -1,0 +1,343 @@
+"""Attention: openness, blinks, PERCLOS, yawns, speech, zones and drowsiness of faces whose lids and lips are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from facerecon_rt.cli import main
+from facerecon_rt.errors import UsageError
+from facerecon_rt.faces.attention import START, Watch, Zone, aspect_ratios, distances, zone_from_text
+from facerecon_rt.faces.pipeline import Pipeline
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.pose import rotation_from_euler
+from facerecon_rt.sinks.record import event_records, record_from_scene
+from facerecon_rt.sources.files import open_source
+from facerecon_rt.template import load_template
+from facerecon_rt.types import Event, Face, Floats, Frame, Scene
+
+from ..conftest import ROOT
+
+CLIP = ROOT / "tests" / "data" / "talking_head.mp4"
+
+
+def mesh(openness: float = 1.0, lips: float = 0.0) -> Floats:
+    """A mesh (V, 3) whose eyes are 30 mm wide and 10 mm open at openness 1, and whose mouth is 50 mm wide."""
+    template = load_template()
+    points = np.zeros((68, 3), np.float32)
+    for first in (36, 42):
+        points[first : first + 6, :2] = [[0, 0], [10, 5], [20, 5], [30, 0], [20, -5], [10, -5]]
+        points[first : first + 6, 1] *= openness
+    points[[60, 64], 0] = 0, 50
+    points[[62, 66], 1] = 25 * lips, -25 * lips
+    vertices = np.zeros((template.vertex_count, 3), np.float32)
+    vertices[template.landmarks] = points
+    return vertices
+
+
+def face(
+    openness: float = 1.0,
+    *,
+    lips: float = 0.0,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+    gaze: Floats | None = None,
+    track: int = 1,
+) -> Face:
+    camera = np.column_stack([rotation_from_euler(pitch, yaw, 12.0) * 2.0, [100, 100, 0]]).astype(np.float32)
+    return Face(
+        shape=mesh(1 / START),  # its open level is START of this
+        vertices=mesh(openness, lips),
+        expression=np.zeros(53, np.float32),
+        frame_from_head=camera,
+        landmarks=np.zeros((68, 3), np.float32),
+        confidence=0.9,
+        box=np.array([0, 0, 10, 10], np.float32),
+        track=track,
+        gaze=gaze,
+    )
+
+
+class Film:
+    """Faces at a frame rate, one after the other."""
+
+    def __init__(self, *zones: Zone, fps: float = 50.0) -> None:
+        self.watch = Watch(zones)
+        self.fps = fps
+        self.frames = 0
+        self.events: list[Event] = []
+
+    @property
+    def time_s(self) -> float:
+        return self.frames / self.fps
+
+    def show(self, make: Callable[[float], Face], seconds: float) -> Face:
+        """Show the face that `make` gives for the seconds since now."""
+        begin = self.time_s
+        for _ in range(round(seconds * self.fps)):
+            (last,), events = self.watch([make(self.time_s - begin)], self.time_s)
+            self.events += events
+            self.frames += 1
+        return last
+
+    def told(self, kind: str) -> list[tuple[str, float]]:
+        return [(event.phase, round(event.time_s, 2)) for event in self.events if event.kind == kind]
+
+
+def awake(_: float = 0.0) -> Face:
+    return face()
+
+
+def blink(at_s: float, half_s: float = 0.1) -> Callable[[float], Face]:
+    """Lids that close and open again linearly, and are shut at `at_s`."""
+    return lambda t: face(min(1.0, abs(t - at_s) / half_s))
+
+
+def test_the_aspect_ratio_is_the_lid_gap_by_the_eye_width() -> None:
+    assert aspect_ratios(distances(mesh())) == pytest.approx((1 / 3, 1 / 3))
+    assert aspect_ratios(distances(mesh(0.25))) == pytest.approx((1 / 12, 1 / 12))
+
+
+@pytest.mark.parametrize("turn", [-40.0, 0.0, 35.0])
+def test_openness_is_a_share_of_the_persons_own_open_eyes(turn: float) -> None:
+    film = Film()
+    shown = film.show(lambda t: face(0.5, yaw=turn), 0.5)
+    assert shown.attention is not None
+    assert shown.attention.eyes_open == pytest.approx((0.5, 0.5), abs=0.01), "before anything is known of the person"
+    narrow = Film()
+    narrow.show(lambda t: face(0.85, yaw=turn), 6)  # open eyes that are narrower than the shape says
+    shown = narrow.show(lambda t: face(0.425, yaw=turn), 0.1)
+    assert shown.attention is not None and shown.attention.eyes_open == pytest.approx((0.5, 0.5), abs=0.01)
+
+
+def test_a_winking_eye_is_told_apart() -> None:
+    wink = face()
+    vertices = wink.vertices.copy()
+    left = load_template().landmarks[42:48]
+    vertices[left, 1] = 0
+    (shown,), events = Watch()([replace(wink, vertices=vertices)], 0.0)
+    assert shown.attention is not None and shown.attention.eyes_open == pytest.approx((0.0, 1.0), abs=0.01)
+    assert events == ()
+
+
+@pytest.mark.parametrize("fps", [25.0, 30.0, 60.0])
+def test_a_blink_has_the_duration_it_has_at_any_frame_rate(fps: float) -> None:
+    film = Film(fps=fps)
+    film.show(awake, 4)
+    film.show(blink(0.5), 2)
+    (event,) = film.events
+    # Openness falls below 0.6 at 0.06 s before it is shut, and rises above 0.65 at 0.065 s after.
+    assert (event.kind, event.phase, event.track) == ("blink", "end", 1)
+    assert event.began_s == pytest.approx(4.44, abs=0.25 / fps)
+    assert event.time_s - event.began_s == pytest.approx(0.125, abs=0.4 / fps)
+
+
+def test_a_squint_is_no_blink_and_a_long_closure_is_closed_eyes() -> None:
+    film = Film()
+    film.show(awake, 3)
+    film.show(lambda t: face(0.55), 0.3)
+    film.show(awake, 1)
+    assert film.events == []
+    film.show(lambda t: face(0.05), 1.2)
+    film.show(awake, 1)
+    (begin, end) = film.events
+    assert (begin.kind, begin.phase, end.kind, end.phase) == ("eyes_closed", "begin", "eyes_closed", "end")
+    assert begin.began_s == pytest.approx(4.3, abs=0.02) and end.time_s - end.began_s == pytest.approx(1.2, abs=0.03)
+
+
+def test_perclos_and_blink_rate_count_the_last_minute() -> None:
+    film = Film()
+    shown = film.show(awake, 15)
+    assert shown.attention is not None and shown.attention.perclos is None
+    for _ in range(6):  # one 0.4 s closure, of which 0.3 s are below 20 %, every 4 s: as if pressed shut
+        film.show(lambda t: face(float(np.clip(abs(t - 0.2) / 0.75 - 0.0, 0, 1)) if t < 0.3 else 1.0), 0.3)
+        shown = film.show(awake, 3.7)
+    assert shown.attention is not None and shown.attention.perclos is not None
+    # The eyes are below 20 % while |t - 0.2| < 0.15.
+    assert shown.attention.perclos == pytest.approx(6 * 0.25 / 39, abs=0.006)
+    assert shown.attention.blinks_per_min == pytest.approx(60 * 6 / 39, abs=0.1)
+    shown = film.show(awake, 61)
+    assert shown.attention is not None and shown.attention.perclos == pytest.approx(0.0, abs=1e-9)
+    assert shown.attention.blinks_per_min == 0
+
+
+def test_a_yawn_is_a_mouth_that_stays_wide_open() -> None:
+    film = Film()
+    film.show(awake, 1)
+    film.show(lambda t: face(lips=0.7), 1.0)
+    film.show(awake, 1)
+    assert film.told("yawn") == []
+    shown = film.show(lambda t: face(lips=0.7), 4.0)
+    assert shown.attention is not None and shown.attention.yawning
+    film.show(awake, 1)
+    assert film.told("yawn") == [("begin", 3.0), ("end", 7.0)]
+    ends = [event for event in film.events if event.kind == "yawn" and event.phase == "end"]
+    assert ends[0].began_s == pytest.approx(3.0, abs=0.03)
+
+
+def test_lips_that_open_and_close_speak_and_lips_that_stay_or_open_once_do_not() -> None:
+    film = Film()
+    for still in (lambda t: face(lips=0.3), lambda t: face(lips=min(0.45, 0.15 * t))):
+        assert film.show(still, 3).attention.speaking < 0.1  # type: ignore[union-attr]
+    shown = film.show(lambda t: face(lips=0.1 + 0.1 * float(np.sin(2 * np.pi * 4 * t))), 3)
+    # 4 syllables a second of 0.2 widths each way: 1.6 widths per second.
+    assert shown.attention is not None and shown.attention.speaking == 1.0
+    film.show(awake, 3)
+    assert [phase for phase, _ in film.told("speaking")] == ["begin", "end"]
+
+
+ROAD, MIRROR = Zone("road", (-15, 15), (-10, 10)), Zone("mirror", (30, 60))
+
+
+def test_eyes_off_the_road_are_an_event_after_two_seconds() -> None:
+    film = Film(ROAD, MIRROR)
+    shown = film.show(awake, 2)
+    assert shown.attention is not None
+    assert (shown.attention.zone, shown.attention.off_zone_s, shown.attention.origin) == ("road", 0.0, "head")
+    film.show(lambda t: face(yaw=-25), 0.1)  # too short a glance to count
+    film.show(awake, 0.9)
+    shown = film.show(lambda t: face(yaw=5, pitch=-30), 3)
+    assert shown.attention is not None and shown.attention.zone is None
+    assert shown.attention.off_zone_s == pytest.approx(2.98, abs=0.03)
+    film.show(lambda t: face(yaw=40, pitch=5), 2)
+    assert film.told("off_zone") == [("begin", 3.0), ("end", 6.0)]
+    zones = [(event.phase, event.name, round(event.time_s, 1)) for event in film.events if event.kind == "zone"]
+    assert zones == [("begin", "road", 0.0), ("end", "road", 3.0), ("begin", "mirror", 6.0)]
+
+
+def test_gaze_counts_before_the_head_and_closed_eyes_keep_it() -> None:
+    film = Film(ROAD)
+    ahead = np.array([[0, 0, 1], [0, 0, 1]], np.float32)
+    turned = np.array([[np.sin(0.7), 0, np.cos(0.7)]] * 2, np.float32)  # 40 degrees to the subject's left
+    film.show(lambda t: face(yaw=0, gaze=ahead), 4)
+    shown = film.show(lambda t: face(gaze=turned), 1)
+    assert shown.attention is not None
+    assert (shown.attention.origin, shown.attention.zone) == ("gaze", None)
+    assert np.hypot(*shown.attention.direction) == pytest.approx(np.degrees(0.7), abs=0.2)
+    film.show(lambda t: face(gaze=ahead), 1)
+    shown = film.show(lambda t: face(0.05, gaze=turned), 0.4)
+    assert shown.attention is not None and shown.attention.zone == "road"
+
+
+def test_drowsiness_rises_at_once_and_falls_late() -> None:
+    film = Film(fps=25)
+    shown = film.show(awake, 25)
+    assert shown.attention is not None and shown.attention.drowsiness == "alert"
+    film.show(lambda t: face(0.05), 2.0)  # a microsleep
+    (rise,) = [event for event in film.events if event.kind == "drowsiness"]
+    assert (rise.phase, rise.name) == ("begin", "drowsy") and rise.time_s == pytest.approx(26.5, abs=0.08)
+    assert film.show(awake, 25).attention.drowsiness == "drowsy"  # type: ignore[union-attr]
+    assert film.show(awake, 20).attention.drowsiness == "tired"  # type: ignore[union-attr]
+    assert film.show(awake, 40).attention.drowsiness == "alert"  # type: ignore[union-attr]
+
+
+def test_eyes_that_are_shut_a_tenth_of_the_time_are_tired() -> None:
+    film = Film(fps=25)
+    for _ in range(10):
+        shown = film.show(lambda t: face(0.1 if t < 0.4 else 1.0), 4)
+    assert shown.attention is not None and shown.attention.perclos == pytest.approx(0.1, abs=0.012)
+    assert shown.attention.drowsiness == "tired"
+
+
+def test_a_face_that_leaves_ends_its_events_and_a_gap_counts_for_nothing() -> None:
+    film = Film(ROAD)
+    film.show(awake, 1)
+    film.show(lambda t: face(0.05), 1)
+    _, events = film.watch([], film.time_s, left=(1,))
+    assert {(event.kind, event.phase) for event in events} == {("eyes_closed", "end"), ("zone", "end")}
+    assert film.watch([], 99.0, left=(1,))[1] == ()
+    film = Film()
+    film.show(awake, 1)
+    film.show(lambda t: face(0.05), 0.2)
+    film.frames += 100  # two seconds unseen
+    film.show(awake, 1)
+    assert film.events == []
+
+
+def test_people_are_watched_apart() -> None:
+    watch = Watch()
+    for index in range(200):
+        faces = [face(track=1), face(0.05 if 100 <= index < 110 else 1.0, track=2)]
+        _, events = watch(faces, index / 50)
+        for event in events:
+            assert (event.kind, event.track) == ("blink", 2)
+            return
+    pytest.fail("no blink")
+
+
+@pytest.mark.parametrize(
+    ("text", "zone"),
+    [
+        ("road=yaw:-15..15,pitch:-10..10", Zone("road", (-15, 15), (-10, 10))),
+        ("left_mirror=yaw:20.5..60", Zone("left_mirror", (20.5, 60))),
+        ("phone=pitch:-60..-25", Zone("phone", pitch=(-60, -25))),
+    ],
+)
+def test_a_zone_is_read(text: str, zone: Zone) -> None:
+    assert zone_from_text(text) == zone
+
+
+@pytest.mark.parametrize(
+    "text", ["road", "road=", "=yaw:0..1", "a b=yaw:0..1", "road=yaw:5", "road=yaw:1..2,", "r=yaw:a..b"]
+)
+def test_a_broken_zone_says_how_to_write_it(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not a zone; write NAME=yaw:FROM\.\.TO"):
+        zone_from_text(text)
+    with pytest.raises(UsageError, match="smaller angle first"):
+        zone_from_text("road=yaw:15..-15")
+
+
+def scenes(clip: Path, zones: tuple[Zone, ...] = ()) -> Iterator[Scene]:
+    model = ROOT / "models" / "face.int8-cpu.onnx"
+    with Reconstructor(model, provider="cpu") as reconstructor, open_source(str(clip)) as source:
+        yield from Pipeline(reconstructor, attention=zones).run(source)
+
+
+def test_the_blinks_of_the_rendered_clip_are_found_when_they_happen() -> None:
+    events = [event for scene in scenes(CLIP) for event in scene.events if event.kind == "blink"]
+    truth = [
+        frame["expression"].get("eyeBlink_L", 0)
+        for frame in json.loads(CLIP.with_suffix(".json").read_text())["frames"]
+    ]
+    shut = [i / 25 for i in range(1, 149) if truth[i] > 0.5 and truth[i] >= truth[i - 1] and truth[i] >= truth[i + 1]]
+    middles = [(event.began_s + event.time_s) / 2 for event in events]
+    assert len(shut) >= 3
+    np.testing.assert_allclose(middles, [0.9, 2.6, 4.3], atol=0.04)
+    # Lids move linearly for 0.12 s each way in the clip, and are less than 60 % open for 0.144 s.
+    assert all(0.05 < event.time_s - event.began_s < 0.25 for event in events)
+
+
+def test_records_tell_attention_and_events_have_lines_of_their_own(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    command = ["--model", str(ROOT / "models" / "face.int8-cpu.onnx"), "--input", str(CLIP), "--provider", "cpu"]
+    assert main([*command, "--zone", "ahead=yaw:-20..20", "--output", str(out), "--frames", "40", "--quiet"]) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    records, events = [line for line in lines if "event" not in line], [line for line in lines if "event" in line]
+    assert len(records) == 40 and all(line["schema"] == "facerecon-rt/1" for line in lines)
+    assert [event for record in records for event in record.get("events", [])] == [
+        {key: value for key, value in event.items() if key not in ("schema", "source", "frame")} for event in events
+    ]
+    (blinked,) = [event for event in events if event["event"] == "blink"]
+    assert blinked["time_s"] == pytest.approx(0.96, abs=0.05) and 0.05 < blinked["duration_s"] < 0.25
+    assert any(event["event"] == "zone" and event["zone"] == "ahead" for event in events)
+    attention = records[-1]["faces"][0]["attention"]
+    assert attention["direction"]["from"] == "head"
+    assert attention["direction"]["yaw"] == records[-1]["faces"][0]["pose"]["euler_deg"]["yaw"]
+    assert attention["perclos"] is None and attention["eyes_open"]["left"] > 0.8
+
+
+def test_a_photograph_and_a_run_without_it_have_no_attention() -> None:
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), "photo.jpg")
+    scene = Scene(frame, (face(),))
+    record = record_from_scene(scene, ["a"] * 53)
+    assert "events" not in record and event_records(scene) == []
+    assert "attention" not in record["faces"][0]  # type: ignore[index]
+
+
+def test_a_set_has_no_attention(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", "m.onnx", "--input", "x", "--set", "--attention"]) == 2
+    assert "give one of them" in capsys.readouterr().err

@@ -1,0 +1,285 @@
+"""MQTT against a real mosquitto: states and events arrive, whatever happens to the broker, the password and us."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from facerecon_rt.cli import main
+from facerecon_rt.errors import UsageError
+from facerecon_rt.sinks import mqtt
+from facerecon_rt.sinks.mqtt import MqttSink, broker_from_address, entities, is_mqtt, topic_of
+from facerecon_rt.types import Event, Frame, Scene
+
+from ..conftest import ROOT
+from .conftest import MakeFace
+
+paho = pytest.importorskip("paho.mqtt.client", reason="the extra `mqtt` is not installed")
+MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+needs_broker = pytest.mark.skipif(
+    MOSQUITTO is None or shutil.which("mosquitto_passwd") is None, reason="mosquitto is not installed"
+)
+PASSWORD = "s3cr@t/pw"
+PATIENCE_S = 60.0
+
+
+class Mosquitto:
+    """A broker with a password, which keeps sessions on disk."""
+
+    def __init__(self, folder: Path, extra: str = "") -> None:
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        passwords = folder / "passwords"
+        subprocess.run(["mosquitto_passwd", "-c", "-b", passwords, "cam", PASSWORD], check=True, capture_output=True)
+        (folder / "mosquitto.conf").write_text(
+            f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n{extra}"
+            f"persistence true\npersistence_location {folder}/\nmax_queued_messages 0\nlog_type none\n"
+        )
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [str(MOSQUITTO), "-c", str(self.folder / "mosquitto.conf")]
+        self._running = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self._running is not None:
+            self._running.send_signal(number)
+            self._running.wait(20)
+            self._running = None
+
+    @property
+    def address(self) -> str:
+        return f"mqtt://cam:${{MQTT_PASSWORD}}@127.0.0.1:{self.port}/home/faces"
+
+
+class Listener:
+    """A client with a session that outlives the broker. It writes down what arrives."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self.heard: list[tuple[str, str, bool]] = []
+        self._ready = threading.Event()
+        self.client: Any = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="listener", clean_session=False)
+        self.client.username_pw_set("cam", PASSWORD)
+        self.client.on_connect = lambda client, *_: client.subscribe("#", 1)
+        self.client.on_subscribe = lambda *_: self._ready.set()
+        self.client.on_message = lambda client, data, m: self.heard.append((m.topic, m.payload.decode(), m.retain))
+        self.client.reconnect_delay_set(1, 1)
+        self.client.connect("127.0.0.1", broker.port)
+        self.client.loop_start()
+        assert self._ready.wait(PATIENCE_S)
+
+    def at(self, end: str) -> list[Any]:
+        return [json.loads(text) for topic, text, _ in list(self.heard) if topic.endswith(end)]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mosquitto]:
+    monkeypatch.setenv("MQTT_PASSWORD", PASSWORD)
+    running = Mosquitto(tmp_path)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def listener(broker: Mosquitto) -> Iterator[Listener]:
+    one = Listener(broker)
+    yield one
+    one.close()
+
+
+def scene(ball_face: MakeFace, number: int, faces: int = 1, *, live: bool = True) -> Scene:
+    frame = Frame(
+        np.zeros((8, 8, 3), np.uint8), "rtsp://u:pw@door/1", index=number, time_s=number / 25, still=False, live=live
+    )
+    found = tuple(ball_face(80, 60, track=track) for track in range(1, faces + 1))
+    return Scene(frame, found, events=(Event("blink", "end", 1, number / 25, number / 25 - 0.15),))
+
+
+@needs_broker
+def test_states_events_status_and_entities_arrive(broker: Mosquitto, listener: Listener, ball_face: MakeFace) -> None:
+    with MqttSink(broker.address) as sink:
+        sink.write(scene(ball_face, 0, 2))
+        sink.write(scene(ball_face, 1, 2))  # within a second, with as many faces
+        sink.write(scene(ball_face, 2, 0))
+        wait_for(lambda: len(listener.at("/event")) == 3 and len(listener.at("/state")) == 2)
+    wait_for(lambda: ("home/faces/status", "offline", False) in listener.heard)
+    assert {topic for topic, _, _ in listener.heard if topic.endswith("/state")} == {"home/faces/door_1/state"}
+    first, last = listener.at("/state")
+    assert (first["present"], first["faces"], first["source"]) == (True, 2, "rtsp://door/1")
+    assert (last["present"], last["faces"], last["people"]) == (False, 0, [])
+    assert [event["n"] for event in listener.at("/event")] == [1, 2, 3]
+    assert listener.at("/event")[0]["event"] == "blink" and listener.at("/event")[0]["duration_s"] == 0.15
+    configs = {topic for topic, _, _ in listener.heard if topic.startswith("homeassistant/")}
+    assert configs == {topic for topic, _ in entities("homeassistant", "home/faces", "door_1")} and len(configs) == 4
+    listener.close()
+    late = Listener(broker)
+    wait_for(lambda: any(retained and topic.endswith("/state") for topic, _, retained in late.heard))
+    assert not any(retained and topic.endswith("/event") for topic, _, retained in late.heard)
+    late.close()
+
+
+@needs_broker
+def test_nothing_is_lost_while_the_broker_restarts(broker: Mosquitto, listener: Listener, ball_face: MakeFace) -> None:
+    with MqttSink(broker.address) as sink:
+        for number in range(3000):
+            sink.write(scene(ball_face, number))
+            if number == 1000:
+                broker.stop()
+            if number == 2000:
+                broker.start()
+        wait_for(lambda: len({event["n"] for event in listener.at("/event")}) == 3000)
+        assert sink.dropped == 0
+    assert [topic for topic, text, _ in listener.heard if text == "offline"]
+
+
+@needs_broker
+def test_while_the_broker_is_away_frames_go_on_and_the_queue_has_an_end(
+    broker: Mosquitto, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mqtt, "MOST_WAITING", 50)
+    monkeypatch.setattr(mqtt, "SLOWEST_S", 0.2)
+    with MqttSink(broker.address) as sink:
+        broker.stop(signal.SIGKILL)
+        wait_for(lambda: not sink._client.is_connected())
+        for number in range(200):
+            sink.write(scene(ball_face, number))
+        assert 140 <= sink.dropped <= 150
+        with pytest.raises(UsageError, match="accepts no messages"):
+            sink.write(scene(ball_face, 0, live=False))
+    assert "events are dropped and counted" in caplog.text
+
+
+@needs_broker
+def test_a_wrong_password_is_refused_and_not_shown(
+    broker: Mosquitto,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_model: Path,
+    bright_detector: Path,
+) -> None:
+    monkeypatch.setenv("MQTT_PASSWORD", "wr0ng")
+    files = [
+        "--model",
+        str(tiny_model),
+        "--detector",
+        str(bright_detector),
+        "--input",
+        str(ROOT / "tests/data/talking_head.mp4"),
+    ]
+    assert main([*files, "--output", broker.address]) == 2
+    said = capsys.readouterr().err
+    assert "refuses the connection" in said and "check user and password" in said
+    assert main([*files, "--output", broker.address.replace("${MQTT_PASSWORD}", "wr0ng")]) == 2
+    assert "wr0ng" not in said + capsys.readouterr().err
+
+
+@needs_broker
+def test_the_last_will_arrives_when_we_are_killed(broker: Mosquitto, listener: Listener) -> None:
+    code = "from facerecon_rt.sinks.mqtt import MqttSink\n"
+    code += f"sink = MqttSink({broker.address!r})\nprint('up', flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ours:
+        assert ours.stdout is not None and ours.stdout.readline() == b"up\n"
+        wait_for(lambda: ("home/faces/status", "online", False) in listener.heard)
+        ours.kill()
+    wait_for(lambda: ("home/faces/status", "offline", False) in listener.heard)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
+@needs_broker
+def test_tls_needs_a_certificate_that_can_be_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    monkeypatch.setenv("MQTT_PASSWORD", PASSWORD)
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+        "-days",
+        "2",
+    ]
+    subprocess.run(
+        [*made, "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True
+    )
+    running = Mosquitto(tmp_path, f"certfile {certificate}\nkeyfile {key}\n")
+    running.start()
+    try:
+        address = running.address.replace("mqtt://", "mqtts://")
+        with MqttSink(f"{address}?ca={certificate}") as sink:
+            assert sink._client.is_connected()
+        monkeypatch.setattr(mqtt, "ANSWER_S", 1.0)
+        with MqttSink(address) as sink:
+            assert not sink._client.is_connected()
+        assert "does not answer" in caplog.text and PASSWORD not in caplog.text
+    finally:
+        running.stop()
+
+
+def test_an_address_is_read_and_a_password_may_hold_any_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PW", "a/b@c:d#%")
+    broker = broker_from_address("mqtts://me:${PW}@broker.lan/home/cam?discovery=off")
+    assert (broker.host, broker.port, broker.tls, broker.user) == ("broker.lan", 8883, True, "me")
+    assert (broker.password, broker.topic, broker.discovery, broker.ca) == ("a/b@c:d#%", "home/cam", None, None)
+    plain = broker_from_address("mqtt://broker")
+    assert (plain.port, plain.user, plain.topic, plain.discovery) == (1883, None, "facerecon", "homeassistant")
+    assert is_mqtt("mqtt://x") and not is_mqtt("mqtt") and not is_mqtt("out.jsonl")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["mqtt://", "mqtt://u:hush@h/a+b", "mqtt://u:hush@h/?nothing=1", "mqtt://u:hush@h:99999/", "mqtt://u:${NO_SUCH}@h"],
+)
+def test_a_wrong_address_is_refused_without_its_password(address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        broker_from_address(address)
+    assert "hush" not in str(caught.value)
+
+
+def test_names_of_cameras_are_one_level_of_a_topic() -> None:
+    assert topic_of("rtsp://user:pw@door.lan:554/a/b") == "door.lan_554_a_b"
+    assert topic_of("cam0") == "cam0"
+    assert not set("/#+") & set(topic_of("/dev/v#+ideo0")) and len(topic_of("x" * 300)) <= 60
+
+
+def test_a_set_has_no_broker(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", "m.onnx", "--input", "x.jpg", "--set", "--output", "mqtt://u:pw@h"]) == 2
+    said = capsys.readouterr().err
+    assert "--set has none" in said and "pw" not in said
