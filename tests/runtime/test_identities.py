@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,7 +117,6 @@ def test_a_file_that_is_full_leaves_people_out_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ball_face: MakeFace
 ) -> None:
     monkeypatch.setattr("facerecon_rt.sinks.identities.MOST_PEOPLE", 2)
-    monkeypatch.setattr(logging.getLogger("facerecon_rt"), "propagate", True)  # commands switch it off
     with Reconstructor(MODEL) as reconstructor:
         basis = reconstructor.basis()
     face = replace(ball_face(0, 0), shape=basis.mean)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import shutil
 import signal
 import subprocess
@@ -313,9 +312,8 @@ def test_a_photograph_has_its_expression_as_default_weights(tmp_path: Path, basi
 
 
 def test_without_a_basis_glb_files_are_meshes_and_it_is_said(
-    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("facerecon_rt"), "propagate", True)  # commands switch it off
     with Reconstructor(model) as reconstructor, caplog.at_level("WARNING", "facerecon_rt"):
         sink = open_sink(str(tmp_path / "f.glb"), blendshapes=BLENDSHAPES, basis=reconstructor.basis)
     assert type(sink).__name__ == "MeshSink"
