@@ -42,6 +42,20 @@ def number_above_0(most: float) -> Callable[[str], float]:
     return parse
 
 
+def seconds_or_name(most: float) -> Callable[[str], float | str]:
+    """Return an argparse type for a number of seconds above 0, up to `most`, or the name of a file."""
+    seconds = number_above_0(most)
+
+    def parse(text: str) -> float | str:
+        try:
+            float(text)
+        except ValueError:
+            return name(text)
+        return seconds(text)
+
+    return parse
+
+
 whole = whole_number(0, MOST_OF_ALL)
 positive = whole_number(1, MOST_OF_ALL)
 positive_number = number_above_0(MOST_OF_ALL)

@@ -29,6 +29,7 @@ from ..values import (
     name,
     number_above_0,
     positive,
+    seconds_or_name,
     shown,
     size,
     threads,
@@ -214,7 +215,7 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
     )
     faces.add_argument(
         "--calibrate",
-        type=_seconds_or_file,
+        type=seconds_or_name(LONGEST_CALIBRATION_S),
         metavar="SECONDS|FILE",
         help="subtract the person's neutral blendshapes: of the first SECONDS of each track, of a photograph, or of a "
         ".json of --save-calibration [off]",
@@ -375,14 +376,6 @@ def _field_of_view(text: str) -> float:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return degrees
-
-
-def _seconds_or_file(text: str) -> float | str:
-    try:
-        float(text)
-    except ValueError:
-        return name(text)
-    return number_above_0(LONGEST_CALIBRATION_S)(text)
 
 
 def _zone(text: str) -> Zone:
