@@ -30,6 +30,7 @@ from .quiet import log_errors_only
 from .shipped import DEFAULT, DEFAULT_ON_CPU, shipped_folder
 from .sinks.files import Sink, open_sink
 from .sinks.hide import is_cover
+from .sinks.local_socket import is_socket
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .sinks.mqtt import is_mqtt
 from .sinks.outputs import Rotation, check_writable, numbered
@@ -347,9 +348,16 @@ def _name_of(target: str) -> str:
     return "standard output" if target == "-" else public_name(target)
 
 
+def _is_service(target: str) -> bool:
+    """Return whether an output is no file but a service to other programs."""
+    return is_mqtt(target) or is_socket(target)
+
+
 def _is_folder(target: str) -> bool:
     return (
-        target != "-" and not is_mqtt(target) and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+        target != "-"
+        and not _is_service(target)
+        and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
     )
 
 
@@ -357,7 +365,7 @@ class Written:
     """The outputs that this run has written. Files of earlier runs do not count."""
 
     def __init__(self, targets: Sequence[str]) -> None:
-        self._before = {target: _changed_at(target) for target in targets if target != "-" and not is_mqtt(target)}
+        self._before = {target: _changed_at(target) for target in targets if target != "-" and not _is_service(target)}
 
     def say(self) -> None:
         """Log one line for each output."""

@@ -158,7 +158,8 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
         ".obj .ply .glb; a Rerun recording: .rrd; a folder gets all these but .rrd; an MQTT broker: "
-        f"mqtt://user:${{PASSWORD}}@host/topic; repeatable [{DEFAULT_OUTPUT}]",
+        f"mqtt://user:${{PASSWORD}}@host/topic; a socket: "
+        f"unix:///run/x.sock; repeatable [{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(
