@@ -160,7 +160,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results [%(default)s]")
     options = parser.parse_args()
-    crops = load_crops(options.data / "faces" / "lfpw-test", load_weights(options.models / "face.safetensors").config.input_size, 224)
+    crops = load_crops(
+        options.data / "faces" / "lfpw-test", load_weights(options.models / "face.safetensors").config.input_size, 224
+    )
     files = errors(options.models, crops)
     sessions = {name: FaceSession(options.models / name, provider="cpu") for name in FILES}
     one = crops.images[:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, _SubParsersAction
 from pathlib import Path
 
+from facerecon_rt.commands.arguments import model_file
 from facerecon_rt.values import name
 
 NONSENSE = ("9" * 5000, "-1", "-9" * 3000, "nan", "inf", "1e309", "ten", "", " ", "0x10", "1_0" * 2000)
@@ -17,7 +18,7 @@ def assert_numbers_have_a_range(parser: ArgumentParser) -> int:
         if isinstance(action, _SubParsersAction):  # commands within this one
             count += sum(assert_numbers_have_a_range(one) for one in action.choices.values())
         parse = action.type
-        if parse is None or parse is Path or parse is name:
+        if parse in (None, Path, name, model_file):
             continue
         assert callable(parse)
         assert parse not in (int, float), action.option_strings

@@ -77,7 +77,7 @@ def test_ci_and_contributors_run_the_readmes_command() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     steps = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in workflow["jobs"].items()}
     assert steps["test"][0].startswith("sudo apt-get update")
-    assert steps["test"][1:] == [command_after("test"), "python .ci/docs.py"]
+    assert steps["test"][1:] == [command_after("test"), "python .ci/docs.py", ".ci/wheel"]
     assert steps["runtime"][0] == command_after("run")
     assert f"\n{command_after('test')}\n" in (ROOT / "CONTRIBUTING.md").read_text()
     assert workflow["permissions"] == {"contents": "read"}

@@ -22,12 +22,17 @@ from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
 from .faces.reconstruct import Reconstructor, largest
 from .interrupts import importing
+from .networks.session import read_contract
 from .paths import exists, is_folder, status
+from .providers.choice import offers_gpu
 from .providers.nvidia import AS_USUAL
+from .providers.onnx_file import read_onnx
 from .quiet import log_errors_only
+from .shipped import DEFAULT, DEFAULT_ON_CPU, shipped_folder
 from .sinks.avatars import is_avatar
 from .sinks.files import Sink, open_sink
 from .sinks.hide import is_cover
+from .sinks.local_socket import is_socket
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .sinks.mqtt import is_mqtt
 from .sinks.outputs import Rotation, check_writable, numbered, write_whole
@@ -148,7 +153,21 @@ def _mesh(arguments: Sequence[str]) -> int:
     return mesh(arguments)
 
 
-COMMANDS = {"archive": _archive, "bench": _bench, "build": _build, "doctor": _doctor, "mesh": _mesh}
+def _models(arguments: Sequence[str]) -> int:
+    with importing():
+        from .commands.models import main as models
+
+    return models(arguments)
+
+
+COMMANDS = {
+    "archive": _archive,
+    "bench": _bench,
+    "build": _build,
+    "doctor": _doctor,
+    "mesh": _mesh,
+    "models": _models,
+}
 
 
 def _run(options: Options) -> None:
@@ -308,7 +327,7 @@ def _targets(options: Options) -> list[str]:
 
 def _reconstructor(options: Options) -> Reconstructor:
     return Reconstructor(
-        options.model,
+        options.model or (_default_model(options),),
         detector=options.detector,
         provider=options.provider,
         precision=options.precision,
@@ -320,6 +339,18 @@ def _reconstructor(options: Options) -> Reconstructor:
         gpu=options.gpu,
         warm_while_building=options.warm_while_building,
     )
+
+
+def _default_model(options: Options) -> str:
+    """Return the shipped file for the provider, and say its terms. Raises UsageError where none ships."""
+    folder = shipped_folder()
+    if folder is None:
+        raise UsageError("this installation has no model files; give one with --model")
+    on_cpu = options.provider == "cpu" or (options.provider == "auto" and not offers_gpu())
+    path = folder / (DEFAULT_ON_CPU if on_cpu and options.precision is None else DEFAULT)
+    terms = read_contract(read_onnx(path)).terms
+    log.info("model %s; terms: %s", path, terms or "see the model card")
+    return str(path)
 
 
 def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes: bool = True) -> Sink:
@@ -364,7 +395,8 @@ def _name_of(target: str) -> str:
 
 
 def _is_place(target: str) -> bool:
-    return target != "-" and not is_avatar(target) and not is_mqtt(target)
+    """Return whether an output is a file or folder, and not a service to other programs."""
+    return target != "-" and not is_avatar(target) and not is_mqtt(target) and not is_socket(target)
 
 
 def _is_folder(target: str) -> bool:

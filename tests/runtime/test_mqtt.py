@@ -222,7 +222,7 @@ def test_tls_needs_a_certificate_that_can_be_trusted(
         pytest.skip("openssl is not installed")
     monkeypatch.setenv("MQTT_PASSWORD", PASSWORD)
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    made = [
+    made: list[str | Path] = [
         "openssl",
         "req",
         "-x509",

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from ..addresses import without_secrets
 from ..providers.nvidia import GpuOptions
+from ..shipped import model_path
 from ..sinks.meshes import UNITS
 from ..values import gpu_megabytes, name
 
@@ -36,15 +37,21 @@ class Parser(ArgumentParser):
         self.exit(2, f"{self.prog}: {without_secrets(message)}; see {self.prog} --help\n")
 
 
-def add_model(parser: _ActionsContainer) -> None:
+def model_file(text: str) -> str:
+    """Return the path of a model file, from a path or the name of a shipped file."""
+    return model_path(name(text))
+
+
+def add_model(parser: _ActionsContainer, *, required: bool = True) -> None:
     """Add `--model`, which several commands share."""
     parser.add_argument(
         "--model",
         action="append",
-        required=True,
-        type=name,
+        required=required,
+        type=model_file,
         metavar="FILE",
-        help="FaceModel file (.onnx); repeat it for an ensemble",
+        help="FaceModel file (.onnx), or the name of a shipped one; repeat it for an ensemble"
+        + ("" if required else " [shipped: face.int8-cpu.onnx on the CPU, else face.onnx]"),
     )
 
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from ..contract import PRECISIONS
 from ..networks.precision import open_session
 from ..providers.engines import default_root
-from ..values import name
-from .arguments import Parser, add_gpu_options, gpu_options
+from .arguments import Parser, add_gpu_options, gpu_options, model_file
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +40,12 @@ def engine_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--model", action="append", required=True, type=name, metavar="FILE", help="FaceModel file (.onnx); repeatable"
+        "--model",
+        action="append",
+        required=True,
+        type=model_file,
+        metavar="FILE",
+        help="FaceModel file (.onnx); repeatable",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="use the file of this precision beside --model")
     add_gpu_options(parser)

@@ -50,6 +50,7 @@ class Options:
     """Options of one run of `facerecon-rt`. The fields are named after the options of the command line."""
 
     model: tuple[str, ...]
+    """Paths of model files; empty for the shipped file that fits."""
     input: tuple[str, ...]
     output: tuple[str, ...]
     """Names of the outputs; empty for the default."""
@@ -126,6 +127,7 @@ def build_parser() -> Parser:
         description="3D faces from photographs, videos and cameras: mesh, pose, 68 landmarks, blendshapes.",
         epilog="""\
 examples:
+  facerecon-rt --input cam0                                          (the shipped model)
   facerecon-rt --model models/face.onnx --input photo.jpg
   facerecon-rt --model models/face.onnx --input cam0 --output records.jsonl --output live.mp4
   facerecon-rt --model models/face.onnx --input sources.yaml --serve 127.0.0.1:8080   (SIGHUP reads sources.yaml again)
@@ -137,6 +139,7 @@ other commands, each with --help:
   facerecon-rt archive --model models/face.onnx --input photos/ --output results.parquet/   (millions, on Ray)
   facerecon-rt bench --model models/face.onnx --input video.mp4      (latency report)
   facerecon-rt build --model models/face.onnx --precision fp16       (TensorRT engines ahead of time)
+  facerecon-rt models                                                (the shipped files and their terms)
   facerecon-rt doctor                                                (checks this installation and names fixes)
   facerecon-rt mesh records.jsonl --identity identity.npz --frame 120 --output face.obj   (a mesh from records)
 
@@ -144,7 +147,7 @@ exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or o
 missing, 5 an input is missing, unreadable or lost (the other inputs are finished first), or no face in a whole --set,
 130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)""",
     )
-    add_model(parser)
+    add_model(parser, required=False)
     parser.add_argument(
         "--input",
         action="extend",
@@ -165,7 +168,7 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
         ".obj .ply; animated heads: .glb; Live Link Face: .csv or livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral "
         "faces: .npz; a Rerun recording: .rrd; a folder gets all kinds but .csv, .glb, .npz and .rrd; an MQTT broker: "
-        "mqtt://user:${PASSWORD}@host/topic; repeatable "
+        "mqtt://user:${PASSWORD}@host/topic; a socket: unix:///run/x.sock; repeatable "
         f"[{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")

@@ -123,6 +123,12 @@ def _quiet() -> Iterator[None]:
         ort.set_default_logger_severity(2)  # ONNX Runtime's own default
 
 
+def offers_gpu() -> bool:
+    """Return whether the installed ONNX Runtime has a provider for GPUs. Raises ProviderMissing without ONNX
+    Runtime."""
+    return not {ORT_NAMES["tensorrt"], ORT_NAMES["cuda"]}.isdisjoint(import_onnxruntime().get_available_providers())
+
+
 def import_onnxruntime() -> Any:
     """Import ONNX Runtime with its telemetry turned off. No other place imports it.
 

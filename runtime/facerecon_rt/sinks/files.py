@@ -28,6 +28,7 @@ from .draw import STYLES, Painter, draw_scene, montage
 from .hide import MARGIN, is_cover
 from .identities import IDENTITY_SUFFIX, IdentitySink
 from .livelink import LiveLinkCsvSink
+from .local_socket import SocketSink, is_socket
 from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
 from .mqtt import MqttSink, is_mqtt
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
@@ -90,6 +91,7 @@ def open_sink(
 
     - `-`: JSON lines on standard output.
     - mqtt:// mqtts://: an MQTT broker.
+    - unix://: a Unix socket with the newest record.
     - .jsonl: JSON lines.
     - .mp4 .mov .mkv .avi: an annotated video.
     - .jpg .png .webp: annotated pictures, numbered when there are several.
@@ -124,6 +126,8 @@ def open_sink(
         return AvatarSink(target, blendshapes)
     if is_mqtt(target):
         return MqttSink(target)
+    if is_socket(target):
+        return SocketSink(target, blendshapes, arkit=arkit)
     path = Path(target)
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:

@@ -1,0 +1,122 @@
+"""A Unix socket: both example readers get whole records, a slow reader the newest, and nobody holds up the frames."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from facerecon_rt.contract import BLENDSHAPES
+from facerecon_rt.errors import UsageError
+from facerecon_rt.sinks.files import open_sink
+from facerecon_rt.types import Frame, Scene
+
+from ..conftest import ROOT
+from .conftest import MakeFace
+
+EXAMPLES = ROOT / "runtime" / "examples"
+
+
+def scene(ball_face: MakeFace, number: int) -> Scene:
+    frame = Frame(np.zeros((8, 8, 3), np.uint8), "cam0", index=number, still=False, live=True)
+    return Scene(frame, (ball_face(80, 60, yaw=10.0, track=1),))
+
+
+@contextmanager
+def written(path: Path, ball_face: MakeFace) -> Iterator[None]:
+    """A socket that gets record after record, until the block ends."""
+    ending = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not ending.wait(0.002):
+            sink.write(scene(ball_face, number))
+            number += 1
+
+    with open_sink(f"unix://{path}", blendshapes=BLENDSHAPES) as sink:
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            thread.join()
+
+
+def lines_of(command: list[str], count: int) -> list[str]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        lines = [reader.stdout.readline() for _ in range(count)]
+        reader.kill()
+    return lines
+
+
+def test_the_readers_in_python_and_c_get_whole_records_in_order(tmp_path: Path, ball_face: MakeFace) -> None:
+    path = tmp_path / "x.sock"
+    with written(path, ball_face):
+        lines = lines_of([sys.executable, str(EXAMPLES / "socket_reader.py"), str(path)], 20)
+        frames = [int(line.split()[0]) for line in lines]
+        assert frames == sorted(set(frames)) and all(line.split()[1] == "1" for line in lines)
+        assert float(lines[0].split("[")[1].rstrip("]\n")) == pytest.approx(10.0, abs=0.1)
+        if shutil.which("cc") is None:
+            pytest.skip("no C compiler is installed: the reader in C was not run")
+        reader = str(tmp_path / "reader")
+        flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run(["cc", *flags, "-o", reader, str(EXAMPLES / "socket_reader.c")], check=True)
+        records = [json.loads(line) for line in lines_of([reader, str(path)], 20)]
+    frames = [record["frame"] for record in records]
+    assert frames == sorted(set(frames)) and all(len(record["faces"]) == 1 for record in records)
+    assert not path.exists()
+
+
+def test_a_reader_that_sleeps_gets_the_newest_record_and_holds_up_nobody(tmp_path: Path, ball_face: MakeFace) -> None:
+    path = tmp_path / "x.sock"
+    with (
+        open_sink(f"unix://{path}", blendshapes=BLENDSHAPES) as sink,
+        socket.socket(socket.AF_UNIX) as asleep,
+        socket.socket(socket.AF_UNIX) as awake,
+    ):
+        asleep.connect(str(path))
+        awake.connect(str(path))
+        stream = awake.makefile("rb")
+        number = 2000
+        for index in range(number):  # readers may be accepted after the first records
+            sink.write(scene(ball_face, index))
+        seen: list[int] = []
+        late = asleep.makefile("rb")
+        while not seen or seen[-1] < number - 1:
+            seen.append(frame_of(late))
+        assert len(seen) < 200, "of 2000 records, those in the kernel's buffer and the newest"
+        assert seen == sorted(set(seen))
+        while frame_of(stream) < number - 1:
+            pass
+        stream.close()
+        late.close()
+
+
+def frame_of(stream: object) -> int:
+    (length,) = struct.unpack("<I", stream.read(4))  # type: ignore[attr-defined]
+    return int(json.loads(stream.read(length))["frame"])  # type: ignore[attr-defined]
+
+
+def test_a_socket_is_for_this_user_and_an_abandoned_one_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    with open_sink(f"unix://{path}", blendshapes=BLENDSHAPES):
+        assert path.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(UsageError, match="another program serves it"):
+            open_sink(f"unix://{path}", blendshapes=BLENDSHAPES)
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="is no socket"):
+        open_sink(f"unix://{path}", blendshapes=BLENDSHAPES)
+    assert path.read_text() == "mine"
