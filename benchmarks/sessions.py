@@ -91,13 +91,18 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
+def crop_for(session: Any) -> np.ndarray:
+    """Return the golden crop (1, S, S, 3) in a session's input size."""
+    return golden_crop(session.get_inputs()[0].shape[1])[None]
+
+
 def work(model: Path, name: str) -> None:
     """Run the worker: print a session's load time, memory and idle cost after a run, as JSON."""
-    images = golden_crop(128)[None]
     import_onnxruntime()
     before, started = resident_mb(), time.perf_counter()
     session = opened(model, CHANGES[name])
     load_ms = 1000 * (time.perf_counter() - started)
+    images = crop_for(session)
     idle = []
     for _ in range(20):
         session.run(None, {"image": images})
@@ -124,12 +129,12 @@ def main() -> None:
     if options.worker:
         work(models[0], options.worker)
         return
-    images = golden_crop(128)[None]
     facts = machine()
     lines = ["# Session options on the CPU", "", "`python benchmarks/sessions.py`", ""]
     lines += [f"{facts['processor']}, {facts['cores usable']} cores, onnxruntime {facts['onnxruntime']}.", ""]
     for model in models:
         sessions = {name: opened(model, change) for name, change in CHANGES.items()}
+        images = crop_for(next(iter(sessions.values())))
         samples: dict[str, list[float]] = {name: [] for name in sessions}
         for _ in range(RUNS):
             for name, session in sessions.items():

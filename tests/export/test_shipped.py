@@ -48,8 +48,9 @@ def test_every_file_was_made_from_the_weights_beside_it(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_camera_is_a_scale_times_a_rotation(name: str) -> None:
     """Whatever is rounded before it, and in what it is shown: noise here."""
-    noise = np.random.default_rng(0).integers(0, 256, (8, 128, 128, 3), np.uint8)
     with FaceSession(MODELS / name, provider="cpu") as session:
+        size = session.contract.input_size
+        noise = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
         linear = session.run(noise).crop_from_head[:, :, :3].astype(np.float64)
     gram = linear @ linear.transpose(0, 2, 1)
     squared_scale = np.trace(gram, axis1=1, axis2=2)[:, None, None] / 3

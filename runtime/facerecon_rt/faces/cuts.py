@@ -33,15 +33,14 @@ _UPPER, _LOWER = np.arange(SIDE * SIDE).reshape(2, -1)
 _LEFT, _RIGHT = np.arange(SIDE * SIDE).reshape(SIDE, 2, -1).swapaxes(0, 1).reshape(2, -1)
 HALVES = np.stack([_UPPER, _LOWER, _LEFT, _RIGHT])
 """(4, 128) pixel indices of the upper, lower, left and right half."""
-LEAST_CHANGE = 0.15
+LEAST_CHANGE = 0.2
 """Minimum change of appearance at a cut. Between consecutive frames it is 0.01 and rarely above 0.1; at a cut to
-another person it is 0.2 to 0.8."""
-LEAST_MM = 0.5
-"""Minimum distance in mm between the two shapes at a cut."""
-TIMES = 2.0
+another person it is 0.2 to 1."""
+LEAST_MM = 1.2
+"""Minimum distance in mm between the two shapes at a cut, after scaling. It is 1.3 to 4.4 at a cut to another person,
+and above 1.2 for one in a hundred pairs of consecutive frames of a talking head."""
+TIMES = 2.25
 """Factor by which a change must exceed the usual change of the track, since fast heads change more."""
-SURE = 2.0
-"""Minimum product of both changes, each as a multiple of its limit."""
 NEWEST = 0.2
 """Weight of the newest step in the usual change."""
 SAMPLE = 8
@@ -119,9 +118,8 @@ class Continuity:
     def breaks(self, face: Face) -> bool:
         """Return whether this face, in the frame after the last one, belongs to another person."""
         changed, mm = self._step(face)
-        by_looks = changed / max(LEAST_CHANGE, TIMES * self._usual_change)
-        by_shape = mm / max(LEAST_MM, TIMES * self._usual_mm)
-        return by_looks > 1 and by_shape > 1 and by_looks * by_shape > SURE
+        by_looks = changed > max(LEAST_CHANGE, TIMES * self._usual_change)
+        return by_looks and mm > max(LEAST_MM, TIMES * self._usual_mm)
 
     def add(self, face: Face, *, follows: bool) -> None:
         """Add the track's face in this frame. `follows`: whether the face was also updated in the previous frame."""
@@ -132,11 +130,18 @@ class Continuity:
         self._looks, self._shape, self._asked = face.looks, face.shape[::SAMPLE].copy(), None
 
     def _step(self, face: Face) -> tuple[float, float]:
-        """Return the change of appearance, and the root mean square distance in mm between the shapes, since the last
-        frame; 0 where unknown. A face is queried up to three times per frame, so the result is kept."""
+        """Return the change of appearance, and the root mean square distance in mm between the shapes at the same size,
+        since the last frame; 0 where unknown. A face is queried up to three times per frame, so the result is kept."""
         if self._asked is None or self._asked[0] is not face:
             changed = 0.0 if self._looks is None or face.looks is None else change(self._looks, face.looks)
-            offset = 0.0 if self._shape is None else face.shape[::SAMPLE] - self._shape
-            mm = math.sqrt(float(np.vdot(offset, offset)) / max(1, len(face.shape[::SAMPLE])))
+            mm = 0.0 if self._shape is None else _distance_mm(self._shape, face.shape[::SAMPLE])
             self._asked = (face, changed, mm)
         return self._asked[1:]
+
+
+def _distance_mm(before: Floats, now: Floats) -> float:
+    """Return the root mean square distance of two shapes (K, 3) in mm. The second is moved and scaled to the first,
+    because a picture does not tell a head's size."""
+    before, now = before - before.mean(0), now - now.mean(0)
+    offset = now * (float(np.vdot(before, now)) / max(float(np.vdot(now, now)), 1e-9)) - before
+    return math.sqrt(float(np.vdot(offset, offset)) / max(1, len(offset)))
