@@ -47,6 +47,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def log_of_the_package() -> Iterator[None]:
     """Commands that run within a test send the log to a stream that is closed after it."""
     log = logging.getLogger("facerecon_rt")
+    # A fixture of a whole session may have run a command before, which switches propagation off.
+    log.handlers[:], log.propagate = [], True
+    log.setLevel(logging.NOTSET)
     handlers, propagate, level = list(log.handlers), log.propagate, log.level
     yield
     log.handlers[:], log.propagate = handlers, propagate

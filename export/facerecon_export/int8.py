@@ -75,7 +75,7 @@ def choose(
     score: Callable[[Path], float],
     budget_s: float,
 ) -> list[Trial]:
-    """Try recipes until the time budget is used up, at least one, and return all trials, the best first.
+    """Try recipes until the time budget is used up and a file is within the tolerance; return all trials, best first.
 
     Recipes that leave nothing to quantise are skipped. `score` judges a file on crops that are not among `feeds`. Files
     are written to `folder`.
@@ -85,7 +85,7 @@ def choose(
     model = onnx.load(source)
     recipes = [recipe for recipe in RECIPES if recipe.first_float < len(parts.body)]
     for recipe in tqdm(recipes, desc=f"int8 for {target}", unit="recipe", leave=False, disable=None):
-        if trials and time.monotonic() > end:
+        if time.monotonic() > end and any(trial.score <= 1.0 for trial in trials):
             break
         path = folder / f"{target}-{recipe.method}-{recipe.first_float}.onnx"
         quantise(model, path, parts, recipe, feeds, target)

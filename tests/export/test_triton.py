@@ -121,8 +121,8 @@ def test_tensorrt_gets_the_runtimes_profile_and_keeps_its_engines_apart(name: st
     parameters = read(tmp_path / "face").optimization.execution_accelerators.gpu_execution_accelerator[0].parameters
     assert set(parameters) <= TENSORRT_PARAMETERS
     assert parameters["precision_mode"] == mode
-    assert parameters["trt_profile_min_shapes"] == "image:1x128x128x3"
-    assert parameters["trt_profile_max_shapes"] == "image:16x128x128x3"
+    assert parameters["trt_profile_min_shapes"] == "image:1x160x160x3"
+    assert parameters["trt_profile_max_shapes"] == "image:16x160x160x3"
     assert (parameters["trt_engine_cache_enable"], parameters["trt_engine_cache_path"]) == ("1", "/engines")
     # Without it, two models of one architecture would share an engine.
     assert parameters["trt_engine_cache_prefix"] == read_onnx(MODELS / name).sha256[:16]

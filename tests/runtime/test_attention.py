@@ -325,8 +325,9 @@ def test_records_tell_attention_and_events_have_lines_of_their_own(tmp_path: Pat
     assert blinked["time_s"] == pytest.approx(0.96, abs=0.05) and 0.05 < blinked["duration_s"] < 0.25
     assert any(event["event"] == "zone" and event["zone"] == "ahead" for event in events)
     attention = records[-1]["faces"][0]["attention"]
-    assert attention["direction"]["from"] == "head"
-    assert attention["direction"]["yaw"] == records[-1]["faces"][0]["pose"]["euler_deg"]["yaw"]
+    assert attention["direction"]["from"] == "gaze"
+    # The eyes of the clip look within 15 degrees of where the head points.
+    assert attention["direction"]["yaw"] == pytest.approx(records[-1]["faces"][0]["pose"]["euler_deg"]["yaw"], abs=15)
     assert attention["perclos"] is None and attention["eyes_open"]["left"] > 0.8
 
 
