@@ -118,7 +118,9 @@ def face(ball_face: MakeFace, changed: float, mm: float) -> Face:
     """With every vertex of the ball that far from where it is, to the left and to the right in turn."""
     made = ball_face(100, 100)
     sides = np.where(np.arange(len(made.shape)) // SAMPLE % 2, 1, -1)[:, None]
-    return replace(made, looks=looking(changed), shape=made.shape + np.float32(mm) * sides * np.float32([1, 0, 0]))
+    return replace(
+        made, looks=looking(changed), shape=made.shape + np.float32(mm) * sides * np.array([1, 0, 0], np.float32)
+    )
 
 
 @pytest.mark.parametrize(
