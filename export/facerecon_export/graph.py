@@ -16,12 +16,9 @@ JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
 HIDDEN = ("reconstructor.identity.0.", "reconstructor.motion.0.")
 """Beginnings of the names of the hidden layers' initializers. All other layers of the reconstructor give millimetres or
 angles."""
-MATRICES = (
-    "reconstructor.identity.1.weight",
-    "reconstructor.outputs.weight",
-    "reconstructor.shape_basis",
-    "reconstructor.expression_basis",
-)
+DECODERS = ("reconstructor.shape_basis", "reconstructor.expression_basis")
+"""Initializers of the linear decoders: the displacements of all vertices in mm."""
+MATRICES = ("reconstructor.identity.1.weight", "reconstructor.outputs.weight", *DECODERS)
 """Initializers of the reconstructor's matrices, which hold more than half of a file's weights."""
 
 

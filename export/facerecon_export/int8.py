@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from .fold import PLANES, fold_columns, take_codes
 from .fp16 import Feeds
-from .graph import BLOCKED, HIDDEN, JOINS, ONNX_RUNTIME_DOMAIN, Parts
+from .graph import BLOCKED, DECODERS, HIDDEN, JOINS, ONNX_RUNTIME_DOMAIN, Parts
 
 Target = Literal["tensorrt", "cpu"]
 PERCENTILE = 99.99
@@ -168,7 +168,9 @@ def quantise(
         take_codes(model)
     if target == "cpu":
         multiply_in_blocks(model, parts.matrices)
-        store_hidden_in_half(model)
+        store_in_half(model, HIDDEN)
+    else:
+        store_in_half(model, DECODERS)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -234,17 +236,17 @@ def in_blocks(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[
     return codes.astype(np.uint8), scales
 
 
-def store_hidden_in_half(model: onnx.ModelProto) -> None:
-    """Store the float32 weights of the hidden layers as float16 with a Cast behind them, in place.
+def store_in_half(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
+    """Store the float32 matrices whose names begin with one of `names` as float16 with a Cast behind them, in place.
 
-    8-bit codes would be too coarse for these layers. Runtimes fold the Cast while loading: the file has half the bytes,
+    8-bit codes would be too coarse for them. Runtimes fold the Cast while loading: the file has half the bytes,
     and the weights are float32 in use.
     """
-    weights = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
+    weights = {node.input[1] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")}
     casts = []
     for tensor in list(model.graph.initializer):
-        hidden = tensor.name in weights and tensor.name.startswith(HIDDEN)
-        if hidden and tensor.data_type == TensorProto.FLOAT:
+        chosen = tensor.name in weights and tensor.name.startswith(names)
+        if chosen and tensor.data_type == TensorProto.FLOAT:
             half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{tensor.name}_half")
             casts.append(
                 onnx.helper.make_node("Cast", [half.name], [tensor.name], f"{tensor.name}_cast", to=TensorProto.FLOAT)

@@ -39,6 +39,12 @@ def public_name(uri: str) -> str:
     return scheme + separator + _SECRET_VALUE.sub(r"\1***", rest)
 
 
+def scheme_of(uri: str) -> str:
+    """Return the scheme of an address in lower case; "" for other texts."""
+    scheme, separator, _ = uri.partition("://")
+    return scheme.lower() if separator else ""
+
+
 def _user(uri: str) -> str:
     """Return the part before the host, `user:password`; "" where there is none."""
     rest, host = uri.partition("://")[2], _host(uri)
@@ -117,6 +123,5 @@ logging.getLogger("facerecon_rt").addFilter(PublicMessages())
 
 def is_live(uri: str) -> bool:
     """Return whether the URI is a camera or a stream, whose frames cannot be read twice."""
-    scheme, colon, _ = uri.partition("://")
     device = CAMERA.fullmatch(uri) or CSI.fullmatch(uri)
-    return device is not None or (bool(colon) and scheme.lower() in STREAM_SCHEMES)
+    return device is not None or scheme_of(uri) in STREAM_SCHEMES

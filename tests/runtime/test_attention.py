@@ -326,8 +326,8 @@ def test_records_tell_attention_and_events_have_lines_of_their_own(tmp_path: Pat
     assert any(event["event"] == "zone" and event["zone"] == "ahead" for event in events)
     attention = records[-1]["faces"][0]["attention"]
     assert attention["direction"]["from"] == "gaze"
-    # The eyes of the clip look within 15 degrees of where the head points.
-    assert attention["direction"]["yaw"] == pytest.approx(records[-1]["faces"][0]["pose"]["euler_deg"]["yaw"], abs=15)
+    looks = records[-1]["faces"][0]["gaze"]["euler_deg"]
+    assert (attention["direction"]["yaw"], attention["direction"]["pitch"]) == (looks["yaw"], looks["pitch"])
     assert attention["perclos"] is None and attention["eyes_open"]["left"] > 0.8
 
 

@@ -171,7 +171,5 @@ def test_no_detector_finds_a_face_in_a_covered_crowd(data_folder: Path, cover: A
                 picture = draw_scene(scene, style=cover)
                 # Above 300 pixels there is only a wall, with the head of a lion, which YuNet takes for a face.
                 assert len([face for face in yunet.detect(frame.image) if face.box[1] > 300]) >= 6
-                # A blur is the weakest cover: YuNet sees one small face in its blots, with a score of 0.61.
-                left = [face for face in yunet.detect(picture) if face.box[1] > 300]
-                assert len(left) <= (cover == "blur") and all(face.score < 0.65 for face in left)
+                assert [face for face in yunet.detect(picture) if face.box[1] > 300] == []
                 assert len(plain.faces(frame.image)) >= 4 and plain.faces(picture) == ()

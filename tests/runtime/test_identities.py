@@ -20,6 +20,7 @@ from facerecon_rt.sinks.identities import (
     Identities,
     IdentitySink,
     read_identities,
+    read_record,
     vertices_from_record,
     weights_from_record,
 )
@@ -66,6 +67,15 @@ def test_a_record_and_its_identity_are_the_runtimes_own_mesh(run: Path, last_ver
     assert max(record["faces"][0]["blendshapes"].values()) > 0.2  # an expression, so that something is tested
     rebuilt = vertices_from_record(record, read_identities(run / "identity.npz"), track=1)
     assert np.linalg.norm(rebuilt - last_vertices, axis=1).max() < 0.01
+
+
+def test_lines_of_events_are_no_frames(run: Path, tmp_path: Path) -> None:
+    """With `--attention`, events of a frame stand behind its record."""
+    lines = (run / "records.jsonl").read_text().splitlines()
+    record = json.loads(lines[0])
+    event = {"schema": record["schema"], "source": record["source"], "frame": record["frame"], "event": "blink"}
+    (tmp_path / "with_events.jsonl").write_text("\n".join([lines[0], json.dumps(event)]))
+    assert read_record(tmp_path / "with_events.jsonl", record["frame"]) == record
 
 
 def test_the_command_writes_the_same_mesh(

@@ -168,11 +168,12 @@ def test_while_the_broker_is_away_frames_go_on_and_the_queue_has_an_end(
     monkeypatch.setattr(mqtt, "MOST_WAITING", 50)
     monkeypatch.setattr(mqtt, "SLOWEST_S", 0.2)
     with MqttSink(broker.address) as sink:
+        wait_for(lambda: sink._waiting() == 0)  # "online" takes no place in the queue any more
         broker.stop(signal.SIGKILL)
         wait_for(lambda: not sink._client.is_connected())
         for number in range(200):
             sink.write(scene(ball_face, number))
-        assert 140 <= sink.dropped <= 155
+        assert 140 <= sink.dropped <= 150
         with pytest.raises(UsageError, match="accepts no messages"):
             sink.write(scene(ball_face, 0, live=False))
     assert "events are dropped and counted" in caplog.text

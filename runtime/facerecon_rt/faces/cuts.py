@@ -33,19 +33,21 @@ _UPPER, _LOWER = np.arange(SIDE * SIDE).reshape(2, -1)
 _LEFT, _RIGHT = np.arange(SIDE * SIDE).reshape(SIDE, 2, -1).swapaxes(0, 1).reshape(2, -1)
 HALVES = np.stack([_UPPER, _LOWER, _LEFT, _RIGHT])
 """(4, 128) pixel indices of the upper, lower, left and right half."""
-LEAST_CHANGE = 0.2
+LEAST_CHANGE = 0.15
 """Minimum change of appearance at a cut. Between consecutive frames it is 0.01 and rarely above 0.1; at a cut to
 another person it is 0.2 to 1."""
-LEAST_MM = 1.2
+LEAST_MM = 0.95
 """Minimum distance in mm between the two shapes at a cut, after scaling. It is 1.3 to 4.4 at a cut to another person,
-and above 1.2 for one in a hundred pairs of consecutive frames of a talking head."""
+and above 1.2 in one of a hundred pairs of consecutive frames of a talking head."""
 TIMES = 2.25
 """Factor by which a change must exceed the usual change of the track, since fast heads change more."""
+SURE = 2.0
+"""Minimum product of both changes, each as a multiple of its limit."""
 NEWEST = 0.2
 """Weight of the newest step in the usual change."""
 SAMPLE = 8
 """Stride of the vertices that are compared."""
-ACROSS = 96
+ACROSS = 48
 """Number of pixels along a row of a frame that are compared with the frame before."""
 LEAST_STEP = 0.15
 """Minimum difference of the logarithms of a pixel that changed."""
@@ -118,8 +120,9 @@ class Continuity:
     def breaks(self, face: Face) -> bool:
         """Return whether this face, in the frame after the last one, belongs to another person."""
         changed, mm = self._step(face)
-        by_looks = changed > max(LEAST_CHANGE, TIMES * self._usual_change)
-        return by_looks and mm > max(LEAST_MM, TIMES * self._usual_mm)
+        by_looks = changed / max(LEAST_CHANGE, TIMES * self._usual_change)
+        by_shape = mm / max(LEAST_MM, TIMES * self._usual_mm)
+        return by_looks > 1 and by_shape > 1 and by_looks * by_shape > SURE
 
     def add(self, face: Face, *, follows: bool) -> None:
         """Add the track's face in this frame. `follows`: whether the face was also updated in the previous frame."""

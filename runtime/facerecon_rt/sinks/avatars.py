@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from ..addresses import scheme_of
 from ..errors import UsageError
+from ..faces.reconstruct import largest
 from ..interrupts import importing
 from ..pose import viewer_from_head
 from ..types import Face, Frame, Scene
@@ -34,7 +36,7 @@ Message = tuple[str, list[str | float]]
 
 def is_avatar(target: str) -> bool:
     """Return whether the output is an address of an avatar's program."""
-    return target.partition("://")[0].lower() in PORTS and "://" in target
+    return scheme_of(target) in PORTS
 
 
 class AvatarSink:
@@ -77,7 +79,7 @@ class AvatarSink:
 
     def write(self, scene: Scene) -> None:
         """Send the largest face of the scene. Raises UsageError when the network refuses."""
-        face = max(scene.faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+        face = largest(scene.faces)
         self._wait(scene.frame)
         packets = self._live_link(face, scene.frame) if self._osc is None else self._vmc(face)
         try:

@@ -15,6 +15,8 @@ MARGIN = 0.25
 """Default margin around a face box on each side, as a share of the box."""
 CELLS = 3
 """Number of cells along a covered face. What remains of a face is the mean colour of each cell, whatever its size."""
+BLUR_CONTRAST = 0.5
+"""Contrast of the cells of a blur. Smooth blots of full contrast look like faces to a detector."""
 MASK_BGR = (96, 96, 96)
 
 
@@ -52,5 +54,8 @@ def _cover(picture: Image, box: Floats, cover: Cover, margin: float) -> None:
     cell = max(float(2 * half.max()) / CELLS, 1.0)
     cells = (max(1, round((x2 - x1) / cell)), max(1, round((y2 - y1) / cell)))
     means = cv2.resize(region, cells, interpolation=cv2.INTER_AREA)
+    if cover == "blur":
+        middle = means.mean((0, 1))
+        means = (middle + BLUR_CONTRAST * (means - middle)).astype(np.uint8)
     how = cv2.INTER_NEAREST if cover == "pixelate" else cv2.INTER_LINEAR
     region[:] = cv2.resize(means, (x2 - x1, y2 - y1), interpolation=how)

@@ -215,7 +215,8 @@ def read_record(path: str | Path, frame: int, source: str | None = None) -> dict
             for number, line in enumerate(lines, 1):
                 try:
                     record = json.loads(line)
-                    if record["frame"] == frame and source in (None, record["source"]):
+                    # Events have lines of their own, which hold no faces.
+                    if record["frame"] == frame and "event" not in record and source in (None, record["source"]):
                         found[record["source"]] = record
                 except (ValueError, KeyError, TypeError) as error:
                     raise UsageError(f"line {number} of {path} is not a record ({error})") from error

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from ..addresses import scheme_of
 from ..errors import UsageError
 from ..types import Scene
 from .outputs import cannot_write
@@ -27,7 +28,7 @@ LENGTH = struct.Struct("<I")
 
 def is_socket(target: str) -> bool:
     """Return whether an output is a Unix socket."""
-    return target.lower().startswith(SCHEME)
+    return scheme_of(target) == "unix"
 
 
 class SocketSink:

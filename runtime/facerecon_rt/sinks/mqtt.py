@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ..addresses import public_name, said_of
+from ..addresses import public_name, said_of, scheme_of
 from ..errors import SourceError, UsageError
+from ..faces.reconstruct import largest
 from ..interrupts import importing
 from ..regular import shown
 from ..sources.camera import with_environment
@@ -67,7 +68,7 @@ class Broker:
 
 def is_mqtt(target: str) -> bool:
     """Return whether an output is the address of a broker."""
-    return target.partition("://")[0].lower() in SCHEMES and "://" in target
+    return scheme_of(target) in SCHEMES
 
 
 def broker_from_address(address: str) -> Broker:
@@ -287,8 +288,8 @@ def topic_of(source: str) -> str:
 
 def state_of(scene: Scene) -> dict[str, object]:
     """Return the state of a camera, ready for json.dumps: faces, and the attention of the largest."""
-    largest = max(scene.faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
-    attention = None if largest is None else largest.attention
+    face = largest(scene.faces)
+    attention = None if face is None else face.attention
     return {
         "source": shown(public_name(scene.frame.source)),
         "time_s": round(scene.frame.time_s, 3),
