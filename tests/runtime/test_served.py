@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from facerecon_rt.errors import ModelRefused, UsageError
@@ -55,11 +56,17 @@ def test_a_served_network_answers_as_a_session_in_requests_of_at_most_sixteen(
     assert raw.disagreement is None
 
 
-def test_a_server_of_other_weights_is_found_out_by_the_golden_crop() -> None:
+def test_a_server_of_other_weights_is_found_out_by_the_golden_crop(tmp_path: Path) -> None:
+    """The same network with filters that are a third stronger at its first convolution."""
+    model = onnx.load(MODELS / "face.onnx")
+    first = next(node for node in model.graph.node if node.op_type == "Conv").input[1]
+    (weights,) = (tensor for tensor in model.graph.initializer if tensor.name == first)
+    weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * np.float32(1.3), first))
+    onnx.save(model, tmp_path / "other.onnx")
     contract = read_contract(read_onnx(MODELS / "face.onnx"))
     assert ServedNetwork(answering(MODELS / "face.onnx"), contract, where="there").contract is contract
     with pytest.raises(ModelRefused, match=r"there: its self-test fails: .*; the server runs another file"):
-        ServedNetwork(answering(MODELS / "face.clean.onnx"), contract, where="there")
+        ServedNetwork(answering(tmp_path / "other.onnx"), contract, where="there")
 
 
 def test_a_file_of_four_crops_gets_four(four_at_a_time: Path) -> None:
