@@ -16,10 +16,21 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats
 from facerecon_training.augment import AugmentConfig
-from facerecon_training.data import FOLDERS, Batch, BatchConfig, Batches, Folder, Packed, folders_in, people_squares
+from facerecon_training.data import (
+    FOLDERS,
+    IRIS_SEEN,
+    Batch,
+    BatchConfig,
+    Batches,
+    Folder,
+    Packed,
+    folders_in,
+    people_squares,
+)
 from facerecon_training.prepare import EXPRESSIVE
 from facerecon_training.rendered.morphable import IDENTITY_MODES, MorphableFace
 from facerecon_training.rendered.render import camera_for_crop
+from facerecon_training.weak_labels import LOOK_DEG
 
 SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2, head_poses=0)
 PLAIN = AugmentConfig(
@@ -179,6 +190,9 @@ def test_what_is_known_of_rendered_faces_is_all_of_expression_and_gaze(take: Tak
         same = np.flatnonzero((identity == batch.identity[row].numpy()).all(1))
         index = next(i for i in same if (expression[i] == batch.expression[row].numpy()).all())
         np.testing.assert_allclose(batch.gaze[row].numpy(), gaze[index] * np.pi / 180, rtol=1e-6)
+        # The bulge of the cornea still tells a tenth of where a closed eye looks.
+        blinks = expression[index][[INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]]
+        np.testing.assert_allclose(batch.gaze_weights[row].numpy(), 1 - 0.9 * blinks, rtol=1e-5)
     assert (batch.expression_weights[:4] == 1).all()
     assert not batch.eyes_weights[:4].any()
     assert not batch.expression_weights[10:].any() and not batch.eyes_weights[10:].any()
@@ -212,7 +226,7 @@ def winking(prepared: Path, tmp_path: Path) -> Path:
         arrays = {name: labels[name] for name in labels}
     scores = np.full((6, 53), np.nan, np.float32)
     for name, value in (
-        ("eyeBlink_L", 0.4), ("eyeBlink_R", 0.1), ("jawLeft", 0.7), ("jawRight", 0.0), ("eyeSquint_R", 0.6),
+        ("eyeBlink_L", 0.3), ("eyeBlink_R", 0.1), ("jawLeft", 0.7), ("jawRight", 0.0), ("eyeSquint_R", 0.6),
         ("mouthSmile_L", 0.2),
     ):  # fmt: skip
         scores[:, INDEX[name]] = value
@@ -231,13 +245,13 @@ def photographs_of(folder: Path, augment: AugmentConfig) -> list[tuple[Batch, in
 def test_in_a_mirrored_photograph_weak_labels_change_sides(winking: Path) -> None:
     for batch, row in photographs_of(winking, PLAIN):
         scores, known = batch.expression[row], batch.expression_weights[row] > 0
-        assert scores[[INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]].tolist() == pytest.approx([0.4, 0.1])
+        assert scores[[INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]].tolist() == pytest.approx([0.3, 0.1])
         assert scores[INDEX["jawLeft"]] == pytest.approx(0.7)
         assert known[INDEX["mouthSmile_L"]] and not known[INDEX["mouthSmile_R"]]
         torch.testing.assert_close(batch.eyes[row, :, 2], batch.landmarks[row, [45, 39]], atol=1e-3, rtol=0)
     for batch, row in photographs_of(winking, replace(PLAIN, flip=1)):
         scores, known = batch.expression[row], batch.expression_weights[row] > 0
-        assert scores[[INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]].tolist() == pytest.approx([0.1, 0.4])
+        assert scores[[INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]].tolist() == pytest.approx([0.1, 0.3])
         assert scores[INDEX["jawRight"]] == pytest.approx(0.7) and scores[INDEX["jawLeft"]] == 0
         assert scores[INDEX["eyeSquint_L"]] == pytest.approx(0.6)
         assert known[INDEX["mouthSmile_R"]] and not known[INDEX["mouthSmile_L"]]
@@ -253,12 +267,29 @@ def test_drawn_lids_are_closed_whatever_the_tracker_says_and_no_eye_is_seen_unde
         blink, scores = batch.blink[row], batch.expression[row, [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]]
         drawn += 1
         assert blink.max() > 0
-        torch.testing.assert_close(scores, torch.maximum(blink, torch.tensor([0.4, 0.1])))
+        torch.testing.assert_close(scores, torch.maximum(blink, torch.tensor([0.3, 0.1])))
         # What it said of lids that were open says nothing now.
         assert batch.expression_weights[row, INDEX["eyeSquint_R"]] == 0
         assert batch.expression_weights[row, INDEX["eyeBlink_L"]] == 1
-        assert batch.eyes_weights[row].tolist() == (scores < 0.5).float().tolist()
+        assert batch.eyes_weights[row].tolist() == (scores < IRIS_SEEN).float().tolist()
+        assert not batch.gaze_weights[row].any()
     assert drawn == 12
+
+
+def test_a_photograph_has_the_gaze_that_the_tracker_gives_both_eyes(prepared: Path, tmp_path: Path) -> None:
+    folder = without_photographs(prepared, tmp_path / "looking")
+    target = folder / "photographs" / "mine"
+    shutil.copytree(prepared / "photographs" / "youtube-train", target)
+    with np.load(target / "labels.npz") as labels:
+        arrays = {name: labels[name] for name in labels}
+    scores = np.zeros((6, 53), np.float32)
+    scores[:, [INDEX["eyeLookOut_L"], INDEX["eyeLookIn_R"], INDEX["eyeLookDown_L"], INDEX["eyeLookDown_R"]]] = 0.4
+    np.savez(target / "labels.npz", **(arrays | {"blendshapes": scores}))
+    angle = np.radians(0.4 * LOOK_DEG)
+    for flip, yaw in ((0, angle), (1, -angle)):  # a mirrored subject looks to the other side
+        for batch, row in photographs_of(folder, replace(PLAIN, flip=flip)):
+            np.testing.assert_allclose(batch.gaze[row].numpy(), [[yaw, -angle]] * 2, atol=1e-6)
+            assert batch.gaze_weights[row].tolist() == [1, 1]
 
 
 def test_the_folders_that_are_known_share_a_batch_and_expressive_ones_hold_sets() -> None:

@@ -24,7 +24,7 @@ RENDERED_TERMS = {"motion", "expression", "gaze", "rotation", "projection", "ren
 DIRECTION_TERMS = {"direction"}
 PHOTOGRAPH_TERMS = {
     "landmarks", "geometry", "image_set", "openings", "blink", "symmetry", "expression_prior", "weak_expression",
-    "eyes",
+    "eyes", "weak_gaze",
 }  # fmt: skip
 PERSON_TERMS = {"person"}
 """Takes two pairs."""
@@ -52,6 +52,7 @@ def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
         torch.rand(n, 53, generator=generator),
         torch.ones(n, 53),
         torch.rand(n, 2, 2, generator=generator) - 0.5,
+        torch.ones(n, 2),
         torch.rand(n, 2, 3, 2, generator=generator) * 64,
         torch.ones(n, 2),
         torch.from_numpy(camera_for_crop(0, 20, 5, 64, 60)).repeat(n, 1, 1),
@@ -114,17 +115,19 @@ def test_blinks_are_taught_where_they_are_known(ball_face: MorphableFace) -> Non
     torch.testing.assert_close(terms["blink"], expected.detach(), atol=1e-5, rtol=1e-4)
 
 
-def test_a_closed_eye_looks_nowhere(ball_face: MorphableFace) -> None:
+@pytest.mark.parametrize(("rendered", "term"), [(True, "gaze"), (False, "weak_gaze")])
+def test_a_gaze_is_taught_as_far_as_it_is_known(ball_face: MorphableFace, rendered: bool, term: str) -> None:
     torch.manual_seed(0)
     model = FaceModel(ModelConfig("tiny", 64)).eval()
-    batch = batch_of([True] * 4, [1.0] * 4)
-    batch.expression[:, list(BLINK)] = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+    known = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    batch = batch_of([rendered] * 4, [1.0] * 4)._replace(gaze_weights=known)
     output, codes = model.with_codes(batch.image.float())
-    _, terms = face_loss(output, codes, batch, 0, Teacher.from_face(ball_face), LossWeights(gaze=2))
+    weights = LossWeights(gaze=2, weak_gaze=2)
+    _, terms = face_loss(output, codes, batch, 0, Teacher.from_face(ball_face), weights)
     # Untrained, everybody looks straight ahead.
     angle = batch.gaze.norm(dim=2)
     expected = 2 * (angle[0].sum() + angle[1, 1]) / 8
-    torch.testing.assert_close(terms["gaze"], expected, atol=0.02, rtol=0)
+    torch.testing.assert_close(terms[term], expected, atol=0.02, rtol=0)
 
 
 def test_looks_come_from_gaze_and_are_taught_as_no_expression(ball_face: MorphableFace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,20 @@ import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_training.weak_labels import EYE_POINTS, NEVER, SCALE, in_our_names, read_weak_labels
+from facerecon_training import weak_labels
+from facerecon_training.weak_labels import (
+    EYE_POINTS,
+    LABELS,
+    LOOK_DEG,
+    LOOK_LABELS,
+    MEANINGS,
+    NEVER,
+    SCALE,
+    corrected,
+    gaze_from_looks,
+    in_our_names,
+    read_weak_labels,
+)
 
 INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
 THEIRS = [
@@ -30,7 +44,7 @@ def test_sides_stay_sides_and_a_score_for_both_is_that_of_each() -> None:
     assert ours.shape == (1, 53) and ours.dtype == np.float32
     found = {name: float(ours[0, INDEX[name]]) for name in BLENDSHAPES if ours[0, INDEX[name]] > 0}
     expected = {
-        "eyeBlink_L": 0.9, "mouthSmile_R": 0.4, "jawLeft": 0.3, "jawOpen": 0.7, "browInnerUp_L": 1, "browInnerUp_R": 1,
+        "eyeBlink_L": 1, "mouthSmile_R": 0.4, "jawLeft": 1, "jawOpen": 0.7, "browInnerUp_L": 1, "browInnerUp_R": 1,
     }  # fmt: skip
     assert found == pytest.approx(expected)
 
@@ -38,9 +52,12 @@ def test_sides_stay_sides_and_a_score_for_both_is_that_of_each() -> None:
 @pytest.mark.parametrize("kind", SCALE)
 def test_scores_that_never_rest_or_never_reach_one_are_put_to_scale(kind: str) -> None:
     rest, strong = SCALE[kind]
-    name, ours = next((t, o) for t in THEIRS for o in BLENDSHAPES if t.startswith(kind) and o.startswith(kind))
+    ours = next(name for name in BLENDSHAPES if name.startswith(kind))
+    name = next((t for t in THEIRS if t.startswith(kind)), ours.replace("_L", "Left"))
+    names = [*THEIRS, name]
     for score, weight in ((rest, 0), ((rest + strong) / 2, 0.5), (strong, 1), (rest - 0.05, 0), (1.0, 1)):
-        assert in_our_names(THEIRS, scores(**{name: score}))[0, INDEX[ours]] == pytest.approx(weight, abs=1e-6)
+        row = np.array([[score if one == name else 0.0 for one in names]], np.float32)
+        assert in_our_names(names, row)[0, INDEX[ours]] == pytest.approx(weight, abs=1e-6)
 
 
 def test_what_it_never_says_is_not_known() -> None:
@@ -134,3 +151,51 @@ def test_the_real_labels_put_the_iris_between_the_corners(data_folder: Path) -> 
     assert (outer[:, 0, 0] > outer[:, 1, 0]).mean() > 0.99
     blink = weak.blendshapes[:, INDEX["eyeBlink_L"]]
     assert 0.02 < np.nanmean(blink > 0.5) < 0.2
+
+
+def looking(**looks: float) -> np.ndarray[Any, Any]:
+    weights = np.zeros(len(BLENDSHAPES), np.float32)
+    for name, weight in looks.items():
+        weights[INDEX[name]] = weight
+    return weights
+
+
+def test_looks_become_one_gaze_of_both_eyes() -> None:
+    aside = gaze_from_looks(looking(eyeLookOut_L=0.8, eyeLookIn_R=0.4))
+    np.testing.assert_allclose(aside, np.radians([[0.6 * LOOK_DEG, 0]] * 2), atol=1e-6)
+    other = gaze_from_looks(looking(eyeLookIn_L=0.6, eyeLookOut_R=0.6, eyeLookDown_L=1, eyeLookDown_R=1))
+    np.testing.assert_allclose(other, np.radians([[-0.6 * LOOK_DEG, -LOOK_DEG]] * 2), atol=1e-6)
+
+
+def test_what_a_person_saw_corrects_the_tracker() -> None:
+    tracker = np.full(len(BLENDSHAPES), 0.3, np.float32)
+    tracker[[INDEX["noseSneer_L"], INDEX["noseSneer_R"]]] = np.nan
+    seen = corrected(tracker, {"noseSneer": "present", "browDown": "unsure", "gazeUp": "present"})
+    assert seen[INDEX["noseSneer_R"]] == pytest.approx(MEANINGS["noseSneer"].least)
+    assert seen[INDEX["browDown_L"]] == pytest.approx(0.3), "unsure"
+    assert seen[INDEX["mouthFrown_L"]] == pytest.approx(MEANINGS["frown"].most), "absent"
+    assert seen[INDEX["eyeLookUp_L"]] == 0.5 and seen[INDEX["eyeLookDown_R"]] == 0
+    assert seen[INDEX["jawOpen"]] == pytest.approx(0.3), "no label speaks of it"
+    nothing = corrected(tracker, {})
+    assert nothing[INDEX["noseSneer_L"]] == 0 and np.isfinite(nothing).sum() == np.isfinite(tracker).sum() + 2 + 0
+    assert gaze_from_looks(nothing).max() == gaze_from_looks(tracker).max()
+
+
+def test_labels_given_by_looking_are_used_for_their_photographs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labels.json").write_text('{"helen-train/1.jpg": {"noseSneer": "present"}}')
+    monkeypatch.setattr(weak_labels, "LABELS", tmp_path / "labels.json")
+    np.savez(tmp_path / "photographs.npz", **arrays())
+    weak = read_weak_labels(tmp_path / "photographs.npz")
+    assert np.isnan(weak.blendshapes[0, INDEX["noseSneer_L"]])
+    assert weak.blendshapes[1, INDEX["noseSneer_L"]] == pytest.approx(0.7)
+
+
+def test_the_shipped_labels_are_of_known_kinds_and_of_no_photograph_that_measures() -> None:
+    labels = json.loads(LABELS.read_text())
+    assert len(labels) > 500
+    kinds = {*MEANINGS, *LOOK_LABELS, "jawOpen"}
+    assert all(set(one) <= kinds and set(one.values()) <= {"present", "unsure"} for one in labels.values())
+    measured = json.loads((Path(__file__).parents[2] / "benchmarks/expression_labels.json").read_text())["images"]
+    assert not {Path(name).name for name in labels} & {image["file"] for image in measured}

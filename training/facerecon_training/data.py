@@ -25,12 +25,16 @@ from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degra
 from .photographs import camera_from_landmarks
 from .prepare import read_face
 from .rendered.backgrounds import random_patch, read_backgrounds
+from .rendered.expressions import LOOKS
 from .rendered.eyes import BLINK
 from .rendered.morphable import MorphableFace
+from .weak_labels import gaze_from_looks
 
 BLENDSHAPE_MIRROR = np.asarray(blendshape_mirror(BLENDSHAPES))
 LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint", "eyeWide", "cheekSquint"))]
 """Blendshapes whose machine-made labels come from open eyes and mean nothing under drawn lids."""
+IRIS_SEEN = 0.35
+"""The eyeBlink weight from which on a tracker guesses where the iris is, in the middle of the lids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,11 @@ class BatchConfig:
 
     rendered_pairs: int = 16
     """Pairs of two views of a rendered person."""
-    person_pairs: int = 4
+    person_pairs: int = 7
     """Pairs of two photographs of a person, from folders with image sets."""
     photograph_pairs: int = 0
     """Pairs of two augmentations of a photograph."""
-    photographs: int = 18
+    photographs: int = 14
     head_poses: int = 3
     """Photographs whose head direction is nominally known. Without them, other photographs take their place."""
     backgrounds: int = 3
@@ -135,7 +139,9 @@ class Batch(NamedTuple):
     expression_weights: Tensor
     """Trust in each blendshape weight, (N, 53); 0 where it is not known."""
     gaze: Tensor
-    """Yaw and pitch of both eyes of rendered faces, (N, 2, 2) radians."""
+    """Yaw and pitch of both eyes of rendered faces, and of photographs with weak labels, (N, 2, 2) radians."""
+    gaze_weights: Tensor
+    """Weights of the gaze of each eye, (N, 2); 0 where it is not known."""
     eyes: Tensor
     """Outer corner, inner corner and iris of the left and the right eye, (N, 2, 3, 2) crop pixels."""
     eyes_weights: Tensor
@@ -251,6 +257,7 @@ class Batches(IterableDataset[Batch]):
             torch.zeros(n, 53),
             torch.zeros(n, 53),
             torch.zeros(n, 2, 2),
+            torch.zeros(n, 2),
             torch.zeros(n, 2, 3, 2),
             torch.zeros(n, 2),
             torch.zeros(n, 3, 4),
@@ -316,6 +323,8 @@ class Batches(IterableDataset[Batch]):
         out.expression[row] = torch.from_numpy(labels["expression"][index])
         out.expression_weights[row] = 1.0
         out.gaze[row] = torch.from_numpy(np.radians(labels["gaze_deg"][index]))
+        # A closed eye shows its gaze by little more than the bulge of the cornea.
+        out.gaze_weights[row] = 1 - 0.9 * out.expression[row][list(BLINK)]
         out.crop_from_head[row] = torch.from_numpy(compose(crop_from_canvas_, labels["canvas_from_head"][index]))
 
     def _photograph(self, out: Batch, row: int, which: int, index: int, random: np.random.Generator) -> None:
@@ -343,7 +352,10 @@ class Batches(IterableDataset[Batch]):
             weak[LIDS] = False
         out.expression[row] = torch.from_numpy(scores)
         out.expression_weights[row] = torch.from_numpy(weak.astype(np.float32))
-        seen = np.isfinite(eyes).all((1, 2)) & (scores[list(BLINK)] < 0.5)
+        if not drawn and weak[list(LOOKS[0])].all():
+            out.gaze[row] = torch.from_numpy(gaze_from_looks(scores))
+            out.gaze_weights[row] = 1.0
+        seen = np.isfinite(eyes).all((1, 2)) & (scores[list(BLINK)] < IRIS_SEEN)
         out.eyes[row] = torch.from_numpy(
             np.where(seen[:, None, None], eyes @ matrix[:2, :2].T + matrix[:2, 3], 0).astype(np.float32)
         )

@@ -28,10 +28,12 @@ class LossWeights:
     """Share with which growth counts in the shape loss. A photograph shows growth only by what big heads look like."""
     expression: float = 150.0
     """Weight of the Kullback-Leibler divergence of the blendshape weights, on rendered faces."""
-    weak_expression: float = 80.0
+    weak_expression: float = 120.0
     """Weight of the Kullback-Leibler divergence from weak labels, on photographs."""
     gaze: float = 60.0
     """Weight per radian of yaw and pitch of an eye, on rendered faces."""
+    weak_gaze: float = 25.0
+    """Weight per radian of yaw and pitch of an eye, on photographs with weak labels."""
     eyes: float = 60.0
     """Weight per eye distance of the position of the iris between the corners of the eye, on photographs."""
     identity: float = 0.3
@@ -50,7 +52,7 @@ class LossWeights:
     """Weight per eye distance of the error of landmark vertices and of the jaw's visible contour, on photographs."""
     image_set: float = 1.0
     """Weight per eye distance of the error of landmark vertices when two photographs of one person share a shape."""
-    jaw: float = 0.7
+    jaw: float = 1.0
     """Weight of a jaw point relative to an inner point."""
     jaw_tangent: float = 0.3
     """Weight of the error along the contour relative to the error across it, in the geometry terms."""
@@ -68,7 +70,7 @@ class LossWeights:
     blink: float = 2.0
     """Weight of the Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are
     closed."""
-    person: float = 2.0
+    person: float = 3.0
     """Weight of the cross-entropy of finding a person's other photograph among all pairs of a batch, by neutral
     shape."""
     distillation: float = 1.0

@@ -233,8 +233,7 @@ def rendered_terms(
     seen = projection_loss(camera, vertices[:, ::20], true_camera, known.vertices[:, ::20], known.eye)
     fixed = batch.expression_weights[rows] * not_looks(batch.expression)
     expression = expression_loss(codes.expression_logit[rows], batch.expression[rows], fixed)
-    # A closed eye has no gaze.
-    gaze = gaze_loss(codes.gaze_rad[rows], batch.gaze[rows], 1 - batch.expression[rows][:, BLINK])
+    gaze = gaze_loss(codes.gaze_rad[rows], batch.gaze[rows], batch.gaze_weights[rows])
     return {
         "gaze": weights.gaze * mean_or_zero(gaze),
         "motion": weights.motion * mean_or_zero(off),
@@ -271,11 +270,13 @@ def photograph_terms(
     irises = iris_loss(
         codes.gaze_rad[rows], camera, batch.eyes[rows], batch.eyes_weights[rows], teacher.eyes, known.eye
     )
+    gaze = gaze_loss(codes.gaze_rad[rows], batch.gaze[rows], batch.gaze_weights[rows])
     lids = codes.expression_logit[rows][:, BLINK].reshape(-1, 1)
     blink = expression_loss(lids, batch.blink[rows].reshape(-1, 1)) * batch.blink_weights[rows].flatten()
     return {
         "weak_expression": weights.weak_expression * mean_or_zero(weak),
         "eyes": weights.eyes * mean_or_zero(irises),
+        "weak_gaze": weights.weak_gaze * mean_or_zero(gaze),
         "geometry": weights.geometry * mean_or_zero(geometry),
         "openings": weights.openings * mean_or_zero(openings),
         "blink": weights.blink * mean_or_zero(blink),

@@ -6,7 +6,9 @@ answers and not the truth. Blendshapes that it never gives are left out, and sco
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +18,61 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
-NEVER = ("cheekPuff", "cheekSquint", "jawForward", "noseSneer", "eyeLook")
-"""Blendshapes that the tracker never gives, and looks, which irises show better."""
-SCALE = {"eyeSquint": (0.30, 0.85), "mouthPucker": (0.10, 0.95), "browDown": (0.05, 0.70), "browInnerUp": (0.05, 0.80)}
-"""Scores of faces at rest and of the strongest faces, for blendshapes where they are not 0 and 1."""
+from .rendered.expressions import LOOKS
+
+NEVER = ("cheekPuff", "cheekSquint", "jawForward", "noseSneer")
+"""Blendshapes that the tracker never gives."""
+SCALE = {
+    "browDown": (0.05, 0.70), "browInnerUp": (0.05, 0.80), "browOuterUp": (0.08, 0.85), "eyeBlink": (0.12, 0.75),
+    "eyeSquint": (0.30, 0.85), "eyeWide": (0.02, 0.35), "jawLeft": (0.01, 0.30), "jawRight": (0.01, 0.30),
+    "mouthClose": (0.01, 0.30), "mouthDimple": (0.01, 0.35), "mouthFrown": (0.00, 0.35), "mouthFunnel": (0.01, 0.40),
+    "mouthLeft": (0.01, 0.35), "mouthLowerDown": (0.02, 0.90), "mouthPress": (0.04, 0.50), "mouthPucker": (0.10, 0.95),
+    "mouthRight": (0.01, 0.35), "mouthRollLower": (0.01, 0.60), "mouthRollUpper": (0.02, 0.60),
+    "mouthShrugLower": (0.00, 0.70), "mouthShrugUpper": (0.02, 0.35), "mouthStretch": (0.01, 0.70),
+    "mouthUpperUp": (0.00, 0.85),
+}  # fmt: skip
+"""Scores of faces at rest and of the strongest of the photographs' faces, for blendshapes where they are not 0 and
+1."""
+LOOK_DEG = 25.0
+"""Angle in degrees by which an eye turns at an eyeLook score of 1, from the position of irises over such scores."""
+LABELS = Path(__file__).with_name("expression_labels.json")
+"""Labels of photographs that were given by looking: FOLDER/NAME.jpg -> label -> present or unsure. Any other label is
+absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """Blendshape weights for a label that was given by looking. Halves of a blendshape share the weight."""
+
+    blendshapes: tuple[str, ...]
+    """Blendshapes that the label speaks of."""
+    least: float
+    """The first of them has at least this weight where the label is present."""
+    most: float
+    """All of them have at most this weight where the label is absent."""
+
+
+MEANINGS = {
+    "browUp": Meaning(("browInnerUp", "browOuterUp"), 0.4, 0.1),
+    "browDown": Meaning(("browDown",), 0.6, 0.1),
+    "squint": Meaning(("eyeSquint",), 0.6, 0.15),
+    "eyesWide": Meaning(("eyeWide",), 0.5, 0.05),
+    "frown": Meaning(("mouthFrown",), 0.5, 0.05),
+    "noseSneer": Meaning(("noseSneer",), 0.7, 0.0),
+    "mouthPressOrRoll": Meaning(("mouthPress", "mouthRollLower", "mouthRollUpper"), 0.3, 0.1),
+    "upperLipRaise": Meaning(("mouthUpperUp",), 0.4, 0.1),
+    "cheekPuff": Meaning(("cheekPuff",), 0.7, 0.0),
+    "mouthLeft": Meaning(("mouthLeft",), 0.5, 0.05),
+    "mouthRight": Meaning(("mouthRight",), 0.5, 0.05),
+}
+LOOK_LABELS = {
+    "gazeLeft": ("eyeLookOut_L", "eyeLookIn_R", "eyeLookIn_L", "eyeLookOut_R"),
+    "gazeRight": ("eyeLookIn_L", "eyeLookOut_R", "eyeLookOut_L", "eyeLookIn_R"),
+    "gazeUp": ("eyeLookUp_L", "eyeLookUp_R", "eyeLookDown_L", "eyeLookDown_R"),
+    "gazeDown": ("eyeLookDown_L", "eyeLookDown_R", "eyeLookUp_L", "eyeLookUp_R"),
+}
+"""Label -> two weights that are at least LEAST_LOOK where it is present, and two that are 0."""
+LEAST_LOOK = 0.5
 EYE_POINTS = ((263, 362, 473), (33, 133, 468))
 """Mesh points of the left and the right eye: outer corner, inner corner, centre of the iris."""
 DEVELOPMENT_SHARE = 8
@@ -65,7 +118,12 @@ def read_weak_labels(path: Path) -> WeakLabels:
             f"{path} holds no weak labels ({error}); replace it (see training/README.md), or remove it"
         ) from error
     landmarks[:, :17] = np.nan
-    return WeakLabels(files, in_our_names(names, scores), eyes, landmarks, person, valid)
+    blendshapes = in_our_names(names, scores)
+    for name, labels in json.loads(LABELS.read_text()).items():
+        row = files.get(name, files.get(name.removeprefix(f"{path.stem}/"), -1))
+        if row >= 0:
+            blendshapes[row] = corrected(blendshapes[row], labels)
+    return WeakLabels(files, blendshapes, eyes, landmarks, person, valid)
 
 
 def in_our_names(names: list[str], scores: Floats) -> Floats:
@@ -81,3 +139,39 @@ def in_our_names(names: list[str], scores: Floats) -> Floats:
         rest, strong = SCALE.get(kind, (0.0, 1.0))
         ours[:, i] = np.clip((scores[:, found] - rest) / (strong - rest), 0, 1)
     return ours
+
+
+def corrected(blendshapes: Floats, labels: Mapping[str, str]) -> Floats:
+    """Return a tracker's weights (53,) with what a person saw in the photograph.
+
+    Labels that are unsure leave the tracker's weights as they are, and so do looks that are absent.
+    """
+    fixed = blendshapes.copy()
+    for label, meaning in MEANINGS.items():
+        places = [_halves(name) for name in meaning.blendshapes]
+        everywhere = [index for halves in places for index in halves]
+        if labels.get(label) == "present":
+            fixed[places[0]] = np.fmax(fixed[places[0]], meaning.least)
+        elif label not in labels:
+            fixed[everywhere] = np.fmin(fixed[everywhere], meaning.most)
+    for label, names in LOOK_LABELS.items():
+        indices = [BLENDSHAPES.index(name) for name in names]
+        if labels.get(label) == "present":
+            fixed[indices[:2]] = np.fmax(fixed[indices[:2]], LEAST_LOOK)
+            fixed[indices[2:]] = 0.0
+    return fixed
+
+
+def _halves(name: str) -> list[int]:
+    return [i for i, one in enumerate(BLENDSHAPES) if one.removesuffix("_L").removesuffix("_R") == name]
+
+
+def gaze_from_looks(blendshapes: Floats) -> Floats:
+    """Return yaw and pitch (2, 2) of the left and the right eye in radians, from blendshape weights (53,).
+
+    Both eyes look at the same thing, so they share the mean of both. A tracker's two eyes differ by its noise.
+    """
+    out, inwards, up, down = np.array([[blendshapes[index] for index in eye] for eye in LOOKS]).T
+    yaw = ((out - inwards) * [1, -1]).mean()
+    pitch = (up - down).mean()
+    return np.radians(np.full((2, 2), [yaw, pitch]) * LOOK_DEG).astype(np.float32)
