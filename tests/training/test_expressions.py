@@ -40,7 +40,7 @@ def test_every_blendshape_is_a_group_or_follows_eyes_lids_and_jaw() -> None:
     apart = {"jawOpen", "eyeBlink_L", "eyeBlink_R", *(BLENDSHAPES[i] for eye in LOOKS for i in eye)}
     assert names | apart == set(BLENDSHAPES)
     assert not names & apart
-    assert {name for face in FACES.values() for name in face} <= {*SIDED, *WHOLE, "jawOpen"}
+    assert {name for face in FACES.values() for name in face} <= {*SIDED, *WHOLE, "jawOpen", "eyeBlink"}
 
 
 def test_expressions_are_possible_ones(many: tuple[Floats, Floats]) -> None:
@@ -156,3 +156,12 @@ def test_nobody_looks_into_a_camera_that_eyes_cannot_reach() -> None:
         away, anywhere = (np.random.default_rng(1) for _ in range(2))
         for _ in range(50):
             np.testing.assert_array_equal(random_gaze(away, facing), random_gaze(anywhere))
+
+
+def test_people_with_lowered_lids_mostly_look_down(many: tuple[Floats, Floats]) -> None:
+    weights, gaze = many
+    blinks = weights[:, [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]]
+    lowered = ((blinks > 0.15) & (blinks < 0.8)).all(1)
+    assert lowered.sum() > 20
+    assert (gaze[lowered, 0, 1] < -5).mean() > 0.5
+    assert (gaze[~lowered, 0, 1] < -5).mean() < 0.4

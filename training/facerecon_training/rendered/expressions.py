@@ -47,6 +47,23 @@ FACES: dict[str, dict[str, float]] = {
     "puff": {"cheekPuff": 0.9, "mouthPress": 0.3},
     "bite": {"mouthRollLower": 0.9, "mouthUpperUp": 0.2},
     "frown": {"mouthFrown": 0.9, "mouthPress": 0.3, "browDown": 0.4},
+    "stern": {"browDown": 0.9, "mouthPress": 0.6, "mouthFrown": 0.3},
+    "grimace": {
+        "noseSneer": 0.8,
+        "browDown": 0.6,
+        "mouthUpperUp": 0.7,
+        "mouthLowerDown": 0.6,
+        "eyeSquint": 0.9,
+        "cheekSquint": 0.8,
+    },
+    "pain": {
+        "eyeBlink": 1.0,
+        "noseSneer": 0.7,
+        "browDown": 0.9,
+        "cheekSquint": 0.9,
+        "mouthStretch": 0.6,
+        "mouthUpperUp": 0.4,
+    },
 }
 """Faces that people make, as weights at full strength.
 
@@ -85,8 +102,11 @@ def random_expression(random: np.random.Generator, facing: tuple[float, float] |
     # Lips close over an open jaw, and only as far as it is open.
     weights[_INDEX["jawOpen"]] = max(weights[_INDEX["jawOpen"]], weights[_INDEX["mouthClose"]])
     gaze = random_gaze(random, facing)
-    if kind > 0.07:
-        _lids(weights, random)
+    if kind > 0.07 and _lids(weights, random) and random.random() < 0.6:
+        gaze[:, 1] = random.uniform(-28, -6)  # people who look down lower their lids
+    for side in "LR":
+        if weights[_INDEX[f"eyeBlink_{side}"]] > 0.2:
+            weights[_INDEX[f"eyeWide_{side}"]] = 0.0
     weights[list(LOOKS[0] + LOOKS[1])] = looks_from_gaze(gaze).ravel()
     return Expression(np.clip(weights, 0, 1), gaze)
 
@@ -118,7 +138,7 @@ def random_gaze(random: np.random.Generator, facing: tuple[float, float] | None 
     elif random.random() < 0.5:
         yaw, pitch = random.normal(0, 14), random.normal(0, 10)
     else:
-        yaw, pitch = random.uniform(-30, 30), random.uniform(-25, 25) * (random.random() < 0.6)
+        yaw, pitch = random.uniform(-30, 30), random.uniform(-28, 28)
     nearness = random.exponential(1.5)
     gaze = np.array([[yaw - nearness, pitch], [yaw + nearness, pitch]])
     return np.asarray(np.clip(gaze, -EYE_LOOK_DEG, EYE_LOOK_DEG), np.float32)
@@ -166,13 +186,15 @@ def _talk_and_smile(weights: Floats, random: np.random.Generator) -> None:
         _put(weights, "mouthSmile", smile * random.uniform(0.85, 1), smile * random.uniform(0.85, 1))
 
 
-def _lids(weights: Floats, random: np.random.Generator) -> None:
-    """Close the lids of one face in four, three in ten of these on one side alone, mostly fully."""
+def _lids(weights: Floats, random: np.random.Generator) -> bool:
+    """Close the lids of one face in four, three in ten of these on one side alone, mostly fully.
+
+    Returns whether both lids are lowered without being closed.
+    """
     if random.random() > 0.25:
-        return
-    closed = random.uniform(0.85, 1.0) if random.random() < 0.55 else random.uniform(0, 1)
+        return False
+    closed = random.uniform(0.85, 1.0) if random.random() < 0.5 else random.uniform(0, 1)
     for side in "LR":
-        weights[_INDEX[f"eyeWide_{side}"]] = 0.0
         weights[_INDEX[f"eyeBlink_{side}"]] = closed
         if closed > 0.5:
             weights[_INDEX[f"eyeSquint_{side}"]] *= 0.3
@@ -181,3 +203,5 @@ def _lids(weights: Floats, random: np.random.Generator) -> None:
         weights[_INDEX[f"eyeBlink_{open_}"]] = random.uniform(0, 0.2)
         if random.random() < 0.5:
             weights[_INDEX[f"cheekSquint_{shut}"]] = random.uniform(0.3, 1)
+        return False
+    return 0.1 < closed < 0.85

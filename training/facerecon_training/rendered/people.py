@@ -33,6 +33,7 @@ from .render import (
     turn_light,
 )
 from .skin import Complexion, FaceColours, SkinMap, mix, random_complexion, skin_map
+from .wrinkles import Wrinkles, texture_coordinates
 
 VIEWS_PER_PERSON = 4
 HELD_OUT_VIEWS = 10
@@ -96,6 +97,7 @@ class Dressing:
     """Texture of the eyes (256, 256, 4), linear BGR and alpha."""
     cloth: Floats
     """Colour (3,) of the clothes, linear BGR."""
+    wrinkles: Wrinkles
 
 
 class PeopleRenderer:
@@ -128,6 +130,7 @@ class PeopleRenderer:
         depth = head.mean[head.landmarks[62], 2] - head.mean[inside, 2]
         self.openness[inside] = np.clip(0.75 - depth / 45.0, 0.05, 0.7)
         self.shoulders = shoulders(head)
+        self.skin_uv = texture_coordinates(head.mean)
 
     def person(self, random: np.random.Generator, views: int = VIEWS_PER_PERSON) -> list[RenderedFace]:
         """Render several views of one person: skin and hair stay; expression, pose, light and background vary."""
@@ -173,6 +176,7 @@ class PeopleRenderer:
             [(asset, asset.on(displacement), np.asarray(tint, np.float32)) for asset, tint in chosen],
             iris,
             (random.uniform(0.01, 0.6) * random.uniform(0.3, 1, 3)).astype(np.float32),
+            Wrinkles(self.head.mean[self.head.landmarks], random),
         )
 
     def _view(self, random: np.random.Generator, identity: Floats, neutral: Floats, dressing: Dressing) -> RenderedFace:
@@ -192,14 +196,21 @@ class PeopleRenderer:
         head = self.head
         vertices = head.expressed(neutral, expression.weights)
         normals = head.normals(vertices)
-        surfaces = [
+        skin = Surface(
+            vertices,
+            normals,
+            head.triangles_of(("face", "head", "eye_socket")),
+            dressing.albedo,
+            self.openness,
+            SKIN,
+            self.skin_uv,
+            dressing.wrinkles.texture(expression.weights),
+        )
+        inside = [
             Surface(vertices, normals, head.triangles_of(parts), dressing.albedo, self.openness, material)
-            for parts, material in (
-                (("face", "head", "eye_socket"), SKIN),
-                (("gums", "mouth_socket"), WET),
-                (("teeth",), TOOTH),
-            )
+            for parts, material in ((("gums", "mouth_socket"), WET), (("teeth",), TOOTH))
         ]
+        surfaces = [skin, *inside]
         for eyeball, triangles, gaze in zip(head.eyeballs, head.eyeball_triangles, expression.gaze_deg, strict=True):
             points = turned(eyeball, vertices, gaze)
             surfaces.append(
