@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -247,9 +248,7 @@ def _run_set(options: Options) -> None:
                     yield from group
 
         try:
-            image_set, scenes = reconstruct_set_from_sources(
-                reconstructor, frames, options.average or "robust", progress.show
-            )
+            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, progress.show)
         finally:
             progress.finish()
         if image_set is not None:
@@ -260,9 +259,11 @@ def _run_set(options: Options) -> None:
                 sink.write(scene)
     if image_set is not None:
         used = sum(face is not None for face in image_set.faces)
+        of_error = image_set.error_mm
+        error = "" if of_error is None else f", expected error {math.sqrt((of_error**2).mean()):.1f} mm"
         log.info(
-            "%d of %d photographs, spread %.2f mm on average, %.2f mm at most",
-            used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(),
+            "%d of %d photographs, spread %.2f mm on average, %.2f mm at most%s",
+            used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(), error,
         )  # fmt: skip
     wrote.say()
     inputs.check()

@@ -145,6 +145,10 @@ class Face:
     "rotation_deg"}. Pixels are the frame's. None without an ensemble."""
     gaze: Floats | None = None
     """(2, 3) unit vectors, head frame: gaze of the left and the right eye; None from a model of contract 1."""
+    identity: Floats | None = None
+    """(K,) identity code of this picture alone; None from an ensemble and from a model of contract 1."""
+    identity_variance: Floats | None = None
+    """(K,) variance of the code's error."""
     looks: Floats | None = None
     """(4, 128) coarse description of the face's appearance by `cuts.looks`, which reveals cuts in a video; None for a
     face without contrast."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS_1, ModelContract
 from facerecon_rt.errors import ModelRefused
-from facerecon_rt.networks.basis import basis_path, fuse_identities, read_basis
+from facerecon_rt.networks.basis import Basis, basis_path, fuse_identities, read_basis
 
 CONTRACT = ModelContract(64, 70, "template", "tiny", weights_sha256="ab" * 32, code_size=3)
 
@@ -73,7 +73,7 @@ def test_one_picture_keeps_its_code_and_its_variance() -> None:
 def test_the_prior_counts_once_however_many_pictures_there_are() -> None:
     # A person at 2: each picture, of noise variance 1/3, sees 2 and says 2 * 0.75, for its posterior leans to 0.
     codes, variances = np.full((10, 1), 1.5), np.full((10, 1), 0.25)
-    code, variance = fuse_identities(codes, variances, np.ones(10))
+    code, variance = fuse_identities(codes, variances, np.ones(10), shared_error=0)
     np.testing.assert_allclose(code, [2 * 30 / 31], atol=1e-5)
     np.testing.assert_allclose(variance, [1 / 31], atol=1e-6)
     assert code[0] > codes.mean()
@@ -86,9 +86,33 @@ def test_a_picture_that_tells_nothing_changes_nothing() -> None:
 
 
 def test_the_surer_picture_counts_for_more() -> None:
-    code, _ = fuse_identities([[1.0], [-1.0]], [[0.1], [0.5]], [1.0, 1.0])
+    code, _ = fuse_identities([[1.0], [-1.0]], [[0.1], [0.5]], [1.0, 1.0], shared_error=0)
     # 1 + 9 + 1 = 11; (1 / 0.1 - 1 / 0.5) / 11
     np.testing.assert_allclose(code, [8 / 11], atol=1e-5)
+
+
+def test_pictures_with_the_same_error_count_as_one() -> None:
+    code, variance = fuse_identities(np.full((5, 1), 1.5), np.full((5, 1), 0.25), np.ones(5), shared_error=1)
+    np.testing.assert_allclose(code, [1.5], atol=1e-5)
+    np.testing.assert_allclose(variance, [0.25], atol=1e-6)
+    # With half of the error shared, three pictures count as 3 / (1 + 2 / 2): precision 1 + 1.5 * 3.
+    code, variance = fuse_identities(np.full((3, 1), 1.5), np.full((3, 1), 0.25), np.ones(3), shared_error=0.5)
+    np.testing.assert_allclose(variance, [1 / 5.5], atol=1e-6)
+    np.testing.assert_allclose(code, [1.5 * 1.5 * 4 / 5.5], atol=1e-5)
+
+
+def test_the_expected_error_leaves_out_place_attitude_and_size() -> None:
+    random = np.random.default_rng(0)
+    mean = random.normal(0, 30, (50, 3)).astype(np.float32)
+    centred = mean - mean.mean(0)
+    one = np.zeros((50, 3), np.float32)
+    one[7] = [0, 0, 2.0]
+    shape = np.stack([np.tile([1.0, 0, 0], (50, 1)), 0.02 * centred, one]).astype(np.float32)
+    basis = Basis(mean, shape, np.zeros((1, 50, 3), np.float32), "")
+    np.testing.assert_allclose(basis.expected_error([1.0, 1.0, 0.0]), 0, atol=1e-5)
+    error = basis.expected_error([0.0, 0.0, 0.25])
+    assert error[7] == pytest.approx(1.0, rel=0.15)  # some of it is a shift, a turn and growth of all
+    assert np.delete(error, 7).max() < 0.2
 
 
 def test_files_of_contract_1_take_a_basis_of_any_code(tmp_path: Path) -> None:

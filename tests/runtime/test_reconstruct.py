@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import multiprocessing
 import pickle
+import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -379,6 +380,42 @@ def test_a_set_without_a_face_is_a_usage_error(reconstructor: Reconstructor) -> 
         reconstructor.reconstruct_set([grey(0), grey(0)])
     with pytest.raises(UsageError, match="no face was found"):
         set_from_faces([])
+
+
+def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tmp_path: Path) -> None:
+    """The tiny model's codes are (m, 0) with variances (0.5, 1): two pictures count as 4 / 3, so the precision of the
+    first number is 1 + 4 / 3 * (1 / 0.5 - 1)."""
+    beside = Path(shutil.copy(model, tmp_path / "face.onnx"))
+    with Reconstructor(beside, detector=Finds(BOX)) as reconstructor:
+        assert reconstructor.set_average() == ("robust", None)
+        with pytest.raises(UsageError, match=r"no basis at .*, or choose `robust`"):
+            reconstructor.reconstruct_set([grey(90)], "precision")
+        contract, faces = reconstructor.contract, [reconstructor.faces(grey(level))[0] for level in (60, 180)]
+    mean = np.random.default_rng(0).normal(0, 30, (contract.vertex_count, 3)).astype(np.float32)
+    shape = np.zeros((2, *mean.shape), np.float32)
+    shape[0, :, 2] = 4.0
+    expression = np.zeros((len(contract.blendshapes), *mean.shape), np.float16)
+    np.savez(
+        tmp_path / "face.basis.npz", mean=mean, shape=shape, expression=expression,
+        weights_sha256=np.array(contract.weights_sha256),
+    )  # fmt: skip
+    with Reconstructor(beside, detector=Finds(BOX)) as reconstructor:
+        images = [grey(60), grey(180)]
+        fused = reconstructor.reconstruct_set(images)
+        assert fused.error_mm is not None and fused.error_mm.max() < 1e-3, "a shift of all is no error of the shape"
+        plain = reconstructor.reconstruct_set(images, "mean")
+    assert plain.error_mm is None
+    codes = [face.identity for face in faces]
+    assert codes[0] is not None and codes[1] is not None and codes[0][0] != codes[1][0]
+    code = 2 / 3 * (codes[0][0] + codes[1][0]) / 0.5 / (1 + 4 / 3)
+    np.testing.assert_allclose(fused.shape, mean + code * shape[0], atol=1e-3)
+
+
+def test_a_model_of_contract_1_is_never_fused_by_precision(model_1: Path) -> None:
+    with Reconstructor(model_1, detector=Finds(BOX)) as reconstructor:
+        assert reconstructor.set_average() == ("robust", None)
+        with pytest.raises(UsageError, match="outputs no identity code; export the model again, or choose `robust`"):
+            reconstructor.set_average("precision")
 
 
 def test_the_plain_mean_counts_every_photograph_alike() -> None:

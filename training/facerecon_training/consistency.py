@@ -54,6 +54,14 @@ def pair_figures(shapes: Floats, people: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
+def sets_of(people: NDArray[np.int64], size: int) -> list[list[NDArray[np.int64]]]:
+    """Return disjoint sets of `size` pictures for each person with as many, as indices into `people` (P,)."""
+    groups = [np.flatnonzero(people == person) for person in np.unique(people)]
+    return [
+        [group[i : i + size] for i in range(0, len(group) - size + 1, size)] for group in groups if len(group) >= size
+    ]
+
+
 def set_figures(
     shapes: Floats, confidences: Floats, people: NDArray[np.int64], true_shapes: Floats | None = None
 ) -> dict[str, dict[str, float]]:
@@ -62,14 +70,9 @@ def set_figures(
     The figures are the spread in mm; the error in mm (RMSE after rigid alignment) if the truth (P, V, 3) is known; and
     the distance between the averages of two disjoint sets of one person, and of two people.
     """
-    groups = [np.flatnonzero(people == person) for person in np.unique(people)]
     figures: dict[str, dict[str, float]] = {}
     for size in SET_SIZES:
-        sets = [
-            [group[i : i + size] for i in range(0, len(group) - size + 1, size)]
-            for group in groups
-            if len(group) >= size
-        ]
+        sets = sets_of(people, size)
         if not sets:
             continue
         averages = [[average_shapes(shapes[one], confidences[one])[:2] for one in ones] for ones in sets]

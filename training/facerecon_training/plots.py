@@ -40,6 +40,18 @@ def draw_reliability(bins: list[dict[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
+def draw_calibration(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Draw the error that image sets expect of their shape against the measured error, in bins of equal size."""
+    figure, axis = pyplot.subplots(figsize=(4.5, 4))
+    expected, measured = ([row[key] for row in rows.values()] for key in ("expected_rmse_mm", "rmse_mm"))
+    axis.plot(expected, measured, "o-")
+    ends = [0.95 * min(expected + measured), 1.05 * max(expected + measured)]
+    axis.plot(ends, ends, "k--", linewidth=0.8)
+    axis.set(xlabel="expected error of the shape, mm", ylabel="error of the shape, mm")
+    axis.grid(alpha=0.3)
+    _save(figure, path)
+
+
 def draw_yaw_bins(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Draw the errors of rotation and shape by the yaw of rendered heads."""
     figure, axis = pyplot.subplots(figsize=(6, 4))

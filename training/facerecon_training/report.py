@@ -39,10 +39,11 @@ from .evaluate import (
     read_teacher,
     rotation_errors,
 )
+from .fused_sets import basis_of, calibration, fused_set_figures, fused_sets
 from .losses import error_of_confidence
 from .model import FaceModel
 from .photographs import canvas_from_photograph
-from .plots import draw_error_curves, draw_reliability, draw_yaw_bins, mesh_sheet, worst_sheet
+from .plots import draw_calibration, draw_error_curves, draw_reliability, draw_yaw_bins, mesh_sheet, worst_sheet
 from .rendered.backgrounds import background_files, random_patch, read_backgrounds
 from .rendered.head_pose import pointing_photographs
 
@@ -88,6 +89,11 @@ def write_report(
         report["Rendered people, by photographs in a set"] = set_figures(
             people.output.shape.numpy(), people.output.confidence.numpy(), people.person, people.shape.numpy()
         )
+        if isinstance(model, FaceModel) and model.config.gaze:
+            fused = fused_sets(people.output, people, basis_of(model))
+            report["Rendered people, sets fused by precision, after a similarity"] = fused_set_figures(fused, people)
+            report["Rendered people, error that sets expect and error there is"] = calibration(fused)
+            draw_calibration(calibration(fused), out / "calibration.png")
         draw_yaw_bins(report["Rendered people, by yaw"], out / "yaw.png")
         report["Plausible faces"] = {
             name: {"coefficient_spread": coefficient_spread(one, prepared)} for name, one in seen.items()

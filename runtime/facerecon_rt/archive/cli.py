@@ -198,9 +198,8 @@ def archive_parser() -> argparse.ArgumentParser:
     )
     rows.add_argument(
         "--average",
-        choices=("robust", "mean"),
-        default="robust",
-        help="how a person's shapes are averaged [%(default)s]",
+        choices=("precision", "robust", "mean"),
+        help="how a person's shapes are averaged [precision where the model allows it, else robust]",
     )
     rows.add_argument(
         "--max-mb",

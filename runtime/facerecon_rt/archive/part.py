@@ -102,6 +102,7 @@ class PartReconstructor:
             threads=workers.threads,
             gpu=workers.gpu,
         )
+        self._set_average = self._reconstructor.set_average(recipe.average)
 
     def __enter__(self) -> PartReconstructor:
         return self
@@ -182,7 +183,7 @@ class PartReconstructor:
         faces = [largest(one.scene.faces) for one in photographs]
         image_set = None
         if any(face is not None for face in faces):
-            image_set = set_from_faces(faces, self._recipe.average)
+            image_set = set_from_faces(faces, *self._set_average)
         rows = []
         for one, shared in zip(photographs, faces if image_set is None else image_set.faces, strict=True):
             record = one.record

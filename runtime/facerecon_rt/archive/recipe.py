@@ -26,7 +26,8 @@ class Recipe:
     detector_size: int | None = None
     detect_every: int = 10
     min_confidence: float = MIN_CONFIDENCE
-    average: Average = "robust"
+    average: Average | None = None
+    """None for "precision" where the model allows it, else "robust"."""
     most_bytes: int = 64 * 10**6
     """Maximum bytes of a photograph's file; a larger one becomes an error row."""
     most_pixels: int = 10**8

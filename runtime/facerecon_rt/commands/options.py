@@ -284,7 +284,11 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
     )
     sets = parser.add_argument_group("image sets")
     sets.add_argument("--set", action="store_true", help="treat all inputs as one person: one averaged shape, one mesh")
-    sets.add_argument("--average", choices=("robust", "mean"), help="how --set averages shapes [robust]")
+    sets.add_argument(
+        "--average",
+        choices=("precision", "robust", "mean"),
+        help="how --set averages shapes [precision where the model allows it, else robust]",
+    )
     faces.add_argument(
         "--mirror",
         action=argparse.BooleanOptionalAction,

@@ -15,16 +15,18 @@ from .stages import Stages
 def reconstruct_set_from_sources(
     reconstructor: Reconstructor,
     frames: Callable[[], Iterator[Frame]],
-    average: Average = "robust",
+    average: Average | None = None,
     show: Callable[[Scene], None] | None = None,
 ) -> tuple[ImageSet | None, Iterator[Scene]]:
     """Reconstruct frames of one person. Returns the image set, None without any face, and an iterator over the scenes
     with its shape.
 
     `frames` is called once to reconstruct, and once more when the scenes are iterated, to read the pictures again. It
-    must therefore not be a camera. The largest face of each frame counts. `show` is called with each scene as first
-    reconstructed. The iterator raises SourceError when it reads other pictures than before.
+    must therefore not be a camera. `average` is that of `Reconstructor.set_average`. The largest face of each frame
+    counts. `show` is called with each scene as first reconstructed. The iterator raises SourceError when it reads other
+    pictures than before.
     """
+    average, basis = reconstructor.set_average(average)
     faces: list[Face | None] = []
     origins: list[tuple[str, int]] = []
     times: list[Stages] = []
@@ -37,7 +39,7 @@ def reconstruct_set_from_sources(
         times.append(stages)
         if show is not None:
             show(scene_of(reconstructor, frame, () if face is None else (face,), stages))
-    image_set = set_from_faces(faces, average) if any(face is not None for face in faces) else None
+    image_set = set_from_faces(faces, average, basis) if any(face is not None for face in faces) else None
     shared = tuple(faces) if image_set is None else image_set.faces
 
     def scenes() -> Iterator[Scene]:

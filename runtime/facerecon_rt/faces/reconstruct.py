@@ -79,6 +79,8 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
                 confidence=float(raw.confidence[i]),
                 box=box_from_square(square_from_camera(camera)),
                 gaze=None if raw.gaze is None else raw.gaze[i],
+                identity=None if raw.identity is None else raw.identity[i],
+                identity_variance=None if raw.identity_variance is None else raw.identity_variance[i],
                 disagreement=None if raw.disagreement is None else _in_frame(raw.disagreement[i], crop),
                 looks=looks(crop.image, raw.crop_from_head[i]),
             )
@@ -300,12 +302,31 @@ class Reconstructor(Unpicklable):
             some.clear()  # frees them before the next are read
         return found
 
-    def reconstruct_set(self, images: Iterable[Image], average: Average = "robust") -> ImageSet:
+    def reconstruct_set(self, images: Iterable[Image], average: Average | None = None) -> ImageSet:
         """Reconstruct one shape from photographs of one person. In each photograph the largest face counts.
 
-        Raises UsageError when no photograph has a face.
+        `average` is that of `set_average`. Raises UsageError when no photograph has a face.
         """
-        return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average)
+        average, basis = self.set_average(average)
+        return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average, basis)
+
+    def set_average(self, average: Average | None = None) -> tuple[Average, Basis | None]:
+        """Return how a set of photographs is averaged, and the basis for it: "precision" where the model allows it,
+        else "robust".
+
+        Raises UsageError for "precision" with a model that cannot do it.
+        """
+        if average in ("robust", "mean"):
+            return average, None
+        why = "its network outputs no identity code; export the model again"
+        try:
+            if "identity_variance" in self.contract.outputs:
+                return "precision", self.basis()
+        except BasisMissing as error:
+            why = str(error)
+        if average == "precision":
+            raise UsageError(f"this model cannot average by precision: {why}, or choose `robust`")
+        return "robust", None
 
     def _faces_of_each(self, images: Sequence[Image], stages: Stages) -> list[tuple[tuple[Face, ...], list[Sighting]]]:
         """Return the faces of each picture, and all detections in it."""
@@ -343,7 +364,7 @@ def reconstruct(
 
 
 def reconstruct_set(
-    images: Iterable[Image], model: str | Path | Sequence[str | Path], average: Average = "robust", **options: Any
+    images: Iterable[Image], model: str | Path | Sequence[str | Path], average: Average | None = None, **options: Any
 ) -> ImageSet:
     """Reconstruct one shape with its spread from photographs of one person in one call. `options` are those of
     Reconstructor."""

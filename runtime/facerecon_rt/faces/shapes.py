@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import UsageError
+from ..networks.basis import Basis, fuse_identities
 from ..template import load_template
 from ..types import Face, Floats
 
@@ -17,7 +18,7 @@ ONES = np.ones(3, np.float32)
 MEMORY = 300.0
 """Maximum weight of the running mean, in frames. Older frames are gradually forgotten."""
 
-Average = Literal["robust", "mean"]
+Average = Literal["precision", "robust", "mean"]
 LEAST_WEIGHT = 1e-3
 """Minimum weight of a face in an average. A face of confidence 0 counts for next to nothing."""
 HUBER = 1.345
@@ -34,28 +35,32 @@ class ImageSet:
     shape: Floats
     """(V, 3) mm, head frame: the person's neutral face, averaged over the photographs."""
     spread_mm: Floats
-    """(V,) mm: weighted root-mean-square distance of the photographs' shapes to the average."""
+    """(V,) mm: weighted root-mean-square distance of the photographs' shapes to their average."""
     faces: tuple[Face | None, ...]
     """Face of each photograph, with its own pose and expression and the common shape; None where no face was found."""
     weights: Floats
     """(N,) weight of each photograph; they sum to 1, and are 0 where no face was found."""
+    error_mm: Floats | None = None
+    """(V,) mm: expected error of the shape, root mean square, up to place, attitude and size of the head; None unless
+    the photographs were averaged by precision."""
 
 
 def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robust") -> tuple[Floats, Floats, Floats]:
     """Average shapes (N, V, 3) mm with confidences (N,). Returns the average (V, 3) mm, the spread per vertex (V,) mm,
     and the weights (N,).
 
-    "mean" weighs every photograph equally. "robust" weighs by confidence, and lowers the weight of shapes further from
-    the average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981). Raises
-    UsageError for no shapes.
+    "mean" weighs every photograph equally. The other methods weigh by confidence, and lower the weight of shapes
+    further from the average than is usual in the set: Huber's weights on the shape's distance, iterated (Huber 1981).
+    Raises UsageError for no shapes.
     """
     count = len(shapes)
     if not count:
         raise UsageError("there are no shapes to average; give at least one")
-    base = np.maximum(confidences, LEAST_WEIGHT) if method == "robust" else np.ones(count, np.float32)
+    robust = method != "mean"
+    base = np.maximum(confidences, LEAST_WEIGHT) if robust else np.ones(count, np.float32)
     weights = base / base.sum()
     mean = np.tensordot(weights, shapes, 1)
-    for _ in range(ROBUST_STEPS if method == "robust" and count > 2 else 0):
+    for _ in range(ROBUST_STEPS if robust and count > 2 else 0):
         distance = np.sqrt(((shapes - mean) ** 2).sum(2).mean(1))
         limit = max(HUBER * float(np.median(distance)), LEAST_DISTANCE_MM)
         weights = base * np.minimum(1.0, limit / np.maximum(distance, 1e-9))
@@ -76,19 +81,30 @@ def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
     )
 
 
-def set_from_faces(faces: Sequence[Face | None], average: Average = "robust") -> ImageSet:
-    """Average the faces (or None) of one person's photographs to an image set. Raises UsageError when there is no
-    face."""
+def set_from_faces(faces: Sequence[Face | None], average: Average = "robust", basis: Basis | None = None) -> ImageSet:
+    """Average the faces (or None) of one person's photographs to an image set.
+
+    "precision" fuses the identity codes by `fuse_identities`, with the weights of "robust" as their trust, and needs
+    the model's basis. Raises UsageError when there is no face, or no basis or identity code for "precision".
+    """
     found = [face for face in faces if face is not None]
     if not found:
         raise UsageError("no face was found in any photograph of the set; check that they show a face")
     shape, spread, found_weights = average_shapes(
         np.stack([face.shape for face in found]), np.array([face.confidence for face in found], np.float32), average
     )
+    error = None
+    if average == "precision":
+        codes = [face.identity for face in found if face.identity is not None]
+        variances = [face.identity_variance for face in found if face.identity_variance is not None]
+        if basis is None or not len(codes) == len(variances) == len(found):
+            raise UsageError("averaging by precision needs the model's basis and identity codes; choose `robust`")
+        code, variance = fuse_identities(np.stack(codes), np.stack(variances), found_weights / found_weights.max())
+        shape, error = basis.neutral(code), basis.expected_error(variance)
     weights = np.zeros(len(faces), np.float32)
     weights[[face is not None for face in faces]] = found_weights
     shared = tuple(None if face is None else with_shape(face, shape, spread) for face in faces)
-    return ImageSet(shape, spread, shared, weights)
+    return ImageSet(shape, spread, shared, weights, error)
 
 
 class ShapeAverage:
