@@ -2,6 +2,7 @@
 
     python benchmarks/expression.py --data DATA                       # models/face.onnx through the runtime
     python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores, where they exist
+    python benchmarks/expression.py --data DATA --geometry            # the mesh beside MediaPipe's mesh
 
 The figure is the area under the ROC curve (AUC) of the matching weight, present against absent; "unsure" is left out.
 The mean is over labels with at least six positives. The labels in `expression_labels.json` were given by looking at the
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,7 +22,11 @@ import numpy as np
 from facerecon_rt import Reconstructor, read_image
 from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.reconstruct import largest
+from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.sinks.record import arkit_blendshapes
+from facerecon_rt.template import load_template
+from facerecon_rt.types import Floats
+from facerecon_training.weak_labels import DEVELOPMENT_SHARE
 
 LABELS = Path(__file__).with_name("expression_labels.json")
 LEAST_POSITIVES = 6
@@ -152,6 +158,85 @@ def of_weak_labels(path: Path) -> dict[str, Weights]:
         }
 
 
+LIPS, EYES = (13, 14), ((263, 362, 473), (33, 133, 468))
+"""Mesh points of the tracker: middle of the inner lips, and outer corner, inner corner and iris of both eyes."""
+OUR_LIPS, OUR_CORNERS = (62, 66), (36, 45)
+SHUT, OPEN = 0.01, 0.04
+"""Distances of the inner lips, in distances of the outer eye corners, at which a mouth is surely shut or open."""
+FRONTAL_DEG = 20.0
+OPEN_EYES = 0.3
+"""The eyeBlink score below which the tracker sees the iris."""
+
+
+def beside_tracker(model: Path, detector: Path | None, data: Path) -> dict[str, float]:
+    """Return figures of our mesh and gaze beside another tracker's mesh, on expressive faces of people not trained on.
+
+    - `lip_gap`: median distance of our inner lips where the tracker's are shut, in distances of the outer eye corners
+    - `opening_gain`: slope of our opening over the tracker's, through the origin, where its lips are open
+    - `yaw_correlation` and `pitch_correlation`: our gaze beside the place of the irises between the eye's corners, on
+      faces with open eyes that look ahead within FRONTAL_DEG
+    """
+    with np.load(data / "pseudo" / "expressive.npz", allow_pickle=False) as arrays:
+        names = [str(name) for name in arrays["files"]]
+        people, theirs = arrays["person"], arrays["landmarks478"].astype(np.float32)[:, :, :2]
+        columns = [str(name) for name in arrays["blendshape_names"]]
+        blinks = arrays["blendshapes"][:, [columns.index("eyeBlinkLeft"), columns.index("eyeBlinkRight")]].max(1)
+    openings, gazes = [], []
+    with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:
+        template = load_template().landmarks
+        for row in np.flatnonzero(people % DEVELOPMENT_SHARE == 0):
+            face = largest(reconstructor.faces(read_image(data / "pseudo" / "expressive" / names[row])))
+            if face is None:
+                continue
+            points = face.vertices[template] @ face.frame_from_head[:2, :3].T
+            openings.append(
+                (_ratio(points, OUR_LIPS, OUR_CORNERS), _ratio(theirs[row], LIPS, (EYES[0][0], EYES[1][0])))
+            )
+            pitch, yaw, _ = euler_from_camera(face.frame_from_head)
+            if face.gaze is not None and max(abs(pitch), abs(yaw)) < FRONTAL_DEG and blinks[row] < OPEN_EYES:
+                gazes.append((*_angles(face.gaze.mean(0)), *_iris_offset(theirs[row])))
+    ours, other = np.array(openings).T
+    looks = np.corrcoef(np.array(gazes).T)
+    opened = other > OPEN
+    return {
+        "faces": float(len(ours)),
+        "lip_gap": float(np.median(ours[other < SHUT])),
+        "opening_gain": float((ours[opened] * other[opened]).sum() / (other[opened] ** 2).sum()),
+        "frontal_faces": float(len(gazes)),
+        "yaw_correlation": float(looks[0, 2]),
+        "pitch_correlation": float(looks[1, 3]),
+    }
+
+
+def _ratio(points: Floats, first: tuple[int, int], second: tuple[int, int]) -> float:
+    """Return the distance of two points of a mesh (K, 2) over that of two others."""
+    one, other = (np.linalg.norm(np.subtract(*points[list(pair)])) for pair in (first, second))
+    return float(one / other)
+
+
+def _angles(gaze: Floats) -> tuple[float, float]:
+    """Return yaw and pitch of a vector (3,)."""
+    return math.atan2(gaze[0], gaze[2]), math.asin(gaze[1] / np.linalg.norm(gaze))
+
+
+def _iris_offset(mesh: Floats) -> tuple[float, float]:
+    """Return the mean place of both irises in a tracker's mesh (478, 2), to the subject's left and upwards.
+
+    The place is relative to the middle between the eye's corners, along and across the line of the corners, in widths
+    of the eye.
+    """
+    offsets = []
+    for eye, (outer, inner, iris) in enumerate(EYES):
+        along = (mesh[outer] - mesh[inner]) * (
+            1 if eye == 0 else -1
+        )  # to the subject's left, which is the picture's right
+        width = np.linalg.norm(along)
+        off = (mesh[iris] - (mesh[outer] + mesh[inner]) / 2) / width
+        along = along / width
+        offsets.append((off @ along, off @ np.array([along[1], -along[0]])))
+    return float(np.mean([x for x, _ in offsets])), float(np.mean([y for _, y in offsets]))
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,9 +244,16 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
     parser.add_argument("--detector", type=Path, help="face detector [face_detector.onnx beside the model]")
     parser.add_argument("--weak-labels", action="store_true", help="use MediaPipe's scores instead of a model's")
+    parser.add_argument(
+        "--geometry", action="store_true", help="compare openings and gaze with MediaPipe's mesh instead"
+    )
     options = parser.parse_args()
     if options.data is None:
         parser.error("there is no data folder; give --data or set FACERECON_DATA")
+    if options.geometry:
+        for name, value in beside_tracker(options.model, options.detector, options.data).items():
+            print(f"{name}: {value:.3f}")
+        return
     images = json.loads(LABELS.read_text())["images"]
     if options.weak_labels:
         found = of_weak_labels(options.data / "pseudo" / "expressive.npz")

@@ -145,3 +145,24 @@ def test_pictures_are_read_through_the_runtime(expression: ModuleType, tmp_path:
     found = expression.through_runtime(ROOT / "models" / "face.onnx", None, tmp_path, images)
     assert list(found) == ["head.png"]
     assert sorted(found["head.png"]) == APPLE
+
+
+def test_irises_lie_between_the_corners_of_both_eyes(expression: ModuleType) -> None:
+    mesh = np.zeros((478, 2), np.float32)
+    # A face seen from the front: the subject's left eye is on the picture's right, and y points down.
+    for place, (outer, inner, iris) in zip((60.0, 20.0), expression.EYES, strict=True):
+        away = 10.0 if place == 60 else -10.0
+        mesh[outer], mesh[inner], mesh[iris] = (place + away, 50), (place - away, 50), (place + 4, 48)
+    assert expression._iris_offset(mesh) == pytest.approx((0.2, 0.1))
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]], np.float32)  # a head that leans to its shoulder sees the same
+    assert expression._iris_offset(mesh @ turn.T) == pytest.approx((0.2, 0.1), abs=1e-5)
+
+
+def test_a_gaze_has_angles(expression: ModuleType) -> None:
+    yaw, pitch = expression._angles(np.array([np.sin(0.2) * np.cos(0.1), np.sin(0.1), np.cos(0.2) * np.cos(0.1)]))
+    assert (yaw, pitch) == pytest.approx((0.2, 0.1))
+
+
+def test_openings_are_in_distances_of_the_eyes(expression: ModuleType) -> None:
+    points = np.array([[0, 0], [0, 3], [-5, 10], [5, 10]], np.float32)
+    assert expression._ratio(points, (0, 1), (2, 3)) == pytest.approx(0.3)

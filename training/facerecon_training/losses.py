@@ -56,7 +56,7 @@ class LossWeights:
     """Weight of a jaw point relative to an inner point."""
     jaw_tangent: float = 0.3
     """Weight of the error along the contour relative to the error across it, in the geometry terms."""
-    openings: float = 5.0
+    openings: float = 12.0
     """Weight per eye distance of the error of eye and lip openings, on photographs."""
     photometric: float = 0.0
     """Weight per squared mean brightness of colour error, on photographs. With 0 the term costs no time."""
@@ -79,8 +79,8 @@ class LossWeights:
     """Weight per mm^2 of mean squared asymmetry of the neutral face, on photographs."""
     consistency: float = 0.3
     confidence: float = 0.5
-    code_prior: float = 0.01
-    """Weight of the mean square of the shape code, on photographs."""
+    code_prior: float = 0.05
+    """Weight of the mean square of the shape code over its expected mean square, on photographs."""
     expression_prior: float = 0.0
     """Weight of the mean blendshape weight, on photographs."""
 
@@ -153,8 +153,8 @@ def reconstruction_loss(
 ) -> Tensor:
     """Return the basic loss, a number: shape reconstruction, feature consistency and regularisation of the code.
 
-    Shapes are (N, V, 3) mm, features and reference (P, F), and the code (M, K) in standard deviations. `unseen` (7, V *
-    3) is that of `shape_loss`. Empty batches add 0.
+    Shapes are (N, V, 3) mm, features and reference (P, F), and the code (M, K) in the standard deviations that it
+    should have. `unseen` (7, V * 3) is that of `shape_loss`. Empty batches add 0.
     """
     return (
         weights.shape * mean_or_zero(shape_loss(shape, true_shape, unseen, weights.unseen_shares()))

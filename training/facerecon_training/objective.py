@@ -43,6 +43,8 @@ from .rendered.eyes import BLINK
 from .rendered.morphable import MorphableFace
 
 Terms = dict[str, Tensor]
+LEAST_POWER = 0.02
+"""Minimum mean square of an identity code that the prior allows in any direction."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,13 +197,18 @@ def face_loss(
 def reconstruction_term(
     output: FaceOutput, codes: FaceCodes, known: Known, pairs: int, teacher: Teacher, weights: LossWeights
 ) -> Tensor:
-    """Return the basic loss: shapes of rendered faces, equal features in pairs, and the prior on photographed faces."""
+    """Return the basic loss: shapes of rendered faces, equal features in pairs, and the prior on photographed faces.
+
+    The code is the mean of a posterior, whose mean square over people is 1 minus the variance of its error. Without
+    this prior, codes of photographs grow in directions that the network cannot see.
+    """
+    power = (1 - codes.log_variance[known.photograph].detach().exp()).clamp(min=LEAST_POWER)
     return reconstruction_loss(
         output.shape[known.rendered],
         known.shape,
         codes.features[: 2 * pairs : 2],
         codes.features[1 : 2 * pairs : 2],
-        codes.shape_code[known.photograph],
+        codes.shape_code[known.photograph] / power.sqrt(),
         teacher.unseen,
         weights,
     )

@@ -24,8 +24,9 @@ NEVER = ("cheekPuff", "cheekSquint", "jawForward", "noseSneer")
 """Blendshapes that the tracker never gives."""
 SCALE = {
     "browDown": (0.05, 0.70), "browInnerUp": (0.05, 0.80), "browOuterUp": (0.08, 0.85), "eyeBlink": (0.12, 0.75),
-    "eyeSquint": (0.30, 0.85), "eyeWide": (0.02, 0.35), "jawLeft": (0.01, 0.30), "jawRight": (0.01, 0.30),
-    "mouthClose": (0.01, 0.30), "mouthDimple": (0.01, 0.35), "mouthFrown": (0.00, 0.35), "mouthFunnel": (0.01, 0.40),
+    "eyeSquint": (0.30, 0.85), "eyeWide": (0.02, 0.35), "jawLeft": (0.01, 0.30), "jawOpen": (0.01, 0.72),
+    "jawRight": (0.01, 0.30), "mouthClose": (0.01, 0.30), "mouthDimple": (0.01, 0.35), "mouthFrown": (0.00, 0.35),
+    "mouthFunnel": (0.01, 0.40),
     "mouthLeft": (0.01, 0.35), "mouthLowerDown": (0.02, 0.90), "mouthPress": (0.04, 0.50), "mouthPucker": (0.10, 0.95),
     "mouthRight": (0.01, 0.35), "mouthRollLower": (0.01, 0.60), "mouthRollUpper": (0.02, 0.60),
     "mouthShrugLower": (0.00, 0.70), "mouthShrugUpper": (0.02, 0.35), "mouthStretch": (0.01, 0.70),
