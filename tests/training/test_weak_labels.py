@@ -39,12 +39,12 @@ def scores(**given: float) -> np.ndarray[Any, Any]:
 
 def test_sides_stay_sides_and_a_score_for_both_is_that_of_each() -> None:
     ours = in_our_names(
-        THEIRS, scores(eyeBlinkLeft=0.9, mouthSmileRight=0.4, jawLeft=0.3, jawOpen=0.7, browInnerUp=0.8)
+        THEIRS, scores(eyeBlinkLeft=0.9, mouthSmileRight=0.4, jawLeft=0.3, jawOpen=0.72, browInnerUp=0.8)
     )
     assert ours.shape == (1, 53) and ours.dtype == np.float32
     found = {name: float(ours[0, INDEX[name]]) for name in BLENDSHAPES if ours[0, INDEX[name]] > 0}
     expected = {
-        "eyeBlink_L": 1, "mouthSmile_R": 0.4, "jawLeft": 1, "jawOpen": 0.7, "browInnerUp_L": 1, "browInnerUp_R": 1,
+        "eyeBlink_L": 1, "mouthSmile_R": 0.4, "jawLeft": 1, "jawOpen": 1, "browInnerUp_L": 1, "browInnerUp_R": 1,
     }  # fmt: skip
     assert found == pytest.approx(expected)
 
@@ -78,7 +78,7 @@ def arrays(count: int = 2) -> dict[str, Any]:
     return {
         "files": np.array([f"helen-train/{i}.jpg" for i in range(count)]),
         "blendshape_names": np.array(THEIRS),
-        "blendshapes": np.repeat(scores(jawOpen=0.5), count, 0).astype(np.float16),
+        "blendshapes": np.repeat(scores(mouthSmileLeft=0.5), count, 0).astype(np.float16),
         "landmarks478": points.astype(np.float16),
         "points68": np.ones((count, 68, 2), np.float32),
     }
@@ -93,7 +93,7 @@ def test_eyes_are_corners_and_iris_left_first(tmp_path: Path) -> None:
     for eye in range(2):
         for place in range(3):
             np.testing.assert_array_equal(weak.eyes[1, eye, place], points[1, EYE_POINTS[eye][place], :2])
-    assert weak.blendshapes[0, INDEX["jawOpen"]] == 0.5
+    assert weak.blendshapes[0, INDEX["mouthSmile_L"]] == 0.5
     # Jaw points are not on the visible contour.
     assert np.isnan(weak.landmarks[:, :17]).all()
     assert np.isfinite(weak.landmarks[:, 17:]).all()
