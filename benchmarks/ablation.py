@@ -11,6 +11,7 @@ import argparse
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from facerecon_rt.annotated import annotated_photographs, landmark_figures
@@ -108,7 +109,8 @@ def main() -> None:
     path = RESULTS / "ablation.json"
     about = f"From `{options.init.name}`, {options.pictures} crops each, learning rate {options.learning_rate:g}."
     losses = asdict(LossWeights())
-    before = json.loads(path.read_text()) if path.is_file() else {"about": about, "losses": losses, "rows": {}}
+    new: dict[str, Any] = {"about": about, "losses": losses, "rows": {}}
+    before = json.loads(path.read_text()) if path.is_file() else new
     if (before["about"], before["losses"]) != (about, losses):
         parser.error(f"{path} belongs to other runs ({before['about']}); delete it and {options.runs} to start again")
     rows: dict[str, dict[str, float]] = before["rows"]

@@ -133,7 +133,7 @@ def through_runtime(
     model: Path, detector: Path | None, data: Path, images: list[dict[str, object]]
 ) -> dict[str, Weights]:
     """Return Apple's weights of the largest face in each file."""
-    found = {}
+    found: dict[str, Weights] = {}
     with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:
         for image in images:
             face = largest(reconstructor.faces(read_image(data / str(image["folder"]) / str(image["file"]))))

@@ -17,7 +17,7 @@ import traceback
 import warnings
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from facerecon_rt.contract import BLENDSHAPES, ModelContract
 from facerecon_rt.errors import ProviderMissing
 from facerecon_rt.faces.detect import DetectorContract
 from facerecon_rt.networks.session import FaceSession
-from facerecon_rt.providers.engines import fault, is_kept, open_with_engine
+from facerecon_rt.providers.engines import entry_name, fault, is_kept, open_with_engine
 from facerecon_rt.sources.inputs import Inputs
 from facerecon_rt.types import Frame, Image, Scene
 from numpy.random import Generator
@@ -85,8 +85,8 @@ def video(random: Generator, folder: Path) -> None:
     (folder / "clip.mp4").write_bytes(media.CLIP.read_bytes())
     path = media.video(random, folder)
     read = 0
-    with open_source(path) as source, closing(iter(source)) as frames:
-        for frame in islice(frames, FRAMES):
+    with open_source(path) as source:
+        for frame in islice(source, FRAMES):
             assert frame.image.dtype == np.uint8 and frame.image.ndim == 3 and frame.image.size
             assert np.isfinite(frame.time_s) and frame.time_s >= 0
             read += 1
@@ -182,7 +182,7 @@ def engines(random: Generator, folder: Path) -> None:
     """Check a folder of engines, and use or rebuild its engine. An unlisted engine must never be read."""
     root = texts.engines(random, folder)
     whole = is_kept(root, texts.KEY)
-    fault(root / texts.entry_name(texts.KEY), texts.KEY)
+    fault(root / entry_name(texts.KEY), texts.KEY)
     read: list[Path] = []
 
     def open_in(entry: Path | None) -> str:

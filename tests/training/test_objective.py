@@ -85,7 +85,7 @@ def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
     loss, terms = face_loss(output, codes, batch, 1, teacher, weights, decoder=model.reconstructor)
     assert {name for name, term in terms.items() if term == 0} == silent | DIRECTION_TERMS | PERSON_TERMS
     assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
@@ -140,7 +140,7 @@ def test_looks_come_from_gaze_and_are_taught_as_no_expression(ball_face: Morphab
         codes.expression_logit.retain_grad()
         lesson = FaceOutput(*(tensor.detach() for tensor in output))._replace(expression=torch.rand(4, 53))
         loss, _ = face_loss(output, codes, batch, 0, teacher, weights, lesson=lesson)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert codes.expression_logit.grad is not None
         assert not codes.expression_logit.grad[:, looks].any()
         assert codes.expression_logit.grad[:, others].any(0).all()
@@ -175,7 +175,7 @@ def test_the_shape_code_learns_how_sure_it_is_and_nothing_else(ball_face: Morpha
     assert code.std() == pytest.approx(1, abs=0.35), "codes are in standard deviations over people"
     expected = likelihood_loss(codes.shape_code, code, codes.log_variance).mean()
     torch.testing.assert_close(terms["identity"], expected.detach())
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert reconstructor.precision.bias.grad is not None and reconstructor.precision.bias.grad.any()
     for parameter in (reconstructor.mean, reconstructor.shape_basis, *reconstructor.identity.parameters()):
         assert parameter.grad is None or not parameter.grad.any()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .data import Folder
     from .losses import LossWeights
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction[Parser]
 
 MOST_RATE = 100.0
 """Largest learning rate, and largest ratio of two learning rates."""

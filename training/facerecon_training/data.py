@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -159,7 +159,7 @@ class Packed:
     """A folder that photographs.pack_photographs or people.pack_people wrote."""
 
     images: NDArray[np.uint8]
-    labels: dict[str, NDArray[np.generic]]
+    labels: dict[str, NDArray[Any]]
     people: list[NDArray[np.int64]]
     """Indices of the pictures of each person with at least two pictures."""
 
@@ -366,7 +366,8 @@ class Batches(IterableDataset[Batch]):
     def _background(self, out: Batch, row: int, random: np.random.Generator) -> None:
         """Add a crop without a face, or with equal probability a crop that misses its face."""
         if random.random() < 0.5:
-            crop = cv2.resize(self._patch(random), (self.size, self.size), interpolation=cv2.INTER_AREA)
+            patch = cv2.resize(self._patch(random), (self.size, self.size), interpolation=cv2.INTER_AREA)
+            crop = np.asarray(patch, np.uint8)
         else:
             sources = [self.people, *self.photographs]
             images = sources[random.integers(len(sources))].images

@@ -149,7 +149,7 @@ class ShapeReconstructor(nn.Module):
 
         The average of both images would lose it. It is 0 until `habits.with_habits` has measured it.
         """
-        self.register_load_state_dict_pre_hook(_add_asymmetry)
+        nn.Module.register_load_state_dict_pre_hook(self, _add_asymmetry)
         nn.init.constant_(self.expression.bias, -2.5)
         nn.init.zeros_(self.annotation.weight)
         nn.init.zeros_(self.annotation.bias)
@@ -207,7 +207,7 @@ class ShapeReconstructor(nn.Module):
         return output, codes
 
 
-def _add_asymmetry(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+def _add_asymmetry(module: ShapeReconstructor, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Add the asymmetry to weights of release 0.1.0, which had not measured it.
 
     The value is that of the offset's constant part, which is about 1.4 times as large.
@@ -229,8 +229,7 @@ class FaceModel(nn.Module):
 
     def forward(self, image: Tensor) -> FaceOutput:
         """Compute the outputs of the contract from (N, 3, S, S) float32 0..255, BGR."""
-        output, _ = self.reconstructor(self.extractor(image))
-        return output
+        return self.with_codes(image)[0]
 
     def with_codes(self, image: Tensor) -> tuple[FaceOutput, FaceCodes]:
         """Compute the outputs as `forward` does, and the values that the losses need."""

@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import numpy as np
 from facerecon_rt.types import Floats, Image
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from .evaluate import Seen
 from .prepare import draw_clay
@@ -89,7 +90,7 @@ def _grid(cells: list[Image], columns: int) -> Image:
     return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
 
 
-def _save(figure: pyplot.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

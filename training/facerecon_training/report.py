@@ -20,11 +20,10 @@ from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
-from torch import nn
 
 from .augment import bad_square, crop_from_canvas
 from .consistency import auc, pair_figures, set_figures
-from .ensemble import Ensemble
+from .ensemble import FaceModelEnsemble, FaceNetwork
 from .evaluate import (
     Seen,
     SeenPeople,
@@ -58,7 +57,7 @@ def write_report(
 
     Returns the figures by section, row and name. Raises UsageError if there are no data to measure on.
     """
-    model = members[0] if len(members) == 1 else Ensemble(members)
+    model = members[0] if len(members) == 1 else FaceModelEnsemble(members)
     make_folder(out)
     finder = open_detector(detector) if detector.is_file() else None
     seen = {
@@ -126,7 +125,7 @@ def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
     return rows
 
 
-def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict[str, float]:
+def face_auc(model: FaceNetwork, seen: Seen, data: Path, count: int = 300) -> dict[str, float]:
     """Return how surely confidence tells faces from pictures without a face, and from crops that miss it (AUC)."""
     random = np.random.default_rng(0)
     size = model.config.input_size
@@ -134,7 +133,10 @@ def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict
     figures = {}
     if (data / "backgrounds").is_dir():
         pictures = read_backgrounds(background_files(data / "backgrounds"))
-        patches = [cv2.resize(random_patch(pictures, random, 0.15, 0.9), (size, size)) for _ in range(count)]
+        patches = [
+            np.asarray(cv2.resize(random_patch(pictures, random, 0.15, 0.9), (size, size)), np.uint8)
+            for _ in range(count)
+        ]
         figures["backgrounds"] = auc(faces, predict(model, patches).confidence.numpy())
     beside = []
     for index in random.integers(len(seen.paths), size=count):
@@ -171,7 +173,7 @@ def ensemble_rows(members: Sequence[FaceModel], data: Path, prepared: Path) -> R
     photographs = list(annotated_photographs(folder)) if folder else []
     packed = prepared / "people" / "held-out"
 
-    def row(model: nn.Module) -> dict[str, float]:
+    def row(model: FaceNetwork) -> dict[str, float]:
         figures = evaluate_landmarks(model, photographs) if photographs else {}
         if (packed / "labels.npz").is_file():
             people = people_figures(look_at_people(model, packed))
@@ -180,7 +182,7 @@ def ensemble_rows(members: Sequence[FaceModel], data: Path, prepared: Path) -> R
 
     alone = [row(member) for member in members]
     rows = {"1 (mean of members)": {key: float(np.mean([one[key] for one in alone])) for key in alone[0]}}
-    return rows | {str(count): row(Ensemble(members[:count])) for count in range(2, len(members) + 1)}
+    return rows | {str(count): row(FaceModelEnsemble(members[:count])) for count in range(2, len(members) + 1)}
 
 
 def coefficient_spread(seen: Seen, prepared: Path) -> float:
@@ -194,7 +196,7 @@ def coefficient_spread(seen: Seen, prepared: Path) -> float:
     return float(solution[:20].std(1).mean())
 
 
-def at_rest(model: nn.Module, data: Path, detector: Detector) -> dict[str, float]:
+def at_rest(model: FaceNetwork, data: Path, detector: Detector) -> dict[str, float]:
     """Return mean and largest blendshape weight, without gaze and lids, of people who were asked to look at a mark."""
     crops = []
     for photograph in pointing_photographs(data / "head_pose"):
@@ -214,11 +216,11 @@ def at_rest(model: nn.Module, data: Path, detector: Detector) -> dict[str, float
     }
 
 
-def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: Detector | None) -> dict[str, Rows]:
+def people_apart(model: FaceNetwork, seen: dict[str, Seen], data: Path, detector: Detector | None) -> dict[str, Rows]:
     """Return how well the neutral shape alone tells people apart, and figures of the shapes of image sets."""
     sources: dict[str, tuple[Floats, Floats, NDArray[np.int64]]] = {}
     if (data / "identities").is_dir() and detector:
-        images, squares, who = [], [], []
+        images, squares, people = [], [], []
         for number, folder in enumerate(sorted(path for path in (data / "identities").iterdir() if path.is_dir())):
             for path in sorted(folder.glob("*.jpg")):
                 image = read_image(path)
@@ -228,14 +230,14 @@ def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: 
                     box = max((one.box for one in found), key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
                     images.append(image)
                     squares.append(square_from_box(box))
-                    who.append(number)
+                    people.append(number)
         output, _ = look_twice(model, images, squares)
-        sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(who))
+        sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(people))
     for name, one in seen.items():
         names = [path.stem.rpartition("_")[0] for path in one.paths]
-        _, who_ = np.unique(names, return_inverse=True)
+        _, number_of_name = np.unique(names, return_inverse=True)
         if name.startswith("youtube"):
-            sources[name] = (one.output.shape.numpy(), one.output.confidence.numpy(), who_)
+            sources[name] = (one.output.shape.numpy(), one.output.confidence.numpy(), number_of_name)
     report: dict[str, Rows] = {}
     if sources:
         report["Same person or not, from neutral shapes"] = {

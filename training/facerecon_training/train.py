@@ -26,10 +26,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from .backbones import in_channels_last
 from .checkpoint import fitting, load_checkpoint, load_weights, save_checkpoint, save_weights
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
-from .ensemble import Ensemble
+from .ensemble import FaceModelEnsemble
 from .evaluate import evaluate_landmarks, look_at_people, people_figures
 from .habits import with_habits
 from .model import FaceModel
@@ -84,7 +85,7 @@ def train(config: TrainConfig) -> Path:
     bigger = read_bigger(config.distil, config.model.input_size, device) if config.distil else None
     state = TrainingState(config, face, device)
     for network in (state.model, *(bigger.members if bigger is not None else ())):
-        network.extractor.bfloat16 = config.bfloat16
+        network.extractor.mixed_precision = config.bfloat16
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
     batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
@@ -132,7 +133,7 @@ class TrainingState:
         self.checkpoint_path, self.weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
         resumed = self.checkpoint_path.is_file()
         model, taught = (FaceModel(config.model), False) if resumed else start_model(config, face, device)
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = in_channels_last(model.to(device))
         self.average = deepcopy(self.model).eval()
         self.skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
         torch.nn.init.zeros_(self.skin_head.weight)
@@ -195,7 +196,7 @@ class TrainingState:
 
 
 def batch_loss(
-    state: TrainingState, batch: Batch, teacher: Teacher, bigger: Ensemble | None, config: TrainConfig
+    state: TrainingState, batch: Batch, teacher: Teacher, bigger: FaceModelEnsemble | None, config: TrainConfig
 ) -> tuple[Tensor, Terms]:
     """Return the loss of a batch and its terms, from the network, its running average and the bigger network if there
     is one."""
@@ -259,7 +260,7 @@ def default_terms(prepared: Path, *others: Path | None) -> str:
     return CLEAN_TERMS if is_clean(prepared) and clean else RESEARCH_TERMS
 
 
-def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) -> Ensemble:
+def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) -> FaceModelEnsemble:
     """Return the networks to learn from, as an ensemble. Raises UsageError if a network takes crops of another size."""
     members = [load_weights(path) for path in paths]
     for path, member in zip(paths, members, strict=True):
@@ -268,7 +269,7 @@ def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) ->
                 f"--distil {path} takes crops of {member.config.input_size} pixels, but the run {input_size}; give "
                 f"--size {member.config.input_size}"
             )
-    return Ensemble(members).to(device, memory_format=torch.channels_last).eval()
+    return in_channels_last(FaceModelEnsemble(members).to(device)).eval()
 
 
 def choose_device(name: str) -> torch.device:
@@ -325,9 +326,7 @@ def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: to
         print(f"{config.init} is {backbones[0]}: its blocks in common with {backbones[1]}{first} are taken over")
         if own:
             blocks, originals = (
-                torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(
-                    device, memory_format=torch.channels_last
-                )
+                in_channels_last(torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(device))
                 for network, count in ((model, own), (trained, theirs))
             )
             missed = imitate(blocks, originals, iter(batch_loader(config, 0)), config.hints)

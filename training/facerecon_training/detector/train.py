@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from ..backbones import in_channels_last
 from ..checkpoint import fitting, load_checkpoint, read_tensors
 from .config import DETECTOR_MARK, SCORE, DetectorConfig
 from .data import DetectorCache, build_cache
@@ -62,7 +63,7 @@ def train_detector(config: DetectorConfig) -> Path:
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
 
     net = FaceDetectorNet() if config.init is None else begin_from(Path(config.init))
-    net = net.to(memory_format=torch.channels_last)
+    net = in_channels_last(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint_path, log_path = folder / "checkpoint.pt", folder / "log.csv"
     first = 0
@@ -92,7 +93,8 @@ def train_detector(config: DetectorConfig) -> Path:
         rate = config.learning_rate * schedule(step, config.warmup, config.steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, heat, box, roll = detector_loss(*net(pixels), targets, config.box_weight, config.roll_weight)
+        logits, boxes = net(pixels)
+        loss, heat, box, roll = detector_loss(logits, boxes, targets, config.box_weight, config.roll_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)

@@ -95,7 +95,7 @@ def looks_from_gaze(gaze_deg: Floats) -> Floats:
     """Return eyeLook weights (2, 4), 0..1, in the order of `LOOKS`, from yaw and pitch (2, 2) of both eyes."""
     yaw, pitch = gaze_deg[:, 0] / EYE_LOOK_DEG, gaze_deg[:, 1] / EYE_LOOK_DEG
     outwards = yaw * np.array([1.0, -1.0])
-    return np.clip(np.stack([outwards, -outwards, pitch, -pitch], 1), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(np.stack([outwards, -outwards, pitch, -pitch], 1), 0, 1), np.float32)
 
 
 def gaze_vectors(gaze_deg: Floats) -> Floats:
