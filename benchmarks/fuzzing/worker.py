@@ -45,7 +45,7 @@ FRAMES = 12
 """Number of frames of a video that are read."""
 LONGEST_LINE = 20_000
 """Maximum number of characters of an error. Names and addresses in it may be long."""
-MOST_LOOKED_AT = 2**22
+MOST_DETECTED_IN = 2**22
 """Maximum number of pixels of a picture in which faces are detected."""
 
 
@@ -58,15 +58,15 @@ def reconstructor() -> Reconstructor:
 def picture(random: Generator, folder: Path) -> None:
     """Read a picture, detect faces in it, and sometimes write it."""
     path = media.picture(random, folder)
-    looked_at(read_image(path))
+    detected_in(read_image(path))
     if random.random() < 0.05:
         written_out(path, folder / "out")
 
 
-def looked_at(image: Image) -> None:
+def detected_in(image: Image) -> None:
     """Detect faces in a picture."""
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
-    if image.shape[0] * image.shape[1] <= MOST_LOOKED_AT:
+    if image.shape[0] * image.shape[1] <= MOST_DETECTED_IN:
         for face in reconstructor().faces(image):
             assert np.isfinite(face.vertices).all()
 

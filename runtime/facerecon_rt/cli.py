@@ -227,10 +227,11 @@ def _run_set(options: Options) -> None:
         raise UsageError(
             "an MQTT broker gets the state of cameras and videos, and --set has none; leave one of them out"
         )
-    if inputs.live and others:
+    if inputs.live_sources and others:
+        name = inputs.live_sources[0].name
         raise UsageError(
-            f"{inputs.live[0].name} cannot be read twice, as --set must for pictures and records; give a mesh as the "
-            "only output, or record a video first"
+            f"{name} cannot be read twice, as --set must for pictures and records; give a mesh as the only output, or "
+            "record a video first"
         )
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
@@ -303,7 +304,7 @@ def _reloaded_on_hangup(inputs: Inputs) -> Iterator[None]:
 def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
     """Check that each video gets the frames of one camera. Raises UsageError."""
     videos = [target for target in targets if Path(target).suffix.lower() in CODECS]
-    if videos and (len(inputs.live) > 1 or inputs.reloadable):
+    if videos and (len(inputs.live_sources) > 1 or inputs.reloadable):
         raise UsageError(
             f"{videos[0]} is one video, but the inputs are or may become several cameras; give a folder, as in out/"
         )

@@ -145,9 +145,8 @@ class Face:
     "rotation_deg"}. Pixels are the frame's. None without an ensemble."""
     gaze: Floats | None = None
     """(2, 3) unit vectors, head frame: gaze of the left and the right eye; None from a model of contract 1."""
-    looks: Floats | None = None
-    """(4, 128) coarse description of the face's appearance by `cuts.looks`, which reveals cuts in a video; None for a
-    face without contrast."""
+    appearance: Floats | None = None
+    """(4, 128) coarse description of the face (`cuts.appearance`), which reveals cuts in a video; or None."""
     doubts: tuple[str, ...] = ()
     """Reasons why the face may be less exact, among "small", "cut off", "turned", "blurred" and "covered" (see
     `faces.doubts`). `Pipeline` sets them."""

@@ -14,7 +14,7 @@ from facerecon_training.losses import LossWeights, code_of_shape, likelihood_los
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
 from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
-from facerecon_training.rendered.expressions import LOOKS
+from facerecon_training.rendered.expressions import EYE_LOOK
 from facerecon_training.rendered.eyes import BLINK
 from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.rendered.render import camera_for_crop
@@ -131,8 +131,8 @@ def test_looks_come_from_gaze_and_are_taught_as_no_expression(ball_face: Morphab
     """Neither of rendered faces, nor by weak labels, nor by a bigger network."""
     torch.manual_seed(0)
     model = FaceModel(ModelConfig("tiny", 64)).train()
-    looks = [index for eye in LOOKS for index in eye]
-    others = [index for index in range(53) if index not in looks]
+    gazing = [index for eye in EYE_LOOK for index in eye]
+    others = [index for index in range(53) if index not in gazing]
     teacher, weights = Teacher.from_face(ball_face), LossWeights()
     for rendered in (True, False):
         batch = batch_of([rendered] * 4, [1.0] * 4)
@@ -142,7 +142,7 @@ def test_looks_come_from_gaze_and_are_taught_as_no_expression(ball_face: Morphab
         loss, _ = face_loss(output, codes, batch, 0, teacher, weights, lesson=lesson)
         loss.backward()
         assert codes.expression_logit.grad is not None
-        assert not codes.expression_logit.grad[:, looks].any()
+        assert not codes.expression_logit.grad[:, gazing].any()
         assert codes.expression_logit.grad[:, others].any(0).all()
 
 

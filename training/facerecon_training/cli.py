@@ -365,8 +365,8 @@ def _folder(text: str) -> Folder:
 
 def _evaluate(options: argparse.Namespace) -> None:
     with importing():
+        from .accuracy_report import write_report
         from .checkpoint import load_weights
-        from .report import write_report
 
     name = "report" if len(options.weights) == 1 else "report-ensemble"
     out = options.out or options.weights[0].parent / name

@@ -49,7 +49,7 @@ def predict(model: FaceNetwork, crops: list[Image], batch: int = 64) -> FaceOutp
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class PredictedPhotographs:
     """P annotated photographs, and a model's predictions for them."""
 
     crops: list[Image]
@@ -75,7 +75,7 @@ class Seen:
         return np.asarray(np.nanmean(error, axis=1) / eyes, np.float32)
 
 
-def look_at(model: FaceNetwork, photographs: Iterable[Annotated]) -> Seen:
+def predict_photographs(model: FaceNetwork, photographs: Iterable[Annotated]) -> PredictedPhotographs:
     """Predict faces of photographs from the true box: the annotated landmarks place the crop."""
     crops, matrices, truth, paths = [], [], [], []
     for photograph in photographs:
@@ -85,17 +85,17 @@ def look_at(model: FaceNetwork, photographs: Iterable[Annotated]) -> Seen:
         matrices.append(crop.frame_from_crop)
         truth.append(photograph.landmarks)
         paths.append(photograph.path)
-    return Seen(crops, np.stack(matrices), predict(model, crops), np.stack(truth), paths)
+    return PredictedPhotographs(crops, np.stack(matrices), predict(model, crops), np.stack(truth), paths)
 
 
 def evaluate_landmarks(model: FaceNetwork, photographs: Iterable[Annotated]) -> dict[str, float]:
     """Return the NME from the true box."""
-    seen = look_at(model, photographs)
+    seen = predict_photographs(model, photographs)
     return {"photographs": float(len(seen.crops)), **landmark_figures(seen.landmarks, seen.truth)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SeenPeople:
+class PredictedPeople:
     """P rendered pictures with known geometry, and a model's predictions for them."""
 
     output: FaceOutput
@@ -117,7 +117,7 @@ class SeenPeople:
     """Error (P,) of the neutral shape after rigid alignment."""
 
 
-def look_at_people(model: FaceNetwork, packed: Path, limit: int | None = None) -> SeenPeople:
+def predict_people(model: FaceNetwork, packed: Path, limit: int | None = None) -> PredictedPeople:
     """Predict faces of held-out rendered people, from crops that their landmarks place.
 
     `limit` is the maximum number of pictures, spread over the people; None for all.
@@ -141,10 +141,10 @@ def look_at_people(model: FaceNetwork, packed: Path, limit: int | None = None) -
     output = predict(model, crops)
     rmse = np.array([rmse_mm(a, b) for a, b in zip(output.shape.numpy(), shape.numpy(), strict=True)])
     gaze = torch.from_numpy(gaze_vectors(people.labels["gaze_deg"][chosen]))
-    return SeenPeople(output, shape, vertices, expression, gaze, cameras, person, mean, rmse)
+    return PredictedPeople(output, shape, vertices, expression, gaze, cameras, person, mean, rmse)
 
 
-def people_figures(seen: SeenPeople) -> dict[str, float]:
+def people_figures(seen: PredictedPeople) -> dict[str, float]:
     """Return errors of shape in mm, of rotation in degrees and of blendshapes.
 
     Shape errors come without alignment, after rigid alignment (RMSE) and after a similarity, with the mean face's own
@@ -168,7 +168,7 @@ def people_figures(seen: SeenPeople) -> dict[str, float]:
     }
 
 
-def expression_figures(seen: SeenPeople) -> dict[str, float]:
+def expression_figures(seen: PredictedPeople) -> dict[str, float]:
     """Return how well blendshape weights and gaze of nearly frontal faces follow the truth, with errors of rotation.
 
     Nearly frontal means yaw within 30 and pitch within 25 degrees.
@@ -230,7 +230,7 @@ def read_teacher(prepared: Path) -> Teacher:
     return Teacher.from_face(read_face(prepared))
 
 
-def look_twice(model: FaceNetwork, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
+def predict_twice(model: FaceNetwork, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
     """Return outputs and cameras (frame_from_head) of images after two looks, as the runtime takes them.
 
     `squares` tell where the heads are. The second look is placed where the first look saw the head.
@@ -259,7 +259,7 @@ def evaluate_blinks(model: FaceNetwork, faces: Path) -> dict[str, float]:
         photographs = [one for one in there if f"{one.path.parent.name}/{one.path.stem}" in names]
         if not photographs:
             return {}
-        weights[kind] = look_at(model, photographs).output.expression[:, BLINK].mean(1).numpy()
+        weights[kind] = predict_photographs(model, photographs).output.expression[:, BLINK].mean(1).numpy()
     return {
         **{kind: float(len(values)) for kind, values in weights.items()},
         **{f"mean_weight_{kind}": float(values.mean()) for kind, values in weights.items()},
@@ -282,7 +282,7 @@ def evaluate_pose(model: FaceNetwork, folder: Path, detector: Detector) -> dict[
             images.append(image)
             squares.append(square_from_box(found[0].box))
             seen.append(photograph)
-    _, cameras = look_twice(model, images, squares)
+    _, cameras = predict_twice(model, images, squares)
     measured = np.array([euler_from_camera(camera)[:2] for camera in cameras])
     nominal = np.array([(photograph.tilt, photograph.pan) for photograph in seen], float)
     apart = np.array([not photograph.for_training for photograph in seen])

@@ -31,7 +31,7 @@ from .checkpoint import fitting, load_checkpoint, load_weights, save_checkpoint,
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
 from .ensemble import FaceModelEnsemble
-from .evaluate import evaluate_landmarks, look_at_people, people_figures
+from .evaluate import evaluate_landmarks, people_figures, predict_people
 from .habits import with_habits
 from .model import FaceModel
 from .objective import Teacher, Terms, face_loss, is_taught
@@ -410,7 +410,7 @@ def update_average(average: FaceModel, model: FaceModel, decay: float) -> None:
 
 def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, float]:
     """Return figures of the development benchmark and of held-out rendered people, computed in a few seconds."""
-    figures = people_figures(look_at_people(model, config.prepared / "people" / "held-out", limit=200))
+    figures = people_figures(predict_people(model, config.prepared / "people" / "held-out", limit=200))
     folder = config.data / "faces" / config.development
     if folder.is_dir():
         figures |= evaluate_landmarks(model, annotated_photographs(folder))

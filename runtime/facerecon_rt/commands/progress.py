@@ -19,18 +19,18 @@ class StatusLine:
     """A line that is rewritten in place. It is written only to a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._live = not quiet and sys.stderr.isatty()
+        self._on_terminal = not quiet and sys.stderr.isatty()
         self._shown = 0.0
 
     def show(self, line: Callable[[], str]) -> None:
         """Write the text that `line` returns, if enough time has passed."""
-        if self._live and time.monotonic() - self._shown > BETWEEN_S:
+        if self._on_terminal and time.monotonic() - self._shown > BETWEEN_S:
             self._shown = time.monotonic()
             self._write(line())
 
     def clear(self) -> None:
         """Remove the line."""
-        if self._live:
+        if self._on_terminal:
             self._write("")
 
     def _write(self, text: str) -> None:
@@ -38,7 +38,7 @@ class StatusLine:
             sys.stderr.write(f"\r\x1b[2K{text}")
             sys.stderr.flush()
         except OSError:
-            self._live = False  # the terminal is closed
+            self._on_terminal = False  # the terminal is closed
 
 
 class Progress:

@@ -25,16 +25,16 @@ from .augment import bad_square, crop_from_canvas
 from .consistency import auc, pair_figures, set_figures
 from .ensemble import FaceModelEnsemble, FaceNetwork
 from .evaluate import (
-    Seen,
-    SeenPeople,
+    PredictedPeople,
+    PredictedPhotographs,
     evaluate_blinks,
     evaluate_landmarks,
     evaluate_pose,
-    look_at,
-    look_at_people,
-    look_twice,
     people_figures,
     predict,
+    predict_people,
+    predict_photographs,
+    predict_twice,
     read_teacher,
     rotation_errors,
 )
@@ -61,7 +61,8 @@ def write_report(
     make_folder(out)
     finder = open_detector(detector) if detector.is_file() else None
     seen = {
-        folder.name: look_at(model, annotated_photographs(folder)) for folder in sorted((data / "faces").glob("*-test"))
+        folder.name: predict_photographs(model, annotated_photographs(folder))
+        for folder in sorted((data / "faces").glob("*-test"))
     }
     report: dict[str, Rows] = {}
     if seen:
@@ -81,7 +82,7 @@ def write_report(
         report["Blinks, photographs labelled by hand"] = {"all": blinks}
     packed = prepared / "people" / "held-out"
     if (packed / "labels.npz").is_file():
-        people = look_at_people(model, packed)
+        people = predict_people(model, packed)
         report["Rendered people not trained on"] = {"all": people_figures(people)}
         report["Rendered people, by yaw"] = rows_by_yaw(people)
         report["Rendered people, by photographs in a set"] = set_figures(
@@ -108,7 +109,7 @@ def write_report(
     return report
 
 
-def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
+def reliability(seen: PredictedPhotographs, bins: int = 6) -> list[dict[str, float]]:
     """Return mean confidence, predicted error and measured error of photographs, in equal bins by falling
     confidence."""
     order = np.argsort(-seen.output.confidence.numpy())
@@ -125,7 +126,7 @@ def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
     return rows
 
 
-def face_auc(model: FaceNetwork, seen: Seen, data: Path, count: int = 300) -> dict[str, float]:
+def face_auc(model: FaceNetwork, seen: PredictedPhotographs, data: Path, count: int = 300) -> dict[str, float]:
     """Return how surely confidence tells faces from pictures without a face, and from crops that miss it (AUC)."""
     random = np.random.default_rng(0)
     size = model.config.input_size
@@ -146,7 +147,7 @@ def face_auc(model: FaceNetwork, seen: Seen, data: Path, count: int = 300) -> di
     return figures
 
 
-def rows_by_yaw(seen: SeenPeople) -> Rows:
+def rows_by_yaw(seen: PredictedPeople) -> Rows:
     """Return errors of rotation, shape and depth by the yaw of the heads."""
     yaw = np.array([abs(euler_from_camera(camera)[1]) for camera in seen.cameras])
     angles, rmse = rotation_errors(seen.output, seen.cameras), seen.rmse_mm
@@ -176,7 +177,7 @@ def ensemble_rows(members: Sequence[FaceModel], data: Path, prepared: Path) -> R
     def row(model: FaceNetwork) -> dict[str, float]:
         figures = evaluate_landmarks(model, photographs) if photographs else {}
         if (packed / "labels.npz").is_file():
-            people = people_figures(look_at_people(model, packed))
+            people = people_figures(predict_people(model, packed))
             figures |= {key: people[key] for key in ("rotation_deg", "rmse_mm", "vertices_mm", "expression_mae")}
         return figures
 
@@ -185,7 +186,7 @@ def ensemble_rows(members: Sequence[FaceModel], data: Path, prepared: Path) -> R
     return rows | {str(count): row(FaceModelEnsemble(members[:count])) for count in range(2, len(members) + 1)}
 
 
-def coefficient_spread(seen: Seen, prepared: Path) -> float:
+def coefficient_spread(seen: PredictedPhotographs, prepared: Path) -> float:
     """Return the standard deviation over photographs of the shapes' first twenty identity coefficients.
 
     The morphable model's prior has 1.
@@ -216,7 +217,9 @@ def at_rest(model: FaceNetwork, data: Path, detector: Detector) -> dict[str, flo
     }
 
 
-def people_apart(model: FaceNetwork, seen: dict[str, Seen], data: Path, detector: Detector | None) -> dict[str, Rows]:
+def people_apart(
+    model: FaceNetwork, seen: dict[str, PredictedPhotographs], data: Path, detector: Detector | None
+) -> dict[str, Rows]:
     """Return how well the neutral shape alone tells people apart, and figures of the shapes of image sets."""
     sources: dict[str, tuple[Floats, Floats, NDArray[np.int64]]] = {}
     if (data / "identities").is_dir() and detector:
@@ -231,7 +234,7 @@ def people_apart(model: FaceNetwork, seen: dict[str, Seen], data: Path, detector
                     images.append(image)
                     squares.append(square_from_box(box))
                     people.append(number)
-        output, _ = look_twice(model, images, squares)
+        output, _ = predict_twice(model, images, squares)
         sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(people))
     for name, one in seen.items():
         names = [path.stem.rpartition("_")[0] for path in one.paths]
