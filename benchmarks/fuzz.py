@@ -79,11 +79,11 @@ class Worker:
         if not line:
             code = process.wait()
             self.process = None
-            return "crash", f"exit code {code}\n{self._last_words()}"
+            words = self._last_words()
+            # Python ends with 1 after an exception that nobody caught.
+            return ("exception" if code == 1 and "Traceback" in words else "crash"), f"exit code {code}\n{words}"
         answer = json.loads(line)
         peak = peak_gb(process.pid)
-        if answer["outcome"] == "fault":
-            return "exception", answer["why"]
         if peak > self.most_gb:
             return "memory", f"{peak:.1f} GB"
         return answer["outcome"], answer["why"]
