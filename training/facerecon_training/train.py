@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -19,7 +17,6 @@ import numpy as np
 import torch
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import FaceReconError, UsageError
-from facerecon_rt.interrupts import importing
 from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
@@ -27,7 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .backbones import in_channels_last
-from .checkpoint import fitting, load_checkpoint, load_weights, save_checkpoint, save_weights
+from .checkpoint import load_weights, save_weights
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
 from .ensemble import FaceModelEnsemble
@@ -39,31 +36,8 @@ from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
 from .rendered.backgrounds import background_files
 from .rendered.morphable import MorphableFace
+from .run import Interrupt, Run, Stateful
 from .shrink import imitate, take_over
-
-
-class Interrupt:
-    """Context manager that delays Ctrl-C to the end of a step, so that whole steps are saved. A second Ctrl-C stops at
-    once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> Interrupt:
-        # Python allows signal handlers only in the main thread, and other threads need none.
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 def train(config: TrainConfig) -> Path:
@@ -121,8 +95,8 @@ def train(config: TrainConfig) -> Path:
     return state.weights_path
 
 
-class TrainingState:
-    """State of a run that changes from step to step, new or from a checkpoint."""
+class TrainingState(Run):
+    """The networks and the optimizer of a run, new or from a checkpoint."""
 
     def __init__(self, config: TrainConfig, face: MorphableFace, device: torch.device) -> None:
         """Start or resume. This takes minutes if a smaller backbone starts from a bigger one's weights.
@@ -130,9 +104,9 @@ class TrainingState:
         Raises UsageError for a checkpoint of another network and for unfit `config.init`, and ModelRefused for files
         that cannot be read.
         """
-        self.checkpoint_path, self.weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
-        resumed = self.checkpoint_path.is_file()
-        model, taught = (FaceModel(config.model), False) if resumed else start_model(config, face, device)
+        super().__init__(config.run)
+        self.weights_path = config.run / "face.safetensors"
+        model, taught = (FaceModel(config.model), False) if self.begun else start_model(config, face, device)
         self.model = in_channels_last(model.to(device))
         self.average = deepcopy(self.model).eval()
         self.skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
@@ -140,23 +114,16 @@ class TrainingState:
         skin_group = {"params": list(self.skin_head.parameters()), "scale": config.output_rate}
         groups = [*parameter_groups(self.model, config), skin_group]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
-        self.step = 0
-        self.log: list[dict[str, float]] = []
-        self.running: dict[str, float] = {}
-        """Moving averages of the loss and its terms."""
-        if resumed:
-            self._resume(load_checkpoint(self.checkpoint_path))
+        parts: dict[str, Stateful] = {
+            "model": self.model,
+            "average": self.average,
+            "skin_head": self.skin_head,
+            "optimizer": self.optimizer,
+        }
+        if self.resume(parts):
             print(f"resuming {config.run} at {self.step * config.batch.size} of {config.pictures} pictures")
         elif taught:
             self.save()
-
-    def _resume(self, saved: dict[str, Any]) -> None:
-        with fitting(self.checkpoint_path):
-            self.model.load_state_dict(saved["model"])
-            self.average.load_state_dict(saved["average"])
-            self.skin_head.load_state_dict(saved["skin_head"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.step, self.log, self.running = int(saved["step"]), list(saved["log"]), dict(saved.get("running", {}))
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of each parameter group by its own scale."""
@@ -174,25 +141,10 @@ class TrainingState:
         self.optimizer.step()
         update_average(self.average, self.model, min(average, (self.step + 1) / (self.step + 10)))
 
-    def count(self, terms: dict[str, Tensor]) -> None:
-        """Count a step and record its loss and terms."""
-        self.step += 1
-        for name, term in terms.items():
-            self.running[name] = 0.98 * self.running.get(name, float(term)) + 0.02 * float(term)
-        if self.step % 50 == 0:
-            self.log.append({"step": self.step, **self.running})
-
-    def note(self, figures: dict[str, float]) -> dict[str, float]:
-        """Write held-out figures into the log, and return the entry."""
-        self.log.append({"step": self.step, **figures})
-        return self.log[-1]
-
     def save(self) -> None:
-        """Write checkpoint, averaged weights and curves, each completely or not at all."""
-        kept = {name: getattr(self, name).state_dict() for name in ("model", "average", "skin_head", "optimizer")}
-        save_checkpoint(self.checkpoint_path, {**kept, "step": self.step, "log": self.log, "running": self.running})
+        """Write checkpoint, curves and averaged weights, each completely or not at all."""
+        super().save()
         save_weights(self.average, self.weights_path)
-        draw_curves(self.log, self.checkpoint_path.with_name("curves.png"))
 
 
 def batch_loss(
@@ -415,29 +367,3 @@ def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, floa
     if folder.is_dir():
         figures |= evaluate_landmarks(model, annotated_photographs(folder))
     return figures
-
-
-def draw_curves(log: list[dict[str, float]], path: Path) -> None:
-    """Draw loss terms and development figures over steps, as a PNG."""
-    with importing():
-        import matplotlib
-        from matplotlib import pyplot
-
-    matplotlib.use("Agg")
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
-    for axis, entries, title in (
-        (left, [entry for entry in log if "loss" in entry], "loss terms (weighted)"),
-        (right, [entry for entry in log if "loss" not in entry], "held-out figures"),
-    ):
-        names = [name for name in (entries[-1] if entries else {}) if name not in ("step", "count")]
-        for name in names:
-            axis.plot([e["step"] for e in entries], [e.get(name, math.nan) for e in entries], label=name)
-        axis.set_xlabel("step")
-        axis.set_yscale("log")
-        axis.set_title(title)
-        if names:
-            axis.legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
