@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 from facerecon_rt.environment import machine
+from facerecon_rt.providers.onnx_file import read_onnx
 from latency import ENVIRONMENT, PEER, RESULTS, SIZE, frames_at_720p
 
 REPOSITORY = Path(__file__).parents[1]
@@ -128,6 +129,7 @@ def report(subjects: list[Subject], packages: dict[str, dict[str, float]], optio
     ]
     facts, load = machine(), " ".join(f"{value:.1f}" for value in os.getloadavg())
     lines += [f"{facts['processor']}, {facts['cores usable']} cores, load {load}; Python {facts['Python']}.", ""]
+    lines += [f"models/face.onnx `{read_onnx(REPOSITORY / 'models' / 'face.onnx').sha256[:16]}`.", ""]
     lines += [
         f"One face at {SIZE[0]}x{SIZE[1]} while tracking, one thread, CPU. Figures are medians of {options.starts} "
         f"processes each, which take turns; memory is measured after {options.frames} frames. MB are 2^20 bytes; sizes "

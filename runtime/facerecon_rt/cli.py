@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .addresses import public_name
+from .commands.faster import faster_on_cpu
 from .commands.options import DEFAULT_OUTPUT, Options, parse_options
 from .commands.progress import Progress
 from .commands.shell import run_command
@@ -30,7 +31,7 @@ from .providers.onnx_file import read_onnx
 from .quiet import log_errors_only
 from .shipped import DEFAULT, DEFAULT_ON_CPU, shipped_folder
 from .sinks.avatars import is_avatar
-from .sinks.files import Sink, open_sink
+from .sinks.files import PICTURE_SUFFIXES, Sink, open_sink
 from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
@@ -205,7 +206,7 @@ def _run(options: Options) -> None:
             attention=options.zone if options.attention else None,
         )
         _say_choice(reconstructor, options)
-        progress = Progress(quiet=options.quiet or "-" in targets)
+        progress = Progress(quiet=options.quiet or "-" in targets, draws=any(map(_is_drawn, targets)))
         try:
             groups = stack.enter_context(closing(limited(inputs.groups(), options.frames)))
             for scene in pipeline.run_together(groups, sinks):
@@ -314,6 +315,10 @@ def _say_choice(reconstructor: Reconstructor, options: Options) -> None:
     log.info("%s", reconstructor.choice)
     if reconstructor.network.provider == "cpu" and options.gpu != AS_USUAL and not options.warm_while_building:
         log.warning("--gpu-memory, --cuda-graph and --engines do nothing on the CPU")
+    if reconstructor.network.provider == "cpu" and options.precision is None and len(options.model) == 1:
+        model = Path(options.model[0])
+        if reconstructor.contract.precision == "fp32" and (line := faster_on_cpu(model)):
+            log.info("%s", line)
 
 
 def _targets(options: Options) -> list[str]:
@@ -398,6 +403,11 @@ def _name_of(target: str) -> str:
 def _is_place(target: str) -> bool:
     """Return whether an output is a file or folder, and not a service to other programs."""
     return target != "-" and not is_avatar(target) and not is_mqtt(target) and not is_socket(target)
+
+
+def _is_drawn(target: str) -> bool:
+    """Return whether the output holds annotated pictures or video."""
+    return _is_folder(target) or Path(target).suffix.lower() in (*CODECS, *PICTURE_SUFFIXES)
 
 
 def _is_folder(target: str) -> bool:

@@ -167,7 +167,7 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument(
         "--bfloat16",
         action="store_true",
-        help="compute the features in bfloat16; 1.8 times as fast for resnet18 on a processor with AVX512_BF16",
+        help="compute the features in bfloat16; 1.75 times as fast for resnet18 on a processor with AVX512_BF16",
     )
     parser.add_argument(
         "--terms",
