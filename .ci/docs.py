@@ -120,8 +120,8 @@ def main() -> int:
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 # mkdocs counts warnings only if it may also print them.
-                said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("INFO")]
-                print("\n".join(said), file=sys.stderr)
+                problems = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("INFO")]
+                print("\n".join(problems), file=sys.stderr)
                 return done.returncode
     dead = list(dead_links(site))
     print("\n".join(dead), file=sys.stderr, end="\n" if dead else "")

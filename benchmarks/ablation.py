@@ -11,16 +11,23 @@ import argparse
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from facerecon_rt.annotated import annotated_photographs, landmark_figures
 from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.detect import open_detector
+from facerecon_training.accuracy_report import people_apart
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.config import TrainConfig
-from facerecon_training.evaluate import evaluate_blinks, evaluate_pose, look_at, look_at_people, people_figures
+from facerecon_training.evaluate import (
+    evaluate_blinks,
+    evaluate_pose,
+    people_figures,
+    predict_people,
+    predict_photographs,
+)
 from facerecon_training.losses import LossWeights
-from facerecon_training.report import people_apart
 from facerecon_training.train import train
 
 RESULTS = Path(__file__).with_name("results")
@@ -54,9 +61,9 @@ def variants() -> dict[str, LossWeights]:
 def figures(weights: Path, data: Path, prepared: Path, detector: Path) -> dict[str, float]:
     """Return one row of the table: lfpw-test from the true box, and Pointing'04 of people not trained on."""
     model = load_weights(weights)
-    seen = look_at(model, annotated_photographs(data / "faces" / "lfpw-test"))
+    seen = predict_photographs(model, annotated_photographs(data / "faces" / "lfpw-test"))
     landmarks = landmark_figures(seen.landmarks, seen.truth)
-    people = people_figures(look_at_people(model, prepared / "people" / "held-out"))
+    people = people_figures(predict_people(model, prepared / "people" / "held-out"))
     finder = open_detector(detector)
     pose = evaluate_pose(model, data / "head_pose", finder)["people not trained on"]
     return {
@@ -108,7 +115,8 @@ def main() -> None:
     path = RESULTS / "ablation.json"
     about = f"From `{options.init.name}`, {options.pictures} crops each, learning rate {options.learning_rate:g}."
     losses = asdict(LossWeights())
-    before = json.loads(path.read_text()) if path.is_file() else {"about": about, "losses": losses, "rows": {}}
+    new: dict[str, Any] = {"about": about, "losses": losses, "rows": {}}
+    before = json.loads(path.read_text()) if path.is_file() else new
     if (before["about"], before["losses"]) != (about, losses):
         parser.error(f"{path} belongs to other runs ({before['about']}); delete it and {options.runs} to start again")
     rows: dict[str, dict[str, float]] = before["rows"]

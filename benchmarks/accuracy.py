@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -217,11 +219,11 @@ def shape_sheet(faces: list[Face], count: int = 40, size: int = 140) -> Image:
     return np.vstack([np.hstack(cells[i : i + 5]) for i in range(0, len(cells), 5)])
 
 
-def markdown(report: dict[str, object]) -> str:
+def markdown(report: Mapping[str, Any]) -> str:
     """Return the report as Markdown tables."""
     lines = ["# Accuracy", "", f"`{report['command']}`, {report['machine']}", ""]
     lines += [f"Model `{report['model']}`, detector `{report['detector']}`.", ""]
-    for title, figures in report["figures"].items():  # type: ignore[attr-defined]
+    for title, figures in report["figures"].items():
         lines += [f"## {title}", ""]
         rows = figures if all(isinstance(value, dict) for value in figures.values()) else {"": figures}
         names = list(next(iter(rows.values())))

@@ -30,6 +30,7 @@ from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.run import archive, started
 from facerecon_rt.data_folder import data_folder
 from facerecon_rt.environment import machine
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.sources.prefetch import prefetched
 
 RESULTS = Path(__file__).with_name("results")
@@ -59,7 +60,7 @@ def without_ray(photographs: Path, out: Path, part_size: int) -> float:
     reconstruct = ReconstructPart(recipe, recipe.identity(), workers)
     begun = time.perf_counter()
     for part in range(len(plan.sizes)):
-        for inputs in read_part(plan.folder, part, recipe.most_bytes):
+        for inputs in read_part(plan.folder, part, plan.secret_of(part), recipe.most_bytes):
             write_rows(reconstruct(inputs), folder=plan.folder)
     return time.perf_counter() - begun
 
@@ -122,7 +123,8 @@ def report(found: dict[str, Any], machine_: dict[str, str], loads: tuple[float, 
         f"`{command}`",
         "",
         f"{machine_.get('processor', '')}, {machine_.get('cores usable', '?')} cores, ray {ray.__version__}, "
-        f"models/face.onnx on the CPU; {count} photographs with {found['faces']} faces, parts of {found['part_size']}; "
+        f"models/face.onnx (`{read_onnx(MODEL).sha256[:16]}`) on the CPU; "
+        f"{count} photographs with {found['faces']} faces, parts of {found['part_size']}; "
         f"medians of {len(found['seconds']['plain loop'])} rounds in turn. Load average of the machine before and "
         f"after: {loads[0]:.1f}, {loads[1]:.1f}.",
         "",

@@ -41,7 +41,7 @@ def head_of(path: Path, reconstructor: Reconstructor) -> list[np.ndarray]:
     left, top, right, bottom = face.box
     radius = int(0.75 * (right - left))
     x, y = int((left + right) / 2), int((top + bottom) / 2)
-    padded = (cv2.copyMakeBorder(image, *[radius] * 4, cv2.BORDER_REPLICATE) for image in frames)
+    padded = (cv2.copyMakeBorder(image, radius, radius, radius, radius, cv2.BORDER_REPLICATE) for image in frames)
     return [image[y : y + 2 * radius, x : x + 2 * radius] for image in padded]
 
 
@@ -50,10 +50,10 @@ def paste(canvas: np.ndarray, head: np.ndarray, x: float, y: float, side: int) -
     half = side // 2
     mask = np.zeros((side, side), np.float32)
     cv2.ellipse(mask, (half, half), (int(0.36 * side), int(0.46 * side)), 0, 0, 360, 1, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), side / 60)[..., None]
+    soft = cv2.GaussianBlur(mask, (0, 0), side / 60)[..., None]
     top, left = round(y) - half, round(x) - half
     there = canvas[top : top + side, left : left + side]
-    there[:] = (there * (1 - mask) + cv2.resize(head, (side, side)) * mask).astype(np.uint8)
+    there[:] = (there * (1 - soft) + cv2.resize(head, (side, side)) * soft).astype(np.uint8)
 
 
 def places(speed: float, turn_back: bool) -> Iterator[tuple[float, float]]:
@@ -73,7 +73,8 @@ def outcome(
     lower: int, turn_back: bool,
 ) -> str:  # fmt: skip
     """Return `kept`, `swapped` or `renumbered`."""
-    background = cv2.GaussianBlur(np.random.default_rng(0).integers(60, 160, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 3)
+    noise = np.random.default_rng(0).integers(60, 160, (HEIGHT, WIDTH, 3), np.uint8)
+    background = np.asarray(cv2.GaussianBlur(noise, (0, 0), 3), np.uint8)
     pipeline = Pipeline(reconstructor)
     numbers: dict[tuple[int, bool], Counter[int | None]] = {key: Counter() for key in product((0, 1), (False, True))}
     for index, (behind, front) in enumerate(places(speed, turn_back)):

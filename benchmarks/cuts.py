@@ -87,8 +87,8 @@ def pasted(head: np.ndarray, over: np.ndarray, box: np.ndarray) -> np.ndarray:
     mask = np.zeros(over.shape[:2], np.float32)
     centre = (int(middle[0]), int(middle[1] - 0.08 * side))
     cv2.ellipse(mask, centre, (int(0.62 * side), int(0.78 * side)), 0, 0, 360, 1, -1)
-    mask = cv2.GaussianBlur(mask, (0, 0), side / 40)[..., None]
-    return (over * (1 - mask) + head * mask).astype(np.uint8)
+    soft = cv2.GaussianBlur(mask, (0, 0), side / 40)[..., None]
+    return (over * (1 - soft) + head * soft).astype(np.uint8)
 
 
 def cut(first: Person, second: Person, *, whole: bool) -> list[np.ndarray]:
@@ -150,8 +150,8 @@ def hands() -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
             mask = np.zeros(image.shape[:2], np.float32)
             centre = (int(box[0] + x * side), int(box[1] + y * side))
             cv2.ellipse(mask, centre, (int(0.24 * side), int(0.36 * side)), 20, 0, 360, 1, -1)
-            mask = cv2.GaussianBlur(mask, (0, 0), side / 60)[..., None]
-            return (image * (1 - mask) + np.array([95, 120, 190]) * mask).astype(np.uint8)
+            soft = cv2.GaussianBlur(mask, (0, 0), side / 60)[..., None]
+            return (image * (1 - soft) + np.array([95, 120, 190]) * soft).astype(np.uint8)
 
         return held
 

@@ -37,7 +37,7 @@ def _sides(name: str) -> Callable[[Weights], float]:
     return lambda w: (w[name + "Left"] + w[name + "Right"]) / 2
 
 
-def _looks(first: str, second: str, against: str, against_too: str) -> Callable[[Weights], float]:
+def _towards(first: str, second: str, against: str, against_too: str) -> Callable[[Weights], float]:
     return lambda w: (w[first] + w[second] - w[against] - w[against_too]) / 2
 
 
@@ -50,10 +50,10 @@ READ: dict[str, Callable[[Weights], float]] = {
     "blinkRight": lambda w: w["eyeBlinkRight"],
     "squint": _sides("eyeSquint"),
     "eyesWide": _sides("eyeWide"),
-    "gazeLeft": _looks(*LEFTWARDS, *RIGHTWARDS),
-    "gazeRight": _looks(*RIGHTWARDS, *LEFTWARDS),
-    "gazeUp": _looks(*UPWARDS, *DOWNWARDS),
-    "gazeDown": _looks(*DOWNWARDS, *UPWARDS),
+    "gazeLeft": _towards(*LEFTWARDS, *RIGHTWARDS),
+    "gazeRight": _towards(*RIGHTWARDS, *LEFTWARDS),
+    "gazeUp": _towards(*UPWARDS, *DOWNWARDS),
+    "gazeDown": _towards(*DOWNWARDS, *UPWARDS),
     "jawOpen": lambda w: w["jawOpen"],
     "smile": _sides("mouthSmile"),
     "frown": _sides("mouthFrown"),
@@ -139,7 +139,7 @@ def through_runtime(
     model: Path, detector: Path | None, data: Path, images: list[dict[str, object]]
 ) -> dict[str, Weights]:
     """Return Apple's weights of the largest face in each file."""
-    found = {}
+    found: dict[str, Weights] = {}
     with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:
         for image in images:
             face = largest(reconstructor.faces(read_image(data / str(image["folder"]) / str(image["file"]))))

@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 from facerecon_rt.environment import machine
+from facerecon_rt.providers.onnx_file import read_onnx
 from latency import ENVIRONMENT, PEER, RESULTS, SIZE, frames_at_720p
 
 REPOSITORY = Path(__file__).parents[1]
@@ -67,8 +68,8 @@ class Subject:
 
     def import_once(self) -> None:
         """Measure the import of the package in a new process."""
-        said = self._run([str(WORKER), "import", self.package])
-        figures = json.loads(said.communicate()[0])
+        answer = self._run([str(WORKER), "import", self.package])
+        figures = json.loads(answer.communicate()[0])
         self.add(**{"import, s": figures["wall_s"], "import, processor s": figures["cpu_s"]})
 
     def start_once(self, frames: Path, count: int) -> dict[str, Any]:
@@ -85,8 +86,8 @@ class Subject:
             raise SystemExit(f"{self.name} ended early; see its messages above")
         figures = {"start to first result, s": waited, "start to first result, processor s": json.loads(first)["cpu_s"]}
         self.add(**figures)
-        said: dict[str, Any] = json.loads(rest)
-        return said
+        answer: dict[str, Any] = json.loads(rest)
+        return answer
 
     def _run(self, command: list[str]) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -104,8 +105,8 @@ def fresh_environment(folder: Path) -> Path:
 
 def sizes_mb(python: Path) -> dict[str, float]:
     """Return the MB of each distribution and version in this Python's site-packages, the largest first."""
-    said = subprocess.run([python, "-c", SIZES], capture_output=True, text=True, check=True).stdout
-    sizes = {name: size / MB for name, size in json.loads(said).items() if name.split()[0].lower() not in TOOLS}
+    answer = subprocess.run([python, "-c", SIZES], capture_output=True, text=True, check=True).stdout
+    sizes = {name: size / MB for name, size in json.loads(answer).items() if name.split()[0].lower() not in TOOLS}
     return dict(sorted(sizes.items(), key=lambda pair: -pair[1]))
 
 
@@ -128,6 +129,7 @@ def report(subjects: list[Subject], packages: dict[str, dict[str, float]], optio
     ]
     facts, load = machine(), " ".join(f"{value:.1f}" for value in os.getloadavg())
     lines += [f"{facts['processor']}, {facts['cores usable']} cores, load {load}; Python {facts['Python']}.", ""]
+    lines += [f"models/face.onnx `{read_onnx(REPOSITORY / 'models' / 'face.onnx').sha256[:16]}`.", ""]
     lines += [
         f"One face at {SIZE[0]}x{SIZE[1]} while tracking, one thread, CPU. Figures are medians of {options.starts} "
         f"processes each, which take turns; memory is measured after {options.frames} frames. MB are 2^20 bytes; sizes "
@@ -176,9 +178,9 @@ def main() -> None:
                 subject.import_once()
                 subject.start_once(frames, 1)
         for subject in subjects:
-            said = subject.start_once(frames, options.frames)
-            subject.add(**{"resident, MB": said["resident_mb"], "at most resident, MB": said["peak_mb"]})
-            subject.add(**{"faces found, %": 100 * said["found"] / options.frames})
+            answer = subject.start_once(frames, options.frames)
+            subject.add(**{"resident, MB": answer["resident_mb"], "at most resident, MB": answer["peak_mb"]})
+            subject.add(**{"faces found, %": 100 * answer["found"] / options.frames})
     text = report(subjects, packages, options)
     options.out.write_text(text)
     figures = {

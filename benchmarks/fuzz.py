@@ -52,10 +52,10 @@ class Worker:
     most_wait_s: float = MOST_WAIT_S
     most_gb: float = MOST_GB
     process: subprocess.Popen[str] | None = None
-    said: Path = field(default_factory=Path)
+    log: Path = field(default_factory=Path)
 
     def __post_init__(self) -> None:
-        self.said = self.folder / "stderr"
+        self.log = self.folder / "stderr"
 
     def try_one(self, kind: str, number: int) -> tuple[str, str]:
         """Try one input, and return its outcome, one of `OUTCOMES`, and the reason."""
@@ -79,11 +79,11 @@ class Worker:
         if not line:
             code = process.wait()
             self.process = None
-            return "crash", f"exit code {code}\n{self._last_words()}"
+            words = self._last_words()
+            # Python ends with 1 after an exception that nobody caught.
+            return ("exception" if code == 1 and "Traceback" in words else "crash"), f"exit code {code}\n{words}"
         answer = json.loads(line)
         peak = peak_gb(process.pid)
-        if answer["outcome"] == "fault":
-            return "exception", answer["why"]
         if peak > self.most_gb:
             return "memory", f"{peak:.1f} GB"
         return answer["outcome"], answer["why"]
@@ -101,14 +101,14 @@ class Worker:
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self.said.open("w"),
+                stderr=self.log.open("w"),
                 text=True,
                 env={**os.environ, **variables},
             )
         return self.process
 
     def _last_words(self) -> str:
-        return self.said.read_text(errors="replace")[-3000:]
+        return self.log.read_text(errors="replace")[-3000:]
 
     def _end(self) -> None:
         if self.process is not None:

@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,8 @@ def measured(model: Path, provider: Any, precision: str, crops: NDArray[np.uint8
         batches = {}
         for batch in BUCKETS:
             images = np.take(crops, range(batch), axis=0, mode="wrap")
-            seconds(lambda images=images: session.run(images), WARM_UP)  # type: ignore[misc]
-            spent = 1000 * seconds(lambda images=images: session.run(images), COUNT)  # type: ignore[misc]
+            seconds(partial(session.run, images), WARM_UP)
+            spent = 1000 * seconds(partial(session.run, images), COUNT)
             batches[batch] = {
                 "p50_ms": float(np.percentile(spent, 50)),
                 "p90_ms": float(np.percentile(spent, 90)),

@@ -18,6 +18,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def detectors(paths: list[Path], folder: Path) -> dict[str, Figures]:
     """Return how well each detector file finds annotated faces, and its median milliseconds for a 720p frame."""
     opened = {path.name: open_detector(path) for path in paths}
     frame = np.zeros((720, 1280, 3), np.uint8)
-    times = in_turns({name: lambda detector=detector: detector.detect(frame) for name, detector in opened.items()})  # type: ignore[misc]
+    times = in_turns({name: partial(detector.detect, frame) for name, detector in opened.items()})
     figures = {}
     for path in paths:
         found = measure_found(opened[path.name], annotated(folder))
@@ -166,7 +167,7 @@ def main() -> None:
     files = errors(options.models, crops)
     sessions = {name: FaceSession(options.models / name, provider="cpu") for name in FILES}
     one = crops.images[:1]
-    times = in_turns({name: lambda session=session: session.run(one) for name, session in sessions.items()})  # type: ignore[misc]
+    times = in_turns({name: partial(session.run, one) for name, session in sessions.items()})
     for name, row in files.items():
         row["milliseconds"] = times[name]
         row["latency_ratio"] = times[name] / times[FILES[0]]

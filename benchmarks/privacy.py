@@ -16,6 +16,7 @@ from pathlib import Path
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.faces.detect import open_detector
 from facerecon_rt.sinks.hide import COVERS, cover_faces
+from facerecon_rt.types import Image
 
 MODEL = Path("models/face.int8-cpu.onnx")
 RESULTS = Path(__file__).with_name("results")
@@ -48,7 +49,8 @@ def main() -> None:
             scene = pipeline.process(frame)
             if frame.index % EVERY:
                 continue
-            pictures = {"before": frame.image, **{cover: cover_faces(scene, cover) for cover in COVERS}}
+            pictures: dict[str, Image] = {"before": frame.image}
+            pictures |= {cover: cover_faces(scene, cover) for cover in COVERS}
             for what, picture in pictures.items():
                 for name, detector in detectors.items():
                     counts[what][name] += len(detector.detect(picture))

@@ -146,8 +146,8 @@ def main() -> None:
         rows = []
         for name in CHANGES:
             command = [sys.executable, __file__, "--model", str(model), "--worker", name]
-            said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            figures = {"p50 ms": medians[name], "ratio to as set": medians[name] / medians["as set"], **said}
+            answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            figures = {"p50 ms": medians[name], "ratio to as set": medians[name] / medians["as set"], **answer}
             rows.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in figures.values()) + " |")
         lines += [f"## {model.name}", "", "| | " + " | ".join(figures) + " |", "|---" * (len(figures) + 1) + "|"]
         lines += [*rows, ""]

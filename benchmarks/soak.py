@@ -217,7 +217,7 @@ def returns(faults: list[Fault], seen: list[Record]) -> list[float]:
     return found
 
 
-def draw(samples: np.ndarray, at: np.ndarray, ages: np.ndarray, path: Path) -> None:  # type: ignore[type-arg]
+def draw(samples: np.ndarray, at: np.ndarray, ages: np.ndarray, path: Path) -> None:
     """Draw two plots, one above the other."""
     import matplotlib
 

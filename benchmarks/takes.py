@@ -17,10 +17,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cv2
 import numpy as np
-from facerecon_rt import Frame, Pipeline, Reconstructor, load_template, open_sink, open_source
+from facerecon_rt import Frame, Pipeline, Reconstructor, load_template, open_sink, open_source, read_image
 from facerecon_rt.pose import VIEWER_FROM_FRAME
 from facerecon_rt.sinks.shade import light, render_mesh, vertex_normals
 from facerecon_rt.types import Face
@@ -92,7 +93,7 @@ def validate(npm: Path, take: Path) -> dict[str, int]:
     return {name: issues[name] for name in ("numErrors", "numWarnings", "numInfos", "numHints")}
 
 
-def in_blender(python: str, take: Path, frame: int, fps: float) -> dict[str, object]:
+def in_blender(python: str, take: Path, frame: int, fps: float) -> dict[str, Any]:
     """Return what Blender makes of the take: names, key counts, and places (K, 3) of `VERTICES` in m at a frame."""
     arguments = [str(take), str(frame), str(fps), json.dumps(VERTICES)]
     done = subprocess.run(
@@ -100,7 +101,7 @@ def in_blender(python: str, take: Path, frame: int, fps: float) -> dict[str, obj
     )
     if done.returncode:
         raise SystemExit(f"Blender failed: {done.stderr[-2000:]}")
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -135,7 +136,7 @@ def main() -> int:
             rows = []
             for number, index in enumerate(SHOWN):
                 frame, face = kept[index]
-                ours, theirs = our_normals(frame, face), cv2.imread(f"{folder}/n{number}.png")
+                ours, theirs = our_normals(frame, face), read_image(f"{folder}/n{number}.png")
                 both = (ours.max(2) > 0) & (theirs.max(2) > 0)
                 either = (ours.max(2) > 0) | (theirs.max(2) > 0)
                 difference = float(np.abs(ours.astype(float) - theirs)[both].mean())
@@ -143,7 +144,7 @@ def main() -> int:
                 failed |= difference > 4 or overlap < 0.98
                 lines.append(f"| three.js, frame {index}: mean difference of surface directions, overlap of outlines | "
                              f"{difference:.2f} of 255, {100 * overlap:.1f} % |")  # fmt: skip
-                shown = [frame.image, cv2.imread(f"{folder}/t{number}.png"), theirs, ours]
+                shown = [frame.image, read_image(f"{folder}/t{number}.png"), theirs, ours]
                 rows.append(
                     np.hstack([cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA) for picture in shown])
                 )

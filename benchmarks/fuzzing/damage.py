@@ -6,11 +6,12 @@ import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.random import Generator
 
+Option = TypeVar("Option")
 EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**31 - 1, 2**31, -(2**31), 2**63, 10**19, 10**309, -(10**400), 0.5, -0.0, 1e-320,
@@ -20,7 +21,7 @@ VALUES: tuple[Any, ...] = (
 """Values that replace other values."""
 
 
-def chosen(random: Generator, options: Sequence[Any]) -> Any:
+def chosen(random: Generator, options: Sequence[Option]) -> Option:
     """Return a random element of `options`."""
     return options[int(random.integers(len(options)))]
 

@@ -20,13 +20,13 @@ from safetensors import SafetensorError, safe_open
 
 from . import trt
 from .detector import DetectorSubject
+from .export_report import write_report
 from .exported import Exported
 from .face import FaceSubject
 from .fp16 import Feeds, lossy_layers, stays_fp32, to_fp16
 from .graph import Parts
 from .int8 import Target, choose
 from .lint import lint
-from .report import write_report
 from .staging import staging
 from .subject import Calibration, ExportOptions, Subject
 from .verify import Row, table

@@ -67,8 +67,8 @@ class EnsembleAverage(nn.Module):
         distances = [(one - one.mean(0)).norm(dim=3).mean(2).mean(0) for one in (shape, vertices, landmarks)]
         disagreement = torch.stack([*distances, angle], 1)
         means = (one.mean(0) for one in (shape, vertices, expression))
-        looks = [nn.functional.normalize(gaze[0].mean(0), dim=2)] if gaze else []
-        return (*means, mean_camera, landmarks.mean(0), confidence.mean(0), *looks, disagreement)
+        eye_look = [nn.functional.normalize(gaze[0].mean(0), dim=2)] if gaze else []
+        return (*means, mean_camera, landmarks.mean(0), confidence.mean(0), *eye_look, disagreement)
 
 
 def nearest_rotation(matrices: Tensor) -> Tensor:

@@ -88,9 +88,9 @@ class LeanReconstructor(nn.Module):
         code = self.identity(features[:, : self.identity_features])
         found = self.outputs(self.motion(features)).split(self.sizes, dim=1)
         if self.has_gaze:
-            logits, *others, looks, angles = found
+            logits, *others, eye_look, angles = found
             expression, confidence, variance = torch.split(torch.sigmoid(logits), self.sigmoid_sizes, dim=1)
-            expression = expression + looks.clamp(0, 1)
+            expression = expression + eye_look.clamp(0, 1)
         else:
             expression_logit, confidence_logit, *others = found
             expression = torch.sigmoid(expression_logit)
@@ -153,8 +153,8 @@ def _sigmoid_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
     layers = [(weight, bias), (trained.confidence.weight, trained.confidence.bias)]
     if not trained.has_gaze:
         return layers
-    looks = (trained.looks != 0).any(0)
-    weight[looks], bias[looks] = 0.0, NO_LOGIT
+    eye_look = (trained.eye_look != 0).any(0)
+    weight[eye_look], bias[eye_look] = 0.0, NO_LOGIT
     layers.append((-trained.precision.weight, 2.0 - trained.precision.bias))
     return [(torch.cat([row for row, _ in layers]), torch.cat([row for _, row in layers]))]
 
@@ -171,7 +171,7 @@ def _gaze_layers(trained: ShapeReconstructor) -> list[tuple[Tensor, Tensor]]:
     quarter = math.pi / 2 * torch.tensor([0.0, 0, 0, 1, 1])
     angles = torch.kron(torch.eye(2), eye)
     return [
-        (trained.looks.T @ weight, trained.looks.T @ bias),
+        (trained.eye_look.T @ weight, trained.eye_look.T @ bias),
         (angles @ weight, angles @ bias + quarter.repeat(2)),
     ]
 

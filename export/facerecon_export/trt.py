@@ -25,11 +25,11 @@ class Verdict:
 
     version: str
     built: bool
-    said: str
+    message: str
     """Its errors on one line, or the size of the engine."""
 
     def __str__(self) -> str:
-        return f"TensorRT-RTX {self.version}: {'built an engine' if self.built else 'refused'} ({self.said})"
+        return f"TensorRT-RTX {self.version}: {'built an engine' if self.built else 'refused'} ({self.message})"
 
 
 def installed() -> bool:
@@ -45,7 +45,7 @@ def try_build(path: Path) -> Verdict:
     with importing():
         import tensorrt_rtx_bindings as trt
 
-    said: list[str] = []
+    messages: list[str] = []
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -53,7 +53,7 @@ def try_build(path: Path) -> Verdict:
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                said.append(" ".join(message.split()))
+                messages.append(" ".join(message.split()))
 
     log = Log()
     builder = trt.Builder(log)
@@ -61,7 +61,7 @@ def try_build(path: Path) -> Verdict:
     parser = trt.OnnxParser(network, log)
     if not parser.parse(path.read_bytes()):
         errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        return Verdict(trt.__version__, False, "; ".join(errors or said)[:500])
+        return Verdict(trt.__version__, False, "; ".join(errors or messages)[:500])
     config = builder.create_builder_config()
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM86, 0)
@@ -74,7 +74,7 @@ def try_build(path: Path) -> Verdict:
         config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        return Verdict(trt.__version__, False, "; ".join(said)[:500] or "no engine and no error message")
+        return Verdict(trt.__version__, False, "; ".join(messages)[:500] or "no engine and no error message")
     return Verdict(trt.__version__, True, f"{engine.nbytes / 1e6:.1f} MB")
 
 

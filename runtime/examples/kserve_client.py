@@ -83,8 +83,8 @@ class Server:
         try:
             yield
         except (self._refusals, OSError) as error:
-            said = f"{self.url}, {model}: {' '.join(str(error).split())}"
-            raise ProviderMissing(f"{said}; see that it is served there, and the server's log{or_else}") from error
+            message = f"{self.url}, {model}: {' '.join(str(error).split())}"
+            raise ProviderMissing(f"{message}; see that it is served there, and the server's log{or_else}") from error
 
     def __enter__(self) -> Server:
         return self

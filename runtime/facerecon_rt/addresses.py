@@ -75,7 +75,7 @@ def _names_variables(uri: str) -> bool:
     return bool(hidden) and all(_FROM_ENVIRONMENT.fullmatch(value) for value in hidden)
 
 
-def said_of(error: BaseException, uri: str = "") -> str:
+def safe_reason(error: BaseException, uri: str = "") -> str:
     """Return the reason for an error on one line, without the secrets of `uri`, whichever library wrote the message."""
     why = " ".join(str(getattr(error, "strerror", None) or getattr(error, "reason", None) or error).split())
     for secret in sorted(_secrets(uri), key=len, reverse=True):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .addresses import public_name
+from .commands.faster import faster_on_cpu
 from .commands.options import DEFAULT_OUTPUT, Options, parse_options
 from .commands.progress import Progress
 from .commands.shell import run_command
@@ -31,7 +32,7 @@ from .providers.onnx_file import read_onnx
 from .quiet import log_errors_only
 from .shipped import DEFAULT, DEFAULT_ON_CPU, shipped_folder
 from .sinks.avatars import is_avatar
-from .sinks.files import Sink, open_sink
+from .sinks.files import PICTURE_SUFFIXES, Sink, open_sink
 from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
@@ -206,7 +207,7 @@ def _run(options: Options) -> None:
             attention=options.zone if options.attention else None,
         )
         _say_choice(reconstructor, options)
-        progress = Progress(quiet=options.quiet or "-" in targets)
+        progress = Progress(quiet=options.quiet or "-" in targets, draws=any(map(_is_drawn, targets)))
         try:
             groups = stack.enter_context(closing(limited(inputs.groups(), options.frames)))
             for scene in pipeline.run_together(groups, sinks):
@@ -228,10 +229,11 @@ def _run_set(options: Options) -> None:
         raise UsageError(
             "an MQTT broker gets the state of cameras and videos, and --set has none; leave one of them out"
         )
-    if inputs.live and others:
+    if inputs.live_sources and others:
+        name = inputs.live_sources[0].name
         raise UsageError(
-            f"{inputs.live[0].name} cannot be read twice, as --set must for pictures and records; give a mesh as the "
-            "only output, or record a video first"
+            f"{name} cannot be read twice, as --set must for pictures and records; give a mesh as the only output, or "
+            "record a video first"
         )
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
@@ -304,7 +306,7 @@ def _reloaded_on_hangup(inputs: Inputs) -> Iterator[None]:
 def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
     """Check that each video gets the frames of one camera. Raises UsageError."""
     videos = [target for target in targets if Path(target).suffix.lower() in CODECS]
-    if videos and (len(inputs.live) > 1 or inputs.reloadable):
+    if videos and (len(inputs.live_sources) > 1 or inputs.reloadable):
         raise UsageError(
             f"{videos[0]} is one video, but the inputs are or may become several cameras; give a folder, as in out/"
         )
@@ -314,6 +316,10 @@ def _say_choice(reconstructor: Reconstructor, options: Options) -> None:
     log.info("%s", reconstructor.choice)
     if reconstructor.network.provider == "cpu" and options.gpu != AS_USUAL and not options.warm_while_building:
         log.warning("--gpu-memory, --cuda-graph and --engines do nothing on the CPU")
+    if reconstructor.network.provider == "cpu" and options.precision is None and len(options.model) == 1:
+        model = Path(options.model[0])
+        if reconstructor.contract.precision == "fp32" and (line := faster_on_cpu(model)):
+            log.info("%s", line)
 
 
 def _targets(options: Options) -> list[str]:
@@ -398,6 +404,11 @@ def _name_of(target: str) -> str:
 def _is_place(target: str) -> bool:
     """Return whether an output is a file or folder, and not a service to other programs."""
     return target != "-" and not is_avatar(target) and not is_mqtt(target) and not is_socket(target)
+
+
+def _is_drawn(target: str) -> bool:
+    """Return whether the output holds annotated pictures or video."""
+    return _is_folder(target) or Path(target).suffix.lower() in (*CODECS, *PICTURE_SUFFIXES)
 
 
 def _is_folder(target: str) -> bool:

@@ -112,7 +112,7 @@ def governor() -> str:
 
 def power_mode() -> str:
     """Return the power mode of a Jetson from `nvpmodel`; "" elsewhere."""
-    lines = said_by(["nvpmodel", "-q"]).splitlines()
+    lines = output_of(["nvpmodel", "-q"]).splitlines()
     return next((line.partition(":")[2].strip() for line in lines if "Power Mode" in line), "")
 
 
@@ -124,11 +124,13 @@ def fastest_power_mode(conf: str | Path = "/etc/nvpmodel.conf") -> str:
 
 def gpus(wanted: Sequence[str]) -> list[Facts]:
     """Return the queried facts of each GPU from nvidia-smi."""
-    said = said_by(["nvidia-smi", f"--query-gpu={','.join(wanted)}", "--format=csv,noheader"])
-    return [dict(zip(wanted, (value.strip() for value in line.split(",")), strict=False)) for line in said.splitlines()]
+    output = output_of(["nvidia-smi", f"--query-gpu={','.join(wanted)}", "--format=csv,noheader"])
+    return [
+        dict(zip(wanted, (value.strip() for value in line.split(",")), strict=False)) for line in output.splitlines()
+    ]
 
 
-def said_by(command: Sequence[str]) -> str:
+def output_of(command: Sequence[str]) -> str:
     """Return a program's standard output; "" where it does not exist, fails, or takes more than ten seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, errors="replace")

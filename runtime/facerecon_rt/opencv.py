@@ -37,11 +37,11 @@ def load_opencv() -> ModuleType:
         fix = INSTALL
     elif "numpy.core.multiarray" in why:
         fix = "it was built for numpy 1: pip install 'numpy<2'"
-    said = f"OpenCV {why}; {fix}"
+    message = f"OpenCV {why}; {fix}"
     if Path(sys.argv[0]).name.startswith("facerecon-"):
-        print(f"{Path(sys.argv[0]).name}: {said}", file=sys.stderr)  # noqa: T201  no caller would print it
+        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)  # noqa: T201  no caller would print it
         sys.exit(NOT_THERE)
-    raise ImportError(said, name="cv2")
+    raise ImportError(message, name="cv2")
 
 
 load_opencv()

@@ -86,7 +86,7 @@ def is_text(name: str) -> bool:
     return True
 
 
-def said_of(error: OSError) -> str:
+def file_and_reason(error: OSError) -> str:
     """Return the file of an error and the reason on one line."""
     why = error.strerror or str(error) or type(error).__name__
     return one_line(f"{error.filename}: {why}" if error.filename else why)

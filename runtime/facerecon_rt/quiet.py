@@ -71,15 +71,15 @@ def complains(call: Callable[[], T], about: bytes) -> tuple[T, bool]:
             stderr = os.dup(2)
         except OSError:
             return call(), True
-        with TemporaryFile() as said:
+        with TemporaryFile() as captured:
             try:
-                os.dup2(said.fileno(), 2)
+                os.dup2(captured.fileno(), 2)
                 result = call()
             finally:
                 os.dup2(stderr, 2)
                 os.close(stderr)
-            said.seek(0)
-            lines = said.readlines()
+            captured.seek(0)
+            lines = captured.readlines()
     others = [line for line in lines if about not in line]
     os.write(2, b"".join(others))
     return result, len(others) < len(lines)

@@ -149,9 +149,8 @@ class Face:
     """(K,) identity code of this picture alone; None from an ensemble and from a model of contract 1."""
     identity_variance: Floats | None = None
     """(K,) variance of the code's error."""
-    looks: Floats | None = None
-    """(4, 128) coarse description of the face's appearance by `cuts.looks`, which reveals cuts in a video; None for a
-    face without contrast."""
+    appearance: Floats | None = None
+    """(4, 128) coarse description of the face (`cuts.appearance`), which reveals cuts in a video; or None."""
     doubts: tuple[str, ...] = ()
     """Reasons why the face may be less exact, among "small", "cut off", "turned", "blurred" and "covered" (see
     `faces.doubts`). `Pipeline` sets them."""

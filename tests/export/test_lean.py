@@ -35,9 +35,9 @@ def test_it_answers_as_the_model_does(which: str, outputs: tuple[str, ...], requ
         seen, expected_seen = lean(picture), model(picture)
     towards = torch.nn.functional.normalize(expected.crop_from_head[:, 0, :3], dim=1)
     assert (towards @ towards.T).min() < -0.5
-    looks = expected.expression[:, (part.looks != 0).any(0)]
-    assert looks.min() == 0 or not part.has_gaze
-    assert looks.max() == 1 or not part.has_gaze
+    eye_look = expected.expression[:, (part.eye_look != 0).any(0)]
+    assert eye_look.min() == 0 or not part.has_gaze
+    assert eye_look.max() == 1 or not part.has_gaze
     for one, other in ((expected, found), (expected_seen, seen)):
         for name, exact, close in zip(outputs, one[: len(outputs)], other, strict=True):
             torch.testing.assert_close(close, exact, rtol=2e-5, atol=2e-3, msg=name)

@@ -122,7 +122,7 @@ def test_tensorrts_own_parser_says_the_same(exported: SmallExport) -> None:
         assert verdict.built, f"{name}: {verdict}"
     refused = trt.try_build(exported.folder / "small.int8-cpu.onnx")
     assert not refused.built
-    assert refused.said
+    assert refused.message
 
 
 def test_build_commands_name_profiles_only_where_the_batch_is_free() -> None:

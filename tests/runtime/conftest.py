@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 from facerecon_rt.align import box_from_square, square_from_camera
-from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract, looks_at
+from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract, detector_runs
 from facerecon_rt.networks import session as session_module
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.providers import choice as providers
@@ -231,7 +231,7 @@ def spots() -> PaintSpots:
     """
 
     def paint(width: int, height: int, at: Sequence[tuple[float, float]]) -> Image:
-        seen = looks_at(max(width, height), None)[0].size
+        seen = detector_runs(max(width, height), None)[0].size
         columns, rows = (max(1, round(side * seen / max(width, height) / 8)) for side in (width, height))
         cells = np.full((rows, columns, 3), 60, np.uint8)
         for x, y in at:

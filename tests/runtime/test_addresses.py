@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from facerecon_rt.addresses import path_of, public_name, said_of, split_user, without_secrets
+from facerecon_rt.addresses import path_of, public_name, safe_reason, split_user, without_secrets
 from facerecon_rt.commands.arguments import Parser
 from facerecon_rt.errors import SourceError
 from facerecon_rt.sinks.files import stem_of
@@ -62,10 +62,10 @@ def test_an_error_shows_no_password_however_it_came_into_its_words() -> None:
     error = SourceError("cannot open http://bob:pw@host/a; check it")
     assert str(error) == "cannot open http://host/a; check it"
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
-    assert said_of(ValueError("nonnumeric port:\n 'p@ss@host'"), "http://bob:p%40ss@host/") == (
+    assert safe_reason(ValueError("nonnumeric port:\n 'p@ss@host'"), "http://bob:p%40ss@host/") == (
         "nonnumeric port: '***@host'"
     )
-    assert said_of(OSError(2, "No such file or directory", "http://bob:pw@h"), "x") == "No such file or directory"
+    assert safe_reason(OSError(2, "No such file or directory", "http://bob:pw@h"), "x") == "No such file or directory"
 
 
 def test_a_log_line_shows_no_password_whoever_handles_it() -> None:

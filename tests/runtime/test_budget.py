@@ -8,7 +8,7 @@ import pytest
 from facerecon_rt.faces.budget import MOST_STEPS, OVER_FRAMES, UNDER_FRAMES, Budget, Shed
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
-from facerecon_rt.faces.track import PASSED_OVER, Tracker
+from facerecon_rt.faces.track import MOST_SKIPPED, Tracker
 from facerecon_rt.sinks.record import record_from_scene
 from facerecon_rt.types import Frame
 
@@ -26,7 +26,7 @@ def after(budget: Budget, frames: int, milliseconds: float) -> Shed:
 def test_looks_get_rarer_first_and_then_faces_fewer() -> None:
     budget = Budget(10.0)
     seen = [budget.shed, *(after(budget, OVER_FRAMES, 20.0) for _ in range(6))]
-    assert [(shed.looks, shed.faces) for shed in seen] == [(1, 1), (2, 1), (4, 1), (8, 1), (8, 2), (8, 4), (8, 8)]
+    assert [(shed.interval, shed.faces) for shed in seen] == [(1, 1), (2, 1), (4, 1), (8, 1), (8, 2), (8, 4), (8, 8)]
 
 
 def test_one_slow_frame_is_no_load() -> None:
@@ -94,6 +94,6 @@ def test_a_face_that_is_passed_over_for_long_is_forgotten(ball_face: MakeFace) -
     tracker = Tracker()
     tracker.update([], [ball_face(50.0, 50.0), ball_face(300.0, 50.0)], 0.5)
     first, _ = tracker.visible
-    for _ in range(PASSED_OVER + 30):
+    for _ in range(MOST_SKIPPED + 30):
         tracker.update([(first, ball_face(50.0, 50.0))], [], 0.5)
     assert [track.number for track in tracker.tracks] == [1]

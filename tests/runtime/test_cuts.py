@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_SIDE_MM, Square, frame_from_crop
-from facerecon_rt.faces.cuts import LEAST_CHANGE, LEAST_MM, SAMPLE, SIDE, Continuity, Scenery, change, looks
+from facerecon_rt.faces.cuts import LEAST_CHANGE, LEAST_MM, SAMPLE, SIDE, Continuity, Scenery, appearance, change
 from facerecon_rt.types import Face, Floats, Image
 
 MakeFace = Callable[..., Face]
@@ -28,7 +28,7 @@ def head(seed: int) -> Image:
 
 
 def seen(crop: Image, camera: Floats = FRONTAL) -> Floats:
-    found = looks(crop, camera)
+    found = appearance(crop, camera)
     assert found is not None and found.shape == (4, SIDE * SIDE // 2)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     return found
@@ -101,7 +101,7 @@ def test_another_background_is_no_other_head() -> None:
 def test_where_there_is_nothing_to_see_it_is_said() -> None:
     noise = np.random.default_rng(0).normal(5, 3, (128, 128, 3)).clip(0, 255).astype(np.uint8)
     for crop in (np.zeros((128, 128, 3), np.uint8), np.full((64, 64, 3), 200, np.uint8), noise):
-        assert looks(crop, FRONTAL) is None
+        assert appearance(crop, FRONTAL) is None
 
 
 # Frame to frame
@@ -119,7 +119,7 @@ def face(ball_face: MakeFace, changed: float, mm: float) -> Face:
     made = ball_face(100, 100)
     sides = np.where(np.arange(len(made.shape)) // SAMPLE % 2, 1, -1)[:, None]
     return replace(
-        made, looks=looking(changed), shape=made.shape + np.float32(mm) * sides * np.array([1, 0, 0], np.float32)
+        made, appearance=looking(changed), shape=made.shape + np.float32(mm) * sides * np.array([1, 0, 0], np.float32)
     )
 
 
@@ -165,9 +165,9 @@ def test_the_first_face_and_one_without_looks_are_no_cut(ball_face: MakeFace) ->
     other = face(ball_face, 0.9, 5)
     assert not steps.breaks(other)
     steps.add(face(ball_face, 0, 0), follows=False)
-    assert not steps.breaks(replace(other, looks=None))
+    assert not steps.breaks(replace(other, appearance=None))
     assert steps.breaks(other)
-    steps.add(replace(other, looks=None), follows=True)
+    steps.add(replace(other, appearance=None), follows=True)
     assert not steps.breaks(face(ball_face, 0, 0))
 
 

@@ -20,9 +20,9 @@ from facerecon_rt.faces.detect import (
     FaceDetector,
     YunetDetector,
     decode,
+    detect_in_runs,
+    detector_runs,
     letterbox,
-    look,
-    looks_at,
     merge,
     open_detector,
     square_from_yunet,
@@ -86,14 +86,14 @@ def test_what_lies_in_the_frame_is_found_again_where_the_letterbox_says(factor: 
 
 
 def test_a_large_picture_is_looked_at_twice_and_any_other_once() -> None:
-    assert [one.size for one in looks_at(1599, None)] == [256]
-    assert [one.size for one in looks_at(1600, None)] == [FINE_INPUT, COARSE_INPUT]
-    assert [one.size for one in looks_at(4000, 640)] == [640]
+    assert [one.size for one in detector_runs(1599, None)] == [256]
+    assert [one.size for one in detector_runs(1600, None)] == [FINE_INPUT, COARSE_INPUT]
+    assert [one.size for one in detector_runs(4000, 640)] == [640]
 
 
 def test_two_looks_at_a_frame_of_1080p_cost_no_more_than_one_at_640() -> None:
     frame = np.zeros((1080, 1920, 3), np.uint8)
-    pixels = [letterbox(frame, one.size)[0][..., 0].size for one in looks_at(1920, None)]
+    pixels = [letterbox(frame, one.size)[0][..., 0].size for one in detector_runs(1920, None)]
     assert sum(pixels) <= letterbox(frame, 640)[0][..., 0].size
 
 
@@ -111,7 +111,7 @@ def test_small_faces_are_taken_from_the_fine_look_and_close_ups_from_the_coarse_
         places = ((0.9, 0.01, 0.7), (0.7, 0.25, 0.8 if width > 300 else 0.85), (0.3, 0.6, 0.9))
         return [seen(x * width, 0.2 * width, share * width, score) for x, share, score in places]
 
-    found = look(np.zeros((1000, 2000, 3), np.uint8), None, see, enlarge=True)
+    found = detect_in_runs(np.zeros((1000, 2000, 3), np.uint8), None, see, enlarge=True)
     assert sizes == [(FINE_INPUT // 2, FINE_INPUT, 3), (COARSE_INPUT // 2, COARSE_INPUT, 3)]
     assert [d.score for d in found] == pytest.approx([0.9, 0.85, 0.7])
     for detection, x, share in zip(found, (0.3, 0.7, 0.9), (0.6, 0.25, 0.01), strict=True):
@@ -122,7 +122,7 @@ def test_small_faces_are_taken_from_the_fine_look_and_close_ups_from_the_coarse_
 
 
 def test_a_picture_that_is_looked_at_once_gives_all_it_shows() -> None:
-    found = look(np.zeros((300, 400, 3), np.uint8), None, lambda _: [seen(128, 96, 250, 0.9)], enlarge=True)
+    found = detect_in_runs(np.zeros((300, 400, 3), np.uint8), None, lambda _: [seen(128, 96, 250, 0.9)], enlarge=True)
     np.testing.assert_allclose(found[0].box, [4, -45, 395, 346], atol=1.0)
 
 

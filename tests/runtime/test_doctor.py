@@ -10,7 +10,7 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.commands import doctor
 from facerecon_rt.commands.doctor import (
-    Finding,
+    Check,
     cameras,
     checksum,
     detector_file,
@@ -234,7 +234,7 @@ def test_what_is_missing_without_pyav_is_noted() -> None:
 def test_a_model_is_run(model: Path, tmp_path: Path) -> None:
     ran, hashed, detects, detector_hashed = model_file(model)
     assert ran.state == "ok" and "runs on cpu" in ran.what
-    assert detects == Finding("detector face_detector.onnx", "ok", "runs")
+    assert detects == Check("detector face_detector.onnx", "ok", "runs")
     assert hashed.state == detector_hashed.state == "note"
     (tmp_path / "no.onnx").write_bytes(b"no model")
     (broken,) = model_file(tmp_path / "no.onnx")

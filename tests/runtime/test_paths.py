@@ -13,7 +13,7 @@ import cv2
 import pytest
 from facerecon_rt.cli import _changed_at
 from facerecon_rt.errors import SourceError, UsageError
-from facerecon_rt.paths import exists, is_file, is_folder, is_text, read_file, resolved, said_of, status
+from facerecon_rt.paths import exists, file_and_reason, is_file, is_folder, is_text, read_file, resolved, status
 from facerecon_rt.sinks.rerun import RerunSink
 from facerecon_rt.sources.files import open_source
 
@@ -102,9 +102,9 @@ def test_what_is_no_utf_8_is_handed_to_no_library(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_system_is_one_line() -> None:
-    assert said_of(PermissionError(errno.EACCES, "Permission denied", "a/b")) == "a/b: Permission denied"
-    assert said_of(OSError("odd")) == "odd"
-    assert said_of(OSError()) == "OSError"
+    assert file_and_reason(PermissionError(errno.EACCES, "Permission denied", "a/b")) == "a/b: Permission denied"
+    assert file_and_reason(OSError("odd")) == "odd"
+    assert file_and_reason(OSError()) == "OSError"
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ def test_any_onnx_file_opens_for_other_networks(tiny_model: Path) -> None:
     ],
 )
 def test_of_onnx_runtimes_errors_what_is_wrong_is_said(error: str, says: str) -> None:
-    assert providers.said_by(RuntimeError(error)) == says
+    assert providers.short_reason(RuntimeError(error)) == says
 
 
 def test_engines_need_nothing_where_there_is_no_tensorrt() -> None:

@@ -237,10 +237,10 @@ def test_only_detections_beside_the_faces_already_seen_are_unknown(ball_face: Ma
 
 
 def somebody(face: Face, seed: int) -> Face:
-    """With looks, and a shape, of their own."""
-    looks = np.random.default_rng(seed).normal(0, 1, (4, 128)).astype(np.float32)
-    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
-    return replace(face, looks=looks, shape=face.shape * np.array([1 + 0.05 * seed, 1, 1], np.float32))
+    """With appearance, and a shape, of their own."""
+    appearance = np.random.default_rng(seed).normal(0, 1, (4, 128)).astype(np.float32)
+    appearance /= np.linalg.norm(appearance, axis=1, keepdims=True)
+    return replace(face, appearance=appearance, shape=face.shape * np.array([1 + 0.05 * seed, 1, 1], np.float32))
 
 
 def test_a_cut_to_another_person_at_the_same_place_begins_a_track(ball_face: MakeFace) -> None:

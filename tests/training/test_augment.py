@@ -163,6 +163,14 @@ def test_lids_are_drawn_over_both_eyes_or_over_one() -> None:
     np.testing.assert_array_equal(untouched.canvas, canvas())
 
 
+def test_noise_falls_on_all_three_channels() -> None:
+    cv2.setRNGSeed(3)
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    spread = degrade(grey, replace(NEVER, noise=1), canvas(), np.random.default_rng(0)).std((0, 1))
+    assert (spread > 2).all()
+    np.testing.assert_allclose(spread, spread.mean(), rtol=0.1)
+
+
 def test_a_grey_crop_has_equal_channels() -> None:
     config = replace(NEVER, grey=1)
     grey = degrade(canvas()[:64, :64], config, canvas(), np.random.default_rng(0))

@@ -450,7 +450,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert calls == 3
     for name, value in whole.items():
         torch.testing.assert_close(resumed[name], value)
-    assert {"config.json", "log.csv", "curve.png", "checkpoint.pt"} <= {p.name for p in (tmp_path / "whole").iterdir()}
+    assert {"config.json", "curves.png", "checkpoint.pt"} <= {p.name for p in (tmp_path / "whole").iterdir()}
 
 
 def test_weights_survive_their_file(tmp_path: Path) -> None:

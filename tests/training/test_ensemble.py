@@ -11,7 +11,7 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.networks.ensemble import average_raw
 from facerecon_rt.networks.session import RawFaces
 from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS
-from facerecon_training.ensemble import Ensemble, average_weights
+from facerecon_training.ensemble import FaceModelEnsemble, average_weights
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
 
 
@@ -36,7 +36,7 @@ def raw(output: FaceOutput) -> RawFaces:
 def test_it_averages_as_the_runtime_does() -> None:
     members = [member(seed) for seed in range(3)]
     expected = average_raw([raw(one(crops())) for one in members])
-    found = raw(Ensemble(members)(crops()))
+    found = raw(FaceModelEnsemble(members)(crops()))
     assert expected.identity is None, "codes of different networks have no average"
     for name in [name for name in FaceOutput._fields if not name.startswith("identity")]:
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-3, err_msg=name)
@@ -44,7 +44,7 @@ def test_it_averages_as_the_runtime_does() -> None:
 
 @torch.no_grad()
 def test_its_cameras_are_scaled_rotations() -> None:
-    camera = Ensemble([member(seed) for seed in range(2)])(crops()).crop_from_head
+    camera = FaceModelEnsemble([member(seed) for seed in range(2)])(crops()).crop_from_head
     scale = torch.linalg.det(camera[:, :, :3]) ** (1 / 3)
     rotation = camera[:, :, :3] / scale[:, None, None]
     torch.testing.assert_close(rotation @ rotation.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-5, rtol=0)
@@ -53,7 +53,7 @@ def test_its_cameras_are_scaled_rotations() -> None:
 @torch.no_grad()
 def test_its_gaze_is_a_direction_and_its_code_the_first_members() -> None:
     members = [member(seed) for seed in range(2)]
-    output, first = Ensemble(members)(crops()), members[0](crops())
+    output, first = FaceModelEnsemble(members)(crops()), members[0](crops())
     torch.testing.assert_close(output.gaze.norm(dim=2), torch.ones(3, 2))
     torch.testing.assert_close(output.identity, first.identity)
     torch.testing.assert_close(output.identity_variance, first.identity_variance)
@@ -62,15 +62,15 @@ def test_its_gaze_is_a_direction_and_its_code_the_first_members() -> None:
 @torch.no_grad()
 def test_one_member_speaks_for_itself() -> None:
     alone = member(0)
-    for one, other in zip(Ensemble([alone])(crops()), alone(crops()), strict=True):
+    for one, other in zip(FaceModelEnsemble([alone])(crops()), alone(crops()), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
 
 
 def test_members_look_at_crops_of_one_size() -> None:
     with pytest.raises(UsageError, match=r"an ensemble needs models of one input size, but these have \[64, 96\]"):
-        Ensemble([member(0), member(1, size=96)])
+        FaceModelEnsemble([member(0), member(1, size=96)])
     with pytest.raises(UsageError, match="these have none"):
-        Ensemble([])
+        FaceModelEnsemble([])
 
 
 def test_the_mean_of_weights_lies_between_them() -> None:

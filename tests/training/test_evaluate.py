@@ -7,7 +7,7 @@ import pytest
 import torch
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_training.evaluate import (
-    SeenPeople,
+    PredictedPeople,
     _aligned_distance,
     _correlation,
     expression_figures,
@@ -37,7 +37,7 @@ def test_a_blendshape_that_never_moves_explains_nothing() -> None:
     assert _correlation(predicted, true, "jawOpen") == pytest.approx(1.0)
 
 
-def seen_people(yaws: list[float], gaze_deg: list[float], blink: list[float]) -> SeenPeople:
+def seen_people(yaws: list[float], gaze_deg: list[float], blink: list[float]) -> PredictedPeople:
     """Heads turned so far, whose eyes look so far to their left and are so far closed; the model sees everybody look
     straight ahead, half of every true blendshape weight, and rotations 3 degrees of pitch off."""
     count = len(yaws)
@@ -53,7 +53,7 @@ def seen_people(yaws: list[float], gaze_deg: list[float], blink: list[float]) ->
     landmarks, sure = torch.zeros(count, 68, 3), torch.ones(count)
     output = FaceOutput(shape, shape, expression / 2, tilted, landmarks, sure, ahead, code, code + 1)
     rmse = np.zeros(count)
-    return SeenPeople(output, shape, shape, expression, true_gaze, cameras, np.arange(count), shape[:1], rmse)
+    return PredictedPeople(output, shape, shape, expression, true_gaze, cameras, np.arange(count), shape[:1], rmse)
 
 
 def test_expression_and_gaze_are_measured_on_faces_that_are_nearly_frontal() -> None:

@@ -9,14 +9,14 @@ from facerecon_rt.networks.mirror import blendshape_mirror
 from facerecon_rt.pose import gaze_angles
 from facerecon_rt.types import Floats
 from facerecon_training.rendered.expressions import (
+    EYE_LOOK,
     EYE_LOOK_DEG,
     FACES,
-    LOOKS,
     OPPOSITES,
     SIDED,
     WHOLE,
+    eye_look_from_gaze,
     gaze_vectors,
-    looks_from_gaze,
     random_expression,
     random_gaze,
 )
@@ -37,7 +37,7 @@ def many() -> tuple[Floats, Floats]:
 
 def test_every_blendshape_is_a_group_or_follows_eyes_lids_and_jaw() -> None:
     names = {f"{name}_{side}" for name in SIDED for side in "LR"} | set(WHOLE)
-    apart = {"jawOpen", "eyeBlink_L", "eyeBlink_R", *(BLENDSHAPES[i] for eye in LOOKS for i in eye)}
+    apart = {"jawOpen", "eyeBlink_L", "eyeBlink_R", *(BLENDSHAPES[i] for eye in EYE_LOOK for i in eye)}
     assert names | apart == set(BLENDSHAPES)
     assert not names & apart
     assert {name for face in FACES.values() for name in face} <= {*SIDED, *WHOLE, "jawOpen", "eyeBlink"}
@@ -52,7 +52,7 @@ def test_expressions_are_possible_ones(many: tuple[Floats, Floats]) -> None:
     for one, others in OPPOSITES.items():
         for other in others:
             assert not (weights[:, INDEX[one]] * weights[:, INDEX[other]]).any()
-    for outwards, inwards, up, down in LOOKS:
+    for outwards, inwards, up, down in EYE_LOOK:
         assert not (weights[:, outwards] * weights[:, inwards]).any()
         assert not (weights[:, up] * weights[:, down]).any()
     # Eyes are not open wide and closed.
@@ -85,7 +85,7 @@ def test_winks_close_one_eye(many: tuple[Floats, Floats]) -> None:
 
 
 def test_one_face_in_seven_rests_but_for_its_eyes(many: tuple[Floats, Floats]) -> None:
-    still = np.delete(many[0], [i for eye in LOOKS for i in eye] + [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]], 1)
+    still = np.delete(many[0], [i for eye in EYE_LOOK for i in eye] + [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]], 1)
     assert (still == 0).all(1).mean() == pytest.approx(1 / 7, abs=0.02)
 
 
@@ -115,18 +115,18 @@ def test_yaw_is_to_the_subjects_left_and_pitch_upwards(
 
 
 def test_eyes_that_look_left_look_out_on_the_left_and_in_on_the_right() -> None:
-    looks = looks_from_gaze(np.array([[15, -30], [15, -30]], np.float32))
+    eye_look = eye_look_from_gaze(np.array([[15, -30], [15, -30]], np.float32))
     # outwards, inwards, up, down
-    np.testing.assert_allclose(looks, [[0.5, 0, 0, 1], [0, 0.5, 0, 1]], atol=1e-6)
-    assert [BLENDSHAPES[i] for i in LOOKS[0]] == ["eyeLookOut_L", "eyeLookIn_L", "eyeLookUp_L", "eyeLookDown_L"]
+    np.testing.assert_allclose(eye_look, [[0.5, 0, 0, 1], [0, 0.5, 0, 1]], atol=1e-6)
+    assert [BLENDSHAPES[i] for i in EYE_LOOK[0]] == ["eyeLookOut_L", "eyeLookIn_L", "eyeLookUp_L", "eyeLookDown_L"]
     # Cross-eyed: both inwards, and no further than all the way.
-    np.testing.assert_allclose(looks_from_gaze(np.array([[-60, 6], [60, 6]]))[:, :3], [[0, 1, 0.2]] * 2, atol=1e-6)
+    np.testing.assert_allclose(eye_look_from_gaze(np.array([[-60, 6], [60, 6]]))[:, :3], [[0, 1, 0.2]] * 2, atol=1e-6)
 
 
 def test_the_looks_of_an_expression_are_those_of_its_gaze(many: tuple[Floats, Floats]) -> None:
     weights, gaze = many
     for i in range(0, COUNT, 100):
-        np.testing.assert_array_equal(weights[i, list(LOOKS[0] + LOOKS[1])], looks_from_gaze(gaze[i]).ravel())
+        np.testing.assert_array_equal(weights[i, list(EYE_LOOK[0] + EYE_LOOK[1])], eye_look_from_gaze(gaze[i]).ravel())
 
 
 def test_both_eyes_look_at_one_thing(many: tuple[Floats, Floats]) -> None:

@@ -204,7 +204,7 @@ def test_the_gradient_of_an_iris_turns_the_eye_towards_it() -> None:
     loss = iris_loss(angles, view, eyes, torch.tensor([[1.0, 0.0]]), EYES, EYE)
     scale = float(view[0, 0, 0])
     assert loss.item() == pytest.approx(charbonnier(math.hypot(3, 3) * scale / EYE) / 2, abs=1e-5)
-    loss.sum().backward()  # type: ignore[no-untyped-call]
+    loss.sum().backward()
     assert angles.grad is not None
     assert (angles.grad[0, 0] < 0).all()
     assert not angles.grad[0, 1].any()
@@ -244,7 +244,7 @@ def test_likelihood_is_best_where_the_variance_is_the_squared_error() -> None:
 def test_likelihood_teaches_the_variance_alone() -> None:
     code = torch.tensor([[1.5, 0.0]], requires_grad=True)
     log_variance = torch.zeros(1, 2, requires_grad=True)
-    likelihood_loss(code, torch.zeros(1, 2), log_variance).sum().backward()  # type: ignore[no-untyped-call]
+    likelihood_loss(code, torch.zeros(1, 2), log_variance).sum().backward()
     assert code.grad is None
     assert log_variance.grad is not None
     # Half of 1 minus the squared error over the variance, over two numbers: too sure of the first, not of the second.

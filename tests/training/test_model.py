@@ -23,7 +23,7 @@ from facerecon_training.model import (
     project,
 )
 from facerecon_training.rendered import expressions
-from facerecon_training.rendered.expressions import EYE_LOOK_DEG, LOOKS
+from facerecon_training.rendered.expressions import EYE_LOOK, EYE_LOOK_DEG
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -134,7 +134,7 @@ def test_shape_does_not_depend_on_the_features_of_motion(model: FaceModel) -> No
 def test_codes_belong_to_the_outputs(model: FaceModel) -> None:
     output, codes = model.with_codes(images(2))
     torch.testing.assert_close(torch.sigmoid(codes.confidence_logit), output.confidence)
-    others = (model.reconstructor.looks == 0).all(0)
+    others = (model.reconstructor.eye_look == 0).all(0)
     torch.testing.assert_close(torch.sigmoid(codes.expression_logit)[:, others], output.expression[:, others])
     torch.testing.assert_close(gaze_vectors(codes.gaze_rad), output.gaze)
     torch.testing.assert_close(codes.shape_code, output.identity)
@@ -160,14 +160,14 @@ def test_gaze_is_as_in_rendered_people(yaw: float, pitch: float, vector: tuple[f
 def test_the_look_weights_are_what_the_gaze_makes_them(
     model: FaceModel, gaze_deg: tuple[tuple[float, float], ...]
 ) -> None:
-    """As `expressions.looks_from_gaze` has them, with vertices and landmarks that follow."""
+    """As `expressions.eye_look_from_gaze` has them, with vertices and landmarks that follow."""
     reconstructor = model.reconstructor
     with torch.no_grad():
         reconstructor.gaze.bias.copy_(torch.tensor(gaze_deg).flatten() / EYE_LOOK_DEG)
         reconstructor.expression.bias.normal_()
         output, codes = model.with_codes(images(2))
-    expected = expressions.looks_from_gaze(np.array(gaze_deg, np.float32))
-    for eye, indices in enumerate(LOOKS):
+    expected = expressions.eye_look_from_gaze(np.array(gaze_deg, np.float32))
+    for eye, indices in enumerate(EYE_LOOK):
         np.testing.assert_allclose(output.expression[:, list(indices)].numpy(), [expected[eye]] * 2, atol=1e-5)
     np.testing.assert_allclose(np.degrees(codes.gaze_rad[0].numpy()), gaze_deg, atol=1e-4)
     offsets = (output.expression @ reconstructor.expression_basis).reshape(output.shape.shape)

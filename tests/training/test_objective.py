@@ -14,7 +14,7 @@ from facerecon_training.losses import LossWeights, code_of_shape, likelihood_los
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
 from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
-from facerecon_training.rendered.expressions import LOOKS
+from facerecon_training.rendered.expressions import EYE_LOOK
 from facerecon_training.rendered.eyes import BLINK
 from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.rendered.render import camera_for_crop
@@ -86,7 +86,7 @@ def test_what_a_batch_lacks_adds_nothing_and_breaks_no_gradient(
     loss, terms = face_loss(output, codes, batch, 1, teacher, weights, decoder=model.reconstructor)
     assert {name for name, term in terms.items() if term == 0} == silent | DIRECTION_TERMS | PERSON_TERMS
     assert loss.item() == pytest.approx(sum(term.item() for term in terms.values()), rel=1e-5)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
@@ -134,8 +134,8 @@ def test_looks_come_from_gaze_and_are_taught_as_no_expression(ball_face: Morphab
     """Neither of rendered faces, nor by weak labels, nor by a bigger network."""
     torch.manual_seed(0)
     model = FaceModel(ModelConfig("tiny", 64)).train()
-    looks = [index for eye in LOOKS for index in eye]
-    others = [index for index in range(53) if index not in looks]
+    gazing = [index for eye in EYE_LOOK for index in eye]
+    others = [index for index in range(53) if index not in gazing]
     teacher, weights = Teacher.from_face(ball_face), LossWeights()
     for rendered in (True, False):
         batch = batch_of([rendered] * 4, [1.0] * 4)
@@ -143,9 +143,9 @@ def test_looks_come_from_gaze_and_are_taught_as_no_expression(ball_face: Morphab
         codes.expression_logit.retain_grad()
         lesson = FaceOutput(*(tensor.detach() for tensor in output))._replace(expression=torch.rand(4, 53))
         loss, _ = face_loss(output, codes, batch, 0, teacher, weights, lesson=lesson)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert codes.expression_logit.grad is not None
-        assert not codes.expression_logit.grad[:, looks].any()
+        assert not codes.expression_logit.grad[:, gazing].any()
         assert codes.expression_logit.grad[:, others].any(0).all()
 
 
@@ -178,7 +178,7 @@ def test_the_shape_code_learns_how_sure_it_is_and_nothing_else(ball_face: Morpha
     assert code.std() == pytest.approx(1, abs=0.35), "codes are in standard deviations over people"
     expected = likelihood_loss(codes.shape_code, code, codes.log_variance).mean()
     torch.testing.assert_close(terms["identity"], expected.detach())
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert reconstructor.precision.bias.grad is not None and reconstructor.precision.bias.grad.any()
     for parameter in (reconstructor.mean, reconstructor.shape_basis, *reconstructor.identity.parameters()):
         assert parameter.grad is None or not parameter.grad.any()

@@ -15,7 +15,13 @@ from facerecon_training.fit import fit_head
 from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.prepare import colour_model, face_colours
 from facerecon_training.rendered.backgrounds import background_files, invented_picture, random_patch, read_backgrounds
-from facerecon_training.rendered.expressions import LOOKS, Expression, gaze_vectors, looks_from_gaze, random_expression
+from facerecon_training.rendered.expressions import (
+    EYE_LOOK,
+    Expression,
+    eye_look_from_gaze,
+    gaze_vectors,
+    random_expression,
+)
 from facerecon_training.rendered.morphable import MorphableHead, read_head
 from facerecon_training.rendered.people import (
     PeopleRenderer,
@@ -133,7 +139,7 @@ def test_a_person_keeps_hair_and_eyes_and_changes_all_else(looking: PeopleRender
     assert len({view.identity.tobytes() for view in views}) == 1
     for view in views:
         np.testing.assert_array_equal(
-            view.expression[list(LOOKS[0] + LOOKS[1])], looks_from_gaze(view.gaze_deg).ravel()
+            view.expression[list(EYE_LOOK[0] + EYE_LOOK[1])], eye_look_from_gaze(view.gaze_deg).ravel()
         )
 
 

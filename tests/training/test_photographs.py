@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -103,7 +104,7 @@ def test_packing_keeps_landmarks_and_groups_frames_of_one_person(tmp_path: Path)
     assert images.dtype == np.uint8
 
 
-def weak_labels(files: list[str], landmarks: Floats, **changes: object) -> WeakLabels:
+def weak_labels(files: list[str], landmarks: Floats, **changes: Any) -> WeakLabels:
     """Each with a jaw half open and eyes whose irises are the middles between their corners."""
     count = len(files)
     blendshapes = np.full((count, 53), np.nan, np.float32)
@@ -118,7 +119,7 @@ def weak_labels(files: list[str], landmarks: Floats, **changes: object) -> WeakL
         np.full(count, -1),
         np.tile(np.array([0, 0, 1 << 20, 1 << 20]), (count, 1)),
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def test_weak_labels_come_along_where_there_are_any(tmp_path: Path) -> None:

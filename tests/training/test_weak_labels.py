@@ -20,7 +20,7 @@ from facerecon_training.weak_labels import (
     NEVER,
     SCALE,
     corrected,
-    gaze_from_looks,
+    gaze_from_eye_look,
     in_our_names,
     read_weak_labels,
 )
@@ -161,9 +161,9 @@ def looking(**looks: float) -> np.ndarray[Any, Any]:
 
 
 def test_looks_become_one_gaze_of_both_eyes() -> None:
-    aside = gaze_from_looks(looking(eyeLookOut_L=0.8, eyeLookIn_R=0.4))
+    aside = gaze_from_eye_look(looking(eyeLookOut_L=0.8, eyeLookIn_R=0.4))
     np.testing.assert_allclose(aside, np.radians([[0.6 * LOOK_DEG, 0]] * 2), atol=1e-6)
-    other = gaze_from_looks(looking(eyeLookIn_L=0.6, eyeLookOut_R=0.6, eyeLookDown_L=1, eyeLookDown_R=1))
+    other = gaze_from_eye_look(looking(eyeLookIn_L=0.6, eyeLookOut_R=0.6, eyeLookDown_L=1, eyeLookDown_R=1))
     np.testing.assert_allclose(other, np.radians([[-0.6 * LOOK_DEG, -LOOK_DEG]] * 2), atol=1e-6)
 
 
@@ -178,7 +178,7 @@ def test_what_a_person_saw_corrects_the_tracker() -> None:
     assert seen[INDEX["jawOpen"]] == pytest.approx(0.3), "no label speaks of it"
     nothing = corrected(tracker, {})
     assert nothing[INDEX["noseSneer_L"]] == 0 and np.isfinite(nothing).sum() == np.isfinite(tracker).sum() + 2 + 0
-    assert gaze_from_looks(nothing).max() == gaze_from_looks(tracker).max()
+    assert gaze_from_eye_look(nothing).max() == gaze_from_eye_look(tracker).max()
 
 
 def test_labels_given_by_looking_are_used_for_their_photographs_alone(

@@ -125,19 +125,21 @@ def degrade(crop: Image, config: AugmentConfig, patch: Image, random: np.random.
         image = _occlude(image, patch, random)
     if random.random() < config.low_resolution:
         small = int(random.uniform(0.2, 0.7) * len(image))
-        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), image.shape[:2])
+        reduced = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(reduced, image.shape[:2]), np.uint8)
     if random.random() < config.blur:
         if random.random() < 0.5:
-            image = cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 2.0))
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 2.0)), np.uint8)
         else:
             image = _motion_blur(image, int(random.integers(3, 10)), random.uniform(0, math.pi))
     if random.random() < config.noise:
         noise = np.empty(image.shape, np.int16)
-        cv2.randn(noise, 0, random.uniform(2, 16))
-        image = cv2.add(image.astype(np.int16), noise).clip(0, 255).astype(np.uint8)
+        # One value per channel: OpenCV takes a number for the first channel alone.
+        cv2.randn(noise, np.zeros(3), np.full(3, random.uniform(2, 16)))
+        image = np.asarray(cv2.add(image.astype(np.int16), noise).clip(0, 255), np.uint8)
     if random.random() < config.jpeg:
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(12, 90))])
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
     if random.random() < config.cut:
         image = _cut(image, random)
     return np.asarray(image, np.uint8)
@@ -168,10 +170,10 @@ def _recolour(image: Image, config: AugmentConfig, random: np.random.Generator) 
     gamma = np.exp(random.normal(0, 0.25)) if random.random() > config.dark else random.uniform(2, 6)
     gain = np.exp(random.normal(0, 0.18)) * np.exp(random.normal(0, 0.07, 3))
     table = 255 * (levels**gamma * gain + random.normal(0, 0.05))
-    image = cv2.LUT(image, table.clip(0, 255).astype(np.uint8)[None])
+    image = np.asarray(cv2.LUT(image, table.clip(0, 255).astype(np.uint8)[None]), np.uint8)
     if random.random() < config.grey:
-        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return np.asarray(image, np.uint8)
+        image = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
+    return image
 
 
 def _occlude(image: Image, patch: Image, random: np.random.Generator) -> Image:

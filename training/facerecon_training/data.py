@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,10 +25,10 @@ from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degra
 from .photographs import camera_from_landmarks
 from .prepare import read_face
 from .rendered.backgrounds import random_patch, read_backgrounds
-from .rendered.expressions import LOOKS
+from .rendered.expressions import EYE_LOOK
 from .rendered.eyes import BLINK
 from .rendered.morphable import MorphableFace
-from .weak_labels import gaze_from_looks
+from .weak_labels import gaze_from_eye_look
 
 BLENDSHAPE_MIRROR = np.asarray(blendshape_mirror(BLENDSHAPES))
 LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint", "eyeWide", "cheekSquint"))]
@@ -165,7 +165,7 @@ class Packed:
     """A folder that photographs.pack_photographs or people.pack_people wrote."""
 
     images: NDArray[np.uint8]
-    labels: dict[str, NDArray[np.generic]]
+    labels: dict[str, NDArray[Any]]
     people: list[NDArray[np.int64]]
     """Indices of the pictures of each person with at least two pictures."""
 
@@ -352,8 +352,8 @@ class Batches(IterableDataset[Batch]):
             weak[LIDS] = False
         out.expression[row] = torch.from_numpy(scores)
         out.expression_weights[row] = torch.from_numpy(weak.astype(np.float32))
-        if not drawn and weak[list(LOOKS[0])].all():
-            out.gaze[row] = torch.from_numpy(gaze_from_looks(scores))
+        if not drawn and weak[list(EYE_LOOK[0])].all():
+            out.gaze[row] = torch.from_numpy(gaze_from_eye_look(scores))
             out.gaze_weights[row] = 1.0
         seen = np.isfinite(eyes).all((1, 2)) & (scores[list(BLINK)] < IRIS_SEEN)
         out.eyes[row] = torch.from_numpy(
@@ -378,7 +378,8 @@ class Batches(IterableDataset[Batch]):
     def _background(self, out: Batch, row: int, random: np.random.Generator) -> None:
         """Add a crop without a face, or with equal probability a crop that misses its face."""
         if random.random() < 0.5:
-            crop = cv2.resize(self._patch(random), (self.size, self.size), interpolation=cv2.INTER_AREA)
+            patch = cv2.resize(self._patch(random), (self.size, self.size), interpolation=cv2.INTER_AREA)
+            crop = np.asarray(patch, np.uint8)
         else:
             sources = [self.people, *self.photographs]
             images = sources[random.integers(len(sources))].images

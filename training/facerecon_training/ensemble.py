@@ -14,7 +14,7 @@ from .config import CLEAN_TERMS
 from .model import FaceModel, FaceOutput
 
 
-class Ensemble(nn.Module):
+class FaceModelEnsemble(nn.Module):
     """The average of several FaceModels.
 
     Shapes, vertices, blendshapes, landmarks and confidence are averaged directly, scales as logarithms, and gaze as
@@ -43,7 +43,12 @@ class Ensemble(nn.Module):
         }
         averaged["gaze"] = nn.functional.normalize(averaged["gaze"], dim=2)
         averaged["crop_from_head"] = mean_camera(torch.stack([output.crop_from_head for output in outputs]))
-        return outputs[0]._replace(**averaged)
+        output: FaceOutput = outputs[0]._replace(**averaged)
+        return output
+
+
+FaceNetwork = FaceModel | FaceModelEnsemble
+"""What can be evaluated, or learned from: one network, or the average of several."""
 
 
 def average_weights(members: Sequence[FaceModel]) -> FaceModel:

@@ -1,4 +1,4 @@
-"""Weights and held-out data -> figures: landmark error, millimetres, degrees. A model is a FaceModel or an Ensemble."""
+"""Weights and held-out data -> figures: landmark error, millimetres, degrees. A model is one network or an ensemble."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from facerecon_rt.pose import euler_from_camera, rigid_align, rmse_mm, rotation_
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from .augment import crop_from_canvas
 from .consistency import auc
 from .data import Packed, people_squares
+from .ensemble import FaceNetwork
 from .model import FaceOutput
 from .objective import Teacher
 from .photographs import camera_from_landmarks
@@ -34,7 +35,7 @@ WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucke
 
 
 @torch.no_grad()
-def predict(model: nn.Module, crops: list[Image], batch: int = 64) -> FaceOutput:
+def predict(model: FaceNetwork, crops: list[Image], batch: int = 64) -> FaceOutput:
     """Return the outputs for crops (S, S, 3) uint8 BGR, computed on the model's device in evaluation mode."""
     device = next(model.parameters()).device
     training = model.training
@@ -48,7 +49,7 @@ def predict(model: nn.Module, crops: list[Image], batch: int = 64) -> FaceOutput
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class PredictedPhotographs:
     """P annotated photographs, and a model's predictions for them."""
 
     crops: list[Image]
@@ -74,7 +75,7 @@ class Seen:
         return np.asarray(np.nanmean(error, axis=1) / eyes, np.float32)
 
 
-def look_at(model: nn.Module, photographs: Iterable[Annotated]) -> Seen:
+def predict_photographs(model: FaceNetwork, photographs: Iterable[Annotated]) -> PredictedPhotographs:
     """Predict faces of photographs from the true box: the annotated landmarks place the crop."""
     crops, matrices, truth, paths = [], [], [], []
     for photograph in photographs:
@@ -84,17 +85,17 @@ def look_at(model: nn.Module, photographs: Iterable[Annotated]) -> Seen:
         matrices.append(crop.frame_from_crop)
         truth.append(photograph.landmarks)
         paths.append(photograph.path)
-    return Seen(crops, np.stack(matrices), predict(model, crops), np.stack(truth), paths)
+    return PredictedPhotographs(crops, np.stack(matrices), predict(model, crops), np.stack(truth), paths)
 
 
-def evaluate_landmarks(model: nn.Module, photographs: Iterable[Annotated]) -> dict[str, float]:
+def evaluate_landmarks(model: FaceNetwork, photographs: Iterable[Annotated]) -> dict[str, float]:
     """Return the NME from the true box."""
-    seen = look_at(model, photographs)
+    seen = predict_photographs(model, photographs)
     return {"photographs": float(len(seen.crops)), **landmark_figures(seen.landmarks, seen.truth)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SeenPeople:
+class PredictedPeople:
     """P rendered pictures with known geometry, and a model's predictions for them."""
 
     output: FaceOutput
@@ -116,7 +117,7 @@ class SeenPeople:
     """Error (P,) of the neutral shape after rigid alignment."""
 
 
-def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> SeenPeople:
+def predict_people(model: FaceNetwork, packed: Path, limit: int | None = None) -> PredictedPeople:
     """Predict faces of held-out rendered people, from crops that their landmarks place.
 
     `limit` is the maximum number of pictures, spread over the people; None for all.
@@ -140,10 +141,10 @@ def look_at_people(model: nn.Module, packed: Path, limit: int | None = None) -> 
     output = predict(model, crops)
     rmse = np.array([rmse_mm(a, b) for a, b in zip(output.shape.numpy(), shape.numpy(), strict=True)])
     gaze = torch.from_numpy(gaze_vectors(people.labels["gaze_deg"][chosen]))
-    return SeenPeople(output, shape, vertices, expression, gaze, cameras, person, mean, rmse)
+    return PredictedPeople(output, shape, vertices, expression, gaze, cameras, person, mean, rmse)
 
 
-def people_figures(seen: SeenPeople) -> dict[str, float]:
+def people_figures(seen: PredictedPeople) -> dict[str, float]:
     """Return errors of shape in mm, of rotation in degrees and of blendshapes.
 
     Shape errors come without alignment, after rigid alignment (RMSE) and after a similarity, with the mean face's own
@@ -167,7 +168,7 @@ def people_figures(seen: SeenPeople) -> dict[str, float]:
     }
 
 
-def expression_figures(seen: SeenPeople) -> dict[str, float]:
+def expression_figures(seen: PredictedPeople) -> dict[str, float]:
     """Return how well blendshape weights and gaze of nearly frontal faces follow the truth, with errors of rotation.
 
     Nearly frontal means yaw within 30 and pitch within 25 degrees.
@@ -229,7 +230,7 @@ def read_teacher(prepared: Path) -> Teacher:
     return Teacher.from_face(read_face(prepared))
 
 
-def look_twice(model: nn.Module, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
+def predict_twice(model: FaceNetwork, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
     """Return outputs and cameras (frame_from_head) of images after two looks, as the runtime takes them.
 
     `squares` tell where the heads are. The second look is placed where the first look saw the head.
@@ -245,7 +246,7 @@ def look_twice(model: nn.Module, images: list[Image], squares: list[Square]) -> 
     return output, cameras
 
 
-def evaluate_blinks(model: nn.Module, faces: Path) -> dict[str, float]:
+def evaluate_blinks(model: FaceNetwork, faces: Path) -> dict[str, float]:
     """Return how surely the mean eyeBlink weight tells closed eyes from open eyes (AUC), on photographs labelled by
     hand.
 
@@ -258,7 +259,7 @@ def evaluate_blinks(model: nn.Module, faces: Path) -> dict[str, float]:
         photographs = [one for one in there if f"{one.path.parent.name}/{one.path.stem}" in names]
         if not photographs:
             return {}
-        weights[kind] = look_at(model, photographs).output.expression[:, BLINK].mean(1).numpy()
+        weights[kind] = predict_photographs(model, photographs).output.expression[:, BLINK].mean(1).numpy()
     return {
         **{kind: float(len(values)) for kind, values in weights.items()},
         **{f"mean_weight_{kind}": float(values.mean()) for kind, values in weights.items()},
@@ -266,7 +267,7 @@ def evaluate_blinks(model: nn.Module, faces: Path) -> dict[str, float]:
     }
 
 
-def evaluate_pose(model: nn.Module, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:
+def evaluate_pose(model: FaceNetwork, folder: Path, detector: Detector) -> dict[str, dict[str, float]]:
     """Return the mean error of pan and tilt on Pointing'04, in degrees within +-60, from detected boxes.
 
     Each photograph gets two looks, as in the runtime. The rows are all people, and the people who were never trained
@@ -281,7 +282,7 @@ def evaluate_pose(model: nn.Module, folder: Path, detector: Detector) -> dict[st
             images.append(image)
             squares.append(square_from_box(found[0].box))
             seen.append(photograph)
-    _, cameras = look_twice(model, images, squares)
+    _, cameras = predict_twice(model, images, squares)
     measured = np.array([euler_from_camera(camera)[:2] for camera in cameras])
     nominal = np.array([(photograph.tilt, photograph.pan) for photograph in seen], float)
     apart = np.array([not photograph.for_training for photograph in seen])

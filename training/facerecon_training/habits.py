@@ -37,7 +37,7 @@ def with_habits(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) 
     corrected = deepcopy(model)
     bias = corrected.reconstructor.annotation.bias
     with torch.no_grad():
-        bias += habits.to(bias) / offset_scale(model.config.input_size)
+        bias.add_(habits.to(bias) / offset_scale(model.config.input_size))
         corrected.reconstructor.asymmetry.copy_(torch.from_numpy(mean_asymmetry(corrected, crops)))
     return corrected
 

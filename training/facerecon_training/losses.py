@@ -134,7 +134,8 @@ def unseen_directions(mean: Tensor) -> Tensor:
     shifts = [axis.expand_as(points) for axis in axes]
     turns = [torch.linalg.cross(axis.expand_as(points), centred) for axis in axes]
     stacked = torch.stack([*shifts, *turns, centred]).flatten(1)
-    return torch.linalg.qr(stacked.T).Q.T.contiguous()
+    orthonormal: Tensor = torch.linalg.qr(stacked.T).Q
+    return orthonormal.T.contiguous()
 
 
 def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
@@ -232,7 +233,8 @@ def code_of_shape(shape: Tensor, mean: Tensor, basis: Tensor, unseen: Tensor) ->
     difference = difference - (difference @ unseen.T) @ unseen
     gram = seen @ seen.T
     ridge = (0.01 * torch.diagonal(gram).mean() + 1e-6) * torch.eye(len(gram)).to(gram)
-    return torch.linalg.solve(gram + ridge, seen @ difference.T).T
+    code: Tensor = torch.linalg.solve(gram + ridge, seen @ difference.T)
+    return code.T
 
 
 def rotation_loss(camera: Tensor, true_camera: Tensor) -> Tensor:
@@ -404,5 +406,5 @@ def teacher_trust(pseudo: Tensor, true: Tensor, weights: Tensor, eye: float) -> 
     `pseudo` is what the running average sees and `true` what the machine annotated, both (N, 68, 2). A weight is halved
     at AGREEMENT (Cauchy's weight).
     """
-    distance = (pseudo - true).norm(dim=2) / eye
+    distance: Tensor = torch.linalg.vector_norm(pseudo - true, dim=2) / eye
     return weights / (1 + (distance / AGREEMENT) ** 2)

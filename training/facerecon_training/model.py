@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .backbones import FeatureExtractor
-from .rendered.expressions import EYE_LOOK_DEG, LOOKS
+from .rendered.expressions import EYE_LOOK, EYE_LOOK_DEG
 
 EYE_DISTANCE_MM = 90.0
 """Distance between the outer eye corners of the mean face. It is the unit of landmark errors, at the crop's own
@@ -130,8 +130,8 @@ class ShapeReconstructor(nn.Module):
             for head in (self.gaze, self.precision):
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
-        self.register_buffer("looks", looks_from_angles(), persistent=False)
-        self.looks: Tensor
+        self.register_buffer("eye_look", eye_look_from_angles(), persistent=False)
+        self.eye_look: Tensor
         """Matrix (4, 53) from yaw and pitch of both eyes, in radians, to the eyeLook weights."""
         self.camera = nn.Linear(config.hidden, 9)
         self.confidence = nn.Linear(config.hidden, 1)
@@ -149,7 +149,7 @@ class ShapeReconstructor(nn.Module):
 
         The average of both images would lose it. It is 0 until `habits.with_habits` has measured it.
         """
-        self.register_load_state_dict_pre_hook(_add_asymmetry)
+        nn.Module.register_load_state_dict_pre_hook(self, _add_asymmetry)
         nn.init.constant_(self.expression.bias, -2.5)
         nn.init.zeros_(self.annotation.weight)
         nn.init.zeros_(self.annotation.bias)
@@ -168,10 +168,10 @@ class ShapeReconstructor(nn.Module):
             angles = math.radians(EYE_LOOK_DEG) * self.gaze(motion)
             log_variance = -functional.softplus(self.precision(motion) - 2.0)
             # The gaze determines the eyeLook weights, and the lids follow them.
-            looks = (angles @ self.looks).clamp(0, 1)
-            expression = expression * (self.looks == 0).all(0) + looks
+            eye_look = (angles @ self.eye_look).clamp(0, 1)
+            expression = expression * (self.eye_look == 0).all(0) + eye_look
         else:
-            angles = expression @ self.looks.T * math.radians(EYE_LOOK_DEG) ** 2
+            angles = expression @ self.eye_look.T * math.radians(EYE_LOOK_DEG) ** 2
             log_variance = torch.zeros_like(code)
         logit = self.confidence(motion)[:, 0]
         shape = self.mean + code @ self.shape_basis
@@ -207,7 +207,7 @@ class ShapeReconstructor(nn.Module):
         return output, codes
 
 
-def _add_asymmetry(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+def _add_asymmetry(module: ShapeReconstructor, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Add the asymmetry to weights of release 0.1.0, which had not measured it.
 
     The value is that of the offset's constant part, which is about 1.4 times as large.
@@ -229,8 +229,7 @@ class FaceModel(nn.Module):
 
     def forward(self, image: Tensor) -> FaceOutput:
         """Compute the outputs of the contract from (N, 3, S, S) float32 0..255, BGR."""
-        output, _ = self.reconstructor(self.extractor(image))
-        return output
+        return self.with_codes(image)[0]
 
     def with_codes(self, image: Tensor) -> tuple[FaceOutput, FaceCodes]:
         """Compute the outputs as `forward` does, and the values that the losses need."""
@@ -238,11 +237,11 @@ class FaceModel(nn.Module):
         return output, codes
 
 
-def looks_from_angles() -> Tensor:
+def eye_look_from_angles() -> Tensor:
     """Return the matrix (4, 53) from yaw and pitch of both eyes, in radians, to eyeLook weights that are not yet
     clamped."""
     matrix = torch.zeros(4, len(BLENDSHAPES))
-    for eye, (outwards, inwards, up, down) in enumerate(LOOKS):
+    for eye, (outwards, inwards, up, down) in enumerate(EYE_LOOK):
         left = 1.0 if eye == 0 else -1.0
         matrix[2 * eye, outwards], matrix[2 * eye, inwards] = left, -left
         matrix[2 * eye + 1, up], matrix[2 * eye + 1, down] = 1.0, -1.0

@@ -38,7 +38,7 @@ from .losses import (
 )
 from .model import EYE_DISTANCE_MM, FaceCodes, FaceOutput, ShapeReconstructor, project
 from .photometric import SkinModel, photometric_loss
-from .rendered.expressions import LOOKS
+from .rendered.expressions import EYE_LOOK
 from .rendered.eyes import BLINK
 from .rendered.morphable import MorphableFace
 
@@ -253,7 +253,7 @@ def rendered_terms(
 def not_looks(expression: Tensor) -> Tensor:
     """Return factors (53,): 0 for the eyeLook weights, which follow from the gaze, else 1."""
     kept = torch.ones(expression.shape[1]).to(expression)
-    kept[[index for eye in LOOKS for index in eye]] = 0.0
+    kept[[index for eye in EYE_LOOK for index in eye]] = 0.0
     return kept
 
 

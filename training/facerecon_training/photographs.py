@@ -51,7 +51,7 @@ def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) ->
         factor = 1.0 / scale
         if min(image.shape[:2]) * factor < 1:
             raise SourceError("its landmarks span far more than the picture; annotate the photograph again")
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
         frame_from_canvas = (frame_from_canvas + HALF_PIXEL) * factor - HALF_PIXEL
         reduced = (landmarks + 0.5) * factor - 0.5
     else:
@@ -60,7 +60,8 @@ def canvas_from_photograph(image: Image, landmarks: Floats, *, reflect: bool) ->
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     canvas = cv2.warpAffine(image, frame_from_canvas, (CANVAS_SIZE, CANVAS_SIZE), flags=flags, borderMode=border)
     canvas_from_frame = cv2.invertAffineTransform(frame_from_canvas)
-    return canvas, (reduced @ canvas_from_frame[:, :2].T + canvas_from_frame[:, 2]).astype(np.float32)
+    points = reduced @ canvas_from_frame[:, :2].T + canvas_from_frame[:, 2]
+    return np.asarray(canvas, np.uint8), points.astype(np.float32)
 
 
 _Photograph = tuple[Path, tuple[slice, slice] | None, Floats, str]

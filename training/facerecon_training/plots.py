@@ -12,8 +12,9 @@ matplotlib.use("Agg")
 import numpy as np
 from facerecon_rt.types import Floats, Image
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
-from .evaluate import Seen
+from .evaluate import PredictedPhotographs
 from .prepare import draw_clay
 
 
@@ -31,9 +32,9 @@ def draw_error_curves(errors: Mapping[str, Floats], path: Path) -> None:
 def draw_reliability(bins: list[dict[str, float]], path: Path) -> None:
     """Draw the error that the confidence stands for against the measured error, in bins of equal size."""
     figure, axis = pyplot.subplots(figsize=(4.5, 4))
-    said, was = ([100 * one[key] for one in bins] for key in ("predicted_error", "error"))
-    axis.plot(said, was, "o-")
-    top = 1.1 * max(said + was)
+    predicted, measured = ([100 * one[key] for one in bins] for key in ("predicted_error", "error"))
+    axis.plot(predicted, measured, "o-")
+    top = 1.1 * max(predicted + measured)
     axis.plot([0, top], [0, top], "k--", linewidth=0.8)
     axis.set(xlabel="error that the confidence stands for, %", ylabel="inner 51, inter-ocular NME, %")
     axis.grid(alpha=0.3)
@@ -63,7 +64,7 @@ def draw_yaw_bins(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
-def worst_sheet(seen: Seen, count: int = 24, size: int = 160) -> Image:
+def worst_sheet(seen: PredictedPhotographs, count: int = 24, size: int = 160) -> Image:
     """Return a picture of the crops with the largest errors, with the error in percent and the name.
 
     The truth is green, the prediction red.
@@ -85,7 +86,7 @@ def worst_sheet(seen: Seen, count: int = 24, size: int = 160) -> Image:
     return _grid(cells, 8)
 
 
-def mesh_sheet(seen: Seen, count: int = 40, size: int = 110) -> Image:
+def mesh_sheet(seen: PredictedPhotographs, count: int = 40, size: int = 110) -> Image:
     """Return a picture of photographs and their neutral shapes: front, three-quarter, profile."""
     cells = []
     for index in np.linspace(0, len(seen.crops) - 1, min(count, len(seen.crops))).astype(int):
@@ -101,7 +102,7 @@ def _grid(cells: list[Image], columns: int) -> Image:
     return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
 
 
-def _save(figure: pyplot.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

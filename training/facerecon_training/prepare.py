@@ -133,7 +133,8 @@ def prepare(config: PrepareConfig) -> None:
     assets = config.data / "assets"
     renderer = PeopleRenderer(geometry, panoramas, backgrounds, assets if assets.is_dir() else None, colours)
     if not (config.out / "skin.npz").is_file():
-        np.savez(config.out / "skin.npz", **skin_statistics(renderer, found, config.seed))
+        mean, basis = skin_statistics(renderer, found, config.seed)
+        np.savez(config.out / "skin.npz", mean=mean, basis=basis)
     if not (config.out / "people_sheet.png").is_file():
         cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
     kinds = (
@@ -252,7 +253,7 @@ def colour_model(geometry: HeadGeometry, head: MorphableHead, colours: Floats, a
     if (assets / "skins_albedo.npz").is_file():
         with np.load(assets / "skins_albedo.npz", allow_pickle=False) as arrays:
             rgb = np.concatenate([arrays["albedo"], arrays["albedo_head"]], 1) / np.float32(255)
-        skins = np.ascontiguousarray(rgb[:, :, ::-1] ** np.float32(2.2))
+        skins = np.ascontiguousarray(rgb[:, :, ::-1] ** np.float32(2.2), np.float32)
     return learn_colours(colours, mirror, skins)
 
 
@@ -273,15 +274,14 @@ def head_detector(config: PrepareConfig) -> Detector | None:
 
 def skin_statistics(
     renderer: PeopleRenderer, colours: Floats | None, seed: int, invented: int = 400
-) -> dict[str, NDArray[np.floating]]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return mean and principal components of skin on the template, of photographed faces or of generated skin."""
     if colours is None or len(colours) < invented:
         random = np.random.default_rng((seed, 77))
         face = renderer.head.parts["face"]
         colours = np.stack([random_skin(renderer.head, renderer.where, random)[face] for _ in range(invented)])
     with np.load(TEMPLATE_PATH, allow_pickle=False) as template:
-        mean, basis = fit_skin(colours, template["source_vertices"], template["source_weights"])
-    return {"mean": mean, "basis": basis}
+        return fit_skin(colours, template["source_vertices"], template["source_weights"])
 
 
 def draw_clay(face_vertices: Floats, size: int, *, pitch: float = 0.0, yaw: float = 0.0, roll: float = 0.0) -> Image:

@@ -32,7 +32,7 @@ def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
     own, theirs = model.reconstructor.state_dict(), trained.reconstructor.state_dict()
     model.reconstructor.load_state_dict({name: theirs.get(name, tensor) for name, tensor in own.items()})
     pool = trained.extractor.pool.state_dict()
-    side = model.extractor.pool[0].weight.shape[-1]
+    side = model.extractor.pool.state_dict()["0.weight"].shape[-1]
     if pool["0.weight"].shape[-1] != side:
         area = pool["0.weight"].shape[-1] ** 2 / side**2
         weight = functional.interpolate(pool["0.weight"], (side, side), mode="bilinear", align_corners=True)
@@ -41,7 +41,9 @@ def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
     for index, source in pairs:
         backbone[index].load_state_dict(trained.extractor.backbone[source].state_dict())
     for new in set(range(pairs[0][0], len(backbone))) - {index for index, _ in pairs}:
-        last = backbone[new].layers[-1][1]  # the last normalisation is zero, so the block adds nothing
+        # The last normalisation is zero, so the block adds nothing.
+        layers = backbone[new].get_submodule("layers")
+        *_, last = (part for part in layers.modules() if isinstance(part, nn.BatchNorm2d))
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
     return pairs[0]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -19,18 +17,18 @@ import numpy as np
 import torch
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import FaceReconError, UsageError
-from facerecon_rt.interrupts import importing
 from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .checkpoint import fitting, load_checkpoint, load_weights, save_checkpoint, save_weights
+from .backbones import in_channels_last
+from .checkpoint import load_weights, save_weights
 from .config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from .data import Batch, Batches
-from .ensemble import Ensemble
-from .evaluate import evaluate_landmarks, look_at_people, people_figures
+from .ensemble import FaceModelEnsemble
+from .evaluate import evaluate_landmarks, people_figures, predict_people
 from .habits import with_habits
 from .model import FaceModel
 from .objective import Teacher, Terms, face_loss, is_taught
@@ -38,31 +36,8 @@ from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
 from .rendered.backgrounds import background_files
 from .rendered.morphable import MorphableFace
+from .run import Interrupt, Run, Stateful
 from .shrink import imitate, take_over
-
-
-class Interrupt:
-    """Context manager that delays Ctrl-C to the end of a step, so that whole steps are saved. A second Ctrl-C stops at
-    once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> Interrupt:
-        # Python allows signal handlers only in the main thread, and other threads need none.
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 def train(config: TrainConfig) -> Path:
@@ -84,7 +59,7 @@ def train(config: TrainConfig) -> Path:
     bigger = read_bigger(config.distil, config.model.input_size, device) if config.distil else None
     state = TrainingState(config, face, device)
     for network in (state.model, *(bigger.members if bigger is not None else ())):
-        network.extractor.bfloat16 = config.bfloat16
+        network.extractor.mixed_precision = config.bfloat16
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
     batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
@@ -120,8 +95,8 @@ def train(config: TrainConfig) -> Path:
     return state.weights_path
 
 
-class TrainingState:
-    """State of a run that changes from step to step, new or from a checkpoint."""
+class TrainingState(Run):
+    """The networks and the optimizer of a run, new or from a checkpoint."""
 
     def __init__(self, config: TrainConfig, face: MorphableFace, device: torch.device) -> None:
         """Start or resume. This takes minutes if a smaller backbone starts from a bigger one's weights.
@@ -129,33 +104,26 @@ class TrainingState:
         Raises UsageError for a checkpoint of another network and for unfit `config.init`, and ModelRefused for files
         that cannot be read.
         """
-        self.checkpoint_path, self.weights_path = config.run / "checkpoint.pt", config.run / "face.safetensors"
-        resumed = self.checkpoint_path.is_file()
-        model, taught = (FaceModel(config.model), False) if resumed else start_model(config, face, device)
-        self.model = model.to(device, memory_format=torch.channels_last)
+        super().__init__(config.run)
+        self.weights_path = config.run / "face.safetensors"
+        model, taught = (FaceModel(config.model), False) if self.begun else start_model(config, face, device)
+        self.model = in_channels_last(model.to(device))
         self.average = deepcopy(self.model).eval()
         self.skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
         torch.nn.init.zeros_(self.skin_head.weight)
         skin_group = {"params": list(self.skin_head.parameters()), "scale": config.output_rate}
         groups = [*parameter_groups(self.model, config), skin_group]
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
-        self.step = 0
-        self.log: list[dict[str, float]] = []
-        self.running: dict[str, float] = {}
-        """Moving averages of the loss and its terms."""
-        if resumed:
-            self._resume(load_checkpoint(self.checkpoint_path))
+        parts: dict[str, Stateful] = {
+            "model": self.model,
+            "average": self.average,
+            "skin_head": self.skin_head,
+            "optimizer": self.optimizer,
+        }
+        if self.resume(parts):
             print(f"resuming {config.run} at {self.step * config.batch.size} of {config.pictures} pictures")
         elif taught:
             self.save()
-
-    def _resume(self, saved: dict[str, Any]) -> None:
-        with fitting(self.checkpoint_path):
-            self.model.load_state_dict(saved["model"])
-            self.average.load_state_dict(saved["average"])
-            self.skin_head.load_state_dict(saved["skin_head"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.step, self.log, self.running = int(saved["step"]), list(saved["log"]), dict(saved.get("running", {}))
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of each parameter group by its own scale."""
@@ -173,29 +141,14 @@ class TrainingState:
         self.optimizer.step()
         update_average(self.average, self.model, min(average, (self.step + 1) / (self.step + 10)))
 
-    def count(self, terms: dict[str, Tensor]) -> None:
-        """Count a step and record its loss and terms."""
-        self.step += 1
-        for name, term in terms.items():
-            self.running[name] = 0.98 * self.running.get(name, float(term)) + 0.02 * float(term)
-        if self.step % 50 == 0:
-            self.log.append({"step": self.step, **self.running})
-
-    def note(self, figures: dict[str, float]) -> dict[str, float]:
-        """Write held-out figures into the log, and return the entry."""
-        self.log.append({"step": self.step, **figures})
-        return self.log[-1]
-
     def save(self) -> None:
-        """Write checkpoint, averaged weights and curves, each completely or not at all."""
-        kept = {name: getattr(self, name).state_dict() for name in ("model", "average", "skin_head", "optimizer")}
-        save_checkpoint(self.checkpoint_path, {**kept, "step": self.step, "log": self.log, "running": self.running})
+        """Write checkpoint, curves and averaged weights, each completely or not at all."""
+        super().save()
         save_weights(self.average, self.weights_path)
-        draw_curves(self.log, self.checkpoint_path.with_name("curves.png"))
 
 
 def batch_loss(
-    state: TrainingState, batch: Batch, teacher: Teacher, bigger: Ensemble | None, config: TrainConfig
+    state: TrainingState, batch: Batch, teacher: Teacher, bigger: FaceModelEnsemble | None, config: TrainConfig
 ) -> tuple[Tensor, Terms]:
     """Return the loss of a batch and its terms, from the network, its running average and the bigger network if there
     is one."""
@@ -259,7 +212,7 @@ def default_terms(prepared: Path, *others: Path | None) -> str:
     return CLEAN_TERMS if is_clean(prepared) and clean else RESEARCH_TERMS
 
 
-def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) -> Ensemble:
+def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) -> FaceModelEnsemble:
     """Return the networks to learn from, as an ensemble. Raises UsageError if a network takes crops of another size."""
     members = [load_weights(path) for path in paths]
     for path, member in zip(paths, members, strict=True):
@@ -268,7 +221,7 @@ def read_bigger(paths: Sequence[Path], input_size: int, device: torch.device) ->
                 f"--distil {path} takes crops of {member.config.input_size} pixels, but the run {input_size}; give "
                 f"--size {member.config.input_size}"
             )
-    return Ensemble(members).to(device, memory_format=torch.channels_last).eval()
+    return in_channels_last(FaceModelEnsemble(members).to(device)).eval()
 
 
 def choose_device(name: str) -> torch.device:
@@ -325,9 +278,7 @@ def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: to
         print(f"{config.init} is {backbones[0]}: its blocks in common with {backbones[1]}{first} are taken over")
         if own:
             blocks, originals = (
-                torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(
-                    device, memory_format=torch.channels_last
-                )
+                in_channels_last(torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(device))
                 for network, count in ((model, own), (trained, theirs))
             )
             missed = imitate(blocks, originals, iter(batch_loader(config, 0)), config.hints)
@@ -411,34 +362,8 @@ def update_average(average: FaceModel, model: FaceModel, decay: float) -> None:
 
 def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, float]:
     """Return figures of the development benchmark and of held-out rendered people, computed in a few seconds."""
-    figures = people_figures(look_at_people(model, config.prepared / "people" / "held-out", limit=200))
+    figures = people_figures(predict_people(model, config.prepared / "people" / "held-out", limit=200))
     folder = config.data / "faces" / config.development
     if folder.is_dir():
         figures |= evaluate_landmarks(model, annotated_photographs(folder))
     return figures
-
-
-def draw_curves(log: list[dict[str, float]], path: Path) -> None:
-    """Draw loss terms and development figures over steps, as a PNG."""
-    with importing():
-        import matplotlib
-        from matplotlib import pyplot
-
-    matplotlib.use("Agg")
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
-    for axis, entries, title in (
-        (left, [entry for entry in log if "loss" in entry], "loss terms (weighted)"),
-        (right, [entry for entry in log if "loss" not in entry], "held-out figures"),
-    ):
-        names = [name for name in (entries[-1] if entries else {}) if name not in ("step", "count")]
-        for name in names:
-            axis.plot([e["step"] for e in entries], [e.get(name, math.nan) for e in entries], label=name)
-        axis.set_xlabel("step")
-        axis.set_yscale("log")
-        axis.set_title(title)
-        if names:
-            axis.legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)

@@ -18,7 +18,7 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
-from .rendered.expressions import LOOKS
+from .rendered.expressions import EYE_LOOK
 
 NEVER = ("cheekPuff", "cheekSquint", "jawForward", "noseSneer")
 """Blendshapes that the tracker never gives."""
@@ -167,12 +167,12 @@ def _halves(name: str) -> list[int]:
     return [i for i, one in enumerate(BLENDSHAPES) if one.removesuffix("_L").removesuffix("_R") == name]
 
 
-def gaze_from_looks(blendshapes: Floats) -> Floats:
+def gaze_from_eye_look(blendshapes: Floats) -> Floats:
     """Return yaw and pitch (2, 2) of the left and the right eye in radians, from blendshape weights (53,).
 
     Both eyes look at the same thing, so they share the mean of both. A tracker's two eyes differ by its noise.
     """
-    out, inwards, up, down = np.array([[blendshapes[index] for index in eye] for eye in LOOKS]).T
+    out, inwards, up, down = np.array([[blendshapes[index] for index in eye] for eye in EYE_LOOK]).T
     yaw = ((out - inwards) * [1, -1]).mean()
     pitch = (up - down).mean()
     return np.radians(np.full((2, 2), [yaw, pitch]) * LOOK_DEG).astype(np.float32)

@@ -138,6 +138,13 @@ def archive_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="inputs per Parquet file, computed and written together [256]",
     )
+    _add_where(parser)
+    _add_rows(parser)
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    return parser
+
+
+def _add_where(parser: Parser) -> None:
     where = parser.add_argument_group("where")
     where.add_argument("--ray-address", metavar="ADDRESS", help="address of a Ray cluster, or auto [start Ray here]")
     where.add_argument(
@@ -165,6 +172,9 @@ def archive_parser() -> argparse.ArgumentParser:
     )
     where.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads of the network [1]")
     add_gpu_options(where)
+
+
+def _add_rows(parser: Parser) -> None:
     rows = parser.add_argument_group("rows")
     rows.add_argument("--precision", choices=PRECISIONS, help="use the file of this precision beside --model")
     rows.add_argument(
@@ -215,8 +225,6 @@ def archive_parser() -> argparse.ArgumentParser:
         metavar="MP",
         help="maximum size of a photograph in megapixels; a larger one is an error row [100]",
     )
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    return parser
 
 
 def actors(text: str) -> tuple[int, int | None]:

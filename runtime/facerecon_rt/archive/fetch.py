@@ -13,7 +13,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import BaseHandler, HTTPRedirectHandler, Request, build_opener
 
-from ..addresses import public_name, said_of, split_user
+from ..addresses import public_name, safe_reason, split_user
 from ..errors import SourceError
 
 TIMEOUT_S = 30.0
@@ -47,7 +47,7 @@ def _failures(uri: str) -> Iterator[None]:
         yield
     except (OSError, HTTPException, ValueError, NotImplementedError) as error:
         # The cause is left out: its text may hold the password, and a traceback would show it.
-        raise SourceError(f"cannot read {public_name(uri)}: {said_of(error, uri)}") from None
+        raise SourceError(f"cannot read {public_name(uri)}: {safe_reason(error, uri)}") from None
 
 
 def open_bytes(uri: str) -> AbstractContextManager[IO[bytes] | Any]:

@@ -125,9 +125,9 @@ class PartReconstructor:
                 rows.append(row_of_record(found.of, found.record, [face.shape for face in found.scene.faces]))
         persons = []
         if grouped:
-            looked_at = {person: list(some) for person, some in groupby(seen, lambda one: one.of.person)}
+            faces_of_person = {person: list(some) for person, some in groupby(seen, lambda one: one.of.person)}
             for person, theirs in groupby(inputs, lambda one: one.person):
-                of_one = looked_at.get(person, [])
+                of_one = faces_of_person.get(person, [])
                 image_set, faces = self._average(of_one)
                 rows += faces
                 persons.append(person_row(str(person), len(list(theirs)), image_set))

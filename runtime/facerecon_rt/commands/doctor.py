@@ -22,7 +22,7 @@ from ..faces.reconstruct import DETECTOR_NAME
 from ..networks.session import FaceSession
 from ..opencv import WHEELS
 from ..paths import is_file, read_file
-from ..providers.choice import DRIVER, OLDEST, failures, import_onnxruntime, said_by
+from ..providers.choice import DRIVER, OLDEST, failures, import_onnxruntime, short_reason
 from ..providers.nvidia import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
 from ..sources.interlaced import converts_interlaced
 from .arguments import Parser
@@ -41,7 +41,7 @@ MARKS: dict[State, str] = {"ok": "ok  ", "note": "note", "problem": "!!  "}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """Result of one check."""
 
     check: str
@@ -52,12 +52,12 @@ class Finding:
     """Command that repairs the problem, where there is one."""
 
 
-def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
+def examine(facts: Facts, models: Sequence[Path]) -> list[Check]:
     """Run all checks. `facts`: facts of the `machine`. `models`: FaceModel files."""
     found = [python_version(sys.version_info[:2]), onnxruntime_wheels(facts), opencv_wheels(facts)]
     if "JetPack" in facts:
         found.insert(
-            0, Finding("Jetson", "ok", f"{facts.get('board', 'unknown board')}, Jetson Linux {facts['JetPack']}")
+            0, Check("Jetson", "ok", f"{facts.get('board', 'unknown board')}, Jetson Linux {facts['JetPack']}")
         )
     if all(finding.state != "problem" for finding in found):
         found += onnxruntime_providers(facts)
@@ -70,19 +70,19 @@ def examine(facts: Facts, models: Sequence[Path]) -> list[Finding]:
     ]
     if not models:
         what = f"none at {' or '.join(map(str, SHIPPED))} in this folder"
-        found.append(Finding("model", "note", what, "facerecon-rt doctor --model FILE"))
+        found.append(Check("model", "note", what, "facerecon-rt doctor --model FILE"))
     for model in models:
         found += [finding for finding in model_file(model) if finding not in found]
     return found
 
 
-def python_version(version: tuple[int, ...]) -> Finding:
+def python_version(version: tuple[int, ...]) -> Check:
     """Check that Python is new enough."""
     text = ".".join(map(str, version))
     if version < OLDEST_PYTHON:
         needed = ".".join(map(str, OLDEST_PYTHON))
-        return Finding("Python", "problem", f"{text} is older than {needed}", f"install Python {needed} or newer")
-    return Finding("Python", "ok", text)
+        return Check("Python", "problem", f"{text} is older than {needed}", f"install Python {needed} or newer")
+    return Check("Python", "ok", text)
 
 
 def gpu_wheel(facts: Facts) -> str:
@@ -95,58 +95,58 @@ def gpu_wheel(facts: Facts) -> str:
     return "build ONNX Runtime's wheel as runtime/deploy/README.md says"
 
 
-def onnxruntime_wheels(packages: Facts) -> Finding:
+def onnxruntime_wheels(packages: Facts) -> Check:
     """Check that exactly one of the wheels that overwrite each other is installed."""
     there = [name for name in ORT_WHEELS if name in packages]
     if len(there) > 1:
         fix = f"pip uninstall -y onnxruntime onnxruntime-gpu && {gpu_wheel(packages)}"
-        return Finding("ONNX Runtime", "problem", "both wheels are installed and overwrite each other", fix)
+        return Check("ONNX Runtime", "problem", "both wheels are installed and overwrite each other", fix)
     if not there:
         fix = f"pip install 'facerecon-rt[cpu]', or on a machine with an NVIDIA GPU {gpu_wheel(packages)}"
-        return Finding("ONNX Runtime", "problem", "not installed", fix)
+        return Check("ONNX Runtime", "problem", "not installed", fix)
     found = packages[there[0]]
     if tuple(map(int, re.findall(r"\d+", found)[:2])) < tuple(map(int, OLDEST.split("."))):
         fix = f"pip install -U '{there[0]}>={OLDEST}'"
-        return Finding("ONNX Runtime", "problem", f"{there[0]} {found} is older than {OLDEST}", fix)
-    return Finding("ONNX Runtime", "ok", f"{there[0]} {found}")
+        return Check("ONNX Runtime", "problem", f"{there[0]} {found} is older than {OLDEST}", fix)
+    return Check("ONNX Runtime", "ok", f"{there[0]} {found}")
 
 
-def opencv_wheels(packages: Facts, loaded: str = cv2.__version__, where: str = str(cv2.__file__)) -> Finding:
+def opencv_wheels(packages: Facts, loaded: str = cv2.__version__, where: str = str(cv2.__file__)) -> Check:
     """Check that at most one of OpenCV's wheels is installed, and that it is the one loaded. `loaded`, `where`: version
     and file of the loaded OpenCV."""
     there = [name for name in WHEELS if name in packages]
     if not there:
-        return Finding("OpenCV", "ok", f"{loaded}, built outside pip")
+        return Check("OpenCV", "ok", f"{loaded}, built outside pip")
     # The contrib wheel is kept, since it has more modules than the others, which its user needs.
     kept = next((name for name in there if "contrib" in name), there[0])
     fix = f"pip uninstall -y {' '.join(there)} && pip install {kept}=={packages[kept]}"
     if len(there) > 1:
         what = f"{' and '.join(f'{name} {packages[name]}' for name in there)} overwrite each other"
-        return Finding("OpenCV", "problem", what, fix)
+        return Check("OpenCV", "problem", what, fix)
     # The version of the wheel has one number more than that of OpenCV.
     if not f"{packages[kept]}.".startswith(f"{loaded.partition('-')[0]}."):
         what = f"{kept} {packages[kept]} is installed, but {loaded} is loaded from {Path(where).parent}"
-        return Finding("OpenCV", "problem", what, fix)
-    return Finding("OpenCV", "ok", f"{kept} {packages[kept]}")
+        return Check("OpenCV", "problem", what, fix)
+    return Check("OpenCV", "ok", f"{kept} {packages[kept]}")
 
 
-def onnxruntime_providers(facts: Facts) -> list[Finding]:
+def onnxruntime_providers(facts: Facts) -> list[Check]:
     """Check the providers of ONNX Runtime, and whether their libraries and the driver are installed."""
     try:
         ort = import_onnxruntime()
     except FaceReconError as error:
         what, _, fix = str(error).partition("; ")
-        return [Finding("ONNX Runtime", "problem", what, fix)]
+        return [Check("ONNX Runtime", "problem", what, fix)]
     available = ort.get_available_providers()
     gpu = facts.get("gpu", "")
-    found = [Finding("providers", "ok", ", ".join(name.removesuffix("ExecutionProvider") for name in available))]
+    found = [Check("providers", "ok", ", ".join(name.removesuffix("ExecutionProvider") for name in available))]
     if plugin := rtx_version():
         found.append(tensorrt_for_rtx(ort, plugin))
     if "CUDAExecutionProvider" not in available:
         if gpu or "JetPack" in facts:
             gpu = gpu or facts.get("board", "a Jetson")
             fix = f"pip uninstall -y onnxruntime && {gpu_wheel(facts)}"
-            found.append(Finding("CUDA", "problem", f"{gpu} is present, but this ONNX Runtime supports CPUs only", fix))
+            found.append(Check("CUDA", "problem", f"{gpu} is present, but this ONNX Runtime supports CPUs only", fix))
         return found
     found.append(gpu_driver(gpu, load_library("libcuda.so.1") is not None))
     preload_cuda(ort)
@@ -156,66 +156,66 @@ def onnxruntime_providers(facts: Facts) -> list[Finding]:
         found.append(tensorrt(tensorrt_linked(ort), facts.get("tensorrt", ""), jetson=jetson))
     elif jetson:
         what = "this ONNX Runtime has none; PyPI's wheel is for servers and has no code for a Jetson's GPU"
-        found.append(Finding("TensorRT", "problem", what, f"pip uninstall -y onnxruntime-gpu && {gpu_wheel(facts)}"))
+        found.append(Check("TensorRT", "problem", what, f"pip uninstall -y onnxruntime-gpu && {gpu_wheel(facts)}"))
     return found
 
 
-def tensorrt_for_rtx(ort: Any, plugin: str) -> Finding:
+def tensorrt_for_rtx(ort: Any, plugin: str) -> Check:
     """Check that the plug-in provider loads and sees a GPU."""
     try:
         devices = rtx_devices(ort)
     except failures(ort) as error:
-        return Finding("TensorRT for RTX", "problem", f"{plugin} does not load ({said_by(error)})", DRIVER)
+        return Check("TensorRT for RTX", "problem", f"{plugin} does not load ({short_reason(error)})", DRIVER)
     if not devices:
-        return Finding("TensorRT for RTX", "problem", f"{plugin} sees no GPU", DRIVER)
-    return Finding("TensorRT for RTX", "ok", plugin)
+        return Check("TensorRT for RTX", "problem", f"{plugin} sees no GPU", DRIVER)
+    return Check("TensorRT for RTX", "ok", plugin)
 
 
-def gpu_driver(gpu: str, driver_loads: bool) -> Finding:
+def gpu_driver(gpu: str, driver_loads: bool) -> Check:
     """Check that there is a GPU with a working driver."""
     if gpu:
-        return Finding("GPU", "ok", gpu)
+        return Check("GPU", "ok", gpu)
     if driver_loads:
-        return Finding(
+        return Check(
             "GPU", "note", "the driver's library loads, but nvidia-smi is missing or sees no GPU", "nvidia-smi"
         )
     what = "no NVIDIA driver: CUDA and TensorRT cannot start"
-    return Finding("GPU", "problem", what, f"{DRIVER}; or --provider cpu")
+    return Check("GPU", "problem", what, f"{DRIVER}; or --provider cpu")
 
 
-def library(name: str, file: str, fix: str) -> Finding:
+def library(name: str, file: str, fix: str) -> Check:
     """Check that a shared library loads."""
     if load_library(file) is None:
-        return Finding(name, "problem", f"{file} is missing", fix)
-    return Finding(name, "ok", f"{file} loads")
+        return Check(name, "problem", f"{file} is missing", fix)
+    return Check(name, "ok", f"{file} loads")
 
 
-def tensorrt(linked: str, installed: str, *, jetson: bool = False) -> Finding:
+def tensorrt(linked: str, installed: str, *, jetson: bool = False) -> Check:
     """Check that the installed TensorRT has the major version that ONNX Runtime was linked with."""
     if linked and load_library(f"libnvinfer.so.{linked}") is not None:
-        return Finding("TensorRT", "ok", f"libnvinfer.so.{linked} loads")
+        return Check("TensorRT", "ok", f"libnvinfer.so.{linked} loads")
     major = installed.partition(".")[0]
     if not linked:
-        return Finding("TensorRT", "note", "the TensorRT version that this ONNX Runtime links is unknown")
+        return Check("TensorRT", "note", "the TensorRT version that this ONNX Runtime links is unknown")
     fix = JETPACK if jetson else f"pip install 'tensorrt>={linked},<{int(linked) + 1}'"
     if not installed:
-        return Finding("TensorRT", "note", f"not installed; this ONNX Runtime links TensorRT {linked}", fix)
+        return Check("TensorRT", "note", f"not installed; this ONNX Runtime links TensorRT {linked}", fix)
     if major != linked:
-        return Finding("TensorRT", "problem", f"{installed} is installed, but this ONNX Runtime links {linked}", fix)
-    return Finding("TensorRT", "ok", f"{installed}, the version that ONNX Runtime links")
+        return Check("TensorRT", "problem", f"{installed} is installed, but this ONNX Runtime links {linked}", fix)
+    return Check("TensorRT", "ok", f"{installed}, the version that ONNX Runtime links")
 
 
-def processor(instructions: str) -> Finding:
+def processor(instructions: str) -> Check:
     """Check that the processor has the instructions that make int8 fast."""
     names = instructions.split()
     if "asimd" in names and "asimddp" not in names:
         # Without them ONNX Runtime converts matrices in blocks of codes to floats in every run.
         what = "no 8-bit dot products (asimddp): int8 files may be slower than float32"
-        return Finding("processor", "note", what, "facerecon-rt bench --model FILE --precision int8")
-    return Finding("processor", "ok", instructions or "unknown instructions")
+        return Check("processor", "note", what, "facerecon-rt bench --model FILE --precision int8")
+    return Check("processor", "ok", instructions or "unknown instructions")
 
 
-def power(facts: Facts, governor: str, fastest: str = "") -> Finding:
+def power(facts: Facts, governor: str, fastest: str = "") -> Check:
     """Check that the processor may run at full speed. `fastest`: number of a Jetson's power mode without limits."""
     board, mode = facts.get("board", ""), facts.get("power mode", "")
     if mode and "MAXN" not in mode:
@@ -224,26 +224,26 @@ def power(facts: Facts, governor: str, fastest: str = "") -> Finding:
             if fastest
             else "sudo nvpmodel -p --verbose lists the modes"
         )
-        return Finding("power", "note", f"{board or 'this board'} is in power mode {mode}", fix)
+        return Check("power", "note", f"{board or 'this board'} is in power mode {mode}", fix)
     if governor and governor not in ("performance", "schedutil"):
         fix = "sudo cpupower frequency-set -g performance"
-        return Finding("power", "note", f"the frequency governor is {governor}: latencies will vary", fix)
-    return Finding("power", "ok", mode or governor or "unknown power mode")
+        return Check("power", "note", f"the frequency governor is {governor}: latencies will vary", fix)
+    return Check("power", "ok", mode or governor or "unknown power mode")
 
 
-def cameras(devices: Path) -> list[Finding]:
+def cameras(devices: Path) -> list[Check]:
     """Check that the video devices in this folder may be read."""
     found = []
     for device in sorted(devices.glob("video*")):
         if os.access(device, os.R_OK | os.W_OK):
-            found.append(Finding("camera", "ok", str(device)))
+            found.append(Check("camera", "ok", str(device)))
         else:
             fix = "sudo usermod -aG video $USER, then log in again"
-            found.append(Finding("camera", "problem", f"{device}: no permission", fix))
-    return found or [Finding("camera", "note", "no video device; files and network streams work")]
+            found.append(Check("camera", "problem", f"{device}: no permission", fix))
+    return found or [Check("camera", "note", "no video device; files and network streams work")]
 
 
-def video_codecs(build: str) -> Finding:
+def video_codecs(build: str) -> Check:
     """Check the video support in OpenCV's build information."""
 
     def has(name: str) -> bool:
@@ -251,23 +251,23 @@ def video_codecs(build: str) -> Finding:
 
     if not has("FFMPEG"):
         fix = "pip install --force-reinstall opencv-python-headless"
-        return Finding("video", "problem", "OpenCV was built without FFmpeg: no videos, no network streams", fix)
+        return Check("video", "problem", "OpenCV was built without FFmpeg: no videos, no network streams", fix)
     if not has("GStreamer"):
-        return Finding("video", "ok", "FFmpeg; no GStreamer, which only cameras on a Jetson's CSI port need")
-    return Finding("video", "ok", "FFmpeg and GStreamer")
+        return Check("video", "ok", "FFmpeg; no GStreamer, which only cameras on a Jetson's CSI port need")
+    return Check("video", "ok", "FFmpeg and GStreamer")
 
 
-def video_library(pyav: str) -> Finding:
+def video_library(pyav: str) -> Check:
     """Check that PyAV is installed, which reads more videos than OpenCV. `pyav`: its version, empty without it."""
     if pyav:
-        return Finding("video files", "ok", f"PyAV {pyav}")
+        return Check("video files", "ok", f"PyAV {pyav}")
     lacks = "AV1, no sound in annotated videos, and no H.264, which browsers play"
     if not converts_interlaced():
         lacks = f"interlaced video (OpenCV {cv2.__version__} cannot convert it), no {lacks}"
-    return Finding("video files", "note", f"without PyAV there is no {lacks}", "pip install 'facerecon-rt[video]'")
+    return Check("video files", "note", f"without PyAV there is no {lacks}", "pip install 'facerecon-rt[video]'")
 
 
-def model_file(path: Path) -> Iterator[Finding]:
+def model_file(path: Path) -> Iterator[Check]:
     """Check that a model file is complete, from this project and runs here, and that a detector lies beside it."""
     check = f"model {path.name}"
     try:
@@ -275,20 +275,20 @@ def model_file(path: Path) -> Iterator[Finding]:
             size = session.contract.input_size
             session.run(np.zeros((1, size, size, 3), np.uint8))
             kind = f"{session.contract.precision}, {session.contract.backbone}, {session.contract.terms or 'no terms'}"
-            yield Finding(check, "ok", f"{kind}; runs on {session.choice}")
+            yield Check(check, "ok", f"{kind}; runs on {session.choice}")
             yield checksum(path, session.sha256)
     except FaceReconError as error:
         what, _, fix = str(error).partition("; ")
-        yield Finding(check, "problem", what, fix)
+        yield Check(check, "problem", what, fix)
         return
     yield from detector_file(path.with_name(DETECTOR_NAME))
 
 
-def detector_file(path: Path) -> Iterator[Finding]:
+def detector_file(path: Path) -> Iterator[Check]:
     """Check that the detector exists, is complete and runs."""
     check = f"detector {path.name}"
     if not is_file(path):
-        yield Finding(
+        yield Check(
             check, "problem", f"none in {path.parent}", f"cp models/{path.name} {path.parent}/, or --detector FILE"
         )
         return
@@ -297,13 +297,13 @@ def detector_file(path: Path) -> Iterator[Finding]:
         detector.detect(np.zeros((64, 64, 3), np.uint8))
     except FaceReconError as error:
         what, _, fix = str(error).partition("; ")
-        yield Finding(check, "problem", what, fix)
+        yield Check(check, "problem", what, fix)
         return
-    yield Finding(check, "ok", "runs")
+    yield Check(check, "ok", "runs")
     yield checksum(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def checksum(path: Path, digest: str) -> Finding:
+def checksum(path: Path, digest: str) -> Check:
     """Check the hash of a file against SHA256SUMS beside it."""
     check, sums = f"hash of {path.name}", path.parent / SUMS
     try:
@@ -313,14 +313,14 @@ def checksum(path: Path, digest: str) -> Finding:
     except (OSError, ValueError):
         listed = {}
     if path.name not in listed:
-        return Finding(check, "note", f"{digest[:16]}…; no {SUMS} beside it lists the file")
+        return Check(check, "note", f"{digest[:16]}…; no {SUMS} beside it lists the file")
     if listed[path.name] != digest:
         what = f"{digest[:16]}… differs from {SUMS}: the file was changed or damaged"
-        return Finding(check, "problem", what, f"cd {path.parent} && sha256sum -c {SUMS}, and copy the file again")
-    return Finding(check, "ok", f"{digest[:16]}…, as in {SUMS}")
+        return Check(check, "problem", what, f"cd {path.parent} && sha256sum -c {SUMS}, and copy the file again")
+    return Check(check, "ok", f"{digest[:16]}…, as in {SUMS}")
 
 
-def as_text(findings: Sequence[Finding]) -> str:
+def as_text(findings: Sequence[Check]) -> str:
     """Return one line for each finding, with its fix below it."""
     lines = []
     for finding in findings:
@@ -330,13 +330,13 @@ def as_text(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def as_json(findings: Sequence[Finding], facts: Facts) -> str:
+def as_json(findings: Sequence[Check], facts: Facts) -> str:
     """Return JSON with schema, healthy, machine (the facts) and findings [{check, state, what, fix}]."""
     listed = [asdict(finding) for finding in findings]
     return json.dumps({"schema": SCHEMA, "healthy": healthy(findings), "machine": facts, "findings": listed}, indent=1)
 
 
-def healthy(findings: Sequence[Finding]) -> bool:
+def healthy(findings: Sequence[Check]) -> bool:
     """Return whether there is no problem. Notes do not count."""
     return all(finding.state != "problem" for finding in findings)
 

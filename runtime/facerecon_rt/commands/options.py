@@ -119,13 +119,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
     )
 
 
-def build_parser() -> Parser:
-    """Return the parser of `facerecon-rt`. `parse_options` turns its result into `Options`."""
-    parser = Parser(
-        prog="facerecon-rt",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="3D faces from photographs, videos and cameras: mesh, pose, 68 landmarks, blendshapes.",
-        epilog="""\
+EPILOG = """\
 examples:
   facerecon-rt --input cam0                                          (the shipped model)
   facerecon-rt --model models/face.onnx --input photo.jpg
@@ -145,8 +139,28 @@ other commands, each with --help:
 
 exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or output, 3 model refused, 4 provider
 missing, 5 an input is missing, unreadable or lost (the other inputs are finished first), or no face in a whole --set,
-130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)""",
+130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)"""
+
+
+def build_parser() -> Parser:
+    """Return the parser of `facerecon-rt`. `parse_options` turns its result into `Options`."""
+    parser = Parser(
+        prog="facerecon-rt",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="3D faces from photographs, videos and cameras: mesh, pose, 68 landmarks, blendshapes.",
+        epilog=EPILOG,
     )
+    _add_sources_and_targets(parser)
+    _add_faces(parser)
+    _add_live(parser)
+    _add_sets(parser)
+    _add_output(parser)
+    _add_running(parser)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    return parser
+
+
+def _add_sources_and_targets(parser: Parser) -> None:
     add_model(parser, required=False)
     parser.add_argument(
         "--input",
@@ -171,6 +185,9 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         "mqtt://user:${PASSWORD}@host/topic; a socket: unix:///run/x.sock; repeatable "
         f"[{DEFAULT_OUTPUT}]",
     )
+
+
+def _add_faces(parser: Parser) -> None:
     faces = parser.add_argument_group("faces")
     faces.add_argument(
         "--detector",
@@ -249,6 +266,16 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
     lens.add_argument(
         "--fov", type=_field_of_view, metavar="DEGREES", help="horizontal field of view, instead of --camera-matrix"
     )
+    faces.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="average each face of a photograph with its mirror image: smaller errors for one more crop; videos and "
+        "cameras are never mirrored [--mirror]",
+    )
+
+
+def _add_live(parser: Parser) -> None:
     live = parser.add_argument_group("cameras and streams")
     live.add_argument(
         "--retries",
@@ -282,6 +309,9 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
     live.add_argument(
         "--flip", choices=FLIPS, default="none", help="flip or rotate the frames of cameras and streams [%(default)s]"
     )
+
+
+def _add_sets(parser: Parser) -> None:
     sets = parser.add_argument_group("image sets")
     sets.add_argument("--set", action="store_true", help="treat all inputs as one person: one averaged shape, one mesh")
     sets.add_argument(
@@ -289,13 +319,9 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         choices=("precision", "robust", "mean"),
         help="how --set averages shapes [precision where the model allows it, else robust]",
     )
-    faces.add_argument(
-        "--mirror",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="average each face of a photograph with its mirror image: smaller errors for one more crop; videos and "
-        "cameras are never mirrored [--mirror]",
-    )
+
+
+def _add_output(parser: Parser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument(
         "--style",
@@ -344,6 +370,9 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
     )
     output.add_argument("--frames", type=positive, metavar="N", help="stop after N frames [no limit]")
     output.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def _add_running(parser: Parser) -> None:
     running = parser.add_argument_group("running")
     running.add_argument(
         "--provider",
@@ -364,8 +393,6 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         action="store_true",
         help="answer on CUDA or the CPU until TensorRT's engine is built",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    return parser
 
 
 class _Version(argparse.Action):

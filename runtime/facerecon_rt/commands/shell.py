@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from ..errors import FaceReconError, UsageError
 from ..interrupts import INTERRUPTED, loaded
-from ..paths import said_of
+from ..paths import file_and_reason
 
 
 def run_command(program: str, command: Callable[[], int], *, on_interrupt: Callable[[], None], extra: str = "") -> int:
@@ -30,7 +30,7 @@ def run_command(program: str, command: Callable[[], int], *, on_interrupt: Calla
         return 0
     except OSError as error:
         # A file that was readable or writable is gone, refused or broken by now.
-        say(f"{program}: {said_of(error)}")
+        say(f"{program}: {file_and_reason(error)}")
         return UsageError.exit_code
     except KeyboardInterrupt:
         on_interrupt()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SLOWER_LOOKS = 3
+INTERVAL_STEPS = 3
 """Number of steps that make the detector run less often, before faces are skipped."""
 MOST_STEPS = 8
 OVER_FRAMES, UNDER_FRAMES = 10, 60
@@ -24,7 +24,7 @@ FORGETTING = 0.2
 class Shed:
     """Work that is currently skipped."""
 
-    looks: int = 1
+    interval: int = 1
     """Factor by which the interval between two runs of the detector grows."""
     faces: int = 1
     """Divisor of the number of tracked faces that are updated, the largest first."""
@@ -47,8 +47,8 @@ class Budget:
     @property
     def shed(self) -> Shed:
         """Work to skip in the next frame to stay within the budget."""
-        looks = min(self._steps, SLOWER_LOOKS)
-        return Shed(2**looks, 2 ** (self._steps - looks))
+        slower = min(self._steps, INTERVAL_STEPS)
+        return Shed(2**slower, 2 ** (self._steps - slower))
 
     def note(self, milliseconds: float) -> None:
         """Add the time of a frame, in milliseconds."""

@@ -56,7 +56,7 @@ LEAST_SHARE = 0.2
 0.1 of it where their appearance and shape suggest a cut; cuts between whole pictures change 0.27 and more."""
 
 
-def looks(crop: Image, crop_from_head: ArrayLike) -> Floats | None:
+def appearance(crop: Image, crop_from_head: ArrayLike) -> Floats | None:
     """Describe the appearance of a face, (4, 128): for each half its contrast to the neighbourhood, of length 1.
 
     The description does not depend on brightness or on the place in the crop. `crop`: (S, S, 3) uint8 BGR.
@@ -80,7 +80,7 @@ def looks(crop: Image, crop_from_head: ArrayLike) -> Floats | None:
 
 
 def change(before: Floats, now: Floats) -> float:
-    """Return the change between two `looks` in the half where it is smallest: 0 for equal, 1 for unrelated, up to 2.
+    """Return the change of appearance in the half where it is smallest: 0 for equal, 1 for unrelated, up to 2.
 
     A hand or a shadow leaves one half unchanged, and a cut changes all of them.
     """
@@ -111,7 +111,7 @@ class Continuity:
     """The usual changes of a track's face from frame to frame."""
 
     def __init__(self) -> None:
-        self._looks: Floats | None = None
+        self._appearance: Floats | None = None
         self._shape: Floats | None = None
         self._usual_change = 0.0
         self._usual_mm = 0.0
@@ -120,9 +120,9 @@ class Continuity:
     def breaks(self, face: Face) -> bool:
         """Return whether this face, in the frame after the last one, belongs to another person."""
         changed, mm = self._step(face)
-        by_looks = changed / max(LEAST_CHANGE, TIMES * self._usual_change)
+        by_appearance = changed / max(LEAST_CHANGE, TIMES * self._usual_change)
         by_shape = mm / max(LEAST_MM, TIMES * self._usual_mm)
-        return by_looks > 1 and by_shape > 1 and by_looks * by_shape > SURE
+        return by_appearance > 1 and by_shape > 1 and by_appearance * by_shape > SURE
 
     def add(self, face: Face, *, follows: bool) -> None:
         """Add the track's face in this frame. `follows`: whether the face was also updated in the previous frame."""
@@ -130,13 +130,17 @@ class Continuity:
             changed, mm = self._step(face)
             self._usual_change += NEWEST * (changed - self._usual_change)
             self._usual_mm += NEWEST * (mm - self._usual_mm)
-        self._looks, self._shape, self._asked = face.looks, face.shape[::SAMPLE].copy(), None
+        self._appearance, self._shape, self._asked = face.appearance, face.shape[::SAMPLE].copy(), None
 
     def _step(self, face: Face) -> tuple[float, float]:
         """Return the change of appearance, and the root mean square distance in mm between the shapes at the same size,
         since the last frame; 0 where unknown. A face is queried up to three times per frame, so the result is kept."""
         if self._asked is None or self._asked[0] is not face:
-            changed = 0.0 if self._looks is None or face.looks is None else change(self._looks, face.looks)
+            changed = (
+                0.0
+                if self._appearance is None or face.appearance is None
+                else change(self._appearance, face.appearance)
+            )
             mm = 0.0 if self._shape is None else _distance_mm(self._shape, face.shape[::SAMPLE])
             self._asked = (face, changed, mm)
         return self._asked[1:]

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..align import Square, box_from_square, square_from_box, square_from_camera
 from ..errors import ModelRefused, UsageError
 from ..pose import fit_camera
-from ..providers.choice import Provider, failures, import_onnxruntime, open_ort_session, said_by
+from ..providers.choice import Provider, failures, import_onnxruntime, open_ort_session, short_reason
 from ..providers.onnx_file import FLOAT, UINT8, OnnxFile, read_onnx
 from ..quiet import quiet_opencv
 from ..template import load_template
@@ -80,7 +80,7 @@ def open_detector(
     """Open a detector of this project or a YuNet file, recognised by its content. Raises ModelRefused for other files.
 
     `size`: longer side of the network's input in pixels; 640 finds the small faces of a crowd. None chooses by the
-    picture, as `looks_at` does. `score`: minimum score of a detection; None for the file's own.
+    picture, as `detector_runs` does. `score`: minimum score of a detection; None for the file's own.
     """
     model = read_onnx(path)
     if DETECTOR_KEY in model.metadata:
@@ -88,7 +88,7 @@ def open_detector(
     if is_yunet(model):
         return YunetDetector(model, size=size, score=score)
     raise ModelRefused(
-        f"{path}: neither a face detector of this project (no {DETECTOR_KEY} in its metadata) nor a YuNet file;  "
+        f"{path}: neither a face detector of this project (no {DETECTOR_KEY} in its metadata) nor a YuNet file; "
         "use models/face_detector.onnx"
     )
 
@@ -97,7 +97,7 @@ def open_detector(
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class DetectorRun:
     """One run of the network over a whole picture, and the range of face sizes that it contributes."""
 
     size: int
@@ -108,38 +108,40 @@ class Look:
     """Upper limit of the side of faces, as a share of the picture's longer side."""
 
 
-def looks_at(longer_side: int, size: int | None) -> tuple[Look, ...]:
+def detector_runs(longer_side: int, size: int | None) -> tuple[DetectorRun, ...]:
     """Return the runs for a picture with this longer side in pixels, finest first. Only this function has the rule.
 
     `size`: requested input size, which gives one run; None chooses by the picture. A network that resolves the small
     faces of a large picture does not see a close-up whole, so a large picture gets a second, coarse run.
     """
     if size is not None:
-        return (Look(size),)
+        return (DetectorRun(size),)
     if longer_side < LARGE_PIXELS:
-        return (Look(SMALL_INPUT),)
-    return Look(FINE_INPUT, largest=FINE_LARGEST), Look(COARSE_INPUT, smallest=COARSE_SMALLEST)
+        return (DetectorRun(SMALL_INPUT),)
+    return DetectorRun(FINE_INPUT, largest=FINE_LARGEST), DetectorRun(COARSE_INPUT, smallest=COARSE_SMALLEST)
 
 
-def look(image: Image, size: int | None, see: Callable[[Image], list[Detection]], *, enlarge: bool) -> list[Detection]:
+def detect_in_runs(
+    image: Image, size: int | None, see: Callable[[Image], list[Detection]], *, enlarge: bool
+) -> list[Detection]:
     """Detect faces in a picture (H, W, 3) uint8 BGR with all its runs, best first.
 
     `see`: function that detects faces in a reduced picture, in its pixels. `enlarge`: whether smaller pictures are
     enlarged.
     """
-    looks = looks_at(max(image.shape[:2]), size)
+    runs = detector_runs(max(image.shape[:2]), size)
     frame_from_input = FrameFromInput(1.0, 1.0)
     found = []
-    for one in looks:
-        if enlarge or max(image.shape[:2]) > one.size:
+    for run in runs:
+        if enlarge or max(image.shape[:2]) > run.size:
             # Each picture is reduced from the previous one, because reducing a large frame takes time.
-            image, coarser = resize_longer_side(image, one.size)
+            image, coarser = resize_longer_side(image, run.size)
             frame_from_input = frame_from_input.after(coarser)
         for detection in see(image):
             side = float(detection.box[2] - detection.box[0])
-            if one.smallest * one.size <= side < one.largest * one.size:
+            if run.smallest * run.size <= side < run.largest * run.size:
                 found.append(replace(detection, box=frame_from_input.box(detection.box)))
-    if len(looks) == 1:
+    if len(runs) == 1:
         return found
     found.sort(key=lambda detection: -detection.score)
     rolls = np.array([detection.roll for detection in found], np.float32)
@@ -306,7 +308,7 @@ class FaceDetector(Unpicklable):
             scores, boxes = self._session.run(["score", "box"], {"image": pictures})
         except failures(import_onnxruntime()) as error:
             raise ModelRefused(
-                f"{self._path}: the detector does not run ({said_by(error)}); export the detector again"
+                f"{self._path}: the detector does not run ({short_reason(error)}); export the detector again"
             ) from error
         count, height, width = pictures.shape[0], pictures.shape[1] // STRIDE, pictures.shape[2] // STRIDE
         shapes = ((count, height, width), (count, self._channels, height, width))
@@ -350,7 +352,7 @@ def detections(
         scores, boxes = answer(pad(reduced)[None])
         return merge(*decode(scores[0], boxes[0], least))
 
-    found = look(image, size, see, enlarge=True)
+    found = detect_in_runs(image, size, see, enlarge=True)
     return [replace(one, doubtful=True) if one.score < sure else one for one in found]
 
 
@@ -425,7 +427,7 @@ class YunetDetector(Unpicklable):
     project."""
 
     def __init__(self, model: str | Path | OnnxFile, *, size: int | None = None, score: float | None = None) -> None:
-        """`size`: longer side to which larger frames are reduced; None chooses by the picture, as `looks_at` does."""
+        """`size`: longer side to which larger frames are reduced; None chooses by the picture (`detector_runs`)."""
         if not isinstance(model, OnnxFile):
             model = read_onnx(model)
         if not is_yunet(model):
@@ -443,7 +445,7 @@ class YunetDetector(Unpicklable):
 
     def detect(self, image: Image) -> list[Detection]:
         """Detect faces in a picture (H, W, 3) uint8 BGR, best first."""
-        return look(image, self.size, self._see, enlarge=False)
+        return detect_in_runs(image, self.size, self._see, enlarge=False)
 
     def _see(self, image: Image) -> list[Detection]:
         self._net.setInputSize((image.shape[1], image.shape[0]))

@@ -63,9 +63,9 @@ class _Work:
     frame: Frame
     stream: _Stream | None = None
     """The state of its source; None for a photograph."""
-    looked_at: Sequence[Track] = ()
+    updated: Sequence[Track] = ()
     """Tracks whose faces are updated in this frame."""
-    passed_over: Sequence[Track] = ()
+    skipped: Sequence[Track] = ()
     """Visible tracks that are skipped in this frame to stay within the budget."""
     seen: list[Face] = field(default_factory=list)
     """Face found at the place of each updated track, in the same order."""
@@ -131,7 +131,7 @@ class Pipeline:
         shed = NOTHING if self.budget is None else self.budget.shed
         works = [self._work_on(frame, shed) for frame in frames]
         together = Stages()
-        at_tracks = [[track.next_square() for track in work.looked_at] for work in works]
+        at_tracks = [[track.next_square() for track in work.updated] for work in works]
         images = [work.frame.image for work in works]
         for work, seen in zip(works, self.reconstructor.faces_at_each(images, at_tracks, together), strict=True):
             work.seen = seen
@@ -177,8 +177,8 @@ class Pipeline:
         if frame.still:
             return _Work(frame)
         stream = self._stream_of(frame)
-        looked_at, passed_over = _by_attention(stream, shed)
-        return _Work(frame, stream, looked_at, passed_over, scene_changed=stream.scenery.changed(frame.image))
+        updated, skipped = _by_attention(stream, shed)
+        return _Work(frame, stream, updated, skipped, scene_changed=stream.scenery.changed(frame.image))
 
     def _detect(self, work: _Work, shed: Shed) -> None:
         """Run the detector on the frame of a video or camera, if it is due, and note the squares it found."""
@@ -187,12 +187,12 @@ class Pipeline:
             return
         tracker, confident = stream.tracker, self._confident(work.seen)
         stream.since_detection += 1
-        lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.passed_over)
+        lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.skipped)
         full = self.max_faces is not None and len(confident) >= self.max_faces
-        pairs = zip(work.looked_at, work.seen, strict=True)
+        pairs = zip(work.updated, work.seen, strict=True)
         jumped = any(track.jumped(face) or (work.scene_changed and track.cut_to(face)) for track, face in pairs)
-        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.looks
-        if due or ((lost or jumped) and stream.since_detection >= shed.looks) or not tracker.tracks:
+        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.interval
+        if due or ((lost or jumped) and stream.since_detection >= shed.interval) or not tracker.tracks:
             stream.since_detection = 0
             with work.stages.measure("detect"):
                 stream.detected = self.reconstructor.detect(work.frame.image)
@@ -211,7 +211,7 @@ class Pipeline:
             for (index, _), face in zip(of, faces, strict=True):
                 if face.confidence > work.seen[index].confidence:
                     work.seen[index] = face
-        squares = [unknown(work.detected, self._confident(work.seen), work.passed_over) for work in found]
+        squares = [unknown(work.detected, self._confident(work.seen), work.skipped) for work in found]
         new = self.reconstructor.first_looks(images, squares, stages)
         for work, at, faces in zip(found, squares, new, strict=True):
             work.new = self.reconstructor.believed(at, faces)
@@ -226,7 +226,7 @@ class Pipeline:
             missing = [*doubted, *_boxes_beyond(faces, found)]
             return scene_of(self.reconstructor, frame, faces, stages, elsewhere=missing)
         with stages.measure("post"):
-            pairs = list(zip(work.looked_at, work.seen, strict=True))
+            pairs = list(zip(work.updated, work.seen, strict=True))
             faces = stream.tracker.update(
                 pairs, work.new, self.reconstructor.min_confidence, scene_changed=work.scene_changed
             )
@@ -305,5 +305,5 @@ def scene_of(
         left=tracker.left if tracker else (),
         events=events,
         elsewhere=tuple(elsewhere),
-        shed={"looks": shed.looks, "faces": shed.faces} if shed != NOTHING else None,
+        shed={"looks": shed.interval, "faces": shed.faces} if shed != NOTHING else None,
     )

@@ -24,7 +24,7 @@ from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
 from ..types import Crop, Face, Floats, Image
 from ..unpicklable import Unpicklable
-from .cuts import looks
+from .cuts import appearance
 from .detect import Detector, open_detector
 from .shapes import Average, ImageSet, set_from_faces
 from .stages import Stages
@@ -82,7 +82,7 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
                 identity=None if raw.identity is None else raw.identity[i],
                 identity_variance=None if raw.identity_variance is None else raw.identity_variance[i],
                 disagreement=None if raw.disagreement is None else _in_frame(raw.disagreement[i], crop),
-                looks=looks(crop.image, raw.crop_from_head[i]),
+                appearance=appearance(crop.image, raw.crop_from_head[i]),
             )
         )
     return faces
@@ -118,8 +118,9 @@ class Reconstructor(Unpicklable):
           keeps a network, the options for files do not apply to it, and it needs a `detector`.
         - `detector`: a detector file of this project or YuNet, or an object with `detect`, which the caller keeps. The
           default is face_detector.onnx beside the model.
-        - `detector_size`: longer side of the detector's input in pixels. The default follows `detect.looks_at`: 256,
-          and for pictures of 1600 pixels or more two runs, one for small faces and one for close-ups.
+        - `detector_size`: longer side of the detector's input in pixels. The default follows
+          `detect.detector_runs`: 256, and for pictures of 1600 pixels or more two runs, one for small faces and one
+          for close-ups.
         - `min_confidence`: minimum confidence of a face, 0 to 1.
         - `precision`: fp32, fp16 or int8. Each model is replaced by the file beside it that has this precision, was
           made from the same weights and fits the provider.
@@ -348,10 +349,10 @@ class Reconstructor(Unpicklable):
         return [face for at, face in pairs if face.confidence >= (doubtful if at.doubtful else self.min_confidence)]
 
 
-def _strayed(looked_at: Square, found: Square) -> bool:
+def _strayed(square: Square, found: Square) -> bool:
     """Return whether a head was found so far from its square that another run is worthwhile."""
-    way = math.hypot(found.x - looked_at.x, found.y - looked_at.y) / looked_at.side
-    turn = math.remainder(found.roll - looked_at.roll, 2 * math.pi)
+    way = math.hypot(found.x - square.x, found.y - square.y) / square.side
+    turn = math.remainder(found.roll - square.roll, 2 * math.pi)
     return way > STRAYED_SIDES or abs(turn) > STRAYED_RADIANS
 
 

@@ -73,7 +73,7 @@ class ServedDetector:
         size: int | None = None,
         score: float | None = None,
     ) -> None:
-        """`size`: longer side of the detector's input in pixels; None chooses by the picture, as `detect.looks_at`
+        """`size`: longer side of the detector's input in pixels; None chooses by the picture, as `detect.detector_runs`
         does. `score`: minimum score of a detection; None for the file's own."""
         self._infer = infer
         self._where = where

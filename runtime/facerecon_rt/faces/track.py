@@ -43,7 +43,7 @@ WALK_SIDES = 0.04
 HIDDEN = 100
 """Maximum number of frames that a face may be behind another, in addition to those that it may be unseen."""
 NO_MOTION = (0.0, 0.0)
-PASSED_OVER = 250
+MOST_SKIPPED = 250
 """Number of frames after which a track that was skipped for lack of time is forgotten."""
 
 
@@ -57,11 +57,11 @@ class Track:
         self.seen = 0
         self.hidden = 0
         """Number of the missed frames in which another face was at this place."""
-        self.passed_over = 0
+        self.skipped = 0
         """Number of frames since the face was last updated."""
         self._shape = ShapeAverage()
         self._steps = Continuity()
-        self._looked_at: tuple[Face, Square] | None = None
+        self._located: tuple[Face, Square] | None = None
         self._square = self._seen_at = self._where(face)
         """Square to read next, and square of the head when last seen; they differ only by noise."""
         self._camera = face.frame_from_head
@@ -84,9 +84,9 @@ class Track:
 
     def _where(self, face: Face) -> Square:
         """Return the face's square. It is needed twice per frame, so the result is kept."""
-        if self._looked_at is None or self._looked_at[0] is not face:
-            self._looked_at = (face, square_from_camera(face.frame_from_head))
-        return self._looked_at[1]
+        if self._located is None or self._located[0] is not face:
+            self._located = (face, square_from_camera(face.frame_from_head))
+        return self._located[1]
 
     def next_square(self) -> Square:
         """Return the expected square in the next frame, if the motion continues."""
@@ -144,8 +144,8 @@ class Track:
             self._square = square
         self._seen_at = square
         self._camera = face.frame_from_head
-        self._steps.add(face, follows=known and not self.passed_over)
-        self.missed = self.hidden = self.passed_over = 0
+        self._steps.add(face, follows=known and not self.skipped)
+        self.missed = self.hidden = self.skipped = 0
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)
         vertices = shape + (face.vertices - face.shape)
@@ -173,9 +173,9 @@ def drifted(squares: Sequence[Square], faces: Sequence[Face]) -> list[tuple[int,
     return found
 
 
-def unknown(squares: Sequence[AnySquare], faces: Sequence[Face], passed_over: Sequence[Track] = ()) -> list[AnySquare]:
+def unknown(squares: Sequence[AnySquare], faces: Sequence[Face], skipped: Sequence[Track] = ()) -> list[AnySquare]:
     """Return the detected squares that lie on no face already seen in the frame, and on no skipped track."""
-    taken = [face.box for face in faces] + [box_from_square(track.next_square()) for track in passed_over]
+    taken = [face.box for face in faces] + [box_from_square(track.next_square()) for track in skipped]
     boxes = [box_from_square(square) for square in squares]
     return [
         square
@@ -241,8 +241,8 @@ class Tracker:
             track.missed += all(track is not other for other, _ in found)
         for track in self.tracks:
             if all(track is not other for other, _ in seen):
-                track.passed_over += not track.missed
-                track.missed += track.missed > 0 or track.passed_over > PASSED_OVER
+                track.skipped += not track.missed
+                track.missed += track.missed > 0 or track.skipped > MOST_SKIPPED
         cut = [pair for pair in found if scene_changed and pair[0].cut_to(pair[1])]
         self.tracks = [track for track in self.tracks if all(track is not ended for ended, _ in cut)]
         found = [pair for pair in found if all(pair is not other for other in cut)]

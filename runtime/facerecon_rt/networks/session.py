@@ -26,7 +26,7 @@ from ..providers.choice import (
     import_onnxruntime,
     missing,
     open_on,
-    said_by,
+    short_reason,
 )
 from ..providers.nvidia import AS_USUAL, GpuOptions
 from ..providers.onnx_file import FLOAT, TYPE_NAMES, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
@@ -135,7 +135,7 @@ class FaceSession(Unpicklable):
                     if provider != "cpu":
                         raise
                     raise ModelRefused(
-                        f"{self.path}: the model does not run ({said_by(error)}); export the model again"
+                        f"{self.path}: the model does not run ({short_reason(error)}); export the model again"
                     ) from error
 
             return answer
@@ -152,7 +152,7 @@ class FaceSession(Unpicklable):
             if provider != "cpu" and gpu.cuda_graph:
                 failed = failed or self._graph_failure(answer)
         except failures(import_onnxruntime()) as error:
-            failed = f"the model does not run ({said_by(error)})"
+            failed = f"the model does not run ({short_reason(error)})"
         if failed and provider == "cpu":
             raise ModelRefused(f"{self.path}: {failed}; export the model again")
         if failed:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..contract import ModelContract
 from ..errors import FaceReconError
-from ..providers.choice import failures, import_onnxruntime, said_by
+from ..providers.choice import failures, import_onnxruntime, short_reason
 from ..providers.nvidia import GpuOptions
 from ..unpicklable import Unpicklable
 from .golden import TOLERANCES
@@ -84,7 +84,7 @@ class WarmSession(Unpicklable):
             pixels, millimetres = differences(self._now.run(images), better.run(images))
         except not_running as error:
             better.close()
-            log.warning("staying on %s: %s does not run (%s)", self.provider, better.provider, said_by(error))
+            log.warning("staying on %s: %s does not run (%s)", self.provider, better.provider, short_reason(error))
             return
         allowed = max(TOLERANCES[session.contract.precision] for session in (self._now, better))
         if not (pixels <= allowed and millimetres <= allowed):

@@ -223,7 +223,7 @@ def _engine(ort: Any, wanted: Wanted) -> tuple[Path, dict[str, str]]:
         try:
             devices = rtx_devices(ort)
         except failures(ort) as error:
-            raise missing("tensorrt", f"TensorRT for RTX does not load ({said_by(error)})", DRIVER) from error
+            raise missing("tensorrt", f"TensorRT for RTX does not load ({short_reason(error)})", DRIVER) from error
         if not devices:
             raise missing("tensorrt", "TensorRT for RTX sees no GPU", DRIVER)
     key = engine_key(ort, wanted.model.sha256, wanted.precision, wanted.profile, wanted.gpu, tensorrt)
@@ -253,7 +253,7 @@ def _create(
                 raise missing(provider, "this ONNX Runtime includes it but could not start it")
             left = left_on_the_cpu(placement(ort, session, wanted.profile)) if provider != "cpu" else None
         except failures(ort) as error:
-            reason = said_by(error)
+            reason = short_reason(error)
             if provider == "cpu":
                 refusal = f"{wanted.model.path}: ONNX Runtime cannot load the model ({reason}); export it again"
                 if "MatMulNBits" in str(error):  # supports 8 bits since 1.22
@@ -269,7 +269,7 @@ def _create(
     return session
 
 
-def said_by(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     """Return the essential part of ONNX Runtime's error on one line: without the places in its source before it, and
     without the call and host that follow in errors of CUDA."""
     text = " ".join(str(error).split())

@@ -118,16 +118,9 @@ def open_sink(
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
     paint = painter(style, template, margin)
-    if target == "-":
-        if sys.stdout is None:
-            raise UsageError("cannot write to standard output: it is closed; give a file")
-        return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
-    if is_avatar(target):
-        return AvatarSink(target, blendshapes)
-    if is_mqtt(target):
-        return MqttSink(target)
-    if is_socket(target):
-        return SocketSink(target, blendshapes, arkit=arkit)
+    stream = _open_stream(target, blendshapes, arkit)
+    if stream is not None:
+        return stream
     path = Path(target)
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:
@@ -171,6 +164,21 @@ def open_sink(
     raise UsageError(
         f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
     )
+
+
+def _open_stream(target: str, blendshapes: Sequence[str], arkit: bool) -> Sink | None:
+    """Return the sink of standard output or of an address, or None for a file or folder."""
+    if target == "-":
+        if sys.stdout is None:
+            raise UsageError("cannot write to standard output: it is closed; give a file")
+        return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
+    if is_avatar(target):
+        return AvatarSink(target, blendshapes)
+    if is_mqtt(target):
+        return MqttSink(target)
+    if is_socket(target):
+        return SocketSink(target, blendshapes, arkit=arkit)
+    return None
 
 
 def bare(scene: Scene) -> Image:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ..addresses import public_name, said_of, scheme_of
+from ..addresses import public_name, safe_reason, scheme_of
 from ..errors import SourceError, UsageError
 from ..faces.reconstruct import largest
 from ..interrupts import importing
@@ -220,7 +220,7 @@ class MqttSink:
         try:
             client.tls_set(ca_certs=self._broker.ca, cert_reqs=ssl.CERT_REQUIRED)
         except (OSError, ValueError) as error:
-            raise UsageError(f"cannot read the certificates {self._broker.ca}: {said_of(error)}") from error
+            raise UsageError(f"cannot read the certificates {self._broker.ca}: {safe_reason(error)}") from error
 
     def _publish(self, topic: str, text: str, *, retain: bool = False) -> bool:
         """Queue a message. Returns False where too many wait."""

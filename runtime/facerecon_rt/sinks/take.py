@@ -15,7 +15,7 @@ from .record import arkit_blendshapes
 DISTANCE_M = 0.6
 """Distance of a head from the camera where the lens is unknown: that of somebody in front of a screen."""
 METRES_PER_MM = 0.001
-LOOKS = math.radians(30.0)
+EYE_LOOK_RADIANS = math.radians(30.0)
 """Angle in radians by which an eye turns at a weight of 1 of an eyeLook blendshape."""
 
 
@@ -112,4 +112,4 @@ def eye_angles(gaze: Floats | None, weights: Mapping[str, float]) -> Doubles:
     left = weights["eyeLookOutLeft"] - weights["eyeLookInLeft"]
     right = weights["eyeLookInRight"] - weights["eyeLookOutRight"]
     up = [weights[f"eyeLookUp{side}"] - weights[f"eyeLookDown{side}"] for side in ("Left", "Right")]
-    return LOOKS * np.array([[left, up[0]], [right, up[1]]])
+    return EYE_LOOK_RADIANS * np.array([[left, up[0]], [right, up[1]]])

@@ -50,7 +50,7 @@ class ThreadedSink:
         """Write one scene. Raises the sink's earlier error unless the scene is a camera's. Raises BrokenPipeError in
         either case, when the reader of a pipe has closed it."""
         live = scene.frame.live
-        self._collect(said=live, leave=None if live else DEPTH)
+        self._collect(logged=live, leave=None if live else DEPTH)
         if self._error is not None and (not live or isinstance(self._error, BrokenPipeError)):
             raise self._error
         if self._error is None and len(self._waiting) <= DEPTH:
@@ -66,7 +66,7 @@ class ThreadedSink:
         if self._closed:
             return
         self._closed = True
-        self._collect(said=False, leave=0)
+        self._collect(logged=False, leave=0)
         self._writer.shutdown()
         if self.dropped:
             log.warning("%s dropped %d frames because it was too slow", self.name, self.dropped)
@@ -83,12 +83,12 @@ class ThreadedSink:
             self._sink.write(scene)
             self._failed = False
 
-    def _collect(self, *, said: bool, leave: int | None) -> None:
+    def _collect(self, *, logged: bool, leave: int | None) -> None:
         """Remove finished scenes, and wait until at most `leave` are unfinished; None does not wait. The first error is
-        kept, and logged once where `said` is true."""
+        kept, and logged once where `logged` is true."""
         while self._waiting and (self._waiting[0].done() or (leave is not None and len(self._waiting) > leave)):
             error = self._waiting.popleft().exception()
             if error is not None and self._error is None:
                 self._error = error
-                if said and not isinstance(error, BrokenPipeError):
+                if logged and not isinstance(error, BrokenPipeError):
                     log.error("%s; %s is stopped, everything else continues", error, self.name)

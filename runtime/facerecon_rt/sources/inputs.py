@@ -32,7 +32,7 @@ class Inputs:
         streams. `most_delay_s`: maximum time in seconds that a frame waits for frames of other sources. Raises
         UsageError and SourceError for an invalid sources.yaml."""
         self._uris = uris
-        self._live = live
+        self._live_options = live
         self._retries = retries
         self._most_delay_s = most_delay_s
         self.reloadable = any(map(is_list, uris))
@@ -45,7 +45,7 @@ class Inputs:
         self._reloading = threading.Lock()
 
     @property
-    def live(self) -> list[ListedSource]:
+    def live_sources(self) -> list[ListedSource]:
         """The listed cameras and streams."""
         return [one for one in self._listed if one.live]
 
@@ -65,14 +65,14 @@ class Inputs:
                             self._errors[one.name] = SourceError(f"{one.name} could not be read whole")
                 except SourceError as error:
                     self._note(one.name, error)
-        if self.live:
+        if self.live_sources:
             yield from self._live_groups()
 
     def _live_groups(self) -> Generator[list[Frame], None, None]:
         with LiveSources() as sources:
             try:
                 with self._reloading:
-                    cameras = self.live
+                    cameras = self.live_sources
                     # A single camera that does not exist is an error at once. One of several cameras may appear later.
                     patient = len(cameras) > 1 or self.reloadable
                     sources.replace((), [live_source(one, patient=patient) for one in cameras])
@@ -85,7 +85,7 @@ class Inputs:
                 with self._reloading:
                     self._sources = None
                 for status in sources.statuses():
-                    log.info("%s", said(status))
+                    log.info("%s", summary_of(status))
                 self._errors |= sources.given_up
 
     def statuses(self) -> list[SourceStatus]:
@@ -102,7 +102,7 @@ class Inputs:
             except FaceReconError as error:
                 log.error("%s; the sources stay as they were", error)
                 return
-            before = {one.name: one for one in self.live}
+            before = {one.name: one for one in self.live_sources}
             after = {one.name: one for one in listed if one.live}
             if not after:
                 log.error("%s names no camera or stream; the sources stay as they were", " ".join(self._uris))
@@ -113,7 +113,7 @@ class Inputs:
                 gone = [name for name, one in before.items() if after.get(name) != one or name in given_up]
                 for status in sources.statuses():
                     if status.name in gone:
-                        log.info("%s", said(status))
+                        log.info("%s", summary_of(status))
                 sources.replace(gone, [live_source(one, patient=True) for one in new])
             log.info(
                 "sources reloaded: %d new, %d removed, %d in total",
@@ -131,7 +131,7 @@ class Inputs:
             raise SourceError(f"{len(self._errors)} of the {len(self._listed)} inputs could not be read: {names}")
 
     def _list(self) -> list[ListedSource]:
-        return listed_sources(self._uris, self._live, self._retries)
+        return listed_sources(self._uris, self._live_options, self._retries)
 
     def _note(self, name: str, error: SourceError) -> None:
         self._errors[name] = error
@@ -144,7 +144,7 @@ def live_source(listed: ListedSource, *, patient: bool) -> LiveSource:
     return LiveSource(listed.uri, listed.options, retries=listed.retries, patient=patient, name=listed.name)
 
 
-def said(status: SourceStatus) -> str:
+def summary_of(status: SourceStatus) -> str:
     """Return a status as one line of text."""
     lost = f", losses {status.losses}, now {status.state}" if status.losses else ""
     return f"{status.name}: {status.frames} frames used, {status.skipped} dropped{lost}"

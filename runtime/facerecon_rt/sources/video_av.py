@@ -165,8 +165,8 @@ class AvReader:
             return None
         if self._stream.duration is not None and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
-        said = self._stream.metadata.get("DURATION", "")  # Matroska, as 00:00:02.400000000
-        parts = said.split(":")
+        duration = self._stream.metadata.get("DURATION", "")  # Matroska, as 00:00:02.400000000
+        parts = duration.split(":")
         if len(parts) == 3 and all(part.replace(".", "", 1).isdecimal() for part in parts):
             return float(parts[0]) * 3600 + float(parts[1]) * 60 + float(parts[2])
         if self._container.duration is None:

@@ -23,7 +23,7 @@ class DetectorConfig:
     data: str
     """Folder with faces/, head_pose/, backgrounds/ and detector/."""
     run: str = "runs/detector"
-    """Run folder with cache/, config.json, log.csv, curve.png, checkpoint.pt and face_detector.safetensors."""
+    """Run folder with cache/, config.json, curves.png, checkpoint.pt and face_detector.safetensors."""
     init: str | None = None
     """Weights to start from, a .safetensors file. Weights of a detector without roll also serve."""
     steps: int = 5000

@@ -95,7 +95,7 @@ def label_photograph(image: Image, own: list[float], found: list[Detection], noi
 
 def detect_padded(detector: YunetDetector, image: Image, margin: int) -> list[Detection]:
     """Run YuNet on the image within a black margin, and return boxes in pixels of the image itself."""
-    padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+    padded = np.asarray(cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT), np.uint8)
     return [replace(d, box=d.box - margin) for d in detector.detect(padded)]
 
 
@@ -122,8 +122,8 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
         image = read_image(path)
         # YuNet also sees the picture at twice its size. Faces too small for YuNet would teach that faces are
         # background.
-        twice = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-        found = yunet.detect(image) + [replace(d, box=d.box / 2) for d in yunet.detect(twice)]
+        twice = np.asarray(cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR), np.uint8)
+        found = yunet.detect(image) + [replace(d, box=d.box * np.float32(0.5)) for d in yunet.detect(twice)]
         if any(d.score > BACKGROUND_SCORE for d in found):
             continue
         labels = [label_from_detection(d, False) for d in found]

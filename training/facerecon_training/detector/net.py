@@ -76,7 +76,7 @@ class FaceDetectorNet(nn.Module):
         with torch.no_grad():
             self.head.weight.mul_(0.1)
             # The initial answer is rare, in the centre of its cell, SIDE_UNIT pixels large and upright.
-            self.head.bias.copy_(torch.tensor([-math.log(1 / RARE - 1), 0.0, 0.0, 0.0, 1.0, 0.0]))
+            self.head.get_parameter("bias").copy_(torch.tensor([-math.log(1 / RARE - 1), 0.0, 0.0, 0.0, 1.0, 0.0]))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Compute score logits (N, h, w) and boxes (N, 5, h, w) of pictures (N, 3, H, W) float 0..255 BGR.

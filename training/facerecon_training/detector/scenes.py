@@ -338,7 +338,8 @@ def occluder(rng: np.random.Generator) -> Doubles:
         angle = rng.integers(4) * math.pi / 2 + rng.normal(0, 0.3)
         near, far, half = rng.uniform(-0.03, 0.3), rng.uniform(0.6, 2.0), rng.uniform(0.7, 2.0)
         wall = np.array([[near, -half], [far, -half], [far, half], [near, half]])
-        return wall @ np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        return np.asarray(wall @ turn)
     return middle + np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2
 
 
@@ -369,10 +370,10 @@ def degrade(rng: np.random.Generator, image: Image) -> tuple[Image, float]:
     if rng.random() < 0.25:
         # Half a megabyte of random numbers per picture takes long to draw, so a shifted piece of one buffer is used.
         noise = NOISE[int(rng.integers(64)) :, int(rng.integers(64)) :][: image.shape[0], : image.shape[1]]
-        image = cv2.add(image, noise * rng.uniform(2, 14), dtype=cv2.CV_8U)
+        image = np.asarray(cv2.add(image, noise * rng.uniform(2, 14), dtype=cv2.CV_8U), np.uint8)
     if rng.random() < 0.4:
         _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
-        image = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
     return np.array(image, np.uint8), blur
 
 

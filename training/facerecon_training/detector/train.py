@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import time
@@ -14,15 +13,16 @@ import numpy as np
 import torch
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.faces.detect import MULTIPLE, SMALL_INPUT, detections
-from facerecon_rt.interrupts import importing
-from facerecon_rt.sinks.outputs import make_folder, whole
+from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ..checkpoint import fitting, load_checkpoint, read_tensors
+from ..backbones import in_channels_last
+from ..checkpoint import read_tensors
+from ..run import LOG_EVERY, Interrupt, Run
 from .config import DETECTOR_MARK, SCORE, DetectorConfig
 from .data import DetectorCache, build_cache
 from .measure import (
@@ -36,12 +36,6 @@ from .measure import (
 )
 from .net import FaceDetectorNet, detector_loss, make_targets
 from .scenes import SceneMaker
-
-LOSSES = ("heat", "box", "roll")
-LOG_HEADER = (
-    "step,heat_loss,box_loss,roll_loss,learning_rate,images_per_s,"
-    "recall,centre_error,scale_error,recall_turned,roll_error_deg,false_per_background\n"
-)
 
 
 def train_detector(config: DetectorConfig) -> Path:
@@ -62,68 +56,61 @@ def train_detector(config: DetectorConfig) -> Path:
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
 
     net = FaceDetectorNet() if config.init is None else begin_from(Path(config.init))
-    net = net.to(memory_format=torch.channels_last)
+    net = in_channels_last(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    checkpoint_path, log_path = folder / "checkpoint.pt", folder / "log.csv"
-    first = 0
-    if checkpoint_path.is_file():
-        checkpoint = load_checkpoint(checkpoint_path)
-        with fitting(checkpoint_path):
-            net.load_state_dict(checkpoint["net"])
-            optimizer.load_state_dict(checkpoint["optimizer"])
-            first = int(checkpoint["step"])
-    if first == 0:
-        log_path.write_text(LOG_HEADER)
-    else:
-        # Steps after the last checkpoint run again.
-        header, *rows = log_path.read_text().splitlines(keepends=True)
-        log_path.write_text(header + "".join(row for row in rows if int(row.split(",")[0]) <= first))
+    run = Run(folder)
+    run.resume({"net": net, "optimizer": optimizer})
 
-    net.train()
-    last_saved = started = time.monotonic()
-    recent: list[tuple[float, float, float]] = []
-    bar = tqdm(total=config.steps * config.batch, initial=first * config.batch, unit="image", mininterval=10)
-    for step in range(first, config.steps):
-        images, labels = scenes.batch(step, config.batch)
-        targets = torch.from_numpy(np.stack([make_targets(faces, config.size, config.size) for faces in labels]))
-        # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+    saved = time.monotonic()
+    bar = tqdm(total=config.steps * config.batch, initial=run.step * config.batch, unit="image", mininterval=10)
+    with Interrupt() as interrupt:
+        while run.step < config.steps and not interrupt.asked:
+            net.train()
+            images, labels = scenes.batch(run.step, config.batch)
+            targets = torch.from_numpy(np.stack([make_targets(faces, config.size, config.size) for faces in labels]))
+            # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
+            pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
 
-        rate = config.learning_rate * schedule(step, config.warmup, config.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss, heat, box, roll = detector_loss(*net(pixels), targets, config.box_weight, config.roll_weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimizer.step()
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(run.step, config.warmup, config.steps)
+            logits, boxes = net(pixels)
+            loss, heat, box, roll = detector_loss(logits, boxes, targets, config.box_weight, config.roll_weight)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimizer.step()
 
-        recent.append((heat.item(), box.item(), roll.item()))
-        bar.update(config.batch)
-        done = step + 1
-        if done % 50 == 0 or done == config.steps:
-            losses = np.mean(recent, axis=0).tolist()
-            recent.clear()
-            bar.set_postfix({name: f"{loss:.3f}" for name, loss in zip(LOSSES, losses, strict=True)}, refresh=False)
-            row: list[float | str] = [done, *(round(loss, 5) for loss in losses), f"{rate:.2e}"]
-            row.append(round((done - first) * config.batch / (time.monotonic() - started), 1))
-            if done % config.validate_every == 0 or done == config.steps:
+            run.count({"loss": loss.detach(), "heat": heat.detach(), "box": box.detach(), "roll": roll.detach()})
+            bar.update(config.batch)
+            if run.step % LOG_EVERY == 0:
+                bar.set_postfix({name: f"{value:.3f}" for name, value in run.running.items()}, refresh=False)
+            if run.step % config.validate_every == 0 or run.step == config.steps:
                 found, turned, false = evaluate_detector(net, cache)
-                row += [round(v, 4) for v in (found.recall, found.centre_error, found.scale_error)]
-                row += [round(v, 4) for v in (turned.recall, turned.roll_error_deg, false)]
-                bar.write(f"step {done}: {verdict(found, turned, false)}")
-                net.train()
-            with log_path.open("a", newline="") as log:
-                csv.writer(log).writerow(row)
-        if time.monotonic() - last_saved > config.checkpoint_every_s or done == config.steps:
-            with whole(checkpoint_path) as partial:
-                torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, partial)
-            last_saved = time.monotonic()
+                run.note(held_out_figures(found, turned, false))
+                bar.write(f"step {run.step}: {verdict(found, turned, false)}")
+            if time.monotonic() - saved > config.checkpoint_every_s or run.step == config.steps:
+                run.save()
+                saved = time.monotonic()
     bar.close()
-    draw_curve(log_path, folder / "curve.png")
+    if interrupt.asked:
+        run.save()
+        print(f"stopped; run the same command to resume from {run.checkpoint_path}")
+        raise KeyboardInterrupt
     weights = folder / "face_detector.safetensors"
     save_weights(net, weights)
     return weights
+
+
+def held_out_figures(upright: Found, sideways: Found, false: float) -> dict[str, float]:
+    """Return the figures of `evaluate_detector` for the log."""
+    return {
+        "recall": upright.recall,
+        "centre_error": upright.centre_error,
+        "scale_error": upright.scale_error,
+        "recall_turned": sideways.recall,
+        "roll_error_deg": sideways.roll_error_deg,
+        "false_per_background": false,
+    }
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:
@@ -225,28 +212,3 @@ def choose_score(net: FaceDetectorNet, cache: DetectorCache) -> dict[float, tupl
         t: (float(np.mean(np.array(best) < t)), float((false >= t).sum()) / max(1, len(backgrounds)))
         for t in thresholds
     }
-
-
-def draw_curve(log: Path, path: Path) -> None:
-    """Draw the losses and the recall of log.csv."""
-    with importing():
-        import matplotlib
-        from matplotlib import pyplot as plt
-
-    matplotlib.use("Agg")
-
-    with log.open() as lines:
-        rows = list(csv.DictReader(lines))
-    figure, left = plt.subplots(figsize=(8, 4))
-    right = left.twinx()
-    steps = [int(row["step"]) for row in rows]
-    for name in LOSSES:
-        left.plot(steps, [float(row[f"{name}_loss"]) for row in rows], label=f"{name} loss")
-    for style, column, label in (("k.-", "recall", ""), ("k.:", "recall_turned", ", turned")):
-        seen = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
-        right.plot([s for s, _ in seen], [r for _, r in seen], style, label=f"recall, held-out photographs{label}")
-    left.set(xlabel="step", yscale="log")
-    left.legend(loc="upper center")
-    right.legend(loc="center right")
-    figure.savefig(path, dpi=100, bbox_inches="tight")
-    plt.close(figure)

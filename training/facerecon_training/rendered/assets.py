@@ -108,7 +108,7 @@ def _coarser(texture: Floats, side: int) -> Floats:
         return texture
     alpha = texture[:, :, 3:]
     whole = np.concatenate([texture[:, :, :3] * alpha, alpha], 2)
-    small = cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA), np.float32)
     small[:, :, :3] /= np.maximum(small[:, :, 3:], 1e-4)
     return np.ascontiguousarray(small, np.float32)
 
@@ -166,7 +166,8 @@ def lid_edges(head: HeadGeometry) -> NDArray[np.int64]:
     face = head.parts["face"]
     distance = cKDTree(landmarks).query(head.mean[face])[0]
     # A few more vertices of a lid's edge lie between its landmarks, all within a few mm.
-    return face[distance < 3.5]
+    edges: NDArray[np.int64] = face[distance < 3.5]
+    return edges
 
 
 def grown_normals(vertices: Floats, normals: Floats, flatness: float) -> Floats:

@@ -34,10 +34,11 @@ def random_patch(images: Sequence[Image], random: np.random.Generator, smallest:
     """
     if not images:
         return invented_picture(random)
-    image = images[random.integers(len(images))]
+    image = images[int(random.integers(len(images)))]
     side = int(random.uniform(smallest, largest) * min(image.shape[:2]))
     y, x = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
-    return image[y : y + side, x : x + side]
+    patch: Image = image[y : y + side, x : x + side]
+    return patch
 
 
 def invented_picture(random: np.random.Generator) -> Image:

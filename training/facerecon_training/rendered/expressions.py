@@ -10,7 +10,9 @@ from facerecon_rt.types import Floats
 
 EYE_LOOK_DEG = 30.0
 """Angle in degrees by which an eye turns at an eyeLook weight of 1. Beyond about 30 degrees people turn the head."""
-LOOKS = tuple(tuple(BLENDSHAPES.index(f"eyeLook{way}_{side}") for way in ("Out", "In", "Up", "Down")) for side in "LR")
+EYE_LOOK = tuple(
+    tuple(BLENDSHAPES.index(f"eyeLook{way}_{side}") for way in ("Out", "In", "Up", "Down")) for side in "LR"
+)
 """Indices (2, 4) of the left and the right eye: the weights for outwards, inwards, up and down."""
 _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
 
@@ -107,15 +109,15 @@ def random_expression(random: np.random.Generator, facing: tuple[float, float] |
     for side in "LR":
         if weights[_INDEX[f"eyeBlink_{side}"]] > 0.2:
             weights[_INDEX[f"eyeWide_{side}"]] = 0.0
-    weights[list(LOOKS[0] + LOOKS[1])] = looks_from_gaze(gaze).ravel()
+    weights[list(EYE_LOOK[0] + EYE_LOOK[1])] = eye_look_from_gaze(gaze).ravel()
     return Expression(np.clip(weights, 0, 1), gaze)
 
 
-def looks_from_gaze(gaze_deg: Floats) -> Floats:
-    """Return eyeLook weights (2, 4), 0..1, in the order of `LOOKS`, from yaw and pitch (2, 2) of both eyes."""
+def eye_look_from_gaze(gaze_deg: Floats) -> Floats:
+    """Return eyeLook weights (2, 4), 0..1, in the order of `EYE_LOOK`, from yaw and pitch (2, 2) of both eyes."""
     yaw, pitch = gaze_deg[:, 0] / EYE_LOOK_DEG, gaze_deg[:, 1] / EYE_LOOK_DEG
     outwards = yaw * np.array([1.0, -1.0])
-    return np.clip(np.stack([outwards, -outwards, pitch, -pitch], 1), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(np.stack([outwards, -outwards, pitch, -pitch], 1), 0, 1), np.float32)
 
 
 def gaze_vectors(gaze_deg: Floats) -> Floats:

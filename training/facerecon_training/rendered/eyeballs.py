@@ -18,7 +18,7 @@ IRIS_PIXELS, EYE_PIXELS = 53.0, 256.0
 class Eyeball:
     """An eyeball of the mean head."""
 
-    vertices: NDArray[np.int64]
+    vertices: NDArray[np.integer]
     """Rows (K,) of its vertices in the head."""
     centre_offset: Floats
     """Vector (3,) in mm from the mean of its vertices to the centre of its sphere, about which it turns."""
@@ -42,7 +42,7 @@ class Eyeball:
         return np.asarray(head_vertices[self.vertices].mean(0) + self.centre_offset, np.float32)
 
 
-def find_eyeball(mean: Floats, vertices: NDArray[np.int64]) -> Eyeball:
+def find_eyeball(mean: Floats, vertices: NDArray[np.integer]) -> Eyeball:
     """Find the centre and the iris of an eyeball, from the mean head (H, 3) mm and the eyeball's rows.
 
     The centre is that of the best-fitting sphere. The cornea bulges out of it around the iris.

@@ -113,9 +113,9 @@ def _draw_lid(image: Image, landmarks: Floats, eye: Eye, share: float) -> bool:
     moved = edge + share * (base - edge)
     source = np.where((v > moved) & (v < brow), edge + (v - moved) * (brow - edge) / np.maximum(brow - moved, 1e-6), v)
     shift = (source - v)[..., None] * up * half
-    where = np.stack([x, y], -1) + shift - [x0, y0]
+    x_map, y_map = np.moveaxis((np.stack([x, y], -1) + shift - [x0, y0]).astype(np.float32), -1, 0)
     part = image[y0:y1, x0:x1]
-    part[:] = cv2.remap(part.copy(), where.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    part[:] = cv2.remap(part.copy(), x_map, y_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     for top, bottom in zip(eye.upper, eye.lower, strict=True):
         landmarks[top] += share * (landmarks[bottom] - landmarks[top])
     return True

@@ -263,7 +263,7 @@ class PeopleRenderer:
         return surfaces
 
     def _light(self, random: np.random.Generator, camera: Floats) -> Light:
-        sky = self.panoramas[random.integers(len(self.panoramas))]
+        sky = self.panoramas[int(random.integers(len(self.panoramas)))]
         angle = random.uniform(0, 2 * np.pi)
         turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
         sky = turn_light(sky, turn)

@@ -284,13 +284,14 @@ def random_skin(head: HeadGeometry, where: SkinMap, random: np.random.Generator)
     return mix(albedo, np.array([0.01, 0.01, 0.01]), where.pupil)
 
 
-def mix(albedo: Floats, colour: Floats, amount: Floats) -> Floats:
+def mix(albedo: Floats, colour: NDArray[np.floating], amount: Floats) -> Floats:
     """Mix a colour (3,) into albedo (H, 3) by amounts (H,), and return (H, 3)."""
     return np.asarray(albedo + (colour - albedo) * amount[:, None], np.float32)
 
 
 def _patchy(points: Floats, wavelength: float, random: np.random.Generator) -> Floats:
-    return np.clip(0.85 + 0.25 * smooth_noise(points, wavelength, random), 0, 1)
+    patches: Floats = np.clip(0.85 + 0.25 * smooth_noise(points, wavelength, random), 0, 1)
+    return patches
 
 
 def colours_from_photograph(
@@ -305,7 +306,7 @@ def colours_from_photograph(
     normals = viewer_normals(head.normals(vertices), image_from_head)[face]
     points = vertices[face] @ image_from_head[:, :3].T + image_from_head[:, 3]
     places = np.asarray(points[:, None, :2], np.float32)
-    sampled = cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    sampled = cv2.remap(image, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     colours = sampled.reshape(-1, 3) / np.float32(255.0)
     seen = _ramp(normals[:, 2], 0.15, 0.45)
     linear = np.asarray(colours, np.float32) ** 2.2

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from facerecon_rt.errors import UsageError
-from facerecon_training.evaluate import Seen, look_at_people, people_figures
+from facerecon_training.accuracy_report import markdown, reliability, rows_by_yaw, write_report
+from facerecon_training.evaluate import PredictedPhotographs, people_figures, predict_people
 from facerecon_training.losses import HALF_TRUST_ERROR
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
 from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.rendered.morphable import MorphableFace
-from facerecon_training.report import markdown, reliability, rows_by_yaw, write_report
 from facerecon_training.train import fit_decoders
 
 
@@ -69,7 +69,7 @@ def test_several_models_are_measured_together_and_alone(
     alone, both = report["Ensembles"].values()
     assert both["nme_inner51"] == pytest.approx(report["Landmarks, true box"]["lfpw-test"]["nme_inner51"])
     packed = prepared / "people" / "held-out"
-    degrees = [people_figures(look_at_people(one, packed))["rotation_deg"] for one in members]
+    degrees = [people_figures(predict_people(one, packed))["rotation_deg"] for one in members]
     assert alone["rotation_deg"] == pytest.approx(np.mean(degrees))
 
 
@@ -79,7 +79,7 @@ def test_without_data_there_is_no_report(data: Path, ball_face: MorphableFace, t
 
 
 def test_rendered_people_are_counted_once_by_yaw(prepared: Path, ball_face: MorphableFace) -> None:
-    seen = look_at_people(tiny(ball_face), prepared / "people" / "held-out")
+    seen = predict_people(tiny(ball_face), prepared / "people" / "held-out")
     rows = rows_by_yaw(seen)
     assert sum(row["pictures"] for row in rows.values()) == len(seen.shape) == 8
     assert rows["0-15"]["rmse_mm"] > 0
@@ -95,7 +95,7 @@ def test_a_confidence_that_is_right_lies_on_the_diagonal() -> None:
     nothing = torch.zeros(4, 1)
     confidence = 1 / (1 + (errors / HALF_TRUST_ERROR) ** 2)
     output = FaceOutput(nothing, nothing, nothing, nothing, landmarks, confidence, nothing, nothing, nothing)
-    seen = Seen([], np.tile(np.eye(3, 4, dtype=np.float32), (4, 1, 1)), output, truth, [])
+    seen = PredictedPhotographs([], np.tile(np.eye(3, 4, dtype=np.float32), (4, 1, 1)), output, truth, [])
     rows = reliability(seen, bins=4)
     assert [row["error"] for row in rows] == pytest.approx(errors.tolist(), abs=1e-5)
     assert [row["predicted_error"] for row in rows] == pytest.approx(errors.tolist(), abs=1e-3)

@@ -20,22 +20,21 @@ from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
-from torch import nn
 
 from .augment import bad_square, crop_from_canvas
 from .consistency import auc, pair_figures, set_figures
-from .ensemble import Ensemble
+from .ensemble import FaceModelEnsemble, FaceNetwork
 from .evaluate import (
-    Seen,
-    SeenPeople,
+    PredictedPeople,
+    PredictedPhotographs,
     evaluate_blinks,
     evaluate_landmarks,
     evaluate_pose,
-    look_at,
-    look_at_people,
-    look_twice,
     people_figures,
     predict,
+    predict_people,
+    predict_photographs,
+    predict_twice,
     read_teacher,
     rotation_errors,
 )
@@ -59,11 +58,12 @@ def write_report(
 
     Returns the figures by section, row and name. Raises UsageError if there are no data to measure on.
     """
-    model = members[0] if len(members) == 1 else Ensemble(members)
+    model = members[0] if len(members) == 1 else FaceModelEnsemble(members)
     make_folder(out)
     finder = open_detector(detector) if detector.is_file() else None
     seen = {
-        folder.name: look_at(model, annotated_photographs(folder)) for folder in sorted((data / "faces").glob("*-test"))
+        folder.name: predict_photographs(model, annotated_photographs(folder))
+        for folder in sorted((data / "faces").glob("*-test"))
     }
     report: dict[str, Rows] = {}
     if seen:
@@ -83,7 +83,7 @@ def write_report(
         report["Blinks, photographs labelled by hand"] = {"all": blinks}
     packed = prepared / "people" / "held-out"
     if (packed / "labels.npz").is_file():
-        people = look_at_people(model, packed)
+        people = predict_people(model, packed)
         report["Rendered people not trained on"] = {"all": people_figures(people)}
         report["Rendered people, by yaw"] = rows_by_yaw(people)
         report["Rendered people, by photographs in a set"] = set_figures(
@@ -115,7 +115,7 @@ def write_report(
     return report
 
 
-def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
+def reliability(seen: PredictedPhotographs, bins: int = 6) -> list[dict[str, float]]:
     """Return mean confidence, predicted error and measured error of photographs, in equal bins by falling
     confidence."""
     order = np.argsort(-seen.output.confidence.numpy())
@@ -132,7 +132,7 @@ def reliability(seen: Seen, bins: int = 6) -> list[dict[str, float]]:
     return rows
 
 
-def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict[str, float]:
+def face_auc(model: FaceNetwork, seen: PredictedPhotographs, data: Path, count: int = 300) -> dict[str, float]:
     """Return how surely confidence tells faces from pictures without a face, and from crops that miss it (AUC)."""
     random = np.random.default_rng(0)
     size = model.config.input_size
@@ -140,7 +140,10 @@ def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict
     figures = {}
     if (data / "backgrounds").is_dir():
         pictures = read_backgrounds(background_files(data / "backgrounds"))
-        patches = [cv2.resize(random_patch(pictures, random, 0.15, 0.9), (size, size)) for _ in range(count)]
+        patches = [
+            np.asarray(cv2.resize(random_patch(pictures, random, 0.15, 0.9), (size, size)), np.uint8)
+            for _ in range(count)
+        ]
         figures["backgrounds"] = auc(faces, predict(model, patches).confidence.numpy())
     beside = []
     for index in random.integers(len(seen.paths), size=count):
@@ -150,7 +153,7 @@ def face_auc(model: nn.Module, seen: Seen, data: Path, count: int = 300) -> dict
     return figures
 
 
-def rows_by_yaw(seen: SeenPeople) -> Rows:
+def rows_by_yaw(seen: PredictedPeople) -> Rows:
     """Return errors of rotation, shape and depth by the yaw of the heads."""
     yaw = np.array([abs(euler_from_camera(camera)[1]) for camera in seen.cameras])
     angles, rmse = rotation_errors(seen.output, seen.cameras), seen.rmse_mm
@@ -177,19 +180,19 @@ def ensemble_rows(members: Sequence[FaceModel], data: Path, prepared: Path) -> R
     photographs = list(annotated_photographs(folder)) if folder else []
     packed = prepared / "people" / "held-out"
 
-    def row(model: nn.Module) -> dict[str, float]:
+    def row(model: FaceNetwork) -> dict[str, float]:
         figures = evaluate_landmarks(model, photographs) if photographs else {}
         if (packed / "labels.npz").is_file():
-            people = people_figures(look_at_people(model, packed))
+            people = people_figures(predict_people(model, packed))
             figures |= {key: people[key] for key in ("rotation_deg", "rmse_mm", "vertices_mm", "expression_mae")}
         return figures
 
     alone = [row(member) for member in members]
     rows = {"1 (mean of members)": {key: float(np.mean([one[key] for one in alone])) for key in alone[0]}}
-    return rows | {str(count): row(Ensemble(members[:count])) for count in range(2, len(members) + 1)}
+    return rows | {str(count): row(FaceModelEnsemble(members[:count])) for count in range(2, len(members) + 1)}
 
 
-def coefficient_spread(seen: Seen, prepared: Path) -> float:
+def coefficient_spread(seen: PredictedPhotographs, prepared: Path) -> float:
     """Return the standard deviation over photographs of the shapes' first twenty identity coefficients.
 
     The morphable model's prior has 1.
@@ -200,7 +203,7 @@ def coefficient_spread(seen: Seen, prepared: Path) -> float:
     return float(solution[:20].std(1).mean())
 
 
-def at_rest(model: nn.Module, data: Path, detector: Detector) -> dict[str, float]:
+def at_rest(model: FaceNetwork, data: Path, detector: Detector) -> dict[str, float]:
     """Return mean and largest blendshape weight, without gaze and lids, of people who were asked to look at a mark."""
     crops = []
     for photograph in pointing_photographs(data / "head_pose"):
@@ -220,11 +223,13 @@ def at_rest(model: nn.Module, data: Path, detector: Detector) -> dict[str, float
     }
 
 
-def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: Detector | None) -> dict[str, Rows]:
+def people_apart(
+    model: FaceNetwork, seen: dict[str, PredictedPhotographs], data: Path, detector: Detector | None
+) -> dict[str, Rows]:
     """Return how well the neutral shape alone tells people apart, and figures of the shapes of image sets."""
     sources: dict[str, tuple[Floats, Floats, NDArray[np.int64]]] = {}
     if (data / "identities").is_dir() and detector:
-        images, squares, who = [], [], []
+        images, squares, people = [], [], []
         for number, folder in enumerate(sorted(path for path in (data / "identities").iterdir() if path.is_dir())):
             for path in sorted(folder.glob("*.jpg")):
                 image = read_image(path)
@@ -234,14 +239,14 @@ def people_apart(model: nn.Module, seen: dict[str, Seen], data: Path, detector: 
                     box = max((one.box for one in found), key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
                     images.append(image)
                     squares.append(square_from_box(box))
-                    who.append(number)
-        output, _ = look_twice(model, images, squares)
-        sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(who))
+                    people.append(number)
+        output, _ = predict_twice(model, images, squares)
+        sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(people))
     for name, one in seen.items():
         names = [path.stem.rpartition("_")[0] for path in one.paths]
-        _, who_ = np.unique(names, return_inverse=True)
+        _, number_of_name = np.unique(names, return_inverse=True)
         if name.startswith("youtube"):
-            sources[name] = (one.output.shape.numpy(), one.output.confidence.numpy(), who_)
+            sources[name] = (one.output.shape.numpy(), one.output.confidence.numpy(), number_of_name)
     report: dict[str, Rows] = {}
     if sources:
         report["Same person or not, from neutral shapes"] = {

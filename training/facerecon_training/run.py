@@ -1,0 +1,132 @@
+"""The run folder of a training: its checkpoint, its log and its curves. Both trainings use it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from facerecon_rt.interrupts import importing
+from torch import Tensor
+
+from .checkpoint import fitting, load_checkpoint, save_checkpoint
+
+LOG_EVERY = 50
+"""Interval of the log's entries in steps."""
+
+
+class Interrupt:
+    """Context manager that delays Ctrl-C to the end of a step, so that whole steps are saved. A second Ctrl-C stops at
+    once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interrupt:
+        # Python allows signal handlers only in the main thread, and other threads need none.
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class Stateful(Protocol):
+    """A network or an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as tensors, numbers, strings, dicts and lists."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> object:
+        """Take over a state."""
+
+
+class Run:
+    """A run that resumes from its last checkpoint, with the log of its losses and of its held-out figures."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkpoint_path = folder / "checkpoint.pt"
+        self.begun = self.checkpoint_path.is_file()
+        """Whether there is a checkpoint to resume from."""
+        self.step = 0
+        self.log: list[dict[str, float]] = []
+        self.running: dict[str, float] = {}
+        """Moving averages of the loss and its terms."""
+        self._parts: Mapping[str, Stateful] = {}
+
+    def resume(self, parts: Mapping[str, Stateful]) -> bool:
+        """Name the parts of the checkpoint, and load them if there is a checkpoint. Returns whether there is.
+
+        Raises UsageError for a checkpoint of another network, and ModelRefused for a file that is not one.
+        """
+        self._parts = parts
+        if not self.begun:
+            return False
+        saved = load_checkpoint(self.checkpoint_path)
+        with fitting(self.checkpoint_path):
+            for name, part in parts.items():
+                part.load_state_dict(saved[name])
+            # Checkpoints of the detector had no log before release 0.2.
+            self.step, self.log, self.running = (
+                int(saved["step"]),
+                list(saved.get("log", [])),
+                dict(saved.get("running", {})),
+            )
+        return True
+
+    def count(self, terms: Mapping[str, Tensor]) -> None:
+        """Count a step and record its loss and terms."""
+        self.step += 1
+        for name, term in terms.items():
+            self.running[name] = 0.98 * self.running.get(name, float(term)) + 0.02 * float(term)
+        if self.step % LOG_EVERY == 0:
+            self.log.append({"step": self.step, **self.running})
+
+    def note(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Write held-out figures into the log, and return the entry."""
+        self.log.append({"step": self.step, **figures})
+        return self.log[-1]
+
+    def save(self) -> None:
+        """Write checkpoint and curves, each completely or not at all."""
+        kept = {name: part.state_dict() for name, part in self._parts.items()}
+        save_checkpoint(self.checkpoint_path, {**kept, "step": self.step, "log": self.log, "running": self.running})
+        draw_curves(self.log, self.checkpoint_path.with_name("curves.png"))
+
+
+def draw_curves(log: list[dict[str, float]], path: Path) -> None:
+    """Draw loss terms and development figures over steps, as a PNG."""
+    with importing():
+        import matplotlib
+        from matplotlib import pyplot
+
+    matplotlib.use("Agg")
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
+    for axis, entries, title in (
+        (left, [entry for entry in log if "loss" in entry], "loss terms (weighted)"),
+        (right, [entry for entry in log if "loss" not in entry], "held-out figures"),
+    ):
+        names = [name for name in (entries[-1] if entries else {}) if name not in ("step", "count")]
+        for name in names:
+            axis.plot([e["step"] for e in entries], [e.get(name, math.nan) for e in entries], label=name)
+        axis.set_xlabel("step")
+        axis.set_yscale("symlog", linthresh=1e-3)  # recall and false detections may be 0
+        axis.set_title(title)
+        if names:
+            axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
