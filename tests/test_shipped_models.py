@@ -170,6 +170,16 @@ def test_two_heads_that_cross_keep_their_numbers() -> None:
             assert crossing.outcome(reconstructor, heads, 14, 1.0, 0, turn_back) == "kept"
 
 
+def test_letters_on_a_wall_are_no_face() -> None:
+    """In a single frame, the detector takes ROYAL OPERA HOUSE above the people's heads for a face, with some doubt."""
+    crowd = data_folder("videos") / "crowd_1080p.mp4"
+    with Reconstructor(MODEL, provider="cpu") as reconstructor, open_source(crowd) as source:
+        scenes = list(Pipeline(reconstructor, detect_every=1).run(islice(source, 46, 58)))
+    ends = [float(face.box[3]) for scene in scenes for face in scene.faces]
+    assert len(ends) > 12 * 3
+    assert min(ends) > 600
+
+
 def test_a_cut_from_one_talking_head_to_another_begins_a_track() -> None:
     """In the very frame, and the second person's shape is their own; the box is the same."""
     from facerecon_rt import Frame

@@ -232,6 +232,23 @@ def test_a_model_that_is_refused_elsewhere_is_one_line_here(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_ray_that_starts_too_slowly_is_one_line(
+    model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine cannot be had in a test: Ray's own words, as it raises them there."""
+
+    def init(*args: object, **options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as ray does
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    arguments = ["--model", str(model), "--input", str(photographs), "--output", str(tmp_path / "out")]
+    assert main(["archive", *arguments, "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "Ray does not start: The current node timed out during startup. Run the command again" in said
+    assert said.count("\n") == 1
+
+
 class _ForBob(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.headers["Authorization"] == f"Basic {b64encode(b'bob:p4ss').decode()}":

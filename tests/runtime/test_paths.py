@@ -183,7 +183,8 @@ def test_what_is_closed_in_a_folder_is_skipped(closed: Path, model: Path, tmp_pa
     (folder / "c.jpg").symlink_to(closed / "photo.jpg")
     command = [*COMMAND, "--model", str(model), "--input", "photographs", "--output", "out.jsonl"]
     done = unprivileged(command, tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 5, done.stderr
+    assert "2 of the 3 files of photographs could not be read whole" in done.stderr
     assert "skipped: cannot read photographs/a.png: Permission denied" in done.stderr
     assert "skipped: cannot read photographs/c.jpg: Permission denied" in done.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1

@@ -263,6 +263,58 @@ def test_a_track_begins_where_both_are_sure_and_goes_on_where_one_is_not(model: 
     assert [[face.track for face in scene.faces] for scene in scenes] == [[], [1], [1], [], []]
 
 
+class DoubtsAt(Doubts):
+    """A detector that finds its doubtful boxes in the runs that are written down, and counts its runs."""
+
+    def __init__(self, *runs: bool) -> None:
+        super().__init__(BOX)
+        self.runs, self.calls = runs, 0
+
+    def detect(self, image: Image) -> list[Detection]:
+        self.calls += 1
+        return super().detect(image) if self.runs[self.calls - 1] else []
+
+
+@pytest.mark.parametrize(
+    ("level", "runs", "tracks"),
+    [
+        (9, (True, False, False, False), [[], [], [], []]),
+        (9, (True, True, False, False), [[], [1], [1], [1]]),
+        (9, (True, False, True, True), [[], [], [], [1]]),
+        (12, (True, False, False, False), [[1], [1], [1], [1]]),
+    ],
+    ids=["found once", "found twice", "found again later", "read well"],
+)
+def test_what_is_doubtful_is_found_twice_before_it_is_a_track(
+    model: Path, level: int, runs: tuple[bool, ...], tracks: list[list[int]]
+) -> None:
+    """The tiny model's confidence is 0.71 at 9, and 0.94 at 12."""
+    with Reconstructor(model, detector=DoubtsAt(*runs)) as reconstructor:
+        pipeline = Pipeline(reconstructor)
+        scenes = [pipeline.process(Frame(grey(level), "v", index, index / 25, still=False)) for index in range(4)]
+    assert [[face.track for face in scene.faces] for scene in scenes] == tracks
+
+
+def test_a_face_that_waits_is_looked_for_in_the_next_frame_and_then_no_more(
+    model: Path,
+) -> None:
+    class AlsoDoubts(DoubtsAt):
+        """A sure box, and another that is found in the first run alone."""
+
+        def detect(self, image: Image) -> list[Detection]:
+            return [Detection(np.array(BOX, np.float32), 0.9), *super().detect(image)]
+
+    detector = AlsoDoubts(True, *[False] * 9)
+    detector.boxes = [np.array([150, 120, 190, 160], np.float32)]
+    with Reconstructor(model, detector=detector) as reconstructor:
+        pipeline = Pipeline(reconstructor, detect_every=100)
+        calls = []
+        for index in range(5):
+            pipeline.process(Frame(grey(9), "v", index, index / 25, still=False))
+            calls.append(detector.calls)
+    assert calls == [1, 2, 2, 2, 2]
+
+
 def test_faces_below_one_another_are_told_apart_and_copies_are_left_out() -> None:
     faces = [face_of([[0, 0, 0]], box=box) for box in ([0, 0, 10, 10], [1, 1, 11, 11], [8, 0, 18, 10], [0, 0, 10, 10])]
     assert distinct(faces) == [faces[0], faces[2]]

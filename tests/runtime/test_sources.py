@@ -273,9 +273,24 @@ def test_a_folder_gives_photographs_and_videos_in_natural_order(album: Path) -> 
 def test_an_unreadable_file_in_a_folder_is_skipped_with_a_warning(
     album: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    frames_of(album)
-    (record,) = caplog.records
-    assert record.getMessage() == f"skipped: {album / 'img1.jpg'} is a text file, not a photograph"
+    with open_source(album) as source:
+        list(source)
+    assert source.lost == f"1 of the 4 files of {album} could not be read whole"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"skipped: {album / 'img1.jpg'} is a text file, not a photograph",
+        source.lost,
+    ]
+
+
+def test_a_damaged_video_in_a_folder_counts_and_the_files_behind_it_are_read(album: Path) -> None:
+    whole = (Path(__file__).parents[1] / "data" / "talking_head.mp4").read_bytes()
+    (album / "img4.mp4").write_bytes(whole[: len(whole) // 2] + bytes(20_000) + whole[len(whole) // 2 + 20_000 :])
+    with open_source(f"{album}/img[2-9]*") as source:
+        frames = list(source)
+        assert source.lost == f"1 of the 3 files of {album}/img[2-9]* could not be read whole"
+    assert frames[-1].source == str(album / "img4.mp4")
+    with open_source(f"{album}/img*0.jpg") as source:
+        assert len(list(source)) == 1 and not source.lost
 
 
 def test_a_glob_takes_what_matches(album: Path) -> None:

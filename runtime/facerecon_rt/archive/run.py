@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 import ray
@@ -105,11 +106,12 @@ def started(address: str | None, *, quiet: bool) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     level = logging.ERROR if quiet else logging.WARNING
     try:
-        if address is None:
-            # "local" is needed, since Ray would otherwise join the cluster that was last started here.
-            ray.init("local", include_dashboard=False, logging_level=level, log_to_driver=not quiet)
-        else:
-            ray.init(address, logging_level=level, log_to_driver=not quiet)
+        with _InTime():
+            if address is None:
+                # "local" is needed, since Ray would otherwise join the cluster that was last started here.
+                ray.init("local", include_dashboard=False, logging_level=level, log_to_driver=not quiet)
+            else:
+                ray.init(address, logging_level=level, log_to_driver=not quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(f"Ray does not start: {_last_line(error)}; check --ray-address") from error
     try:
@@ -159,6 +161,18 @@ def _error(text: str, exit_code: int) -> FaceReconError:
     """Return the error of the kind that has this exit code."""
     kinds = (UsageError, ModelRefused, ProviderMissing, SourceError)
     return next((kind for kind in kinds if kind.exit_code == exit_code), FaceReconError)(text)
+
+
+class _InTime:
+    """Turns the bare Exception that Ray raises where its own processes start too slowly into an error of ours."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is Exception and error is not None:
+            raise FaceReconError(
+                f"Ray does not start: {_last_line(error)} Run the command again when the machine is less busy"
+            ) from error
 
 
 def _last_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from ..align import box_from_square, box_overlap
 from ..errors import UsageError
 from ..types import Event, Face, Floats, Frame, Scene
 from .attention import Watch, Zone
@@ -14,7 +15,7 @@ from .calibrate import Calibration
 from .cuts import Scenery
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
-from .reconstruct import Reconstructor, Sighting, no_hints, off_faces
+from .reconstruct import SAME_FACE, Reconstructor, Sighting, no_hints, off_faces
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
@@ -24,6 +25,10 @@ NOTHING = Shed()
 FULL = 5
 """Factor by which the detector runs less often while the maximum number of faces is tracked."""
 SMOOTH = ("off", *STRENGTHS)
+FOUND_ONCE_CONFIDENCE = 0.8
+"""Minimum confidence of a new face in a video or camera whose doubtful detection is the first at its place. Any other
+begins when the detector finds it again in the next frame. In crowd_1080p.mp4, letters on a wall are found in a single
+frame, and the FaceModel then reads them with a confidence of 0.68 to 0.73 as long as they are in view."""
 GAP_S = 2.0
 """Maximum gap of a camera in seconds. After a longer gap another person may be in front of it."""
 IDLE_FRAMES = 1000
@@ -54,6 +59,10 @@ class _Stream:
     """Time of its last frame, in seconds of the source."""
     detected: Sequence[Sighting] = ()
     """Squares of the detector's last run."""
+    detected_before: Sequence[Sighting] = ()
+    """Squares of the run before it."""
+    found_once: bool = False
+    """Whether a face waits for the detector to find it again, so that the detector runs on the next frame."""
 
 
 @dataclass(slots=True)
@@ -192,9 +201,15 @@ class Pipeline:
         pairs = zip(work.updated, work.seen, strict=True)
         jumped = any(track.jumped(face) or (work.scene_changed and track.cut_to(face)) for track, face in pairs)
         due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.interval
-        if due or ((lost or jumped) and stream.since_detection >= shed.interval) or not tracker.tracks:
+        if (
+            due
+            or ((lost or jumped or stream.found_once) and stream.since_detection >= shed.interval)
+            or not tracker.tracks
+        ):
             stream.since_detection = 0
             with work.stages.measure("detect"):
+                stream.found_once = False
+                stream.detected_before = no_hints(stream.detected)
                 stream.detected = self.reconstructor.detect(work.frame.image)
             work.detected = no_hints(stream.detected)
 
@@ -215,6 +230,11 @@ class Pipeline:
         new = self.reconstructor.first_looks(images, squares, stages)
         for work, at, faces in zip(found, squares, new, strict=True):
             work.new = self.reconstructor.believed(at, faces)
+            if work.stream is not None:
+                pairs = [pair for pair in zip(at, faces, strict=True) if _is_sure(*pair, work.stream.detected_before)]
+                sure = self.reconstructor.believed([one for one, _ in pairs], [face for _, face in pairs])
+                work.stream.found_once = len(sure) < len(work.new)
+                work.new = sure
 
     def _scene(self, work: _Work, stages: Stages, shed: Shed) -> Scene:
         """Return the scene of one frame after all its faces were reconstructed."""
@@ -262,6 +282,14 @@ class Pipeline:
                     lens = Intrinsics.from_field_of_view(lens, *frame.size)
                 faces = tuple(with_metric_pose(face, lens) for face in faces)
         return faces if self.calibration is None else self.calibration(faces, frame)
+
+
+def _is_sure(at: Sighting, face: Face, before: Sequence[Sighting]) -> bool:
+    """Return whether a face needs no second detection, or the detector's run before found it too."""
+    if not at.doubtful or face.confidence >= FOUND_ONCE_CONFIDENCE:
+        return True
+    box = box_from_square(at)
+    return any(box_overlap(box, box_from_square(other)) >= SAME_FACE for other in before)
 
 
 def _boxes_beyond(kept: Sequence[Face], found: Sequence[Face]) -> list[Floats]:

@@ -58,8 +58,7 @@ class Source(Protocol):
 
     @property
     def lost(self) -> str:
-        """Description of the content that could not be read, available after reading; empty when nothing is missing.
-        Files that a folder skips do not count."""
+        """Description of the content that could not be read, available after reading; empty when nothing is missing."""
 
     def __enter__(self) -> Source: ...
 
@@ -138,10 +137,12 @@ class FilesSource:
     """Photographs and videos, one file after the other. Unreadable files are skipped with a warning."""
 
     live = False
-    lost = ""
 
     def __init__(self, name: str, paths: Sequence[Path]) -> None:
         self.name = name
+        self.lost = ""
+        """Number of files that were skipped or damaged, in words, available after reading; empty when there are
+        none."""
         self._paths = paths
         self._current: Source | None = None
         self._closed = False
@@ -158,8 +159,10 @@ class FilesSource:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames of each file. Raises SourceError when no file could be read."""
+        """Yield the frames of each file. Logs one warning with the number of files that were not read whole. Raises
+        SourceError when no file could be read."""
         found = False
+        faulty = 0
         for path in self._paths:
             if self._closed:
                 return
@@ -168,10 +171,15 @@ class FilesSource:
                     for frame in self._current:
                         found = True
                         yield frame
+                    faulty += bool(self._current.lost)
             except SourceError as error:
+                faulty += 1
                 log.warning("skipped: %s", error)
         if not found:
             raise SourceError(f"none of the {len(self._paths)} files of {self.name} could be read")
+        if faulty:
+            self.lost = f"{faulty} of the {len(self._paths)} files of {self.name} could not be read whole"
+            log.warning("%s", self.lost)
 
     def close(self) -> None:
         """Close the current file, and end the iteration."""

@@ -25,6 +25,7 @@ PYAV = "pip install 'facerecon-rt[video]'"
 _CODECS = {
     "av01": "AV1", "avc1": "H.264", "h264": "H.264", "hev1": "HEVC", "hvc1": "HEVC", "hevc": "HEVC", "vvc1": "VVC",
     "fmp4": "MPEG-4", "mp4v": "MPEG-4", "mpg2": "MPEG-2", "apch": "ProRes", "apcn": "ProRes", "ap4h": "ProRes",
+    "dvsd": "DV",
 }  # fmt: skip
 """Four characters of a codec in lower case -> the common name of the codec."""
 
