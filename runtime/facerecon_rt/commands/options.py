@@ -21,6 +21,7 @@ from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
 from ..sinks.files import SINK_STYLES
 from ..sinks.hide import MARGIN, is_cover
+from ..sinks.texture import TEXTURE_SIZES
 from ..sources.camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S, LiveOptions
 from ..values import (
     address,
@@ -87,6 +88,8 @@ class Options:
     blendshapes: str
     unit: str
     """Unit of .obj and .ply: mm, cm or m."""
+    texture: int | None
+    """Side in pixels of a colour map in meshes; None for none."""
     rotate: int | None
     """Size in megabytes at which records and videos continue in a new file."""
     keep: int | None
@@ -319,6 +322,16 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         help="names in records: the model's 53, or Apple's 52 [%(default)s]",
     )
     add_unit(output)
+    output.add_argument(
+        "--texture",
+        nargs="?",
+        type=int,
+        choices=TEXTURE_SIZES,
+        const=TEXTURE_SIZES[-1],
+        metavar="{512,1024}",
+        help="colours of the person in .glb, .obj and .ply, from the photograph, the set or the best frames of the "
+        "track: a map of so many pixels [off; without a number 1024]",
+    )
     output.add_argument(
         "--rotate",
         type=positive,

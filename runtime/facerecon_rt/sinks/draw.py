@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ..align import CROP_SIDE_MM, Square, align, square_from_camera
 from ..pose import rotation_from_euler
-from ..template import FaceTemplate, Indices, load_template
+from ..template import FaceTemplate, load_template
 from ..types import Attention, Face, Floats, Frame, Image, Scene
 from .hide import COVERS, MARGIN, Cover, cover_faces
+from .raster import front_facing
 from .shade import render_mesh
 
 Style = Literal["shaded", "wireframe", "landmarks"] | Cover
@@ -180,13 +181,6 @@ def _draw_wireframe(picture: Image, face: Face, template: FaceTemplate, accent: 
     cv2.polylines(lines, list(_fixed(2 * corners + 0.5)), True, 255, _width(face, 500), cv2.LINE_AA, _SHIFT)
     weight = cv2.resize(lines, region.shape[1::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
     _blend(region, np.full_like(region, accent), weight * (alpha / 255))
-
-
-def front_facing(vertices_frame: Floats, triangles: Indices) -> Indices:
-    """Select the triangles (F, 3) whose outer side faces the viewer, from vertices (V, 3) and triangles (T, 3)."""
-    a, b, c = (vertices_frame[triangles[:, corner], :2] for corner in range(3))
-    u, v = b - a, c - a
-    return triangles[u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] < 0]
 
 
 def _draw_landmarks(picture: Image, face: Face, accent: Color) -> None:

@@ -29,12 +29,14 @@ from .hide import MARGIN, is_cover
 from .identities import IDENTITY_SUFFIX, IdentitySink
 from .livelink import LiveLinkCsvSink
 from .local_socket import SocketSink, is_socket
-from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .looks import Looks
+from .meshes import MESH_SUFFIXES, check_mesh_format, files_beside, move_mesh, write_mesh
 from .mqtt import MqttSink, is_mqtt
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import as_json, event_records, record_from_scene
 from .rerun import RerunSink
 from .takes import TakeSink
+from .texture import TEXTURE_SIZES
 from .video import VideoSink
 from .video_writer import CODECS
 
@@ -86,6 +88,7 @@ def open_sink(
     rotation: Rotation | None = None,
     basis: Callable[[], Basis] | None = None,
     unit: str = "mm",
+    texture: int | None = None,
 ) -> Sink:
     """Open the output that `target` names.
 
@@ -111,12 +114,14 @@ def open_sink(
     `pictures`: whether pixels may be written at all; without them a folder and a recording have no pictures.
     `rotation`: when records and videos continue in a new file; the previous file gets a number. `basis`: reads the
     model's basis, as `Reconstructor.basis` does, for .glb and .npz. `unit`: mm, cm or m, for .obj and .ply.
+    `texture`: 512 or 1024, the side in pixels of a colour map for .glb, .obj and .ply; None for none.
 
-    Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture or
-    video without `pictures`.
+    Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture,
+    video or colour map without `pictures`, or a colour map of faces that `style` covers.
     """
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
+    check_texture(texture, style, pictures=pictures)
     paint = painter(style, template, margin)
     if target == "-":
         if sys.stdout is None:
@@ -142,6 +147,7 @@ def open_sink(
             pictures=pictures,
             rotation=rotation,
             unit=unit,
+            texture=texture,
         )
     if suffix == ".jsonl":
         return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
@@ -153,11 +159,11 @@ def open_sink(
         return PictureSink(path, paint)
     if suffix == ".glb" and basis is not None:
         try:
-            return TakeSink(path, blendshapes, basis(), template or load_template())
+            return TakeSink(path, blendshapes, basis(), template or load_template(), texture)
         except BasisMissing as error:
             log.warning("%s has meshes without blendshapes: %s", target, error)
     if suffix in MESH_SUFFIXES:
-        return MeshSink(path, template, unit)
+        return MeshSink(path, template, unit, texture)
     if suffix == ".csv":
         return LiveLinkCsvSink(path, blendshapes)
     if suffix == IDENTITY_SUFFIX:
@@ -171,6 +177,21 @@ def open_sink(
     raise UsageError(
         f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
     )
+
+
+def check_texture(texture: int | None, style: str, *, pictures: bool) -> None:
+    """Raise UsageError where a colour map of this side in pixels (None for none) is not possible, or would show what
+    pictures must not show."""
+    if texture is None:
+        return
+    if texture not in TEXTURE_SIZES:
+        raise UsageError(f"a texture has {' or '.join(map(str, TEXTURE_SIZES))} pixels, not {texture}; choose one")
+    if not pictures:
+        raise UsageError("--texture writes pixels of faces, and --no-pictures forbids them; leave out one of the two")
+    if is_cover(style):
+        raise UsageError(
+            f"--texture writes pixels of faces, and --style {style} covers every face; leave out one of the two"
+        )
 
 
 def bare(scene: Scene) -> Image:
@@ -294,14 +315,18 @@ class PictureSink:
 class MeshSink:
     """A sink that writes one mesh per face of a photograph, and one per track of a video or camera at the end."""
 
-    def __init__(self, path: Path, template: FaceTemplate | None = None, unit: str = "mm") -> None:
-        """Check the path. Raises UsageError when the file cannot be written, or its suffix needs a library that is
-        missing."""
+    def __init__(
+        self, path: Path, template: FaceTemplate | None = None, unit: str = "mm", texture: int | None = None
+    ) -> None:
+        """Check the path. `texture`: side of the colour maps in pixels; None for none. Raises UsageError when the
+        file cannot be written, or its suffix needs a library that is missing."""
         check_mesh_format(path)
         check_writable(path)
-        self._template = template
+        self._template = template or load_template()
         self._unit = unit
-        self._names = OutputNames(path)
+        beside = path.suffix.lower() == ".obj" and texture is not None
+        self._names = OutputNames(path, move_mesh, files_beside) if beside else OutputNames(path)
+        self._looks = None if texture is None else Looks(texture, self._template)
         self._latest = LatestMeshes()
 
     def __enter__(self) -> MeshSink:
@@ -315,19 +340,24 @@ class MeshSink:
         written."""
         if not scene.frame.still:
             self._latest.see(scene)
-            for source, _, vertices in self._latest.take(MOST_TRACKS):
-                self._write(source, vertices)
+            if self._looks is not None:
+                self._looks.see(scene)
+            self._write_tracks(MOST_TRACKS)
             return
         for face in scene.faces:
-            self._write(scene.frame.source, face.vertices)
+            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
+            self._write(scene.frame.source, face.vertices, texture)
 
     def close(self) -> None:
         """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
-        for source, _, vertices in self._latest.take():
-            self._write(source, vertices)
+        self._write_tracks()
 
-    def _write(self, source: str, vertices: Floats) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._template or load_template(), self._unit)
+    def _write_tracks(self, but: int = 0) -> None:
+        for source, label, vertices in self._latest.take(but):
+            self._write(source, vertices, None if self._looks is None else self._looks.take(source, label))
+
+    def _write(self, source: str, vertices: Floats, texture: Image | None) -> None:
+        write_mesh(self._names.next_for(source), vertices, self._template, self._unit, texture)
 
 
 class LatestMeshes:
@@ -372,6 +402,7 @@ class FolderSink:
         pictures: bool = True,
         rotation: Rotation | None = None,
         unit: str = "mm",
+        texture: int | None = None,
     ) -> None:
         """Make the folder. Options are those of `open_sink`. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
@@ -384,9 +415,10 @@ class FolderSink:
         except OSError as error:
             raise cannot_write(folder, error) from error
         self._folder = folder
-        self._template = template
+        self._template = template or load_template()
         self._rotation = rotation
         self._meshes = meshes
+        self._looks = Looks(texture, self._template) if texture is not None and meshes else None
         self._unit = unit
         self._pictures = pictures
         # A photograph gets its montage in any case, unless faces are covered: a montage shows them.
@@ -436,12 +468,15 @@ class FolderSink:
         if self._pictures and scene.faces and self._paint_montage is not None:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
         for index, face in enumerate(scene.faces):
-            self._write_mesh(stem, face_label(index, face), face.vertices)
+            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
+            self._write_mesh(stem, face_label(index, face), face.vertices, texture)
 
     def _write_video_frame(self, scene: Scene) -> None:
         if self._pictures:
             self._write_picture_of_video(scene)
         self._latest.see(scene)
+        if self._looks is not None:
+            self._looks.see(scene)
         self._write_tracks(MOST_TRACKS)
 
     def _write_picture_of_video(self, scene: Scene) -> None:
@@ -471,12 +506,12 @@ class FolderSink:
 
     def _write_tracks(self, but: int = 0) -> None:
         for source, label, vertices in self._latest.take(but):
-            self._write_mesh(self._stem(source), label, vertices)
+            texture = None if self._looks is None else self._looks.take(source, label)
+            self._write_mesh(self._stem(source), label, vertices, texture)
 
-    def _write_mesh(self, stem: str, label: str, vertices: Floats) -> None:
+    def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None) -> None:
         if self._meshes:
-            path = self._folder / f"{stem}_{label}.obj"
-            write_mesh(path, vertices, self._template or load_template(), self._unit)
+            write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template, self._unit, texture)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""

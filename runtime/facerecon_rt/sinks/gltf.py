@@ -14,10 +14,11 @@ from ..errors import UsageError
 from ..interrupts import importing
 from ..networks.basis import Basis
 from ..template import FaceTemplate
-from ..types import Floats
+from ..types import Floats, Image
 from .record import apple_name
 from .shade import CLAY, vertex_normals
 from .take import METRES_PER_MM, TrackKeys
+from .texture import as_png
 
 ROUGHNESS = 0.6
 EYE_RADIUS_MM = 12.0
@@ -45,34 +46,48 @@ def import_pygltflib() -> Any:
     return pygltflib
 
 
-def static_glb(vertices: Floats, template: FaceTemplate) -> bytes:
-    """Encode one mesh (V, 3) in mm, head frame, without morph targets, as the bytes of a GLB file in metres."""
+def static_glb(vertices: Floats, template: FaceTemplate, texture: Image | None = None) -> bytes:
+    """Encode one mesh (V, 3) in mm, head frame, without morph targets, as the bytes of a GLB file in metres.
+
+    `texture`: colour map (S, S, 3) of `texture.colour_map`; None for clay.
+    """
     writer = _Writer(template)
-    writer.add_node(name="face", mesh=writer.add_face(vertices, "face", None))
+    writer.add_node(name="face", mesh=writer.add_face(vertices, "face", None, texture=texture))
     return writer.to_bytes()
 
 
 def face_glb(
-    shape: Floats, weights: Mapping[str, float], basis: Basis, blendshapes: Sequence[str], template: FaceTemplate
+    shape: Floats,
+    weights: Mapping[str, float],
+    basis: Basis,
+    blendshapes: Sequence[str],
+    template: FaceTemplate,
+    texture: Image | None = None,
 ) -> bytes:
     """Encode the face of a photograph as the bytes of a GLB file.
 
     `shape`: (V, 3) mm, the neutral face. `weights`: Apple's weights by name, which the mesh has by default.
+    `texture`: colour map (S, S, 3); None for clay.
     """
     writer = _Writer(template)
     targets = writer.add_targets(basis, blendshapes, tuple(weights))
-    face = writer.add_node(name="face", mesh=writer.add_face(shape, "face", targets, list(weights.values())))
+    face = writer.add_node(name="face", mesh=writer.add_face(shape, "face", targets, list(weights.values()), texture))
     writer.add_eyes(face, shape)
     return writer.to_bytes()
 
 
 def take_glb(
-    tracks: Mapping[str, TrackKeys], basis: Basis, blendshapes: Sequence[str], template: FaceTemplate
+    tracks: Mapping[str, TrackKeys],
+    basis: Basis,
+    blendshapes: Sequence[str],
+    template: FaceTemplate,
+    textures: Mapping[str, Image | None] | None = None,
 ) -> bytes:
     """Encode the tracks of one source, by name, as the bytes of a GLB file with one node per track and an animation.
 
     The node of a track has the neutral face of its newest frame. All share Apple's 52 morph targets. Times are seconds
     of the source; a take that begins after more than an hour begins at 0, and `extras` have its `begins_s`.
+    `textures`: colour maps (S, S, 3) of tracks by name; the others are clay.
     """
     writer = _Writer(template)
     first = min(float(keys.times[0]) for keys in tracks.values())
@@ -81,7 +96,7 @@ def take_glb(
     begins = float(math.floor(first)) if first > ONE_HOUR_S else 0.0
     targets = writer.add_targets(basis, blendshapes, next(iter(tracks.values())).names)
     for name, keys in tracks.items():
-        mesh = writer.add_face(keys.shape, name, targets, [0.0] * len(keys.names))
+        mesh = writer.add_face(keys.shape, name, targets, [0.0] * len(keys.names), (textures or {}).get(name))
         head = writer.add_node(
             name=name, mesh=mesh, rotation=_xyzw(keys.rotations[:1])[0].tolist(), translation=keys.places[0].tolist()
         )
@@ -129,22 +144,37 @@ class _Writer:
         self._file = lib.GLTF2(asset=lib.Asset(version="2.0", generator="facerecon-rt"))
         self._file.scenes = [lib.Scene(nodes=[])]
         self._file.scene = 0
-        self._clay = self._add_material("clay", (CLAY[2], CLAY[1], CLAY[0]), ROUGHNESS)
         # Both are the same for all faces.
         indices = template.triangles.ravel()
         self._triangles = self._add_indices(indices, template.vertex_count)
         self._uv = self._add(np.stack([template.uv[:, 0], 1 - template.uv[:, 1]], 1), "VEC2")
         self._eye: int | None = None
+        self._clay_material: int | None = None
 
-    def add_face(self, shape: Floats, name: str, targets: list[Any] | None, weights: list[float] | None = None) -> int:
-        """Add the mesh of a neutral face (V, 3) mm with `targets` of `add_targets` and default weights."""
+    @property
+    def _clay(self) -> int:
+        """The material of faces without colours, added once it is used."""
+        if self._clay_material is None:
+            self._clay_material = self._add_material("clay", (CLAY[2], CLAY[1], CLAY[0]), ROUGHNESS)
+        return self._clay_material
+
+    def add_face(
+        self,
+        shape: Floats,
+        name: str,
+        targets: list[Any] | None,
+        weights: list[float] | None = None,
+        texture: Image | None = None,
+    ) -> int:
+        """Add the mesh of a neutral face (V, 3) mm with `targets` of `add_targets`, default weights and colours."""
         lib = self._lib
+        material = self._clay if texture is None else self._add_skin(name, texture)
         attributes = lib.Attributes(
             POSITION=self._add(shape * np.float32(METRES_PER_MM), "VEC3", bounds=True),
             NORMAL=self._add(vertex_normals(shape, self._template.triangles), "VEC3"),
             TEXCOORD_0=self._uv,
         )
-        primitive = lib.Primitive(attributes=attributes, indices=self._triangles, material=self._clay)
+        primitive = lib.Primitive(attributes=attributes, indices=self._triangles, material=material)
         mesh = lib.Mesh(name=name, primitives=[primitive])
         if targets is not None:
             primitive.targets = [target for _, target in targets]
@@ -234,10 +264,31 @@ class _Writer:
         self._file.meshes.append(lib.Mesh(name="eye", primitives=primitives))
         return len(self._file.meshes) - 1
 
-    def _add_material(self, name: str, srgb: tuple[float, float, float], roughness: float) -> int:
+    def _add_skin(self, name: str, texture: Image) -> int:
+        """Add a material with a colour map. Readers take its values for sRGB, which they are."""
+        lib = self._lib
+        if not self._file.samplers:
+            self._file.samplers.append(
+                lib.Sampler(
+                    magFilter=lib.LINEAR,
+                    minFilter=lib.LINEAR_MIPMAP_LINEAR,
+                    wrapS=lib.CLAMP_TO_EDGE,
+                    wrapT=lib.CLAMP_TO_EDGE,
+                )
+            )
+        view = self._add_view(as_png(texture), None)
+        self._file.images.append(lib.Image(name=name, mimeType="image/png", bufferView=view))
+        self._file.textures.append(lib.Texture(source=len(self._file.images) - 1, sampler=0))
+        colours = lib.TextureInfo(index=len(self._file.textures) - 1)
+        return self._add_material(f"skin of {name}", (1.0, 1.0, 1.0), ROUGHNESS, colours)
+
+    def _add_material(
+        self, name: str, srgb: tuple[float, float, float], roughness: float, texture: Any | None = None
+    ) -> int:
         lib = self._lib
         colour = lib.PbrMetallicRoughness(
             baseColorFactor=[*(linear(channel) for channel in srgb), 1.0],
+            baseColorTexture=texture,
             metallicFactor=0.0,
             roughnessFactor=roughness,
         )
