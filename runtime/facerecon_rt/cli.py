@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -37,6 +39,7 @@ from .sinks.looks import Look
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, files_beside, write_mesh
 from .sinks.mqtt import is_mqtt
 from .sinks.outputs import Rotation, check_writable, numbered, source_path, write_whole
+from .sinks.sequence import is_sequence
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
 from .sinks.video_writer import CODECS
@@ -106,6 +109,8 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     if len(set(names)) < len(names):
         raise UsageError("two zones have the same name; give each --zone its own")
     _check_texture(options)
+    if options.set and any(map(is_sequence, options.output)):
+        raise UsageError("{frame} in a name gives a mesh per frame, and --set makes one mesh of all; leave it out")
     if options.set and options.attention:
         raise UsageError("--attention follows people over time, and --set averages photographs; give one of them")
     if options.set:
@@ -443,7 +448,7 @@ class Written:
         for target, before in self._before.items():
             if _changed_at(target) == before:
                 log.info("nothing to write to %s", target)
-            elif exists(target):
+            elif exists(target) or is_sequence(target):
                 log.info("wrote %s", target)
             else:
                 log.info("wrote %s and so on", numbered(Path(target), 1))
@@ -453,6 +458,9 @@ def _changed_at(target: str) -> int:
     """Return when the output, or any file in it, last changed, in ns since 1970; 0 where it does not exist."""
     path = Path(target)
     paths = [path, numbered(path, 1)]
+    if is_sequence(target):
+        pattern = re.sub(r"{\w+}", "*", glob.escape(path.name))
+        paths = list(path.parent.glob(pattern))
     if is_folder(path):
         with suppress(OSError):  # the folder is gone, or may not be read
             paths = list(path.iterdir())

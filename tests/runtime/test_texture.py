@@ -77,7 +77,7 @@ def at_vertices(colours: Image) -> Floats:
     u, v = TEMPLATE.uv.T
     pixels = np.stack([u, 1 - v], 1) * len(colours) - 0.5
     columns, rows = np.clip(np.rint(pixels), 0, len(colours) - 1).astype(int).T
-    return colours[rows, columns].astype(np.float32)
+    return np.asarray(colours[rows, columns], np.float32)
 
 
 def facing(face: Face) -> Floats:

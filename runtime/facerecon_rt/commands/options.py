@@ -169,10 +169,10 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        ".obj .ply; animated heads: .glb; Live Link Face: .csv or livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral "
-        "faces: .npz; a Rerun recording: .rrd; a folder gets all kinds but .csv, .glb, .npz and .rrd; an MQTT broker: "
-        "mqtt://user:${PASSWORD}@host/topic; a socket: unix:///run/x.sock; repeatable "
-        f"[{DEFAULT_OUTPUT}]",
+        ".obj .ply; a mesh per frame: take_{frame}.obj; animated heads: .glb; Live Link Face: .csv or "
+        "livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral faces: .npz; a Rerun recording: .rrd; a folder gets all "
+        "kinds but .csv, .glb, .npz and .rrd; an MQTT broker: mqtt://user:${PASSWORD}@host/topic; a socket: "
+        f"unix:///run/x.sock; repeatable [{DEFAULT_OUTPUT}]",
     )
     faces = parser.add_argument_group("faces")
     faces.add_argument(

@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
 
 import cv2
 
-from ..addresses import public_name
 from ..errors import UsageError
 from ..networks.basis import Basis, BasisMissing
 from ..paths import exists, is_file, is_folder, resolved
@@ -35,6 +33,8 @@ from .mqtt import MqttSink, is_mqtt
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import as_json, event_records, record_from_scene
 from .rerun import RerunSink
+from .sequence import SequenceSink, is_sequence
+from .stems import shortened, stem_of
 from .takes import TakeSink
 from .texture import TEXTURE_SIZES
 from .video import VideoSink
@@ -45,8 +45,6 @@ log = logging.getLogger("facerecon_rt")
 MOST_TRACKS = 500
 """Number of tracks whose meshes wait for the end. Meshes of further tracks are written earlier, since a camera may run
 for months."""
-LONGEST_STEM = 160
-"""Maximum bytes of a stem, out of the 255 that a file name may have."""
 SILENT_S = 60.0
 """Time in seconds without a frame of a camera after which its video is finished."""
 SINK_STYLES = (*STYLES, "montage")
@@ -101,6 +99,7 @@ def open_sink(
     - .obj .ply: a mesh per face or track, numbered when there are several.
     - .glb: an animated head per track of a video or camera in one file, a head with its expression per photograph.
       Without a basis, meshes as .obj.
+    - .obj .ply .glb with `{frame}` in the name: a mesh per frame, with its expression.
     - .npz: the neutral faces of all tracks and photographs, with which records become meshes.
     - .csv: a file per track as the Live Link Face app writes them.
     - livelink://host:11111, vmc://host:39539: the largest face of every frame over UDP.
@@ -157,6 +156,10 @@ def open_sink(
         return VideoSink(path, paint, rotation)
     if suffix in PICTURE_SUFFIXES:
         return PictureSink(path, paint)
+    if suffix in MESH_SUFFIXES and is_sequence(target):
+        if texture is not None:
+            raise UsageError(f"{target} is a mesh per frame, and --texture makes a map per person; leave out one")
+        return SequenceSink(path, template or load_template(), unit)
     if suffix == ".glb" and basis is not None:
         try:
             return TakeSink(path, blendshapes, basis(), template or load_template(), texture)
@@ -529,24 +532,6 @@ class FolderSink:
             return True
         shorter, longer = sorted((one, other), key=len)
         return self._rotation is not None and bool(re.fullmatch(rf"{re.escape(shorter)}_\d{{4,}}", longer))
-
-
-def stem_of(source: str, *, live: bool = False) -> str:
-    """Return a file name without suffix. In a stream's address or a camera's name, `_` replaces unsuitable
-    characters."""
-    if not live and "://" not in source:
-        return Path(source).stem
-    return re.sub(r"[^\w.-]+", "_", public_name(source).rpartition("://")[2]).strip("_.") or "stream"
-
-
-def shortened(stem: str) -> str:
-    """Return the stem, or for a long one its beginning and a hash of the whole stem, which keeps stems distinct. It
-    leaves room for `_montage`, a number, a suffix and the name of a partial file."""
-    encoded = stem.encode("utf-8", "surrogatepass")
-    if len(encoded) <= LONGEST_STEM:
-        return stem
-    # A character that is cut in two is dropped.
-    return f"{encoded[: LONGEST_STEM - 9].decode(errors='ignore')}_{sha256(encoded).hexdigest()[:8]}"
 
 
 def write_picture(path: Path, picture: Image) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,21 +14,13 @@ from ..interrupts import importing
 from ..networks.basis import Basis
 from ..template import FaceTemplate
 from ..types import Floats, Image
+from .eyes import EYE_COLOURS, EYE_RADIUS_MM, eye_centre, eyeball
 from .record import apple_name
 from .shade import CLAY, vertex_normals
 from .take import METRES_PER_MM, TrackKeys
 from .texture import as_png
 
 ROUGHNESS = 0.6
-EYE_RADIUS_MM = 12.0
-LIDS = (slice(42, 48), slice(36, 42))
-"""iBUG landmarks of the lids of the subject's left and right eye."""
-PUPIL_DEG, IRIS_DEG = 10.0, 29.0
-"""Angles at the centre of the eye, from its axis to the rims of pupil and iris."""
-RINGS_DEG = (5.0, PUPIL_DEG, 20.0, IRIS_DEG, 45.0, 65.0, 90.0, 115.0, 140.0, 160.0)
-SPOKES = 24
-EYE_COLOURS = {"pupil": (0.02, 0.02, 0.02), "iris": (0.36, 0.24, 0.15), "sclera": (0.93, 0.92, 0.90)}
-"""Colours as sRGB, 0 to 1."""
 NEUTRAL_TARGETS = ("tongueOut",)
 """Apple's blendshapes that the model lacks. Their targets move nothing."""
 ONE_HOUR_S = 3600.0
@@ -333,35 +324,6 @@ class _Writer:
 def linear(srgb: float) -> float:
     """Return the linear light, 0 to 1, of an sRGB channel, 0 to 1. glTF's colour factors are linear."""
     return ((srgb + 0.055) / 1.055) ** 2.4 if srgb > 0.04045 else srgb / 12.92
-
-
-def eye_centre(shape: Floats, template: FaceTemplate, side: int) -> Floats:
-    """Return the centre (3,) of an eye in mm, head frame: 12 mm behind the middle of its lids.
-
-    `shape`: (V, 3) mm, the neutral face. `side`: 0 for the subject's left eye, 1 for the right.
-    """
-    lids = shape[template.landmarks[LIDS[side]]].mean(0)
-    return np.asarray(lids - np.array([0.0, 0.0, EYE_RADIUS_MM], np.float32), np.float32)
-
-
-@cache
-def eyeball() -> tuple[Floats, dict[str, NDArray[np.int32]]]:
-    """Return a unit sphere that looks along +z: points (K, 3), and the triangles (T, 3) of pupil, iris and sclera."""
-    polar, around = np.meshgrid(np.radians(RINGS_DEG), 2 * np.pi * np.arange(SPOKES) / SPOKES, indexing="ij")
-    rings = np.stack([np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], -1)
-    points = np.vstack([rings.reshape(-1, 3), [[0, 0, 1], [0, 0, -1]]]).astype(np.float32)
-    here, front = np.arange(SPOKES), len(points) - 2
-    right = np.roll(here, -1)
-    parts: dict[str, list[NDArray[np.int64]]] = {part: [] for part in EYE_COLOURS}
-    parts["pupil"].append(np.stack([np.full(SPOKES, front), here, right], 1))
-    for ring, outer in enumerate(RINGS_DEG[1:]):
-        part = "pupil" if outer <= PUPIL_DEG else "iris" if outer <= IRIS_DEG else "sclera"
-        near, far = ring * SPOKES, (ring + 1) * SPOKES
-        parts[part].append(np.stack([here + near, here + far, right + near], 1))
-        parts[part].append(np.stack([right + near, here + far, right + far], 1))
-    rim = (len(RINGS_DEG) - 1) * SPOKES
-    parts["sclera"].append(np.stack([here + rim, np.full(SPOKES, front + 1), right + rim], 1))
-    return points, {part: np.vstack(triangles).astype(np.int32) for part, triangles in parts.items()}
 
 
 def _xyzw(rotations: Floats) -> Floats:
