@@ -32,6 +32,7 @@ from .providers.onnx_file import read_onnx
 from .quiet import log_errors_only
 from .shipped import DEFAULT, DEFAULT_ON_CPU, shipped_folder
 from .sinks.avatars import is_avatar
+from .sinks.eyes import eyes_of
 from .sinks.files import Sink, check_texture, open_sink
 from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
@@ -284,10 +285,11 @@ def _run_set(options: Options) -> None:
             progress.finish()
         if image_set is not None:
             texture = None if look is None else look.texture(load_template())
+            eyes = eyes_of(image_set.shape, None, load_template()) if options.eyes else None
             for mesh in meshes:
                 if look is not None and not inside.isdisjoint(map(resolved, files_beside(mesh))):
                     raise UsageError(f"the texture of {mesh} would overwrite an input; choose another name")
-                write_mesh(mesh, image_set.shape, load_template(), options.unit, texture)
+                write_mesh(mesh, image_set.shape, load_template(), options.unit, texture, eyes)
         for scene in scenes if sinks else ():
             for sink in sinks:
                 sink.write(scene)
@@ -401,6 +403,7 @@ def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes
         basis=reconstructor.basis,
         unit=options.unit,
         texture=options.texture,
+        eyes=options.eyes,
     )
 
 

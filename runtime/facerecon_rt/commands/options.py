@@ -88,6 +88,8 @@ class Options:
     blendshapes: str
     unit: str
     """Unit of .obj and .ply: mm, cm or m."""
+    eyes: bool
+    """Whether shaded meshes, .obj and .ply have eyeballs."""
     texture: int | None
     """Side in pixels of a colour map in meshes; None for none."""
     rotate: int | None
@@ -322,6 +324,9 @@ missing, 5 an input is missing, unreadable or lost (the other inputs are finishe
         help="names in records: the model's 53, or Apple's 52 [%(default)s]",
     )
     add_unit(output)
+    output.add_argument(
+        "--eyes", action="store_true", help="eyeballs with iris in shaded pictures, .obj and .ply; .glb has them anyway"
+    )
     output.add_argument(
         "--texture",
         nargs="?",

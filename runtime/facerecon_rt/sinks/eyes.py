@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,19 +33,23 @@ class Eyes:
     """(T, 3) vertex indices, counter-clockwise seen from outside."""
     colours: Floats
     """(E, 3) BGR (sRGB), 0 to 1."""
+    parts: Mapping[str, Indices]
+    """The triangles of "pupil", "iris" and "sclera"."""
 
 
 def eyes_of(shape: Floats, gaze: Floats | None, template: FaceTemplate) -> Eyes:
     """Return the eyes of a neutral face (V, 3) mm. `gaze`: unit vectors (2, 3), head frame, of the left and the right
     eye; None for eyes that look straight ahead."""
-    points, triangles, colours = _painted_eyeball()
+    points, parts, colours = _painted_eyeball()
     directions = np.array([[0, 0, 1], [0, 0, 1]], np.float32) if gaze is None else gaze
     vertices = [
         eye_centre(shape, template, side) + EYE_RADIUS_MM * points @ _turn(direction).T
         for side, direction in enumerate(directions)
     ]
-    both = np.vstack([triangles, triangles + len(points)]).astype(np.int32)
-    return Eyes(np.vstack(vertices).astype(np.float32), both, np.vstack([colours, colours]))
+    both = {name: np.vstack([part, part + len(points)]).astype(np.int32) for name, part in parts.items()}
+    return Eyes(
+        np.vstack(vertices).astype(np.float32), np.vstack(list(both.values())), np.vstack([colours, colours]), both
+    )
 
 
 def _turn(direction: Floats) -> Floats:
@@ -55,17 +60,19 @@ def _turn(direction: Floats) -> Floats:
 
 
 @cache
-def _painted_eyeball() -> tuple[Floats, Indices, Floats]:
-    """Return `eyeball` with vertices (E, 3) of their own for each part, triangles (T, 3) and colours (E, 3) BGR."""
+def _painted_eyeball() -> tuple[Floats, dict[str, Indices], Floats]:
+    """Return `eyeball` with vertices (E, 3) of their own for each part, triangles (T, 3) by part, and colours (E, 3)
+    BGR."""
     points, parts = eyeball()
-    vertices, triangles, colours, count = [], [], [], 0
+    vertices, colours, count = [], [], 0
+    triangles: dict[str, Indices] = {}
     for part, corners in parts.items():
         used, local = np.unique(corners, return_inverse=True)
         vertices.append(points[used])
-        triangles.append(local.reshape(-1, 3) + count)
+        triangles[part] = (local.reshape(-1, 3) + count).astype(np.int32)
         colours.append(np.tile(np.array(EYE_COLOURS[part][::-1], np.float32), (len(used), 1)))
         count += len(used)
-    return np.vstack(vertices), np.vstack(triangles).astype(np.int32), np.vstack(colours)
+    return np.vstack(vertices), triangles, np.vstack(colours)
 
 
 def eye_centre(shape: Floats, template: FaceTemplate, side: int) -> Floats:

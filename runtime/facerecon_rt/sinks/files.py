@@ -23,6 +23,7 @@ from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
 from .avatars import AvatarSink, is_avatar
 from .draw import STYLES, Painter, draw_scene, montage
+from .eyes import Eyes, eyes_of
 from .hide import MARGIN, is_cover
 from .identities import IDENTITY_SUFFIX, IdentitySink
 from .livelink import LiveLinkCsvSink
@@ -87,6 +88,7 @@ def open_sink(
     basis: Callable[[], Basis] | None = None,
     unit: str = "mm",
     texture: int | None = None,
+    eyes: bool = False,
 ) -> Sink:
     """Open the output that `target` names.
 
@@ -113,7 +115,8 @@ def open_sink(
     `pictures`: whether pixels may be written at all; without them a folder and a recording have no pictures.
     `rotation`: when records and videos continue in a new file; the previous file gets a number. `basis`: reads the
     model's basis, as `Reconstructor.basis` does, for .glb and .npz. `unit`: mm, cm or m, for .obj and .ply.
-    `texture`: 512 or 1024, the side in pixels of a colour map for .glb, .obj and .ply; None for none.
+    `texture`: 512 or 1024, the side in pixels of a colour map for .glb, .obj and .ply; None for none. `eyes`: whether
+    shaded meshes in pictures, .obj and .ply have eyeballs; animated heads always have them.
 
     Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture,
     video or colour map without `pictures`, or a colour map of faces that `style` covers.
@@ -121,7 +124,7 @@ def open_sink(
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
     check_texture(texture, style, pictures=pictures)
-    paint = painter(style, template, margin)
+    paint = painter(style, template, margin, eyes=eyes)
     if target == "-":
         if sys.stdout is None:
             raise UsageError("cannot write to standard output: it is closed; give a file")
@@ -147,6 +150,7 @@ def open_sink(
             rotation=rotation,
             unit=unit,
             texture=texture,
+            eyes=eyes,
         )
     if suffix == ".jsonl":
         return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
@@ -159,14 +163,14 @@ def open_sink(
     if suffix in MESH_SUFFIXES and is_sequence(target):
         if texture is not None:
             raise UsageError(f"{target} is a mesh per frame, and --texture makes a map per person; leave out one")
-        return SequenceSink(path, template or load_template(), unit)
+        return SequenceSink(path, template or load_template(), unit, eyes=eyes)
     if suffix == ".glb" and basis is not None:
         try:
             return TakeSink(path, blendshapes, basis(), template or load_template(), texture)
         except BasisMissing as error:
             log.warning("%s has meshes without blendshapes: %s", target, error)
     if suffix in MESH_SUFFIXES:
-        return MeshSink(path, template, unit, texture)
+        return MeshSink(path, template, unit, texture, eyes=eyes)
     if suffix == ".csv":
         return LiveLinkCsvSink(path, blendshapes)
     if suffix == IDENTITY_SUFFIX:
@@ -202,12 +206,13 @@ def bare(scene: Scene) -> Image:
     return scene.frame.image
 
 
-def painter(style: str, template: FaceTemplate | None = None, margin: float = MARGIN) -> Painter:
-    """Return the function that draws scenes in one of the `SINK_STYLES`. `margin`: as `draw_scene`."""
+def painter(style: str, template: FaceTemplate | None = None, margin: float = MARGIN, *, eyes: bool = False) -> Painter:
+    """Return the function that draws scenes in one of the `SINK_STYLES`. `margin`, `eyes`: as
+    `draw_scene`."""
     if style == "montage":
-        return partial(montage, template=template)
+        return partial(montage, template=template, eyes=eyes)
     (known,) = (name for name in STYLES if name == style)
-    return partial(draw_scene, style=known, template=template, margin=margin)
+    return partial(draw_scene, style=known, template=template, margin=margin, eyes=eyes)
 
 
 class JsonLinesSink:
@@ -319,15 +324,23 @@ class MeshSink:
     """A sink that writes one mesh per face of a photograph, and one per track of a video or camera at the end."""
 
     def __init__(
-        self, path: Path, template: FaceTemplate | None = None, unit: str = "mm", texture: int | None = None
+        self,
+        path: Path,
+        template: FaceTemplate | None = None,
+        unit: str = "mm",
+        texture: int | None = None,
+        *,
+        eyes: bool = False,
     ) -> None:
-        """Check the path. `texture`: side of the colour maps in pixels; None for none. Raises UsageError when the
+        """Check the path. `texture`: side of the colour maps in pixels; None for none. `eyes`: write
+        eyeballs. Raises UsageError when the
         file cannot be written, or its suffix needs a library that is missing."""
         check_mesh_format(path)
         check_writable(path)
         self._template = template or load_template()
         self._unit = unit
-        beside = path.suffix.lower() == ".obj" and texture is not None
+        self._eyes = eyes
+        beside = path.suffix.lower() == ".obj" and (texture is not None or eyes)
         self._names = OutputNames(path, move_mesh, files_beside) if beside else OutputNames(path)
         self._looks = None if texture is None else Looks(texture, self._template)
         self._latest = LatestMeshes()
@@ -349,7 +362,8 @@ class MeshSink:
             return
         for face in scene.faces:
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            self._write(scene.frame.source, face.vertices, texture)
+            eyes = eyes_of(face.shape, face.gaze, self._template) if self._eyes else None
+            self._write(scene.frame.source, face.vertices, texture, eyes)
 
     def close(self) -> None:
         """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
@@ -357,10 +371,11 @@ class MeshSink:
 
     def _write_tracks(self, but: int = 0) -> None:
         for source, label, vertices in self._latest.take(but):
-            self._write(source, vertices, None if self._looks is None else self._looks.take(source, label))
+            texture = None if self._looks is None else self._looks.take(source, label)
+            self._write(source, vertices, texture, eyes_of(vertices, None, self._template) if self._eyes else None)
 
-    def _write(self, source: str, vertices: Floats, texture: Image | None) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._template, self._unit, texture)
+    def _write(self, source: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
+        write_mesh(self._names.next_for(source), vertices, self._template, self._unit, texture, eyes)
 
 
 class LatestMeshes:
@@ -406,6 +421,7 @@ class FolderSink:
         rotation: Rotation | None = None,
         unit: str = "mm",
         texture: int | None = None,
+        eyes: bool = False,
     ) -> None:
         """Make the folder. Options are those of `open_sink`. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
@@ -423,10 +439,11 @@ class FolderSink:
         self._meshes = meshes
         self._looks = Looks(texture, self._template) if texture is not None and meshes else None
         self._unit = unit
+        self._eyes = eyes
         self._pictures = pictures
         # A photograph gets its montage in any case, unless faces are covered: a montage shows them.
-        self._paint = painter("shaded" if style == "montage" else style, template, margin)
-        self._paint_montage = None if is_cover(style) else painter("montage", template)
+        self._paint = painter("shaded" if style == "montage" else style, template, margin, eyes=eyes)
+        self._paint_montage = None if is_cover(style) else painter("montage", template, eyes=eyes)
         self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
@@ -472,7 +489,8 @@ class FolderSink:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
         for index, face in enumerate(scene.faces):
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            self._write_mesh(stem, face_label(index, face), face.vertices, texture)
+            eyes = eyes_of(face.shape, face.gaze, self._template) if self._eyes else None
+            self._write_mesh(stem, face_label(index, face), face.vertices, texture, eyes)
 
     def _write_video_frame(self, scene: Scene) -> None:
         if self._pictures:
@@ -510,11 +528,13 @@ class FolderSink:
     def _write_tracks(self, but: int = 0) -> None:
         for source, label, vertices in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
-            self._write_mesh(self._stem(source), label, vertices, texture)
+            eyes = eyes_of(vertices, None, self._template) if self._eyes else None
+            self._write_mesh(self._stem(source), label, vertices, texture, eyes)
 
-    def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None) -> None:
+    def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
         if self._meshes:
-            write_mesh(self._folder / f"{stem}_{label}.obj", vertices, self._template, self._unit, texture)
+            path = self._folder / f"{stem}_{label}.obj"
+            write_mesh(path, vertices, self._template, self._unit, texture, eyes)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""

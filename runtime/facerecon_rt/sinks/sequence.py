@@ -13,6 +13,7 @@ from ..faces.reconstruct import largest
 from ..paths import resolved
 from ..template import FaceTemplate
 from ..types import Scene
+from .eyes import eyes_of
 from .meshes import check_mesh_format, write_mesh
 from .outputs import check_writable, source_path
 from .stems import shortened, stem_of
@@ -30,9 +31,9 @@ def is_sequence(target: str) -> bool:
 class SequenceSink:
     """A sink that writes the mesh of every frame as it comes, and keeps nothing."""
 
-    def __init__(self, pattern: Path, template: FaceTemplate, unit: str = "mm") -> None:
+    def __init__(self, pattern: Path, template: FaceTemplate, unit: str = "mm", *, eyes: bool = False) -> None:
         """`pattern`: path whose file name contains `{frame}`, and perhaps `{track}` and `{source}`. Without `{track}`,
-        the largest face of each frame is written.
+        the largest face of each frame is written. `eyes`: write eyeballs, in .obj and .ply.
 
         Raises UsageError when the pattern has other fields, or the files cannot be written.
         """
@@ -50,6 +51,7 @@ class SequenceSink:
         self._fields = fields
         self._template = template
         self._unit = unit
+        self._eyes = eyes
         self._sources: dict[str, str] = {}
         """The source of each part of a name that stands for a source; without `{source}` of the empty one."""
         check_writable(self._path({"frame": "0" * DIGITS, "track": "0", "source": "0"}))
@@ -79,7 +81,8 @@ class SequenceSink:
             path = self._path(values)
             if resolved(path) == source_path(frame.source):
                 raise UsageError(f"{path} is an input and would be overwritten; choose another name")
-            write_mesh(path, one.vertices, self._template, self._unit)
+            eyes = eyes_of(one.shape, one.gaze, self._template) if self._eyes else None
+            write_mesh(path, one.vertices, self._template, self._unit, eyes=eyes)
 
     def close(self) -> None:
         """Do nothing: every mesh is complete already."""
