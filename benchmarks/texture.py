@@ -20,7 +20,6 @@ import numpy as np
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, load_template, open_source, read_image
 from facerecon_rt.align import CROP_SIDE_MM, Square, align, square_from_camera
 from facerecon_rt.data_folder import data_folder
-from facerecon_rt.faces.doubts import turned_deg
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks.draw import vertices_in_frame
@@ -39,9 +38,6 @@ CLIP = ROOT / "tests" / "data" / "talking_head.mp4"
 TILE = 190
 TURN_DEG = 40.0
 PAPER = 250
-MOST_TURNED_DEG = 40.0
-LEAST_CONFIDENCE = 0.95
-"""Limits for the people of the sheet."""
 TEMPLATE = load_template()
 
 
@@ -81,7 +77,7 @@ def turned(shape: Floats, colours: Image, yaw: float) -> Image:
     move = np.float32(TILE) - (points.min(0) + points.max(0)) / 2
     size = (2 * TILE, 2 * TILE)
     picture, inside = textured(points + move, TEMPLATE, colours, size)
-    drawn, there = render_mesh(eyes.vertices @ camera + move, eyes.triangles, size, 0.8 * eyes.colours)
+    drawn, there = render_mesh(eyes.vertices @ camera + move, eyes.triangles, size, eyes.colours)
     paper = np.full((*size, 3), PAPER, np.uint8)
     behind = np.where(there[..., None] > 127, drawn, paper)
     # The eyes are seen through their holes alone, which the neutral face closes around them.
@@ -99,7 +95,7 @@ def rendered_people(data: Path, reconstructor: Reconstructor) -> Iterator[tuple[
     while True:
         for view in renderer.person(random, 2):
             face = largest(reconstructor.faces(view.image))
-            if face is not None and face.confidence > LEAST_CONFIDENCE and turned_deg(face) < MOST_TURNED_DEG:
+            if face is not None and not {"turned", "cut off", "covered"} & set(face.doubts):
                 yield face, view.image
                 break
 
