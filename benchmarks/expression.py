@@ -3,6 +3,7 @@
     python benchmarks/expression.py --data DATA                       # models/face.onnx through the runtime
     python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores, where they exist
     python benchmarks/expression.py --data DATA --geometry            # the mesh beside MediaPipe's mesh
+    python benchmarks/expression.py --data DATA --noise               # what calibrated weights of still faces are
 
 The figure is the area under the ROC curve (AUC) of the matching weight, present against absent; "unsure" is left out.
 The mean is over labels with at least six positives. The labels in `expression_labels.json` were given by looking at the
@@ -19,8 +20,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from facerecon_rt import Reconstructor, read_image
+from facerecon_rt import Frame, Pipeline, Reconstructor, read_image
 from facerecon_rt.data_folder import default_data
+from facerecon_rt.faces.calibrate import MOST, NOISE
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import euler_from_camera
 from facerecon_rt.sinks.record import arkit_blendshapes
@@ -227,14 +229,44 @@ def _iris_offset(mesh: Floats) -> tuple[float, float]:
     """
     offsets = []
     for eye, (outer, inner, iris) in enumerate(EYES):
-        along = (mesh[outer] - mesh[inner]) * (
-            1 if eye == 0 else -1
-        )  # to the subject's left, which is the picture's right
+        # The subject's left is the picture's right.
+        along = (mesh[outer] - mesh[inner]) * (1 if eye == 0 else -1)
         width = np.linalg.norm(along)
         off = (mesh[iris] - (mesh[outer] + mesh[inner]) / 2) / width
         along = along / width
         offsets.append((off @ along, off @ np.array([along[1], -along[0]])))
     return float(np.mean([x for x, _ in offsets])), float(np.mean([y for _, y in offsets]))
+
+
+def noise(model: Path, photographs: list[Path], frames: int = 30) -> str:
+    """Return what weights do on still photographs, shown as tracked videos with sensor noise (normal, 4 of 255 levels).
+
+    The rest of each photograph is the median of its frames, as `--calibrate` has it.
+    """
+    random = np.random.default_rng(0)
+    deviations, calibrated = [], []
+    with Reconstructor(model, provider="cpu") as reconstructor:
+        names = reconstructor.contract.blendshapes
+        for path in photographs:
+            image, pipeline, weights = read_image(path), Pipeline(reconstructor), []
+            for index in range(frames + 5):
+                noisy = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+                frame = Frame(noisy, path.name, index, index / 30, still=False, fps=30)
+                faces = pipeline.process(frame).faces
+                # The crop settles in the first frames.
+                if index >= 5 and faces:
+                    weights.append(faces[0].expression)
+            if weights:
+                deviations.append(np.std(weights, axis=0))
+                rest = np.clip(np.median(weights, axis=0), 0, MOST)
+                calibrated += [np.clip((one - rest) / (1 - rest), 0, 1) for one in weights]
+    spread = np.mean(deviations, axis=0)
+    moved = np.array(calibrated)
+    return (
+        f"{len(deviations)} photographs, {frames} frames each: standard deviation {spread.mean():.4f}, at most "
+        f"{spread.max():.4f} ({names[int(spread.argmax())]}); calibrated weights below {NOISE}: "
+        f"{100 * np.mean(moved < NOISE):.1f} %, exactly 0 {100 * np.mean(moved == 0):.1f} %"
+    )
 
 
 def main() -> None:
@@ -244,15 +276,17 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
     parser.add_argument("--detector", type=Path, help="face detector [face_detector.onnx beside the model]")
     parser.add_argument("--weak-labels", action="store_true", help="use MediaPipe's scores instead of a model's")
-    parser.add_argument(
-        "--geometry", action="store_true", help="compare openings and gaze with MediaPipe's mesh instead"
-    )
+    parser.add_argument("--geometry", action="store_true", help="compare openings and gaze with MediaPipe's mesh")
+    parser.add_argument("--noise", action="store_true", help="measure the noise on still photographs instead")
     options = parser.parse_args()
     if options.data is None:
         parser.error("there is no data folder; give --data or set FACERECON_DATA")
     if options.geometry:
         for name, value in beside_tracker(options.model, options.detector, options.data).items():
             print(f"{name}: {value:.3f}")
+        return
+    if options.noise:
+        print(noise(options.model, sorted((options.data / "faces" / "lfpw-test").glob("*.jpg"))[::12]))
         return
     images = json.loads(LABELS.read_text())["images"]
     if options.weak_labels:

@@ -2,10 +2,14 @@
 
     npm install --prefix JS gltf-validator three puppeteer-core && python -m venv BPY && BPY/bin/pip install bpy
     python benchmarks/takes.py --npm JS --blender BPY/bin/python    # a minute; writes results/takes.md and takes.jpg
+    python benchmarks/takes.py --time     # some minutes on a quiet machine; writes results/takes_time.md
 
 The pictures of three.js show the clip's camera (`--fov`), with the take's own materials, and once more with colours for
 the directions of the surfaces. The second ones are compared with the runtime's renderer on `Face.vertices`, with the
 neutral face of the last frame, which the take has.
+
+With `--time`, a minute of video at 30 frames per second becomes records, and a take. Each run is a process of its own:
+its time is that of the whole command, and its memory is its peak.
 """
 
 from __future__ import annotations
@@ -34,6 +38,16 @@ FOV = 40.0
 """Horizontal field of view in degrees that the clip is given. It was rendered without perspective."""
 SHOWN = (26, 72, 108)
 """Frames of the clip that are compared: an open mouth, a smile, shut eyes."""
+FPS = 30
+MOST_TIMES, MOST_GROWTH_MB = 1.2, 30
+"""Limits of `--time`: the time of a take relative to records, and the growth of its memory over three quarters of a
+minute."""
+MEASURED = """
+import json, resource, subprocess, sys, time
+started = time.monotonic()
+status = subprocess.call(sys.argv[1:])
+print(json.dumps([status, time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+"""
 VERTICES = (0, 1000, 2000, 3000, 4000)
 """Vertices that are compared with Blender's."""
 
@@ -105,14 +119,86 @@ def in_blender(python: str, take: Path, frame: int, fps: float) -> dict[str, Any
     return found
 
 
+def make_video(path: Path, seconds: float) -> None:
+    """Write a video of the clip at 30 frames per second, forwards and backwards in turn so that nothing jumps."""
+    with open_source(CLIP) as source:
+        images = [frame.image for frame in source]
+    height, width = images[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (width, height))
+    there_and_back = [*images, *images[-2:0:-1]]
+    for index in range(round(seconds * FPS)):
+        writer.write(there_and_back[index % len(there_and_back)])
+    writer.release()
+
+
+def run_once(model: Path, video: Path, outputs: list[Path]) -> tuple[float, float]:
+    """Return the seconds and the peak memory in MB of the command with these outputs."""
+    command = [sys.executable, "-m", "facerecon_rt.cli", "--provider", "cpu", "--quiet"]
+    command += ["--model", str(model), "--input", str(video)]
+    for output in outputs:
+        command += ["--output", str(output)]
+    # A process starts with the peak memory of its parent, which is therefore small.
+    done = subprocess.run([sys.executable, "-c", MEASURED, *command], check=True, stdout=subprocess.PIPE, text=True)
+    status, seconds, kilobytes = json.loads(done.stdout)
+    if status:
+        raise SystemExit("the command failed; its error is above")
+    return seconds, kilobytes / 1024
+
+
+def take_times(model: Path, seconds: float, repeats: int) -> tuple[str, bool]:
+    """Return the table of times and memory, and whether a take takes too long or its memory grows."""
+    times: dict[str, list[float]] = {"records": [], "take": []}
+    memory: dict[str, list[float]] = {"records": [], "take": [], "short take": []}
+    with TemporaryDirectory() as folder:
+        video, short = Path(folder) / "minute.mp4", Path(folder) / "short.mp4"
+        make_video(video, seconds)
+        make_video(short, seconds / 4)
+        records, take = Path(folder) / "records.jsonl", Path(folder) / "take.glb"
+        run_once(model, short, [records])  # the files are in memory afterwards
+        # They take turns, so that a machine that slows down slows down both.
+        for _ in range(repeats):
+            for name, output in (("records", records), ("take", take)):
+                spent, peak = run_once(model, video, [output])
+                times[name].append(spent)
+                memory[name].append(peak)
+            memory["short take"].append(run_once(model, short, [take])[1])
+        run_once(model, video, [take])
+        size = take.stat().st_size / 1e6
+    ratio = float(np.median(times["take"]) / np.median(times["records"]))
+    growth = float(np.median(memory["take"]) - np.median(memory["short take"]))
+    lines = [
+        "# A take beside records alone",
+        "",
+        f"The clip as a video of {seconds:g} s at {FPS} frames per second, {repeats} runs of the whole command each, "
+        "medians. Command: `python benchmarks/takes.py --time`.",
+        "",
+        "| figure | records | take |",
+        "|---|---|---|",
+        f"| seconds | {np.median(times['records']):.2f} | {np.median(times['take']):.2f} |",
+        f"| peak memory in MB | {np.median(memory['records']):.0f} | {np.median(memory['take']):.0f} |",
+        "",
+        f"The take needs {ratio:.2f} times the time of records (limit {MOST_TIMES}), and has {size:.1f} MB. Its memory "
+        f"grows by {growth:.0f} MB from a quarter of the video to the whole (limit {MOST_GROWTH_MB} MB).",
+    ]
+    return "\n".join(lines) + "\n", ratio > MOST_TIMES or growth > MOST_GROWTH_MB
+
+
 def main() -> int:
-    """Returns the exit code: 1 where a program disagrees."""
+    """Returns the exit code: 1 where a program disagrees, or a take takes too long."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "face.onnx")
     parser.add_argument("--npm", type=Path, help="folder with node_modules of gltf-validator, three and puppeteer-core")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--blender", metavar="PYTHON", help="Python with bpy")
+    parser.add_argument("--time", action="store_true", help="measure time and memory instead")
+    parser.add_argument("--seconds", type=float, default=60.0, help="with --time: length of the video [%(default)g]")
+    parser.add_argument("--repeats", type=int, default=3, help="with --time: runs of each kind [%(default)s]")
     options = parser.parse_args()
+    if options.time:
+        text, failed = take_times(options.model, options.seconds, options.repeats)
+        (RESULTS / "takes_time.md").write_text(text)
+        print(text)
+        return int(failed)
     lines = [
         "# A take in other programs",
         "",

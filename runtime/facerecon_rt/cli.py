@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,28 +27,34 @@ from .faces.pipeline import Pipeline, SceneSink
 from .faces.reconstruct import Reconstructor, largest
 from .interrupts import importing
 from .networks.session import read_contract
-from .paths import exists, is_folder, status
+from .paths import exists, is_folder, resolved, status
 from .providers.choice import offers_gpu
 from .providers.nvidia import AS_USUAL
 from .providers.onnx_file import read_onnx
 from .quiet import log_errors_only
 from .shipped import DEFAULT, DEFAULT_ON_CPU, shipped_folder
 from .sinks.avatars import is_avatar
-from .sinks.files import PICTURE_SUFFIXES, Sink, open_sink
+from .sinks.eyes import eyes_of
+from .sinks.files import PICTURE_SUFFIXES, Sink, check_texture, open_sink
 from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
-from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .sinks.looks import Look
+from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, files_beside, write_mesh
 from .sinks.mqtt import is_mqtt
-from .sinks.outputs import Rotation, check_writable, numbered, write_whole
+from .sinks.outputs import Rotation, check_writable, numbered, source_path, write_whole
+from .sinks.sequence import is_sequence
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
 from .sinks.video_writer import CODECS
 from .sources.files import read_image
 from .sources.inputs import Inputs, limited
 from .template import load_template
-from .types import Frame
+from .types import Frame, Scene
 
 log = logging.getLogger("facerecon_rt")
+
+PICTURES_OF_A_SET = 4
+"""Number of pictures of a set that a texture takes of each of seven directions."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,6 +111,9 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     names = [zone.name for zone in options.zone]
     if len(set(names)) < len(names):
         raise UsageError("two zones have the same name; give each --zone its own")
+    _check_texture(options)
+    if options.set and any(map(is_sequence, options.output)):
+        raise UsageError("{frame} in a name gives a mesh per frame, and --set makes one mesh of all; leave it out")
     if options.set and options.attention:
         raise UsageError("--attention follows people over time, and --set averages photographs; give one of them")
     if options.set:
@@ -118,6 +129,18 @@ def _reconstruct(arguments: Sequence[str]) -> int:
         raise UsageError("--average applies only to --set; give --set, or leave it out")
     _run(options)
     return 0
+
+
+def _check_texture(options: Options) -> None:
+    """Check that there are meshes that get a texture, and that pixels may be written. Raises UsageError."""
+    check_texture(options.texture, options.style, pictures=options.pictures)
+    targets = [] if options.serve and not options.output else [*options.output] or [DEFAULT_OUTPUT]
+    if options.texture is not None and not any(map(_has_meshes, targets)):
+        raise UsageError("--texture colours meshes; give an output that has them: .glb, .obj, .ply or a folder")
+
+
+def _has_meshes(target: str) -> bool:
+    return _is_folder(target) or Path(target).suffix.lower() in MESH_SUFFIXES
 
 
 def _bench(arguments: Sequence[str]) -> int:
@@ -243,6 +266,16 @@ def _run_set(options: Options) -> None:
             check_writable(mesh)
         _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
+        look = None if options.texture is None else Look(options.texture, each=PICTURES_OF_A_SET)
+
+        inside: set[Path] = set()
+
+        def show(scene: Scene) -> None:
+            progress.show(scene)
+            inside.add(source_path(scene.frame.source))
+            if look is not None:
+                for face in scene.faces:
+                    look.add(face, scene.frame)
 
         def frames() -> Generator[Frame, None, None]:
             with closing(limited(inputs.groups(), options.frames)) as groups:
@@ -250,12 +283,16 @@ def _run_set(options: Options) -> None:
                     yield from group
 
         try:
-            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, progress.show)
+            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, show)
         finally:
             progress.finish()
         if image_set is not None:
+            texture = None if look is None else look.texture(load_template())
+            eyes = eyes_of(image_set.shape, None, load_template()) if options.eyes else None
             for mesh in meshes:
-                write_mesh(mesh, image_set.shape, load_template(), options.unit)
+                if look is not None and not inside.isdisjoint(map(resolved, files_beside(mesh))):
+                    raise UsageError(f"the texture of {mesh} would overwrite an input; choose another name")
+                write_mesh(mesh, image_set.shape, load_template(), options.unit, texture, eyes)
         for scene in scenes if sinks else ():
             for sink in sinks:
                 sink.write(scene)
@@ -374,6 +411,8 @@ def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes
         rotation=rotation,
         basis=reconstructor.basis,
         unit=options.unit,
+        texture=options.texture,
+        eyes=options.eyes,
     )
 
 
@@ -426,7 +465,7 @@ class Written:
         for target, before in self._before.items():
             if _changed_at(target) == before:
                 log.info("nothing to write to %s", target)
-            elif exists(target):
+            elif exists(target) or is_sequence(target):
                 log.info("wrote %s", target)
             else:
                 log.info("wrote %s and so on", numbered(Path(target), 1))
@@ -436,6 +475,9 @@ def _changed_at(target: str) -> int:
     """Return when the output, or any file in it, last changed, in ns since 1970; 0 where it does not exist."""
     path = Path(target)
     paths = [path, numbered(path, 1)]
+    if is_sequence(target):
+        pattern = re.sub(r"{\w+}", "*", glob.escape(path.name))
+        paths = list(path.parent.glob(pattern))
     if is_folder(path):
         with suppress(OSError):  # the folder is gone, or may not be read
             paths = list(path.iterdir())

@@ -11,8 +11,8 @@ import pytest
 from facerecon_rt.addresses import path_of, public_name, safe_reason, split_user, without_secrets
 from facerecon_rt.commands.arguments import Parser
 from facerecon_rt.errors import SourceError
-from facerecon_rt.sinks.files import stem_of
 from facerecon_rt.sinks.rerun import entity
+from facerecon_rt.sinks.stems import stem_of
 
 
 @pytest.mark.parametrize(

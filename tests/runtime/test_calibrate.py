@@ -12,7 +12,7 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_rt.faces.calibrate import Calibration, read_calibration, rested
+from facerecon_rt.faces.calibrate import Calibration, read_calibration, rested, without_noise
 from facerecon_rt.types import Face, Floats, Frame
 
 from .conftest import MakeFace
@@ -34,6 +34,17 @@ def test_rest_is_0_and_a_full_movement_stays_1() -> None:
     weights = np.array([0.2, 0.6, 1.0, 0.1, 0.3, 0.95], np.float32)
     # A weight that is 1 at rest keeps a tenth of its range.
     np.testing.assert_allclose(rested(weights, neutral), [0, 0.5, 1, 0, 0.3, 0.5], atol=1e-6)
+
+
+def test_noise_is_0_stronger_weights_stay_and_nothing_jumps() -> None:
+    neutral = np.full(6, 0.5, np.float32)
+    # (w - 0.5) / 0.5 is 0.01, 0.02, 0.03, 0.04, 0.05 and 1.
+    weights = np.array([0.505, 0.51, 0.515, 0.52, 0.525, 1.0], np.float32)
+    np.testing.assert_allclose(rested(weights, neutral), [0, 0, 0.02, 0.04, 0.05, 1], atol=1e-5)
+    fine = np.linspace(0, 1, 10_001, dtype=np.float32)
+    steps = np.diff(without_noise(fine))
+    assert steps.min() >= 0
+    assert steps.max() < 2.5 / 10_000
 
 
 def test_the_first_seconds_are_rest_and_a_blink_in_them_does_not_count(ball_face: MakeFace) -> None:
@@ -127,7 +138,9 @@ def test_the_command_calibrates_saves_and_reads(tmp_path: Path, capsys: pytest.C
     assert (person["track"], person["frames"]) == (1, 13)  # 0 to 0.48 s of 25 frames per second
     neutral = np.median(raw[:13], 0)
     np.testing.assert_allclose(list(person["blendshapes"].values()), neutral, atol=2e-5)
-    np.testing.assert_allclose(again, np.clip((raw - neutral) / (1 - neutral), 0, 1), atol=1e-4)
+    left = np.clip((raw - neutral) / (1 - neutral), 0, 1)
+    expected = np.select([left < 0.02, left < 0.04], [0.0, 2 * left - 0.04], left)
+    np.testing.assert_allclose(again, expected, atol=2e-4)
     np.testing.assert_allclose(learnt[13:], again[13:], atol=1e-4)
     assert learnt[:13].mean() < raw[:13].mean() / 4
     assert main([*command, "--save-calibration", str(rest)]) == 2

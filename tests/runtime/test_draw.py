@@ -17,10 +17,10 @@ from facerecon_rt.sinks.draw import (
     OVERLAYS,
     PAPER,
     draw_scene,
-    front_facing,
     montage,
     vertices_in_frame,
 )
+from facerecon_rt.sinks.raster import front_facing
 from facerecon_rt.sinks.shade import light, render_mesh, vertex_normals
 from facerecon_rt.template import FaceTemplate
 from facerecon_rt.types import Face, Frame, Image, Scene

@@ -50,6 +50,17 @@ def test_with_files_a_full_disk_ends_the_run(
     assert lines_of(small_disk / "records.jsonl") > 10
 
 
+def test_a_full_disk_ends_a_sequence_of_meshes_and_leaves_whole_files(
+    small_disk: Path, model: Path, spots: PaintSpots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "face.png"
+    cv2.imwrite(str(picture), spots(256, 192, SPOT))
+    output = ["--output", str(small_disk / "{frame}.obj")]
+    assert main(["--model", str(model), "--input", str(picture), *output]) == 2
+    assert "000000.obj: No space left on device" in capsys.readouterr().err
+    assert not list(small_disk.iterdir())
+
+
 def test_with_cameras_it_stops_one_output_and_nothing_else(
     small_disk: Path, model: Path, spots: PaintSpots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,8 +24,9 @@ from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.networks.basis import Basis
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks import takes as takes_module
+from facerecon_rt.sinks.eyes import eye_centre, eyeball
 from facerecon_rt.sinks.files import open_sink
-from facerecon_rt.sinks.gltf import eye_centre, eyeball, linear
+from facerecon_rt.sinks.gltf import linear
 from facerecon_rt.sinks.identities import read_identities
 from facerecon_rt.sinks.record import arkit_blendshapes
 from facerecon_rt.sinks.take import eye_angles, head_pose

@@ -21,6 +21,7 @@ from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
 from ..sinks.files import SINK_STYLES
 from ..sinks.hide import MARGIN, is_cover
+from ..sinks.texture import TEXTURE_SIZES
 from ..sources.camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S, LiveOptions
 from ..values import (
     address,
@@ -87,6 +88,10 @@ class Options:
     blendshapes: str
     unit: str
     """Unit of .obj and .ply: mm, cm or m."""
+    eyes: bool
+    """Whether shaded meshes, .obj and .ply have eyeballs."""
+    texture: int | None
+    """Side in pixels of a colour map in meshes; None for none."""
     rotate: int | None
     """Size in megabytes at which records and videos continue in a new file."""
     keep: int | None
@@ -179,10 +184,10 @@ def _add_sources_and_targets(parser: Parser) -> None:
         type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        ".obj .ply; animated heads: .glb; Live Link Face: .csv or livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral "
-        "faces: .npz; a Rerun recording: .rrd; a folder gets all kinds but .csv, .glb, .npz and .rrd; an MQTT broker: "
-        "mqtt://user:${PASSWORD}@host/topic; a socket: unix:///run/x.sock; repeatable "
-        f"[{DEFAULT_OUTPUT}]",
+        ".obj .ply; a mesh per frame: take_{frame}.obj; animated heads: .glb; Live Link Face: .csv or "
+        "livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral faces: .npz; a Rerun recording: .rrd; a folder gets all "
+        "kinds but .csv, .glb, .npz and .rrd; an MQTT broker: mqtt://user:${PASSWORD}@host/topic; a socket: "
+        f"unix:///run/x.sock; repeatable [{DEFAULT_OUTPUT}]",
     )
 
 
@@ -348,6 +353,19 @@ def _add_output(parser: Parser) -> None:
         help="names in records: the model's 53, or Apple's 52 [%(default)s]",
     )
     add_unit(output)
+    output.add_argument(
+        "--eyes", action="store_true", help="eyeballs with iris in shaded pictures, .obj and .ply; .glb has them anyway"
+    )
+    output.add_argument(
+        "--texture",
+        nargs="?",
+        type=int,
+        choices=TEXTURE_SIZES,
+        const=TEXTURE_SIZES[-1],
+        metavar="{512,1024}",
+        help="colours of the person in .glb, .obj and .ply, from the photograph, the set or the best frames of the "
+        "track: a map of so many pixels [off; without a number 1024]",
+    )
     output.add_argument(
         "--rotate",
         type=positive,

@@ -18,6 +18,9 @@ SCHEMA = "facerecon-rt-calibration/1"
 """Version of the file of calibrations."""
 LARGEST = 2**24
 """Maximum size in bytes of a file of calibrations."""
+NOISE = 0.02
+"""Weight that a face at rest may have by noise alone: about two standard deviations of the noisiest blendshape on still
+photographs with the noise of a camera (benchmarks/expression.py --noise)."""
 MOST_TRACKS = 1000
 """Number of tracks whose calibration is kept. The longest unseen is forgotten, since a camera may run for months."""
 MOST = 0.9
@@ -25,9 +28,16 @@ MOST = 0.9
 
 
 def rested(weights: Floats, neutral: Floats) -> Floats:
-    """Return weights (B,), 0 to 1, with the person's `neutral` weights (B,) as 0: (w - n) / (1 - n), at least 0."""
+    """Return weights (B,), 0 to 1, with the person's `neutral` weights (B,) as 0: (w - n) / (1 - n), at least 0, and
+    without noise."""
     rest = np.clip(neutral, 0.0, MOST)
-    return np.asarray(np.clip((weights - rest) / (1.0 - rest), 0.0, 1.0), np.float32)
+    return without_noise(np.asarray(np.clip((weights - rest) / (1.0 - rest), 0.0, 1.0), np.float32))
+
+
+def without_noise(weights: Floats) -> Floats:
+    """Return weights, 0 to 1: those up to `NOISE` as 0, those from twice as much unchanged, and a ramp between, so that
+    none jumps."""
+    return np.asarray(np.clip(2 * (weights - NOISE), 0.0, weights), np.float32)
 
 
 @dataclass(slots=True, eq=False)

@@ -15,8 +15,10 @@ from ..align import CROP_SIDE_MM, Square, align, square_from_camera
 from ..pose import rotation_from_euler
 from ..template import FaceTemplate, Indices, load_template
 from ..types import Attention, Face, Floats, Frame, Image, Scene
+from .eyes import eyes_of
 from .hide import COVERS, MARGIN, Cover, cover_faces
-from .shade import render_mesh
+from .raster import front_facing
+from .shade import CLAY, render_mesh
 
 Style = Literal["shaded", "wireframe", "landmarks"] | Cover
 OVERLAYS: tuple[Style, ...] = ("shaded", "wireframe", "landmarks")
@@ -83,20 +85,22 @@ def draw_scene(
     alpha: float = 0.85,
     margin: float = MARGIN,
     template: FaceTemplate | None = None,
+    eyes: bool = False,
 ) -> Image:
     """Draw every face over a copy of the frame, near faces over far ones. Returns (H, W, 3) uint8 BGR.
 
     `style`: draw the mesh shaded, as a wireframe, or not at all; blur, pixelate and mask cover every face with `margin`
     around it (`hide.cover_faces`) and draw nothing on it but its label. `alpha`: opacity of the mesh, 0 to 1. `axes`:
     draw the head axes: x red to the subject's left, y green up, z blue out of the face. `gaze`: draw a line from each
-    eye along its gaze, for models that predict gaze. `ids`: write track and confidence."""
+    eye along its gaze, for models that predict gaze. `ids`: write track and confidence. `eyes`: give the
+    shaded mesh eyeballs."""
     covered = next((cover for cover in COVERS if cover == style), None)
     picture = scene.frame.image.copy() if covered is None else cover_faces(scene, covered, margin)
     axes, landmarks, gaze = (wanted and covered is None for wanted in (axes, landmarks, gaze))
     for index, face in sorted(enumerate(scene.faces), key=lambda numbered: _side(numbered[1])):
         accent = ACCENTS[(index if face.track is None else face.track) % len(ACCENTS)]
         if style == "shaded":
-            _draw_shaded(picture, face, template or load_template(), alpha)
+            _draw_shaded(picture, face, template or load_template(), alpha, eyes)
         elif style == "wireframe":
             _draw_wireframe(picture, face, template or load_template(), accent, alpha)
         if landmarks:
@@ -110,7 +114,9 @@ def draw_scene(
     return picture
 
 
-def montage(scene: Scene, face_index: int | None = None, *, template: FaceTemplate | None = None) -> Image:
+def montage(
+    scene: Scene, face_index: int | None = None, *, template: FaceTemplate | None = None, eyes: bool = False
+) -> Image:
     """Draw one row per face, or the row of one face. A row shows the crop, the crop with mesh and landmarks, and the
     mesh from the front and half from the side. Returns uint8 BGR, or a copy of the frame where it has no face."""
     faces = scene.faces if face_index is None else (scene.faces[face_index],)
@@ -121,8 +127,8 @@ def montage(scene: Scene, face_index: int | None = None, *, template: FaceTempla
     rows = []
     for face in faces:
         crop = _crop_scene(scene.frame, face, tile)
-        over = draw_scene(crop, axes=False, ids=False, template=template)
-        views = [_studio(face, yaw, tile, template) for yaw in VIEWS_YAW_DEG]
+        over = draw_scene(crop, axes=False, ids=False, template=template, eyes=eyes)
+        views = [_studio(face, yaw, tile, template, eyes) for yaw in VIEWS_YAW_DEG]
         rows.append(_join([crop.frame.image, over, *views], axis=1))
     gap = tile // 32
     return np.pad(_join(rows, axis=0), ((gap, gap), (gap, gap), (0, 0)), constant_values=PAPER[0])
@@ -156,13 +162,24 @@ def _side(face: Face) -> float:
     return square_from_camera(face.frame_from_head).side
 
 
-def _draw_shaded(picture: Image, face: Face, template: FaceTemplate, alpha: float) -> None:
-    vertices = vertices_in_frame(face)
+def _solid(face: Face, template: FaceTemplate, eyes: bool) -> tuple[Floats, Indices, Floats | None]:
+    """Return vertices (V, 3) mm, triangles (T, 3) and colours (V, 3) of a face, with its eyes if they are wanted."""
+    if not eyes:
+        return face.vertices, template.triangles, None
+    found = eyes_of(face.shape, face.gaze, template)
+    clay = np.tile(np.array(CLAY, np.float32), (len(face.vertices), 1))
+    triangles = np.vstack([template.triangles, found.triangles + np.int32(len(clay))])
+    return np.vstack([face.vertices, found.vertices]), triangles, np.vstack([clay, found.colours])
+
+
+def _draw_shaded(picture: Image, face: Face, template: FaceTemplate, alpha: float, eyes: bool) -> None:
+    solid, triangles, colours = _solid(face, template, eyes)
+    vertices = solid @ face.frame_from_head[:, :3].T + face.frame_from_head[:, 3]
     window = _window(picture, vertices, margin=1)
     if window is None:
         return
     corner, region = window
-    mesh, coverage = render_mesh(vertices - corner, template.triangles, region.shape[1::-1])
+    mesh, coverage = render_mesh(vertices - corner, triangles, region.shape[1::-1], colours)
     _blend(region, mesh, coverage.astype(np.float32) * (alpha / 255))
 
 
@@ -180,13 +197,6 @@ def _draw_wireframe(picture: Image, face: Face, template: FaceTemplate, accent: 
     cv2.polylines(lines, list(_fixed(2 * corners + 0.5)), True, 255, _width(face, 500), cv2.LINE_AA, _SHIFT)
     weight = cv2.resize(lines, region.shape[1::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
     _blend(region, np.full_like(region, accent), weight * (alpha / 255))
-
-
-def front_facing(vertices_frame: Floats, triangles: Indices) -> Indices:
-    """Select the triangles (F, 3) whose outer side faces the viewer, from vertices (V, 3) and triangles (T, 3)."""
-    a, b, c = (vertices_frame[triangles[:, corner], :2] for corner in range(3))
-    u, v = b - a, c - a
-    return triangles[u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] < 0]
 
 
 def _draw_landmarks(picture: Image, face: Face, accent: Color) -> None:
@@ -272,12 +282,13 @@ def _crop_scene(frame: Frame, face: Face, tile: int) -> Scene:
     return Scene(replace(frame, image=image), (moved,))
 
 
-def _studio(face: Face, yaw: float, tile: int, template: FaceTemplate) -> Image:
+def _studio(face: Face, yaw: float, tile: int, template: FaceTemplate, eyes: bool) -> Image:
     """Draw the mesh alone on paper, turned by `yaw` degrees."""
     scale = tile / (CROP_SIDE_MM * CROP_ROOM)
-    turned = face.vertices @ rotation_from_euler(0, yaw, 0).T * scale
+    solid, triangles, colours = _solid(face, template, eyes)
+    turned = solid @ rotation_from_euler(0, yaw, 0).T * scale
     middle = (turned.min(0) + turned.max(0)) / 2
-    mesh, coverage = render_mesh(turned - middle + (tile - 1) / 2, template.triangles, (tile, tile))
+    mesh, coverage = render_mesh(turned - middle + (tile - 1) / 2, triangles, (tile, tile), colours)
     picture = np.full((tile, tile, 3), PAPER, np.uint8)
     # Eyes and mouth are holes in the mesh. Grey holes look like a bust, white ones like a mask.
     contours, nesting = cv2.findContours((coverage > 127).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
 
 import cv2
 
-from ..addresses import public_name
 from ..errors import UsageError
 from ..networks.basis import Basis, BasisMissing
 from ..paths import exists, is_file, is_folder, resolved
@@ -25,16 +23,21 @@ from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
 from .avatars import AvatarSink, is_avatar
 from .draw import STYLES, Painter, draw_scene, montage
+from .eyes import Eyes, eyes_of
 from .hide import MARGIN, is_cover
 from .identities import IDENTITY_SUFFIX, IdentitySink
 from .livelink import LiveLinkCsvSink
 from .local_socket import SocketSink, is_socket
-from .meshes import MESH_SUFFIXES, check_mesh_format, write_mesh
+from .looks import Looks
+from .meshes import MESH_SUFFIXES, check_mesh_format, files_beside, move_mesh, write_mesh
 from .mqtt import MqttSink, is_mqtt
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
 from .record import as_json, event_records, record_from_scene
 from .rerun import RerunSink
+from .sequence import SequenceSink, is_sequence
+from .stems import shortened, stem_of
 from .takes import TakeSink
+from .texture import TEXTURE_SIZES
 from .video import VideoSink
 from .video_writer import CODECS
 
@@ -43,8 +46,6 @@ log = logging.getLogger("facerecon_rt")
 MOST_TRACKS = 500
 """Number of tracks whose meshes wait for the end. Meshes of further tracks are written earlier, since a camera may run
 for months."""
-LONGEST_STEM = 160
-"""Maximum bytes of a stem, out of the 255 that a file name may have."""
 SILENT_S = 60.0
 """Time in seconds without a frame of a camera after which its video is finished."""
 SINK_STYLES = (*STYLES, "montage")
@@ -86,6 +87,8 @@ def open_sink(
     rotation: Rotation | None = None,
     basis: Callable[[], Basis] | None = None,
     unit: str = "mm",
+    texture: int | None = None,
+    eyes: bool = False,
 ) -> Sink:
     """Open the output that `target` names.
 
@@ -98,6 +101,7 @@ def open_sink(
     - .obj .ply: a mesh per face or track, numbered when there are several.
     - .glb: an animated head per track of a video or camera in one file, a head with its expression per photograph.
       Without a basis, meshes as .obj.
+    - .obj .ply .glb with `{frame}` in the name: a mesh per frame, with its expression.
     - .npz: the neutral faces of all tracks and photographs, with which records become meshes.
     - .csv: a file per track as the Live Link Face app writes them.
     - livelink://host:11111, vmc://host:39539: the largest face of every frame over UDP.
@@ -111,13 +115,16 @@ def open_sink(
     `pictures`: whether pixels may be written at all; without them a folder and a recording have no pictures.
     `rotation`: when records and videos continue in a new file; the previous file gets a number. `basis`: reads the
     model's basis, as `Reconstructor.basis` does, for .glb and .npz. `unit`: mm, cm or m, for .obj and .ply.
+    `texture`: 512 or 1024, the side in pixels of a colour map for .glb, .obj and .ply; None for none. `eyes`: whether
+    shaded meshes in pictures, .obj and .ply have eyeballs; animated heads always have them.
 
-    Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture or
-    video without `pictures`.
+    Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture,
+    video or colour map without `pictures`, or a colour map of faces that `style` covers.
     """
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
-    paint = painter(style, template, margin)
+    check_texture(texture, style, pictures=pictures)
+    paint = painter(style, template, margin, eyes=eyes)
     stream = _open_stream(target, blendshapes, arkit)
     if stream is not None:
         return stream
@@ -135,6 +142,8 @@ def open_sink(
             pictures=pictures,
             rotation=rotation,
             unit=unit,
+            texture=texture,
+            eyes=eyes,
         )
     if suffix == ".jsonl":
         return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
@@ -144,13 +153,17 @@ def open_sink(
         return VideoSink(path, paint, rotation)
     if suffix in PICTURE_SUFFIXES:
         return PictureSink(path, paint)
+    if suffix in MESH_SUFFIXES and is_sequence(target):
+        if texture is not None:
+            raise UsageError(f"{target} is a mesh per frame, and --texture makes a map per person; leave out one")
+        return SequenceSink(path, template or load_template(), unit, eyes=eyes)
     if suffix == ".glb" and basis is not None:
         try:
-            return TakeSink(path, blendshapes, basis(), template or load_template())
+            return TakeSink(path, blendshapes, basis(), template or load_template(), texture)
         except BasisMissing as error:
             log.warning("%s has meshes without blendshapes: %s", target, error)
     if suffix in MESH_SUFFIXES:
-        return MeshSink(path, template, unit)
+        return MeshSink(path, template, unit, texture, eyes=eyes)
     if suffix == ".csv":
         return LiveLinkCsvSink(path, blendshapes)
     if suffix == IDENTITY_SUFFIX:
@@ -181,17 +194,33 @@ def _open_stream(target: str, blendshapes: Sequence[str], arkit: bool) -> Sink |
     return None
 
 
+def check_texture(texture: int | None, style: str, *, pictures: bool) -> None:
+    """Raise UsageError where a colour map of this side in pixels (None for none) is not possible, or would show what
+    pictures must not show."""
+    if texture is None:
+        return
+    if texture not in TEXTURE_SIZES:
+        raise UsageError(f"a texture has {' or '.join(map(str, TEXTURE_SIZES))} pixels, not {texture}; choose one")
+    if not pictures:
+        raise UsageError("--texture writes pixels of faces, and --no-pictures forbids them; leave out one of the two")
+    if is_cover(style):
+        raise UsageError(
+            f"--texture writes pixels of faces, and --style {style} covers every face; leave out one of the two"
+        )
+
+
 def bare(scene: Scene) -> Image:
     """Return the frame's picture as it is."""
     return scene.frame.image
 
 
-def painter(style: str, template: FaceTemplate | None = None, margin: float = MARGIN) -> Painter:
-    """Return the function that draws scenes in one of the `SINK_STYLES`. `margin`: as `draw_scene`."""
+def painter(style: str, template: FaceTemplate | None = None, margin: float = MARGIN, *, eyes: bool = False) -> Painter:
+    """Return the function that draws scenes in one of the `SINK_STYLES`. `margin`, `eyes`: as
+    `draw_scene`."""
     if style == "montage":
-        return partial(montage, template=template)
+        return partial(montage, template=template, eyes=eyes)
     (known,) = (name for name in STYLES if name == style)
-    return partial(draw_scene, style=known, template=template, margin=margin)
+    return partial(draw_scene, style=known, template=template, margin=margin, eyes=eyes)
 
 
 class JsonLinesSink:
@@ -302,14 +331,26 @@ class PictureSink:
 class MeshSink:
     """A sink that writes one mesh per face of a photograph, and one per track of a video or camera at the end."""
 
-    def __init__(self, path: Path, template: FaceTemplate | None = None, unit: str = "mm") -> None:
-        """Check the path. Raises UsageError when the file cannot be written, or its suffix needs a library that is
-        missing."""
+    def __init__(
+        self,
+        path: Path,
+        template: FaceTemplate | None = None,
+        unit: str = "mm",
+        texture: int | None = None,
+        *,
+        eyes: bool = False,
+    ) -> None:
+        """Check the path. `texture`: side of the colour maps in pixels; None for none. `eyes`: write
+        eyeballs. Raises UsageError when the
+        file cannot be written, or its suffix needs a library that is missing."""
         check_mesh_format(path)
         check_writable(path)
-        self._template = template
+        self._template = template or load_template()
         self._unit = unit
-        self._names = OutputNames(path)
+        self._eyes = eyes
+        beside = path.suffix.lower() == ".obj" and (texture is not None or eyes)
+        self._names = OutputNames(path, move_mesh, files_beside) if beside else OutputNames(path)
+        self._looks = None if texture is None else Looks(texture, self._template)
         self._latest = LatestMeshes()
 
     def __enter__(self) -> MeshSink:
@@ -323,19 +364,26 @@ class MeshSink:
         written."""
         if not scene.frame.still:
             self._latest.see(scene)
-            for source, _, vertices in self._latest.take(MOST_TRACKS):
-                self._write(source, vertices)
+            if self._looks is not None:
+                self._looks.see(scene)
+            self._write_tracks(MOST_TRACKS)
             return
         for face in scene.faces:
-            self._write(scene.frame.source, face.vertices)
+            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
+            eyes = eyes_of(face.shape, face.gaze, self._template) if self._eyes else None
+            self._write(scene.frame.source, face.vertices, texture, eyes)
 
     def close(self) -> None:
         """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
-        for source, _, vertices in self._latest.take():
-            self._write(source, vertices)
+        self._write_tracks()
 
-    def _write(self, source: str, vertices: Floats) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._template or load_template(), self._unit)
+    def _write_tracks(self, but: int = 0) -> None:
+        for source, label, vertices in self._latest.take(but):
+            texture = None if self._looks is None else self._looks.take(source, label)
+            self._write(source, vertices, texture, eyes_of(vertices, None, self._template) if self._eyes else None)
+
+    def _write(self, source: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
+        write_mesh(self._names.next_for(source), vertices, self._template, self._unit, texture, eyes)
 
 
 class LatestMeshes:
@@ -380,6 +428,8 @@ class FolderSink:
         pictures: bool = True,
         rotation: Rotation | None = None,
         unit: str = "mm",
+        texture: int | None = None,
+        eyes: bool = False,
     ) -> None:
         """Make the folder. Options are those of `open_sink`. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
@@ -392,14 +442,16 @@ class FolderSink:
         except OSError as error:
             raise cannot_write(folder, error) from error
         self._folder = folder
-        self._template = template
+        self._template = template or load_template()
         self._rotation = rotation
         self._meshes = meshes
+        self._looks = Looks(texture, self._template) if texture is not None and meshes else None
         self._unit = unit
+        self._eyes = eyes
         self._pictures = pictures
         # A photograph gets its montage in any case, unless faces are covered: a montage shows them.
-        self._paint = painter("shaded" if style == "montage" else style, template, margin)
-        self._paint_montage = None if is_cover(style) else painter("montage", template)
+        self._paint = painter("shaded" if style == "montage" else style, template, margin, eyes=eyes)
+        self._paint_montage = None if is_cover(style) else painter("montage", template, eyes=eyes)
         self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
@@ -444,12 +496,16 @@ class FolderSink:
         if self._pictures and scene.faces and self._paint_montage is not None:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
         for index, face in enumerate(scene.faces):
-            self._write_mesh(stem, face_label(index, face), face.vertices)
+            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
+            eyes = eyes_of(face.shape, face.gaze, self._template) if self._eyes else None
+            self._write_mesh(stem, face_label(index, face), face.vertices, texture, eyes)
 
     def _write_video_frame(self, scene: Scene) -> None:
         if self._pictures:
             self._write_picture_of_video(scene)
         self._latest.see(scene)
+        if self._looks is not None:
+            self._looks.see(scene)
         self._write_tracks(MOST_TRACKS)
 
     def _write_picture_of_video(self, scene: Scene) -> None:
@@ -479,12 +535,14 @@ class FolderSink:
 
     def _write_tracks(self, but: int = 0) -> None:
         for source, label, vertices in self._latest.take(but):
-            self._write_mesh(self._stem(source), label, vertices)
+            texture = None if self._looks is None else self._looks.take(source, label)
+            eyes = eyes_of(vertices, None, self._template) if self._eyes else None
+            self._write_mesh(self._stem(source), label, vertices, texture, eyes)
 
-    def _write_mesh(self, stem: str, label: str, vertices: Floats) -> None:
+    def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
         if self._meshes:
             path = self._folder / f"{stem}_{label}.obj"
-            write_mesh(path, vertices, self._template or load_template(), self._unit)
+            write_mesh(path, vertices, self._template, self._unit, texture, eyes)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""
@@ -502,24 +560,6 @@ class FolderSink:
             return True
         shorter, longer = sorted((one, other), key=len)
         return self._rotation is not None and bool(re.fullmatch(rf"{re.escape(shorter)}_\d{{4,}}", longer))
-
-
-def stem_of(source: str, *, live: bool = False) -> str:
-    """Return a file name without suffix. In a stream's address or a camera's name, `_` replaces unsuitable
-    characters."""
-    if not live and "://" not in source:
-        return Path(source).stem
-    return re.sub(r"[^\w.-]+", "_", public_name(source).rpartition("://")[2]).strip("_.") or "stream"
-
-
-def shortened(stem: str) -> str:
-    """Return the stem, or for a long one its beginning and a hash of the whole stem, which keeps stems distinct. It
-    leaves room for `_montage`, a number, a suffix and the name of a partial file."""
-    encoded = stem.encode("utf-8", "surrogatepass")
-    if len(encoded) <= LONGEST_STEM:
-        return stem
-    # A character that is cut in two is dropped.
-    return f"{encoded[: LONGEST_STEM - 9].decode(errors='ignore')}_{sha256(encoded).hexdigest()[:8]}"
 
 
 def write_picture(path: Path, picture: Image) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,14 @@ from ..errors import UsageError
 from ..interrupts import importing
 from ..networks.basis import Basis
 from ..template import FaceTemplate
-from ..types import Floats
+from ..types import Floats, Image
+from .eyes import EYE_COLOURS, EYE_RADIUS_MM, eye_centre, eyeball
 from .record import apple_name
 from .shade import CLAY, vertex_normals
 from .take import METRES_PER_MM, TrackKeys
+from .texture import as_png
 
 ROUGHNESS = 0.6
-EYE_RADIUS_MM = 12.0
-LIDS = (slice(42, 48), slice(36, 42))
-"""iBUG landmarks of the lids of the subject's left and right eye."""
-PUPIL_DEG, IRIS_DEG = 10.0, 29.0
-"""Angles at the centre of the eye, from its axis to the rims of pupil and iris."""
-RINGS_DEG = (5.0, PUPIL_DEG, 20.0, IRIS_DEG, 45.0, 65.0, 90.0, 115.0, 140.0, 160.0)
-SPOKES = 24
-EYE_COLOURS = {"pupil": (0.02, 0.02, 0.02), "iris": (0.36, 0.24, 0.15), "sclera": (0.93, 0.92, 0.90)}
-"""Colours as sRGB, 0 to 1."""
 NEUTRAL_TARGETS = ("tongueOut",)
 """Apple's blendshapes that the model lacks. Their targets move nothing."""
 ONE_HOUR_S = 3600.0
@@ -45,34 +37,48 @@ def import_pygltflib() -> Any:
     return pygltflib
 
 
-def static_glb(vertices: Floats, template: FaceTemplate) -> bytes:
-    """Encode one mesh (V, 3) in mm, head frame, without morph targets, as the bytes of a GLB file in metres."""
+def static_glb(vertices: Floats, template: FaceTemplate, texture: Image | None = None) -> bytes:
+    """Encode one mesh (V, 3) in mm, head frame, without morph targets, as the bytes of a GLB file in metres.
+
+    `texture`: colour map (S, S, 3) of `texture.colour_map`; None for clay.
+    """
     writer = _Writer(template)
-    writer.add_node(name="face", mesh=writer.add_face(vertices, "face", None))
+    writer.add_node(name="face", mesh=writer.add_face(vertices, "face", None, texture=texture))
     return writer.to_bytes()
 
 
 def face_glb(
-    shape: Floats, weights: Mapping[str, float], basis: Basis, blendshapes: Sequence[str], template: FaceTemplate
+    shape: Floats,
+    weights: Mapping[str, float],
+    basis: Basis,
+    blendshapes: Sequence[str],
+    template: FaceTemplate,
+    texture: Image | None = None,
 ) -> bytes:
     """Encode the face of a photograph as the bytes of a GLB file.
 
     `shape`: (V, 3) mm, the neutral face. `weights`: Apple's weights by name, which the mesh has by default.
+    `texture`: colour map (S, S, 3); None for clay.
     """
     writer = _Writer(template)
     targets = writer.add_targets(basis, blendshapes, tuple(weights))
-    face = writer.add_node(name="face", mesh=writer.add_face(shape, "face", targets, list(weights.values())))
+    face = writer.add_node(name="face", mesh=writer.add_face(shape, "face", targets, list(weights.values()), texture))
     writer.add_eyes(face, shape)
     return writer.to_bytes()
 
 
 def take_glb(
-    tracks: Mapping[str, TrackKeys], basis: Basis, blendshapes: Sequence[str], template: FaceTemplate
+    tracks: Mapping[str, TrackKeys],
+    basis: Basis,
+    blendshapes: Sequence[str],
+    template: FaceTemplate,
+    textures: Mapping[str, Image | None] | None = None,
 ) -> bytes:
     """Encode the tracks of one source, by name, as the bytes of a GLB file with one node per track and an animation.
 
     The node of a track has the neutral face of its newest frame. All share Apple's 52 morph targets. Times are seconds
     of the source; a take that begins after more than an hour begins at 0, and `extras` have its `begins_s`.
+    `textures`: colour maps (S, S, 3) of tracks by name; the others are clay.
     """
     writer = _Writer(template)
     first = min(float(keys.times[0]) for keys in tracks.values())
@@ -81,7 +87,7 @@ def take_glb(
     begins = float(math.floor(first)) if first > ONE_HOUR_S else 0.0
     targets = writer.add_targets(basis, blendshapes, next(iter(tracks.values())).names)
     for name, keys in tracks.items():
-        mesh = writer.add_face(keys.shape, name, targets, [0.0] * len(keys.names))
+        mesh = writer.add_face(keys.shape, name, targets, [0.0] * len(keys.names), (textures or {}).get(name))
         head = writer.add_node(
             name=name, mesh=mesh, rotation=_xyzw(keys.rotations[:1])[0].tolist(), translation=keys.places[0].tolist()
         )
@@ -129,22 +135,37 @@ class _Writer:
         self._file = lib.GLTF2(asset=lib.Asset(version="2.0", generator="facerecon-rt"))
         self._file.scenes = [lib.Scene(nodes=[])]
         self._file.scene = 0
-        self._clay = self._add_material("clay", (CLAY[2], CLAY[1], CLAY[0]), ROUGHNESS)
         # Both are the same for all faces.
         indices = template.triangles.ravel()
         self._triangles = self._add_indices(indices, template.vertex_count)
         self._uv = self._add(np.stack([template.uv[:, 0], 1 - template.uv[:, 1]], 1), "VEC2")
         self._eye: int | None = None
+        self._clay_material: int | None = None
 
-    def add_face(self, shape: Floats, name: str, targets: list[Any] | None, weights: list[float] | None = None) -> int:
-        """Add the mesh of a neutral face (V, 3) mm with `targets` of `add_targets` and default weights."""
+    @property
+    def _clay(self) -> int:
+        """The material of faces without colours, added once it is used."""
+        if self._clay_material is None:
+            self._clay_material = self._add_material("clay", (CLAY[2], CLAY[1], CLAY[0]), ROUGHNESS)
+        return self._clay_material
+
+    def add_face(
+        self,
+        shape: Floats,
+        name: str,
+        targets: list[Any] | None,
+        weights: list[float] | None = None,
+        texture: Image | None = None,
+    ) -> int:
+        """Add the mesh of a neutral face (V, 3) mm with `targets` of `add_targets`, default weights and colours."""
         lib = self._lib
+        material = self._clay if texture is None else self._add_skin(name, texture)
         attributes = lib.Attributes(
             POSITION=self._add(shape * np.float32(METRES_PER_MM), "VEC3", bounds=True),
             NORMAL=self._add(vertex_normals(shape, self._template.triangles), "VEC3"),
             TEXCOORD_0=self._uv,
         )
-        primitive = lib.Primitive(attributes=attributes, indices=self._triangles, material=self._clay)
+        primitive = lib.Primitive(attributes=attributes, indices=self._triangles, material=material)
         mesh = lib.Mesh(name=name, primitives=[primitive])
         if targets is not None:
             primitive.targets = [target for _, target in targets]
@@ -234,10 +255,31 @@ class _Writer:
         self._file.meshes.append(lib.Mesh(name="eye", primitives=primitives))
         return len(self._file.meshes) - 1
 
-    def _add_material(self, name: str, srgb: tuple[float, float, float], roughness: float) -> int:
+    def _add_skin(self, name: str, texture: Image) -> int:
+        """Add a material with a colour map. Readers take its values for sRGB, which they are."""
+        lib = self._lib
+        if not self._file.samplers:
+            self._file.samplers.append(
+                lib.Sampler(
+                    magFilter=lib.LINEAR,
+                    minFilter=lib.LINEAR_MIPMAP_LINEAR,
+                    wrapS=lib.CLAMP_TO_EDGE,
+                    wrapT=lib.CLAMP_TO_EDGE,
+                )
+            )
+        view = self._add_view(as_png(texture), None)
+        self._file.images.append(lib.Image(name=name, mimeType="image/png", bufferView=view))
+        self._file.textures.append(lib.Texture(source=len(self._file.images) - 1, sampler=0))
+        colours = lib.TextureInfo(index=len(self._file.textures) - 1)
+        return self._add_material(f"skin of {name}", (1.0, 1.0, 1.0), ROUGHNESS, colours)
+
+    def _add_material(
+        self, name: str, srgb: tuple[float, float, float], roughness: float, texture: Any | None = None
+    ) -> int:
         lib = self._lib
         colour = lib.PbrMetallicRoughness(
             baseColorFactor=[*(linear(channel) for channel in srgb), 1.0],
+            baseColorTexture=texture,
             metallicFactor=0.0,
             roughnessFactor=roughness,
         )
@@ -282,35 +324,6 @@ class _Writer:
 def linear(srgb: float) -> float:
     """Return the linear light, 0 to 1, of an sRGB channel, 0 to 1. glTF's colour factors are linear."""
     return ((srgb + 0.055) / 1.055) ** 2.4 if srgb > 0.04045 else srgb / 12.92
-
-
-def eye_centre(shape: Floats, template: FaceTemplate, side: int) -> Floats:
-    """Return the centre (3,) of an eye in mm, head frame: 12 mm behind the middle of its lids.
-
-    `shape`: (V, 3) mm, the neutral face. `side`: 0 for the subject's left eye, 1 for the right.
-    """
-    lids = shape[template.landmarks[LIDS[side]]].mean(0)
-    return np.asarray(lids - np.array([0.0, 0.0, EYE_RADIUS_MM], np.float32), np.float32)
-
-
-@cache
-def eyeball() -> tuple[Floats, dict[str, NDArray[np.int32]]]:
-    """Return a unit sphere that looks along +z: points (K, 3), and the triangles (T, 3) of pupil, iris and sclera."""
-    polar, around = np.meshgrid(np.radians(RINGS_DEG), 2 * np.pi * np.arange(SPOKES) / SPOKES, indexing="ij")
-    rings = np.stack([np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], -1)
-    points = np.vstack([rings.reshape(-1, 3), [[0, 0, 1], [0, 0, -1]]]).astype(np.float32)
-    here, front = np.arange(SPOKES), len(points) - 2
-    right = np.roll(here, -1)
-    parts: dict[str, list[NDArray[np.int64]]] = {part: [] for part in EYE_COLOURS}
-    parts["pupil"].append(np.stack([np.full(SPOKES, front), here, right], 1))
-    for ring, outer in enumerate(RINGS_DEG[1:]):
-        part = "pupil" if outer <= PUPIL_DEG else "iris" if outer <= IRIS_DEG else "sclera"
-        near, far = ring * SPOKES, (ring + 1) * SPOKES
-        parts[part].append(np.stack([here + near, here + far, right + near], 1))
-        parts[part].append(np.stack([right + near, here + far, right + far], 1))
-    rim = (len(RINGS_DEG) - 1) * SPOKES
-    parts["sclera"].append(np.stack([here + rim, np.full(SPOKES, front + 1), right + rim], 1))
-    return points, {part: np.vstack(triangles).astype(np.int32) for part, triangles in parts.items()}
 
 
 def _xyzw(rotations: Floats) -> Floats:

@@ -11,23 +11,37 @@ from numpy.typing import ArrayLike
 from ..errors import UsageError
 from ..interrupts import importing
 from ..template import FaceTemplate
-from ..types import Floats
+from ..types import Floats, Image
+from .eyes import EYE_COLOURS, Eyes
 from .gltf import import_pygltflib, static_glb
-from .outputs import write_whole
-from .shade import vertex_normals
+from .outputs import cannot_write, write_whole
+from .shade import CLAY, vertex_normals
+from .texture import as_png, vertex_colours
 
 MESH_SUFFIXES = (".obj", ".ply", ".glb")
+MATERIAL = "mtllib"
 
 
 UNITS = {"mm": ("millimetres", 1.0, 4), "cm": ("centimetres", 0.1, 5), "m": ("metres", 0.001, 7)}
 """Units of OBJ and PLY files: name, size of a millimetre, and decimals in OBJ, which are a tenth of a micrometre."""
 
 
-def write_mesh(path: str | Path, vertices: ArrayLike, template: FaceTemplate, unit: str = "mm") -> None:
+def write_mesh(
+    path: str | Path,
+    vertices: ArrayLike,
+    template: FaceTemplate,
+    unit: str = "mm",
+    texture: Image | None = None,
+    eyes: Eyes | None = None,
+) -> None:
     """Write vertices (V, 3) in mm, head frame, with the template's triangles and texture coordinates.
 
     .obj and .ply have the `unit` mm, cm or m, and tell it in a comment; .glb is in metres, the unit of glTF. All keep
     the head frame: +x the subject's left, +y up, +z out of the face. The file appears only when it is complete.
+
+    `texture`: colour map (S, S, 3) of `texture.colour_map`. .glb contains it, .obj names `x.mtl` and `x_texture.png`
+    that are written beside `x.obj`, and .ply has the colours of its vertices. `eyes`: eyeballs for .obj and .ply, whose
+    vertices and triangles come behind those of the face; .obj then has materials in `x.mtl`.
 
     Raises UsageError for another suffix, when the disk refuses, and when trimesh (.ply) or pygltflib (.glb) is missing.
     """
@@ -36,9 +50,41 @@ def write_mesh(path: str | Path, vertices: ArrayLike, template: FaceTemplate, un
     points = np.asarray(vertices, np.float32)
     suffix = path.suffix.lower()
     if suffix == ".glb":
-        write_whole(path, static_glb(points, template))
+        write_whole(path, static_glb(points, template, texture))
+    elif suffix == ".ply":
+        write_whole(path, _ply(points, template, unit, texture, eyes))
     else:
-        write_whole(path, (_obj if suffix == ".obj" else _ply)(points, template, unit))
+        material, picture = files_beside(path)
+        if texture is not None:
+            write_whole(picture, as_png(texture))
+        plain = texture is None and eyes is None
+        if not plain:
+            write_whole(material, _mtl(None if texture is None else picture.name, eyes=eyes is not None))
+        write_whole(path, _obj(points, template, unit, None if plain else material.name, eyes))
+
+
+def files_beside(path: Path) -> tuple[Path, Path]:
+    """Return the paths of the material and of the colour map of an OBJ file."""
+    return path.with_suffix(".mtl"), path.with_name(f"{path.stem}_texture.png")
+
+
+def move_mesh(old: Path, new: Path) -> None:
+    """Rename an OBJ file that `write_mesh` wrote, with its material and its colour map. Raises UsageError."""
+    try:
+        data = old.read_bytes()
+        before, after = (f"{MATERIAL} {files_beside(path)[0].name}\n".encode() for path in (old, new))
+        if before in data:
+            (old_material, old_picture), (material, picture) = files_beside(old), files_beside(new)
+            if old_picture.name.encode() in (said := old_material.read_bytes()):
+                old_picture.replace(picture)
+            write_whole(material, said.replace(old_picture.name.encode(), picture.name.encode()))
+            write_whole(new, data.replace(before, after, 1))
+            old_material.unlink()
+            old.unlink()
+        else:
+            old.replace(new)
+    except OSError as error:
+        raise cannot_write(new, error) from error
 
 
 def check_mesh_format(path: Path) -> None:
@@ -52,28 +98,66 @@ def check_mesh_format(path: Path) -> None:
         _import_trimesh()
 
 
-def _obj(points: Floats, template: FaceTemplate, unit: str) -> bytes:
+def _mtl(picture: str | None, *, eyes: bool) -> bytes:
+    """Encode the materials of an OBJ file: the face with a colour map, or of clay, and the parts of the eyes."""
+    colours = {"face": CLAY[::-1] if picture is None else (1.0, 1.0, 1.0)}
+    colours |= EYE_COLOURS if eyes else {}
+    lines = []
+    for name, (red, green, blue) in colours.items():
+        colour = f"{red:.3f} {green:.3f} {blue:.3f}"
+        lines += [f"newmtl {name}", f"Ka {colour}", f"Kd {colour}", "Ks 0 0 0", "illum 1"]
+        if name == "face" and picture is not None:
+            lines.append(f"map_Kd {picture}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _obj(
+    points: Floats, template: FaceTemplate, unit: str, material: str | None = None, eyes: Eyes | None = None
+) -> bytes:
     """Encode a mesh as OBJ. The format needs no library, and trimesh's OBJ refers to a material file that does not
     exist."""
     _, scale, decimals = UNITS[unit]
     lines = [f"# {_about(unit)}"]
-    lines += [
-        f"v {x:.{decimals}f} {y:.{decimals}f} {z:.{decimals}f}"
-        for x, y, z in (points.astype(np.float64) * scale).tolist()
-    ]
+    if material is not None:
+        lines.append(f"{MATERIAL} {material}")
+    normals = vertex_normals(points, template.triangles)
+    everything = points.astype(np.float64)
+    if eyes is not None:
+        everything = np.vstack([everything, eyes.vertices])
+        normals = np.vstack([normals, vertex_normals(eyes.vertices, eyes.triangles)])
+    lines += [f"v {x:.{decimals}f} {y:.{decimals}f} {z:.{decimals}f}" for x, y, z in (everything * scale).tolist()]
     lines += [f"vt {u:.6f} {v:.6f}" for u, v in template.uv.tolist()]
-    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in vertex_normals(points, template.triangles).tolist()]
+    lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in normals.tolist()]
+    if material is not None:
+        lines.append("usemtl face")
     lines += ["f " + " ".join(f"{i}/{i}/{i}" for i in triangle) for triangle in (template.triangles + 1).tolist()]
+    for name, part in {} if eyes is None else eyes.parts.items():
+        lines.append(f"usemtl {name}")
+        lines += ["f " + " ".join(f"{i}//{i}" for i in triangle) for triangle in (part + 1 + len(points)).tolist()]
     return ("\n".join(lines) + "\n").encode()
 
 
-def _ply(points: Floats, template: FaceTemplate, unit: str) -> bytes:
+def _ply(
+    points: Floats, template: FaceTemplate, unit: str, texture: Image | None = None, eyes: Eyes | None = None
+) -> bytes:
     trimesh = _import_trimesh()
+    triangles, normals = template.triangles, vertex_normals(points, template.triangles)
+    if eyes is not None:
+        normals = np.vstack([normals, vertex_normals(eyes.vertices, eyes.triangles)])
+        triangles = np.vstack([triangles, eyes.triangles + np.int32(len(points))])
+    visual = trimesh.visual.TextureVisuals(uv=template.uv)
+    if texture is not None or eyes is not None:
+        colours = np.tile(np.array(CLAY) * 255, (len(points), 1))
+        if texture is not None:
+            colours = vertex_colours(texture, template)
+        if eyes is not None:
+            points, colours = np.vstack([points, eyes.vertices]), np.vstack([colours, eyes.colours * 255])
+        visual = trimesh.visual.ColorVisuals(vertex_colors=np.rint(colours[:, ::-1]).astype(np.uint8))
     mesh = trimesh.Trimesh(
         points * UNITS[unit][1],
-        template.triangles,
-        vertex_normals=vertex_normals(points, template.triangles),
-        visual=trimesh.visual.TextureVisuals(uv=template.uv),
+        triangles,
+        vertex_normals=normals,
+        visual=visual,
         # Keep the order of the template's vertices.
         process=False,
     )

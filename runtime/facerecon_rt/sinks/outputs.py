@@ -6,7 +6,7 @@ import fcntl
 import glob
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,8 +176,17 @@ class Rotation:
 class OutputNames:
     """Names for outputs: `out.jpg` for a single one; `out_0001.jpg`, `out_0002.jpg` and so on for several."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        move: Callable[[Path, Path], object] = Path.replace,
+        beside: Callable[[Path], Sequence[Path]] = lambda path: (),
+    ) -> None:
+        """`move`: renames the first file when there is a second one. `beside`: paths of files that are written beside
+        one."""
         self._path = path
+        self._move = move
+        self._beside = beside
         self._count = 0
         self._inputs: set[Path] = set()
 
@@ -191,14 +200,15 @@ class OutputNames:
         if self._count == 2:
             first = self._free(numbered(self._path, 1))
             try:
-                self._path.replace(first)
+                self._move(self._path, first)
             except OSError as error:
                 raise cannot_write(first, error) from error
         return self._free(numbered(self._path, self._count))
 
     def _free(self, path: Path) -> Path:
-        if resolved(path) in self._inputs:
-            raise UsageError(f"{path} is an input and would be overwritten; choose another name")
+        for one in (path, *self._beside(path)):
+            if resolved(one) in self._inputs:
+                raise UsageError(f"{one} is an input and would be overwritten; choose another name")
         return path
 
 

@@ -11,14 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from ..pose import VIEWER_FROM_FRAME
 from ..template import Indices
 from ..types import Floats, Image
+from .raster import FRACTION_BITS, far_first, front_facing
 
 CLAY = (0.88, 0.91, 0.94)
 """Colour of the mesh where no vertex colours are given, as BGR, 0 to 1."""
 SUPERSAMPLED_PIXELS = 900 * 900
 """Maximum picture size in pixels for rendering at twice the size, which smooths outlines. Larger pictures are smooth
 enough."""
-FRACTION_BITS = 4
-"""Number of fractional bits of polygon coordinates."""
 
 Mask = NDArray[np.uint8]
 
@@ -131,10 +130,8 @@ def _paint(
 ) -> tuple[Floats, Floats]:
     """Draw as `_rasterize` does, with OpenCV 4 of JetPack: far triangles first, each in one colour. Slower."""
     width, height = size
-    a, b, c = (corners[triangles[:, corner]] for corner in range(3))
-    (abx, aby), (acx, acy) = (b - a).T, (c - a).T
-    seen = triangles[abx * acy - aby * acx < 0]
-    seen = seen[np.argsort(-depth[seen].mean(axis=1))]
+    points = np.column_stack([corners, depth])
+    seen = far_first(points, front_facing(points, triangles))
     color, inside = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
     fixed = np.rint((corners - 0.5) * 2**FRACTION_BITS).astype(np.int32)
     for outline, shade in zip(fixed[seen], colors[seen].mean(axis=1).tolist(), strict=True):

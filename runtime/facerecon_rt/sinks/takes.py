@@ -10,6 +10,7 @@ from ..networks.basis import Basis
 from ..template import FaceTemplate
 from ..types import Face, Frame, Scene, face_label
 from .gltf import face_glb, import_pygltflib, take_glb
+from .looks import Looks
 from .outputs import OutputNames, check_writable, write_whole
 from .record import arkit_blendshapes
 from .take import TrackKeys
@@ -63,8 +64,16 @@ class Takes:
 class TakeSink:
     """A sink that writes a GLB file per face of a photograph, and at the end one per video or camera."""
 
-    def __init__(self, path: Path, blendshapes: Sequence[str], basis: Basis, template: FaceTemplate) -> None:
-        """Check the path. Raises UsageError when the file cannot be written, or pygltflib is missing."""
+    def __init__(
+        self,
+        path: Path,
+        blendshapes: Sequence[str],
+        basis: Basis,
+        template: FaceTemplate,
+        texture: int | None = None,
+    ) -> None:
+        """Check the path. `texture`: side of the colour maps in pixels; None for clay. Raises UsageError when the file
+        cannot be written, or pygltflib is missing."""
         import_pygltflib()
         check_writable(path)
         self._blendshapes = tuple(blendshapes)
@@ -72,6 +81,7 @@ class TakeSink:
         self._template = template
         self._names = OutputNames(path)
         self._takes = Takes(self._blendshapes)
+        self._looks = None if texture is None else Looks(texture, template)
 
     def __enter__(self) -> TakeSink:
         return self
@@ -83,10 +93,13 @@ class TakeSink:
         """Write the faces of a photograph, and note those of a video. Raises UsageError when they cannot be written."""
         if not scene.frame.still:
             self._write(self._takes.see(scene))
+            if self._looks is not None:
+                self._looks.see(scene)
             return
         for face in scene.faces:
             weights = arkit_blendshapes(face.expression, self._blendshapes)
-            data = face_glb(face.shape, weights, self._basis, self._blendshapes, self._template)
+            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
+            data = face_glb(face.shape, weights, self._basis, self._blendshapes, self._template, texture)
             write_whole(self._names.next_for(scene.frame.source), data)
 
     def close(self) -> None:
@@ -95,5 +108,6 @@ class TakeSink:
 
     def _write(self, takes: Sequence[tuple[str, dict[str, TrackKeys]]]) -> None:
         for source, tracks in takes:
-            data = take_glb(tracks, self._basis, self._blendshapes, self._template)
+            textures = {} if self._looks is None else {name: self._looks.take(source, name) for name in tracks}
+            data = take_glb(tracks, self._basis, self._blendshapes, self._template, textures)
             write_whole(self._names.next_for(source), data)

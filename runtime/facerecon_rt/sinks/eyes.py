@@ -1,0 +1,104 @@
+"""A neutral face and its gaze -> eyeballs with pupil and iris."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..template import FaceTemplate, Indices
+from ..types import Floats
+
+EYE_RADIUS_MM = 12.0
+LIDS = (slice(42, 48), slice(36, 42))
+"""iBUG landmarks of the lids of the subject's left and right eye."""
+PUPIL_DEG, IRIS_DEG = 10.0, 29.0
+"""Angles at the centre of the eye, from its axis to the rims of pupil and iris."""
+RINGS_DEG = (5.0, PUPIL_DEG, 20.0, IRIS_DEG, 45.0, 65.0, 90.0, 115.0, 140.0, 160.0)
+SPOKES = 24
+EYE_COLOURS = {"pupil": (0.02, 0.02, 0.02), "iris": (0.36, 0.24, 0.15), "sclera": (0.93, 0.92, 0.90)}
+"""Colours as sRGB, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Eyes:
+    """Both eyeballs of a face as a mesh."""
+
+    vertices: Floats
+    """(E, 3) mm, head frame: those of the left eye, then those of the right."""
+    triangles: Indices
+    """(T, 3) vertex indices, counter-clockwise seen from outside."""
+    colours: Floats
+    """(E, 3) BGR (sRGB), 0 to 1."""
+    parts: Mapping[str, Indices]
+    """The triangles of "pupil", "iris" and "sclera"."""
+
+
+def eyes_of(shape: Floats, gaze: Floats | None, template: FaceTemplate) -> Eyes:
+    """Return the eyes of a neutral face (V, 3) mm. `gaze`: unit vectors (2, 3), head frame, of the left and the right
+    eye; None for eyes that look straight ahead."""
+    points, parts, colours = _painted_eyeball()
+    directions = np.array([[0, 0, 1], [0, 0, 1]], np.float32) if gaze is None else gaze
+    vertices = [
+        eye_centre(shape, template, side) + EYE_RADIUS_MM * points @ _turn(direction).T
+        for side, direction in enumerate(directions)
+    ]
+    both = {name: np.vstack([part, part + len(points)]).astype(np.int32) for name, part in parts.items()}
+    return Eyes(
+        np.vstack(vertices).astype(np.float32), np.vstack(list(both.values())), np.vstack([colours, colours]), both
+    )
+
+
+def _turn(direction: Floats) -> Floats:
+    """Return a rotation (3, 3) that turns +z to a direction (3,), and keeps x level."""
+    x = np.cross((0.0, 1.0, 0.0), direction)
+    x /= max(float(np.linalg.norm(x)), 1e-9)
+    return np.stack([x, np.cross(direction, x), direction], 1).astype(np.float32)
+
+
+@cache
+def _painted_eyeball() -> tuple[Floats, dict[str, Indices], Floats]:
+    """Return `eyeball` with vertices (E, 3) of their own for each part, triangles (T, 3) by part, and colours (E, 3)
+    BGR."""
+    points, parts = eyeball()
+    vertices, colours, count = [], [], 0
+    triangles: dict[str, Indices] = {}
+    for part, corners in parts.items():
+        used, local = np.unique(corners, return_inverse=True)
+        vertices.append(points[used])
+        triangles[part] = (local.reshape(-1, 3) + count).astype(np.int32)
+        colours.append(np.tile(np.array(EYE_COLOURS[part][::-1], np.float32), (len(used), 1)))
+        count += len(used)
+    return np.vstack(vertices), triangles, np.vstack(colours)
+
+
+def eye_centre(shape: Floats, template: FaceTemplate, side: int) -> Floats:
+    """Return the centre (3,) of an eye in mm, head frame: 12 mm behind the middle of its lids.
+
+    `shape`: (V, 3) mm, the neutral face. `side`: 0 for the subject's left eye, 1 for the right.
+    """
+    lids = shape[template.landmarks[LIDS[side]]].mean(0)
+    return np.asarray(lids - np.array([0.0, 0.0, EYE_RADIUS_MM], np.float32), np.float32)
+
+
+@cache
+def eyeball() -> tuple[Floats, dict[str, NDArray[np.int32]]]:
+    """Return a unit sphere that looks along +z: points (K, 3), and the triangles (T, 3) of pupil, iris and sclera."""
+    polar, around = np.meshgrid(np.radians(RINGS_DEG), 2 * np.pi * np.arange(SPOKES) / SPOKES, indexing="ij")
+    rings = np.stack([np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around), np.cos(polar)], -1)
+    points = np.vstack([rings.reshape(-1, 3), [[0, 0, 1], [0, 0, -1]]]).astype(np.float32)
+    here, front = np.arange(SPOKES), len(points) - 2
+    right = np.roll(here, -1)
+    parts: dict[str, list[NDArray[np.int64]]] = {part: [] for part in EYE_COLOURS}
+    parts["pupil"].append(np.stack([np.full(SPOKES, front), here, right], 1))
+    for ring, outer in enumerate(RINGS_DEG[1:]):
+        part = "pupil" if outer <= PUPIL_DEG else "iris" if outer <= IRIS_DEG else "sclera"
+        near, far = ring * SPOKES, (ring + 1) * SPOKES
+        parts[part].append(np.stack([here + near, here + far, right + near], 1))
+        parts[part].append(np.stack([right + near, here + far, right + far], 1))
+    rim = (len(RINGS_DEG) - 1) * SPOKES
+    parts["sclera"].append(np.stack([here + rim, np.full(SPOKES, front + 1), right + rim], 1))
+    return points, {part: np.vstack(triangles).astype(np.int32) for part, triangles in parts.items()}

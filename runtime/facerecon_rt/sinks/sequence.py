@@ -1,0 +1,91 @@
+"""Scenes -> a mesh file per frame, whose names come from a pattern such as `take_{frame}.obj`."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from ..addresses import public_name
+from ..errors import UsageError
+from ..faces.reconstruct import largest
+from ..paths import resolved
+from ..template import FaceTemplate
+from ..types import Scene
+from .eyes import eyes_of
+from .meshes import check_mesh_format, write_mesh
+from .outputs import check_writable, source_path
+from .stems import shortened, stem_of
+
+FIELDS = ("frame", "track", "source")
+DIGITS = 6
+"""Digits of a frame's number: nine hours at 30 frames per second sort by name."""
+
+
+def is_sequence(target: str) -> bool:
+    """Return whether an output is a pattern with the number of the frame."""
+    return "{frame" in target
+
+
+class SequenceSink:
+    """A sink that writes the mesh of every frame as it comes, and keeps nothing."""
+
+    def __init__(self, pattern: Path, template: FaceTemplate, unit: str = "mm", *, eyes: bool = False) -> None:
+        """`pattern`: path whose file name contains `{frame}`, and perhaps `{track}` and `{source}`. Without `{track}`,
+        the largest face of each frame is written. `eyes`: write eyeballs, in .obj and .ply.
+
+        Raises UsageError when the pattern has other fields, or the files cannot be written.
+        """
+        check_mesh_format(pattern)
+        try:
+            parts = list(string.Formatter().parse(pattern.name))
+        except ValueError as error:
+            raise UsageError(f"{pattern} is not a pattern: {error}; write {{frame}} for the number") from error
+        fields = [name for _, name, _, _ in parts if name is not None]
+        plain = not any(form or conversion for _, _, form, conversion in parts)
+        if not plain or set(fields) - set(FIELDS) or is_sequence(str(pattern.parent)):
+            known = ", ".join(f"{{{name}}}" for name in FIELDS)
+            raise UsageError(f"cannot write {pattern}: a pattern may have {known} in the name of the file, and no more")
+        self._pattern = pattern
+        self._fields = fields
+        self._template = template
+        self._unit = unit
+        self._eyes = eyes
+        self._sources: dict[str, str] = {}
+        """The source of each part of a name that stands for a source; without `{source}` of the empty one."""
+        check_writable(self._path({"frame": "0" * DIGITS, "track": "0", "source": "0"}))
+
+    def __enter__(self) -> SequenceSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, scene: Scene) -> None:
+        """Write the meshes of a frame, with its expression. Raises UsageError when they cannot be written, or when a
+        second source would replace the files of the first."""
+        frame = scene.frame
+        stem = shortened(stem_of(frame.source, live=frame.live)) if "source" in self._fields else ""
+        first = self._sources.setdefault(stem, frame.source)
+        if first != frame.source:
+            raise UsageError(
+                f"{self._pattern} would get frames of {public_name(first)} and of {public_name(frame.source)} under "
+                "the same names; " + ("read them one by one" if stem else "add {source} to the name")
+            )
+        face = largest(scene.faces)
+        faces = list(enumerate(scene.faces)) if "track" in self._fields else [(0, face)] if face is not None else []
+        for index, one in faces:
+            number = index if one.track is None else one.track
+            values = {"frame": f"{frame.index:0{DIGITS}d}", "track": str(number), "source": stem}
+            path = self._path(values)
+            if resolved(path) == source_path(frame.source):
+                raise UsageError(f"{path} is an input and would be overwritten; choose another name")
+            eyes = eyes_of(one.shape, one.gaze, self._template) if self._eyes else None
+            write_mesh(path, one.vertices, self._template, self._unit, eyes=eyes)
+
+    def close(self) -> None:
+        """Do nothing: every mesh is complete already."""
+
+    def _path(self, values: Mapping[str, str]) -> Path:
+        return self._pattern.with_name(self._pattern.name.format(**values))
