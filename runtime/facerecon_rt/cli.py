@@ -335,10 +335,15 @@ def _reconstructor(options: Options) -> Reconstructor:
         detector_size=options.det_size,
         min_confidence=options.min_confidence,
         mirror=options.mirror,
-        hints=is_cover(options.style),
+        hints=_faces_are_covered(options),
         gpu=options.gpu,
         warm_while_building=options.warm_while_building,
     )
+
+
+def _faces_are_covered(options: Options) -> bool:
+    """Return whether an output may cover faces, for which the detector reports doubtful places too."""
+    return is_cover(options.style) or (options.pictures and any(map(is_mqtt, options.output)))
 
 
 def _default_model(options: Options) -> str:

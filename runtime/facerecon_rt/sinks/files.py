@@ -125,7 +125,7 @@ def open_sink(
     if is_avatar(target):
         return AvatarSink(target, blendshapes)
     if is_mqtt(target):
-        return MqttSink(target)
+        return MqttSink(target, style=style, margin=margin, pictures=pictures)
     if is_socket(target):
         return SocketSink(target, blendshapes, arkit=arkit)
     path = Path(target)
