@@ -147,7 +147,7 @@ exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or o
 missing, 5 an input is missing, unreadable or lost (the other inputs are finished first), or no face in a whole --set,
 130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)""",
     )
-    add_model(parser, required=False)
+    add_model(parser)
     parser.add_argument(
         "--input",
         action="extend",
