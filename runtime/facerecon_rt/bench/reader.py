@@ -1,6 +1,6 @@
 """Records at a Unix socket -> when each was read, in a process of its own, as programs of users are.
 
-`SocketAge` runs this file as a program, with the standard library alone: it prints the frame number and the value of
+`SocketReader` runs this file as a program, with the standard library alone: it prints the frame number and the value of
 time.monotonic() of each record. This clock is the same in all processes of a machine.
 """
 
