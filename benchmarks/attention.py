@@ -1,9 +1,10 @@
-"""Blinks that are known -> which of them `--attention` finds, when, and what else it takes for one.
+"""Blinks and speech that are known -> what of them `--attention` finds, when, and what else it takes for one.
 
     python benchmarks/attention.py --data DATA     # two minutes; writes results/attention.md
 
 The truth is that of the rendered clip in tests/data, whose lids are known in every frame, and blinks of the talking
 heads of DATA/videos, labelled by eye (attention_labels.json). Each video is also watched with frames left out.
+Speech is labelled by eye too, in seconds in which lips talk. No video of DATA shows a yawn, so every yawn is wrong.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.faces.attention import CLOSES, Zone
+from facerecon_rt.types import Event
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -39,21 +41,48 @@ class Seen:
     durations_s: list[float]
     others: list[str]
     """Kinds of the other events that began."""
+    speech_s: list[tuple[float, float]]
+    """Begin and end of each stretch of speech."""
 
 
 def watch(path: Path, reconstructor: Reconstructor, every: int) -> Seen:
     """Return the blinks and other events of the largest face of a video, of which every n-th frame is used."""
     pipeline = Pipeline(reconstructor, max_faces=1, attention=[Zone("ahead", (-20, 20))])
+    events: list[Event] = []
+    last_s = 0.0
     with open_source(path) as source:
-        scenes = pipeline.run(islice(source, 0, None, every))
-        events = [event for scene in scenes for event in scene.events]
+        for scene in pipeline.run(islice(source, 0, None, every)):
+            events.extend(scene.events)
+            last_s = scene.frame.time_s
     blinks = [event for event in events if event.kind == "blink"]
     others = [event.kind for event in events if event.phase == "begin" and event.kind not in ("zone", "off_zone")]
     return Seen(
         [(event.began_s + event.time_s) / 2 for event in blinks],
         [event.time_s - event.began_s for event in blinks],
         others,
+        stretches([event for event in events if event.kind == "speaking"], last_s),
     )
+
+
+def stretches(events: list[Event], last_s: float) -> list[tuple[float, float]]:
+    """Return begin and end of each stretch in seconds. One that goes on at the end of the video ends with it."""
+    ended = [(event.began_s, event.time_s) for event in events if event.phase == "end"]
+    known = {began for began, _ in ended}
+    goes_on = [(event.began_s, last_s) for event in events if event.phase == "begin" and event.began_s not in known]
+    return ended + goes_on
+
+
+def shared_s(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> float:
+    """Return the seconds that two lists of stretches share; the stretches of one list do not overlap."""
+    return sum(max(0.0, min(b, d) - max(a, c)) for a, b in one for c, d in other)
+
+
+def speech_row(name: str, seen: Seen, true_s: list[tuple[float, float]]) -> str:
+    """Return a row of the table of speech."""
+    labelled, found = (sum(end - begin for begin, end in of) for of in (true_s, seen.speech_s))
+    shared = shared_s(seen.speech_s, true_s)
+    yawns = seen.others.count("yawn")
+    return f"| {name} | {labelled:.1f} | {shared:.1f} | {found - shared:.1f} | {yawns} |"
 
 
 def matched(found_s: list[float], true_s: list[float]) -> list[float]:
@@ -80,7 +109,8 @@ def main() -> None:
         "--model", type=Path, default=Path("models/face.int8-cpu.onnx"), help="model file [%(default)s]"
     )
     arguments = parser.parse_args()
-    labels = json.loads((HERE / "attention_labels.json").read_text())["blinks"]
+    known = json.loads((HERE / "attention_labels.json").read_text())
+    labels, speech = known["blinks"], []
     lines = ["# Blinks and other events of `--attention`", ""]
     lines += [f"`python benchmarks/attention.py --data DATA --model {arguments.model}`", ""]
     lines += ["| video | frames used | blinks | found | wrong | timing error, ms | mean duration, ms | other events |"]
@@ -95,7 +125,10 @@ def main() -> None:
                 fps = next(iter(source)).fps
             true_s = [(first + last) / 2 / fps for first, last in frames]
             for every in EVERY:
-                line, *counts = row(name, every, watch(path, reconstructor, every), true_s)
+                seen = watch(path, reconstructor, every)
+                line, *counts = row(name, every, seen, true_s)
+                if every == 1 and name in known["speech"]:
+                    speech.append(speech_row(name, seen, [(a / fps, b / fps) for a, b in known["speech"][name]]))
                 totals[every] += counts
                 lines.append(line)
     for every, (true, found, wrong) in totals.items():
@@ -105,6 +138,14 @@ def main() -> None:
         "",
         f"The lids of the rendered clip are less than {CLOSES:.0%} open for {known_ms:.0f} ms. A blink counts as "
         f"found if its middle is within {1000 * NEAR_S:.0f} ms of the labelled one.",
+        "",
+        "## Speech and yawns",
+        "",
+        "| video | speech by eye, s | found of it, s | speech that is none, s | yawns that are none |",
+        "|---|---|---|---|---|",
+        *speech,
+        "",
+        "Every frame is used. Speech is labelled where lips talk; there is no sound. No video shows a yawn.",
         "",
     ]
     (RESULTS / "attention.md").write_text("\n".join(lines))

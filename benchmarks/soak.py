@@ -2,10 +2,15 @@
 
     python benchmarks/soak.py                       # 30 minutes; writes results/soak.md and soak.png
     python benchmarks/soak.py --minutes 5
+    python benchmarks/soak.py --minutes 15 --broker # with attention and MQTT; writes results/soak_broker.md and .png
 
 The benchmark runs the command itself on Motion JPEG streams of the repository's clip, with rotated records and constant
 requests to the web page. Every half minute one stream is killed or stalled for some seconds, by a seed. Memory and
 processor time come from /proc, ages and losses from the records.
+
+With --broker, mosquitto is ended (SIGTERM) every minute for five seconds while the program sends states and events. A
+client with a session that outlives the broker writes down what arrives, and the events in the records say what should.
+Debian: mosquitto. The extra `mqtt`.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +35,7 @@ from facerecon_rt import open_source
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.runtime.mjpeg import MjpegServer
+from tests.runtime.mosquitto import PASSWORD, Listener, Mosquitto, mosquitto_there
 
 RESULTS = Path(__file__).with_name("results")
 CLIP = Path("tests/data/talking_head.mp4")
@@ -38,6 +46,8 @@ QUIET_END_S = 40.0
 SETTLED = 0.2
 """Share of the run after which memory should be steady."""
 PORT = 8097
+BROKER_EVERY_S, BROKER_AWAY_S = 60.0, 5.0
+"""Seconds between two ends of the broker, and for which it is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,8 @@ class Run:
     faults: list[Fault] = field(default_factory=list)
     unanswered: int = 0
     """Number of rounds of requests to the page with a request that got no answer."""
+    broker_ends: int = 0
+    """Number of times that the broker was ended and started again."""
     ran_s: float = 0.0
     alive: bool = False
     exit_code: int = 0
@@ -94,12 +106,12 @@ def asked(path: str) -> bool:
         return False
 
 
-def soak(servers: list[MjpegServer], command: list[str], minutes: float) -> Run:
-    """Run the command, break streams and send requests to the page."""
+def soak(servers: list[MjpegServer], command: list[str], minutes: float, broker: Mosquitto | None = None) -> Run:
+    """Run the command, break streams, end the broker, and send requests to the page."""
     chance, run = random.Random(0), Run()
     process = subprocess.Popen(command)
     started = time.monotonic()
-    next_fault = EVERY_S
+    next_fault, next_end = EVERY_S, BROKER_EVERY_S / 2
     while (now := time.monotonic() - started) < 60 * minutes and process.poll() is None:
         time.sleep(SAMPLE_S)
         run.samples.append((now, resident_mb(process.pid), cpu_s(process.pid)))
@@ -112,6 +124,12 @@ def soak(servers: list[MjpegServer], command: list[str], minutes: float) -> Run:
             (server.start if killed else server.go_on)()
             run.faults.append(Fault(server.uri, begun, time.monotonic() - started))
             next_fault += EVERY_S
+        if broker is not None and next_end < now < 60 * minutes - QUIET_END_S / 2:
+            broker.stop()
+            time.sleep(BROKER_AWAY_S)
+            broker.start()
+            run.broker_ends += 1
+            next_end += BROKER_EVERY_S
     run.ran_s = time.monotonic() - started
     run.alive = process.poll() is None
     process.send_signal(signal.SIGTERM)
@@ -121,14 +139,30 @@ def soak(servers: list[MjpegServer], command: list[str], minutes: float) -> Run:
     return run
 
 
-def records(folder: Path) -> list[Record]:
-    """Return the records of all files of the run, in the order in which they were written."""
-    found = []
+def records(folder: Path) -> tuple[list[Record], list[str]]:
+    """Return the records of all files of the run, in the order in which they were written, and the events as
+    `event_key` writes them."""
+    found, events = [], []
     for path in sorted(folder.glob("records*.jsonl"), key=lambda path: path.stat().st_mtime):
         for line in path.read_text().splitlines():
             one = json.loads(line)
-            found.append(Record(one["source"], one["time_s"], one["age_ms"], len(one["faces"])))
-    return found
+            if "event" in one:
+                events.append(event_key(one))
+            else:
+                found.append(Record(one["source"], one["time_s"], one["age_ms"], len(one["faces"])))
+    return found, events
+
+
+def event_key(event: dict[str, object]) -> str:
+    """Return what identifies an event, in the records as over MQTT."""
+    return json.dumps({name: value for name, value in sorted(event.items()) if name != "n"})
+
+
+def lost_and_repeated(written: list[str], heard: list[dict[str, object]]) -> tuple[int, int]:
+    """Return how many events of the records never arrived, and how many arrived again (QoS 1 allows it)."""
+    arrived = Counter(event_key(event) for event in {event["n"]: event for event in heard}.values())
+    missing = Counter(written) - arrived
+    return missing.total(), len(heard) - arrived.total()
 
 
 def main() -> None:
@@ -137,35 +171,47 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="minutes to run [%(default)g]")
     parser.add_argument("--streams", type=int, default=4, help="number of streams [%(default)s]")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results [benchmarks/results]")
+    parser.add_argument("--broker", action="store_true", help="send to an MQTT broker that is ended every minute")
     options = parser.parse_args()
+    if options.broker and not mosquitto_there():
+        parser.error("--broker needs mosquitto: apt install mosquitto")
     with open_source(CLIP) as source:
         frames = [frame.image for frame in source]
     step = len(frames) // options.streams
     servers = [MjpegServer(frames[number * step :] + frames[: number * step], FPS) for number in range(options.streams)]
     for server in servers:
         server.start()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "facerecon_rt.cli",
-            "--model",
-            "models/face.onnx",
-            "--precision",
-            "int8",
-            "--quiet",
-        ]
+    heard: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        command = [sys.executable, "-m", "facerecon_rt.cli", "--model", "models/face.onnx", "--precision", "int8"]
         command += ["--input", *(server.uri for server in servers), "--timeout", "3", "--serve", f"127.0.0.1:{PORT}"]
         command += ["--output", f"{folder}/records.jsonl", "--rotate", "20", "--quiet"]
-        run = soak(servers, command, options.minutes)
-        seen = records(Path(folder))
+        broker = None
+        if options.broker:
+            os.environ["MQTT_PASSWORD"] = PASSWORD
+            (Path(folder) / "broker").mkdir()
+            broker = Mosquitto(Path(folder) / "broker")
+            broker.start()
+            stack.callback(broker.stop)
+            listener = Listener(broker)
+            stack.callback(listener.close)
+            command += ["--attention", "--output", broker.address]
+        run = soak(servers, command, options.minutes, broker)
+        seen, events = records(Path(folder))
+        if broker is not None:
+            until = time.monotonic() + QUIET_END_S
+            while time.monotonic() < until and lost_and_repeated(events, listener.at("/event"))[0]:
+                time.sleep(1)
+            heard = listener.at("/event")
     for server in servers:
         server.go_on()
         server.kill()
-    report(run, seen, options)
+    report(run, seen, options, events, heard)
 
 
-def report(run: Run, seen: list[Record], options: argparse.Namespace) -> None:
+def report(
+    run: Run, seen: list[Record], options: argparse.Namespace, events: list[str], heard: list[dict[str, object]]
+) -> None:
     """Write the figures as Markdown, and a picture of memory and ages over time."""
     samples = np.array(run.samples)
     settled = samples[samples[:, 0] > SETTLED * samples[-1, 0]]
@@ -191,13 +237,21 @@ def report(run: Run, seen: list[Record], options: argparse.Namespace) -> None:
         "rounds of requests to the page without an answer": f"{run.unanswered}",
     }
     command = f"python benchmarks/soak.py --minutes {options.minutes:g} --streams {options.streams}"
+    name = "soak"
+    if options.broker:
+        name, command = "soak_broker", f"{command} --broker"
+        lost, repeated = lost_and_repeated(events, heard)
+        rows["broker ended for 5 s"] = f"{run.broker_ends} times"
+        rows["events in the records"] = f"{len(events)}"
+        rows["of these not delivered by MQTT"] = f"{lost}"
+        rows["delivered again"] = f"{repeated}"
     lines = ["# Soak", "", f"`{command}`", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in rows.items()]
-    lines += ["", "![Memory and ages over time](soak.png)", ""]
+    lines += [f"| {row} | {value} |" for row, value in rows.items()]
+    lines += ["", f"![Memory and ages over time]({name}.png)", ""]
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "soak.md").write_text("\n".join(lines))
+    (options.out / f"{name}.md").write_text("\n".join(lines))
     print("\n".join(lines))
-    draw(samples, at, ages, options.out / "soak.png")
+    draw(samples, at, ages, options.out / f"{name}.png")
 
 
 def returns(faults: list[Fault], seen: list[Record]) -> list[float]:

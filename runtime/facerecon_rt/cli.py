@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .addresses import public_name
+from .commands.default_model import models_or_default
 from .commands.faster import faster_on_cpu
 from .commands.options import DEFAULT_OUTPUT, Options, parse_options
 from .commands.progress import Progress
@@ -26,13 +27,9 @@ from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
 from .faces.reconstruct import Reconstructor, largest
 from .interrupts import importing
-from .networks.session import read_contract
 from .paths import exists, is_folder, resolved, status
-from .providers.choice import offers_gpu
 from .providers.nvidia import AS_USUAL
-from .providers.onnx_file import read_onnx
 from .quiet import log_errors_only
-from .shipped import DEFAULT, DEFAULT_ON_CPU, shipped_folder
 from .sinks.avatars import is_avatar
 from .sinks.eyes import eyes_of
 from .sinks.files import PICTURE_SUFFIXES, Sink, check_texture, open_sink
@@ -252,6 +249,11 @@ def _run_set(options: Options) -> None:
         raise UsageError(
             "an MQTT broker gets the state of cameras and videos, and --set has none; leave one of them out"
         )
+    if any(map(is_socket, others)):
+        raise UsageError(
+            "a Unix socket gives the newest record of cameras and videos, and --set averages photographs; write "
+            "records to a .jsonl file, or leave out --set"
+        )
     if inputs.live_sources and others:
         name = inputs.live_sources[0].name
         raise UsageError(
@@ -371,7 +373,7 @@ def _targets(options: Options) -> list[str]:
 
 def _reconstructor(options: Options) -> Reconstructor:
     return Reconstructor(
-        options.model or (_default_model(options),),
+        models_or_default(options.model, options.provider, options.precision),
         detector=options.detector,
         provider=options.provider,
         precision=options.precision,
@@ -379,22 +381,15 @@ def _reconstructor(options: Options) -> Reconstructor:
         detector_size=options.det_size,
         min_confidence=options.min_confidence,
         mirror=options.mirror,
-        hints=is_cover(options.style),
+        hints=_faces_are_covered(options),
         gpu=options.gpu,
         warm_while_building=options.warm_while_building,
     )
 
 
-def _default_model(options: Options) -> str:
-    """Return the shipped file for the provider, and say its terms. Raises UsageError where none ships."""
-    folder = shipped_folder()
-    if folder is None:
-        raise UsageError("this installation has no model files; give one with --model")
-    on_cpu = options.provider == "cpu" or (options.provider == "auto" and not offers_gpu())
-    path = folder / (DEFAULT_ON_CPU if on_cpu and options.precision is None else DEFAULT)
-    terms = read_contract(read_onnx(path)).terms
-    log.info("model %s; terms: %s", path, terms or "see the model card")
-    return str(path)
+def _faces_are_covered(options: Options) -> bool:
+    """Return whether an output may cover faces, for which the detector reports doubtful places too."""
+    return is_cover(options.style) or (options.pictures and any(map(is_mqtt, options.output)))
 
 
 def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes: bool = True) -> Sink:

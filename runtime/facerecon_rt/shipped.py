@@ -10,6 +10,8 @@ from .paths import is_file, is_folder
 DEFAULT = "face.onnx"
 DEFAULT_ON_CPU = "face.int8-cpu.onnx"
 CARD = "README.md"
+PRECISIONS = "precisions.json"
+"""File of the speed and accuracy of each shipped file, which benchmarks/precisions.py writes."""
 
 
 def shipped_folder() -> Path | None:
@@ -31,3 +33,12 @@ def model_path(name: str) -> str:
     if is_file(Path(name)) or is_folder(Path(name)):
         return name
     return next((str(path) for path in shipped_models() if name in (path.name, path.name[: -len(".onnx")])), name)
+
+
+def measured_precisions() -> Path | None:
+    """Return the file of the shipped files' speed and accuracy; None where the package came without it."""
+    folder = shipped_folder()
+    if folder is None:
+        return None
+    places = (folder / PRECISIONS, folder.parent / "benchmarks" / "results" / PRECISIONS)
+    return next((place for place in places if is_file(place)), None)

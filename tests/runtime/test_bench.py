@@ -140,6 +140,23 @@ def test_frames_that_a_camera_gave_in_vain_are_counted(reconstructor: Reconstruc
     assert (len(samples.milliseconds), samples.dropped) == (3, 5)
 
 
+def test_another_process_reads_a_cameras_records_and_their_age_is_reported(
+    reconstructor: Reconstructor, frames: list[Frame]
+) -> None:
+    def coming() -> Iterator[Frame]:
+        for index in range(40):
+            yield replace(frames[0], index=index, captured_at=time.monotonic() - 10, still=False, live=True)
+
+    started = time.monotonic()
+    samples = camera(reconstructor, coming(), count=30, warm_up=10, detect_every=10, show=silent)
+    # The newest record wins, so some may be missed, but never the last. The warm-up's do not count.
+    assert 1 <= len(samples.read_ms) <= 30
+    assert 10_000 < min(samples.read_ms) <= max(samples.read_ms) < 10_000 + 1000 * (time.monotonic() - started)
+    assert max(samples.read_ms) > min(samples.milliseconds)
+    table = markdown(report_of(scenario="camera", read_ms=summary([12.0, 14.0])))
+    assert "## Records at a Unix socket, ms" in table and "| captured to read | 2 | 13.000 |" in table
+
+
 def test_a_file_shown_as_a_camera_keeps_to_its_rate_and_gives_the_newest_frame(frames: list[Frame]) -> None:
     due = list(islice(paced(frames, 2000.0), 8))
     assert all(later.index > earlier.index for earlier, later in pairwise(due))

@@ -107,6 +107,16 @@ def test_what_is_copied_is_there_and_in_the_context(dockerfile: Path) -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=by_name)
+def test_what_the_wheel_carries_is_copied_before_it_is_built(dockerfile: Path) -> None:
+    carried = re.findall(r'^"((?:models|benchmarks)/[^"*]+)" = ', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert len(carried) == 5
+    found = instructions(dockerfile)
+    built = next(at for at, (keyword, rest) in enumerate(found) if keyword == "RUN" and re.search(r"'?\.(\[|$)", rest))
+    copied = " ".join(rest for keyword, rest in found[:built] if keyword == "COPY").split()
+    assert set(carried) <= set(copied)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=by_name)
 def test_the_command_of_an_image_is_one_that_the_program_takes(dockerfile: Path) -> None:
     stage = last_stage(dockerfile)
     assert json.loads(only(stage, "ENTRYPOINT")) == ["facerecon-rt"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import socket
 import struct
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.sinks.files import open_sink
@@ -120,3 +122,28 @@ def test_a_socket_is_for_this_user_and_an_abandoned_one_is_replaced(tmp_path: Pa
     with pytest.raises(UsageError, match="is no socket"):
         open_sink(f"unix://{path}", blendshapes=BLENDSHAPES)
     assert path.read_text() == "mine"
+
+
+def test_the_last_record_is_delivered_before_the_socket_closes(tmp_path: Path, ball_face: MakeFace) -> None:
+    path = tmp_path / "x.sock"
+    with open_sink(f"unix://{path}", blendshapes=BLENDSHAPES) as sink, socket.socket(socket.AF_UNIX) as reader:
+        reader.connect(str(path))
+        stream, seen, number = reader.makefile("rb"), -1, 0
+        reader.setblocking(False)
+        while seen < 0:  # until the reader was accepted
+            sink.write(scene(ball_face, number))
+            number += 1
+            seen = 0 if select.select([reader], [], [], 0.05)[0] else -1
+        reader.setblocking(True)
+        sink.write(scene(ball_face, number))
+        sink.close()
+        while frame_of(stream) < number:
+            pass
+        assert stream.read() == b""
+        stream.close()
+
+
+def test_a_set_has_no_socket(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    given = ["--model", "m.onnx", "--input", "x.jpg", "--set", "--output", f"unix://{tmp_path}/x.sock"]
+    assert main(given) == 2
+    assert "leave out --set" in capsys.readouterr().err

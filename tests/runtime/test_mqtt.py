@@ -2,102 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
 from facerecon_rt.sinks import mqtt
-from facerecon_rt.sinks.mqtt import MqttSink, broker_from_address, entities, is_mqtt, topic_of
+from facerecon_rt.sinks.mqtt import MqttSink, broker_from_address, entities, is_mqtt, picture_entities, topic_of
 from facerecon_rt.types import Event, Frame, Scene
 
 from ..conftest import ROOT
 from .conftest import MakeFace
+from .mosquitto import PASSWORD, Listener, Mosquitto, mosquitto_there, wait_for
 
-paho = pytest.importorskip("paho.mqtt.client", reason="the extra `mqtt` is not installed")
-MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
-needs_broker = pytest.mark.skipif(
-    MOSQUITTO is None or shutil.which("mosquitto_passwd") is None, reason="mosquitto is not installed"
-)
-PASSWORD = "s3cr@t/pw"
-PATIENCE_S = 60.0
-
-
-class Mosquitto:
-    """A broker with a password, which keeps sessions on disk."""
-
-    def __init__(self, folder: Path, extra: str = "") -> None:
-        self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        passwords = folder / "passwords"
-        subprocess.run(["mosquitto_passwd", "-c", "-b", passwords, "cam", PASSWORD], check=True, capture_output=True)
-        (folder / "mosquitto.conf").write_text(
-            f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n{extra}"
-            f"persistence true\npersistence_location {folder}/\nmax_queued_messages 0\nlog_type none\n"
-        )
-        self._running: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [str(MOSQUITTO), "-c", str(self.folder / "mosquitto.conf")]
-        self._running = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        wait_for(self._answers)
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        if self._running is not None:
-            self._running.send_signal(number)
-            self._running.wait(20)
-            self._running = None
-
-    @property
-    def address(self) -> str:
-        return f"mqtt://cam:${{MQTT_PASSWORD}}@127.0.0.1:{self.port}/home/faces"
-
-
-class Listener:
-    """A client with a session that outlives the broker. It writes down what arrives."""
-
-    def __init__(self, broker: Mosquitto) -> None:
-        self.heard: list[tuple[str, str, bool]] = []
-        self._ready = threading.Event()
-        self.client: Any = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="listener", clean_session=False)
-        self.client.username_pw_set("cam", PASSWORD)
-        self.client.on_connect = lambda client, *_: client.subscribe("#", 1)
-        self.client.on_subscribe = lambda *_: self._ready.set()
-        self.client.on_message = lambda client, data, m: self.heard.append((m.topic, m.payload.decode(), m.retain))
-        self.client.reconnect_delay_set(1, 1)
-        self.client.connect("127.0.0.1", broker.port)
-        self.client.loop_start()
-        assert self._ready.wait(PATIENCE_S)
-
-    def at(self, end: str) -> list[Any]:
-        return [json.loads(text) for topic, text, _ in list(self.heard) if topic.endswith(end)]
-
-    def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+pytest.importorskip("paho.mqtt.client", reason="the extra `mqtt` is not installed")
+needs_broker = pytest.mark.skipif(not mosquitto_there(), reason="mosquitto is not installed")
+PICTURE_ENTITIES = picture_entities("homeassistant", "home/faces", "door_1")
+GET = "home/faces/door_1/snapshot/get"
 
 
 @pytest.fixture
@@ -138,13 +65,90 @@ def test_states_events_status_and_entities_arrive(broker: Mosquitto, listener: L
     assert (last["present"], last["faces"], last["people"]) == (False, 0, [])
     assert [event["n"] for event in listener.at("/event")] == [1, 2, 3]
     assert listener.at("/event")[0]["event"] == "blink" and listener.at("/event")[0]["duration_s"] == 0.15
-    configs = {topic for topic, _, _ in listener.heard if topic.startswith("homeassistant/")}
-    assert configs == {topic for topic, _ in entities("homeassistant", "home/faces", "door_1")} and len(configs) == 4
+    configs = {topic for topic, text, _ in listener.heard if topic.startswith("homeassistant/") and text}
+    all_of_them = [*entities("homeassistant", "home/faces", "door_1"), *PICTURE_ENTITIES]
+    assert configs == {topic for topic, _ in all_of_them} and len(configs) == 6
     listener.close()
     late = Listener(broker)
     wait_for(lambda: any(retained and topic.endswith("/state") for topic, _, retained in late.heard))
     assert not any(retained and topic.endswith("/event") for topic, _, retained in late.heard)
     late.close()
+
+
+def scene_with_picture(ball_face: MakeFace, *, detected: bool, brightness: int = 255) -> Scene:
+    """A face of fine stripes before a grey wall."""
+    face = ball_face(80, 60, track=1)
+    x1, y1, x2, y2 = face.box.astype(int)
+    image = np.full((120, 160, 3), 128, np.uint8)
+    image[y1:y2, x1:x2:4] = image[y1:y2, x1 + 1 : x2 : 4] = brightness
+    frame = Frame(image, "rtsp://u:pw@door/1", still=False, live=True)
+    return Scene(frame, (face,), {"detect": 3.0 if detected else 0.0})
+
+
+@needs_broker
+@pytest.mark.parametrize(("query", "style", "covered"), [("", "shaded", True), ("?snapshot=plain", "shaded", False),
+                                                         ("", "mask", True)])  # fmt: skip
+def test_a_picture_comes_when_asked_for_with_faces_covered_unless_told_otherwise(
+    broker: Mosquitto, listener: Listener, ball_face: MakeFace, query: str, style: str, covered: bool
+) -> None:
+    listener.client.publish(GET, "", 1, retain=True)  # asks nobody: it lies there for every client that connects
+    wait_for(lambda: bool(listener.at_topic(GET)))
+    with MqttSink(broker.address + query, style=style) as sink:
+        seen = scene_with_picture(ball_face, detected=True)
+        sink.write(seen)
+        wait_for(lambda: bool(listener.at("/state")))
+        sink.write(seen)
+        wait_for(lambda: sink._waiting() == 0)
+        assert not listener.pictures
+        listener.client.publish(GET, "", 1)
+        wait_for(lambda: bool(sink._asked_for))
+        if covered:
+            sink.write(scene_with_picture(ball_face, detected=False, brightness=0))
+        sink.write(seen)
+        wait_for(lambda: bool(listener.pictures))
+        sink.write(seen)
+    wait_for(lambda: ("home/faces/status", "offline", False) in listener.heard)
+    (picture,) = listener.pictures
+    assert picture.shape == seen.frame.image.shape
+    x1, y1, x2, y2 = seen.faces[0].box.astype(int)
+    stripes = float(picture[y1:y2, x1:x2].std())
+    assert stripes < 15 if covered else stripes > 50
+    assert np.abs(picture[:, :20].astype(int) - 128).max() < 4
+    if covered and style == "shaded":
+        assert picture[y1:y2, x1:x2].mean() > 150  # of the bright stripes: the detector saw that frame
+    if style == "mask":
+        assert np.abs(picture[y1:y2, x1:x2].astype(int) - 96).max() < 8
+
+
+@needs_broker
+def test_without_pictures_a_request_is_refused_and_home_assistant_has_no_camera(
+    broker: Mosquitto, listener: Listener, ball_face: MakeFace
+) -> None:
+    with MqttSink(broker.address, pictures=False) as sink:
+        seen = scene_with_picture(ball_face, detected=True)
+        sink.write(seen)
+        wait_for(lambda: bool(listener.at("/state")))
+        listener.client.publish(GET, "plain", 1)
+        wait_for(lambda: bool(listener.at("/snapshot/refused")))
+        sink.write(seen)
+    wait_for(lambda: ("home/faces/status", "offline", False) in listener.heard)
+    assert "--no-pictures" in listener.at("/snapshot/refused")[0]["error"]
+    assert not listener.pictures
+    # An empty message takes back what a run with pictures has announced.
+    assert {text for topic, _ in PICTURE_ENTITIES for text in listener.at_topic(topic)} == {""}
+
+
+def test_an_address_that_contradicts_the_privacy_options_is_refused(
+    capsys: pytest.CaptureFixture[str], tiny_model: Path, bright_detector: Path
+) -> None:
+    given = ["--model", str(tiny_model), "--detector", str(bright_detector), "--input", str(ROOT / "tests/data/x.mp4")]
+    for query, options, said in (
+        ("?snapshot=plain", ["--style", "blur"], "snapshot=plain shows faces, and --style blur covers them"),
+        ("?snapshot=blur", ["--no-pictures"], "--no-pictures forbids them"),
+        ("?snapshot=naked", [], "choose from blur, pixelate, mask, plain, off"),
+    ):
+        assert main([*given, *options, "--output", f"mqtt://127.0.0.1:1/{query}"]) == 2
+        assert said in capsys.readouterr().err
 
 
 @needs_broker

@@ -49,6 +49,10 @@ def test_models_lists_the_files_with_their_terms(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     for path in sorted((ROOT / "models").glob("face.*onnx")):
         assert f"{path.name}\n" in said and read_contract(read_onnx(path)).terms in said
+    measured = json.loads((ROOT / "benchmarks" / "results" / "precisions.json").read_text())
+    for name, row in measured["files"].items():
+        about = said.partition(f"{name}\n")[2].partition("face.")[0]
+        assert f"speed: {row['milliseconds']:.1f} ms per crop" in about and measured["machine"] in about
     assert "3.31 %" in said and "inter-ocular NME" in said, "from the model card"
 
 
@@ -64,3 +68,28 @@ def test_an_installation_without_files_says_so(
     assert capsys.readouterr().err.count("this installation has no model files") == 2
     shutil.copytree(ROOT / "models", package / "models", ignore=shutil.ignore_patterns("*.safetensors"))
     assert shipped_folder() == package / "models", "as in the wheel"
+
+
+@pytest.mark.parametrize(
+    ("command", "file"), [("bench", "face.int8-cpu.onnx"), ("archive", "face.int8-cpu.onnx"), ("build", "face.onnx")]
+)
+def test_other_commands_take_the_shipped_model_too(
+    command: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = {
+        "bench": ["--input", CLIP, "--count", "3", "--warm-up", "1", "--provider", "cpu"],
+        "archive": ["--input", "none.jpg", "--output", "rows/", "--provider", "cpu"],
+        "build": [],
+    }
+    if command == "archive":
+        pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    code = main([command, *words[command]])
+    said = capsys.readouterr().err
+    assert f"{file}; terms: research only" in said
+    if command == "bench":
+        assert code == 0
+        report = json.loads(Path("bench-report/report.json").read_text())
+        assert report["model"]["files"][0]["name"] == file
+    else:  # no such photograph, and no TensorRT
+        assert code in (4, 5)

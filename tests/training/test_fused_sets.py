@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from facerecon_rt.template import load_template
-from facerecon_training.evaluate import SeenPeople
+from facerecon_training.evaluate import PredictedPeople
 from facerecon_training.fused_sets import (
     basis_of,
     calibration,
@@ -66,7 +66,7 @@ def test_sets_whose_variance_is_right_expect_their_error() -> None:
         torch.from_numpy(shapes.astype(np.float32)), zeros, zeros, zeros, zeros, torch.ones(count), zeros,
         torch.from_numpy(codes.astype(np.float32)), torch.full((count, size), 0.25),
     )  # fmt: skip
-    seen = SeenPeople(
+    seen = PredictedPeople(
         output, torch.from_numpy(true[who].astype(np.float32)), zeros, zeros, zeros, [], who,
         torch.from_numpy(basis.mean[None]), np.zeros(count),
     )  # fmt: skip

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from .consistency import SET_SIZES, sets_of
-from .evaluate import FaceOutput, SeenPeople
-from .model import FaceModel
+from .evaluate import PredictedPeople
+from .model import FaceModel, FaceOutput
 
 CALIBRATION_BINS = 5
 
@@ -66,7 +66,7 @@ def surface_distances(true: Floats, predicted: Floats) -> Floats:
     return np.asarray(np.abs(((true - predicted[nearest]) * normals[nearest]).sum(1)))
 
 
-def fused_sets(output: FaceOutput, seen: SeenPeople, basis: Basis) -> list[FusedSet]:
+def fused_sets(output: FaceOutput, seen: PredictedPeople, basis: Basis) -> list[FusedSet]:
     """Fuse disjoint sets of each person's pictures, of all sizes in SET_SIZES."""
     codes, variances = output.identity.numpy(), output.identity_variance.numpy()
     shapes, confidences, true = output.shape.numpy(), output.confidence.numpy(), seen.shape.numpy()
@@ -92,7 +92,7 @@ def fused_sets(output: FaceOutput, seen: SeenPeople, basis: Basis) -> list[Fused
     return [replace(one, expected_rmse_mm=_rms(error)) for one, error in zip(fused, errors, strict=True)]
 
 
-def fused_set_figures(sets: list[FusedSet], seen: SeenPeople) -> dict[str, dict[str, float]]:
+def fused_set_figures(sets: list[FusedSet], seen: PredictedPeople) -> dict[str, dict[str, float]]:
     """Return figures for each set size, and those of the mean face."""
     rows = {}
     for size in sorted({one.size for one in sets}):

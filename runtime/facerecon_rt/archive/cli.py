@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..commands.arguments import Parser, add_gpu_options, add_model, gpu_options
+from ..commands.default_model import models_or_default
 from ..contract import PRECISIONS
 from ..errors import SourceError, UsageError
 from ..faces.detect import LARGEST_SIZE, MULTIPLE
@@ -22,7 +23,7 @@ log = logging.getLogger("facerecon_rt")
 MOST_ACTORS = 10**5
 EPILOG = """\
 examples:
-  facerecon-rt archive --model models/face.onnx --input photos/ --output results.parquet/
+  facerecon-rt archive --input photos/ --output results.parquet/            (the shipped model)
   facerecon-rt archive --model models/face.onnx --input photos/ --group-by '([^/]+)/[^/]+$' --output people.parquet/
   facerecon-rt archive --model models/face.onnx --input uris.parquet --output /shared/out.parquet/ --ray-address auto
   facerecon-rt archive --model models/face.onnx --input uris.parquet --output out.parquet/ --actor-gpus 0.25
@@ -56,8 +57,9 @@ def main(arguments: Sequence[str]) -> int:
             from .run import archive
     except ModuleNotFoundError as error:
         raise UsageError(f"archive needs {error.name}: pip install 'facerecon-rt[ray]'") from error
+    models = models_or_default(options.model, options.provider, options.precision)
     recipe = Recipe(
-        models=tuple(str(Path(model).absolute()) for model in options.model),
+        models=tuple(str(Path(model).absolute()) for model in models),
         detector=None if options.detector is None else str(Path(options.detector).absolute()),
         precision=options.precision,
         mirror=options.mirror,

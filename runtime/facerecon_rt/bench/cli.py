@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..addresses import public_name
 from ..commands.arguments import Parser, add_gpu_options, add_model, gpu_options
+from ..commands.default_model import models_or_default
 from ..commands.progress import StatusLine
 from ..contract import PRECISIONS
 from ..sinks.outputs import check_writable, make_folder
@@ -18,12 +20,13 @@ from .figures import LEAST_FOR_P99
 from .measure import SCENARIOS, BenchOptions, measure
 from .report import read_report, write_report
 
+log = logging.getLogger("facerecon_rt")
 MOST_STREAMS = 1024
 EPILOG = f"""\
 examples:
-  facerecon-rt bench --model models/face.onnx --input video.mp4
-  facerecon-rt bench --model models/face.onnx --precision int8 --input video.mp4 --budget-ms 33 --report out/
-  facerecon-rt bench --model models/face.onnx --input cam0 --scenario camera --budget-ms 100
+  facerecon-rt bench --input video.mp4                              (the shipped model)
+  facerecon-rt bench --precision int8 --input video.mp4 --budget-ms 33 --report out/
+  facerecon-rt bench --input cam0 --scenario camera --budget-ms 100
   facerecon-rt bench --model models/face.onnx --input video.mp4 --scenario offline --batch 1 8 32
   facerecon-rt bench compare before/ after/
 
@@ -31,7 +34,8 @@ scenarios, by MLPerf's names:
   single-stream  the next frame starts when the last is done; the budget applies to p90
   multi-stream   a query is one frame of each of --streams; the budget applies to p99
   camera         frames arrive at the camera's rate (a file: at its own, or --fps), and only the newest is used;
-                 measures the age of results, captured to reconstructed; the budget applies to p99
+                 measures the age of results, captured to reconstructed; the budget applies to p99. A program that
+                 reads a Unix socket (--output unix://) measures the age of records, captured to read
   offline        batches of crops through the network alone
 
 Frames of a file are decoded before the run, so that the disk is not measured. A p99 needs {LEAST_FOR_P99} samples and
@@ -48,8 +52,10 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] == "compare":
         return _compare(compare_parser().parse_args(arguments[1:]))
     options = bench_parser().parse_args(arguments)
+    if options.quiet:
+        log.setLevel(logging.ERROR)
     wanted = BenchOptions(
-        models=tuple(options.model),
+        models=models_or_default(options.model, options.provider, options.precision),
         input=options.input,
         scenario=options.scenario,
         provider=options.provider,

@@ -117,6 +117,7 @@ def measure(options: BenchOptions, show: Show) -> Report:
             },
             "warm_up": _warm_up(load_ms, first.warm_up_ms),
             "latency_ms": latency,
+            "read_ms": summary(first.read_ms) if first.read_ms else None,
             "stages_ms": stage_summary(first.stages_ms),
             "per_query": _per_query(options.scenario, first),
             "batches": [_batch(batch, of) for batch, of in runs] if options.scenario == "offline" else [],

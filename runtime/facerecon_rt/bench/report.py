@@ -9,6 +9,8 @@ Fields of `report.json` (schema `facerecon-bench/1`; fields are only added):
     warm_up     load_ms (opening the model and the detector), queries, first_ms, rest_p50_ms
     latency_ms  count, mean, p50, p90, p95, p99 (null for fewer than 1000 samples), max, variation (standard deviation
                 over mean)
+    read_ms     the same of a camera's records, captured to read by another process at a Unix socket; null in other
+                scenarios
     stages_ms   {stage: {mean, p50, p90}} per frame
     per_query   faces, cpu_ms (processor time of the whole process), queries_per_s, dropped_percent (camera only)
     batches     [{batch, latency_ms {..}, crops_per_s}] (offline only; latency_ms above is that of the first batch size)
@@ -128,6 +130,9 @@ def tables(report: Report) -> dict[str, Table]:
             [(report["scenario"], *(_number(name, report["latency_ms"][name]) for name in FIGURES))],
         )
     }
+    if report.get("read_ms"):
+        read = [("captured to read", *(_number(name, report["read_ms"][name]) for name in FIGURES))]
+        found["Records at a Unix socket, ms"] = (("", *FIGURES), read)
     if report["batches"]:
         found["By batch, ms"] = (
             ("crops in a batch", *FIGURES, "crops per second"),

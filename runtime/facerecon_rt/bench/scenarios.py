@@ -2,7 +2,8 @@
 
 - single-stream: the next frame comes when the last one is done. Measures the time per frame.
 - multi-stream: a query is one frame of each of several streams. Measures the time until all are done.
-- camera: frames come at their own rate, and only the newest is used. Measures the age of a result.
+- camera: frames come at their own rate, and only the newest is used. Measures the age of a result, and of its record
+  where another process reads it.
 - offline: batches of crops through the network alone. Measures the throughput.
 
 Warm-up queries come first and are counted separately. Ctrl-C ends a scenario early and keeps its samples.
@@ -21,7 +22,10 @@ from numpy.typing import NDArray
 from ..faces.pipeline import Pipeline
 from ..faces.reconstruct import Reconstructor
 from ..networks.ensemble import Network
+from ..sinks.local_socket import SCHEME, SocketSink
+from ..sinks.threaded import ThreadedSink
 from ..types import Frame, Scene
+from .reader import SocketReader
 
 Show = Callable[[int, int], None]
 """Function that is called with the number of finished queries and the total."""
@@ -35,6 +39,8 @@ class Samples:
     """Time per query in ms, in order."""
     warm_up_ms: list[float] = field(default_factory=list)
     stages_ms: dict[str, list[float]] = field(default_factory=dict)
+    read_ms: list[float] = field(default_factory=list)
+    """Time in ms from a camera's frame to its record in another process."""
     faces: int = 0
     dropped: int = 0
     """Number of a camera's frames that arrived while another frame was processed, and were dropped."""
@@ -110,26 +116,35 @@ def streamed(
 def camera(
     reconstructor: Reconstructor, frames: Iterable[Frame], count: int, warm_up: int, detect_every: int, show: Show
 ) -> Samples:
-    """Run `count` frames of a live source or of `paced`, and measure their age from captured to reconstructed."""
+    """Run `count` frames of a live source or of `paced`, and measure their age from captured to reconstructed, and that
+    of their records from captured to read by another process at a Unix socket."""
     pipeline, samples = Pipeline(reconstructor, detect_every=detect_every), Samples()
-    before = -1
+    before, captured_at = -1, dict[int, float]()
     coming = iter(frames)
+    names = reconstructor.contract.blendshapes
 
-    def query(frame: Frame) -> tuple[Scene, float]:
+    def query(frame: Frame, sink: ThreadedSink) -> tuple[Scene, float]:
         scene = pipeline.process(frame)
-        return scene, 1000 * (time.monotonic() - frame.captured_at)
+        age = 1000 * (time.monotonic() - frame.captured_at)
+        sink.write(scene)
+        return scene, age
 
-    with samples.until_interrupted():
-        for _, frame in zip(range(warm_up), coming, strict=False):
-            samples.warm_up_ms.append(query(frame)[1])
-            before = frame.index
-        with samples.spending():
-            for _, frame in zip(range(count), coming, strict=False):
-                scene, age = query(frame)
-                samples.dropped += frame.index - before - 1
-                samples.note([scene], age)
-                show(len(samples.milliseconds), count)
+    with SocketReader() as reader:
+        with ThreadedSink(SocketSink(f"{SCHEME}{reader.path}", names), "socket") as sink, samples.until_interrupted():
+            reader.start()
+            for _, frame in zip(range(warm_up), coming, strict=False):
+                samples.warm_up_ms.append(query(frame, sink)[1])
                 before = frame.index
+            with samples.spending():
+                for _, frame in zip(range(count), coming, strict=False):
+                    captured_at[frame.index] = frame.captured_at
+                    scene, age = query(frame, sink)
+                    samples.dropped += frame.index - before - 1
+                    samples.note([scene], age)
+                    show(len(samples.milliseconds), count)
+                    before = frame.index
+        read_at = reader.end()
+    samples.read_ms = [1000 * (at - captured_at[frame]) for frame, at in read_at.items() if frame in captured_at]
     return samples
 
 

@@ -42,16 +42,15 @@ def model_file(text: str) -> str:
     return model_path(name(text))
 
 
-def add_model(parser: _ActionsContainer, *, required: bool = True) -> None:
+def add_model(parser: _ActionsContainer) -> None:
     """Add `--model`, which several commands share."""
     parser.add_argument(
         "--model",
         action="append",
-        required=required,
         type=model_file,
         metavar="FILE",
-        help="FaceModel file (.onnx), or the name of a shipped one; repeat it for an ensemble"
-        + ("" if required else " [shipped: face.int8-cpu.onnx on the CPU, else face.onnx]"),
+        help="FaceModel file (.onnx), or the name of a shipped one; repeat it for an ensemble "
+        "[shipped: face.int8-cpu.onnx on the CPU, else face.onnx]",
     )
 
 

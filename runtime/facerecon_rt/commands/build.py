@@ -11,13 +11,14 @@ from ..contract import PRECISIONS
 from ..networks.precision import open_session
 from ..providers.engines import default_root
 from .arguments import Parser, add_gpu_options, gpu_options, model_file
+from .default_model import models_or_default
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run `build` with the arguments behind it. Returns the exit code. Raises FaceReconError."""
     options = engine_parser().parse_args(arguments)
     gpu = gpu_options(options)
-    for model in options.model:
+    for model in models_or_default(options.model, "tensorrt", options.precision):
         started = time.monotonic()
         with open_session(model, provider="tensorrt", precision=options.precision, gpu=gpu) as session:
             seconds = time.monotonic() - started
@@ -35,17 +36,16 @@ def engine_parser() -> argparse.ArgumentParser:
         description="Build and keep the TensorRT engines of FaceModel files on this machine. An engine fits only this "
         "GPU, driver and TensorRT version, so it is rebuilt after an update. A build takes seconds to minutes per "
         "file; an existing engine is only tested.",
-        epilog="example: facerecon-rt build --model models/face.onnx --precision fp16\n"
+        epilog="example: facerecon-rt build --precision fp16\n"
         "exit codes: 0 engines are built and kept, 2 to 4 as for facerecon-rt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--model",
         action="append",
-        required=True,
         type=model_file,
         metavar="FILE",
-        help="FaceModel file (.onnx); repeatable",
+        help="FaceModel file (.onnx), or the name of a shipped one; repeatable [face.onnx, shipped]",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="use the file of this precision beside --model")
     add_gpu_options(parser)

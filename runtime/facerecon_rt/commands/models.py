@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from ..errors import ModelRefused
 from ..networks.session import read_contract
 from ..paths import is_file, read_file
 from ..providers.onnx_file import read_onnx
-from ..shipped import CARD, shipped_folder, shipped_models
+from ..shipped import CARD, measured_precisions, shipped_folder, shipped_models
 from .arguments import Parser
 
 MOST_CARD_BYTES = 2**20
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     if folder is None:
         raise ModelRefused("this installation has no model files; install the wheel, or give your own with --model")
     sys.stdout.write(f"{folder}\n\n")
+    speeds = measured_speeds()
     for path in shipped_models():
         contract = read_contract(read_onnx(path))
         target = f" for {contract.target}" if contract.target else ""
@@ -33,10 +35,25 @@ def main(arguments: Sequence[str]) -> int:
             f"input {contract.input_size} x {contract.input_size}\n"
             f"  terms: {contract.terms or 'see the model card'}\n"
         )
+        if path.name in speeds:
+            sys.stdout.write(f"  speed: {speeds[path.name]}\n")
     for line in accuracy(folder / CARD):
         sys.stdout.write(f"{line}\n")
     sys.stdout.write("\nspeed on this machine: facerecon-rt bench --model NAME --input VIDEO\n")
     return 0
+
+
+def measured_speeds() -> dict[str, str]:
+    """Return the measured speed of each file, with its error on the same machine; nothing where it did not ship."""
+    place = measured_precisions()
+    if place is None:
+        return {}
+    found = json.loads(read_file(place, MOST_CARD_BYTES))
+    return {
+        name: f"{row['milliseconds']:.1f} ms per crop, {row['nme_inner51']:.2f} % NME of inner landmarks "
+        f"({found['machine']})"
+        for name, row in found["files"].items()
+    }
 
 
 def accuracy(card: Path) -> list[str]:
@@ -53,8 +70,9 @@ def models_parser() -> Parser:
     """Return the parser of `models`."""
     return Parser(
         prog="facerecon-rt models",
-        description="List the model files that ship with this package: precision, size, terms of use and accuracy. "
-        "--model takes their names. Figures come from the files and the model card.",
+        description="List the model files that ship with this package: precision, size, terms of use, speed and "
+        "accuracy. --model takes their names. Figures come from the files, from benchmarks/precisions.py and from the "
+        "model card.",
         epilog="exit codes: 0 listed, 3 this installation has no model files",
         formatter_class=RawDescriptionHelpFormatter,
     )

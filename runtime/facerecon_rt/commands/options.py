@@ -144,7 +144,8 @@ other commands, each with --help:
 
 exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or output, 3 model refused, 4 provider
 missing, 5 an input or a file in a folder is missing, unreadable, damaged or lost (the others are finished first), or no
-face in a whole --set, 130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)""
+face in a whole --set, 130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)"""
+
 
 def build_parser() -> Parser:
     """Return the parser of `facerecon-rt`. `parse_options` turns its result into `Options`."""
@@ -165,7 +166,7 @@ def build_parser() -> Parser:
 
 
 def _add_sources_and_targets(parser: Parser) -> None:
-    add_model(parser, required=False)
+    add_model(parser)
     parser.add_argument(
         "--input",
         action="extend",

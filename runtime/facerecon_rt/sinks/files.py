@@ -125,6 +125,8 @@ def open_sink(
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
     check_texture(texture, style, pictures=pictures)
     paint = painter(style, template, margin, eyes=eyes)
+    if is_mqtt(target):
+        return MqttSink(target, style=style, margin=margin, pictures=pictures)
     stream = _open_stream(target, blendshapes, arkit)
     if stream is not None:
         return stream
@@ -180,15 +182,13 @@ def open_sink(
 
 
 def _open_stream(target: str, blendshapes: Sequence[str], arkit: bool) -> Sink | None:
-    """Return the sink of standard output or of an address, or None for a file or folder."""
+    """Return the sink of standard output or of an address of records, or None for a file or folder."""
     if target == "-":
         if sys.stdout is None:
             raise UsageError("cannot write to standard output: it is closed; give a file")
         return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
     if is_avatar(target):
         return AvatarSink(target, blendshapes)
-    if is_mqtt(target):
-        return MqttSink(target)
     if is_socket(target):
         return SocketSink(target, blendshapes, arkit=arkit)
     return None

@@ -72,7 +72,7 @@ class SocketSink:
             self._new.notify_all()
 
     def close(self) -> None:
-        """Close the socket and remove it. A second call does nothing."""
+        """Give readers the newest record, close the socket and remove it. A second call does nothing."""
         if self._closed:
             return
         with self._new:
@@ -122,14 +122,18 @@ class SocketSink:
                 with self._new:
                     while not self._closed and self._newest[0] == sent:
                         self._new.wait()
-                    if self._closed:
-                        return
+                    if self._newest[0] == sent:
+                        return  # closed, and the reader has everything
                     sent, data = self._newest
                 self._send_all(reader, data)
 
     def _send_all(self, reader: socket.socket, data: bytes) -> None:
-        """Send a whole record, however long the reader takes, unless this sink is closed."""
+        """Send a whole record, however long the reader takes. Once this sink is closed, a reader that takes nothing for
+        a second is left alone."""
         left = memoryview(data)
-        while left and not self._closed:
-            with suppress(TimeoutError):
+        while left:
+            try:
                 left = left[reader.send(left) :]
+            except TimeoutError:
+                if self._closed:
+                    return

@@ -1,4 +1,5 @@
-"""Scenes -> an MQTT broker: the state of every camera, events, and entities of Home Assistant (extra `mqtt`).
+"""Scenes -> an MQTT broker: the state of every camera, events, pictures for whoever asks, and entities of Home
+Assistant (extra `mqtt`).
 
 Publishing only puts messages into a queue; a thread of the client sends them, and connects again after a loss.
 """
@@ -25,13 +26,17 @@ from ..interrupts import importing
 from ..regular import shown
 from ..sources.camera import with_environment
 from ..types import Face, Scene
+from .hide import MARGIN, is_cover
 from .record import attention_record, event_records
+from .snapshot import PLAIN, SNAPSHOT_STYLES, snapshot
 
 log = logging.getLogger("facerecon_rt")
 
 SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 """Schemes of addresses and their default ports."""
 TOPIC = "facerecon"
+GET = "snapshot/get"
+"""End of the topics that ask for a picture."""
 DISCOVERY = "homeassistant"
 STATE_S = 1.0
 """Minimum time in seconds between two states of a camera, unless the number of its faces changes."""
@@ -46,13 +51,16 @@ SLOWEST_S = 60.0
 RECONNECT_S = (1, 30)
 KEEPALIVE_S = 30
 QOS = 1
+SNAPSHOT_S = 0.5
+"""Minimum time in seconds between two pictures of a camera. Requests in between are answered together."""
+NO_PICTURES = "this program puts out no pictures (--no-pictures or ?snapshot=off)"
 REFUSED = ("Bad user name or password", "Not authorized")
 """Reasons of brokers that no waiting mends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker's address, read from `mqtt://user:password@host:port/topic?discovery=PREFIX|off&ca=FILE`."""
+    """A broker's address, read from `mqtt://user:password@host:port/topic?discovery=PREFIX|off&snapshot=STYLE|off&ca=FILE`."""
 
     host: str
     port: int
@@ -62,6 +70,8 @@ class Broker:
     topic: str
     discovery: str | None
     """Prefix of Home Assistant's topics; None for no discovery."""
+    snapshot: str | None
+    """How pictures look, one of `SNAPSHOT_STYLES`, or "off"; None for the default."""
     ca: str | None
     """File of certificates that the broker's must be signed with; None for the system's."""
 
@@ -84,10 +94,14 @@ def broker_from_address(address: str) -> Broker:
         raise UsageError(f"cannot read {name}: its port is not a number up to 65535") from error
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     topic = unquote(parts.path).strip("/") or TOPIC
-    if not parts.hostname or options.keys() - {"discovery", "ca"} or re.search(r"[+#\x00]", topic):
+    if not parts.hostname or options.keys() - {"discovery", "snapshot", "ca"} or re.search(r"[+#\x00]", topic):
         raise UsageError(
-            f"cannot read {name}; write mqtt://user:${{PASSWORD}}@host:port/topic, with ?discovery=off and &ca=FILE"
+            f"cannot read {name}; write mqtt://user:${{PASSWORD}}@host:port/topic, with ?discovery=off, "
+            "&snapshot=STYLE and &ca=FILE"
         )
+    look = options.get("snapshot")
+    if look not in (None, "off", *SNAPSHOT_STYLES):
+        raise UsageError(f"{name}: unknown snapshot {look!r}; choose from {', '.join(SNAPSHOT_STYLES)}, off")
     discovery = options.get("discovery", DISCOVERY)
     return Broker(
         host=parts.hostname,
@@ -97,6 +111,7 @@ def broker_from_address(address: str) -> Broker:
         password=password,
         topic=topic,
         discovery=None if discovery == "off" else discovery or DISCOVERY,
+        snapshot=look,
         ca=options.get("ca"),
     )
 
@@ -105,20 +120,40 @@ def _decoded(part: str | None) -> str | None:
     return None if part is None else with_environment(unquote(part))
 
 
+def snapshot_style(broker: Broker, style: str, *, pictures: bool) -> str | None:
+    """Return how pictures on demand look; None for no pictures. Faces are blurred, unless the address says otherwise.
+
+    `style`: the style of all outputs; one that covers faces holds here too. `pictures`: whether outputs may have
+    pixels. Raises UsageError where the address contradicts them.
+    """
+    wanted = broker.snapshot
+    if not pictures and wanted not in (None, "off"):
+        raise UsageError(f"snapshot={wanted} is a picture, and --no-pictures forbids them; leave out one of the two")
+    if is_cover(style) and wanted == PLAIN:
+        raise UsageError(f"snapshot={PLAIN} shows faces, and --style {style} covers them; leave out one of the two")
+    if not pictures or wanted == "off":
+        return None
+    return wanted or (style if is_cover(style) else "blur")
+
+
 class MqttSink:
     """A sink that publishes to a broker:
 
     - `TOPIC/status`: `online`, or `offline` after the end, also after a crash (last will). Retained.
     - `TOPIC/CAMERA/state`: faces and attention as JSON, once per second and when a face comes or goes. Retained.
     - `TOPIC/CAMERA/event`: every event, as its line in the records, with a number `n`.
+    - `TOPIC/CAMERA/snapshot`: the next picture as JPEG, after any message to `TOPIC/CAMERA/snapshot/get`.
 
     All messages have QoS 1: they arrive at least once. While the broker is away, events wait, and of states only the
     newest.
     """
 
-    def __init__(self, address: str) -> None:
-        """Connect. A broker that does not answer is tried again later. Raises UsageError when the address is wrong, the
-        broker refuses user and password, or paho-mqtt is not installed."""
+    def __init__(self, address: str, *, style: str = "shaded", margin: float = MARGIN, pictures: bool = True) -> None:
+        """Connect. A broker that does not answer is tried again later.
+
+        `style` and `pictures`: as `snapshot_style`. `margin`: as `cover_faces`. Raises UsageError when the address is
+        wrong, the broker refuses user and password, or paho-mqtt is not installed.
+        """
         try:
             with importing():
                 from paho.mqtt import client as paho
@@ -140,8 +175,18 @@ class MqttSink:
         """Cameras whose newest state was not published."""
         self._published_at: dict[str, tuple[float, int]] = {}
         """Time of the last state of each camera, by time.monotonic(), and its number of faces."""
+        self._snapshot_style = snapshot_style(self._broker, style, pictures=pictures)
+        self._margin = margin
+        self._asked_for: set[str] = set()
+        """Cameras of which somebody asked for a picture."""
+        self._pictured_at: dict[str, float] = {}
+        """Time of the last picture of each camera, by time.monotonic()."""
         self._number = 0
-        self._last: Any = None
+        self._accepted = 0
+        """Number of messages that the client took."""
+        self._acknowledged = 0
+        """Number of messages that the broker acknowledged. Only the client's thread changes it."""
+        self._counting = threading.Lock()
         self._closed = False
         identity = f"facerecon-{uuid.uuid4().hex[:12]}"
         # The client keeps what is not acknowledged and sends it again; the broker need not remember this client.
@@ -155,6 +200,7 @@ class MqttSink:
         if self._broker.tls:
             self._use_tls(client)
         client.on_connect, client.on_disconnect = self._connected, self._disconnected
+        client.on_publish, client.on_subscribe, client.on_message = self._delivered, self._subscribed, self._asked
         self._client: Any = client
         client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
         client.loop_start()
@@ -182,6 +228,8 @@ class MqttSink:
         for event in event_records(scene):
             self._number += 1
             self._publish_event(f"{self._broker.topic}/{camera}/event", {**event, "n": self._number}, scene.frame.live)
+        if camera in self._asked_for:
+            self._send_picture(camera, scene)
         now, faces = time.monotonic(), len(scene.faces)
         before = self._published_at.get(camera)
         if before is not None and now - before[0] < STATE_S and before[1] == faces:
@@ -213,8 +261,8 @@ class MqttSink:
             log.warning("%d messages were not delivered to %s", lost, self.name)
 
     def _waiting(self) -> int:
-        """Return the number of messages that the broker has not acknowledged. The client has no public name for it."""
-        return len(self._client._out_messages)
+        """Return the number of messages that the broker has not acknowledged."""
+        return self._accepted - self._acknowledged
 
     def _use_tls(self, client: Any) -> None:
         try:
@@ -222,10 +270,19 @@ class MqttSink:
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot read the certificates {self._broker.ca}: {safe_reason(error)}") from error
 
-    def _publish(self, topic: str, text: str, *, retain: bool = False) -> bool:
+    def _publish(self, topic: str, content: str | bytes, *, retain: bool = False) -> bool:
         """Queue a message. Returns False where too many wait."""
-        done = self._client.publish(topic, text, QOS, retain)
-        return bool(done.rc != self._paho.MQTT_ERR_QUEUE_SIZE)
+        # The message is counted first: the acknowledgement may come before publish() returns.
+        self._count(1)
+        done = self._client.publish(topic, content, QOS, retain)
+        taken = bool(done.rc != self._paho.MQTT_ERR_QUEUE_SIZE)
+        if not taken:
+            self._count(-1)
+        return taken
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._accepted += more
 
     def _publish_event(self, topic: str, event: dict[str, object], live: bool) -> None:
         text = json.dumps(event, allow_nan=False, separators=(",", ":"))
@@ -239,6 +296,16 @@ class MqttSink:
             if time.monotonic() > until:
                 raise UsageError(f"{self.name} accepts no messages for {SLOWEST_S:g} s; check the broker")
             time.sleep(0.05)
+
+    def _send_picture(self, camera: str, scene: Scene) -> None:
+        """Answer the requests for a picture, unless the last one was a moment ago or this scene may show a face."""
+        now = time.monotonic()
+        if self._snapshot_style is None or now - self._pictured_at.get(camera, -SNAPSHOT_S) < SNAPSHOT_S:
+            return
+        picture = snapshot(scene, self._snapshot_style, self._margin)
+        if picture is not None and self._publish(f"{self._broker.topic}/{camera}/snapshot", picture):
+            self._pictured_at[camera] = now
+            self._asked_for.discard(camera)
 
     def _send_states(self) -> None:
         """Publish the newest states, if the broker is there."""
@@ -254,6 +321,9 @@ class MqttSink:
         if self._broker.discovery is not None:
             for topic, config in entities(self._broker.discovery, self._broker.topic, camera):
                 self._publish(topic, json.dumps(config), retain=True)
+            for topic, config in picture_entities(self._broker.discovery, self._broker.topic, camera):
+                # An empty message removes what a run with pictures has announced.
+                self._publish(topic, "" if self._snapshot_style is None else json.dumps(config), retain=True)
 
     # The client's thread calls these.
 
@@ -268,6 +338,7 @@ class MqttSink:
         self._answered.set()
         log.info("%s is connected", self.name)
         self._publish(self._status, "online", retain=True)
+        client.subscribe(f"{self._broker.topic}/+/{GET}", QOS)
         with self._lock:
             cameras = list(self._states)
             self._unsent.update(cameras)
@@ -278,6 +349,27 @@ class MqttSink:
     def _disconnected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if not self._closed and reason.is_failure and not self._refused:
             log.warning("%s is lost: %s; it is tried again, and messages wait", self.name, reason)
+
+    def _delivered(self, client: Any, data: Any, number: int, reason: Any, properties: Any) -> None:
+        self._acknowledged += 1
+
+    def _subscribed(self, client: Any, data: Any, number: int, reasons: list[Any], properties: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            log.warning("%s does not let this user read %s/+/%s; no picture can be asked for", self.name,
+                        self._broker.topic, GET)  # fmt: skip
+
+    def _asked(self, client: Any, data: Any, message: Any) -> None:
+        """Note a request for a picture, or refuse it."""
+        camera = message.topic[len(self._broker.topic) + 1 : -len(GET) - 1]
+        with self._lock:
+            known = camera in self._states
+        # The broker hands a retained request to every client that connects, so it is nobody's request now.
+        if message.retain or not known:
+            return
+        if self._snapshot_style is None:
+            self._publish(f"{self._broker.topic}/{camera}/snapshot/refused", json.dumps({"error": NO_PICTURES}))
+        else:
+            self._asked_for.add(camera)
 
 
 def topic_of(source: str) -> str:
@@ -309,30 +401,37 @@ def _person(face: Face) -> dict[str, object]:
 
 
 def entities(prefix: str, topic: str, camera: str) -> list[tuple[str, dict[str, object]]]:
-    """Return the topics and configurations with which Home Assistant finds a camera's four entities."""
-    base = re.sub(r"[^A-Za-z0-9_-]", "_", f"{topic}_{camera}")
-    identity = f"{base}_{sha256(f'{topic}/{camera}'.encode()).hexdigest()[:6]}"
-    shared: dict[str, object] = {
-        "state_topic": f"{topic}/{camera}/state",
-        "availability_topic": f"{topic}/status",
-        "device": {"identifiers": [identity], "name": f"facerecon {camera}", "manufacturer": "facerecon-rt"},
-    }
-    found = {
+    """Return the topics and configurations with which Home Assistant finds a camera's four sensors."""
+    found: dict[str, tuple[str, dict[str, object], str]] = {
         "presence": ("binary_sensor", {"device_class": "occupancy"}, "{{ 'ON' if value_json.present else 'OFF' }}"),
         "faces": ("sensor", {"state_class": "measurement"}, "{{ value_json.faces }}"),
         "attention": ("sensor", {}, "{{ value_json.attention or 'unknown' }}"),
         "blink_rate": ("sensor", {"unit_of_measurement": "1/min"}, "{{ value_json.blinks_per_min }}"),
     }
+    state = {"state_topic": f"{topic}/{camera}/state"}
     return [
-        (
-            f"{prefix}/{kind}/{identity}/{name}/config",
-            {
-                "name": name.replace("_", " ").capitalize(),
-                "unique_id": f"{identity}_{name}",
-                "value_template": template,
-                **shared,
-                **more,
-            },
-        )
+        _entity(prefix, topic, camera, name, kind, {"value_template": template, **state, **more})
         for name, (kind, more, template) in found.items()
     ]
+
+
+def picture_entities(prefix: str, topic: str, camera: str) -> list[tuple[str, dict[str, object]]]:
+    """Return the topics and configurations of a camera's last picture, and of the button that asks for another."""
+    return [
+        _entity(prefix, topic, camera, "picture", "camera", {"topic": f"{topic}/{camera}/snapshot"}),
+        _entity(prefix, topic, camera, "take_picture", "button", {"command_topic": f"{topic}/{camera}/{GET}"}),
+    ]
+
+
+def _entity(
+    prefix: str, topic: str, camera: str, name: str, kind: str, more: dict[str, object]
+) -> tuple[str, dict[str, object]]:
+    base = re.sub(r"[^A-Za-z0-9_-]", "_", f"{topic}_{camera}")
+    identity = f"{base}_{sha256(f'{topic}/{camera}'.encode()).hexdigest()[:6]}"
+    return f"{prefix}/{kind}/{identity}/{name}/config", {
+        "name": name.replace("_", " ").capitalize(),
+        "unique_id": f"{identity}_{name}",
+        "availability_topic": f"{topic}/status",
+        "device": {"identifiers": [identity], "name": f"facerecon {camera}", "manufacturer": "facerecon-rt"},
+        **more,
+    }

@@ -19,8 +19,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 
-import cv2
-import numpy as np
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -35,6 +33,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..errors import UsageError
 from ..sinks.draw import STYLES, draw_scene
 from ..sinks.hide import MARGIN, is_cover
+from ..sinks.snapshot import as_jpeg
 from ..template import load_template
 from ..types import Scene
 from ..values import host_and_port
@@ -283,12 +282,7 @@ class ForThisHost:
 def jpeg(scene: Scene, style: str, margin: float = MARGIN) -> bytes:
     """Draw a scene and encode it as JPEG, at most `LIVE_WIDTH` wide."""
     (known,) = (name for name in STYLES if name == style)
-    picture = draw_scene(scene, style=known, margin=margin)
-    height, width = picture.shape[:2]
-    if width > LIVE_WIDTH:
-        size = (LIVE_WIDTH, max(1, round(height * LIVE_WIDTH / width)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    return as_jpeg(draw_scene(scene, style=known, margin=margin), LIVE_WIDTH)
 
 
 def allowed_hosts(host: str) -> list[str]:

@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.types import Floats
+from numpy.typing import NDArray
 
 SIDE = 384
 """Side of the texture in pixels."""
 LEFT_MM, TOP_MM, SPAN_MM = -100.0, 110.0, 240.0
 """The texture's left and upper edge in the head frame, and its extent. It is seen from the front."""
 _INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
-Lines = list[Floats]
+Lines = list[NDArray[np.floating]]
 """Polylines (K, 2) in mm."""
 
 
@@ -38,7 +39,7 @@ class Fold:
 
 
 def _corner(landmarks: Floats, left: int, right: int, side: float) -> Floats:
-    return landmarks[left if side > 0 else right]
+    return np.asarray(landmarks[left if side > 0 else right])
 
 
 def _glabella(p: Floats, side: float) -> Lines:
@@ -192,7 +193,7 @@ def _drawn(lines: Lines, width_mm: float) -> Floats:
     return np.asarray(blurred.clip(0, 1), np.float32)
 
 
-def _smoothed(line: Floats) -> Floats:
+def _smoothed(line: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return points of a quadratic spline through a polyline's corners."""
     at = np.linspace(0, len(line) - 1, 16)
     degree = min(len(line) - 1, 2)

@@ -1,0 +1,125 @@
+"""The ONNX file without this package: examples in Python, Node and C cut the same crop and get the same answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from facerecon_rt import Reconstructor, open_source
+from facerecon_rt.align import Square, box_from_square, square_from_box, square_from_camera
+from facerecon_rt.contract import GOLDEN_COLUMNS
+from facerecon_rt.networks.golden import golden_crop
+from facerecon_rt.types import Floats, Image
+
+from ..conftest import ROOT
+
+MODEL = ROOT / "models" / "face.onnx"
+EXAMPLES = ROOT / "runtime" / "examples"
+HEADERS = (os.environ.get("ORT_INCLUDE", ""), "/usr/include/onnxruntime", "/usr/local/include/onnxruntime")
+MOST_PX = 0.05
+"""Maximum distance of a landmark, in crop pixels."""
+
+
+def in_python(folder: Path) -> tuple[list[str], str]:
+    return [sys.executable, "-W", "error", str(EXAMPLES / "onnx_alone.py")], ".png"
+
+
+def in_node(folder: Path) -> tuple[list[str], str]:
+    if shutil.which("node") is None:
+        pytest.skip("Node is not installed")
+    script = folder / "onnx_alone.mjs"  # Node looks for packages beside the script, and then in NODE_PATH
+    shutil.copy(EXAMPLES / "onnx_alone.mjs", script)
+    found = subprocess.run(["node", "-e", "require('onnxruntime-node')"], capture_output=True, cwd=folder)
+    if found.returncode != 0:
+        pytest.skip("onnxruntime-node is not installed: npm install onnxruntime-node, and set NODE_PATH")
+    return ["node", str(script)], ".ppm"
+
+
+def in_c(folder: Path) -> tuple[list[str], str]:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler is installed")
+    include = next((place for place in HEADERS if place and (Path(place) / "onnxruntime_c_api.h").is_file()), None)
+    if include is None:
+        pytest.skip("onnxruntime_c_api.h is not installed: Debian's libonnxruntime-dev has it, or set ORT_INCLUDE")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    libraries = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+    if not libraries:
+        pytest.skip("this wheel of onnxruntime has no libonnxruntime.so")
+    program, library = folder / "onnx_alone", folder / "libonnxruntime.so.1"  # the name that the linker writes down
+    library.symlink_to(libraries[0])
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-isystem", include, f"-Wl,-rpath,{folder}"]
+    command = ["cc", *flags, "-o", str(program), str(EXAMPLES / "onnx_alone.c"), str(library), "-lm"]
+    subprocess.run(command, check=True)
+    return [str(program)], ".ppm"
+
+
+@pytest.fixture(scope="module", params=[in_python, in_node, in_c])
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], str]:
+    """The command of an example, and the suffix of the pictures that it reads."""
+    command: tuple[list[str], str] = request.param(tmp_path_factory.mktemp("example"))
+    return command
+
+
+def said_about(
+    example: tuple[list[str], str], image: Image, box: Sequence[float], looks: int, folder: Path
+) -> tuple[float, Floats]:
+    """The confidence and the landmarks (68, 2) in image pixels that an example prints."""
+    command, suffix = example
+    photograph = folder / f"photo{suffix}"
+    assert cv2.imwrite(str(photograph), image)
+    given = [*command, str(MODEL), str(photograph), *map(repr, map(float, box)), str(looks)]
+    (folder / "facerecon_rt.py").write_text("raise ImportError('the examples must not need this package')")
+    environment = {**os.environ, "PYTHONPATH": str(folder), "ORT_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(given, cwd=folder, capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *lines = done.stdout.splitlines()
+    landmarks = np.array([line.split() for line in lines], np.float32)
+    assert landmarks.shape == (68, 2)
+    return float(first), landmarks
+
+
+def test_the_golden_answer_comes_without_this_package(example: tuple[list[str], str], tmp_path: Path) -> None:
+    with Reconstructor(MODEL, provider="cpu") as reconstructor:
+        contract = reconstructor.contract
+    size, left, top = contract.input_size, 37, 21
+    image = np.full((top + size + 30, left + size + 5, 3), (20, 200, 90), np.uint8)
+    image[top : top + size, left : left + size] = golden_crop(size)
+    box = box_from_square(Square(left + (size - 1) / 2, top + (size - 1) / 2, size))
+    confidence, landmarks = said_about(example, image, box.tolist(), 1, tmp_path)
+    golden = np.reshape(contract.golden, (68, GOLDEN_COLUMNS))[:, :2]
+    assert np.linalg.norm(landmarks - [left, top] - golden, axis=1).max() < MOST_PX
+    assert 0 < confidence <= 1
+
+
+@pytest.mark.parametrize("enlarged", [1, 3])
+def test_a_tilted_head_at_the_edge_of_a_large_picture_is_cut_as_here(
+    example: tuple[list[str], str], tmp_path: Path, enlarged: int
+) -> None:
+    with open_source(ROOT / "tests" / "data" / "talking_head.mp4") as source:
+        frame = next(frame for frame in source if frame.index == 30).image
+    height, width = frame.shape[:2]
+    tilt = cv2.getRotationMatrix2D((width / 2, height / 2), 25.0, enlarged)
+    tilt[:, 2] += [(enlarged - 1) * width / 2, (enlarged - 1) * height / 2]
+    large = np.asarray(cv2.warpAffine(frame, tilt, (width * enlarged, height * enlarged)), np.uint8)
+    with Reconstructor(MODEL, provider="cpu") as reconstructor:
+        (found, *_) = reconstructor.faces(large)
+        # The head lies partly outside, in a picture whose sides are odd.
+        x = int(found.box[0] + 0.1 * (found.box[2] - found.box[0])) | 1
+        image = np.ascontiguousarray(large[: large.shape[0] - 1, x:])
+        box = np.add(found.box, [-x + 6 * enlarged, -4 * enlarged, -x + 6 * enlarged, 4 * enlarged])
+        square = square_from_box(box)
+        for _ in range(2):
+            ((face,),) = reconstructor.faces_at_each([image], [[square]])
+            scale = square.side / reconstructor.contract.input_size
+            square = square_from_camera(face.frame_from_head)
+    confidence, landmarks = said_about(example, image, box.tolist(), 2, tmp_path)
+    off = np.linalg.norm(landmarks - face.landmarks[:, :2], axis=1) / scale
+    assert off.mean() < MOST_PX, off.mean()
+    assert confidence == pytest.approx(face.confidence, abs=0.02)
