@@ -7,7 +7,7 @@ and lie in the skin of older people even at rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -176,7 +176,7 @@ def texture_coordinates(head_vertices: Floats) -> Floats:
     return np.stack([np.where(behind, 0.99, u), np.where(behind, 0.99, v)], 1).clip(0.01, 0.99).astype(np.float32)
 
 
-def _drawn(lines: Lines, width_mm: float) -> Floats:
+def _drawn(lines: Sequence[NDArray[np.floating]], width_mm: float) -> Floats:
     """Return a mask (SIDE, SIDE) of soft lines that are deepest in their middle."""
     canvas = np.zeros((SIDE, SIDE), np.float32)
     scale = SIDE / SPAN_MM
