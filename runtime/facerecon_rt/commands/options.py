@@ -360,7 +360,7 @@ def _add_output(parser: Parser) -> None:
     output.add_argument(
         "--texture",
         nargs="?",
-        type=int,
+        type=whole_number(TEXTURE_SIZES[0], TEXTURE_SIZES[-1]),
         choices=TEXTURE_SIZES,
         const=TEXTURE_SIZES[-1],
         metavar="{512,1024}",
