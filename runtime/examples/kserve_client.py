@@ -70,7 +70,7 @@ class Server:
         return {each: answer.as_numpy(each) for each in names}
 
     def parameters(self, model: str) -> dict[str, str]:
-        """Return the parameters of the model's configuration, an extension of Triton's. Raises ProviderMissing without it."""
+        """Return the model's parameters, an extension of Triton's. Raises ProviderMissing where they are not known."""
         with self._refused(model, ", or give the file by --contract"):
             if self._grpc:
                 found = self._connection.get_model_config(model, as_json=True, **self._wait)["config"]
