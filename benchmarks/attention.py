@@ -35,7 +35,7 @@ EVERY = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found in one video."""
+    """Results of one video."""
 
     middles_s: list[float]
     durations_s: list[float]

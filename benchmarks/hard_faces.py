@@ -75,7 +75,7 @@ def hard(image: np.ndarray, points: np.ndarray, seed: int) -> Iterator[tuple[str
 
 
 def error(reconstructor: Reconstructor, picture: np.ndarray, points: np.ndarray) -> float:
-    """Of the face that is nearest the landmarks (68, 2), in distances between the outer corners of the eyes; infinite
+    """Return the error of the face nearest the landmarks (68, 2), in distances between the outer eye corners; infinite
     where there is no face."""
     eyes = np.linalg.norm(points[36] - points[45])
     off = [

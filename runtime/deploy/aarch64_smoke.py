@@ -176,7 +176,7 @@ def compare(what: str, found: dict[str, float], limits: dict[str, float]) -> boo
 
 
 def same_answers(root: Path, model: str) -> bool:
-    """Of one picture, here and there."""
+    """Compare the answers for one picture, here and there."""
     in_root(root, f"/{WORK}/{Path(__file__).name}", "--answers", f"/{WORK}/answers.npz", f"/{WORK}/{model}")
     here = answers(REPOSITORY / "models" / model)
     with np.load(root / WORK / "answers.npz") as there:
@@ -185,7 +185,7 @@ def same_answers(root: Path, model: str) -> bool:
 
 
 def same_records(root: Path, precision: str, frames: int) -> bool:
-    """Of the clip, here and there."""
+    """Compare the records of the clip, here and there."""
     outputs = [f"{precision}.jsonl", f"{precision}.obj"]
 
     def command(where: Path) -> list[str]:

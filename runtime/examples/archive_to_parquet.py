@@ -30,7 +30,7 @@ WANTED = (
 
 
 def faces_of(results: Path) -> pd.DataFrame:
-    """One line per face. Only the columns asked for are read: the shapes, nearly all of the bytes, stay on the disk."""
+    """Return one row per face. Only the columns asked for are read; the shapes, nearly all of the bytes, are not."""
     columns = ["source", *(f"faces.list.element.{name}" for name in WANTED)]
     parts = [pq.ParquetFile(path).read(columns=columns) for path in sorted(results.glob("part-*.parquet"))]
     rows = pa.concat_tables(parts).to_pandas().explode("faces").dropna(subset=["faces"])

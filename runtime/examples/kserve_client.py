@@ -34,7 +34,7 @@ from facerecon_rt.providers.onnx_file import read_onnx
 from numpy.typing import NDArray
 
 TYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.object_): "BYTES"}
-"""Of what is sent, as the protocol names them."""
+"""Type of the input, as the protocol names it."""
 
 
 class Server:
@@ -61,7 +61,7 @@ class Server:
         self._connection = self._client.InferenceServerClient(host, ssl=secure, **options)
 
     def infer(self, model: str, names: Sequence[str], given: NDArray[Any], *, name: str = "image") -> dict[str, Any]:
-        """One request: the outputs `names` of a model for one input. Raises ProviderMissing without an answer."""
+        """Return the outputs `names` of a model for one input. Raises ProviderMissing without an answer."""
         tensor = self._client.InferInput(name, list(given.shape), TYPES[given.dtype])
         tensor.set_data_from_numpy(np.ascontiguousarray(given))
         wanted = [self._client.InferRequestedOutput(each) for each in names]
@@ -70,7 +70,7 @@ class Server:
         return {each: answer.as_numpy(each) for each in names}
 
     def parameters(self, model: str) -> dict[str, str]:
-        """Of the model's configuration, an extension of Triton's. Raises ProviderMissing where it is not known."""
+        """Return the model's parameters, an extension of Triton's. Raises ProviderMissing where they are not known."""
         with self._refused(model, ", or give the file by --contract"):
             if self._grpc:
                 found = self._connection.get_model_config(model, as_json=True, **self._wait)["config"]

@@ -48,7 +48,7 @@ class FaceModelEnsemble(nn.Module):
 
 
 FaceNetwork = FaceModel | FaceModelEnsemble
-"""What can be evaluated, or learned from: one network, or the average of several."""
+"""A network that can be evaluated or learned from: one FaceModel, or the average of several."""
 
 
 def average_weights(members: Sequence[FaceModel]) -> FaceModel:

@@ -149,7 +149,7 @@ class Watch:
 
 
 class Person:
-    """What is known of one track."""
+    """State of one track."""
 
     def __init__(self, track: int, zones: Sequence[Zone] = ()) -> None:
         self._track = track
@@ -391,7 +391,7 @@ class Shares:
 
 
 class LipMotion:
-    """How likely lips speak: they open and close several times within a short time."""
+    """Probability that lips speak: they open and close several times within a short time."""
 
     def __init__(self) -> None:
         self._last: float | None = None
