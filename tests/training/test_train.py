@@ -96,7 +96,7 @@ def test_the_loss_falls(finished: Path) -> None:
     losses = [entry for entry in entries if "loss" in entry]
     assert [entry["step"] for entry in losses] == [50, 100]
     assert losses[1]["loss"] < 0.95 * losses[0]["loss"]
-    assert losses[1]["projection"] < losses[0]["projection"]
+    assert losses[1]["expression"] < losses[0]["expression"]
     # Gaze, weak labels, irises and the certainty of the code are part of it.
     assert {"gaze", "weak_expression", "eyes", "identity"} <= set(losses[0])
     assert all(losses[0][name] > 0 for name in ("gaze", "weak_expression", "eyes"))
