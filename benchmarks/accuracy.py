@@ -67,14 +67,16 @@ def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
 
     The shape from photographs 1-5 is compared with the shape from photographs 6-10, of one person and of two people.
     """
+    average, basis = reconstructor.set_average()
     halves: list[tuple[Floats, Floats]] = []
     spreads, shapes, people = [], [], []
     for number, person in enumerate(tqdm(sorted(p for p in folder.iterdir() if p.is_dir()), desc=folder.name)):
         faces = [largest(reconstructor.faces(read_image(path))) for path in sorted(person.glob("*.jpg"))]
         shapes += [face.shape for face in faces if face is not None]
         people += [number for face in faces if face is not None]
-        halves.append((set_from_faces(faces[:5]).shape, set_from_faces(faces[5:]).shape))
-        spreads.append(float(set_from_faces(faces).spread_mm.mean()))
+        together = [set_from_faces(part, average, basis) for part in (faces[:5], faces[5:], faces)]
+        halves.append((together[0].shape, together[1].shape))
+        spreads.append(float(together[2].spread_mm.mean()))
     same = [rmse_mm(first, second) for first, second in halves]
     other = [rmse_mm(a[i], b[j]) for a, b in combinations(halves, 2) for i in (0, 1) for j in (0, 1)]
     pairs = pair_figures(np.stack(shapes), np.array(people))

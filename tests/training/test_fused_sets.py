@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from facerecon_rt.networks.basis import SHARED_ERROR
 from facerecon_rt.template import load_template
 from facerecon_training.evaluate import PredictedPeople
 from facerecon_training.fused_sets import (
@@ -55,9 +56,10 @@ def test_sets_whose_variance_is_right_expect_their_error() -> None:
     basis = basis_of(model)
     true_code = random.normal(0, 1, (people, size))
     who = np.repeat(np.arange(people), views)
-    # A measurement with noise of variance 1 / 3 has the posterior variance 1 / (1 + 3), and its mean leans to 0. Half
-    # of the noise is the same in all pictures of a person.
-    noise = np.sqrt(1 / 6) * (random.normal(0, 1, (people, size))[who] + random.normal(0, 1, (len(who), size)))
+    # A measurement with noise of variance 1 / 3 has the posterior variance 1 / (1 + 3), and its mean leans to 0. Four
+    # fifths of the noise are the same in all pictures of a person.
+    shared, own = random.normal(0, 1, (people, size))[who], random.normal(0, 1, (len(who), size))
+    noise = np.sqrt(1 / 3) * (np.sqrt(SHARED_ERROR) * shared + np.sqrt(1 - SHARED_ERROR) * own)
     codes = 0.75 * (true_code[who] + noise)
     shapes = basis.mean + np.tensordot(codes, basis.shape, 1)
     true = basis.mean + np.tensordot(true_code, basis.shape, 1)
