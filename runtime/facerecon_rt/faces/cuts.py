@@ -39,7 +39,7 @@ another person it is 0.2 to 1."""
 LEAST_MM = 0.95
 """Minimum distance in mm between the two shapes at a cut, after scaling. It is 1.3 to 4.4 at a cut to another person,
 and above 1.2 in one of a hundred pairs of consecutive frames of a talking head."""
-TIMES = 2.25
+TIMES = 2.4
 """Factor by which a change must exceed the usual change of the track, since fast heads change more."""
 SURE = 2.0
 """Minimum product of both changes, each as a multiple of its limit."""
