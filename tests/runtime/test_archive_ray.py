@@ -218,7 +218,7 @@ def assert_sets_have_these_shapes(model: Path, photographs: Path, out: Path, tmp
     for person in pq.read_table(out / "_persons").to_pylist():
         mesh = tmp_path / "set.obj"
         given = ["--model", str(model), "--set", "--input", str(photographs / person["person"]), "--output", str(mesh)]
-        assert main([*given, "--quiet"]) == 0
+        assert main([*given, "--quiet"]) in (0, 5)  # 5 for the folder with the damaged photograph
         vertices = [line.split()[1:4] for line in mesh.read_text().splitlines() if line.startswith("v ")]
         # Meshes have four decimals; half precision has steps of a sixteenth millimetre at 100 mm.
         assert np.reshape(person["shape"], (-1, 3)) == pytest.approx(np.array(vertices, float), abs=0.0313)

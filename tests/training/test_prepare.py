@@ -131,7 +131,7 @@ def test_weak_labels_and_expressive_faces_are_packed_where_there_are_any(
         mesh[0, list(numbers), :2] = points[list(corners)]
     mesh[0, [473, 468], :2] = points[[[45, 42], [36, 39]]].mean(1)
     labels: dict[str, Any] = {
-        "blendshape_names": np.array(["jawOpen"]),
+        "blendshape_names": np.array(["mouthSmileLeft"]),
         "blendshapes": np.array([[0.25]], np.float16),
         "landmarks478": mesh,
         "points68": points[None].astype(np.float32),
@@ -143,9 +143,9 @@ def test_weak_labels_and_expressive_faces_are_packed_where_there_are_any(
     for name in ("people_sheet.png", "contact_sheet.png"):
         (out / name).touch()
     prepare(config)
-    jaw = BLENDSHAPES.index("jawOpen")
+    smile = BLENDSHAPES.index("mouthSmile_L")
     with np.load(out / "photographs" / "family" / "labels.npz") as family:
-        assert family["blendshapes"][0, jaw] == 0.25
+        assert family["blendshapes"][0, smile] == 0.25
         assert np.isnan(family["blendshapes"][1]).all()
         np.testing.assert_allclose(family["eyes"][0, :, 0], family["landmarks"][0, [45, 36]], atol=0.2)
     with np.load(out / "photographs" / EXPRESSIVE / "labels.npz") as expressive:
