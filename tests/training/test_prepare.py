@@ -149,10 +149,10 @@ def test_weak_labels_and_expressive_faces_are_packed_where_there_are_any(
         assert np.isnan(family["blendshapes"][1]).all()
         np.testing.assert_allclose(family["eyes"][0, :, 0], family["landmarks"][0, [45, 36]], atol=0.2)
     with np.load(out / "photographs" / EXPRESSIVE / "labels.npz") as expressive:
-        assert expressive["blendshapes"][0, jaw] == 0.25
+        assert expressive["blendshapes"][0, smile] == 0.25
         assert np.isnan(expressive["landmarks"][0, :17]).all()
     batch = next(iter(Batches(out, None, BatchConfig(), AugmentConfig(), 64, 0, 0)))
-    assert (batch.expression_weights[:, jaw] > 0)[~batch.rendered].any()
+    assert (batch.expression_weights[:, smile] > 0)[~batch.rendered].any()
     # Data prepared clean read none of that.
     again = replace(config, clean=True, out=config.out.with_name("clean"))
     again.out.mkdir()
