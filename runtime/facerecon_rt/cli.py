@@ -26,6 +26,7 @@ from .faces.calibrate import Calibration, read_calibration
 from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
 from .faces.reconstruct import Reconstructor, largest
+from .faces.shapes import ImageSet
 from .interrupts import importing
 from .paths import exists, is_folder, resolved, status
 from .providers.nvidia import AS_USUAL
@@ -245,21 +246,7 @@ def _run_set(options: Options) -> None:
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
-    if any(map(is_mqtt, others)):
-        raise UsageError(
-            "an MQTT broker gets the state of cameras and videos, and --set has none; leave one of them out"
-        )
-    if any(map(is_socket, others)):
-        raise UsageError(
-            "a Unix socket gives the newest record of cameras and videos, and --set averages photographs; write "
-            "records to a .jsonl file, or leave out --set"
-        )
-    if inputs.live_sources and others:
-        name = inputs.live_sources[0].name
-        raise UsageError(
-            f"{name} cannot be read twice, as --set must for pictures and records; give a mesh as the only output, or "
-            "record a video first"
-        )
+    _check_set(inputs, others)
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
         sinks = [stack.enter_context(_sink(target, reconstructor, options, meshes=False)) for target in others]
@@ -269,7 +256,6 @@ def _run_set(options: Options) -> None:
         _say_choice(reconstructor, options)
         progress = Progress(quiet=options.quiet or "-" in targets)
         look = None if options.texture is None else Look(options.texture, each=PICTURES_OF_A_SET)
-
         inside: set[Path] = set()
 
         def show(scene: Scene) -> None:
@@ -299,19 +285,42 @@ def _run_set(options: Options) -> None:
             for sink in sinks:
                 sink.write(scene)
     if image_set is not None:
-        used = sum(face is not None for face in image_set.faces)
-        of_error = image_set.error_mm
-        error = "" if of_error is None else f", expected error {math.sqrt((of_error**2).mean()):.1f} mm"
-        log.info(
-            "%d of %d photographs, spread %.2f mm on average, %.2f mm at most%s",
-            used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(), error,
-        )  # fmt: skip
+        _say_set(image_set)
     wrote.say()
     inputs.check()
     if image_set is None:
         raise SourceError(
             "no face was found in the whole set, so there is no shape; check that the photographs show a face"
         )
+
+
+def _check_set(inputs: Inputs, others: Sequence[str]) -> None:
+    """Raise UsageError where outputs other than meshes cannot show an image set."""
+    if any(map(is_mqtt, others)):
+        raise UsageError(
+            "an MQTT broker gets the state of cameras and videos, and --set has none; leave one of them out"
+        )
+    if any(map(is_socket, others)):
+        raise UsageError(
+            "a Unix socket gives the newest record of cameras and videos, and --set averages photographs; write "
+            "records to a .jsonl file, or leave out --set"
+        )
+    if inputs.live_sources and others:
+        name = inputs.live_sources[0].name
+        raise UsageError(
+            f"{name} cannot be read twice, as --set must for pictures and records; give a mesh as the only output, or "
+            "record a video first"
+        )
+
+
+def _say_set(image_set: ImageSet) -> None:
+    used = sum(face is not None for face in image_set.faces)
+    of_error = image_set.error_mm
+    error = "" if of_error is None else f", expected error {math.sqrt((of_error**2).mean()):.1f} mm"
+    log.info(
+        "%d of %d photographs, spread %.2f mm on average, %.2f mm at most%s",
+        used, len(image_set.faces), image_set.spread_mm.mean(), image_set.spread_mm.max(), error,
+    )  # fmt: skip
 
 
 def _calibration(options: Options, reconstructor: Reconstructor) -> Calibration | None:

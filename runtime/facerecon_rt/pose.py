@@ -168,6 +168,28 @@ def rigid_align(source: ArrayLike, target: ArrayLike) -> Doubles:
     return np.asarray((a - a_mean) @ rotation.T + b_mean)
 
 
+def similarity_align(source: ArrayLike, target: ArrayLike) -> Doubles:
+    """Turn, move and scale `source` (K, 3) so that it lies nearest to `target` (K, 3) (Umeyama 1991)."""
+    b = np.asarray(target, np.float64)
+    centre = b.mean(0)
+    moved, around = rigid_align(source, b) - centre, b - centre
+    return np.asarray(moved * ((moved * around).sum() / (moved**2).sum()) + centre)
+
+
+def similarity_directions(points: ArrayLike) -> Doubles:
+    """Return seven orthonormal directions (7, K * 3) that move, turn or scale points (K, 3) as a whole.
+
+    A photograph shows the size of a head only together with its distance, and place and attitude of the head's frame
+    only through the camera.
+    """
+    centred = np.asarray(points, np.float64)
+    centred = centred - centred.mean(0)
+    shifts = [np.tile(axis, (len(centred), 1)) for axis in np.eye(3)]
+    turns = [np.cross(shift, centred) for shift in shifts]
+    directions = np.stack([*shifts, *turns, centred]).reshape(7, -1)
+    return np.asarray(np.linalg.qr(directions.T)[0].T)
+
+
 def rmse_mm(source: ArrayLike, target: ArrayLike) -> float:
     """Return the root mean square vertex distance in mm after rigid alignment of `source` (K, 3) to `target` (K, 3)."""
     difference = rigid_align(source, target) - np.asarray(target, np.float64)

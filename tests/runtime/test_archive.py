@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from base64 import b64encode
@@ -576,3 +577,13 @@ def test_without_the_extra_the_command_says_which(
     monkeypatch.delitem(sys.modules, "facerecon_rt.archive.operators", raising=False)
     assert main(["archive", "--model", "m", "--input", "x", "--output", "y"]) == 2
     assert "archive needs ray: pip install 'facerecon-rt[ray]'" in capsys.readouterr().err
+
+
+def test_an_archive_knows_whether_photographs_are_fused_by_precision(model: Path, tmp_path: Path) -> None:
+    """Without the basis beside the model, shapes of persons are averaged otherwise: a node that lacks it must not add
+    rows."""
+    shutil.copytree(model.parent, tmp_path / "models")
+    beside = tmp_path / "models" / model.name
+    without = Recipe((str(beside),)).identity()
+    beside.with_name("face.basis.npz").touch()
+    assert {name for name, value in Recipe((str(beside),)).identity().items() if value != without[name]} == {"basis"}

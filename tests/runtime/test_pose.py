@@ -18,6 +18,8 @@ from facerecon_rt.pose import (
     rmse_mm,
     rotation_angle_deg,
     rotation_from_euler,
+    similarity_align,
+    similarity_directions,
     split_camera,
 )
 from facerecon_rt.template import load_template
@@ -205,3 +207,18 @@ def test_quaternions_of_all_turns_are_exact() -> None:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
         np.testing.assert_allclose(turned, rotation, atol=1e-12)
+
+
+def test_a_similarity_takes_away_place_attitude_and_size() -> None:
+    points = load_template().landmark_positions
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    np.testing.assert_allclose(similarity_align(2.5 * points @ turn.T + [1, 2, 3], points), points, atol=1e-3)
+
+
+def test_seven_directions_move_turn_and_scale_points_and_bend_none() -> None:
+    points = np.random.default_rng(0).normal(0, 30, (20, 3))
+    directions = similarity_directions(points)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(7), atol=1e-12)
+    for way in directions.reshape(7, 20, 3):
+        # A small step along it is a similarity, up to the square of its size.
+        np.testing.assert_allclose(similarity_align(points, points + 1e-3 * way), points + 1e-3 * way, atol=1e-6)

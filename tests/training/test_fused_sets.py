@@ -13,24 +13,15 @@ from facerecon_training.fused_sets import (
     calibration,
     fused_set_figures,
     fused_sets,
-    similar,
     surface_distances,
 )
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
-
-MEAN = load_template().landmark_positions
 
 
 def bowl() -> np.ndarray:
     """The template's mesh as a round bowl (V, 3) in mm, which looks ahead in its middle."""
     across = 160.0 * (load_template().uv - 0.5)
     return np.column_stack([across, 60.0 - (across**2).sum(1) / 120.0]).astype(np.float32)
-
-
-def test_a_similarity_takes_away_place_attitude_and_size() -> None:
-    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    moved = (2.5 * MEAN @ turn.T + [1, 2, 3]).astype(np.float32)
-    np.testing.assert_allclose(similar(moved, MEAN), MEAN, atol=1e-3)
 
 
 def test_motion_along_a_surface_does_not_count_and_motion_across_it_does() -> None:

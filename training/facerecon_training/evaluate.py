@@ -12,7 +12,7 @@ from facerecon_rt.align import Square, align, compose, square_from_box, square_f
 from facerecon_rt.annotated import INNER_51, Annotated, annotated_photographs, landmark_figures
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.faces.detect import Detector
-from facerecon_rt.pose import euler_from_camera, rigid_align, rmse_mm, rotation_angle_deg, split_camera
+from facerecon_rt.pose import euler_from_camera, rmse_mm, rotation_angle_deg, similarity_align, split_camera
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
@@ -218,10 +218,7 @@ def _aligned_distance(a: Tensor, b: Tensor) -> float:
     """
     distances = []
     for source, target in zip(a.double().numpy(), b.double().numpy(), strict=True):
-        moved = rigid_align(source, target)
-        centre = target.mean(0)
-        scale = ((moved - centre) * (target - centre)).sum() / ((moved - centre) ** 2).sum()
-        distances.append(np.linalg.norm(scale * (moved - centre) + centre - target, axis=1).mean())
+        distances.append(np.linalg.norm(similarity_align(source, target) - target, axis=1).mean())
     return float(np.mean(distances))
 
 

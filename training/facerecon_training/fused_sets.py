@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from facerecon_rt.faces.shapes import average_shapes
 from facerecon_rt.networks.basis import Basis, fuse_identities
-from facerecon_rt.pose import rigid_align
+from facerecon_rt.pose import similarity_align
 from facerecon_rt.sinks.shade import vertex_normals
 from facerecon_rt.template import load_template
-from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -46,15 +45,7 @@ def basis_of(model: FaceModel) -> Basis:
     return Basis(mean[0], shape, expression, "")
 
 
-def similar(source: Floats, target: Floats) -> Floats:
-    """Return `source` (V, 3) after the similarity that brings it nearest to `target` (V, 3), in mm (Umeyama 1991)."""
-    centre = target.mean(0)
-    moved = rigid_align(source, target) - centre
-    around = target - centre
-    return np.asarray(moved * ((moved * around).sum() / (moved**2).sum()) + centre)
-
-
-def surface_distances(true: Floats, predicted: Floats) -> Floats:
+def surface_distances(true: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return the distance (V,) in mm of each true vertex (V, 3) to the predicted surface (V, 3).
 
     The surface is the plane of the nearest predicted vertex, so that motion along the surface does not count. NoW
@@ -77,14 +68,14 @@ def fused_sets(output: FaceOutput, seen: PredictedPeople, basis: Basis) -> list[
             code, variance = fuse_identities(codes[rows], variances[rows], weights / weights.max())
             expected.append(variance)
             target = true[rows[0]].astype(np.float64)
-            placed = similar(basis.neutral(code), target)
+            placed = similarity_align(basis.neutral(code), target)
             distances = surface_distances(target, placed)
             fused.append(
                 FusedSet(
                     size,
                     0.0,
                     _rms(np.linalg.norm(placed - target, axis=1)),
-                    _rms(np.linalg.norm(similar(average, target) - target, axis=1)),
+                    _rms(np.linalg.norm(similarity_align(average, target) - target, axis=1)),
                     (float(np.median(distances)), float(distances.mean()), float(distances.std())),
                 )
             )
@@ -108,7 +99,7 @@ def fused_set_figures(sets: list[FusedSet], seen: PredictedPeople) -> dict[str, 
     mean = seen.mean[0].numpy()
     errors, surfaces = [], []
     for target in seen.shape.numpy()[firsts].astype(np.float64):
-        placed = similar(mean, target)
+        placed = similarity_align(mean, target)
         errors.append(_rms(np.linalg.norm(placed - target, axis=1)))
         distances = surface_distances(target, placed)
         surfaces.append((float(np.median(distances)), float(distances.mean()), float(distances.std())))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from facerecon_rt.align import CROP_CENTRE_MM
+from facerecon_rt.pose import similarity_directions
 from facerecon_rt.template import load_template
 from torch import Tensor
 from torch.nn import functional
@@ -123,19 +124,10 @@ def motion_loss(motion: Tensor, true_motion: Tensor) -> Tensor:
 
 
 def unseen_directions(mean: Tensor) -> Tensor:
-    """Return seven orthonormal directions (7, V * 3) of the mean face (V * 3,) in mm: shifts, turns and growth.
-
-    One photograph shows a head's size only together with its distance. It shows the head's place and attitude in its
-    frame only through the camera.
-    """
-    points = mean.reshape(-1, 3)
-    axes = torch.eye(3).to(points)
-    centred = points - points.mean(0)
-    shifts = [axis.expand_as(points) for axis in axes]
-    turns = [torch.linalg.cross(axis.expand_as(points), centred) for axis in axes]
-    stacked = torch.stack([*shifts, *turns, centred]).flatten(1)
-    orthonormal: Tensor = torch.linalg.qr(stacked.T).Q
-    return orthonormal.T.contiguous()
+    """Return seven orthonormal directions (7, V * 3) of the mean face (V * 3,) in mm: shifts, turns and growth,
+    which one photograph does not show (`pose.similarity_directions`)."""
+    directions = similarity_directions(mean.detach().cpu().numpy().reshape(-1, 3))
+    return torch.from_numpy(directions).to(mean)
 
 
 def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:

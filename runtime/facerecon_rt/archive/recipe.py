@@ -9,6 +9,7 @@ from typing import Any
 
 from ..faces.reconstruct import DETECTOR_NAME, MIN_CONFIDENCE
 from ..faces.shapes import Average
+from ..networks.basis import basis_path
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
 from ..providers.onnx_file import read_onnx
@@ -39,6 +40,8 @@ class Recipe:
         return {
             **asdict(self),
             "models": [read_onnx(model).sha256 for model in self.models],
+            # Where it is missing, photographs of a person are averaged otherwise.
+            "basis": basis_path(Path(self.models[0])).is_file(),
             "detector": read_onnx(self.detector or Path(self.models[0]).with_name(DETECTOR_NAME)).sha256,
             "facerecon-rt": version("facerecon-rt"),
         }

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from ..contract import ModelContract
 from ..errors import ModelRefused
+from ..pose import similarity_directions
 from ..types import Floats
 
 SUFFIX = ".basis.npz"
@@ -58,8 +59,8 @@ class Basis:
         Place, attitude and size of the head do not count, because no photograph shows them.
         """
         seen = self.shape.astype(np.float64).reshape(len(self.shape), -1)
-        unseen = _unseen_directions(self.mean.astype(np.float64))
-        seen -= (seen @ unseen) @ unseen.T
+        unseen = similarity_directions(self.mean)
+        seen -= (seen @ unseen.T) @ unseen
         squared = (seen.reshape(self.shape.shape) ** 2).sum(2)
         return np.asarray(np.sqrt(np.asarray(variance, np.float64) @ squared), np.float32)
 
@@ -133,12 +134,3 @@ def fuse_identities(
     precision = 1.0 + share * told.sum(0)
     fused = share * (trusts * codes / variances).sum(0) / precision
     return fused.astype(np.float32), (1.0 / precision).astype(np.float32)
-
-
-def _unseen_directions(mean: Floats) -> Floats:
-    """Return orthonormal directions (V * 3, 7) that move, turn or scale a face (V, 3)."""
-    centred = mean - mean.mean(0)
-    shifts = [np.tile(axis, (len(mean), 1)) for axis in np.eye(3)]
-    turns = [np.cross(shift, centred) for shift in shifts]
-    directions = np.stack([*shifts, *turns, centred]).reshape(7, -1)
-    return np.asarray(np.linalg.qr(directions.T)[0])
