@@ -38,7 +38,7 @@ class Budget:
     """A time budget that measures frames and decides what to skip."""
 
     def __init__(self, milliseconds: float) -> None:
-        """`milliseconds`: time budget per frame, without reading it."""
+        """Start without skipped work. `milliseconds`: time budget per frame, which excludes reading the frame."""
         self.milliseconds = milliseconds
         self._steps = 0
         self._mean = 0.0

@@ -64,8 +64,12 @@ class Calibration:
         everyone: Floats | None = None,
         known: Mapping[tuple[str, int | None], Floats] | None = None,
     ) -> None:
-        """`blendshapes`: (B,) names from the model's contract. `seconds`: how long a track is neutral at its begin; 0
-        for nothing. `everyone`: neutral weights (B,) of all faces. `known`: those of tracks, by source and number."""
+        """Start with the neutral weights that are known, and learn the others.
+
+        `blendshapes`: (B,) names from the model's contract. `seconds`: time at the begin of a track in which its face
+        is neutral; 0 to learn nothing. `everyone`: neutral weights (B,) of all faces. `known`: neutral weights (B,) of
+        tracks, by source and track number.
+        """
         self._blendshapes = tuple(blendshapes)
         self._seconds = seconds
         self._everyone = everyone

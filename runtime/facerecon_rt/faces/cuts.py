@@ -1,9 +1,10 @@
 """Two frames of a track -> whether the video was cut to another person in between.
 
-After a cut to another person at the same place, the box does not change. Three signals together reveal it: the picture
-changes in many places, and the appearance and the shape of the head both change far more than between frames of the
-same track. None is enough alone. A lamp that is switched on changes the picture and the appearance, a hand in front of
-the head changes the predicted shape, and a head that passes in front of another one changes appearance and shape.
+After a cut to another person at the same place, the box does not change. Three signals together reveal the cut: the
+picture changes in many places, and the appearance and the shape of the head both change far more than between frames of
+the same track. No single signal is enough. A lamp that is switched on changes the picture and the appearance, a hand in
+front of the head changes the predicted shape, and a head that passes in front of another head changes appearance and
+shape.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class Scenery:
         self._changed = False
 
     def changed(self, image: Image) -> bool:
-        """Take the next frame (H, W, 3) uint8 BGR. Returns whether much of the picture changed in this frame or in the
-        one before it, after which a face may have been missed once."""
+        """Add the next frame (H, W, 3) uint8 BGR. Returns whether much of the picture changed in this frame or in the
+        frame before, after which a face may have been missed once."""
         step = max(1, image.shape[1] // ACROSS)
         now = LOGARITHMS[image[step // 2 :: step, step // 2 :: step, 1]]
         before, self._before = self._before, now
@@ -133,8 +134,9 @@ class Continuity:
         self._appearance, self._shape, self._asked = face.appearance, face.shape[::SAMPLE].copy(), None
 
     def _step(self, face: Face) -> tuple[float, float]:
-        """Return the change of appearance, and the root mean square distance in mm between the shapes at the same size,
-        since the last frame; 0 where unknown. A face is queried up to three times per frame, so the result is kept."""
+        """Return the changes since the last frame; 0 where unknown. They are the change of appearance, and the root
+        mean square distance in mm between the shapes at the same size. A face is queried up to three times per frame,
+        so the result is kept."""
         if self._asked is None or self._asked[0] is not face:
             changed = (
                 0.0

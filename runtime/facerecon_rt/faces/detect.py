@@ -213,11 +213,11 @@ class DetectorContract:
     Input `image`: (N, H, W, 3) uint8 BGR, H and W multiples of 32. Outputs, float32, with h = H / 8, w = W / 8:
 
     - `score`: (N, h, w), 0 to 1.
-    - `box`: (N, 5, h, w). The first two channels are the way from the cell's middle to the face's centre, x and y, in
-      sides of the face. The third is the logarithm of the side in units of SIDE_UNIT pixels. The last two are cosine
-      and sine of the head's roll, clockwise in the picture, times some factor.
+    - `box`: (N, 5, h, w). The first two channels are the offset from the cell's centre to the face's centre, x and y,
+      in sides of the face. The third is the logarithm of the side in units of SIDE_UNIT pixels. The last two are cosine
+      and sine of the head's roll, clockwise in the picture, times a positive factor.
 
-    Files of version 1 lack the last two channels: they take every head as upright.
+    Files of version 1 lack the last two channels, so that every head counts as upright.
     """
 
     score: float
@@ -341,11 +341,11 @@ def detections(
     least: float,
     sure: float = 0.0,
 ) -> list[Detection]:
-    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first. Those below
-    the score `sure` are doubtful.
+    """Detect faces in a picture (H, W, 3) uint8 BGR with at least the score `least`, best first. Detections below the
+    score `sure` are doubtful.
 
     `answer`: the network, from (N, H, W, 3) uint8 BGR to its outputs `score` and `box`. `size`: longer side of its
-    input, or None to choose by the picture.
+    input in pixels, or None to choose by the picture.
     """
 
     def see(reduced: Image) -> list[Detection]:
@@ -423,11 +423,15 @@ def merge(boxes: Floats, scores: Floats, rolls: Floats, overlap: float = OVERLAP
 
 
 class YunetDetector(Unpicklable):
-    """YuNet (Wu et al., Machine Intelligence Research 2023), run by cv2.FaceDetectorYN and converted to boxes of this
-    project."""
+    """A detector that runs YuNet (Wu et al., Machine Intelligence Research 2023) with cv2.FaceDetectorYN. It converts
+    the boxes to those of this project."""
 
     def __init__(self, model: str | Path | OnnxFile, *, size: int | None = None, score: float | None = None) -> None:
-        """`size`: longer side to which larger frames are reduced; None chooses by the picture (`detector_runs`)."""
+        """Open the file with cv2.FaceDetectorYN. Raises ModelRefused for a file that is not a YuNet.
+
+        `size`: longer side in pixels to which larger frames are reduced; None chooses by the picture (`detector_runs`).
+        `score`: minimum score of a detection, 0 to 1; None for YUNET_SCORE.
+        """
         if not isinstance(model, OnnxFile):
             model = read_onnx(model)
         if not is_yunet(model):
@@ -458,8 +462,8 @@ class YunetDetector(Unpicklable):
 
 
 def is_yunet(model: OnnxFile) -> bool:
-    """Return whether a file is a YuNet. Its name is not stored, but its twelve outputs are cls, obj, bbox and kps at
-    strides 8, 16 and 32."""
+    """Return whether a file is a YuNet. YuNet files hold no name, but twelve outputs: cls, obj, bbox and kps at strides
+    8, 16 and 32."""
     wanted = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)}
     return {output.name for output in model.outputs} == wanted
 

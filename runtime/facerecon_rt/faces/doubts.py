@@ -52,7 +52,8 @@ def doubts(face: Face, image: Image, others: Iterable[Face] = ()) -> list[str]:
 
 
 def under(face: Face, other: Face) -> float:
-    """Return the share of the face box under the other face's box, if that face is larger and so nearer; else 0."""
+    """Return the share of the face box under the other face's box, if that face is larger and therefore nearer; else
+    0."""
     (left, top, right, bottom), (other_left, other_top, other_right, other_bottom) = face.box, other.box
     if other_right - other_left <= right - left:
         return 0.0

@@ -1,7 +1,7 @@
 """A face and its camera's intrinsics -> the position of the head in millimetres from the camera, and its rotation.
 
-A scaled-orthographic camera has no distance and no perspective. A head away from the image centre looks turned although
-it is not, and only its size tells the distance. The focal length resolves both.
+A scaled-orthographic camera has no distance and no perspective. A head away from the image centre therefore seems to be
+turned although it is not, and only its size shows the distance. The focal length resolves both.
 """
 
 from __future__ import annotations

@@ -103,14 +103,20 @@ class Pipeline:
         calibration: Calibration | None = None,
         attention: Sequence[Zone] | None = None,
     ) -> None:
-        """`detect_every`: number of frames between two runs of the detector; it also runs in the next frame when a face
-        is lost, and while there is none. `max_faces`: maximum number of faces, the largest are kept; while so many are
-        tracked, the detector runs a fifth as often. `lens`: the camera's intrinsics, or its horizontal field of view in
-        degrees, which adds `camera_from_head` to faces. `smooth`: off, low or high; smooths tracked faces, which adds a
-        little lag. `budget_ms`: time budget in ms per frame of a video or camera; when exceeded, work is skipped
-        (`budget.Budget`) and recorded in the scenes. `calibration`: neutral weights that are subtracted from
-        expressions. `attention`: zones, possibly none, with which tracked faces get their `attention` and scenes their
-        events; None leaves them out. Raises UsageError."""
+        """Set the options of the pipeline. Raises UsageError.
+
+        - `detect_every`: number of frames between two runs of the detector. It also runs in the frame after a face is
+          lost, and in every frame while there is no face.
+        - `max_faces`: maximum number of faces; the largest are kept. While so many faces are tracked, the detector runs
+          a fifth as often.
+        - `lens`: the camera's intrinsics, or its horizontal field of view in degrees. Adds `camera_from_head` to faces.
+        - `smooth`: off, low or high. Smooths tracked faces, which adds a little lag.
+        - `budget_ms`: time budget in ms per frame of a video or camera. When it is exceeded, work is skipped
+          (`budget.Budget`) and recorded in the scenes.
+        - `calibration`: neutral weights that are subtracted from expressions.
+        - `attention`: zones, possibly none, with which tracked faces get their `attention` and scenes their events;
+          None leaves both out.
+        """
         if smooth not in SMOOTH:
             raise UsageError(f"unknown smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
         self.reconstructor = reconstructor

@@ -228,7 +228,7 @@ class Reconstructor(Unpicklable):
         *,
         mirror: bool = False,
     ) -> list[list[Face]]:
-        """Reconstruct the face in each square of each picture (H, W, 3) uint8 BGR, confident or not.
+        """Reconstruct the face in each square of each picture (H, W, 3) uint8 BGR, whatever its confidence.
 
         Returns one face per square. The network runs once for all squares. `mirror`: average with the mirror images.
         """
@@ -312,8 +312,8 @@ class Reconstructor(Unpicklable):
         return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average, basis)
 
     def set_average(self, average: Average | None = None) -> tuple[Average, Basis | None]:
-        """Return how a set of photographs is averaged, and the basis for it: "precision" where the model allows it,
-        else "robust".
+        """Return the method that averages a set of photographs, and the basis that it needs: "precision" where the
+        model allows it, else "robust".
 
         Raises UsageError for "precision" with a model that cannot do it.
         """
@@ -379,7 +379,7 @@ def largest(faces: Sequence[Face]) -> Face | None:
 
 
 def no_hints(sightings: Sequence[Sighting]) -> list[Sighting]:
-    """Return the sightings that the network reads."""
+    """Return the sightings that are not hints, which are those that the network reads."""
     return [sighting for sighting in sightings if not sighting.hint]
 
 

@@ -28,8 +28,10 @@ class ServedNetwork:
     def __init__(
         self, infer: Infer, contract: ModelContract, *, where: str, sha256: str = "", provider: str = "served"
     ) -> None:
-        """`contract`, `sha256`: those of the served file. `where`: the server's address for messages. `provider`: the
-        name in records.
+        """Check the server's answer to the golden crop.
+
+        `contract`, `sha256`: contract and hash of the served file. `where`: address of the server, for messages.
+        `provider`: name in records.
 
         Raises ModelRefused where the answers are not those of that file, UsageError for a file that averages a set, and
         the errors of `infer`.
@@ -73,8 +75,12 @@ class ServedDetector:
         size: int | None = None,
         score: float | None = None,
     ) -> None:
-        """`size`: longer side of the detector's input in pixels; None chooses by the picture, as `detect.detector_runs`
-        does. `score`: minimum score of a detection; None for the file's own."""
+        """Set the options of the detector, which the server runs.
+
+        `infer`: function that sends a request. `contract`: contract of the served file. `where`: address of the server,
+        for messages. `size`: longer side of the detector's input in pixels; None chooses by the picture, as
+        `detect.detector_runs` does. `score`: minimum score of a detection; None for the file's own.
+        """
         self._infer = infer
         self._where = where
         self._size = size

@@ -1,7 +1,7 @@
 """Faces of a track -> smoothed faces, by the One Euro filter, which has little jitter at rest and little lag in motion.
 
-Casiez, Roussel and Vogel, 1€ Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive Systems (CHI
-2012): a first-order low-pass filter whose cutoff rises with the speed of its input.
+The filter (Casiez, Roussel and Vogel, 1€ Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
+Systems, CHI 2012) is a first-order low-pass filter whose cutoff rises with the speed of its input.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def unknown(squares: Sequence[AnySquare], faces: Sequence[Face], skipped: Sequen
 def one_each(pairs: Sequence[tuple[Track, Face]]) -> list[tuple[Track, Face]]:
     """Remove the pairs of a track and a face whose face belongs to another track.
 
-    Where two people cross, both tracks find the face in front, and the track that it resembles keeps it.
+    Where two people cross, both tracks find the face in front, and the track that resembles this face keeps it.
     """
     if len(pairs) < 2:
         return list(pairs)
@@ -202,8 +202,11 @@ class Tracker:
     """The tracks of one source."""
 
     def __init__(self, *, forget_after: int = 25, first_number: int = 1) -> None:
-        """`forget_after`: number of frames that a face may be unseen and keep its number, in addition to those
-        (`HIDDEN` at most) that it is behind another. `first_number`: number of the first track."""
+        """Start without tracks.
+
+        `forget_after`: number of frames that a face may be unseen and keep its number, in addition to the frames
+        (`HIDDEN` at most) in which it is behind another face. `first_number`: number of the first track.
+        """
         self.tracks: list[Track] = []
         self.entered: tuple[int, ...] = ()
         """Numbers of the tracks that began in the newest frame."""
@@ -233,8 +236,8 @@ class Tracker:
 
         `seen`: each updated track with the face found at its place. `new`: faces at detections that are `unknown`. A
         face below `min_confidence`, or on top of another track's face that it resembles more, counts as unseen. A new
-        face near a lost track continues that track. After a cut to another person, the track ends and a new one begins;
-        there is none where `scene_changed` is false (`cuts.Scenery`).
+        face near a lost track continues that track. After a cut to another person, the track ends and a new track
+        begins; where `scene_changed` is false (`cuts.Scenery`), nothing counts as a cut.
         """
         found = one_each([(track, face) for track, face in seen if face.confidence >= min_confidence])
         for track, _ in seen:
