@@ -119,7 +119,7 @@ def test_a_socket_is_for_this_user_and_an_abandoned_one_is_replaced(tmp_path: Pa
         with pytest.raises(UsageError, match="another program serves it"):
             open_sink(f"unix://{path}", blendshapes=BLENDSHAPES)
     path.write_text("mine")
-    with pytest.raises(UsageError, match="is no socket"):
+    with pytest.raises(UsageError, match="is not a socket"):
         open_sink(f"unix://{path}", blendshapes=BLENDSHAPES)
     assert path.read_text() == "mine"
 

@@ -43,8 +43,12 @@ class AvatarSink:
     """A sink that sends the largest face of every frame. Photographs and videos are sent at their own pace."""
 
     def __init__(self, target: str, blendshapes: Sequence[str]) -> None:
-        """`target`: `livelink://host:11111`, `vmc://host:39539`, or `vmc://host:39539?capitals` for names as
-        EyeBlinkLeft. Raises UsageError for an address without a host, and where an address needs a missing library."""
+        """Open the socket.
+
+        `target`: `livelink://host:11111`, `vmc://host:39539`, or `vmc://host:39539?capitals` for names such as
+        EyeBlinkLeft. `blendshapes`: (B,) names from the model's contract. Raises UsageError for an address without a
+        host, and where an address needs a missing library.
+        """
         parts = urlsplit(target)
         self._scheme, self._target = parts.scheme.lower(), target
         options = ("", "capitals") if self._scheme == "vmc" else ("",)
@@ -134,7 +138,7 @@ def import_osc() -> tuple[Any, Any]:
 
 
 def vmc_messages(face: Face | None, blendshapes: Sequence[str], *, capitals: bool = False) -> list[Message]:
-    """Return what an avatar is told about a face; None: that nobody is seen."""
+    """Return the messages that describe a face to an avatar's program. None stands for a frame without a face."""
     if face is None:
         return [("/VMC/Ext/OK", [0])]
     messages: list[Message] = [("/VMC/Ext/Bone/Pos", ["Head", 0.0, 0.0, 0.0, *unity_rotation(face)])]

@@ -140,7 +140,7 @@ def vertices_in_frame(face: Face) -> Floats:
 
 
 def put_text(picture: Image, text: str, left: int, baseline: int, size: int, color: Color) -> None:
-    """Write text into the picture. It starts at `left` on `baseline`, with letters of `size` pixels."""
+    """Write text into the picture, from `left` on, on the line `baseline`, with letters of `size` pixels."""
     if (font := _font()) is not None:
         cv2.putText(picture, text, (left, baseline), color, font, size, LETTER_WEIGHT)
         return

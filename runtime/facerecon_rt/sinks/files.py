@@ -235,8 +235,11 @@ class JsonLinesSink:
         arkit: bool = False,
         rotation: Rotation | None = None,
     ) -> None:
-        """`target`: an open text stream, which stays open, or a file. The file is replaced, or with `rotation`
-        continued. Raises UsageError."""
+        """Open the file, or take over the stream. Raises UsageError when the file cannot be written.
+
+        `target`: an open text stream, which stays open, or a file, which is replaced. With `rotation`, an existing file
+        is continued.
+        """
         self._rotation = rotation
         self._blendshapes = blendshapes
         self._arkit = arkit
@@ -401,8 +404,8 @@ class LatestMeshes:
             self._vertices[key] = face.shape
 
     def take(self, but: int = 0) -> list[tuple[str, str, Floats]]:
-        """Remove and return (source, label, vertices) of all tracks but the `but` seen last, the longest unseen
-        first."""
+        """Remove and return (source, label, vertices) of the tracks, the longest unseen first. The last `but` tracks
+        that were seen stay."""
         meshes = []
         while len(self._vertices) > but:
             source, label = key = next(iter(self._vertices))

@@ -113,8 +113,8 @@ def take_glb(
 
 
 def _presence(begin: float, end: float, first: float, last: float) -> dict[float, float]:
-    """Return when a track's head is shown, as scale by time: nothing for a track that is there from `first` to
-    `last`."""
+    """Return the keys of the scale that shows a track's head from `begin` to `end`, by time in seconds. A take lasts
+    from `first` to `last`. A track that is present throughout needs no keys."""
     steps: dict[float, float] = {}
     if begin > first:
         steps[first] = 0.0
@@ -227,7 +227,7 @@ class _Writer:
         animation.channels.append(lib.AnimationChannel(sampler=len(animation.samplers) - 1, target=target))
 
     def say(self, **facts: object) -> None:
-        """Note facts in the scene's extras."""
+        """Write facts into the scene's extras."""
         self._file.scenes[0].extras = facts
 
     def to_bytes(self) -> bytes:

@@ -28,7 +28,7 @@ def is_cover(style: str) -> bool:
 def cover_faces(scene: Scene, cover: Cover, margin: float = MARGIN) -> Image:
     """Return a copy (H, W, 3) uint8 BGR of the frame with every face covered.
 
-    Covered are the faces of the scene and the places where a face may be that is missing from it (`Scene.elsewhere`).
+    This covers the faces of the scene, and the places where a face may be that the scene lacks (`Scene.elsewhere`).
     `margin`: width added on each side of a face box, as a share of the box.
     """
     picture = scene.frame.image.copy()

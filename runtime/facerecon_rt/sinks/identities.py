@@ -70,7 +70,7 @@ class Identities:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Person:
-    """The neutral face of one person: last frame, index in its record, shape (V, 3) and spread (V,) in mm."""
+    """The neutral face of a person: last frame, index in its record, shape (V, 3) and spread (V,) in mm."""
 
     frame: int
     index: int
@@ -98,7 +98,7 @@ class IdentitySink:
         self.close()
 
     def write(self, scene: Scene) -> None:
-        """Note the faces of a scene. Raises UsageError when the file would replace the source."""
+        """Keep the newest shapes of a scene's faces. Raises UsageError when the file would replace the source."""
         if source_path(scene.frame.source) == source_path(str(self._path)):
             raise UsageError(f"{self._path} is an input and would be overwritten; choose another name")
         source = shown(public_name(scene.frame.source))
@@ -108,7 +108,7 @@ class IdentitySink:
                 self._seen[key] = _Person(scene.frame.index, index, face.shape.copy(), face.spread_mm)
             elif not self._said:
                 self._said = True
-                log.warning("%s is full with %d people; further ones are left out", self._path, MOST_PEOPLE)
+                log.warning("%s is full with %d people; further people are left out", self._path, MOST_PEOPLE)
 
     def close(self) -> None:
         """Write the file, unless no face was seen. Raises UsageError when it cannot be written."""

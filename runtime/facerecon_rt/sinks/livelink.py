@@ -56,7 +56,7 @@ def live_link_values(weights: Mapping[str, float], rotation: ArrayLike, eyes: Ar
 def timecode(seconds: float, fps: float) -> str:
     """Return seconds as HH:MM:SS:FF.mmm, as the app writes them: frames and thousandths of a frame.
 
-    A rate that is not whole, as 29.97, counts as the next whole one, and hours begin again after 99.
+    A rate that is not whole, such as 29.97, counts as the next whole rate. Hours begin again after 99.
     """
     rate = round(fps) or DEFAULT_FPS
     thousandths = round(seconds * rate * 1000)

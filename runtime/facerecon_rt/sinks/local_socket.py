@@ -92,7 +92,7 @@ class SocketSink:
         if not os.path.lexists(self._path):
             return
         if not stat.S_ISSOCK(self._path.lstat().st_mode):
-            raise UsageError(f"cannot write {self._path}: it exists and is no socket; choose another name")
+            raise UsageError(f"cannot write {self._path}: it exists and is not a socket; choose another name")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             if probe.connect_ex(str(self._path)) == 0:
                 raise UsageError(f"cannot write {self._path}: another program serves it; choose another name")

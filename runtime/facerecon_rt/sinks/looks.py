@@ -52,14 +52,16 @@ class Look:
     """The best pictures of one person. Their number is bounded, however many are added."""
 
     def __init__(self, size: int, each: int = 1) -> None:
-        """`size`: side of the colour map in pixels. `each`: number of pictures that are kept of each of seven
-        directions."""
+        """Start without pictures.
+
+        `size`: side of the colour map in pixels. `each`: number of pictures that are kept of each of seven directions.
+        """
         self._size = size
         self._each = each
         self._kept: dict[tuple[int, int], list[_Kept]] = {}
 
     def add(self, face: Face, frame: Frame) -> None:
-        """Look at a face, and keep its part of the frame if it is one of the best."""
+        """Keep the face's part of the frame if it is one of the best pictures of its direction."""
         pitch, yaw, _ = euler_from_camera(face.frame_from_head)
         direction = min(DIRECTIONS, key=lambda at: (at[0] - pitch) ** 2 + (at[1] - yaw) ** 2)
         kept = self._kept.setdefault(direction, [])
@@ -99,19 +101,19 @@ class Looks:
     """The looks of all tracks of all sources."""
 
     def __init__(self, size: int, template: FaceTemplate) -> None:
-        """`size`: side of the colour maps in pixels."""
+        """Start without tracks. `size`: side of the colour maps in pixels."""
         self._size = size
         self._template = template
         self._looks: dict[tuple[str, str], Look] = {}
         self._said = False
 
     def see(self, scene: Scene) -> None:
-        """Look at the faces of a frame of a video or camera."""
+        """Keep the best pictures of the faces in a frame of a video or camera."""
         for index, face in enumerate(scene.faces):
             key = scene.frame.source, face_label(index, face)
             if key not in self._looks and len(self._looks) >= MOST_PEOPLE:
                 if not self._said:
-                    log.warning("colours are kept for %d people; further ones have none", MOST_PEOPLE)
+                    log.warning("colours are kept for %d people; further people have none", MOST_PEOPLE)
                 self._said = True
                 continue
             self._looks.setdefault(key, Look(self._size)).add(face, scene.frame)

@@ -28,8 +28,10 @@ class Partial:
     """
 
     def __init__(self, place: Path) -> None:
-        """`place`: the name that the file gets once it is complete. Raises UsageError where the file cannot be
-        created."""
+        """Create the hidden file. Raises UsageError where it cannot be created.
+
+        `place`: the name that the file gets once it is complete.
+        """
         self.place = place
         stem, suffix = _hidden(place)
         self.path = place.with_name(f"{stem}.{secrets.token_hex(8)}.partial{suffix}")
@@ -182,8 +184,11 @@ class OutputNames:
         move: Callable[[Path, Path], object] = Path.replace,
         beside: Callable[[Path], Sequence[Path]] = lambda path: (),
     ) -> None:
-        """`move`: renames the first file when there is a second one. `beside`: paths of files that are written beside
-        one."""
+        """Start with the name `path`.
+
+        `move`: function that renames the first file when there is a second one. `beside`: function that returns the
+        paths of the files that are written beside a file.
+        """
         self._path = path
         self._move = move
         self._beside = beside

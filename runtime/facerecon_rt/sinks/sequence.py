@@ -32,10 +32,10 @@ class SequenceSink:
     """A sink that writes the mesh of every frame as it comes, and keeps nothing."""
 
     def __init__(self, pattern: Path, template: FaceTemplate, unit: str = "mm", *, eyes: bool = False) -> None:
-        """`pattern`: path whose file name contains `{frame}`, and perhaps `{track}` and `{source}`. Without `{track}`,
-        the largest face of each frame is written. `eyes`: write eyeballs, in .obj and .ply.
+        """Check the pattern. Raises UsageError when it has other fields, or the files cannot be written.
 
-        Raises UsageError when the pattern has other fields, or the files cannot be written.
+        `pattern`: path whose file name contains `{frame}`, and perhaps `{track}` and `{source}`. Without `{track}`, the
+        largest face of each frame is written. `eyes`: write eyeballs, in .obj and .ply.
         """
         check_mesh_format(pattern)
         try:

@@ -66,8 +66,8 @@ def light(normals: Floats) -> Floats:
     """Return the BGR light (N, 3) that surfaces with unit normals (N, 3) receive. The normals are in viewer axes (x
     right, y up, z towards the viewer).
 
-    The light is a warm key light from the upper left, a cool fill from the right, sky and ground, and a rim where the
-    surface turns away. The rim sets nose and cheeks off.
+    The light consists of a warm key light from the upper left, a cool fill from the right, sky and ground, and a rim
+    light on surfaces that turn away. The rim light makes nose and cheeks stand out.
     """
     key = _lambert(normals, (-0.5, 0.55, 0.75))
     fill = _lambert(normals, (0.8, 0.05, 0.45))

@@ -1,4 +1,4 @@
-"""A scene -> its frame as JPEG, with faces covered or not, for whoever asks for a picture."""
+"""A scene -> its frame as JPEG, with faces covered or not, for clients that ask for a picture."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ JPEG_QUALITY = 80
 def snapshot(scene: Scene, style: str, margin: float = MARGIN) -> bytes | None:
     """Return the frame as JPEG. `style`: one of `SNAPSHOT_STYLES`. `margin`: as `cover_faces`.
 
-    Where faces are covered, scenes in which the detector did not run give None: they may show a newcomer whom nobody
-    has found yet.
+    Returns None where faces are covered and the detector did not run on the scene, which may then show a person whom it
+    has not found yet.
     """
     if style == PLAIN:
         return as_jpeg(scene.frame.image, SNAPSHOT_WIDTH)

@@ -12,7 +12,7 @@ from ..types import Scene
 
 
 class ServiceNotifier:
-    """A sink that sends the messages of a `Type=notify` service to systemd, and none where no service manager listens.
+    """A sink that sends the messages of a `Type=notify` service to systemd. Without a service manager it sends nothing.
 
     As a context manager it reports ready on entering and stopping on leaving. Only scenes feed the watchdog. A program
     that hangs, or whose cameras have all been gone for longer than WatchdogSec, is therefore restarted.

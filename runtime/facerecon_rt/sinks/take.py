@@ -23,7 +23,7 @@ class TrackKeys:
     """The keys of one track, and its neutral face. Pictures and meshes of frames are not kept."""
 
     def __init__(self, blendshapes: Sequence[str]) -> None:
-        """`blendshapes`: (B,) names from the model's contract."""
+        """Start without keys. `blendshapes`: (B,) names from the model's contract."""
         self._blendshapes = tuple(blendshapes)
         self.names: tuple[str, ...] = ()
         """(52,) Apple's names of the weights, once there is a key."""
@@ -37,7 +37,8 @@ class TrackKeys:
         self._numbers = array("f")
 
     def add(self, face: Face, frame: Frame) -> None:
-        """Add the key of a frame, which must be later than the one before. Raises UsageError as `arkit_blendshapes`."""
+        """Add the key of a frame, which must be later than the previous key. Raises the UsageError of
+        `arkit_blendshapes`."""
         weights = arkit_blendshapes(face.expression, self._blendshapes)
         turn, place = head_pose(face, frame.size)
         self.names, self.shape = tuple(weights), face.shape

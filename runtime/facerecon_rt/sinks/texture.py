@@ -219,7 +219,8 @@ def _without_specks(weights: Weights, layout: Layout) -> Weights:
 
 
 def _skin_likeness(colours: Floats, weights: Weights, layout: Layout) -> Weights:
-    """Return how much the hue of colours (P, 3) is that of the mean skin (P,), 0 to 1. Shade has the same hue."""
+    """Return how similar the hue of colours (P, 3) is to that of the mean skin (P,), 0 to 1. Shaded skin has the same
+    hue."""
     shares = colours / np.maximum(colours.sum(1, keepdims=True), 1.0)
     tone = mean_skin(colours, weights, layout)
     difference = np.linalg.norm(shares - tone / tone.sum(), axis=1)
@@ -230,8 +231,8 @@ def _skin_likeness(colours: Floats, weights: Weights, layout: Layout) -> Weights
 def _uncovered(
     points: Floats, places: Floats, cosine: Floats, triangles: Indices, scale: float, size: tuple[int, int]
 ) -> Weights:
-    """Return how well places (P, 3) in pixels are seen (P,), 0 to 1: nothing of the mesh lies before them or nearly so,
-    and they are not at its outline."""
+    """Return how well places (P, 3) in pixels are seen (P,), 0 to 1. A place that lies behind the mesh or at its
+    outline is not seen."""
     # Pictures of faces are many pixels wide. A coarser map of depths is as good, and keeps the border's width small.
     step = max(1.0, scale / 1.5)
     shape = (int(size[0] / step) + 2, int(size[1] / step) + 2)
@@ -255,8 +256,8 @@ def _uncovered(
 
 
 def _looked_up(image: Image, x: Floats, y: Floats, level: Floats) -> Floats:
-    """Return the colours (P, 3) of an image at places (P,) in pixels, each from the image halved `level` times, so that
-    fine patterns do not turn into noise."""
+    """Return the colours (P, 3) of an image at places (P,) in pixels. Each colour comes from the image halved `level`
+    times, so that fine patterns do not turn into noise."""
     # OpenCV looks up maps with sides below 32768.
     columns = 1024
     padding = -len(x) % columns
@@ -284,9 +285,9 @@ def _gain(colours: Floats, weights: Weights, total: Floats, amount: Floats) -> F
 
 
 def _completed(colours: Floats, seen: Weights, layout: Layout) -> Floats:
-    """Return the colours (P, 3) with unseen places filled: from the other side, else the mean skin.
+    """Return the colours (P, 3) with unseen places filled from the other side, else with the mean skin.
 
-    What is filled in is shifted so that it meets the seen part without a joint; the shift fades with the distance.
+    The filled part is shifted so that it meets the seen part without a joint. The shift fades with the distance.
     """
     tone = mean_skin(colours, seen, layout)
     across = _smooth_step((seen[layout.mirror] - LEAST) / 0.5)[:, None]
@@ -296,7 +297,7 @@ def _completed(colours: Floats, seen: Weights, layout: Layout) -> Floats:
 
 
 def mean_skin(colours: Floats, seen: Weights, layout: Layout) -> Floats:
-    """Return the median colour (3,) of cheeks and nose, as far as they are seen, else of all that is seen."""
+    """Return the median colour (3,) of the seen parts of cheeks and nose, or of all seen parts if neither is seen."""
     for where in (layout.skin & (seen > 0.5), seen > 0):
         if where.sum() >= 100:
             return np.asarray(np.median(colours[where], 0), np.float32)
@@ -317,8 +318,11 @@ def _faded(difference: Floats, share: Floats, layout: Layout) -> Floats:
 
 
 def extended(values: Floats, known: Floats, *, divided: bool = True) -> Floats:
-    """Return values (S, S, K) with smooth continuations where `known` (S, S), 0 to 1, is 0: means of what is known near
-    `divided`: whether the values are not yet multiplied by `known`."""
+    """Return values (S, S, K) with smooth continuations where `known` (S, S), 0 to 1, is 0. They are means of the known
+    values nearby.
+
+    `divided`: whether the values are not yet multiplied by `known`.
+    """
     values = values * known[..., None] if divided else values
     if min(values.shape[:2]) <= 2 or known.min() >= 1:
         mean = values.sum((0, 1)) / max(float(known.sum()), 1e-9)

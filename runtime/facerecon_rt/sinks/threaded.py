@@ -27,7 +27,7 @@ class ThreadedSink:
     """
 
     def __init__(self, sink: Sink, name: str) -> None:
-        """`name`: display name of the sink in messages."""
+        """Start the thread. `name`: display name of the sink in messages."""
         self.dropped = 0
         """Number of scenes dropped because the sink was too slow."""
         self._sink = sink

@@ -31,7 +31,10 @@ class VideoSink:
     """
 
     def __init__(self, path: Path, paint: Painter, rotation: Rotation | None = None) -> None:
-        """`rotation`: when the video continues in a new file. Raises UsageError when the file cannot be written."""
+        """Check the path. Raises UsageError when the file cannot be written.
+
+        `paint`: function that draws a scene. `rotation`: rule for continuing the video in a new file.
+        """
         check_writable(path)
         remove_abandoned(path)
         self.path = path
