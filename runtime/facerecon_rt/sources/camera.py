@@ -134,7 +134,12 @@ class CameraSource:
         most_fps: float | None = None,
         untrusted: bool = False,
     ) -> None:
-        """`untrusted`: whether the capture may repeat stale frames without an error; see `interlaced`."""
+        """Take over an opened capture and start the thread that grabs frames.
+
+        `name`: display name in frames and messages. `timeout_s`: maximum time in seconds for the next frame. `flip`: a
+        key of `FLIPS`. `most_fps`: frames per second above which frames are dropped; None for no limit. `untrusted`:
+        whether the capture may repeat stale frames without an error (see `interlaced`).
+        """
         self.name = name
         self._repeats = Repeats() if untrusted else None
         self._stale = False

@@ -233,5 +233,5 @@ def _each_once(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
-    """Sorting key for paths that compares digits by their numeric value."""
+    """Return a sorting key for paths that compares digits by their numeric value."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path).lower())]

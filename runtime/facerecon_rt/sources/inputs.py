@@ -28,9 +28,11 @@ class Inputs:
         retries: int | None = None,
         most_delay_s: float = 0.0,
     ) -> None:
-        """`uris`: URIs as for `open_source`, and sources.yaml files. `live`, `retries`: defaults for cameras and
-        streams. `most_delay_s`: maximum time in seconds that a frame waits for frames of other sources. Raises
-        UsageError and SourceError for an invalid sources.yaml."""
+        """List the sources. Raises UsageError and SourceError for an invalid sources.yaml.
+
+        `uris`: URIs as for `open_source`, and sources.yaml files. `live`, `retries`: defaults for cameras and streams.
+        `most_delay_s`: maximum time in seconds that a frame waits for frames of other sources.
+        """
         self._uris = uris
         self._live_options = live
         self._retries = retries

@@ -54,7 +54,7 @@ class FfmpegCapture(Protocol):
 
 @cache
 def converts_interlaced() -> bool:
-    """Whether this OpenCV decodes interlaced frames correctly. A clip of two frames is decoded to find out."""
+    """Return whether this OpenCV decodes interlaced frames correctly. A clip of two frames is decoded to find out."""
     handle = os.memfd_create("interlaced", os.MFD_CLOEXEC)
     try:
         os.write(handle, CLIP)
@@ -68,7 +68,8 @@ def converts_interlaced() -> bool:
 
 
 def may_be_unreadable(capture: FfmpegCapture) -> bool:
-    """Whether a capture may return stale frames: its video may be interlaced, and this OpenCV cannot convert that."""
+    """Return whether a capture may return stale frames: its video may be interlaced, and this OpenCV cannot convert
+    that."""
     tag = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1").lower()
     if tag in _PROGRESSIVE:
         return False
@@ -81,7 +82,8 @@ def may_be_unreadable(capture: FfmpegCapture) -> bool:
 
 
 def may_be_interlaced(tag: str, headers: bytes) -> bool:
-    """Whether a codec may contain interlaced frames, judged by its four characters in lower case and its headers."""
+    """Return whether a codec may contain interlaced frames, judged by its four characters in lower case and its
+    headers."""
     if tag in _PROGRESSIVE:
         return False
     try:
@@ -115,7 +117,7 @@ class Repeats:
 
 
 def _same(one: Image, other: Image) -> bool:
-    """Whether two frames are equal in every pixel. The comparison is quick for frames that differ."""
+    """Return whether two frames are equal in every pixel. The comparison is quick for frames that differ."""
     return one.shape == other.shape and np.array_equal(one[::64], other[::64]) and np.array_equal(one, other)
 
 

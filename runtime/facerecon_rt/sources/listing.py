@@ -51,7 +51,7 @@ class ListedSource:
 
 
 def is_list(uri: str) -> bool:
-    """Whether a URI is the path of a YAML file that lists sources."""
+    """Return whether a URI is the path of a YAML file that lists sources."""
     return uri.lower().endswith(SUFFIXES) and "://" not in uri
 
 

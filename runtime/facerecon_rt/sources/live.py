@@ -66,9 +66,13 @@ class LiveSource:
         patient: bool = False,
         name: str = "",
     ) -> None:
-        """`retries`: attempts to reopen the source after each loss; None for no limit. `patient`: open the source when
-        iteration begins, so that it may be lost from the start; otherwise it is opened here, which raises SourceError
-        when it fails. `name`: display name in frames, records and messages, by default the public address."""
+        """Open the source, or leave that to the iteration. Raises SourceError when it cannot be opened, unless
+        `patient`.
+
+        `retries`: attempts to reopen the source after each loss; None for no limit. `patient`: open the source when the
+        iteration begins, so that it may be lost from the start. `name`: display name in frames, records and messages,
+        by default the public address.
+        """
         self.name = name or public_name(uri)
         self.losses = 0
         """Number of times the source was lost, or could not be opened at the start."""

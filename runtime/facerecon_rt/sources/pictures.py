@@ -89,15 +89,15 @@ def _most_pixels() -> str:
 
 @cache
 def _notices_open_jpegs() -> bool:
-    """Whether this OpenCV refuses a JPEG that ends early. OpenCV up to 4.11 returns the part that exists, above stale
-    memory."""
+    """Return whether this OpenCV refuses a JPEG that ends early. OpenCV up to 4.11 returns the existing part, above
+    stale memory."""
     half = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1]
     return cv2.imdecode(half[: len(half) - 8], cv2.IMREAD_COLOR) is None
 
 
 def _is_open_jpeg(data: memoryview) -> bool:
-    """Whether a JPEG ends before its end mark. By ITU-T T.81 a segment is marker, length and content; the pixels of a
-    scan follow its segment up to the next marker."""
+    """Return whether a JPEG ends before its end mark. By ITU-T T.81 a segment is marker, length and content; the pixels
+    of a scan follow its segment up to the next marker."""
     if bytes(data[:2]) != _JPEG_START:
         return False
     at = 2
@@ -114,7 +114,7 @@ def _is_open_jpeg(data: memoryview) -> bool:
 def _jpeg_without_end(data: memoryview) -> MatLike | None:
     """Decode a JPEG that lacks only its end mark, as some cameras and downloads leave it. Returns None for all others.
 
-    With the mark added, libjpeg decodes whatever there is and fills the rest with grey. Only its message on standard
+    With the mark added, libjpeg decodes the existing part and fills the rest with grey. Only its message on standard
     error tells whether pixels were missing.
     """
     if bytes(data[:2]) != _JPEG_START or bytes(data[-2:]) == _JPEG_END:
@@ -138,7 +138,8 @@ def _upright(image: Image, data: memoryview) -> Image:
 
 
 def _further_pictures(data: memoryview) -> str:
-    """Describe what a file holds besides one picture, and what to do with it. Empty for a single picture."""
+    """Return a description of the pictures beyond the first in a file, and what to do with them; empty for a single
+    picture."""
     start = bytes(data[:64])
     count = 1
     if start.startswith(b"\x89PNG"):

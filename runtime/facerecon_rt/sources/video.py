@@ -134,7 +134,7 @@ class VideoSource:
 
 
 def is_video_name(path: Path) -> bool:
-    """Whether a file has a video suffix."""
+    """Return whether a file has a video suffix."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
