@@ -64,7 +64,7 @@ def dead_references(module: Module) -> Iterator[str]:
 
 
 def resolves(name: str, module: Any) -> bool:
-    """Whether a name means something where it is written. Names of other packages count as resolved."""
+    """Return whether a name exists where it is written. Names of other packages count as resolved."""
     first, _, rest = name.partition(".")
     if not rest:
         return any(

@@ -37,9 +37,9 @@ class Annotated:
 
 
 def read_pts(path: Path) -> Floats:
-    """Read an iBUG .pts file of 68 or 49 points (1-based pixels) into landmarks (68, 2), NaN where there is none.
+    """Read an iBUG .pts file of 68 or 49 points (1-based pixels) into landmarks (68, 2), with NaN for missing points.
 
-    Raises SourceError, which names the file, when it is not such a file.
+    Raises SourceError, which names the file, for a file of another kind.
     """
     try:
         text = read_file(path, MOST_PTS_BYTES).decode()
@@ -63,8 +63,8 @@ def read_pts(path: Path) -> Floats:
 
 
 def annotated_photographs(folder: Path) -> Iterator[Annotated]:
-    """Yield every photograph, such as `x.jpg`, that has an `x.pts` beside it, in name order. Raises SourceError when
-    there is none."""
+    """Yield every photograph, such as `x.jpg`, that has an `x.pts` beside it, in name order. Raises SourceError for a
+    folder without such photographs."""
     if not is_folder(folder):
         raise SourceError(f"{folder} is not a folder of photographs with .pts files")
     found = False

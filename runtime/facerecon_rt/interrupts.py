@@ -43,7 +43,7 @@ _taken: list[signal.Signals] = []
 
 
 def end_at_once_while_loading() -> None:
-    """Make the signals of a command end it at once until `loaded` is called. In other programs it does nothing."""
+    """Make the signals of a command end it at once until `loaded` is called. Does nothing in other programs."""
     command = command_of(sys.argv[0] if sys.argv else "", sys.orig_argv)
     if not command or threading.current_thread() is not threading.main_thread():
         return

@@ -232,7 +232,7 @@ def power(facts: Facts, governor: str, fastest: str = "") -> Check:
 
 
 def cameras(devices: Path) -> list[Check]:
-    """Check that the video devices in this folder may be read."""
+    """Check that this user may read the video devices in a folder."""
     found = []
     for device in sorted(devices.glob("video*")):
         if os.access(device, os.R_OK | os.W_OK):

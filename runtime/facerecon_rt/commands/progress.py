@@ -47,7 +47,11 @@ class Progress:
     """A counter of scenes that shows the progress. It also warns once per source in which no face was found."""
 
     def __init__(self, *, quiet: bool, draws: bool = False) -> None:
-        """`draws`: whether an output holds annotated pictures or video, whose share of the time `finish` logs."""
+        """Start the clock and the counts.
+
+        `quiet`: write only warnings. `draws`: whether an output holds annotated pictures or video, whose share of the
+        time `finish` logs.
+        """
         self._line = StatusLine(quiet=quiet)
         self._quiet = quiet
         self._draws = draws

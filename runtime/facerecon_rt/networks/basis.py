@@ -32,7 +32,7 @@ PRECISION_SUFFIXES = (".fp16", ".int8", ".int8-cpu")
 
 
 class BasisMissing(ModelRefused):
-    """There is no basis for the model."""
+    """The model has no basis file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

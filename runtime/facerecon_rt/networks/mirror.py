@@ -19,7 +19,7 @@ ACROSS = np.array([-1, 1, 1], np.float32)
 @cache
 def blendshape_mirror(names: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the index (B,) of the blendshape that each blendshape becomes in a mirror. eyeLookIn and eyeLookOut are
-    relative to the nose, so they only swap sides."""
+    relative to the nose, so they only change sides."""
     swap = {"_L": "_R", "_R": "_L", "Left": "Right", "Right": "Left"}
     indices = {name: index for index, name in enumerate(names)}
     mirror = np.arange(len(names))

@@ -87,10 +87,10 @@ class FaceSession(Unpicklable):
         self_test: bool = True,
         gpu: GpuOptions = AS_USUAL,
     ) -> None:
-        """`self_test`: run the golden crop first, and compare the answer with that in the contract.
+        """Open the file on a provider, and check its contract.
 
-        Raises ModelRefused for a file that is not a FaceModel of this release or answers wrongly, and ProviderMissing
-        where it cannot run.
+        `self_test`: run the golden crop first, and compare the answer with that in the contract. Raises ModelRefused
+        for a file that is not a FaceModel of this release or answers wrongly, and ProviderMissing where it cannot run.
         """
         model = read_onnx(path)
         refuse_unsafe(model)

@@ -32,7 +32,10 @@ class WarmSession(Unpicklable):
     def __init__(
         self, first: FaceSession, building: subprocess.Popen[bytes], open_better: Callable[[], FaceSession]
     ) -> None:
-        """`building`: process that ends with 0 once `open_better` can be called and returns quickly."""
+        """Answer with `first` until the build ends.
+
+        `building`: process that ends with 0 once `open_better` can be called and returns quickly.
+        """
         self._now = first
         self._building: subprocess.Popen[bytes] | None = building
         self._open_better = open_better

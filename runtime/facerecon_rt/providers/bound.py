@@ -33,7 +33,11 @@ class BoundSession:
     def __init__(
         self, ort: Any, session: InferenceSession, device: str, dims: Mapping[str, tuple[int, ...]], *, cuda_graph: bool
     ) -> None:
-        """`device`: ONNX Runtime's name, "cuda" or "cpu". `dims`: each output's dimensions after the first."""
+        """Bind a session to a device. Buffers are allocated at the first run of each batch size.
+
+        `device`: ONNX Runtime's name, "cuda" or "cpu". `dims`: dimensions of each output after the first. `cuda_graph`:
+        whether to replay captured graphs.
+        """
         self._ort = ort
         self._session = session
         self._device = device

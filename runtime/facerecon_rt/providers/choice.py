@@ -197,7 +197,7 @@ def _open_tensorrt(ort: Any, wanted: Wanted) -> InferenceSession:
 
 
 def engine_is_kept(wanted: Wanted) -> bool:
-    """Whether a kept engine lets TensorRT start at once. Raises ProviderMissing where there is no TensorRT."""
+    """Return whether a kept engine lets TensorRT start at once. Raises ProviderMissing where there is no TensorRT."""
     from .engines import is_kept
 
     ort = import_onnxruntime()

@@ -58,7 +58,7 @@ def entry_name(key: Key) -> str:
 
 
 def is_kept(root: Path, key: Key) -> bool:
-    """Whether a usable entry exists. Changes nothing."""
+    """Return whether a usable entry exists. Changes nothing."""
     return is_folder(root) and fault(root / entry_name(key), key) == ""
 
 
