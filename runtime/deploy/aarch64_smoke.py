@@ -1,17 +1,18 @@
-"""This working tree -> the lean runtime in an arm64 Debian under qemu, its answers held against this machine's.
+"""Test the lean runtime of this working tree in an arm64 Debian under qemu, and compare its answers with this
+machine's.
 
     apt-get install mmdebstrap qemu-user-static        # once, on Debian or Ubuntu, x86-64
     python runtime/deploy/aarch64_smoke.py             # three minutes, as root; --root FOLDER keeps the arm64 root
 
-A Debian root for arm64 is unpacked, this tree's wheel and its dependencies (the wheels that PyPI has for aarch64) are
-installed into it, and `facerecon-rt doctor` and `facerecon-rt` run there, in fp32 and int8. What the same code makes of
-the same picture on this machine must be the same to rounding: a crop, and the network's answers. The records and meshes
-of the first frames of tests/data/talking_head.mp4 may differ by what a camera's noise makes: FFmpeg's colours differ by
-up to 3 of 255 between the two processors, and OpenCV's resized pictures by 1.
+The script unpacks a Debian root for arm64 and installs this tree's wheel and its dependencies (PyPI's wheels for
+aarch64) into it. It then runs `facerecon-rt doctor` and `facerecon-rt` there, in fp32 and int8. For the same picture,
+the crop and the network's answers must equal this machine's to rounding. The records and meshes of the first frames of
+tests/data/talking_head.mp4 may differ as much as the noise of a camera makes them differ: FFmpeg's colours differ by up
+to 3 of 255 between the two processors, and OpenCV's resized pictures by 1.
 
-Nothing is installed, registered or left mounted here: qemu stands in front of the root's Python, and /proc is mounted
-in a namespace that ends with the process. ONNX Runtime 1.26 is the newest that runs under qemu 7.2; real arm64 machines
-take the newest.
+Nothing stays installed, registered or mounted on this machine: qemu starts the root's Python, and /proc is mounted in a
+namespace that ends with the process. ONNX Runtime 1.26 is the newest that runs under qemu 7.2; real arm64 machines take
+the newest.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ CLIP = REPOSITORY / "tests" / "data" / "talking_head.mp4"
 MODELS = ("face.onnx", "face.int8-cpu.onnx", "face_detector.onnx", "SHA256SUMS")
 PRECISIONS = ("fp32", "int8")
 SUITE, PYTHON = "bookworm", "3.11"
-"""A Debian, and the Python in it."""
+"""Name of the Debian release, and the version of its Python."""
 PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6")
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux2014_aarch64")
 TOOLS = {"mmdebstrap": "mmdebstrap", "qemu-aarch64-static": "qemu-user-static", "unshare": "util-linux"}
 """Program -> Debian package."""
 EXACT = {"crop, grey levels": 0.0, "landmarks, px": 1e-3, "vertices, mm": 1e-3, "expression": 1e-4, "confidence": 1e-4}
-"""The most by which answers to one picture may differ."""
+"""Maximum differences between two answers to one picture."""
 SEEN = {
     "landmarks, px": 2.5,
     "box, px": 1.5,
@@ -53,14 +54,15 @@ SEEN = {
     "confidence": 0.01,
     "shape, mm": 0.3,
 }
-"""The most by which records of the clip (faces 190 pixels wide) may differ."""
+"""Maximum differences between two records of the clip, whose faces are 190 pixels wide."""
 SITE, WORK = "opt/facerecon-rt", "smoke"
-"""Folders in the root: what is installed, and where it runs."""
+"""Folders in the root: the installed packages, and the working folder."""
 PROGRAM = f"/{SITE}/bin/facerecon-rt"
 
 
 def differences(here: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Two runs' records -> the largest difference of each kind. Raises ValueError where the same faces are not seen."""
+    """Return the largest difference of each kind, named as in SEEN, between the records of two runs. Raises ValueError
+    where the numbers of faces differ."""
     if [len(record["faces"]) for record in here] != [len(record["faces"]) for record in there]:
         raise ValueError(f"faces per frame differ: {len(here)} and {len(there)} records")
     found = dict.fromkeys(SEEN, 0.0)
@@ -82,7 +84,7 @@ def differences(here: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]])
 
 
 def answers(model: Path) -> dict[str, Any]:
-    """Name as in EXACT -> what this machine makes of one picture and one crop."""
+    """Return this machine's answers to one picture and one crop, named as in EXACT."""
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     with FaceSession(model, provider="cpu") as session:
         size = session.contract.input_size
@@ -98,7 +100,7 @@ def answers(model: Path) -> dict[str, Any]:
 
 
 def vertices_of(mesh: Path) -> Any:
-    """(V, 3) mm, of an .obj file."""
+    """Return the vertices (V, 3) in mm of an .obj file."""
     return np.array([line.split()[1:4] for line in mesh.read_text().splitlines() if line.startswith("v ")], float)
 
 
@@ -107,7 +109,8 @@ def _most(ours: Any, theirs: Any) -> float:
 
 
 def make_root(root: Path) -> None:
-    """An arm64 Debian with Python, unpacked and not configured: enough to run Python. Kept if it is there."""
+    """Unpack an arm64 Debian with Python, without configuring it, which is enough to run Python. An existing root is
+    kept."""
     if (root / "usr/bin/python3").exists():
         return
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +121,8 @@ def make_root(root: Path) -> None:
 
 
 def install(root: Path, onnxruntime: str) -> None:
-    """This tree's wheel and its dependencies into the root. A few MB of models and the clip go there too."""
+    """Install this tree's wheel and its dependencies into the root. Copies the models, a few MB, and the clip there
+    too."""
     shutil.rmtree(root / SITE, ignore_errors=True)
     shutil.copy(str(shutil.which("qemu-aarch64-static")), root / "usr/bin")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -136,8 +140,8 @@ def install(root: Path, onnxruntime: str) -> None:
 
 
 def in_root(root: Path, script: str, *arguments: str) -> None:
-    """A Python script with these arguments, in the root."""
-    # A namespace of its own for mounts and processes: whatever happens, nothing is left of either.
+    """Run a Python script with these arguments in the root."""
+    # The namespace for mounts and processes ends with the process, so that neither is left behind.
     namespace = [
         "unshare",
         "--map-root-user",
@@ -155,20 +159,20 @@ def in_root(root: Path, script: str, *arguments: str) -> None:
 
 
 def run(command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
-    """A program that must succeed; its output is ours."""
+    """Run a program, which writes to this process's output. Ends this process where the program fails."""
     print("+", *command, flush=True)
     if code := subprocess.run(list(map(str, command)), env=environment, check=False).returncode:
         raise SystemExit(f"exit code {code}: {command[0]}")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a .jsonl file."""
+    """Return the records of a .jsonl file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def compare(what: str, found: dict[str, float], limits: dict[str, float]) -> bool:
-    """Print what differs. True: nothing does by more than its limit."""
-    print(f"\n{what}: the largest difference to this machine, and what is allowed")
+    """Print the differences, and return whether none of them exceeds its limit."""
+    print(f"\n{what}: largest differences from this machine, with their limits")
     for name, value in found.items():
         mark = "ok  " if value <= limits[name] else "!!  "
         print(f"  {mark} {name}: {value:.2g} (at most {limits[name]:g})")
@@ -176,7 +180,7 @@ def compare(what: str, found: dict[str, float], limits: dict[str, float]) -> boo
 
 
 def same_answers(root: Path, model: str) -> bool:
-    """Compare the answers for one picture, here and there."""
+    """Compare the answers to one picture here and in the root. Returns whether they are the same."""
     in_root(root, f"/{WORK}/{Path(__file__).name}", "--answers", f"/{WORK}/answers.npz", f"/{WORK}/{model}")
     here = answers(REPOSITORY / "models" / model)
     with np.load(root / WORK / "answers.npz") as there:
@@ -185,7 +189,7 @@ def same_answers(root: Path, model: str) -> bool:
 
 
 def same_records(root: Path, precision: str, frames: int) -> bool:
-    """Compare the records of the clip, here and there."""
+    """Compare the records of the clip here and in the root. Returns whether they are the same."""
     outputs = [f"{precision}.jsonl", f"{precision}.obj"]
 
     def command(where: Path) -> list[str]:
@@ -205,11 +209,16 @@ def same_records(root: Path, precision: str, frames: int) -> bool:
 
 
 def main() -> int:
-    """0: the same answers; 1: not."""
+    """Run all comparisons. Returns the exit code: 0 for the same answers, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="folder that the arm64 Debian is kept in [a temporary one]")
-    parser.add_argument("--frames", type=int, default=10, help="of the clip [%(default)s]; each takes seconds")
-    parser.add_argument("--onnxruntime", default="1.26.0", help="its version there [%(default)s]")
+    parser.add_argument("--root", type=Path, help="folder that keeps the arm64 Debian [a temporary folder]")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=10,
+        help="number of the clip's frames to compare [%(default)s]; each takes seconds",
+    )
+    parser.add_argument("--onnxruntime", default="1.26.0", help="version of ONNX Runtime in the root [%(default)s]")
     parser.add_argument("--answers", type=Path, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.answers:

@@ -30,7 +30,8 @@ WANTED = (
 
 
 def faces_of(results: Path) -> pd.DataFrame:
-    """Return one row per face. Only the columns asked for are read; the shapes, nearly all of the bytes, are not."""
+    """Return one row per face. Only the columns in WANTED are read; the shapes, which are nearly all of the bytes, are
+    not."""
     columns = ["source", *(f"faces.list.element.{name}" for name in WANTED)]
     parts = [pq.ParquetFile(path).read(columns=columns) for path in sorted(results.glob("part-*.parquet"))]
     rows = pa.concat_tables(parts).to_pandas().explode("faces").dropna(subset=["faces"])
@@ -40,7 +41,10 @@ def faces_of(results: Path) -> pd.DataFrame:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`arguments`: the model, the photographs, and the folder for the results."""
+    """Reconstruct a folder of photographs and print answers to three questions.
+
+    `arguments`: the model, the photographs, and the folder for the results.
+    """
     model, photographs, results = arguments
     recipe = Recipe(models=(str(Path(model).absolute()),))
     with only_writer(Path(results).absolute()):

@@ -65,7 +65,7 @@ def frames(pipeline: Any, *, live: bool) -> Iterator[tuple[Frame, Any]]:
         buffer, shape = sample.get_buffer(), sample.get_caps().get_structure(0)
         width, height = shape.get_value("width"), shape.get_value("height")
         _, mapped = buffer.map(Gst.MapFlags.READ)
-        rows = np.frombuffer(mapped.data, np.uint8).reshape(height, -1)  # rows are padded to whole 32-bit words
+        rows = np.frombuffer(mapped.data, np.uint8).reshape(height, -1)  # GStreamer pads rows to whole 32-bit words
         image = np.ascontiguousarray(rows[:, : width * 3]).reshape(height, width, 3).copy()
         buffer.unmap(mapped)
         yield (

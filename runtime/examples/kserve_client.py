@@ -1,8 +1,8 @@
-"""Photographs, videos, cameras -> faces, the networks on a model server that speaks the KServe v2 protocol.
+"""Photographs, videos, cameras -> faces, with the networks on a model server that speaks the KServe v2 protocol.
 
-Detection and crops are done here, by the runtime's own code; only crops and what the network says about them travel.
-With a server's detector (--detector NAME) this machine needs no ONNX Runtime at all. Made for Triton, whose repository
-`facerecon-export triton` writes; other servers need --contract, as they do not tell what the file says about itself.
+This machine detects faces and cuts crops with the runtime's own code. Only the crops and the network's answers travel.
+With a detector on the server (--detector NAME) this machine needs no ONNX Runtime. The client is made for Triton, whose
+repository `facerecon-export triton` writes. Other servers do not pass on the file's contract and need --contract.
 
     pip install 'facerecon-rt[opencv]' 'tritonclient[grpc,http]'
     python kserve_client.py --url grpc://localhost:8001 --model face --detector face_detector --input photo.jpg
@@ -41,18 +41,19 @@ class Server:
     """A connection to a server, over HTTP with binary tensors or over gRPC. A context manager."""
 
     def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
-        """`url`: http://host:8000, https://…, grpc://host:8001 or grpcs://…; `timeout_s` is for one answer.
+        """Connect to a server.
 
-        Raises UsageError for another address or where tritonclient is missing.
+        `url`: http://host:8000, https://…, grpc://host:8001 or grpcs://…. `timeout_s`: maximum time in seconds for one
+        answer. Raises UsageError for another address or where tritonclient is missing.
         """
         scheme, _, host = url.rstrip("/").partition("://")
         if scheme not in ("http", "https", "grpc", "grpcs") or not host:
-            raise UsageError(f"{url} is no address of a server; give http://host:8000 or grpc://host:8001")
+            raise UsageError(f"{url} is not the address of a server; give http://host:8000 or grpc://host:8001")
         kind, secure = scheme.removesuffix("s"), scheme.endswith("s")
         try:
             self._client = importlib.import_module(f"tritonclient.{kind}")
             self._refusals = importlib.import_module("tritonclient.utils").InferenceServerException
-        except (ImportError, RuntimeError) as error:  # the latter where tritonclient is there without this protocol
+        except (ImportError, RuntimeError) as error:  # RuntimeError: tritonclient is installed without this protocol
             raise UsageError(f"{url} needs tritonclient; pip install 'tritonclient[{kind}]'") from error
         self.url = url
         self._grpc = kind == "grpc"
@@ -61,7 +62,8 @@ class Server:
         self._connection = self._client.InferenceServerClient(host, ssl=secure, **options)
 
     def infer(self, model: str, names: Sequence[str], given: NDArray[Any], *, name: str = "image") -> dict[str, Any]:
-        """Return the outputs `names` of a model for one input. Raises ProviderMissing without an answer."""
+        """Return the outputs `names` of a model for one input. Raises ProviderMissing where the server does not
+        answer."""
         tensor = self._client.InferInput(name, list(given.shape), TYPES[given.dtype])
         tensor.set_data_from_numpy(np.ascontiguousarray(given))
         wanted = [self._client.InferRequestedOutput(each) for each in names]
@@ -70,7 +72,8 @@ class Server:
         return {each: answer.as_numpy(each) for each in names}
 
     def parameters(self, model: str) -> dict[str, str]:
-        """Return the model's parameters, an extension of Triton's. Raises ProviderMissing where they are not known."""
+        """Return the model's parameters, an extension of Triton's. Raises ProviderMissing where the server does not
+        give them."""
         with self._refused(model, ", or give the file by --contract"):
             if self._grpc:
                 found = self._connection.get_model_config(model, as_json=True, **self._wait)["config"]
@@ -84,7 +87,7 @@ class Server:
             yield
         except (self._refusals, OSError) as error:
             message = f"{self.url}, {model}: {' '.join(str(error).split())}"
-            raise ProviderMissing(f"{message}; see that it is served there, and the server's log{or_else}") from error
+            raise ProviderMissing(f"{message}; check the model's name and the server's log{or_else}") from error
 
     def __enter__(self) -> Server:
         return self
@@ -94,8 +97,11 @@ class Server:
 
 
 def served_network(server: Server, model: str, file: Path | None = None) -> ServedNetwork:
-    """A FaceModel of the server, after it gave its golden answer. `file`: the one that is served, where the server
-    itself does not tell its contract."""
+    """Return a FaceModel of the server, whose answer to the golden crop is checked.
+
+    `file`: the served file, for a server that does not give its contract. Raises the errors of `Server.parameters` and
+    `ServedNetwork`, and UsageError where the server has no contract.
+    """
     where = f"{server.url}, {model}"
     if file is not None:
         onnx = read_onnx(file)
@@ -107,7 +113,8 @@ def served_network(server: Server, model: str, file: Path | None = None) -> Serv
 
 
 def detector_of(server: Server, name: str) -> Detector:
-    """A detector's file, run here, or the server's model of that name."""
+    """Open a detector file on this machine for a name that ends in .onnx, else return the server's model of that
+    name."""
     if Path(name).suffix == ".onnx":
         return open_detector(name)
     where = f"{server.url}, {name}"
@@ -117,12 +124,13 @@ def detector_of(server: Server, name: str) -> Detector:
 
 def _told(parameters: Mapping[str, str], key: str, where: str, read: Callable[[str], Any]) -> Any:
     if key not in parameters:
-        raise UsageError(f"{where}: tells no {key}; write its configuration with facerecon-export triton")
+        raise UsageError(f"{where}: the server gives no {key}; write its configuration with facerecon-export triton")
     return read(parameters[key])
 
 
 def records_from_server(server: Server, model: str, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Files of photographs, sent as they are -> their records, by the model that `--photographs` made."""
+    """Yield the record of each photograph from the model that `facerecon-export triton --photographs` made. Files are
+    sent unchanged. Raises SourceError for an unreadable file."""
     for path in paths:
         try:
             picture = np.array([path.read_bytes()], np.object_)
@@ -133,7 +141,7 @@ def records_from_server(server: Server, model: str, paths: Sequence[Path]) -> It
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code; errors are one line on the standard error."""
+    """Run the client. Returns the exit code. Errors are one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
         with Server(options.url, timeout_s=options.timeout) as server:
@@ -167,19 +175,29 @@ def _run(server: Server, options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default="http://localhost:8000", help="http(s)://… or grpc(s)://… [%(default)s]")
-    parser.add_argument("--model", default="face", help="the server's name of the FaceModel [%(default)s]")
+    parser.add_argument("--model", default="face", help="name of the FaceModel on the server [%(default)s]")
     parser.add_argument(
         "--detector",
         default="face_detector",
         metavar="NAME|FILE.onnx",
-        help="the server's, or a file to run here [%(default)s]",
+        help="name of the server's detector, or a file to run on this machine [%(default)s]",
     )
-    parser.add_argument("--contract", type=Path, metavar="FILE.onnx", help="the file served, for servers but Triton")
-    parser.add_argument("--input", nargs="+", required=True, help="what facerecon-rt takes: photographs, folders, cam0")
-    parser.add_argument("--output", default="-", help="what facerecon-rt takes: .jsonl, .obj, .mp4 [records on stdout]")
+    parser.add_argument(
+        "--contract", type=Path, metavar="FILE.onnx", help="the served file, for servers other than Triton"
+    )
+    parser.add_argument(
+        "--input", nargs="+", required=True, help="inputs as for facerecon-rt: photographs, folders, cam0"
+    )
+    parser.add_argument(
+        "--output", default="-", help="output as for facerecon-rt: .jsonl, .obj, .mp4 [records on stdout]"
+    )
     parser.add_argument("--on-server", action="store_true", help="send files to a model made by --photographs instead")
-    parser.add_argument("--no-mirror", action="store_true", help="read photographs once: faster, and less exact")
-    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="for one answer [%(default)s]")
+    parser.add_argument(
+        "--no-mirror", action="store_true", help="do not average with the mirror image: faster, and less exact"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="S", help="maximum time for one answer, in seconds [%(default)s]"
+    )
     return parser
 
 

@@ -1,10 +1,11 @@
-"""A photograph and a face box -> 68 landmarks, by the ONNX file alone: this package is not needed.
+"""A photograph and a face box -> 68 landmarks, from the ONNX file alone, without this package.
 
     pip install numpy opencv-python-headless onnxruntime
     python onnx_alone.py face.onnx photo.jpg X1 Y1 X2 Y2 [LOOKS]
 
-The box is that of any face detector, in pixels. The first look finds the head, the second (LOOKS is 2 by default) reads
-it from the crop that the network was trained with. Prints the confidence, then x and y of each landmark in pixels.
+The box is that of any face detector, in pixels. The first look finds the head, and the second (LOOKS is 2 by default)
+reads the crop that the network was trained on. The script prints the confidence, then x and y of each landmark in
+pixels.
 """
 
 from __future__ import annotations

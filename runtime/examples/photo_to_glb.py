@@ -32,12 +32,13 @@ SEEN = 0.5
 
 
 def vertex_colours(image: Image, face: Face) -> Floats:
-    """(H, W, 3) uint8 BGR and the face in it -> (V, 3) RGB 0..1, linear light, as glTF has its vertex colours."""
+    """Return the colours (V, 3) RGB 0..1 of a face's vertices in a photograph (H, W, 3) uint8 BGR. They are in linear
+    light, as glTF requires for vertex colours."""
     template = load_template()
     vertices = vertices_in_frame(face)
     facing = -vertex_normals(vertices, template.triangles)[:, 2]
     sampled = cv2.remap(image, vertices[:, 0], vertices[:, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    # Little by little where the surface turns away, so that no seam shows.
+    # The weight falls gradually where the surface turns away, so that no seam shows.
     here = np.clip(facing / SEEN, 0.02, 1.0)[:, None]
     there = here[template.symmetry]
     colours = sampled.reshape(-1, 3)[:, ::-1].astype(np.float32) / 255
@@ -46,7 +47,8 @@ def vertex_colours(image: Image, face: Face) -> Floats:
 
 
 def skin_material(glb: bytes) -> bytes:
-    """Give the mesh of a GLB file a material that is no metal, as glTF's default is. Colours stay with the vertices."""
+    """Give the mesh of a GLB file a non-metallic material, because glTF's default is metallic. The vertices keep their
+    colours."""
     lib = import_pygltflib()
     file = lib.GLTF2.load_from_bytes(glb)
     look = lib.PbrMetallicRoughness(metallicFactor=0.0, roughnessFactor=ROUGHNESS)
@@ -58,7 +60,7 @@ def skin_material(glb: bytes) -> bytes:
 
 
 def main() -> int:
-    """Returns the exit code: 0, or that of the error."""
+    """Run the command. Returns the exit code: 0, or that of the error."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photograph", type=Path)
     parser.add_argument("output", type=Path, help="a .glb file")
@@ -66,7 +68,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         if options.output.suffix.lower() != ".glb":
-            raise UsageError(f"{options.output} is no .glb; call it so")
+            raise UsageError(f"{options.output} does not end in .glb; give such a name")
         check_writable(options.output)
         image = read_image(options.photograph)
         with Reconstructor(options.model) as reconstructor:

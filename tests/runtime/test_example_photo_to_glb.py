@@ -47,7 +47,7 @@ def test_the_model_is_the_largest_face_in_metres_and_in_the_photographs_colours(
     assert (done.returncode, done.stdout, done.stderr) == (0, f"wrote {tmp_path / 'face.glb'}\n", "")
     assert (
         run(photograph, tmp_path / "face.xyz").stderr
-        == f"photo_to_glb: {tmp_path / 'face.xyz'} is no .glb; call it so\n"
+        == f"photo_to_glb: {tmp_path / 'face.xyz'} does not end in .glb; give such a name\n"
     )
     mesh = trimesh.load(tmp_path / "face.glb", force="mesh", process=False)
     file = pygltflib.GLTF2().load(tmp_path / "face.glb")

@@ -257,7 +257,7 @@ def test_an_address_that_is_none_or_where_nobody_is(
 ) -> None:
     pytest.importorskip("grpc")
     for url in ("localhost:8000", "ftp://localhost", "http://"):
-        with pytest.raises(UsageError, match="is no address of a server"):
+        with pytest.raises(UsageError, match="is not the address of a server"):
             client.Server(url)
     with client.Server("grpc://127.0.0.1:1", timeout_s=5) as nobody, pytest.raises(ProviderMissing, match="127"):
         client.served_network(nobody, "face")
@@ -265,4 +265,4 @@ def test_an_address_that_is_none_or_where_nobody_is(
     with pytest.raises(UsageError, match=r"needs tritonclient; pip install 'tritonclient\[http\]'"):
         client.Server("http://localhost:8000")
     assert client.main(["--url", "nowhere", "--input", "photograph.jpg"]) == 2
-    assert "is no address of a server" in capsys.readouterr().err
+    assert "is not the address of a server" in capsys.readouterr().err
