@@ -184,7 +184,7 @@ def open_subject(weights: Path, options: ExportOptions) -> Subject:
 
 
 def is_detector(weights: Path) -> bool:
-    """Whether this .safetensors file holds a face detector. False for a file that cannot be read."""
+    """Return whether this .safetensors file holds a face detector. False for a file that cannot be read."""
     if not is_file(weights):
         return False  # opening a pipe would block
     try:

@@ -156,8 +156,8 @@ def differences(
     """Return the differences between two answers about the same pictures, by row of the table.
 
     An answer is a score (N, h, w) and a box (N, 5, h, w). If `gate.by` is largest, all cells count. Otherwise only
-    cells count in which either answer sees a face. Nobody reads the boxes of other cells, and their scores of 0 would
-    flatter the mean. The differences are NaN if the shapes differ.
+    cells count in which either answer sees a face, because nobody reads the boxes of other cells, and their scores of 0
+    would make the mean too small. The differences are NaN if the shapes differ.
     """
     if score.shape != np.shape(other_score) or box.shape != np.shape(other_box):
         return {name: np.array([np.nan]) for name in UNITS}

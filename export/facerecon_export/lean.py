@@ -1,4 +1,4 @@
-"""FaceModel -> the same function in few operators: the form that is exported.
+"""FaceModel -> the same function in few operators, which is the form that is exported.
 
 On a CPU every operator costs a few microseconds, however little it computes, and a small network takes less than a
 millisecond in all. The exporter makes eighty operators of the reconstructor that is written for training. This form

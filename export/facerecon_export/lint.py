@@ -1,4 +1,4 @@
-"""ONNX file -> findings that would keep TensorRT from building a good engine, found without TensorRT.
+"""ONNX file -> findings that would keep TensorRT from building a good engine. TensorRT itself is not needed.
 
 The rules come from NVIDIA's documentation: TensorRT Developer Guide, "Working with Quantized Types" (explicit
 quantisation, zero points, per-channel weights, places of Q/DQ pairs), and the operator table of the onnx-tensorrt

@@ -33,7 +33,7 @@ class Verdict:
 
 
 def installed() -> bool:
-    """Whether the extra `trtcheck` is installed."""
+    """Return whether the extra `trtcheck` is installed."""
     return importlib.util.find_spec("tensorrt_rtx_bindings") is not None
 
 

@@ -188,7 +188,7 @@ def write_settings(config: PrepareConfig) -> None:
 
 
 def is_clean(prepared: Path) -> bool:
-    """Whether this folder was prepared with --clean."""
+    """Return whether this folder was prepared with --clean."""
     path = prepared / "prepare.json"
     with of_prepare(path):
         return path.is_file() and bool(dict(json.loads(path.read_text())).get("clean", False))

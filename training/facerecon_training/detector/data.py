@@ -70,7 +70,7 @@ def label_from_detection(detection: Detection, known: bool) -> list[float]:
 
 
 def same_face(a: list[float], b: list[float], distance: float = 0.5, factor: float = 1.8) -> bool:
-    """Whether two labels mean one face: centres within `distance` sides of `b`, sides within `factor`."""
+    """Return whether two labels mean one face: centres within `distance` sides of `b`, sides within `factor`."""
     near = math.hypot(a[0] - b[0], a[1] - b[1]) <= distance * b[2]
     return near and 1 / factor <= a[2] / b[2] <= factor
 
@@ -133,9 +133,9 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
 
 
 def label_pointing(folder: Path, yunet: YunetDetector) -> Iterator[LabelledImage]:
-    """Yield Pointing'04's photographs with a certain face by YuNet.
+    """Yield Pointing'04's photographs in which YuNet is certain of a face.
 
-    A look at the labels showed them right up to pan +-90, but not where only hair is seen.
+    Inspection showed that the labels are right up to pan +-90, but not where only hair is seen.
     """
     for photograph in pointing_photographs(folder):
         if not photograph.for_training:

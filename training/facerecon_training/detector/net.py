@@ -1,6 +1,6 @@
 """Pictures -> faces: a small anchor-free detector, its targets, its loss and its decoding.
 
-The network makes one prediction per cell of 8 x 8 pixels: the score that a face's centre lies there, the way to that
+The network makes one prediction per cell of 8 x 8 pixels: the score that a face's centre lies there, the offset to that
 centre, the side of the face box, and the head's roll. Centres are Gaussian peaks with a penalty-reduced focal loss
 (Zhou et al., Objects as Points, 2019). Boxes are learned from every cell near the centre, weighted by the Gaussian,
 which trains several times faster (Liu et al., Training-Time-Friendly Network for Real-Time Object Detection, AAAI
@@ -81,7 +81,7 @@ class FaceDetectorNet(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Compute score logits (N, h, w) and boxes (N, 5, h, w) of pictures (N, 3, H, W) float 0..255 BGR.
 
-        H and W are multiples of 32; h = H / 8 and w = W / 8. A box consists of the way from the cell's centre to the
+        H and W are multiples of 32; h = H / 8 and w = W / 8. A box consists of the offset from the cell's centre to the
         face's centre (x and y in sides), the logarithm of the side in units of SIDE_UNIT pixels, and cosine and sine of
         the roll, clockwise.
         """

@@ -1,4 +1,4 @@
-"""Meshes with textures on the mean head -> the same on any head: hair, brows, lashes, beards, glasses, hats."""
+"""Meshes with textures on the mean head -> the same assets on any head: hair, brows, lashes, beards, glasses, hats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Landmarks -> how far eyes are closed; photograph with open eyes -> the same with its lids drawn down.
+"""Landmarks -> how far eyes are closed; photograph with open eyes -> the same photograph with its lids drawn down.
 
 Photographs with closed eyes are rare, and machine-made landmarks never quite close them. This module draws lids over
 the eyes of annotated photographs. A network then sees real skin over closed eyes and learns how far they are closed.

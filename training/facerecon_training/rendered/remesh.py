@@ -61,7 +61,7 @@ def _symmetric_landmarks(landmarks: Indices, mirror: Indices) -> Indices:
 
 
 def _is_right(landmark: int) -> bool:
-    """Whether this landmark is on the subject's right, which is the picture's left."""
+    """Return whether this landmark is on the subject's right, which is the picture's left."""
     groups = (range(8), range(17, 22), range(31, 33), range(36, 42), range(48, 51), range(58, 62), (67,))
     return any(landmark in group for group in groups)
 

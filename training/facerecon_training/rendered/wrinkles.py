@@ -1,8 +1,8 @@
 """Blendshape weights -> lines in the skin, as a texture that darkens it.
 
 ICT-FaceKit's meshes are too coarse for the folds by which people tell a lowered brow from a low brow, and a wrinkled
-nose from a broad nose. This module draws the folds between landmarks of the mean head. They deepen with the expression,
-and lie in the skin of older people even at rest.
+nose from a broad nose. This module draws the folds between landmarks of the mean head. They deepen with the expression.
+Older people have them even at rest.
 """
 
 from __future__ import annotations
