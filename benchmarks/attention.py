@@ -1,10 +1,12 @@
-"""Blinks and speech that are known -> what of them `--attention` finds, when, and what else it takes for one.
+"""Videos with labelled blinks and speech -> how many `--attention` finds, how exactly in time, and what it reports
+wrongly.
 
     python benchmarks/attention.py --data DATA     # two minutes; writes results/attention.md
 
-The truth is that of the rendered clip in tests/data, whose lids are known in every frame, and blinks of the talking
-heads of DATA/videos, labelled by eye (attention_labels.json). Each video is also watched with frames left out.
-Speech is labelled by eye too, in seconds in which lips talk. No video of DATA shows a yawn, so every yawn is wrong.
+Two sources give the true blinks: the rendered clip in tests/data, whose lids are known in every frame, and the talking
+heads of DATA/videos, whose blinks were labelled by eye (attention_labels.json). Each video is also watched with frames
+left out. Speech is labelled by eye too, as the seconds in which lips talk. No video of DATA shows a yawn, so every yawn
+is wrong.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def watch(path: Path, reconstructor: Reconstructor, every: int) -> Seen:
 
 
 def stretches(events: list[Event], last_s: float) -> list[tuple[float, float]]:
-    """Return begin and end of each stretch in seconds. One that goes on at the end of the video ends with it."""
+    """Return begin and end of each stretch of time in seconds. A stretch that has not ended by `last_s` ends there."""
     ended = [(event.began_s, event.time_s) for event in events if event.phase == "end"]
     known = {began for began, _ in ended}
     goes_on = [(event.began_s, last_s) for event in events if event.phase == "begin" and event.began_s not in known]
@@ -86,7 +88,7 @@ def speech_row(name: str, seen: Seen, true_s: list[tuple[float, float]]) -> str:
 
 
 def matched(found_s: list[float], true_s: list[float]) -> list[float]:
-    """Return the time in seconds between each true blink that was found and the found one."""
+    """Return the time in seconds between each true blink and the nearest blink that was found."""
     return [min((abs(one - true) for one in found_s), default=9.0) for true in true_s]
 
 

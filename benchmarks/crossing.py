@@ -1,4 +1,4 @@
-"""Two talking heads that cross, or meet and turn back: whether each keeps its track number.
+"""Two talking heads that cross, or meet and turn back -> whether each keeps its track number.
 
     python benchmarks/crossing.py --data DATA          # five minutes; writes results/crossing.md
 

@@ -1,12 +1,13 @@
-"""A film cuts to another person at the same place: whether a new track with its own shape begins, and only then.
+"""Videos with a cut to another person at the same place -> whether a new track with its own shape begins, and only
+then.
 
     python benchmarks/cuts.py --data DATA          # five minutes; writes results/cuts.md
 
 The benchmark uses every ordered pair of the four talking heads of DATA/videos and the ten people of DATA/identities.
-The latter are photographs that move a little, with sensor noise. The second person is placed so that the two boxes
-agree. Either the whole picture changes, or the head alone is pasted over the first person. No track may begin for
-another light on the same person, or for a hand in front of the face. Nor may a track begin for the talking heads
-themselves, also with frames left out.
+The people of DATA/identities are photographs that move a little, with sensor noise. The second person is placed so that
+the two boxes agree. Either the whole picture changes, or the head alone is pasted over the first person. No track may
+begin when the light on a person changes, or when a hand covers part of the face. Nor may a track begin within the
+videos of the talking heads, also with frames left out.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/expression.py --data DATA                       # models/face.onnx through the runtime
     python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores, where they exist
     python benchmarks/expression.py --data DATA --geometry            # the mesh beside MediaPipe's mesh
-    python benchmarks/expression.py --data DATA --noise               # what calibrated weights of still faces are
+    python benchmarks/expression.py --data DATA --noise               # noise of calibrated weights of still faces
 
 The figure is the area under the ROC curve (AUC) of the matching weight, present against absent; "unsure" is left out.
 The mean is over labels with at least six positives. The labels in `expression_labels.json` were given by looking at the
@@ -239,9 +239,10 @@ def _iris_offset(mesh: Floats) -> tuple[float, float]:
 
 
 def noise(model: Path, photographs: list[Path], frames: int = 30) -> str:
-    """Return what weights do on still photographs, shown as tracked videos with sensor noise (normal, 4 of 255 levels).
+    """Return the noise of weights on still photographs, which are shown as tracked videos with sensor noise (normal, 4
+    of 255 levels).
 
-    The rest of each photograph is the median of its frames, as `--calibrate` has it.
+    Weights are calibrated, as with `--calibrate`, by the median over the frames of each photograph.
     """
     random = np.random.default_rng(0)
     deviations, calibrated = [], []

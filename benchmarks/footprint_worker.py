@@ -24,8 +24,8 @@ def status_mb(name: str) -> float:
 
 
 def facerecon(model: str, precision: str) -> Callable[[np.ndarray, int], bool]:
-    """Return a function from a frame and its number to whether a face was found. One face, one thread, as in
-    latency.py."""
+    """Return a function that takes a frame and its number, and returns whether it found a face. It reads at most one
+    face on one thread, as latency.py does."""
     from facerecon_rt import Pipeline, Reconstructor
     from facerecon_rt.types import Frame
 
@@ -34,7 +34,7 @@ def facerecon(model: str, precision: str) -> Callable[[np.ndarray, int], bool]:
 
 
 def mediapipe() -> Callable[[np.ndarray, int], bool]:
-    """Return the same function as `facerecon`, with MediaPipe."""
+    """Return a function like that of `facerecon` that uses MediaPipe."""
     import cv2
     import mediapipe
 

@@ -1,4 +1,4 @@
-"""Ten thousand malformed inputs: whether each is read, or refused with one line of our own.
+"""Ten thousand malformed inputs -> whether each is read, or refused with a one-line error of this package.
 
     nice -n 19 python benchmarks/fuzz.py                               # some minutes; writes results/fuzz.md
     python benchmarks/fuzz.py --only pictures --count 500 --seed 7     # other inputs of one kind; prints only

@@ -1,11 +1,11 @@
-"""Faces that are hard to read, in one way each: how many are found, and how many are read?
+"""Faces that are hard to read, each for one reason -> how many are found, and how many are read.
 
     python benchmarks/hard_faces.py --data DATA          # ten minutes; writes results/hard_faces.md
 
-40 photographs of DATA/faces/lfpw-test, each placed in a grey picture: rolled, small, close, dark, blurred, half hidden,
-half outside. A face is read if its inner 49 landmarks are off by less than a tenth of the distance between the outer
-corners of the eyes, on average. Backgrounds, where every face is false, are the photographs that a training run of the
-detector keeps aside: --cache names its folder.
+40 photographs of DATA/faces/lfpw-test are each placed in a grey picture: rolled, small, close, dark, blurred, half
+hidden, half outside. A face counts as read if the mean error of its inner 49 landmarks is less than a tenth of the
+distance between the outer corners of the eyes. Backgrounds are the photographs that a training run of the detector
+keeps aside (--cache names its folder). Every face in them is false.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ def placed(
     roll: float = 0.0,
     at: Size | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph and its landmarks (68, 2) -> both in a grey picture, the face `side` pixels large in its middle or
-    around `at`, and turned clockwise by `roll` degrees."""
+    """Place a photograph with landmarks (68, 2) in a grey picture. Returns the picture and the landmarks in it.
+
+    The face is `side` pixels large and lies in the middle, or around `at`. It is turned clockwise by `roll` degrees.
+    """
     scale = side / np.ptp(points, axis=0).max()
     middle = points.mean(0)
     if scale < 1:
-        image = cv2.GaussianBlur(image, (0, 0), 0.45 / scale)  # as a lens and a sensor of that size would
+        image = cv2.GaussianBlur(image, (0, 0), 0.45 / scale)  # a lens and a sensor blur a small face in the same way
     matrix = cv2.getRotationMatrix2D(middle.tolist(), -roll, scale)
     matrix[:, 2] += np.array(at or (size[0] / 2, size[1] / 2)) - middle
     picture = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=(110, 110, 110))
@@ -49,7 +51,8 @@ def placed(
 
 
 def hard(image: np.ndarray, points: np.ndarray, seed: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """A photograph and its landmarks (68, 2) -> conditions, pictures, and landmarks in them."""
+    """Yield each hard condition of a photograph with landmarks (68, 2): its name, the picture, and the landmarks in
+    it."""
     plain, at = placed(image, points, 170)
     yield "as it is, 170 pixels", plain, at
     for roll in range(30, 181, 30):
@@ -75,8 +78,8 @@ def hard(image: np.ndarray, points: np.ndarray, seed: int) -> Iterator[tuple[str
 
 
 def error(reconstructor: Reconstructor, picture: np.ndarray, points: np.ndarray) -> float:
-    """Return the error of the face nearest the landmarks (68, 2), in distances between the outer eye corners; infinite
-    where there is no face."""
+    """Return the error of the face nearest to the landmarks (68, 2), in distances between the outer eye corners;
+    infinite without a face."""
     eyes = np.linalg.norm(points[36] - points[45])
     off = [
         np.linalg.norm(face.landmarks[INNER, :2] - points[INNER], axis=1).mean() / eyes
@@ -86,7 +89,7 @@ def error(reconstructor: Reconstructor, picture: np.ndarray, points: np.ndarray)
 
 
 def backgrounds(data: Path, cache: Path) -> list[np.ndarray]:
-    """Photographs without faces that training keeps aside."""
+    """Return the photographs without faces that training keeps aside. `cache`: the folder of a training run."""
     from facerecon_training.detector.data import build_cache
     from facerecon_training.detector.measure import held_out_backgrounds
 
@@ -94,14 +97,16 @@ def backgrounds(data: Path, cache: Path) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
         "--models", type=Path, nargs="+", default=[Path(f"models/face{x}.onnx") for x in ("", ".int8-cpu")]
     )
     parser.add_argument("--detector", type=Path, default=Path("models/face_detector.onnx"))
-    parser.add_argument("--cache", type=Path, metavar="RUN/cache", help="of a training run of the detector [none]")
+    parser.add_argument(
+        "--cache", type=Path, metavar="RUN/cache", help="cache of a training run of the detector [none]"
+    )
     arguments = parser.parse_args()
     photographs = list(annotated_photographs(arguments.data / "faces" / "lfpw-test"))
     chosen = [photographs[index * len(photographs) // COUNT] for index in range(COUNT)]

@@ -23,13 +23,14 @@ them."""
 
 
 def face_mesh(detecting: bool) -> Callable[[Any], bool]:
-    """Return a function from an RGB picture to whether FaceMesh finds a face."""
+    """Return a function that takes an RGB picture, and returns whether FaceMesh found a face."""
     mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=detecting, max_num_faces=1, refine_landmarks=False)
     return lambda image: bool(mesh.process(image).multi_face_landmarks)
 
 
 def face_landmarker(task: str, detecting: bool) -> Callable[[Any], bool]:
-    """Return a function from an RGB picture to whether Face Landmarker, with blendshapes and matrix, finds a face."""
+    """Return a function that takes an RGB picture, and returns whether Face Landmarker, with blendshapes and matrix,
+    found a face."""
     vision = mediapipe.tasks.vision
     options = vision.FaceLandmarkerOptions(
         base_options=mediapipe.tasks.BaseOptions(model_asset_path=task),

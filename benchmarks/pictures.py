@@ -38,7 +38,7 @@ def euler_picture(face: Face, size: int = 300) -> Image:
 
 
 def head_of(picture: Image, face: Face) -> Image:
-    """Cut the square around the face's box out of the frame, half as large again -> (SMALL, SMALL, 3) uint8 BGR."""
+    """Cut the square around the face's box, enlarged by half, out of the frame. Returns (SMALL, SMALL, 3) uint8 BGR."""
     left, top, right, bottom = face.box.tolist()
     side = 1.5 * (right - left)
     first_x, first_y = (max(0, round(middle - side / 2)) for middle in ((left + right) / 2, (top + bottom) / 2))
@@ -47,7 +47,7 @@ def head_of(picture: Image, face: Face) -> Image:
 
 
 def bars(face: Face, names: Sequence[str], count: int = 8) -> Image:
-    """The strongest blendshape weights as bars -> (SMALL, SMALL, 3) uint8 BGR."""
+    """Draw the `count` largest blendshape weights as bars. Returns (SMALL, SMALL, 3) uint8 BGR."""
     picture = np.full((SMALL, SMALL, 3), PAPER, np.uint8)
     step = SMALL // count
     strongest = sorted(zip(face.expression.tolist(), names, strict=True), reverse=True)[:count]

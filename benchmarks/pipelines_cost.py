@@ -1,11 +1,11 @@
-"""A tracked frame's cost with attention, MQTT and the page, and without any of them, in one run.
+"""Cost of a tracked frame with attention, MQTT and the page, and without all of them, in one run.
 
     python benchmarks/pipelines_cost.py             # two minutes; writes results/pipelines_cost.md
 
 Two pipelines share one network. Blocks of frames take turns, so that other load on the machine affects both. A frame's
 time is that of its processing and of handing it to the outputs, whose threads work meanwhile. The broker is Debian's
 mosquitto. A process asks the page for its state and metrics once per second; with --watch it also shows the live
-picture, which is drawn only for those who watch. The extras `mqtt` and `web`.
+picture, which is drawn only while somebody watches. Needs the extras `mqtt` and `web`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ while True:
 
 
 def block(pipeline: Pipeline, sinks: Sequence[ThreadedSink | State], frames: Sequence[Frame]) -> list[float]:
-    """Process frames one after the other. Returns the milliseconds of each."""
+    """Process frames one after the other. Returns the time of each frame in ms."""
     spent = []
     for frame in frames:
         given = replace(frame, image=frame.image.copy(), captured_at=time.monotonic())

@@ -1,10 +1,10 @@
-"""A crowd with covered faces: how many faces do two detectors still find?
+"""Frames of a crowd whose faces are covered -> how many faces two detectors still find.
 
     python benchmarks/privacy.py --data DATA          # a minute; writes results/privacy.md
 
 Ten frames of DATA/videos/crowd_1080p.mp4 are covered with each style. The shipped detector and YuNet look for faces
-before and after. A detection after covering may be a face that was missed, or a pattern in what covers it, in clothes
-or in the wall.
+before and after. A detection after covering may be a face that was missed, or a pattern in the cover, in clothes or in
+the wall.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ONNX Runtime's session options on the CPU: cost and benefit of each, and the cost of an idle session.
+"""ONNX Runtime's session options on the CPU -> the cost and benefit of each, and the cost of an idle session.
 
     python benchmarks/sessions.py            # two minutes; writes results/sessions.md
 
@@ -36,7 +36,7 @@ def without_arena(ort: Any, options: Any) -> None:
 
 
 def without_pattern(ort: Any, options: Any) -> None:
-    """Run without a plan of where in memory each tensor goes."""
+    """Run without a plan for the memory of each tensor."""
     options.enable_mem_pattern = False
 
 

@@ -1,4 +1,4 @@
-"""Four streams for half an hour, killed and stalled at random: growth of memory, age of results, lost frames.
+"""Four streams for half an hour, killed and stalled at random -> growth of memory, age of results, lost frames.
 
     python benchmarks/soak.py                       # 30 minutes; writes results/soak.md and soak.png
     python benchmarks/soak.py --minutes 5
@@ -9,8 +9,8 @@ requests to the web page. Every half minute one stream is killed or stalled for 
 processor time come from /proc, ages and losses from the records.
 
 With --broker, mosquitto is ended (SIGTERM) every minute for five seconds while the program sends states and events. A
-client with a session that outlives the broker writes down what arrives, and the events in the records say what should.
-Debian: mosquitto. The extra `mqtt`.
+client with a session that outlives the broker writes down the messages that arrive. They are compared with the events
+in the records. Needs Debian's mosquitto and the extra `mqtt`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def cpu_s(process: int) -> float:
 
 
 def asked(path: str) -> bool:
-    """Whether the page answers."""
+    """Return whether the page answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=5) as answer:
             return bool(answer.read())
@@ -154,7 +154,7 @@ def records(folder: Path) -> tuple[list[Record], list[str]]:
 
 
 def event_key(event: dict[str, object]) -> str:
-    """Return what identifies an event, in the records as over MQTT."""
+    """Return the fields that identify an event, in the records and over MQTT."""
     return json.dumps({name: value for name, value in sorted(event.items()) if name != "n"})
 
 

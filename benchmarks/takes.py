@@ -4,12 +4,12 @@
     python benchmarks/takes.py --npm JS --blender BPY/bin/python    # a minute; writes results/takes.md and takes.jpg
     python benchmarks/takes.py --time     # some minutes on a quiet machine; writes results/takes_time.md
 
-The pictures of three.js show the clip's camera (`--fov`), with the take's own materials, and once more with colours for
-the directions of the surfaces. The second ones are compared with the runtime's renderer on `Face.vertices`, with the
-neutral face of the last frame, which the take has.
+The pictures of three.js show the clip's camera (`--fov`), first with the take's own materials, then with colours for
+the directions of the surfaces. The latter are compared with the runtime's renderer on `Face.vertices`. Both have the
+neutral face of the last frame.
 
-With `--time`, a minute of video at 30 frames per second becomes records, and a take. Each run is a process of its own:
-its time is that of the whole command, and its memory is its peak.
+With `--time`, a minute of video at 30 frames per second becomes records, and a take. Each run is a process of its own.
+Its time is that of the whole command, and its memory is its peak.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def validate(npm: Path, take: Path) -> dict[str, int]:
 
 
 def in_blender(python: str, take: Path, frame: int, fps: float) -> dict[str, Any]:
-    """Return what Blender makes of the take: names, key counts, and places (K, 3) of `VERTICES` in m at a frame."""
+    """Return Blender's reading of the take: names, key counts, and places (K, 3) of `VERTICES` in m at a frame."""
     arguments = [str(take), str(frame), str(fps), json.dumps(VERTICES)]
     done = subprocess.run(
         [python, HERE / "takes_in_blender.py", *arguments], capture_output=True, text=True, timeout=300
@@ -120,7 +120,8 @@ def in_blender(python: str, take: Path, frame: int, fps: float) -> dict[str, Any
 
 
 def make_video(path: Path, seconds: float) -> None:
-    """Write a video of the clip at 30 frames per second, forwards and backwards in turn so that nothing jumps."""
+    """Write a video of the clip at 30 frames per second. It plays forwards and backwards in turn, so that nothing
+    jumps."""
     with open_source(CLIP) as source:
         images = [frame.image for frame in source]
     height, width = images[0].shape[:2]
@@ -184,7 +185,8 @@ def take_times(model: Path, seconds: float, repeats: int) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Returns the exit code: 1 where a program disagrees, or a take takes too long."""
+    """Run the comparisons, or the measurement of time. Returns the exit code: 1 where a program disagrees, or a take
+    takes too long."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "face.onnx")
     parser.add_argument("--npm", type=Path, help="folder with node_modules of gltf-validator, three and puppeteer-core")

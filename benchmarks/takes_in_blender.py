@@ -1,4 +1,4 @@
-"""A take -> what Blender makes of it, as one line of JSON. `benchmarks/takes.py` runs it in a Python that has bpy.
+"""A take -> Blender's reading of it, as one line of JSON. `benchmarks/takes.py` runs it in a Python that has bpy.
 
 python benchmarks/takes_in_blender.py TAKE FRAME FPS VERTICES
 """

@@ -61,7 +61,7 @@ def own_map(face: Face, photograph: Image, size: int) -> Image:
 
 
 def row(face: Face, photograph: Image, colours: Image) -> Image:
-    """Draw the photograph, the face with its colours over it, and the head turned to both sides."""
+    """Draw the photograph, the face drawn over it with its colour map, and the head turned to both sides."""
     drawn, inside = textured(vertices_in_frame(face), TEMPLATE, colours, photograph.shape[1::-1])
     over = np.where(inside[..., None], drawn, photograph)
     square = square_from_camera(face.frame_from_head)
@@ -88,7 +88,7 @@ def turned(shape: Floats, colours: Image, yaw: float) -> Image:
 
 
 def rendered_people(data: Path, reconstructor: Reconstructor) -> Iterator[tuple[Face, Image]]:
-    """Yield rendered people with generated skin that face the camera more or less."""
+    """Yield rendered people with generated skin who roughly face the camera, each with the picture."""
     head = HeadGeometry(read_head(data / "face_model" / "ict_facekit.npz"))
     renderer = PeopleRenderer(head, read_panoramas(data / "lighting"), [], data / "assets")
     random = np.random.default_rng(7)
@@ -110,7 +110,8 @@ def photographs(folder: Path, reconstructor: Reconstructor, every: int) -> Itera
 
 
 def of_sets(folder: Path, reconstructor: Reconstructor, size: int) -> list[float]:
-    """Return the median differences of photographs to their person's common map. Other light counts as a difference."""
+    """Return the median differences between photographs and the common map of their person. Other light counts as a
+    difference."""
     found = []
     for person in sorted(path for path in folder.iterdir() if path.is_dir())[:5]:
         look, faces = Look(size, each=4), []

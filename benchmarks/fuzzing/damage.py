@@ -1,4 +1,4 @@
-"""Bytes and JSON -> the same with seeded damage that knows a little about their format."""
+"""Bytes and JSON -> the same content with seeded damage that follows its format."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A process that makes and tries inputs: a line KIND NUMBER in, a line of JSON out.
+"""Make and try inputs: a line KIND NUMBER in, a line of JSON out.
 
     python -m fuzzing.worker SEED FOLDER        (started by fuzz.py, which watches its end and its time)
 
-The outcome is `taken` (the input was read, and the result makes sense) or `refused` (an error of ours on one line). Any
-other exception ends the process with its traceback, which fuzz.py counts as a fault.
+The outcome is `taken` (the input was read, and the result makes sense) or `refused` (an error of this package on one
+line). Any other exception ends the process with its traceback, which fuzz.py counts as a fault.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def name(random: Generator, folder: Path) -> None:
 
 
 def inside_by_name(path: Path) -> bool:
-    """Whether a name that no file can have stays inside the folder. Nothing is written in any case."""
+    """Return whether a name that no file can have stays inside the folder. Nothing is written in any case."""
     return ".." not in path.parts and not path.is_absolute()
 
 
@@ -292,7 +292,7 @@ KINDS: dict[str, tuple[Callable[[Generator, Path], None], int]] = {
 
 
 def one_line(error: FaceReconError) -> str:
-    """Return the text of an error of ours, which must fit on a line of a log."""
+    """Return the text of an error of this package, which must fit on a line of a log."""
     text = str(error)
     assert text and len(text) < LONGEST_LINE, f"an error of {len(text)} characters"
     assert "\n" not in text and "\r" not in text, f"an error of several lines: {text!r}"
