@@ -1,4 +1,4 @@
-"""What tests of every stage share: a model of a few kilobytes that keeps the whole contract."""
+"""Fixtures for the tests of every stage, such as a model of a few kilobytes that keeps the whole contract."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_configure() -> None:
-    """Under nohup, SIGHUP is ignored, which the program respects: tests of a closed terminal would wait for ever."""
+    """Give SIGHUP its default action. Under nohup it is ignored, which the program respects, and tests of a closed
+    terminal would wait for ever."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
 def log_of_the_package() -> Iterator[None]:
-    """Commands that run within a test send the log to a stream that is closed after it."""
+    """Restore the package's log. Commands that run within a test send it to a stream that is closed after the test."""
     log = logging.getLogger("facerecon_rt")
     # A fixture of a whole session may have run a command before, which switches propagation off.
     log.handlers[:], log.propagate = [], True
@@ -64,7 +65,7 @@ def log_of_the_package() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder of real data; skips the test without it."""
+    """Return the folder of real data. Skips the test without it."""
     if "FACERECON_DATA" not in os.environ:
         pytest.skip("set FACERECON_DATA to the folder of training/README.md for the tests on real data")
     return Path(os.environ["FACERECON_DATA"])
@@ -81,7 +82,7 @@ def build_api(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="session")
 def api_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The API reference of this checkout, built without a warning."""
+    """Build the API reference of this checkout, which must cause no warning."""
     folder = tmp_path_factory.mktemp("reference") / "api"
     done = build_api(folder)
     assert (done.returncode, done.stderr) == (0, "")
@@ -90,8 +91,8 @@ def api_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_tiny_model() -> MakeTinyModel:
-    """`make_tiny_model(path, precision="fp16")`: `tiny_model` with other values in its contract; the graph stays, but
-    that `version=1` leaves the outputs away that contract 1 does not have."""
+    """Make a `tiny_model` with other values in its contract: `make_tiny_model(path, precision="fp16")`. The graph stays
+    the same, but `version=1` removes the outputs that contract 1 lacks."""
     return _make_tiny_model
 
 
@@ -99,10 +100,10 @@ def make_tiny_model() -> MakeTinyModel:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A FaceModel file with the real contract that sees a frontal face, upright and in the middle, in every crop.
 
-    Crops of 64 pixels. The mean brightness m (0..1) of a crop decides the rest, so that the faces of a batch differ:
-    the face is 1 + (m - 0.5) / 50 times as large, jawOpen is m, the other blendshapes are 0.1 m, and the confidence is
-    min(20 m, 0.95): 0 for a black crop, 0.95 for anything lighter than 12 of 255. Both eyes look 30 m degrees to the
-    subject's left; the identity code is (m, 0), its variance (0.5, 1).
+    Crops have 64 pixels. The mean brightness m (0..1) of a crop decides everything else, so that the faces of a batch
+    differ: the face is 1 + (m - 0.5) / 50 times as large, jawOpen is m, and the other blendshapes are 0.1 m. The
+    confidence is min(20 m, 0.95): 0 for a black crop, 0.95 for crops above 12 of 255. Both eyes look 30 m degrees to
+    the subject's left. The identity code is (m, 0), and its variance (0.5, 1).
     """
     return _make_tiny_model(tmp_path_factory.mktemp("models") / "tiny.onnx")
 
@@ -213,7 +214,8 @@ def _make_tiny_model(path: Path, **contract_overrides: Any) -> Path:
 
 
 def _plausible_vertices() -> Floats:
-    """(V, 3) mm, head frame: a smooth surface over the template's texture coordinates, exact at the 68 landmarks."""
+    """Return vertices (V, 3) in mm, head frame: a smooth surface over the template's texture coordinates that is exact
+    at the 68 landmarks."""
     template = load_template()
     u, v = template.uv.T.astype(np.float64)
     powers = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], 1)

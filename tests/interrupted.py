@@ -1,4 +1,4 @@
-"""Commands that are sent a signal at one exact moment: while Python imports a certain module."""
+"""Commands that receive a signal at one exact moment: while Python imports a certain module."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ sys.meta_path.insert(0, Stop())
 
 @contextmanager
 def default_interrupts() -> Iterator[None]:
-    """What is started in the block hears Ctrl-C, also where this process does not, as a shell's background job: a
-    program inherits what is ignored, and nothing else."""
+    """Let processes that are started in the block receive Ctrl-C. A program inherits ignored signals, and a shell's
+    background job ignores Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -41,7 +41,7 @@ def default_interrupts() -> Iterator[None]:
 
 
 def console_script(name: str, folder: Path) -> list[str]:
-    """The command as pip installs it, of pyproject.toml's entry."""
+    """Return the command that pip installs for an entry of pyproject.toml."""
     entry = re.search(rf'^{name} = "(.*):(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert entry is not None
     script = folder / name
@@ -52,8 +52,10 @@ def console_script(name: str, folder: Path) -> list[str]:
 def signalled_while_importing(
     command: Sequence[str], module: str, number: signal.Signals, folder: Path, *, go_on: bool
 ) -> tuple[int, str]:
-    """Exit code and standard error of a command that is sent a signal while it imports a module. `go_on`: the import
-    goes on after the signal; without, it never ends."""
+    """Return exit code and standard error of a command that receives a signal while it imports a module.
+
+    `go_on`: whether the import continues after the signal; otherwise it never ends.
+    """
     reached, on = folder / "reached", folder / "go-on"
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(STOP)

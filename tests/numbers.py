@@ -1,4 +1,4 @@
-"""Numbers on the command lines of all three commands."""
+"""Numeric options on the command lines of all three commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ NONSENSE = ("9" * 5000, "-1", "-9" * 3000, "nan", "inf", "1e309", "ten", "", " "
 
 
 def assert_numbers_have_a_range(parser: ArgumentParser) -> int:
-    """How many options take a number; each refuses nonsense itself, in less than a line's worth of words."""
+    """Check that each option that takes a number refuses nonsense itself, in a message shorter than a line. Returns the
+    number of such options."""
     count = 0
     for action in parser._actions:
         if isinstance(action, _SubParsersAction):  # commands within this one
@@ -36,7 +37,7 @@ def assert_numbers_have_a_range(parser: ArgumentParser) -> int:
 
 
 def is_number(text: str) -> bool:
-    """Whether Python reads it as a number."""
+    """Return whether Python reads a text as a number."""
     try:
         float(text)
     except ValueError:

@@ -43,7 +43,7 @@ def text_of(page: str) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The names of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -87,7 +87,7 @@ def test_scripts_that_a_page_names_are_there(page: str) -> None:
 
 
 def commands_of(page: str) -> list[list[str]]:
-    """The words of each command of ours in a page's blocks, without what pipes and redirections add."""
+    """Return the words of each command of this project in a page's blocks, without pipes and redirections."""
     found = []
     for block in re.findall(r"^ *```bash\n(.*?)^ *```", text_of(page), re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
@@ -103,7 +103,7 @@ COMMANDS = [(page, command) for page in PAGES for command in commands_of(page)]
 
 
 class Taken(Exception):
-    """The options were taken, and nothing need run."""
+    """The options were accepted, so the command need not run."""
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}-{' '.join(words)}" for page, words in COMMANDS])
@@ -133,7 +133,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def options_in_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """Each option as --help writes it, with its metavar -> what stands in the last brackets: its default."""
+    """Return the default, in the last brackets, of each option with its metavar in --help."""
     with pytest.raises(SystemExit):
         facerecon_rt.cli.main([*command, "--help"])
     found: dict[str, str] = {}
@@ -151,7 +151,7 @@ def options_in_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> d
 
 
 def options_in_page(heading: str) -> dict[str, str]:
-    """The first column of a section's tables -> the last one: its default."""
+    """Return the last column, the default, by the first column of a section's tables."""
     section = text_of("runtime/docs/cli.md").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`-.*?) \| .* \| (.*?) ?\|$", section, re.MULTILINE)
     return {name.replace("`", "").replace("\\|", "|"): default.replace("`", "") for name, default in rows}
@@ -193,7 +193,7 @@ def test_each_extra_has_a_row() -> None:
 
 
 def texts_of_the_runtime() -> Iterator[str]:
-    """Every text in the runtime's code, with … for what is put in."""
+    """Yield every text in the runtime's code, with … in place of each value."""
     for module in (ROOT / "runtime" / "facerecon_rt").rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):

@@ -1,4 +1,4 @@
-"""benchmarks/expression.py: what its figures are of, on numbers worked out by hand, and that its labels fit."""
+"""benchmarks/expression.py: its figures on numbers worked out by hand, and its labels."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_label_is_told_by_its_weights_of_pictures_that_are_sure(expression: Mo
 
 
 def test_sides_are_the_subjects(expression: ModuleType) -> None:
-    """Eyes that look to the subject's left: out on the left, in on the right."""
+    """The eyes look to the subject's left: the left eye outwards, the right eye inwards."""
     left = weights(eyeLookOutLeft=0.6, eyeLookInRight=0.4)
     assert expression.READ["gazeLeft"](left) == pytest.approx(0.5)
     assert expression.READ["gazeRight"](left) == pytest.approx(-0.5)
@@ -132,7 +132,7 @@ def test_labelled_people_of_the_expressive_set_are_never_trained_on(expression: 
 
 
 def test_pictures_are_read_through_the_runtime(expression: ModuleType, tmp_path: Path) -> None:
-    """One frame of the sample clip, and one without a face."""
+    """The pictures are a frame of the sample clip, and a picture without a face."""
     reader = cv2.VideoCapture(str(ROOT / "tests" / "data" / "talking_head.mp4"))
     seen, frame = reader.read()
     assert seen

@@ -1,4 +1,4 @@
-"""The fuzz run counts what it is there to count; the run itself is no part of the tests (benchmarks/fuzz.py)."""
+"""The fuzz run counts the faults that it should count. The run itself is not a test (benchmarks/fuzz.py)."""
 
 from __future__ import annotations
 

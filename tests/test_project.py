@@ -16,7 +16,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def command_after(mark: str) -> str:
-    """The README's command that stands in a block of its own after <!-- mark -->."""
+    """Return the README's command in the block after <!-- mark -->."""
     block = re.search(rf"<!-- {mark} -->\n```bash\n(.*)\n```", (ROOT / "README.md").read_text())
     assert block is not None, mark
     return block.group(1)

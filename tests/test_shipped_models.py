@@ -1,4 +1,4 @@
-"""What models/ holds, run as a user would: end to end, nothing replaced."""
+"""The files in models/, run as a user would: end to end, nothing replaced."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLIP = ROOT / "tests" / "data" / "talking_head.mp4"
 
 
 def data_folder(name: str) -> Path:
-    """A folder of $FACERECON_DATA; skips the test where it is not there."""
+    """Return a folder of $FACERECON_DATA. Skips the test without it."""
     folder = Path(os.environ.get("FACERECON_DATA", "")) / name
     if "FACERECON_DATA" not in os.environ or not folder.is_dir():
         pytest.skip(f"$FACERECON_DATA/{name} is not there")
@@ -158,7 +158,8 @@ def test_a_talking_head_keeps_one_track() -> None:
 
 
 def test_two_heads_that_cross_keep_their_numbers() -> None:
-    """Fast ones of equal size, as in the benchmark. The fit of a head that passes another one wobbles: no cut."""
+    """The heads are fast and equally large, as in the benchmark. The fit of a head wobbles when it passes another head,
+    which must not count as a cut."""
     spec = importlib.util.spec_from_file_location("crossing", ROOT / "benchmarks" / "crossing.py")
     assert spec is not None and spec.loader is not None
     crossing = importlib.util.module_from_spec(spec)
@@ -171,7 +172,8 @@ def test_two_heads_that_cross_keep_their_numbers() -> None:
 
 
 def test_letters_on_a_wall_are_no_face() -> None:
-    """In a single frame, the detector takes ROYAL OPERA HOUSE above the people's heads for a face, with some doubt."""
+    """In a single frame, the detector takes ROYAL OPERA HOUSE above the people's heads for a face, with a doubtful
+    score."""
     crowd = data_folder("videos") / "crowd_1080p.mp4"
     with Reconstructor(MODEL, provider="cpu") as reconstructor, open_source(crowd) as source:
         scenes = list(Pipeline(reconstructor, detect_every=1).run(islice(source, 46, 58)))
@@ -181,7 +183,7 @@ def test_letters_on_a_wall_are_no_face() -> None:
 
 
 def test_a_cut_from_one_talking_head_to_another_begins_a_track() -> None:
-    """In the very frame, and the second person's shape is their own; the box is the same."""
+    """The track begins in the frame of the cut, and the second person has their own shape. The boxes are the same."""
     from facerecon_rt import Frame
     from facerecon_rt.faces.reconstruct import largest
 

@@ -1,4 +1,4 @@
-"""The soak's verdict on what a broker lost."""
+"""The soak's count of the events that a broker lost."""
 
 from __future__ import annotations
 

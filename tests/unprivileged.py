@@ -1,4 +1,4 @@
-"""Commands as a user runs them whom permissions hold: root reads everything."""
+"""Commands as a user runs them who is bound by permissions, since root reads everything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DROP = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 def unprivileged(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """What it did, run in `folder`. Skips the test where this user cannot be held by permissions."""
+    """Run a command in `folder`, and return its result. Skips the test where permissions cannot bind this user."""
     drop: list[str] = []
     if os.geteuid() == 0:
         if shutil.which(DROP[0]) is None or subprocess.run([*DROP, "true"], capture_output=True).returncode:

@@ -19,14 +19,14 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True)
 class SmallExport:
-    """One small FaceModel and everything that was made of it."""
+    """A small FaceModel, and all files that were made from it."""
 
     weights: Path
     folder: Path
     crops: Path
-    """Of the pictures it was calibrated and verified with."""
+    """Folder of the pictures that calibrated and verified the files."""
     files: dict[str, Exported]
-    """By name."""
+    """Exported files by their names."""
     said: list[str]
     """The progress lines."""
 
@@ -37,7 +37,7 @@ class SmallExport:
 
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of the smallest backbone, every one of them random, so that nothing is right by being zero."""
+    """Weights of the smallest backbone. All are random, so that no result is right only because a weight is zero."""
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(_random_model(gaze=True), path)
     return path
@@ -45,7 +45,7 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_weights_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `small_weights`, but of a network that knows no gaze, as those of release 0.1."""
+    """Weights like `small_weights` of a network without gaze, as in release 0.1."""
     path = tmp_path_factory.mktemp("weights") / "older.safetensors"
     save_weights(_random_model(gaze=False), path)
     return path
@@ -83,7 +83,7 @@ def exported_1(small_weights_1: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def crops_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As many pictures as int8 asks for; no faces, but files as real ones are."""
+    """A folder with as many pictures as int8 needs. They show no faces."""
     folder = tmp_path_factory.mktemp("crops")
     for number, crop in enumerate(synthetic_crops(64, 205)):
         cv2.imwrite(str(folder / f"{number:03}.png"), crop)

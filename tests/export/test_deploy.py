@@ -41,7 +41,7 @@ FP32 = ExportOptions(("fp32",))
 
 
 def quiet(line: str) -> None:
-    """Where nobody listens."""
+    """Ignore a message."""
 
 
 def test_the_file_answers_as_the_model_does(exported: SmallExport) -> None:
@@ -145,7 +145,7 @@ variance: twice."""
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, exported: SmallExport, edit: Callable[[np.ndarray[Any, Any]], None]) -> None:
-    """In place of tracing: the file that is there, with other biases."""
+    """Replace tracing: use the existing file with edited biases."""
 
     def trace(self: face.FaceSubject, path: Path) -> None:
         model = onnx.load(exported.onnx)

@@ -1,4 +1,4 @@
-"""What `inspect` counts."""
+"""The figures that `inspect` shows."""
 
 from __future__ import annotations
 

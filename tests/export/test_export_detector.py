@@ -1,4 +1,5 @@
-"""Detector weights to files: take pictures of any size, say how they are read, are not written when they are wrong."""
+"""Detector weights -> files that take pictures of any size and name the way they are read. Wrong files are not
+written."""
 
 from __future__ import annotations
 
@@ -29,12 +30,12 @@ TOLERANCE = GATES["fp32"].allowed["score"]
 
 
 def quiet(line: str) -> None:
-    """Where nobody listens."""
+    """Ignore a message."""
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained, but with a head that says something."""
+    """Untrained weights whose head gives varied answers."""
     torch.manual_seed(1)
     net = FaceDetectorNet()
     with torch.no_grad():
@@ -47,7 +48,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(weights: Path, crops_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All precisions."""
+    """A folder with the files of all precisions."""
     folder = tmp_path_factory.mktemp("exported")
     options = ExportOptions(crops=crops_folder, calibration=crops_folder, budget_s=0)
     export_weights(weights, folder, options, quiet)

@@ -1,4 +1,4 @@
-"""What exporting a FaceModel takes."""
+"""Requirements for exporting a FaceModel."""
 
 from __future__ import annotations
 

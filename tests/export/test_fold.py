@@ -1,4 +1,4 @@
-"""Folded convolutions give the sums they gave before."""
+"""Folded convolutions give the same sums as the original ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from onnx import TensorProto, numpy_helper
 
 
 def two_convolutions(width: int = 16, stride: int = 2, relu: bool = True) -> onnx.ModelProto:
-    """(N, 8, width, 3) uint8 -> two 3x3 convolutions, random ones, and the number of pictures."""
+    """Make a graph from (N, 8, width, 3) uint8 to two random 3x3 convolutions, which also gives the number of
+    pictures."""
     random = np.random.default_rng(0)
     constants = {
         "w1": random.normal(size=(4, 3, 3, 3)),
@@ -52,7 +53,7 @@ def two_convolutions(width: int = 16, stride: int = 2, relu: bool = True) -> onn
 
 
 def one_convolution(kernel: int) -> onnx.ModelProto:
-    """(N, 16, 16, 3) uint8 -> a random convolution of stride 4."""
+    """Make a graph from (N, 16, 16, 3) to a random convolution of stride 4."""
     random = np.random.default_rng(0)
     constants = {"w": random.normal(size=(4, 3, kernel, kernel)), "b": random.normal(size=4)}
     sizes: dict[str, Any] = {"kernel_shape": [kernel] * 2, "strides": [4, 4], "pads": [kernel // 2] * 4}

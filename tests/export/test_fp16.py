@@ -1,4 +1,4 @@
-"""Half precision in the graph: what is in it, what is not, and why."""
+"""Half precision in the graph: which nodes have it, which do not, and why."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_layers_near_the_end_of_the_range_stay_in_float32_and_say_why(exported: 
 
 
 def small_graph() -> onnx.ModelProto:
-    """y = (x / 3) * 1000."""
+    """Make a graph that computes y = (x / 3) * 1000."""
     nodes = [
         helper.make_node("Cast", ["image"], ["x"], "cast", to=TensorProto.FLOAT),
         helper.make_node("Mul", ["x", "third"], ["a"], "third"),

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 def quiet(line: str) -> None:
-    """Where nobody listens."""
+    """Ignore a message."""
 
 
 @pytest.fixture(scope="module")
 def second(exported: SmallExport, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another network of the same family, which sees faces a little otherwise."""
+    """Another network of the same family, whose faces differ a little."""
     folder = tmp_path_factory.mktemp("second")
     model = load_weights(exported.weights)
     torch.manual_seed(2)

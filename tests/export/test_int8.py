@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def quantisers(path: Path) -> list[tuple[onnx.NodeProto, onnx.TensorProto]]:
-    """Q and DQ nodes with their zero points."""
+    """Return the Q and DQ nodes with their zero points."""
     model = onnx.load(path)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     return [
@@ -135,7 +135,7 @@ def test_a_recipe_nearly_as_good_with_fewer_layers_in_float_goes_first() -> None
 
 
 def test_for_the_cpu_no_code_is_rounded_before_a_relu_and_again_after_it(exported: SmallExport) -> None:
-    """Nor before the last one, behind which the pool is float: codes that begin at 0 say more."""
+    """The last ReLU, before the pooling in float, is no exception: codes that begin at 0 have finer steps."""
     model = onnx.load(exported.folder / "small.int8-cpu.onnx")
     producer = {output: node.op_type for node in model.graph.node for output in node.output}
     for node in model.graph.node:

@@ -1,4 +1,4 @@
-"""The form of a FaceModel that is exported, against the one that is trained."""
+"""The exported form of a FaceModel, compared with the form that is trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("which", "outputs"), [("small_weights", OUTPUTS), ("small_weights_1", OUTPUTS_1)])
 def test_it_answers_as_the_model_does(which: str, outputs: tuple[str, ...], request: pytest.FixtureRequest) -> None:
-    """Every weight is random, so that nothing is right by being zero, and heads and eyes look everywhere."""
+    """Every weight is random, so that no result is right only because a weight is zero, and heads and eyes have all
+    directions."""
     model = load_weights(request.getfixturevalue(which))
     part = model.reconstructor
     random = torch.Generator().manual_seed(1)
@@ -51,7 +52,7 @@ def test_the_exported_reconstructor_is_few_operators_all_of_which_gpus_have(expo
 
 
 def test_weights_without_gaze_export_as_they_did(exported_1: Path) -> None:
-    """No piece of a split is empty, which not every runtime takes, and nothing of gaze is in the graph."""
+    """No piece of a split is empty, since not every runtime accepts that, and the graph has no nodes for gaze."""
     graph = onnx.load(exported_1).graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     splits = [constants[node.input[1]] for node in graph.node if node.op_type == "Split"]

@@ -1,4 +1,4 @@
-"""What TensorRT would mind, made on purpose."""
+"""Graphs with problems for TensorRT, made on purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def quantised(
     *, kind: type[np.generic] = np.int8, zero: int = 0, scale: float = 0.1, pair: bool = True, opset: int = 20
 ) -> onnx.ModelProto:
-    """x -> Q -> DQ -> MatMul with dequantised weights."""
+    """Make a graph x -> Q -> DQ -> MatMul with dequantised weights."""
     constants = {
         "scale": np.float32(scale),
         "zero": np.array(zero, kind),

@@ -1,4 +1,4 @@
-"""Protobuf's text format, as protobuf itself reads it."""
+"""Protobuf's text format, read by protobuf itself."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ needs_data = pytest.mark.skipif(
 
 
 def quiet(line: str) -> None:
-    """Where nobody listens."""
+    """Ignore a message."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,7 +47,7 @@ def test_every_file_was_made_from_the_weights_beside_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_camera_is_a_scale_times_a_rotation(name: str) -> None:
-    """Whatever is rounded before it, and in what it is shown: noise here."""
+    """This holds for every precision and for any input; the input here is noise."""
     with FaceSession(MODELS / name, provider="cpu") as session:
         size = session.contract.input_size
         noise = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
@@ -87,7 +87,7 @@ def test_the_shipped_weights_export_again(tmp_path: Path) -> None:
 
 
 def taken_apart(path: Path) -> tuple[onnx.ModelProto, ModelContract]:
-    """A file without its contract, and the contract."""
+    """Return a file without its contract, and the contract."""
     model = onnx.load(path)
     (entry,) = (entry for entry in model.metadata_props if entry.key == CONTRACT_KEY)
     contract = ModelContract.from_json(entry.value)

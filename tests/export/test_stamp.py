@@ -1,4 +1,4 @@
-"""metadata_props, set one at a time."""
+"""Keys of metadata_props are set one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any module through the exporter."""
+"""Networks other than a FaceModel through the exporter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class TwoPictures(nn.Module):
-    """Another network than ours: two inputs, two dynamic dimensions."""
+    """A network unlike those of this project: two inputs, two dynamic dimensions."""
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return a + b, (a * b).sum(dim=1) / len(a)

@@ -1,4 +1,4 @@
-"""Model repositories for Triton, as NVIDIA's own protobuf and ONNX Runtime read them."""
+"""Model repositories for Triton, read by NVIDIA's own protobuf and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TENSORRT_PARAMETERS = {
 
 
 def read(folder: Path) -> Any:
-    """config.pbtxt as Triton reads it: an unknown field or a wrong type is an error."""
+    """Read config.pbtxt as Triton does: an unknown field or a wrong type is an error."""
     return text_format.Parse((folder / "config.pbtxt").read_text(), pb.ModelConfig())
 
 

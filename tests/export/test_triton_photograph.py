@@ -1,5 +1,5 @@
-"""The model that takes photographs inside Triton. Triton's own module is a stand-in here, which runs the two other
-models by ONNX Runtime; tests/runtime/test_kserve_client.py asks a real server."""
+"""The model that takes photographs inside Triton. A stand-in for Triton's own module runs the two other models with
+ONNX Runtime; tests/runtime/test_kserve_client.py asks a real server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLIP = Path(__file__).parents[1] / "data" / "talking_head.mp4"
 
 
 class Tensor:
-    """As Triton's."""
+    """A stand-in for Triton's Tensor."""
 
     def __init__(self, name: str, array: Any) -> None:
         self._name, self._array = name, array
@@ -39,7 +39,7 @@ class Tensor:
 
 
 class Response:
-    """As Triton's InferenceResponse."""
+    """A stand-in for Triton's InferenceResponse."""
 
     def __init__(self, output_tensors: Sequence[Tensor] = (), error: Any = None) -> None:
         self._tensors, self._error = output_tensors, error
@@ -59,7 +59,7 @@ class Response:
 
 
 class Asked:
-    """As Triton's InferenceRequest, to models of a repository."""
+    """A stand-in for Triton's InferenceRequest to the models of a repository."""
 
     sessions: dict[str, onnxruntime.InferenceSession]
 
@@ -86,14 +86,15 @@ def photograph() -> Image:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Callable[..., Response]:
-    """`backend(file, ...)`: one request to the model as `--photographs` wrote it for the shipped network."""
+    """Function that sends a request to the model that `--photographs` wrote for the shipped network: `backend(file,
+    ...)`."""
     started: Callable[..., Response] = request.getfixturevalue("start")(MODELS / "face.int8-cpu.onnx")
     return started
 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Callable[..., Response]]]:
-    """`start(model)`: what `backend` is, for any network."""
+    """Function that returns a `backend` for any network: `start(model)`."""
     yield lambda face: _started(face, tmp_path, monkeypatch)
     monkeypatch.delitem(sys.modules, "model", raising=False)
 

@@ -1,4 +1,4 @@
-"""Differences worked out by hand."""
+"""Differences that were worked out by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def test_equal_answers_differ_by_nothing() -> None:
 
 
 def looking(yaw: float) -> RawFaces:
-    """Left eyes look so far to the side, right ones straight ahead; the code is known as exactly as 0.5 says."""
+    """Return faces whose left eyes look `yaw` degrees to the side, and whose right eyes look straight ahead. The codes
+    have variance 0.5."""
     gaze = np.zeros((2, 2, 3), np.float32)
     gaze[:, 0] = [np.sin(np.radians(yaw)), 0, np.cos(np.radians(yaw))]
     gaze[:, 1] = [0, 0, 1]

@@ -1,4 +1,4 @@
-"""The picture input, put in front of a graph that has only a convolution."""
+"""The picture input, in front of a graph that has only a convolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 
 def first_pixel(channels: int = 3) -> ModelProto:
-    """(N, 3, 2, 2) -> the three channels of the pixel at the top left."""
+    """Make a graph from (N, 3, 2, 2) to the three channels of the top left pixel."""
     planes = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", channels, 2, 2])
     pixel = helper.make_tensor_value_info("pixel", TensorProto.FLOAT, ["N", channels])
     zero = onnx.numpy_helper.from_array(np.array(0), "zero")

@@ -1,4 +1,4 @@
-"""What the runtime's tests share: a head that is a ball, and detectors that take bright spots for faces."""
+"""Fixtures for the tests of the runtime: a head that is a ball, and detectors that take bright spots for faces."""
 
 from __future__ import annotations
 
@@ -66,12 +66,15 @@ class Pretend(Protocol):
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pretend:
-    """`pretend("cuda")`: ONNX Runtime as its GPU wheel is on a machine where these providers work besides the CPU.
-    They compute on the CPU. Returns what sessions were asked for.
+    """Pretend that ONNX Runtime is its GPU wheel, on a machine where these providers work besides the CPU:
+    `pretend("cuda")`. They compute on the CPU. Returns the names of the providers that sessions asked for.
 
-    `claims`: what the wheel was built with, if it is more than works. `raises`: what a provider that does not work
-    raises; without, it is left out in silence. `leaves`: operators that the provider leaves to the CPU. `wrong`: its
-    answers are; `breaks`: it opens and does not run; `frozen`: a captured graph repeats its first answer.
+    - `claims`: providers that the wheel was built with, if more than those that work.
+    - `raises`: error of a provider that does not work; without it, ONNX Runtime leaves the provider out silently.
+    - `leaves`: operators that the provider leaves to the CPU.
+    - `wrong`: the provider's answers are wrong.
+    - `breaks`: the provider opens, but does not run.
+    - `frozen`: a captured graph repeats its first answer.
     """
 
     def start(
@@ -129,7 +132,7 @@ FROM_ORT = (
 
 
 class GpuSession:
-    """A session on the CPU that looks as if it ran elsewhere."""
+    """A session on the CPU that claims to run elsewhere."""
 
     def __init__(
         self, session: Any, names: list[str], leaves: Sequence[str], wrong: bool, breaks: bool, frozen: bool
@@ -171,7 +174,7 @@ class GpuSession:
 
 @pytest.fixture(params=["PyAV", "OpenCV"])
 def video_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The library that reads and writes videos: each of the two in turn."""
+    """The library that reads and writes videos: PyAV or OpenCV, in turn."""
     if request.param == "PyAV":
         pytest.importorskip("av", reason="the extra `video` is not installed")
     else:
@@ -180,14 +183,14 @@ def video_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the extra `video` is not installed."""
+    """Pretend that the extra `video` is not installed."""
     for module in ("facerecon_rt.sources.video_av", "facerecon_rt.sinks.video_writer_av"):
         monkeypatch.setitem(sys.modules, module, None)
 
 
 @pytest.fixture(scope="session")
 def make_bright_detector() -> MakeDetector:
-    """`make_bright_detector(path, contract)`: `bright_detector` with another contract."""
+    """Make a `bright_detector` with another contract: `make_bright_detector(path, contract)`."""
     return _make_bright_detector
 
 
@@ -199,7 +202,7 @@ def bright_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(tiny_model: Path, bright_detector: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_model` in a folder of its own, with `bright_detector` beside it under the name that is looked for."""
+    """`tiny_model` in a folder of its own, with `bright_detector` beside it under the default name."""
     folder = tmp_path_factory.mktemp("shipped")
     shutil.copy(bright_detector, folder / "face_detector.onnx")
     return Path(shutil.copy(tiny_model, folder / "face.onnx"))
@@ -207,7 +210,7 @@ def model(tiny_model: Path, bright_detector: Path, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def model_1(tiny_model_1: Path, bright_detector: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `model`, of contract 1: it tells no gaze."""
+    """A `model` of contract 1, which has no gaze."""
     folder = tmp_path_factory.mktemp("shipped")
     shutil.copy(bright_detector, folder / "face_detector.onnx")
     return Path(shutil.copy(tiny_model_1, folder / "face.onnx"))
@@ -215,7 +218,7 @@ def model_1(tiny_model_1: Path, bright_detector: Path, tmp_path_factory: pytest.
 
 @pytest.fixture
 def four_at_a_time(make_tiny_model: MakeTinyModel, tmp_path: Path) -> Path:
-    """`tiny_model` as a file that takes four crops, no more and no fewer."""
+    """`tiny_model` as a file that takes exactly four crops."""
     model = onnx.load(make_tiny_model(tmp_path / "any.onnx", batch=4))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 4
@@ -225,9 +228,11 @@ def four_at_a_time(make_tiny_model: MakeTinyModel, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def spots() -> PaintSpots:
-    """`spots(width, height, [(x, y)])`: a grey picture in which `bright_detector` finds a face at each place.
+    """Function that paints a grey picture in which `bright_detector` finds a face at each place: `spots(width, height,
+    [(x, y)])`.
 
-    Each spot is one cell of what the detector sees, and its face 4 cells wide; x and y say where, 0..1 of the picture.
+    Each spot is one cell of the detector's input, and its face is 4 cells wide. x and y are shares of the picture,
+    0..1.
     """
 
     def paint(width: int, height: int, at: Sequence[tuple[float, float]]) -> Image:
@@ -243,7 +248,7 @@ def spots() -> PaintSpots:
 
 @pytest.fixture(scope="session")
 def ball() -> FaceTemplate:
-    """A ball of 80 mm: rings of latitude, its 68 landmarks on vertices of the front half."""
+    """A ball with a radius of 80 mm: rings of latitude, with 68 landmarks on vertices of the front half."""
     rings, spokes = 15, 24
     ring, spoke = (grid.ravel() for grid in np.meshgrid(np.arange(1, rings), np.arange(spokes), indexing="ij"))
     bands_uv = np.stack([spoke / spokes, 1 - ring / rings], axis=1)
@@ -277,7 +282,8 @@ def ball() -> FaceTemplate:
 
 @pytest.fixture(scope="session")
 def ball_face(ball: FaceTemplate) -> MakeFace:
-    """`ball_face(x, y, scale=0.5)`: the ball with its centre at a pixel of the frame, so many pixels per mm."""
+    """Function that makes the ball with its centre at a pixel of the frame, with `scale` pixels per mm: `ball_face(x,
+    y, scale=0.5)`."""
 
     def make(x: float, y: float, *, scale: float = 0.5, yaw: float = 0.0, track: int | None = None) -> Face:
         vertices = _sphere(ball.uv)
@@ -297,7 +303,8 @@ def ball_face(ball: FaceTemplate) -> MakeFace:
 
 
 def _sphere(uv: Floats) -> Floats:
-    """(V, 2) -> (V, 3) mm, head frame; u runs once around, v from the south pole to the north pole."""
+    """Return points (V, 3) in mm, head frame, of coordinates (V, 2): u runs once around, v from the south pole to the
+    north pole."""
     longitude, latitude = 2 * np.pi * uv[:, 0], np.pi * (uv[:, 1] - 0.5)
     across = np.cos(latitude)
     points = np.stack([across * np.sin(longitude), np.sin(latitude), across * np.cos(longitude)], axis=1)
@@ -311,7 +318,7 @@ def _make_bright_detector(
     box_name: str = "box",
     box: Sequence[float] = (0, 0, 0, 1, 0),
 ) -> Path:
-    """`box`: what every cell says: upright, unless told otherwise."""
+    """Make the file. `box`: the answer of every cell, by default an upright head."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

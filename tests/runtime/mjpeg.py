@@ -1,4 +1,4 @@
-"""A camera on the network that can be stalled, killed, started again and changed: Motion JPEG over HTTP."""
+"""A network camera that can be stalled, killed, started again and changed: Motion JPEG over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BOUNDARY = "frame"
 
 
 class MjpegServer:
-    """Serves the frames over and over at `http://127.0.0.1:PORT/`. A context manager."""
+    """A server that repeats its frames at `http://127.0.0.1:PORT/`. A context manager."""
 
     def __init__(self, frames: Sequence[Image], fps: float = 50.0) -> None:
         self.show(frames)
@@ -30,11 +30,11 @@ class MjpegServer:
         return f"http://127.0.0.1:{self._port}/live.mjpg"
 
     def show(self, frames: Sequence[Image]) -> None:
-        """From now on these."""
+        """Serve these frames from now on."""
         self._jpegs = [cv2.imencode(".jpg", frame)[1].tobytes() for frame in frames]
 
     def start(self) -> None:
-        """On the port it had before, if it had one."""
+        """Start the server, on the same port as before."""
         outer = self
         ended = self._ended = threading.Event()
 
@@ -57,7 +57,7 @@ class MjpegServer:
                     return  # whoever looked has gone
 
             def log_message(self, *arguments: object) -> None:
-                """Nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._server.daemon_threads = False  # joined by server_close
@@ -65,7 +65,7 @@ class MjpegServer:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def kill(self) -> None:
-        """No more frames, connections are cut, the port refuses."""
+        """Stop sending frames, cut the connections, and close the port."""
         self._ended.set()
         if self._server is not None:
             self._server.shutdown()
@@ -73,11 +73,11 @@ class MjpegServer:
             self._server = None
 
     def stall(self) -> None:
-        """Connections stay, no frames come."""
+        """Keep the connections, but send no frames."""
         self._running.clear()
 
     def go_on(self) -> None:
-        """After `stall`."""
+        """Continue after `stall`."""
         self._running.set()
 
     def __enter__(self) -> MjpegServer:

@@ -1,4 +1,4 @@
-"""An RTSP camera: H.264 from pictures, over and over. Run by the system's Python, which has GStreamer's bindings.
+"""An RTSP camera that repeats pictures as H.264. The system's Python runs it, because that has GStreamer's bindings.
 
     /usr/bin/python3 rtsp_server.py PORT 'FOLDER/%05d.jpg' [USER PASSWORD]
 
@@ -21,7 +21,7 @@ PIPELINE = (
 
 
 def only_for(server: "GstRtspServer.RTSPServer", user: str, password: str) -> "GstRtspServer.RTSPToken":
-    """Basic authentication."""
+    """Require Basic authentication."""
     auth, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "user")
     auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)

@@ -1,4 +1,4 @@
-"""No password and no token is shown, and nothing else is hidden."""
+"""Passwords and tokens are never shown, and everything else is."""
 
 from __future__ import annotations
 

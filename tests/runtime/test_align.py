@@ -1,4 +1,4 @@
-"""Squares and crops: which pixel of the frame becomes which of the crop, exactly."""
+"""Squares and crops: which pixel of the frame becomes which pixel of the crop, exactly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def noise(height: int, width: int) -> Image:
 
 
 def dot(height: int, width: int, x: float, y: float, radius: float) -> Image:
-    """A soft white dot on black."""
+    """Draw a soft white dot on black."""
     rows, columns = np.mgrid[:height, :width]
     level = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * radius**2))
     return np.repeat(level[..., None], 3, 2).round().astype(np.uint8)
@@ -62,7 +62,7 @@ def test_turning_the_head_does_not_resize_the_square(pitch: float, yaw: float) -
 
 
 def test_the_square_leans_with_the_head() -> None:
-    """A head that leans to the subject's left leans to the right in the picture: clockwise."""
+    """A head that leans to the subject's left leans to the right in the picture, which is clockwise."""
     assert square_from_camera(camera_of(0, 0, 30, 1, 0, 0)).roll == pytest.approx(math.radians(30))
     assert square_from_camera(camera_of(0, 0, -100, 1, 0, 0)).roll == pytest.approx(math.radians(-100))
 
@@ -93,7 +93,7 @@ def test_the_middle_of_the_crop_is_the_middle_of_the_square() -> None:
 
 
 def test_a_turned_square_turns_clockwise() -> None:
-    """A quarter turn: one crop pixel to the right is one step down in the frame; depth scales along."""
+    """After a quarter turn, one crop pixel to the right is one step down in the frame. Depth has the same scale."""
     transform = frame_from_crop(Square(0, 0, 2 * SIZE, math.pi / 2), SIZE)
     np.testing.assert_allclose(transform[:, :3], [[0, -2, 0], [2, 0, 0], [0, 0, 2]], atol=1e-6)
 
@@ -183,7 +183,7 @@ def test_a_square_beside_the_frame_gives_a_black_crop(square: Square) -> None:
     ("side", "period", "most"), [(500, 2, 25), (250, 4, 25), (180, 2, 25), (120, 2, 25), (500, 10, 40)]
 )
 def test_stripes_of_a_large_photograph_do_not_alias(side: float, period: int, most: int) -> None:
-    """Stripes of a crop's pixel or so are too fine to be seen: what is left of them is grey."""
+    """Stripes about as wide as a crop's pixel are too fine for the crop, so only grey remains."""
     image = np.zeros((800, 800, 3), np.uint8)
     image[:, np.arange(800) % period < period // 2] = 255
     crop = align(image, Square(400, 400, side), SIZE).image[4:-4, 4:-4]
@@ -193,7 +193,7 @@ def test_stripes_of_a_large_photograph_do_not_alias(side: float, period: int, mo
 @pytest.mark.parametrize("ratio", [1.3, 2.2, 8.6])
 @pytest.mark.parametrize("size", [(1024, 1024), (1023, 1021)])
 def test_a_face_cut_by_the_frame_is_seen_to_the_last_pixel(ratio: float, size: tuple[int, int]) -> None:
-    """A quarter of the square is inside, whichever corner it lies on, to a pixel of the crop."""
+    """A quarter of the square lies inside the frame, at each of its corners, to a pixel of the crop."""
     height, width = size
     image = np.full((height, width, 3), 200, np.uint8)
     seen = [

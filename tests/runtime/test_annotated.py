@@ -1,4 +1,4 @@
-"""Photographs with landmarks, and how far from them a prediction is."""
+"""Photographs with landmarks, and the error of predicted landmarks."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_folder_without_annotated_photographs_is_named(tmp_path: Path) -> None
 
 
 def face_in_a_square() -> Floats:
-    """(1, 68, 2): points on a line, the outer eye corners 100 px apart, in a box of 200 x 50 px."""
+    """Return landmarks (1, 68, 2) on a line, with the outer eye corners 100 px apart, in a box of 200 x 50 px."""
     points = np.zeros((1, 68, 2), np.float32)
     points[0, :, 0] = np.linspace(0, 200, 68)
     points[0, :, 1] = np.linspace(0, 50, 68)

@@ -1,4 +1,4 @@
-"""Archives without Ray: what is planned, what stands in a row, what is wrong with an input, how sets are averaged."""
+"""Archives without Ray: the plan, the rows, errors of inputs, and averages of sets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ CPU = Workers(provider="cpu")
 
 @pytest.fixture
 def people(spots: PaintSpots, tmp_path: Path) -> Path:
-    """A folder per person: anna has three photographs, bert two and a damaged one, cleo none with a face."""
+    """A folder per person: anna has three photographs, bert has two and a damaged one, and cleo has no photograph with
+    a face."""
     folder = tmp_path / "people"
     for person in ("anna", "bert", "cleo"):
         (folder / person).mkdir(parents=True)
@@ -225,7 +226,7 @@ def test_rows_hold_what_the_records_of_one_process_hold(
 
 
 def assert_same_face(found: dict[str, Any], told: dict[str, Any]) -> None:
-    """`found` in a row, `told` in a record."""
+    """Compare a face in a row (`found`) with the same face in a record (`told`)."""
     assert found["box"] == pytest.approx(told["box"], abs=1e-3)
     assert found["track"] == told["track"] and found["doubts"] == told.get("doubts")
     assert found["confidence"] == pytest.approx(told["confidence"])
@@ -370,13 +371,13 @@ class _Served(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *args: Any) -> None:
-        """Silent."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def served(people: Path, clip: Path) -> Iterator[str]:
-    """The address of a server of `/a.png`, `/short.png`, which breaks off, and `/clip.avi`; of the same below
-    `/private/`, for bob alone; and of some that lead elsewhere."""
+    """Address of a server with `/a.png`, `/short.png`, which breaks off, and `/clip.avi`. Bob alone may read the same
+    files below `/private/`. Some addresses lead elsewhere."""
     picture = (people / "anna/1.png").read_bytes()
     _Served.files = {"/a.png": picture, "/short.png": picture, "/clip.avi": clip.read_bytes()}
     _Served.asked = []
@@ -402,7 +403,7 @@ def test_addresses_are_fetched(served: str, model: Path, people: Path) -> None:
 
 
 def bob(address: str) -> str:
-    """The address with a user and a password, escaped as it must be."""
+    """Return the address with a user and a password, percent-encoded."""
     return address.replace("://", "://bob:p%40ss%2Fw0rd@")
 
 
@@ -447,7 +448,7 @@ def test_no_error_row_shows_a_password_or_a_token(served: str, model: Path, addr
 
 
 def test_an_archive_writes_no_password_down(model: Path, served: str, tmp_path: Path) -> None:
-    """And gives them to those who read."""
+    """Workers still get the passwords."""
     names = [f"{bob(served)}/private/a.png", f"{served}/a.png?token=t0ken", f"{served}/a@2x.png", "/local/a@2x.png"]
     inputs = pa.table({"uri": names})
     plan = open_plan(tmp_path / "out", inputs, 2, Recipe((str(model),)))
@@ -580,8 +581,8 @@ def test_without_the_extra_the_command_says_which(
 
 
 def test_an_archive_knows_whether_photographs_are_fused_by_precision(model: Path, tmp_path: Path) -> None:
-    """Without the basis beside the model, shapes of persons are averaged otherwise: a node that lacks it must not add
-    rows."""
+    """Without the basis beside the model, a person's shapes are averaged by another method, so a node without the basis
+    must not add rows."""
     shutil.copytree(model.parent, tmp_path / "models")
     beside = tmp_path / "models" / model.name
     without = Recipe((str(beside),)).identity()

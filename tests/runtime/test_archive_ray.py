@@ -1,4 +1,4 @@
-"""Archives on Ray: several nodes, of which processes and one node go, a program that is killed, and its resumption."""
+"""Archives on Ray: several nodes, processes and a node that die, a program that is killed, and its resumption."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ pytestmark = [
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
-    """Fails after a while."""
+    """Wait for a condition. Fails the test after `PATIENCE_S` seconds."""
     end = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < end, f"waited in vain: {what}"
@@ -65,7 +65,8 @@ def photographs(spots: PaintSpots, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head that works on nothing, and two nodes with one processor each; this process has joined it."""
+    """A Ray cluster of a head without processors and two nodes with one processor each, which this process has
+    joined."""
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -91,7 +92,7 @@ def rows_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def rows_of_one_process(model: Path, folder: Path) -> list[dict[str, Any]]:
-    """What the plan in `folder` comes to without Ray."""
+    """Return the rows of the plan in `folder`, computed without Ray."""
     schema = pq.read_schema(folder / "part-000000.parquet")
     rows = []
     with PartReconstructor(Recipe((str(model),)), Workers(provider="cpu")) as part:
@@ -101,12 +102,12 @@ def rows_of_one_process(model: Path, folder: Path) -> list[dict[str, Any]]:
 
 
 def parts_in(folder: Path) -> dict[str, int]:
-    """Name -> when it was written, of the parts that are there."""
+    """Return the modification time of each existing part, by name."""
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
 
 
 class Held(BaseHTTPRequestHandler):
-    """Answers with a photograph, once `answer` is set."""
+    """A server that answers with a photograph, once `answer` is set."""
 
     photograph: bytes
     answer: Event
@@ -125,7 +126,7 @@ class Held(BaseHTTPRequestHandler):
 
 
 def readers(port: int) -> list[int]:
-    """Processes with a connection to a port of this machine, but this one."""
+    """Return the other processes with a connection to a port of this machine."""
     connected = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -214,7 +215,7 @@ def test_a_run_that_was_killed_is_gone_on_with(
 
 
 def assert_sets_have_these_shapes(model: Path, photographs: Path, out: Path, tmp_path: Path) -> None:
-    """Those of `facerecon-rt --set`."""
+    """Compare the shapes of persons with those of `facerecon-rt --set`."""
     for person in pq.read_table(out / "_persons").to_pylist():
         mesh = tmp_path / "set.obj"
         given = ["--model", str(model), "--set", "--input", str(photographs / person["person"]), "--output", str(mesh)]
@@ -235,7 +236,7 @@ def test_a_model_that_is_refused_elsewhere_is_one_line_here(
 def test_a_ray_that_starts_too_slowly_is_one_line(
     model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A busy machine cannot be had in a test: Ray's own words, as it raises them there."""
+    """A test cannot make the machine busy, so it raises Ray's own exception."""
 
     def init(*args: object, **options: object) -> None:
         raise Exception("The current node timed out during startup.")  # as ray does
@@ -257,7 +258,7 @@ class _ForBob(SimpleHTTPRequestHandler):
             self.send_error(401)
 
     def log_message(self, *args: Any) -> None:
-        """Silent."""
+        """Log nothing."""
 
 
 def test_passwords_reach_those_who_read_and_no_file(

@@ -1,4 +1,4 @@
-"""Numbers on a command line: those that make sense, and one line about the others."""
+"""Numbers on a command line: valid ones are taken, and all others cause one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The decoder beside the model: bound to its weights, and pictures of one person fused by how sure each is."""
+"""The decoder beside the model, which fits only its weights, and pictures of one person that are fused by their
+variances."""
 
 from __future__ import annotations
 

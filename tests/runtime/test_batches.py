@@ -1,4 +1,4 @@
-"""Many crops are done in runs of a few sizes."""
+"""Many crops run in batches of a few sizes."""
 
 from __future__ import annotations
 

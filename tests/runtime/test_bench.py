@@ -1,4 +1,4 @@
-"""Latency reports: what is counted, what is refused, and that a whole run comes out as files."""
+"""Latency reports: counts, refusals, and the files of a whole run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SPOT = [(0.5, 0.5)]
 
 
 def silent(done: int, of: int) -> None:
-    """Shows nothing."""
+    """Show no progress."""
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def reconstructor(model: Path) -> Iterator[Reconstructor]:
 
 
 def report_of(**changes: Any) -> dict[str, Any]:
-    """A small report of a run of ten milliseconds a frame."""
+    """Return a small report of a run with 10 ms per frame."""
     milliseconds = [10.0] * 20
     latency = summary(milliseconds)
     return {
@@ -192,7 +192,7 @@ def test_ctrl_c_before_anything_was_measured_is_an_interruption(
 
 
 class Wrapped:
-    """A network that runs another one."""
+    """A network that runs another network, and notes the batch sizes."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -218,7 +218,8 @@ def test_offline_runs_whole_batches_however_few_crops_there_are(
 
 
 class Shifted(Wrapped):
-    """Says landmarks three pixels to the right, and vertices two millimetres further up."""
+    """A network whose landmarks are three pixels further to the right, and whose vertices are two millimetres further
+    up."""
 
     def run(self, images: NDArray[np.uint8]) -> RawFaces:
         raw = super().run(images)

@@ -1,4 +1,4 @@
-"""Load is shed in the order that is stated, and taken back."""
+"""Load is reduced in the documented order, and taken back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration: a face at rest has no blendshapes, a full movement stays one, each person has a rest of their own."""
+"""Calibration: a face at rest has no blendshapes, a full movement stays complete, and each person has an own rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line from end to end: what it writes, how it ends, and one clear line for whatever is wrong."""
+"""The command line from end to end: its outputs, its exit codes, and one clear line for each mistake."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMAND = [sys.executable, "-m", "facerecon_rt.cli"]
 
 @dataclass(frozen=True)
 class Done:
-    """How a run ended."""
+    """Result of a run."""
 
     code: int
     out: str
@@ -47,7 +47,8 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("--input", path, ...)` in an empty folder, with the tiny model; no run ever shows a traceback."""
+    """Function that runs the command with the tiny model in an empty folder: `run("--input", path, ...)`. No run may
+    show a traceback."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str | Path, models: tuple[str | Path, ...] = (model,)) -> Done:
@@ -276,7 +277,7 @@ def test_other_kinds_of_pictures_are_worked_on(run: Run, tmp_path: Path, spots: 
 
 
 def test_a_record_speaks_of_the_upright_picture(run: Run, tmp_path: Path, spots: PaintSpots) -> None:
-    """Orientation 6: the file's left is the true top, so a face in its upper left lies in the upper right."""
+    """With orientation 6, the file's left is the true top, so a face in its upper left lies in the upper right."""
     jpeg = cv2.imencode(".jpg", spots(320, 240, [(0.2, 0.2)]))[1].tobytes()
     tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
     exif = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
@@ -473,7 +474,7 @@ def test_a_wrong_option_is_a_usage_error_and_nothing_is_written(
 
 
 def test_an_output_that_cannot_be_written_is_found_out_before_any_work(run: Run, tmp_path: Path) -> None:
-    """The input is missing too, which nobody has come to notice."""
+    """The input is missing too, but the output is checked first."""
     (tmp_path / "file").write_text("in the way")
     for target in ("nowhere/out.mp4", "nowhere/out.jpg", "nowhere/out.obj", "file/", "file"):
         done = run("--input", "missing.jpg", "--output", target)

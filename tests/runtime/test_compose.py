@@ -1,4 +1,4 @@
-"""compose.yaml: services that find each other, files that are there, pinned images, and ports of this machine only."""
+"""compose.yaml: services find each other, files exist, images are pinned, and ports are open to this machine only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 
 
 def mounts(service: str) -> dict[str, str]:
-    """Place in the container -> file or named volume."""
+    """Return the file or named volume at each place in the container."""
     pairs = [volume.split(":")[:2] for volume in SERVICES[service].get("volumes", [])]
     return {inside: outside for outside, inside in pairs}
 

@@ -1,4 +1,4 @@
-"""The contract survives its JSON, and whatever is not one is refused in one line that says what to do."""
+"""The contract survives its JSON, and invalid contracts are refused in one line that says what to do."""
 
 from __future__ import annotations
 

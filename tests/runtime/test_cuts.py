@@ -1,4 +1,4 @@
-"""A cut to somebody else is told from all else that changes from one frame to the next."""
+"""A cut to another person is told from all other changes between two frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FRONTAL = np.array(
 
 
 def head(seed: int) -> Image:
-    """(128, 128, 3): blots, as a head is to whoever is short-sighted."""
+    """Return a picture (128, 128, 3) of random blots in place of a head."""
     random = np.random.default_rng(seed).normal(0, 1, (128, 128)).astype(np.float32)
     blots = cv2.GaussianBlur(random, (0, 0), 9)
     grey = np.clip(120 + 40 * blots / blots.std(), 20, 235)
@@ -67,7 +67,7 @@ def test_another_light_is_no_other_head(lit: Callable[[Floats], Floats]) -> None
 
 @pytest.mark.parametrize(("x", "y", "zoom", "roll"), [(6, 0, 1, 0), (-4, 5, 1, 0), (0, 0, 1.2, 0), (3, 2, 0.9, 0.2)])
 def test_where_the_head_lies_in_its_crop_is_no_matter(x: float, y: float, zoom: float, roll: float) -> None:
-    """The camera says where it is: the picture and the camera are moved alike."""
+    """The camera tells the place of the head: the picture and the camera move together."""
     moved = frame_from_crop(Square(63.5 + x, 63.5 + y, 128 * zoom, roll), 128)
     other = cv2.warpAffine(head(0), moved[:2, [0, 1, 3]], (128, 128), borderMode=cv2.BORDER_REPLICATE)
     camera = moved[:, :3] @ FRONTAL
@@ -84,7 +84,7 @@ def test_a_crop_of_another_size_shows_the_same() -> None:
 
 @pytest.mark.parametrize(("x", "y"), [(0.25, 0.5), (0.75, 0.5), (0.5, 0.75), (0.5, 0.3)])
 def test_a_hand_before_the_face_is_no_other_head(x: float, y: float) -> None:
-    """It leaves a half as it was."""
+    """The hand leaves one half of the face unchanged."""
     rows, columns = np.mgrid[0:128, 0:128] / 127
     covered = np.hypot(columns - x, rows - y)[..., None] < 0.22
     hand = np.where(covered, np.array([95, 120, 190], np.uint8), head(0)).astype(np.uint8)
@@ -108,14 +108,15 @@ def test_where_there_is_nothing_to_see_it_is_said() -> None:
 
 
 def looking(changed: float) -> Floats:
-    """Whose change from `looking(0)` that is."""
+    """Return an appearance that differs from `looking(0)` by `changed`."""
     first, second = np.zeros((2, 4, SIDE * SIDE // 2), np.float32)
     first[:, 0], second[:, 1] = 1, 1
     return np.asarray((1 - changed) * first + np.sqrt(1 - (1 - changed) ** 2) * second, np.float32)
 
 
 def face(ball_face: MakeFace, changed: float, mm: float) -> Face:
-    """With every vertex of the ball that far from where it is, to the left and to the right in turn."""
+    """Return the ball with an appearance that differs by `changed`, and with vertices moved by `mm`, alternately to the
+    left and to the right."""
     made = ball_face(100, 100)
     sides = np.where(np.arange(len(made.shape)) // SAMPLE % 2, 1, -1)[:, None]
     return replace(
@@ -143,7 +144,7 @@ def test_looks_and_shape_have_to_change_together(changed: float, mm: float, cut:
 
 
 def test_a_head_that_comes_nearer_or_turns_aside_does_not_change_its_shape(ball_face: MakeFace) -> None:
-    """No picture tells a head's size, and its place is no part of its shape."""
+    """No picture shows a head's size, and the place of a head is not part of its shape."""
     steps = Continuity()
     steps.add(face(ball_face, 0, 0), follows=False)
     other = face(ball_face, 0.9, 0)
@@ -151,7 +152,7 @@ def test_a_head_that_comes_nearer_or_turns_aside_does_not_change_its_shape(ball_
 
 
 def test_a_head_that_moves_fast_may_change_more(ball_face: MakeFace) -> None:
-    """0.2 and 1 mm from frame to frame are usual here: twice that is no cut, and four times is."""
+    """The usual changes are 0.2 and 1 mm per frame. Twice as much is not a cut, and four times as much is a cut."""
     steps = Continuity()
     steps.add(face(ball_face, 0, 0), follows=False)
     for index in range(40):
@@ -175,7 +176,7 @@ def test_the_first_face_and_one_without_looks_are_no_cut(ball_face: MakeFace) ->
 
 
 def scene(seed: int) -> Image:
-    """(90, 160, 3): a large blot here and there."""
+    """Return a picture (90, 160, 3) of large blots."""
     blots = np.random.default_rng(seed).integers(20, 235, (9, 16, 3), np.uint8)
     return np.asarray(cv2.resize(blots, (160, 90)), np.uint8)
 
@@ -186,7 +187,7 @@ def test_another_picture_is_a_change_and_in_the_next_frame_still() -> None:
 
 
 def test_something_that_passes_and_noise_are_no_change() -> None:
-    """A head of an eighth of the picture passes before a background, with noise of 4 grey levels."""
+    """A head with an eighth of the picture's area passes in front of a background, with noise of 4 grey levels."""
     random, scenery = np.random.default_rng(0), Scenery()
     for left in range(0, 120, 12):
         image = scene(0)

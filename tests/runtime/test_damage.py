@@ -1,5 +1,5 @@
-"""Hundreds of damaged files, made from real ones by a seeded hand: each is read or refused in one line, and none hangs
-or ends the program."""
+"""Hundreds of real files with seeded damage: each is read or refused in one line, and none hangs or ends the
+program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print(read, refused)
 
 
 def damaged(data: bytes, random: np.random.Generator) -> bytes:
-    """Cut short, some bytes changed, a piece lost, doubled or blanked."""
+    """Return data with one kind of damage: cut short, some bytes changed, or a piece lost, doubled or blanked."""
     array = np.frombuffer(data, np.uint8).copy()
     kind = random.integers(5)
     start, length = int(random.integers(len(array))), int(random.integers(1, max(2, len(array) // 10)))
@@ -56,7 +56,7 @@ def damaged(data: bytes, random: np.random.Generator) -> bytes:
 
 
 def read_all(folder: Path, library: str = "") -> tuple[int, int]:
-    """In a process of its own -> how many were read, and how many refused."""
+    """Read the files of a folder in another process. Returns how many were read, and how many were refused."""
     command = [sys.executable, "-c", READ_ALL, str(folder), library]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     last = done.stderr.strip().splitlines()[-3:]

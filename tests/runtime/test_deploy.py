@@ -1,5 +1,5 @@
-"""What runtime/deploy holds: Dockerfiles that a linter and the program accept, a README that marks what was not run,
-and the comparison that the arm64 smoke test makes (which itself is run by hand)."""
+"""runtime/deploy: Dockerfiles that a linter and the program accept, a README that marks what was not run, and the
+comparison of the arm64 smoke test, which is run by hand."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ Instruction = tuple[str, str]
 
 
 def instructions(dockerfile: Path) -> list[Instruction]:
-    """(KEYWORD, the rest) of each instruction, continued lines joined, comments left out."""
+    """Return (KEYWORD, arguments) of each instruction, with continued lines joined and comments left out."""
     lines = [line for line in dockerfile.read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line.strip()]
 
 
 def last_stage(dockerfile: Path) -> list[Instruction]:
-    """What the image itself is made by."""
+    """Return the instructions of the last stage, which makes the image itself."""
     found = instructions(dockerfile)
     return found[max(index for index, (keyword, _) in enumerate(found) if keyword == "FROM") :]
 
 
 def only(found: list[Instruction], keyword: str) -> str:
-    """The one instruction of this kind."""
+    """Return the arguments of the single instruction of this kind."""
     (rest,) = (rest for name, rest in found if name == keyword)
     return rest
 
@@ -53,7 +53,7 @@ def by_name(path: Path) -> str:
 
 
 def blocks(markdown: str, language: str) -> list[tuple[str, str]]:
-    """(the line above, what is in it) of each fenced block."""
+    """Return (line above, content) of each fenced block."""
     return re.findall(rf"([^\n]+)\n\n?```{language}\n(.*?)```", markdown, re.DOTALL)
 
 

@@ -1,4 +1,5 @@
-"""Frames to face boxes: the letterbox is exact, one box per face, YuNet speaks our boxes, wrong files are refused."""
+"""Frames -> face boxes: the letterbox is exact, each face has one box, YuNet's boxes are converted, wrong files are
+refused."""
 
 from __future__ import annotations
 
@@ -102,7 +103,7 @@ def seen(x: float, y: float, side: float, score: float, roll: float = 0.0) -> De
 
 
 def test_small_faces_are_taken_from_the_fine_look_and_close_ups_from_the_coarse_one() -> None:
-    """The same three faces of 1, 25 and 60 % of the longer side, in both looks."""
+    """Both runs see the same three faces of 1, 25 and 60 % of the longer side."""
     sizes = []
 
     def see(picture: Image) -> list[Detection]:
@@ -327,7 +328,7 @@ def test_a_contract_survives_its_json() -> None:
 
 
 def yunet_row(frame_from_head: Floats) -> Floats:
-    """What YuNet would say if it saw the template through this camera."""
+    """Return the row that YuNet would give if it saw the template through this camera."""
     points = (frame_from_head[:, :3] @ yunet_template().T).T[:, :2] + frame_from_head[:2, 3]
     return np.concatenate([[0, 0, 1, 1], points.ravel(), [0.9]]).astype(np.float32)
 
@@ -352,7 +353,7 @@ def test_yunet_points_on_a_line_fall_back_to_its_box() -> None:
 
 
 def test_the_crop_centre_is_what_the_yunet_template_is_made_for() -> None:
-    """Guards the constant: in the head frame, the centre lies below the eyes and above the mouth."""
+    """The test guards the constant: in the head frame, the centre lies below the eyes and above the mouth."""
     eyes, mouth = yunet_template()[:2, 1].mean(), yunet_template()[3:, 1].mean()
     assert mouth < CROP_CENTRE_MM[1] < eyes
 
@@ -379,7 +380,7 @@ def test_yunet_boxes_do_not_depend_on_the_size_of_the_frame() -> None:
 
 
 def photographs(group: str, count: int) -> list[Image]:
-    """Evenly spread over a set of annotated photographs."""
+    """Return `count` photographs that are evenly spread over a set of annotated photographs."""
     paths = sorted((DATA / "faces" / group).glob("*.jpg"))
     chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)]
     return [np.asarray(cv2.imread(str(path)), np.uint8) for path in chosen]
@@ -428,7 +429,8 @@ def test_our_detector_finds_a_face_of_24_pixels_in_a_frame_of_640(ours: FaceDete
 def placed(
     image: Image, found: Detection, side: float, size: tuple[int, int], at: tuple[float, float], roll: float
 ) -> Image:
-    """The photograph in a grey picture of `size` (width, height): its face `side` pixels large at `at`, turned."""
+    """Place a photograph in a grey picture of `size` (width, height), with its face `side` pixels large at `at`, turned
+    by `roll`."""
     left, top, right, bottom = found.box.tolist()
     middle = np.array([left + right, top + bottom]) / 2
     matrix = cv2.getRotationMatrix2D(middle.tolist(), -roll, side / (right - left))

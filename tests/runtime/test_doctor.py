@@ -1,4 +1,4 @@
-"""What is wrong with a machine is found, and the fix is named."""
+"""Problems of a machine are found, and their fixes are named."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ def test_what_came_with_mediapipe_is_kept(other: str) -> None:
 
 
 def test_an_opencv_that_is_not_its_wheels_is_a_problem() -> None:
-    """One was overwritten by a wheel that is gone again, or that of the system stands before it."""
+    """Either a wheel that is uninstalled again has overwritten the files, or the system's OpenCV comes first on the
+    path."""
     other = opencv_wheels({"opencv-python-headless": "5.0.0.93"}, "4.8.0", "/usr/lib/python3/dist-packages/cv2/x.so")
     assert other.what == (
         "opencv-python-headless 5.0.0.93 is installed, but 4.8.0 is loaded from /usr/lib/python3/dist-packages/cv2"
@@ -119,7 +120,7 @@ def test_an_opencv_that_is_not_its_wheels_is_a_problem() -> None:
 
 
 def test_two_wheels_are_found_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As pip leaves them."""
+    """The folders are those that pip leaves."""
     for name in ("opencv_contrib_python", "opencv_contrib_python_headless"):
         folder = tmp_path / f"{name}-5.1.0.95.dist-info"
         folder.mkdir()

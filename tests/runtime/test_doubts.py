@@ -1,4 +1,4 @@
-"""Why a face may be seen less exactly."""
+"""Reasons why a reconstruction may be less exact."""
 
 from __future__ import annotations
 

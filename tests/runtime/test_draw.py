@@ -1,4 +1,4 @@
-"""Scenes to pictures: the rasteriser is exact, the overlays lie where the faces are."""
+"""Scenes -> pictures: the rasteriser is exact, and the overlays lie on the faces."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_axes_point_to_the_subjects_left_and_up(ball: FaceTemplate, ball_face: M
 
 
 def test_a_line_from_each_eye_shows_where_it_looks(ball: FaceTemplate, ball_face: MakeFace) -> None:
-    """The left eye looks to the subject's left, the picture's right; the right eye up."""
+    """The left eye looks to the subject's left, which is the picture's right, and the right eye looks up."""
     face = ball_face(80, 60, scale=0.5)
     landmarks = face.landmarks.copy()
     landmarks[42:48], landmarks[36:42] = [95, 50, 0], [65, 50, 0]

@@ -1,4 +1,4 @@
-"""Runs that are ended at any moment: what was acknowledged is there, and the next run goes on."""
+"""Runs that end at any moment: acknowledged records are in the file, and the next run continues."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_run_that_is_ended_leaves_whole_records_and_the_next_adds_to_them(
 
 
 def wait_for_more_than(count: int, folder: Path) -> None:
-    """Until the files hold more records, however busy the machine is."""
+    """Wait until the files hold more than `count` records, for at most a minute."""
     deadline = time.monotonic() + 60
     while len(records(folder)) <= count and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -55,10 +55,10 @@ def wait_for_more_than(count: int, folder: Path) -> None:
 
 
 def ended_by(how: signal.Signals, run: subprocess.Popen[str]) -> str:
-    """What the run wrote on standard error.
+    """End a run by a signal, and return its standard error.
 
-    It is asked again where it goes on: of the SIGINTs that come while CPython 3.13 imports, one in ten is lost (what it
-    raises in ModuleSpec.has_location is cleared), and whoever pressed Ctrl-C presses it again.
+    The signal is sent again if the run continues. CPython 3.13 loses one in ten SIGINTs that come during an import,
+    because it clears the exception that is raised in ModuleSpec.has_location. A user would press Ctrl-C again.
     """
     for _ in range(4):
         run.send_signal(how)
@@ -71,5 +71,5 @@ def ended_by(how: signal.Signals, run: subprocess.Popen[str]) -> str:
 
 
 def records(folder: Path) -> list[str]:
-    """The whole lines of all files of records."""
+    """Return the complete lines of all files of records."""
     return [line for path in sorted(folder.glob("records*.jsonl")) for line in path.read_text().split("\n")[:-1]]

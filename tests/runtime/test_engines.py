@@ -1,4 +1,4 @@
-"""Engines are built once, kept where only their owner writes, and never trusted when something has changed."""
+"""Engines are built once, kept in a folder that only their owner may write to, and not trusted after a change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEY = {"model": "ab" * 32, "gpu": "H100", "tensorrt": "10.13.3"}
 
 
 class Builder:
-    """Stands where ONNX Runtime does: reads the engine in a folder, or leaves one there."""
+    """A stand-in for ONNX Runtime that reads the engine in a folder, or leaves a new engine there."""
 
     def __init__(self) -> None:
         self.built = 0

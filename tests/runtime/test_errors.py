@@ -1,4 +1,4 @@
-"""Errors are one line each, whatever the names in them are."""
+"""Errors are one line each, whatever names they contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example photo_to_glb.py, run as its first lines say."""
+"""The example photo_to_glb.py, run as its docstring says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eyes of meshes: they look where the gaze is, and come behind the vertices of the face."""
+"""Eyes of meshes: they look along the gaze, and their vertices come after those of the face."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COUNT = TEMPLATE.vertex_count
 
 @pytest.fixture(scope="module")
 def face() -> Face:
-    """The mean face from the front, in the middle of a frame of 400 x 400 pixels; its eyes look 25 degrees to its
+    """The mean face from the front, in the middle of a frame of 400 x 400 pixels, with eyes that look 25 degrees to its
     left."""
     with np.load(ROOT / "models" / "face.basis.npz") as arrays:
         shape = arrays["mean"].astype(np.float32)

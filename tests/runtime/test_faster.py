@@ -1,4 +1,4 @@
-"""First contact: what a run says about the time that drawing costs, and about a faster file beside the model."""
+"""First contact: a run reports the time that drawing costs, and names a faster file beside the model."""
 
 from __future__ import annotations
 

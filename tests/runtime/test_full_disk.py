@@ -1,4 +1,4 @@
-"""A disk that really fills: what is said, what goes on, and what is whole."""
+"""A disk that is really full: messages, what continues, and which files are complete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPOT = [(0.5, 0.5)]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """256 kB."""
+    """A disk of 256 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True)
@@ -30,7 +30,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def lines_of(path: Path) -> int:
-    """Every one of them is whole."""
+    """Return the number of complete lines of a file. Each must be valid JSON."""
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     return len([json.loads(line) for line in whole.splitlines()])

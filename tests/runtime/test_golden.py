@@ -1,4 +1,4 @@
-"""A file is asked about a drawn face when it is opened, and wrong answers are not taken."""
+"""Each file is tested with a drawn face when it is opened, and files with wrong answers are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.runtime.conftest import Pretend
 
 
 def answer_of(path: Path) -> tuple[float, ...]:
-    """What the file says about the golden crop."""
+    """Return a file's answer to the golden crop."""
     with FaceSession(path, provider="cpu", self_test=False) as session:
         raw = session.run(golden_crop(session.contract.input_size)[None])
     return golden_answer(raw.landmarks[0], raw.vertices[0])

@@ -1,4 +1,4 @@
-"""Covered faces: what is left of a face in pictures, which places are covered, and that no output gets around it."""
+"""Covered faces: what pictures still show of a face, which places are covered, and that every output covers them."""
 
 from __future__ import annotations
 

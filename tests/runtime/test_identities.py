@@ -1,4 +1,4 @@
-"""Neutral faces beside the records: together they are the meshes of the run."""
+"""Neutral faces in a file beside the records: together they give the meshes of the run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def last_vertices() -> Floats:
-    """(V, 3) mm: the mesh that the runtime itself has in the last frame."""
+    """The runtime's own mesh (V, 3) in mm in the last frame."""
     with Reconstructor(MODEL) as reconstructor, open_source(VIDEO) as source:
         for scene in Pipeline(reconstructor).run(source):
             if scene.frame.index == FRAMES - 1:
@@ -70,7 +70,7 @@ def test_a_record_and_its_identity_are_the_runtimes_own_mesh(run: Path, last_ver
 
 
 def test_lines_of_events_are_no_frames(run: Path, tmp_path: Path) -> None:
-    """With `--attention`, events of a frame stand behind its record."""
+    """With `--attention`, the events of a frame follow its record."""
     lines = (run / "records.jsonl").read_text().splitlines()
     record = json.loads(lines[0])
     event = {"schema": record["schema"], "source": record["source"], "frame": record["frame"], "event": "blink"}

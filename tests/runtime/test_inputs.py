@@ -1,4 +1,4 @@
-"""sources.yaml and what becomes of it, while cameras come and go."""
+"""sources.yaml, and changes to it while cameras come and go."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def written(path: Path, text: str) -> str:
 
 
 def until_seen(groups: Groups, *names: str) -> None:
-    """Fetches frames until each of the sources has had one."""
+    """Fetch frames until each of the sources has had a frame."""
     missing = set(names)
     for group in groups:
         missing -= {frame.source for frame in group}
@@ -66,7 +66,7 @@ def until_seen(groups: Groups, *names: str) -> None:
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
-    """Until it holds, or half a minute: what follows then fails."""
+    """Wait for a condition, at most half a minute. The test's own assertions fail if it never holds."""
     end = time.monotonic() + 30
     while not holds() and time.monotonic() < end:
         threading.Event().wait(0.02)

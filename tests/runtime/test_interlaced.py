@@ -1,4 +1,4 @@
-"""Whether a video may be interlaced, by its headers; and what a stream of stale frames is taken for."""
+"""Headers tell whether a video may be interlaced, and a stream of stale frames is refused."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_repeats_are_counted_from_the_last_picture_that_was_new() -> None:
 
 
 class RepeatingCapture:
-    """A camera whose frames change `changes` times and then no more."""
+    """A camera whose frames change `changes` times and then repeat."""
 
     def __init__(self, changes: int) -> None:
         self.changes = changes
@@ -98,7 +98,7 @@ class RepeatingCapture:
         return 0.0
 
     def release(self) -> None:
-        """Nothing."""
+        """Release nothing."""
 
 
 def test_a_camera_that_may_be_interlaced_shows_no_stale_picture_and_says_why() -> None:
@@ -120,11 +120,11 @@ def test_a_camera_that_is_trusted_may_stand_still() -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The folder's files over HTTP, below this address."""
+    """Address of a server with the folder's files."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -136,7 +136,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def levels_of(uri: str) -> tuple[list[float], str]:
-    """Of the frames of a stream, until it ends, and what is said then."""
+    """Return the mean levels of a stream's frames until it ends, and the error at its end."""
     seen: list[float] = []
     with open_source(uri, live=LiveOptions(timeout_s=5), retries=0) as source, pytest.raises(SourceError) as caught:
         for frame in source:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that come while Python imports: the exit code is the one of later, and there is no traceback."""
+"""Ctrl-C and SIGTERM while Python imports: the exit code is the same as later, and there is no traceback."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_signal_waits_for_the_end_of_an_import_and_a_second_one_does_not() -> 
 
 @pytest.fixture(autouse=True)
 def python_answers_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> object:
-    """As in a terminal, however the tests were started."""
+    """Let Python handle Ctrl-C as in a terminal, however the tests were started."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,8 +1,8 @@
-"""The example client against Triton itself: repository, configuration, batching, versions, both protocols; and against
+"""The example client against Triton itself (repository, configuration, batching, versions, both protocols), and against
 KServe's own server.
 
-Only Triton's ONNX Runtime backend is a stand-in (tests/servers/onnxruntime_backend.py). What needs a server is skipped
-without: tests/servers/start_triton.py and start_kserve.py say how to have one.
+Only Triton's ONNX Runtime backend is a stand-in (tests/servers/onnxruntime_backend.py). Tests that need a server are
+skipped without it; tests/servers/start_triton.py and start_kserve.py say how to install the servers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PROTOCOLS = ("http", "grpc")
 
 
 def _load(path: Path) -> Any:
-    """Examples are no package."""
+    """Load an example, which belongs to no package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -52,7 +52,7 @@ client = _load(ROOT / "runtime" / "examples" / "kserve_client.py")
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As the command writes it from the shipped files."""
+    """A repository that the command wrote from the shipped files."""
     from facerecon_export.cli import main
 
     out = tmp_path_factory.mktemp("triton") / "repository"
@@ -66,7 +66,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clients() -> None:
-    """Skips the test without the libraries of both protocols."""
+    """Skip the test without the libraries of both protocols."""
     for name in ("geventhttpclient", "grpc"):
         pytest.importorskip(name)
 

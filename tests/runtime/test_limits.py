@@ -1,4 +1,4 @@
-"""A few bytes that ask for gigabytes are refused before they are decoded."""
+"""Files of a few bytes that demand gigabytes are refused before they are decoded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def png(width: int, height: int) -> bytes:
-    """A black picture that is all header: its rows, zeros, are squeezed to next to nothing."""
+    """Return a black picture of any size in a few bytes, because its rows are incomplete zeros."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""Live sources that are killed, stalled, started again and changed: real streams, on this host."""
+"""Live sources that are killed, stalled, started again and changed: real streams on this machine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def level_of(frame: Frame) -> int:
 
 
 class Nothing:
-    """A capture that never has a frame, and says so after a while."""
+    """A capture that never has a frame, and reports that after a while."""
 
     def __init__(self, after_s: float = 0.0) -> None:
         self.after_s = after_s
@@ -54,7 +54,7 @@ class Nothing:
         return 0.0
 
     def release(self) -> None:
-        """Nothing to release."""
+        """Release nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def server() -> Iterator[MjpegServer]:
 
 
 def until(frames: Iterator[Frame], level: int) -> Frame:
-    """The first frame of that brightness."""
+    """Return the first frame of this brightness."""
     return next(frame for frame in frames if level_of(frame) == level)
 
 

@@ -1,4 +1,4 @@
-"""Live Link Face files and packets, read by independent programs; and VMC over a real socket."""
+"""Live Link Face files and packets, read by independent programs, and VMC over a real socket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Message = tuple[str, list[str | float]]
 
 
 def a_face(make: MakeFace, seed: int = 0, *, track: int | None = 1) -> Face:
-    """A face that looks up, to its left, and leans, with an expression and a gaze."""
+    """Return a face that looks up, to its left, and leans, with an expression and a gaze."""
     random = np.random.default_rng(seed)
     camera = np.column_stack([2 * rotation_from_euler(10, 25 + seed, -5), [30, 20, 0]]).astype(np.float32)
     gaze = np.array([[0.2, 0.1, 0.97], [0.1, -0.1, 0.99]], np.float32)
@@ -88,7 +88,7 @@ def test_each_track_has_a_csv(tmp_path: Path, ball_face: MakeFace) -> None:
 
 @pytest.fixture
 def avatar() -> Iterator[socket.socket]:
-    """Where an avatar's program would listen."""
+    """A socket in place of an avatar's program."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.settimeout(20)
@@ -141,7 +141,7 @@ def test_a_video_is_sent_at_its_own_pace(
 
 
 def frames_of(avatar: socket.socket, count: int) -> list[list[Message]]:
-    """The messages of each frame, up to and with its /VMC/Ext/OK."""
+    """Return the messages of each frame, up to and including its /VMC/Ext/OK."""
     osc_bundle = pytest.importorskip("pythonosc.osc_bundle", reason="the extra `osc` is not installed")
     frames: list[list[Message]] = [[]]
     while len(frames) <= count:
@@ -208,7 +208,7 @@ def test_an_address_that_is_none_is_said_on_one_line(target: str) -> None:
 
 
 def test_a_run_sends_and_writes_at_the_same_time(avatar: socket.socket, tmp_path: Path) -> None:
-    """An address is no folder and no file that could be written."""
+    """An address is not checked as a folder or a file."""
     root = Path(__file__).parents[2]
     model, video = root / "models" / "face.onnx", root / "tests" / "data" / "talking_head.mp4"
     target = f"livelink://127.0.0.1:{port_of(avatar)}"

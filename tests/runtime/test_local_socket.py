@@ -1,4 +1,5 @@
-"""A Unix socket: both example readers get whole records, a slow reader the newest, and nobody holds up the frames."""
+"""A Unix socket: both example readers get whole records, a slow reader gets the newest record, and no reader delays
+frames."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def scene(ball_face: MakeFace, number: int) -> Scene:
 
 @contextmanager
 def written(path: Path, ball_face: MakeFace) -> Iterator[None]:
-    """A socket that gets record after record, until the block ends."""
+    """Write record after record to a socket until the block ends."""
     ending = threading.Event()
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""Heads in front of a real lens are found where they are, and turned as they are."""
+"""Heads in front of a real lens: the position and the rotation are exact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ LENS = Intrinsics(900.0, 910.0, 630.0, 355.0)
 
 
 def seen(pose: NDArray[np.float64], lens: Intrinsics = LENS) -> Face:
-    """The mean face at a pose (4, 4), through a pinhole, as a network would describe it: the best orthographic fit."""
+    """Return the mean face at a pose (4, 4) through a pinhole, with the best orthographic fit, as a network would give
+    it."""
     template = load_template()
     head = template.landmark_positions.astype(np.float64)
     camera = head @ pose[:3, :3].T + pose[:3, 3]

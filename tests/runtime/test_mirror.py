@@ -1,4 +1,4 @@
-"""A face and its mirror image: what comes back, and what an average of the two keeps."""
+"""A face and its mirror image: the conversion back, and what their average keeps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def contract(model: Path) -> ModelContract:
 
 
 def lopsided(yaw: float = TURN, count: int = 1) -> RawFaces:
-    """A turned face that winks, its shape the same on neither side, seen a little left of the middle."""
+    """Return a turned face that winks, with an asymmetric shape, a little left of the middle."""
     random = np.random.default_rng(3)
     template = load_template()
     shape = random.normal(0, 40, (count, template.vertex_count, 3)).astype(np.float32)
@@ -71,7 +71,7 @@ def test_in_a_mirror_the_other_eye_winks_and_the_head_turns_the_other_way(contra
 
 
 def test_in_a_mirror_the_other_eye_looks_the_other_way(contract: ModelContract) -> None:
-    """The left eye looks to the subject's left, the right one up."""
+    """The left eye looks to the subject's left, and the right eye looks up."""
     face = mirrored(lopsided(), contract)
     assert face.gaze is not None
     np.testing.assert_allclose(face.gaze[0], [[0, 0.6, 0.8], [-0.6, 0, 0.8]], atol=1e-6)
@@ -107,7 +107,8 @@ def test_a_name_without_its_other_side_stays_where_it_is() -> None:
 
 
 class SeesBrightSide:
-    """Knows a crop from its flip by which half is bright, and is wrong by `error` pixels always to the same side."""
+    """A network that recognises a flipped crop by its bright half. Its landmarks are off by `error` pixels, always to
+    the same side."""
 
     provider, sha256 = "cpu", "bright"
 

@@ -70,7 +70,7 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def said_about(
     example: tuple[list[str], str], image: Image, box: Sequence[float], looks: int, folder: Path
 ) -> tuple[float, Floats]:
-    """The confidence and the landmarks (68, 2) in image pixels that an example prints."""
+    """Return the confidence and the landmarks (68, 2) in image pixels that an example prints."""
     command, suffix = example
     photograph = folder / f"photo{suffix}"
     assert cv2.imwrite(str(photograph), image)

@@ -1,4 +1,5 @@
-"""Files made with the onnx package, and broken by hand, against the reader that does without it."""
+"""The reader of ONNX files, which does not need the onnx package, on files that the package made and on broken
+files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without an OpenCV that works, one line says what to install."""
+"""Without a working OpenCV, one line names the package to install."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MISSING, BROKEN, OLD, LEFT = "missing", "broken", "old", "left"
 
 @pytest.fixture(params=[MISSING, BROKEN, OLD, LEFT])
 def spoilt(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
-    """What is wrong, and the environment of a Python where it is."""
+    """The fault of an OpenCV, and the environment of a Python that has it."""
     state: str = request.param
     if state == MISSING:
         (tmp_path / "sitecustomize.py").write_text(

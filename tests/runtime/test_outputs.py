@@ -1,4 +1,4 @@
-"""Files are whole or not there, and whatever waits under a name is left alone."""
+"""Files are complete or absent, and a link or file that waits under a name is left alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_no_output_follows_a_link_that_waits_under_a_name_that_can_be_foreseen(
 
 
 def test_a_link_under_the_very_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even whoever knew the random part would get nothing."""
+    """An attacker who knew the random part of the name would still gain nothing."""
     monkeypatch.setattr("facerecon_rt.sinks.outputs.secrets.token_hex", lambda count: "00")
     precious = tmp_path / "precious"
     precious.write_text("precious")

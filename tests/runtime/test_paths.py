@@ -1,4 +1,4 @@
-"""Names that lead nowhere, into folders that are closed, or to what is no file: one line each, and no traceback."""
+"""Paths that do not exist, lead into closed folders, or are not regular files: one line each, and no traceback."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_an_error_of_the_system_is_one_line() -> None:
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a photograph, a video, a report and a file of no rights, that may not be entered."""
+    """A folder that may not be entered, with a photograph, a video, a report, a list of sources and a model file."""
     folder = tmp_path / "closed"
     folder.mkdir()
     for name in ("photo.jpg", "clip.mp4", "report.json", "sources.yaml", "face.onnx"):

@@ -1,4 +1,4 @@
-"""Photographs that are turned, lack their end, hold several pictures, or are something else than their names say."""
+"""Photographs that are turned, lack their end, hold several pictures, or have the wrong suffix."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_an_animation_says_that_its_first_picture_is_read(
 
 
 def tiff(*kinds: int, order: str = "<") -> bytes:
-    """A grey TIFF of one page of 2x2 pixels for each kind: 0 a page, 1 a thumbnail."""
+    """Return a grey TIFF with a page of 2x2 pixels for each kind: 0 for a page, 1 for a thumbnail."""
     data = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
     for number, kind in enumerate(kinds):
         pixels_at = len(data) + 2 + 10 * 12 + 4

@@ -1,4 +1,4 @@
-"""Frames in, scenes out: a detector is asked only when it must be, and people keep their numbers."""
+"""Frames in, scenes out: the detector runs only when it must, and people keep their numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RIGHT: Box = (220, 30, 340, 150)
 
 
 class Lamps:
-    """A detector that finds those of its boxes in whose middle the picture is bright, and counts how often it looks."""
+    """A detector that finds those of its boxes whose middle is bright in the picture, and counts its calls."""
 
     def __init__(self, *boxes: Box) -> None:
         self.boxes: list[Floats] = [np.array(box, np.float32) for box in boxes]
@@ -37,7 +37,7 @@ class Lamps:
 
 
 class Script:
-    """A detector that finds what is written down for each of its calls."""
+    """A detector with a given answer to each of its calls."""
 
     def __init__(self, *calls: Sequence[Box]) -> None:
         self.calls = list(calls)
@@ -47,7 +47,7 @@ class Script:
 
 
 class Counting:
-    """A network that writes down how many crops each of its runs had."""
+    """A network that notes the number of crops of each run."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -60,7 +60,7 @@ class Counting:
 
 
 class Widening(Counting):
-    """A network whose faces are up to a fifth wider, the brighter their crops are."""
+    """A network whose faces are wider for brighter crops, by up to a fifth."""
 
     def run(self, images: Image) -> RawFaces:
         raw = super().run(images)
@@ -69,7 +69,7 @@ class Widening(Counting):
 
 
 def picture(*boxes: Box) -> Image:
-    """Black, and bright where the boxes are."""
+    """Return a black picture that is bright at the boxes."""
     image = np.zeros((200, 400, 3), np.uint8)
     for x1, y1, x2, y2 in boxes:
         image[y1:y2, x1:x2] = 200
@@ -148,7 +148,8 @@ def test_a_lost_face_is_searched_at_once_and_found_again(reconstructor: Reconstr
 
 
 def test_a_face_that_jumped_away_from_its_track_is_found_in_the_same_frame(model: Path) -> None:
-    """So far that the track's crop is black, so near that the detection overlaps the track's last box."""
+    """The jump is so large that the track's crop is black, and so small that the detection overlaps the track's last
+    box."""
     before, after = (70, 20, 170, 120), (118, 20, 218, 120)
     frames = video([picture(before), picture(before), picture((190, 40, 218, 100))])
     script = Script([before], [after])
@@ -159,7 +160,8 @@ def test_a_face_that_jumped_away_from_its_track_is_found_in_the_same_frame(model
 
 
 def test_a_track_that_drifted_off_its_face_is_put_back_by_the_detector(model: Path) -> None:
-    """The track's crop shows a third of what the detector's shows all of: the model is surer of the latter."""
+    """The track's crop shows a third of the face and the detector's crop the whole face, so the model is more confident
+    of the latter."""
     before, after = (70, 20, 170, 120), (110, 20, 210, 120)
     edge = picture((140, 0, 260, 160)) // 8
     script = Script([before], [after])
@@ -173,7 +175,7 @@ def test_a_track_that_drifted_off_its_face_is_put_back_by_the_detector(model: Pa
 
 
 def test_a_cut_is_looked_into_at_once_and_begins_a_track(reconstructor: Reconstructor, lamps: Lamps) -> None:
-    """The face is wider the brighter its crop is: by more than a millimetre between these two."""
+    """Brighter crops give wider faces: the two faces differ by more than a millimetre."""
     reconstructor.network = Widening(reconstructor.network)
     anna, bert = picture(LEFT) // 200 * 255, picture((50, 70, 90, 110), RIGHT)
     anna[50:80, 30:60] = 120
@@ -322,7 +324,7 @@ def test_a_scene_says_how_it_was_made_and_where_the_time_went(reconstructor: Rec
 
 
 def test_the_identity_settles_over_a_video(reconstructor: Reconstructor) -> None:
-    """The tiny model's face grows with the brightness: the averaged one grows half as much over two frames."""
+    """The tiny model's face grows with the brightness. The averaged face grows half as much over two frames."""
     dark, bright = picture(LEFT), picture(LEFT)
     bright[bright > 0] = 255
     scenes = list(Pipeline(reconstructor).run(video([dark, bright])))

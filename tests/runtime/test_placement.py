@@ -1,4 +1,4 @@
-"""Where nodes ran is read from the session's own notes."""
+"""The session's own profile tells where its nodes ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotations, Euler angles and fits, against numbers worked out by hand. Frame axes: x right, y down, z away."""
+"""Rotations, Euler angles and fits, compared with numbers worked out by hand. Frame axes: x right, y down, z away."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_head_that_faces_the_camera_has_no_angles() -> None:
 
 
 def test_yaw_is_positive_when_the_subject_turns_to_their_left() -> None:
-    """Their left is the right of the picture."""
+    """The subject's left is the right of the picture."""
     np.testing.assert_allclose(rotation_from_euler(0, 30, 0) @ NOSE, [HALF, 0, -ROOT], atol=1e-12)
     np.testing.assert_allclose(rotation_from_euler(0, 30, 0) @ UP, [0, -1, 0], atol=1e-12)
 
@@ -55,7 +55,7 @@ def test_roll_is_positive_when_the_head_leans_to_the_subjects_left() -> None:
 
 
 def test_roll_comes_first_then_pitch_then_yaw() -> None:
-    """Looking 30 degrees up and then turning by 90: the nose points to the left and up."""
+    """After looking 30 degrees up and then turning by 90, the nose points to the left and up."""
     np.testing.assert_allclose(rotation_from_euler(30, 90, 0) @ NOSE, [ROOT, -HALF, 0], atol=1e-12)
     # Rolled before all that, the nose stays where it is.
     np.testing.assert_allclose(rotation_from_euler(30, 90, 77) @ NOSE, [ROOT, -HALF, 0], atol=1e-12)
@@ -118,7 +118,7 @@ def test_the_mean_of_turning_left_and_right_looks_straight_on() -> None:
 
 
 def test_the_mean_rotation_can_be_weighed() -> None:
-    """tan(mean) = 3 sin 60 / (1 + 3 cos 60)."""
+    """The mean angle has the tangent 3 sin 60 / (1 + 3 cos 60)."""
     mean = mean_rotation([rotation_from_euler(0, 0, 0), rotation_from_euler(0, 60, 0)], [1, 3])
     expected = math.degrees(math.atan2(3 * ROOT, 1 + 3 * HALF))
     np.testing.assert_allclose(mean, rotation_from_euler(0, expected, 0), atol=1e-12)
@@ -133,7 +133,7 @@ def test_the_angle_between_rotations_is_the_one_they_were_turned_by(angle: float
 
 
 def test_fit_camera_recovers_a_known_camera() -> None:
-    """Up to its depth, which pixels do not tell: it is 0 at the middle of the points."""
+    """Pixels do not determine the depth, which is set to 0 at the middle of the points."""
     points = load_template().landmark_positions.astype(np.float64)
     camera = camera_of(rotation_from_euler(-12, 34, 56), 1.7, (320, 240, 0))
     seen = points @ camera[:, :3].T + camera[:, 3]
@@ -183,7 +183,8 @@ def test_gaze_is_positive_to_the_subjects_left_and_upwards(direction: ArrayLike,
 
 
 def test_the_heads_turn_counts_in_where_it_looks() -> None:
-    """Straight ahead is where the head points; eyes turned back by as much look into the camera."""
+    """Eyes that look straight ahead look where the head points. Eyes that turn back by the head's angle look into the
+    camera."""
     assert gaze_angles(NOSE, camera_of(rotation_from_euler(0, 30, 0), 2.0)) == pytest.approx((30, 0), abs=1e-6)
     assert gaze_angles(NOSE, camera_of(rotation_from_euler(20, -40, 0), 2.0)) == pytest.approx((-40, 20), abs=1e-6)
     assert gaze_angles((-HALF, 0, ROOT), camera_of(rotation_from_euler(0, 30, 0))) == pytest.approx((0, 0), abs=1e-6)

@@ -1,4 +1,4 @@
-"""Which of the files that were made from one set of weights is taken."""
+"""The choice among files that were made from one set of weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MakeTinyModel(Protocol):
 
 @pytest.fixture
 def family(make_tiny_model: MakeTinyModel, tmp_path: Path) -> Path:
-    """fp32, both int8 files, and one of other weights; the fp32 file is returned."""
+    """A folder with the fp32 file, both int8 files, and a file of other weights. Returns the fp32 file."""
     make_tiny_model(tmp_path / "a-stranger.onnx", precision="fp16", weights_sha256="b" * 64)
     make_tiny_model(tmp_path / "face.int8.onnx", precision="int8", target="tensorrt", weights_sha256="a" * 64)
     make_tiny_model(tmp_path / "face.int8-cpu.onnx", precision="int8", target="cpu", weights_sha256="a" * 64)

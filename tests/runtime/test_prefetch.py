@@ -1,4 +1,4 @@
-"""Read ahead, in order, and nothing left behind."""
+"""Frames are read ahead in order, and no thread is left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGE = np.zeros((2, 2, 3), np.uint8)
 
 
 class Reads:
-    """Frames that count how many were read; `breaks_at` raises instead of that one."""
+    """Frames that count how many were read. Frame `breaks_at` raises an error instead."""
 
     def __init__(self, count: int, breaks_at: int = -1) -> None:
         self.count = count

@@ -1,4 +1,4 @@
-"""Which provider is taken, with which options, and what is said where it is not. The GPU is pretended."""
+"""The chosen provider, its options, and the message where it does not work. The GPU is pretended."""
 
 from __future__ import annotations
 

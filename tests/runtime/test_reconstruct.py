@@ -1,4 +1,4 @@
-"""One image, one person's image set, several networks: real models of a few kilobytes, and hand-worked numbers."""
+"""A photograph, a set of one person and an ensemble: real models of a few kilobytes, and numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def grey(level: int, width: int = 220, height: int = 180) -> Image:
 
 
 def face_of(shape: ArrayLike, *, confidence: float = 0.9, box: ArrayLike = BOX, smile: float = 0.0) -> Face:
-    """A face of few vertices; all of them `smile` mm below the neutral shape."""
+    """Return a face of few vertices, which lie `smile` mm below the neutral shape."""
     neutral = np.asarray(shape, np.float32)
     camera = np.column_stack([2 * rotation_from_euler(0, 0, 0), [10, 20, 0]]).astype(np.float32)
     return Face(
@@ -80,7 +80,8 @@ def face_of(shape: ArrayLike, *, confidence: float = 0.9, box: ArrayLike = BOX, 
 
 
 def raw_of(*, yaw: float = 0.0, scale: float = 1.0, at: float = 0.0, level: float = 0.0) -> RawFaces:
-    """One crop whose every number is `level`, and a camera."""
+    """Return the raw output for one crop: all numbers follow from `level`, and the camera from `yaw`, `scale` and
+    `at`."""
     camera = np.column_stack([scale * rotation_from_euler(0, yaw, 0), [at, at, 0]])
     return RawFaces(
         shape=np.full((1, 5, 3), level, np.float32),
@@ -93,7 +94,8 @@ def raw_of(*, yaw: float = 0.0, scale: float = 1.0, at: float = 0.0, level: floa
 
 
 class OffCentre:
-    """A network that sees every face some shares of the crop to the right of its middle, one after the other."""
+    """A network that sees the faces of successive runs at these offsets to the right of the crop's middle, in sides of
+    the crop."""
 
     provider, sha256 = "cpu", "off"
 
@@ -114,7 +116,7 @@ class OffCentre:
 
 @pytest.fixture(scope="module")
 def reconstructor(model: Path) -> Iterator[Reconstructor]:
-    """It finds one face in every picture."""
+    """A Reconstructor that finds one face in every picture."""
     with Reconstructor(model, detector=Finds(BOX)) as opened:
         yield opened
 
@@ -190,7 +192,7 @@ def test_a_second_look_is_taken_where_the_first_saw_the_head(model: Path) -> Non
 def test_a_head_found_far_from_where_it_was_looked_for_is_looked_at_once_more(
     model: Path, last: float, seen_at: float
 ) -> None:
-    """And the more confident of both looks counts: here the one that sees the face less far from the middle."""
+    """The more confident of both runs counts, which here is the run that sees the face nearer to the middle."""
     with Reconstructor(model, detector=Finds(BOX), mirror=False) as reconstructor:
         network = OffCentre(reconstructor.contract, 0.2, 0.1, last)
         reconstructor.network = network
@@ -204,7 +206,7 @@ def test_only_the_head_that_strayed_is_looked_at_again_and_the_others_stay(model
     runs = []
 
     class Strays(OffCentre):
-        """Sees every face in the middle, but for the second of two in the second look."""
+        """A network that sees every face in the middle, except for the second of two crops in the second run."""
 
         def run(self, images: Image) -> RawFaces:
             runs.append(len(images))
@@ -222,7 +224,7 @@ def test_only_the_head_that_strayed_is_looked_at_again_and_the_others_stay(model
 
 
 class Counts(OffCentre):
-    """Notes how many crops each run has; asks the network it was made of."""
+    """A network that notes the number of crops of each run of another network."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(network.contract)
@@ -264,7 +266,7 @@ def test_a_track_begins_where_both_are_sure_and_goes_on_where_one_is_not(model: 
 
 
 class DoubtsAt(Doubts):
-    """A detector that finds its doubtful boxes in the runs that are written down, and counts its runs."""
+    """A detector that finds its doubtful boxes in the given runs, and counts its runs."""
 
     def __init__(self, *runs: bool) -> None:
         super().__init__(BOX)
@@ -299,7 +301,7 @@ def test_a_face_that_waits_is_looked_for_in_the_next_frame_and_then_no_more(
     model: Path,
 ) -> None:
     class AlsoDoubts(DoubtsAt):
-        """A sure box, and another that is found in the first run alone."""
+        """A detector with a sure box, and another box that is found in the first run only."""
 
         def detect(self, image: Image) -> list[Detection]:
             return [Detection(np.array(BOX, np.float32), 0.9), *super().detect(image)]
@@ -471,7 +473,7 @@ def test_a_model_of_contract_1_is_never_fused_by_precision(model_1: Path) -> Non
 
 
 def test_the_plain_mean_counts_every_photograph_alike() -> None:
-    """Two shapes of one vertex, 2 mm apart."""
+    """The two shapes have one vertex each, 2 mm apart."""
     shapes = np.array([[[0, 0, 0]], [[0, 2, 0]]], np.float32)
     mean, spread, weights = average_shapes(shapes, np.array([0.9, 0.3], np.float32), "mean")
     np.testing.assert_allclose(mean, [[0, 1, 0]])
@@ -480,7 +482,7 @@ def test_the_plain_mean_counts_every_photograph_alike() -> None:
 
 
 def test_two_photographs_are_weighed_by_confidence() -> None:
-    """Mean 0.25 * 2 = 0.5; spread sqrt(0.75 * 0.5^2 + 0.25 * 1.5^2) = sqrt(0.75)."""
+    """The mean is 0.25 * 2 = 0.5, and the spread is sqrt(0.75 * 0.5^2 + 0.25 * 1.5^2) = sqrt(0.75)."""
     shapes = np.array([[[0, 0, 0]], [[0, 2, 0]]], np.float32)
     mean, spread, weights = average_shapes(shapes, np.array([0.9, 0.3], np.float32))
     np.testing.assert_allclose(mean, [[0, 0.5, 0]], atol=1e-6)
@@ -570,7 +572,8 @@ def test_an_ensemble_averages_what_its_members_say() -> None:
 
 
 def test_gazes_are_averaged_as_directions_and_codes_not_at_all() -> None:
-    """30 degrees to the left and straight ahead are 15 to the left; 30 up and 30 down straight ahead."""
+    """The mean of 30 degrees to the left and straight ahead is 15 degrees to the left; that of 30 up and 30 down is
+    straight ahead."""
     half, root, up = 0.5, np.sqrt(3) / 2, np.array([[0, 0.5, np.sqrt(3) / 2]])
     runs = [
         dataclasses.replace(
@@ -597,7 +600,7 @@ def test_rotations_are_averaged_on_so3_and_scales_geometrically() -> None:
 
 
 def test_disagreement_is_the_mean_distance_to_the_average() -> None:
-    """Members 2 apart in each of three coordinates: each is sqrt(3) from the mean."""
+    """The members are 2 apart in each of three coordinates, so each is sqrt(3) from the mean."""
     runs = [raw_of(level=2, yaw=10), raw_of(level=4, yaw=-10)]
     found = disagreement_of(runs, average_raw(runs), 0)
     assert found == pytest.approx((np.sqrt(3), 2 * np.sqrt(3), 3 * np.sqrt(3), 10), rel=1e-5)

@@ -1,4 +1,4 @@
-"""Scenes to JSON records: every field, valid JSON, enough digits, Apple's names."""
+"""Scenes -> JSON records: every field, valid JSON, enough digits, Apple's names."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def a_scene(*faces: Face) -> Scene:
 
 
 def parsed(scene: Scene, *, arkit: bool = False) -> Any:
-    """The record as a consumer reads it."""
+    """Return the record as a consumer reads it."""
     return json.loads(json.dumps(record_from_scene(scene, BLENDSHAPES, arkit=arkit, now=100.025), allow_nan=False))
 
 
@@ -93,7 +93,7 @@ def test_a_face_is_recorded_with_pose_landmarks_and_blendshapes() -> None:
 
 
 def test_gaze_is_recorded_in_the_head_and_as_seen_from_the_camera() -> None:
-    """The head is turned 20 degrees to the right, 10 up, and leans by 5; the eyes look ahead, a little apart."""
+    """The head is turned 20 degrees to the right and 10 up, and leans by 5. The eyes look ahead, slightly apart."""
     apart = np.radians(2)
     gaze = np.array([[np.sin(apart), 0, np.cos(apart)], [-np.sin(apart), 0, np.cos(apart)]], np.float32)
     (face,) = parsed(a_scene(a_face(gaze=gaze)))["faces"]

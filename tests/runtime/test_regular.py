@@ -1,4 +1,4 @@
-"""Names of files: what never ends is not opened, what goes round in circles is found once."""
+"""Files that are never opened because reading them may not end, and links in a circle that are followed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Rerun recording holds what was seen."""
+"""A Rerun recording holds the content of the scenes."""
 
 from __future__ import annotations
 

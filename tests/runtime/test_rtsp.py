@@ -1,4 +1,5 @@
-"""A real RTSP server, killed, stalled, started again, changed and locked: GStreamer's, with H.264 of the test clip."""
+"""A real RTSP server (GStreamer's, with H.264 of the test clip) that is killed, stalled, restarted, changed and
+locked."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class RtspServer:
-    """The server in a process of its own, at a port that stays its own."""
+    """The server in another process. It keeps its port over restarts."""
 
     def __init__(self, pictures: Path, *account: str) -> None:
         self.pictures = pictures
@@ -79,7 +80,7 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Width -> folder of frames of the clip."""
+    """Function that returns a folder with frames of the clip in a given width."""
 
     def of_width(width: int) -> Path:
         folder = tmp_path_factory.mktemp("pictures")
@@ -102,7 +103,7 @@ def server(pictures: Callable[[int], Path]) -> Iterator[RtspServer]:
 
 
 def until(frames: Iterator[Frame], width: int) -> Frame:
-    """The first frame of that width, within half a minute."""
+    """Return the first frame of this width, or any frame after half a minute."""
     end = time.monotonic() + 30
     return next(frame for frame in frames if frame.size[0] == width or time.monotonic() > end)
 

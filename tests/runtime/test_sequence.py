@@ -1,4 +1,4 @@
-"""Sequences of meshes: a file per frame, under a name with its number."""
+"""Sequences of meshes: each frame has a file with its number in the name."""
 
 from __future__ import annotations
 

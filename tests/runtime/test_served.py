@@ -1,4 +1,5 @@
-"""Networks on a model server, the server a function: what carries requests is no concern of theirs."""
+"""Networks on a model server. A function stands in for the server, because the runtime does not depend on a
+protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ MODELS = Path(__file__).parents[2] / "models"
 
 
 def answering(path: Path, batches: list[int] | None = None) -> Infer:
-    """A server of this file, which gives (N, 1) for (N,) as Triton does, and counts the crops of its requests."""
+    """Return a function that answers from this file. It gives (N, 1) for (N,) as Triton does, and notes the crops of
+    each request."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def infer(names: Sequence[str], images: NDArray[np.uint8]) -> dict[str, Floats]:
@@ -57,7 +59,7 @@ def test_a_served_network_answers_as_a_session_in_requests_of_at_most_sixteen(
 
 
 def test_a_server_of_other_weights_is_found_out_by_the_golden_crop(tmp_path: Path) -> None:
-    """The same network with filters that are a third stronger at its first convolution."""
+    """The server has the same network, but the filters of its first convolution are a third stronger."""
     model = onnx.load(MODELS / "face.onnx")
     first = next(node for node in model.graph.node if node.op_type == "Conv").input[1]
     (weights,) = (tensor for tensor in model.graph.initializer if tensor.name == first)

@@ -1,4 +1,4 @@
-"""What a service manager is told, over a real socket; and that the unit file is one."""
+"""The messages to a service manager over a real socket, and the unit file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of a few kilobytes through the whole session: what it answers, and what is refused before it may."""
+"""A model of a few kilobytes through the whole session: its answers, and files that are refused before they run."""
 
 from __future__ import annotations
 
@@ -215,7 +215,8 @@ def test_a_graph_that_onnx_runtime_cannot_load_is_refused_in_one_line(tiny_model
 def test_products_in_blocks_that_onnx_runtime_does_not_know_ask_for_a_newer_one(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    """As 1.21 says of 8 bits; here it is something else that it does not know."""
+    """ONNX Runtime 1.21 refuses 8-bit blocks with this message. Here the message comes from another unknown
+    operator."""
 
     def multiply_in_blocks(model: ModelProto) -> None:
         model.graph.node[0].op_type, model.graph.node[0].domain = "MatMulNBits", "com.microsoft"

@@ -1,4 +1,4 @@
-"""The shipped models: found by name, taken without --model, and listed with the terms that are in the files."""
+"""The shipped models: they are found by name, used without --model, and listed with the terms in their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes to files: what is written reads back, nothing is lost, overwritten or left half done."""
+"""Scenes -> files: written files read back, and nothing is lost, overwritten or left incomplete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OpenSink = Callable[..., Sink]
 
 @pytest.fixture
 def sink_to(ball: FaceTemplate) -> OpenSink:
-    """`sink_to(target, style=…)`: a sink that draws balls."""
+    """Function that opens a sink that draws balls: `sink_to(target, style=…)`."""
 
     def open_it(target: str | Path, *, arkit: bool = False, style: str = "shaded") -> Sink:
         return open_sink(str(target), blendshapes=BLENDSHAPES, arkit=arkit, style=style, template=ball)
@@ -59,7 +59,7 @@ def names_in(folder: Path) -> list[str]:
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """As on a full disk: writing beyond `size` bytes fails."""
+    """Make writing beyond `size` bytes fail, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""At rest faces tremble less, in motion they hardly lag, and nothing else changes."""
+"""Faces at rest tremble less, faces in motion hardly lag, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FPS = 30.0
 
 
 def shaken(face: Face, random: np.random.Generator, pixels: float = 0.3) -> Face:
-    """The face as sensor noise would show it."""
+    """Return the face with the noise of a sensor."""
     camera = face.frame_from_head.astype(np.float64)
     scale, rotation, translation = split_camera(camera)
     rotation = nearest_rotation(rotation + random.normal(0, 0.003, (3, 3)))

@@ -1,4 +1,4 @@
-"""URIs to frames: real files made here, and cameras that play a script."""
+"""URIs -> frames: real files made by the tests, and cameras that follow a script."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def cut_short(path: Path, share: float) -> Path:
 
 
 def exif_block(orientation: int) -> bytes:
-    """A JPEG APP1 segment with nothing but the orientation in it."""
+    """Return a JPEG APP1 segment that holds only the orientation."""
     entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     tiff = b"II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
     return b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
@@ -245,7 +245,8 @@ def test_closing_a_video_ends_the_iteration(tmp_path: Path, caplog: pytest.LogCa
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Two photographs and a video whose names sort naturally, a text file and one that only looks like a photograph."""
+    """A folder with two photographs and a video whose names sort naturally, a text file, and a file that is only named
+    like a photograph."""
     folder = tmp_path / "album"
     folder.mkdir()
     write_image(folder / "img10.jpg", red_left_half())
@@ -331,7 +332,7 @@ def test_closing_a_folder_ends_the_iteration(album: Path) -> None:
 
 
 class ScriptedCapture:
-    """A camera that shows picture k as soon as it may, and then goes away or hangs."""
+    """A camera that shows each picture as soon as it may, and then disappears or hangs."""
 
     def __init__(self, frames: int, *, then_hang: bool = False) -> None:
         self.frames = frames
@@ -358,7 +359,7 @@ class ScriptedCapture:
 
 
 class SilentCapture(ScriptedCapture):
-    """A camera that opens and never shows anything until it is released."""
+    """A camera that opens and shows nothing until it is released."""
 
     def grab(self) -> bool:
         self.all_shown.wait(5)

@@ -1,4 +1,4 @@
-"""The shipped template holds together: one surface, one texture, left like right, 68 landmarks on it."""
+"""The shipped template is consistent: one surface, one texture, symmetric, with 68 landmarks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def template() -> FaceTemplate:
 
 
 def edges(triangles: Indices) -> Indices:
-    """(T, 3) -> (3 T, 2): every side of every triangle, in the direction it is walked."""
+    """Return the sides (3 T, 2) of triangles (T, 3), in the direction of each triangle's orientation."""
     return np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
 
 
@@ -45,7 +45,7 @@ def test_no_triangle_is_a_line_or_given_twice(template: FaceTemplate) -> None:
 
 
 def test_neighbouring_triangles_turn_the_same_way(template: FaceTemplate) -> None:
-    """Then two triangles walk their common side in opposite directions, and no direction is walked twice."""
+    """Two triangles then have their common side in opposite directions, and no directed side occurs twice."""
     walked = edges(template.triangles)
     assert len(np.unique(walked, axis=0)) == len(walked)
 
@@ -80,7 +80,7 @@ def test_the_mirror_takes_landmarks_to_their_counterparts(template: FaceTemplate
 
 
 def test_the_landmarks_lie_where_a_face_has_them(template: FaceTemplate) -> None:
-    """iBUG begins at the subject's right: the left of the picture, -x in the head frame."""
+    """The iBUG order begins at the subject's right, which is the left of the picture and -x in the head frame."""
     points = template.landmark_positions
     eyes, nose, mouth, chin = points[36:48].mean(0), points[30], points[48:60].mean(0), points[8]
     assert points[0, 0] < points[36, 0] < points[39, 0] < 0 < points[42, 0] < points[45, 0] < points[16, 0]

@@ -1,4 +1,4 @@
-"""Colour maps: places of the picture arrive where the texture coordinates say, and unseen places are filled."""
+"""Colour maps: colours of the picture arrive at their texture coordinates, and unseen places are filled."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ FRONT, LIPS, LEFT_EYE = 33, range(48, 68), range(42, 48)
 
 @pytest.fixture(scope="module")
 def mean_face() -> Floats:
-    """(V, 3) mm: the mean face of the shipped weights."""
+    """The mean face (V, 3) in mm of the shipped weights."""
     with np.load(ROOT / "models" / "face.basis.npz") as arrays:
         return np.asarray(arrays["mean"], np.float32)
 
 
 def face_at(vertices: Floats, *, yaw: float = 0.0, scale: float = 1.8, x: float = 200.0, y: float = 200.0) -> Face:
-    """A face of these vertices in a frame of 400 x 400 pixels, in its middle."""
+    """Return a face with these vertices in a frame of 400 x 400 pixels, with its centre at (x, y)."""
     linear = scale * rotation_from_euler(0, yaw, 0)
     camera = np.column_stack([linear, np.array([x, y, 0]) - linear @ np.array(CROP_CENTRE_MM)]).astype(np.float32)
     points = vertices @ camera[:, :3].T + camera[:, 3]
@@ -66,14 +66,15 @@ def face_at(vertices: Floats, *, yaw: float = 0.0, scale: float = 1.8, x: float 
 
 
 def gradient() -> Image:
-    """A picture whose blue grows to the right and whose green grows downwards: its colours tell the place."""
+    """Return a picture whose blue grows to the right and whose green grows downwards, so that its colours tell the
+    place."""
     across = np.linspace(40, 200, WIDTH, dtype=np.float32)
     blue, green = np.meshgrid(across, across)
     return np.asarray(np.rint(np.stack([blue, green, np.full_like(blue, 150)], 2)), np.uint8)
 
 
 def at_vertices(colours: Image) -> Floats:
-    """(V, 3): the colours of a colour map at the vertices, looked up by their texture coordinates."""
+    """Return the colours (V, 3) of a colour map at the vertices, by their texture coordinates."""
     u, v = TEMPLATE.uv.T
     pixels = np.stack([u, 1 - v], 1) * len(colours) - 0.5
     columns, rows = np.clip(np.rint(pixels), 0, len(colours) - 1).astype(int).T
@@ -81,7 +82,7 @@ def at_vertices(colours: Image) -> Floats:
 
 
 def facing(face: Face) -> Floats:
-    """(V,) cosine of the angle between the surface and the viewer."""
+    """Return the cosine (V,) of the angle between the surface and the viewer."""
     placed = vertices_in_frame(face) * [1, -1, -1]
     cosine: Floats = vertex_normals(placed.astype(np.float32), TEMPLATE.triangles)[:, 2]
     return cosine
@@ -114,7 +115,7 @@ def test_a_picture_drawn_with_its_own_colours_looks_the_same(mean_face: Floats) 
 
 
 def test_what_a_turned_head_hides_is_like_the_other_side(mean_face: Floats) -> None:
-    """The picture is red on the subject's right, and green elsewhere; the head turns its left side away."""
+    """The picture has a red spot on the subject's right cheek. The head turns its left side away."""
     face = face_at(mean_face, yaw=50)
     points = vertices_in_frame(face)
     picture = np.full((WIDTH, WIDTH, 3), (90, 130, 180), np.uint8)
@@ -130,7 +131,7 @@ def test_what_a_turned_head_hides_is_like_the_other_side(mean_face: Floats) -> N
 
 
 def test_what_nobody_sees_has_the_mean_skin(mean_face: Floats) -> None:
-    """Skin in the middle of the face and a blue background around it: under the chin, nothing is seen from above."""
+    """The whole picture has the colour of skin, and the camera does not see under the chin."""
     face = face_at(mean_face)
     picture = np.full((WIDTH, WIDTH, 3), (90, 130, 180), np.uint8)
     colours = at_vertices(colour_map([view_of(face, Frame(picture, "x.jpg"))], TEMPLATE, SIZE))
@@ -143,7 +144,7 @@ def test_what_nobody_sees_has_the_mean_skin(mean_face: Floats) -> None:
 
 @pytest.mark.parametrize("yaw", [0.0, 40.0])
 def test_the_background_does_not_colour_the_face(mean_face: Floats, yaw: float) -> None:
-    """The mesh is larger than the head in the picture by 2 mm on each side, as where it fits badly."""
+    """The mesh is larger than the head in the picture by 2 mm on each side, like a mesh that fits badly."""
     face = face_at(mean_face, yaw=yaw)
     points = vertices_in_frame(face)[:, :2]
     raster = rasterize(points, TEMPLATE.triangles, (WIDTH, WIDTH))
@@ -159,7 +160,8 @@ def test_the_background_does_not_colour_the_face(mean_face: Floats, yaw: float) 
 
 
 def test_the_nose_does_not_colour_the_cheek_behind_it(mean_face: Floats) -> None:
-    """A head half turned, of which every pixel that shows the nose is green: the far cheek has the skin's colour."""
+    """The head is turned by 45 degrees, and every pixel that shows the nose is green. The far cheek keeps the skin's
+    colour."""
     face = face_at(mean_face, yaw=45)
     points = vertices_in_frame(face)
     tip = TEMPLATE.landmarks[30]
@@ -339,7 +341,7 @@ def test_a_texture_never_replaces_an_input(tmp_path: Path, mean_face: Floats) ->
 
 
 def test_a_set_has_one_texture_in_every_mesh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three frames of the sample clip as photographs of one person."""
+    """The set consists of three frames of the sample clip."""
     video = cv2.VideoCapture(str(ROOT / "tests" / "data" / "talking_head.mp4"))
     folder = tmp_path / "photographs"
     folder.mkdir()
@@ -359,7 +361,8 @@ def test_a_set_has_one_texture_in_every_mesh(tmp_path: Path, capsys: pytest.Capt
 
 
 def _difference(face: Face, photograph: Image, colours: Image) -> float:
-    """The median difference of a photograph and the face drawn with a colour map, where the photograph shows it."""
+    """Return the median difference between a photograph and the face drawn with a colour map, where the photograph
+    shows the face."""
     drawn, _ = textured(vertices_in_frame(face), TEMPLATE, colours, photograph.shape[1::-1])
     layout = layout_of(TEMPLATE, len(colours))
     _, weights = sampled(view_of(face, Frame(photograph, "x")), TEMPLATE, layout)

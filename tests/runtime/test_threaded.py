@@ -1,4 +1,4 @@
-"""Slow and failing sinks: what waits, what is left out, what is said, and that nothing hangs."""
+"""Slow and failing sinks: scenes that wait or are dropped, messages, and that nothing hangs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANY = 50
 
 
 class Slow:
-    """A sink that waits until it may, and fails at one scene if told to."""
+    """A sink that waits for permission, and fails at a given scene."""
 
     def __init__(self, *, fails_at: int = -1, fails_closing: bool = False) -> None:
         self.may = threading.Event()

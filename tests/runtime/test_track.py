@@ -1,4 +1,4 @@
-"""Who is who from frame to frame: faces are balls that move, as a network would see them."""
+"""Identities from frame to frame: balls move, and networks see them with the usual errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDE = SCALE * CROP_SIDE_MM
 
 
 def look(tracker: Tracker, people: Sequence[Face]) -> tuple[Face, ...]:
-    """One frame: each visible track sees whoever is nearest to its place, and detection finds the others."""
+    """Process one frame: each visible track sees the person nearest to its place, and detection finds the others."""
     seen = []
     for track in tracker.visible:
         place = track.next_square()
@@ -41,7 +41,7 @@ def distance(a: Square, b: Square) -> float:
 
 
 def nobody() -> Face:
-    """What the network says of a crop without a face."""
+    """Return the network's answer to a crop without a face."""
     empty = np.zeros((1, 3), np.float32)
     return Face(empty, empty, np.zeros(53, np.float32), np.eye(3, 4, dtype=np.float32), empty, 0.0, np.zeros(4, "f4"))
 
@@ -140,7 +140,7 @@ def test_two_lost_faces_go_back_to_their_own_numbers(ball_face: MakeFace) -> Non
 
 @pytest.mark.parametrize("speed", [4, 8, 14])
 def test_two_faces_that_cross_keep_their_numbers(ball_face: MakeFace, speed: int) -> None:
-    """One walks to the right behind one who stays; the walker is hidden while they overlap."""
+    """One person walks to the right behind a person who stands, and is hidden while they overlap."""
     tracker = Tracker()
     standing = ball_face(300, 200)
     for x in range(60, 540, speed):
@@ -202,7 +202,7 @@ def test_a_face_behind_another_is_not_waited_for_for_ever(ball_face: MakeFace) -
 
 
 def test_two_tracks_on_one_face_become_one(ball_face: MakeFace) -> None:
-    """The younger slides onto the older one's face, and is not shown twice."""
+    """The younger track slides onto the older track's face, and is not shown twice."""
     tracker = Tracker()
     look(tracker, [ball_face(100, 200), ball_face(300, 200)])
     older, younger = tracker.tracks
@@ -237,7 +237,7 @@ def test_only_detections_beside_the_faces_already_seen_are_unknown(ball_face: Ma
 
 
 def somebody(face: Face, seed: int) -> Face:
-    """With appearance, and a shape, of their own."""
+    """Return the face with the appearance and the shape of another person, by `seed`."""
     appearance = np.random.default_rng(seed).normal(0, 1, (4, 128)).astype(np.float32)
     appearance /= np.linalg.norm(appearance, axis=1, keepdims=True)
     return replace(face, appearance=appearance, shape=face.shape * np.array([1 + 0.05 * seed, 1, 1], np.float32))
@@ -267,7 +267,7 @@ def test_of_two_only_the_one_who_is_another_begins_anew(ball_face: MakeFace) -> 
 
 
 def test_a_cut_to_another_person_nearby_begins_a_track_too(ball_face: MakeFace) -> None:
-    """So far from the first one's place that nobody is seen there."""
+    """The second person is so far from the first person's place that nobody is seen there."""
     tracker, anna, bert = Tracker(), somebody(ball_face(100, 200), 1), somebody(ball_face(100 + 0.6 * SIDE, 200), 2)
     for _ in range(3):
         look(tracker, [anna])
@@ -280,7 +280,7 @@ def test_a_cut_to_another_person_nearby_begins_a_track_too(ball_face: MakeFace) 
 
 
 def test_where_the_picture_stays_there_is_no_cut(ball_face: MakeFace) -> None:
-    """A head that passes in front of another changes all that is seen of it, but hardly the picture."""
+    """A head that passes in front of another head changes the track's face completely, but hardly the picture."""
     tracker, anna, bert = Tracker(), somebody(ball_face(100, 200), 1), somebody(ball_face(100, 200), 2)
     for _ in range(3):
         look(tracker, [anna])
@@ -325,7 +325,8 @@ def test_a_lost_face_is_looked_for_where_it_was_last(ball_face: MakeFace) -> Non
 
 
 def test_the_shape_is_the_weighted_mean_of_its_frames() -> None:
-    """Weights 1 and 3: mean 0.25 * 0 + 0.75 * 4 = 3; spread sqrt(0.25 * 9 + 0.75 * 1) = sqrt(3)."""
+    """With weights 1 and 3, the mean is 0.25 * 0 + 0.75 * 4 = 3, and the spread is sqrt(0.25 * 9 + 0.75 * 1) =
+    sqrt(3)."""
     average = ShapeAverage()
     mean, spread = average.add(np.zeros((1, 3), np.float32), 1)
     np.testing.assert_array_equal(mean, [[0, 0, 0]])

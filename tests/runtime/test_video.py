@@ -1,4 +1,4 @@
-"""Video files as they are found: interlaced, damaged, trimmed, in odd pixels, under odd names. With both libraries."""
+"""Video files with common faults: interlaced, damaged, trimmed, with odd pixels or names. Both libraries read them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def frames_of(path: Path) -> list[Frame]:
 
 
 def grey_of_frame(number: int) -> float:
-    """Of the grey videos of tests/data/videos: luma 40 and 15 more a frame, black being 16 and white 235."""
+    """Return the level of a frame of the grey videos in tests/data/videos. Their luma is 40 and 15 more per frame;
+    black is 16 and white 235."""
     return (40 + 15 * (number % 12) - 16) * 255 / 219
 
 
@@ -42,7 +43,7 @@ def assert_grey_steps(frames: list[Frame], first: int = 0) -> None:
 
 
 def with_matrix(path: Path, to: Path, matrix: tuple[int, ...]) -> Path:
-    """The same MP4 with another matrix in the header of its track."""
+    """Copy an MP4 with another matrix in the header of its track."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 44
     data[at : at + 36] = struct.pack(">9i", *matrix)
@@ -51,7 +52,7 @@ def with_matrix(path: Path, to: Path, matrix: tuple[int, ...]) -> Path:
 
 
 def with_zeros(path: Path, to: Path, count: int) -> Path:
-    """The same file with zeros in its middle."""
+    """Copy a file with zeros in its middle."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + count] = bytes(count)
     to.write_bytes(data)

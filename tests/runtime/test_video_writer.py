@@ -1,4 +1,4 @@
-"""Annotated videos: the sound of the input, what browsers play, names of any bytes. With both libraries."""
+"""Annotated videos: the input's sound, codecs that browsers play, and names of any bytes. Both libraries write them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def annotate(source: Path, target: Path) -> None:
 
 
 def sound_of(path: Path) -> list[tuple[float, bytes]]:
-    """Seconds after the first picture, and data, of each packet of sound."""
+    """Return each packet of sound: its time in seconds after the first picture, and its data."""
     import av
 
     with av.open(str(path)) as container:

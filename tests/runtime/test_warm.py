@@ -1,4 +1,4 @@
-"""Answers at once; the better session takes over when it is there and says the same."""
+"""The first session answers at once. The better session takes over when it is ready and agrees."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StartProcess(Protocol):
 
 @pytest.fixture
 def building() -> Iterator[StartProcess]:
-    """`building(code)`: a process that ends with this code as soon as its input ends."""
+    """Function that starts a process which ends with this code as soon as its input ends: `building(code)`."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(code: int = 0) -> subprocess.Popen[bytes]:

@@ -1,8 +1,8 @@
-"""A model repository -> KServe's own Python server, each model's newest version run by ONNX Runtime: a program.
+"""A model repository -> KServe's own Python server. ONNX Runtime runs each model's newest version.
 
     python kserve_models.py REPOSITORY HTTP_PORT GRPC_PORT
 
-The server and its protocol are KServe's; as its custom models do, this brings what runs the file.
+The server and its protocol are KServe's. As in its custom models, this program brings the code that runs the file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 
 
 class OnnxModel(Model):  # type: ignore[misc]
-    """One file."""
+    """A model that ONNX Runtime runs."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder.name)
@@ -25,7 +25,7 @@ class OnnxModel(Model):  # type: ignore[misc]
         self.ready = True
 
     def predict(self, payload: InferRequest, headers: Any = None, response_headers: Any = None) -> InferResponse:
-        """One request, by itself: KServe leaves batching to others."""
+        """Run one request by itself, since KServe leaves batching to others."""
         names = [output.name for output in payload.request_outputs]
         arrays = self._session.run(names, {tensor.name: tensor.as_numpy() for tensor in payload.inputs})
         outputs = []

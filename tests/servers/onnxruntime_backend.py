@@ -1,7 +1,7 @@
 """A stand-in for Triton's ONNX Runtime backend, which no package on PyPI holds: a Python-based backend of that name.
 
-Triton itself is real: it reads the configuration, batches, warms up, picks versions and speaks the protocol. What this
-does is run the batch by ONNX Runtime's Python package, with the tensors that the configuration declares.
+Triton itself is real: it reads the configuration, batches, warms up, picks versions and speaks the protocol. This
+backend only runs each batch with ONNX Runtime's Python package, with the tensors that the configuration declares.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """One instance of a model."""
+    """An instance of a model."""
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
-        """Nothing to complete: the configuration is to be whole."""
+        """Add nothing, because the configuration must be complete."""
         return config
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -35,7 +35,7 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """The requests that Triton batched, in one run."""
+        """Run the requests that Triton batched in one run."""
         inputs = [pb_utils.get_input_tensor_by_name(request, "image").as_numpy() for request in requests]
         names = [output["name"] for output in self._config["output"]]
         outputs = dict(zip(names, self._session.run(names, {"image": np.concatenate(inputs)}), strict=True))
@@ -52,7 +52,8 @@ class TritonPythonModel:
         return responses
 
     def _declared(self, output: Mapping[str, Any], array: Any) -> Any:
-        """As ONNX Runtime's backend does, checked and reshaped: `reshape` is the model's shape, `dims` the clients'."""
+        """Check and reshape an output as ONNX Runtime's backend does: `reshape` is the model's shape, and `dims` is
+        that of the clients."""
         batched = self._config["max_batch_size"] > 0
         shape = output["reshape"]["shape"] if "reshape" in output else output["dims"]
         found = array.shape[1:] if batched else array.shape

@@ -1,4 +1,4 @@
-"""A command that serves -> a running server on free ports, stopped at the end."""
+"""A command that serves -> a running server on free ports, which is stopped at the end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ STARTS_WITHIN_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One that is live."""
+    """A server that answers."""
 
     http: str
-    """As in http://127.0.0.1:8000."""
+    """Address, for example http://127.0.0.1:8000."""
     grpc: str
     log: Path
 
@@ -30,7 +30,10 @@ class Server:
 def running(
     command: Callable[[int, int], list[str]], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """`command` is what serves on these two ports, HTTP and gRPC. Fails the test where it does not start."""
+    """Run a server. Fails the test where it does not start.
+
+    `command`: function that returns the command for two ports, HTTP and gRPC.
+    """
     http, grpc = _free_port(), _free_port()
     with (
         log.open("w") as said,

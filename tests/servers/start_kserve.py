@@ -24,7 +24,7 @@ PYTHON = "FACERECON_KSERVE_PYTHON"
 
 @contextmanager
 def kserve(repository: Path, log: Path) -> Iterator[Server]:
-    """Skips the test without a server."""
+    """Run KServe's server for a model repository. Skips the test without an environment for it."""
     if PYTHON not in os.environ:
         pytest.skip(f"set {PYTHON} to the Python of an environment with KServe, as in tests/servers/start_kserve.py")
     program = Path(__file__).with_name("kserve_models.py")

@@ -36,8 +36,8 @@ print(sysconfig.get_python_version(), sysconfig.get_config_var("LIBDIR"))
 
 @contextmanager
 def triton(repository: Path, scratch: Path) -> Iterator[Server]:
-    """All models of the repository, strictly as configured: nothing is completed; others load when they are asked to
-    be. Skips the test without a server."""
+    """Run Triton with all models of the repository, strictly as configured. Models that are added later load on
+    request. Skips the test without an environment for it."""
     if PYTHON not in os.environ:
         pytest.skip(f"set {PYTHON} to the Python of an environment with Triton, as in tests/servers/start_triton.py")
     asked = subprocess.run([os.environ[PYTHON], "-c", PROBE], capture_output=True, text=True, check=True)
