@@ -26,7 +26,7 @@ def assert_numbers_have_a_range(parser: ArgumentParser) -> int:
         count += 1
         for text in NONSENSE:
             if "seconds_or_name" in repr(parse) and not is_number(text):
-                continue  # It is a file name there.
+                continue  # There the text is a file name.
             try:
                 parse(text)
             except ArgumentTypeError as error:

@@ -111,7 +111,7 @@ def test_every_label_that_is_read_is_given_to_every_picture(expression: ModuleTy
     for one in images:
         assert set(one["labels"]) >= set(expression.READ), one["file"]
         assert set(one["labels"].values()) <= {"present", "absent", "unsure"}
-    # Each label says something of weights that exist.
+    # Each label is read from weights that exist.
     for label, read in expression.READ.items():
         assert read(weights()) == 0, label
         assert any(read(weights(**{name: 1.0})) > 0 for name in APPLE), label
@@ -154,7 +154,7 @@ def test_irises_lie_between_the_corners_of_both_eyes(expression: ModuleType) -> 
         away = 10.0 if place == 60 else -10.0
         mesh[outer], mesh[inner], mesh[iris] = (place + away, 50), (place - away, 50), (place + 4, 48)
     assert expression._iris_offset(mesh) == pytest.approx((0.2, 0.1))
-    turn = np.array([[0.8, -0.6], [0.6, 0.8]], np.float32)  # a head that leans to its shoulder sees the same
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]], np.float32)  # the gaze of a head that leans is the same
     assert expression._iris_offset(mesh @ turn.T) == pytest.approx((0.2, 0.1), abs=1e-5)
 
 

@@ -108,7 +108,7 @@ def test_no_dependency_may_come_in_a_new_major() -> None:
     assert len(wanted) > 20
     for one in wanted:
         assert re.search(r">=[\d.]+,<\d+$|==[\d.]+$", one), one
-    # Whoever has an OpenCV keeps it.
+    # An installed OpenCV stays.
     assert not any("opencv" in one for one in project["dependencies"])
     assert all("facerecon-rt[opencv]" in extras[name] for name in ("cpu", "gpu"))
 

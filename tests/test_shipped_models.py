@@ -60,7 +60,7 @@ def test_the_clean_model_may_be_used_for_anything_and_sees_the_sample_clip() -> 
     with FaceSession(MODELS / "face.clean.onnx", provider="cpu") as session:
         assert session.contract.terms.startswith("any purpose")
         assert session.contract.golden
-        # No annotator taught it; what its own offset has of this is hardly anything.
+        # No annotator taught this model, so its offset is nearly symmetric.
         assert np.abs(session.contract.annotation_asymmetry).mean() < 0.1
     truth = json.loads(CLIP.with_suffix(".json").read_text())["frames"]
     with Reconstructor(MODELS / "face.clean.onnx", provider="cpu") as reconstructor, open_source(CLIP) as source:
@@ -211,5 +211,5 @@ def test_a_cut_from_one_talking_head_to_another_begins_a_track() -> None:
             assert (scenes[len(before)].entered, scenes[len(before)].left) == ((2,), (1,))
             alone = list(Pipeline(reconstructor).run(frames(cut)))[-1].faces[0].shape
             found, first = scenes[-1].faces[0].shape, scenes[len(before) - 1].faces[0].shape
-            # Averaged into the first one's, it would be three quarters of the way off.
+            # Averaged with the first person's shape, it would be off by three quarters of the difference.
             assert rmse_mm(found, alone) < 0.35 * rmse_mm(first, alone)

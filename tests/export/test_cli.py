@@ -49,7 +49,7 @@ def test_every_number_of_every_command_has_a_range(command: str) -> None:
 
 
 def test_ctrl_c_while_torch_is_imported_is_exit_code_130(tmp_path: Path) -> None:
-    # Before the arguments are understood it ends at once; later the import goes on to its end first.
+    # Before the arguments are parsed, the command ends at once. Later it completes the import first.
     module = [sys.executable, "-m", "facerecon_export.cli"]
     for stop, command, go_on, what in (
         ("cv2", console_script("facerecon-export", tmp_path), False, "interrupted"),

@@ -37,7 +37,7 @@ def test_a_picture_with_landmarks_is_aligned_by_them(tmp_path: Path) -> None:
     rows, columns = np.nonzero(crops.images[0, :, :, 0] > 127)
     assert abs(rows.mean() - 31.5) < 0.6
     assert abs(columns.mean() - 31.5) < 0.6
-    # The landmarks are where they were in the face: 64 pixels for 190 mm, the head frame's origin above the middle.
+    # The landmarks keep their places in the face: 64 pixels for 190 mm, with the head frame's origin above the middle.
     expected = load_template().landmark_positions[:, :2] * [1, -1] * (64 / 190) + [31.5, 31.5 - 30 * 64 / 190]
     np.testing.assert_allclose(crops.landmarks[0, 17:], expected[17:], atol=0.2)
 

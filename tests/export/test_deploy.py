@@ -140,8 +140,8 @@ def test_the_runtime_takes_the_int8_file_of_its_provider(exported: SmallExport) 
 
 
 CAMERA_UP = [53 + 1 + 8 + i for i, component in enumerate(ROTATED) if component == 1]
-"""Where the second number of the camera's first row stands in the bias, behind expression, confidence and the code's
-variance: twice."""
+"""Indices in the bias of the second number of the camera's first row, which occurs twice. The camera follows
+expression, confidence and the code's variance."""
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, exported: SmallExport, edit: Callable[[np.ndarray[Any, Any]], None]) -> None:

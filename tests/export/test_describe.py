@@ -23,7 +23,7 @@ def test_work_is_that_of_the_pytorch_model_in_every_precision(exported: SmallExp
     model = load_weights(exported.weights)
     layers = backbones.multiply_adds(model, torch.zeros(1, 3, 64, 64))
     decoders = (8 + 53) * (3 * 4032 + 4 * 68)
-    # Of 16 features each, what `lean` reads twice, twice, and with zeros: 6 for 3 numbers, 12 for 2, 3 for 2 a point.
+    # Extra outputs of `lean`, each from 16 features: 6 numbers for 3 (twice), 12 for 2, and 3 for 2 per landmark.
     rearranged = (3 + 3 + 10 + 68) * 16 + 6 * 6 + 18 * 12
     # 53 eyeLook weights and 10 angles instead of yaw and pitch of both eyes, and 6 numbers of gaze from the 10 sines.
     rearranged += (53 + 10 - 4) * 16 + 10 * 6

@@ -132,7 +132,7 @@ def test_the_head_stays_in_float(folder: Path) -> None:
 def test_a_file_that_answers_differently_is_not_written(
     weights: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In place of another few seconds of tracing.
+    # This saves a few seconds of tracing.
     monkeypatch.setattr(DetectorSubject, "trace", lambda self, path: path.write_bytes((folder / "w.onnx").read_bytes()))
     for difference in (1.0, float("nan")):
         spoilt = {name: np.array([difference]) for name in export.UNITS}

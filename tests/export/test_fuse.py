@@ -73,7 +73,7 @@ def test_an_ensemble_in_one_file_averages_as_the_runtime_does(exported: SmallExp
         np.testing.assert_allclose(found.disagreement, expected.disagreement, rtol=1e-3, atol=1e-4)
         assert both.contract.backbone == "tiny+tiny"
         golden = np.mean([one.contract.golden, two.contract.golden], axis=0)
-        np.testing.assert_allclose(both.contract.golden, golden)  # and it opened, so it answered so
+        np.testing.assert_allclose(both.contract.golden, golden)  # it opened, so its answer is that of the contract
 
 
 def test_files_of_contract_1_are_fused_as_before(exported: SmallExport, exported_1: Path, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_files_of_contract_1_are_fused_as_before(exported: SmallExport, exported
 def test_a_set_of_files_with_operators_of_onnx_runtime_is_fused_too(exported: SmallExport, tmp_path: Path) -> None:
     path = exported.folder / "small.int8-cpu.onnx"
     fuse_ensemble([path, path], tmp_path / "twice.onnx", quiet)
-    assert (tmp_path / "twice.onnx").stat().st_size < 2.1 * path.stat().st_size  # its matrices are bytes still
+    assert (tmp_path / "twice.onnx").stat().st_size < 2.1 * path.stat().st_size  # its matrices are still bytes
     crops = synthetic_crops(64, 3)
     with FaceSession(path) as one, FaceSession(tmp_path / "twice.onnx") as twice:
         np.testing.assert_allclose(twice.run(crops).vertices, one.run(crops).vertices, atol=1e-3)
@@ -170,7 +170,7 @@ def test_a_set_in_one_file_gives_what_the_runtime_makes_of_its_photographs(
         together = set_from_faces(faces_from_crops(session, [Crop(crop, identity) for crop in crops]))
     contract = read_contract(read_onnx(path))
     assert (contract.set_size, contract.outputs) == (4, SET_OUTPUTS)
-    assert not contract.golden  # one crop is no set
+    assert not contract.golden  # a single crop is not a set
     session, _, _ = open_ort_session(path, "cpu")
     found = dict(zip(SET_OUTPUTS, session.run(list(SET_OUTPUTS), {"image": crops}), strict=True))
     np.testing.assert_allclose(found["shape"][0], together.shape, atol=1e-3)

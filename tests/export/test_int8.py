@@ -81,7 +81,7 @@ def test_codes_and_scales_of_blocks_give_the_matrix_back() -> None:
     largest = np.abs(values).max(2)
     assert (np.delete(largest, 3, 0) == 127).all()
     assert not values[3].any()
-    assert not scales[3].any()  # else noise comes out where there was nothing
+    assert not scales[3].any()  # otherwise zeros would become noise
     assert not values[:, 2, 5:].any()
     back = (values * scales[:, :, None]).reshape(7, -1)[:, : len(weights)].T
     steps = np.repeat(scales, BLOCK, axis=1)[:, : len(weights)].T

@@ -48,7 +48,7 @@ def test_the_exported_reconstructor_is_few_operators_all_of_which_gpus_have(expo
     nodes = [node.op_type for node in onnx.load(exported.onnx).graph.node]
     behind = nodes[nodes.index("Gemm") :]
     assert len(behind) < 40
-    assert "LpNormalization" not in nodes  # which ONNX Runtime's CUDA provider would leave to the CPU
+    assert "LpNormalization" not in nodes  # ONNX Runtime's CUDA provider would leave it to the CPU
 
 
 def test_weights_without_gaze_export_as_they_did(exported_1: Path) -> None:

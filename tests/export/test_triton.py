@@ -65,7 +65,7 @@ def test_every_shipped_file_is_described_as_onnx_runtime_sees_it(name: str, tmp_
             assert isinstance(real.shape[0], str)  # Triton's batch
             dims = [d if isinstance(d, int) else -1 for d in real.shape[1:]]
             assert list(tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims) == dims
-            assert tensor.dims  # Triton takes no tensor without
+            assert tensor.dims  # Triton accepts no tensor without dimensions
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -207,7 +207,7 @@ def test_a_file_of_four_crops_is_served_as_it_is(make_tiny_model: MakeTinyModel,
     (confidence,) = (output for output in config.output if output.name == "confidence")
     assert list(confidence.dims) == [4]
     assert not confidence.HasField("reshape")
-    assert [sample.batch_size for sample in config.model_warmup] == [1]  # Triton's, of all four
+    assert [sample.batch_size for sample in config.model_warmup] == [1]  # Triton's batch of 1 holds all four crops
     picture = np.frombuffer((tmp_path / "repository" / "four" / "warmup" / "golden").read_bytes(), np.uint8)
     np.testing.assert_array_equal(picture.reshape(4, TINY_SIZE, TINY_SIZE, 3)[3], golden_crop(TINY_SIZE))
 

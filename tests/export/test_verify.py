@@ -72,7 +72,9 @@ def test_points_differ_by_their_distance_and_crops_by_its_root_mean_square() -> 
     shape[1, 2] = [0.003, 0.004, 0.0]
     rows = {row.name: row for row in compare(answers(), [dataclasses.replace(answers(), shape=shape)], FP32)}
     assert rows["shape"].largest == pytest.approx(0.005)
-    assert rows["shape"].mean == pytest.approx((0 + 0.005 / 2) / 2)  # root of 0.005^2 / 4, and a crop without any
+    assert rows["shape"].mean == pytest.approx(
+        (0 + 0.005 / 2) / 2
+    )  # root of 0.005^2 / 4, and a crop without a difference
     assert rows["shape"].p99 == pytest.approx(0.99 * 0.0025)
     assert rows["shape"].passed
     assert rows["vertices"].largest == 0

@@ -54,7 +54,7 @@ class MjpegServer:
                         self.wfile.write(head.encode() + jpeg + b"\r\n")
                         number += 1
                 except OSError:
-                    return  # whoever looked has gone
+                    return  # the reader has gone
 
             def log_message(self, *arguments: object) -> None:
                 """Log nothing."""

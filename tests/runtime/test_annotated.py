@@ -148,7 +148,7 @@ def test_the_face_nearest_to_the_annotated_one_is_measured(model: Path, spots: P
 
 def test_a_face_annotated_without_its_jaw_is_found(model: Path, spots: PaintSpots, tmp_path: Path) -> None:
     picture = spots(256, 192, [(0.25, 0.3)])
-    cv2.imwrite(str(tmp_path / "a.PNG"), picture)  # and its suffix is as cameras write it
+    cv2.imwrite(str(tmp_path / "a.PNG"), picture)  # cameras write the suffix in capitals
     with Reconstructor(model) as reconstructor:
         (face,) = reconstructor.faces(picture)
         write_pts(tmp_path / "a.pts", face.landmarks[list(INNER_49), :2])

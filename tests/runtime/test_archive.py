@@ -294,7 +294,7 @@ def test_each_person_has_the_shape_that_a_set_has(model: Path, people: Path) -> 
             for found, face in zip(theirs, image_set.faces, strict=True):
                 assert face is not None and len(found["faces"]) == 1
                 assert np.reshape(found["faces"][0]["landmarks"], (68, 3)) == pytest.approx(face.landmarks, abs=6e-3)
-                assert found["faces"][0]["shape"] is None  # stands with the person
+                assert found["faces"][0]["shape"] is None  # it is in the person's row
     assert "shape" not in rows.persons[2]
 
 
@@ -414,7 +414,7 @@ def test_a_user_and_a_password_in_an_address_log_in(served: str, model: Path) ->
     assert rows[0]["source"] == f"{served}/private/a.png"
     assert rows[1]["source"] == f"{served}/private/clip.avi?token=***"
     assert "Unauthorized" in rows[4]["error"]
-    # Logging in on one host is not told to another, where a redirect may lead.
+    # A redirect to another host does not take the user and password along.
     assert [login for path, login in _Served.asked if path == "/a.png"] == [None]
 
 
@@ -458,7 +458,7 @@ def test_an_archive_writes_no_password_down(model: Path, served: str, tmp_path: 
     assert shown == [f"{served}/private/a.png", f"{served}/a.png?token=***", f"{served}/a@2x.png", "/local/a@2x.png"]
     true = [one.uri for part in range(2) for one in inputs_of(plan.folder, part, plan.secret_of(part))]
     assert true == names
-    # A token that was renewed is the same archive.
+    # A renewed token belongs to the same archive.
     renewed = pa.table({"uri": [names[0], f"{served}/a.png?token=other", *names[2:]]})
     again = open_plan(tmp_path / "out", renewed, 2, Recipe((str(model),)))
     assert again.secret_of(0)[1].endswith("token=other")
@@ -501,7 +501,7 @@ def test_two_programs_do_not_write_one_archive(model: Path, tmp_path: Path, caps
         said = f"another program (process {other.pid} on {platform.node()}) writes into {out}; wait until it ends"
         assert said in capsys.readouterr().err
         other.kill()
-    # One that was killed keeps nobody out, and its lock is no file of somebody else's.
+    # The lock of a killed program keeps nobody out, and does not count as a foreign file.
     with only_writer(out), pytest.raises(UsageError, match="another program"), only_writer(out):
         pass
     assert not list(out.iterdir())

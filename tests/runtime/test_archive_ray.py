@@ -147,7 +147,7 @@ def parent(pid: int) -> int:
 def test_rows_are_those_of_one_process_though_an_actor_dies_and_a_node_goes(
     cluster: Any, model: Path, photographs: Path, spots: PaintSpots, tmp_path: Path
 ) -> None:
-    # The actor that reads this photograph waits for the server: it is the one to die.
+    # The actor that reads this photograph waits for the server, and is killed.
     ok, encoded = cv2.imencode(".png", spots(256, 192, [(0.5, 0.5)]))
     assert ok
     answer, out = Event(), tmp_path / "out"

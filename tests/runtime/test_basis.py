@@ -72,7 +72,7 @@ def test_one_picture_keeps_its_code_and_its_variance() -> None:
 
 
 def test_the_prior_counts_once_however_many_pictures_there_are() -> None:
-    # A person at 2: each picture, of noise variance 1/3, sees 2 and says 2 * 0.75, for its posterior leans to 0.
+    # The person's code is 2. Each picture has the noise variance 1/3, and its posterior mean is 2 * 0.75.
     codes, variances = np.full((10, 1), 1.5), np.full((10, 1), 0.25)
     code, variance = fuse_identities(codes, variances, np.ones(10), shared_error=0)
     np.testing.assert_allclose(code, [2 * 30 / 31], atol=1e-5)
@@ -112,12 +112,12 @@ def test_the_expected_error_leaves_out_place_attitude_and_size() -> None:
     basis = Basis(mean, shape, np.zeros((1, 50, 3), np.float32), "")
     np.testing.assert_allclose(basis.expected_error([1.0, 1.0, 0.0]), 0, atol=1e-5)
     error = basis.expected_error([0.0, 0.0, 0.25])
-    assert error[7] == pytest.approx(1.0, rel=0.15)  # some of it is a shift, a turn and growth of all
+    assert error[7] == pytest.approx(1.0, rel=0.15)  # part of it is a shift, a turn and growth of the whole head
     assert np.delete(error, 7).max() < 0.2
 
 
 def test_files_of_contract_1_take_a_basis_of_any_code(tmp_path: Path) -> None:
-    # They do not tell the length of their code.
+    # These files do not tell the length of their code.
     write(tmp_path / "face.basis.npz")
     contract = replace(CONTRACT, version=1, outputs=OUTPUTS_1, code_size=0)
     assert read_basis(tmp_path / "face.basis.npz", contract).shape.shape == (3, 70, 3)

@@ -267,7 +267,7 @@ def test_a_report_is_written_and_read_again(tmp_path: Path) -> None:
     text = (tmp_path / "report.md").read_text()
     assert "PASSED: p90 10.00 ms, budget 33 ms." in text
     assert "needs 1000 samples" in text
-    assert "one / two" in text  # a bar would end the table's cell
+    assert "one / two" in text  # an unescaped bar would end the table's cell
     page = (tmp_path / "report.html").read_text()
     assert "&lt;b&gt;.mp4" in page and "<b>.mp4" not in page
     assert page.count("data:image/png;base64,") == 2

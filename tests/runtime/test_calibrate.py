@@ -70,7 +70,7 @@ def test_every_track_of_every_source_has_its_own_rest(ball_face: MakeFace) -> No
 def test_a_camera_that_runs_for_months_forgets_who_left(ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facerecon_rt.faces.calibrate.MOST_TRACKS", 3)
     calibration = Calibration(BLENDSHAPES, seconds=1.0)
-    for track in (1, 2, 1, 3, 4):  # 2 is unseen for the longest time when 4 comes
+    for track in (1, 2, 1, 3, 4):  # track 2 is unseen for the longest time when track 4 comes
         calibration([with_weight(ball_face(0, 0, track=track), 0.1)], a_frame(0))
     assert [person["track"] for person in json.loads(calibration.to_json())["people"]] == [1, 3, 4]
 
@@ -98,7 +98,7 @@ def test_a_calibration_is_saved_and_read_again(tmp_path: Path, ball_face: MakeFa
     one = read_calibration(saved(tmp_path, 0.2), BLENDSHAPES)
     anybody = [*faces, with_weight(ball_face(0, 0), 0.6)]
     np.testing.assert_allclose([f.expression[0] for f in one(anybody, a_frame(0, "b"))], [0.5] * 4, atol=1e-6)
-    # Several count for their tracks. Track 3 is nobody's.
+    # Several people count for their tracks. Track 3 has no entry.
     two = read_calibration(saved(tmp_path, 0.2, 0.5), BLENDSHAPES)
     np.testing.assert_allclose([f.expression[0] for f in two(faces, a_frame(0))], [0.5, 0.2, 0.6], atol=1e-6)
 

@@ -97,7 +97,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# What comes out
+# Outputs
 
 
 def test_a_photograph_becomes_a_record(run: Run, photo: Path) -> None:
@@ -383,7 +383,7 @@ def test_options_that_do_nothing_are_said(run: Run, photo: Path) -> None:
 
 def test_one_missing_input_of_several_is_skipped_and_named(run: Run, photo: Path) -> None:
     done = run("--input", "gone.jpg", "--input", photo, "--output", "-")
-    assert (done.code, len(done.records)) == (5, 1)  # the others are done first
+    assert (done.code, len(done.records)) == (5, 1)  # the other inputs are finished first
     assert "skipped: gone.jpg does not exist" in done.err
     assert "1 of the 2 inputs could not be read: gone.jpg" in done.err
 
@@ -496,7 +496,7 @@ def test_help_and_version_end_well(run: Run) -> None:
     assert run("--version").out.startswith("facerecon-rt ")
 
 
-# As another program sees it
+# In a process of its own
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(model: Path, tmp_path: Path, spots: PaintSpots) -> None:
@@ -534,7 +534,7 @@ def test_ctrl_c_and_sigterm_leave_whole_records_and_a_playable_video(
     assert "Traceback" not in errors
     assert "interrupted" in errors
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    # Of each frame, the line read here was written first.
+    # The line of each frame that is read here was written before its picture.
     assert 4 <= len(records) < frames
     assert [record["frame"] for record in records] == list(range(len(records)))
     assert len(rest.splitlines()) + 5 - len(records) in (0, 1)

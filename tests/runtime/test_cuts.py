@@ -34,7 +34,7 @@ def seen(crop: Image, camera: Floats = FRONTAL) -> Floats:
     return found
 
 
-# What a head looks like
+# Appearance of a head
 
 
 def test_the_same_head_looks_the_same_and_another_one_does_not() -> None:
@@ -130,7 +130,7 @@ def face(ball_face: MakeFace, changed: float, mm: float) -> Face:
         (0.0, 0.0, False),
         (3.9 * LEAST_CHANGE, 0.9 * LEAST_MM, False),  # a light
         (0.9 * LEAST_CHANGE, 9 * LEAST_MM, False),  # a blur
-        (1.3 * LEAST_CHANGE, 1.3 * LEAST_MM, False),  # a little of both
+        (1.3 * LEAST_CHANGE, 1.3 * LEAST_MM, False),  # a small change of both
         (1.3 * LEAST_CHANGE, 1.7 * LEAST_MM, True),
         (3.9 * LEAST_CHANGE, 1.1 * LEAST_MM, True),
         (1.1 * LEAST_CHANGE, 4 * LEAST_MM, True),

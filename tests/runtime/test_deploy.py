@@ -139,7 +139,7 @@ def test_the_readmes_commands_are_ones_that_the_program_takes(capsys: pytest.Cap
     assert len(commands) >= 3
     for words in commands:
         if words[0] == "build":
-            # No TensorRT here: the options are taken, the provider is not there.
+            # This machine has no TensorRT: the options are accepted, and the provider is missing.
             with pytest.raises(FaceReconError):
                 build([*words[1:]])
         elif words[0].startswith("-"):

@@ -83,7 +83,7 @@ def test_what_lies_in_the_frame_is_found_again_where_the_letterbox_says(factor: 
     np.testing.assert_allclose(frame_from_input.box(point)[:2], [x, y], atol=0.06 * factor + 0.02)
 
 
-# Looks
+# Runs of the network
 
 
 def test_a_large_picture_is_looked_at_twice_and_any_other_once() -> None:
@@ -227,7 +227,7 @@ def test_faces_of_which_the_file_is_not_sure_are_doubtful(tmp_path: Path, make_b
     frame[64:72, 200:208] = 100
     with FaceDetector(path) as detector:
         assert [(round(d.score, 2), d.doubtful) for d in detector.detect(frame)] == [(0.78, False), (0.39, True)]
-    with FaceDetector(path, score=0.5) as detector:  # which decides what is seen, not what is sure
+    with FaceDetector(path, score=0.5) as detector:  # it decides which faces are found, not which are sure
         assert [d.doubtful for d in detector.detect(frame)] == [False]
 
 

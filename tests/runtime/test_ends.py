@@ -38,7 +38,7 @@ def test_a_run_that_is_ended_leaves_whole_records_and_the_next_adds_to_them(
                 assert len(records(tmp_path)) >= acknowledged
                 acknowledged = len(records(tmp_path))
                 complained = ended_by(how, run)
-    # Before its own first line, a program is ended by Python, with a traceback; the last run was well past that.
+    # Python ends a program before its first line with a traceback. The last run was well past that.
     assert "Traceback" not in complained
     assert acknowledged > 0
     kept = records(tmp_path)

@@ -171,7 +171,7 @@ def test_what_has_changed_is_set_aside_and_built_again(
 ) -> None:
     opened(root, builder)
     entry = root / entry_name(KEY)
-    for times in (1, 2):  # and what was set aside before makes room
+    for times in (1, 2):  # the entry that was set aside before is replaced
         spoil(entry)
         assert says in fault(entry, KEY)
         opened(root, builder)
@@ -213,7 +213,7 @@ def test_what_belongs_to_another_user_is_not_read(
     opened(root, builder)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     assert fault(root / entry_name(KEY), KEY) == "it belongs to another user"
-    opened(root, builder)  # nor is anything put there
+    opened(root, builder)  # nothing is written there either
     assert builder.built == 2
     assert not list(root.glob("*.bad"))
 

@@ -69,7 +69,7 @@ def test_the_model_is_the_largest_face_in_metres_and_in_the_photographs_colours(
     assert frontal.sum() > 1000
     x, y = np.rint(vertices[frontal, :2]).astype(int).T
     difference = np.abs(shown[frontal] - image[y, x, ::-1])
-    # Rounding to whole pixels and to 8 bits of linear light is all that is between them.
+    # They differ only by rounding to whole pixels and to 8 bits of linear light.
     assert np.median(difference) < 4
     assert len(np.unique(colours[~frontal], axis=0)) > 100
 
@@ -80,7 +80,7 @@ def test_hidden_skin_takes_the_colour_of_the_other_side(photograph: Path) -> Non
     with Reconstructor(MODEL) as reconstructor:
         face = largest(reconstructor.faces(read_image(photograph)))
     assert face is not None
-    # Turned so far that one cheek is out of sight, over a picture whose red grows to the right.
+    # The head hides one cheek, in front of a picture whose red grows to the right.
     camera = np.hstack([rotation_from_euler(0, 60, 0), [[128.0], [128.0], [0.0]]]).astype(np.float32)
     turned = replace(face, frame_from_head=camera)
     image = np.zeros((256, 256, 3), np.uint8)

@@ -180,7 +180,7 @@ def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
         ("- {uri: cam0, retries: often}", "source 1: retries 'often' is not a whole number"),
         ("- {uri: cam0, flip: over}", "source 1: unknown flip 'over'; choose from none, horizontal"),
         ("- {uri: cam0, timeout: 3000000}", "source 1: timeout '3000000' is not a number above 0, up to 3600"),
-        # As YAML has numbers: to the base of 60, of 6000 digits, infinite, binary.
+        # YAML's forms of numbers: base 60, 6000 digits, infinite, binary.
         (f"- {{uri: cam0, timeout: {':'.join(['59'] * 400)}.5}}", "source 1: timeout '59:59"),
         (f"- {{uri: cam0, retries: {':'.join(['59'] * 400)}}}", "source 1: retries '59:59"),
         (f"- {{uri: cam0, retries: {'9' * 6000}}}", "source 1: retries '9999"),
@@ -242,13 +242,13 @@ def test_sources_come_and_go_while_others_go_on(tmp_path: Path, servers: list[Mj
         written(path, f"- {{uri: '{one}', name: one}}\n- {{uri: '{other}', name: other}}")
         inputs.reload()
         until_seen(groups, "one", "other")
-        assert status_of(inputs, "one").losses == 0  # it was left as it was
+        assert status_of(inputs, "one").losses == 0  # it stayed unchanged
         written(path, f"- {{uri: '{other}', name: other}}")
         inputs.reload()
         next(groups)
         assert {frame.source for _ in range(20) for frame in next(groups)} == {"other"}
         assert [status.name for status in inputs.statuses()] == ["other"]
-        # The same name, opened otherwise.
+        # The same name with other options.
         written(path, f"- {{uri: '{one}', name: other}}")
         inputs.reload()
         assert any(frame.image.mean() < 150 for _ in range(100) for frame in next(groups))

@@ -27,7 +27,7 @@ def test_a_command_that_is_still_loaded_ends_at_once(started: str, number: signa
 def test_onnxruntime_is_imported_whole_before_a_signal_is_heard(
     model: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    # Raised within, the exception was taken for a package that is not installed: exit code 4.
+    # An exception inside the import looked like a package that is not installed, with exit code 4.
     command = [*MODULE, "--model", str(model), "--input", "photo.jpg", "--output", "-"]
     code, said = signalled_while_importing(command, "onnxruntime.capi", number, tmp_path, go_on=True)
     assert (code, said) == (130, "interrupted; files written so far are complete\n")

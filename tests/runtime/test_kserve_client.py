@@ -141,7 +141,7 @@ def test_the_example_prints_the_record_that_the_runtime_writes(
     cv2.imwrite(str(path), photograph)
     arguments = ["--model", str(MODELS / "face.onnx"), "--input", str(path), "--output", "-", "--quiet"]
     arguments += ["--provider", "cpu"]
-    if on_server:  # with its NumPy, which may sum up in another order and so write another last digit
+    if on_server:  # its NumPy may sum in another order, so that the last digit differs
         command = [os.environ[PYTHON], "-m", "facerecon_rt.cli", *arguments]
         expected = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     else:
@@ -228,7 +228,7 @@ def test_the_next_version_takes_the_place_of_the_one_before(server: Server, repo
             asking.load_model("turned_over")
             assert asking.is_model_ready("turned_over", str(version))
             assert not asking.is_model_ready("turned_over", str(3 - version))
-            # The golden crop says that what answers are the weights of the contract that is told.
+            # The golden crop proves that the weights of the given contract answer.
             network = client.served_network(connection, "turned_over")
             assert network.sha256 == read_onnx(MODELS / f"{name}.onnx").sha256
         with pytest.raises(ModelRefused, match="the server runs another file"):
@@ -247,7 +247,7 @@ def test_another_server_of_the_protocol_answers_as_a_session_here(
                     found = there.faces(photograph)
             assert len(found) == len(expected) == 1
             np.testing.assert_array_equal(found[0].vertices, expected[0].vertices)
-            # It has no configurations to ask for.
+            # KServe has no configurations to ask for.
             assert client.main(["--url", url, "--input", "photograph.png"]) == 4
             assert "--contract" in capsys.readouterr().err
 

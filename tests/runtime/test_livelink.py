@@ -109,7 +109,7 @@ def test_packets_are_read_by_an_independent_decoder(avatar: socket.socket, ball_
     large = a_face(ball_face, 3)
     small = replace(a_face(ball_face, 4, track=2), box=np.array([0, 0, 9, 9], np.float32))
     with open_sink(f"livelink://127.0.0.1:{port_of(avatar)}", blendshapes=BLENDSHAPES) as sink:
-        sink.write(a_scene(0))  # nobody
+        sink.write(a_scene(0))  # no face
         sink.write(a_scene(7, small, large, time_s=2.5))
     data = avatar.recv(65536)
     found, packet = decoder.PyLiveLinkFace.decode(data)

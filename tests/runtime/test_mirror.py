@@ -75,7 +75,7 @@ def test_in_a_mirror_the_other_eye_looks_the_other_way(contract: ModelContract) 
     face = mirrored(lopsided(), contract)
     assert face.gaze is not None
     np.testing.assert_allclose(face.gaze[0], [[0, 0.6, 0.8], [-0.6, 0, 0.8]], atol=1e-6)
-    assert face.identity is face.identity_variance is None  # which is the mirrored person's
+    assert face.identity is face.identity_variance is None  # it would be the mirrored person's
     assert mirrored(replace(lopsided(), gaze=None), contract).gaze is None
 
 
@@ -88,7 +88,7 @@ def test_landmarks_of_a_mirror_image_are_its_vertices_seen_by_its_camera(contrac
     face = mirrored(lopsided(), contract)
     seen = project(face.crop_from_head, face.vertices[:, load_template().landmarks])
     np.testing.assert_allclose(face.landmarks, seen, atol=1e-3)
-    # A flip of the picture, not of something else.
+    # The flip is that of the picture.
     right_eye, left_eye = 36, 45
     flipped = contract.input_size - 1 - lopsided().landmarks[0, right_eye, 0]
     np.testing.assert_allclose(face.landmarks[0, left_eye, 0], flipped, rtol=1e-5)
@@ -125,7 +125,7 @@ class SeesBrightSide:
         rows = [face if image[:, :half].mean() > image[:, half:].mean() else other for image in images]
         joined = {name: np.concatenate([getattr(row, name) for row in rows]) for name in SIDED}
         joined["landmarks"] = joined["landmarks"] + np.array([self.error, 0, 0], np.float32)
-        # Of the mirrored person another code.
+        # The mirrored person has another code.
         joined["identity"] = np.array([[0.5, 0.5] if row is face else [9, 9] for row in rows], np.float32)
         joined["identity_variance"] = joined["identity"] / 2
         disagreement = np.arange(4 * len(images), dtype=np.float32).reshape(-1, 4)
@@ -143,7 +143,7 @@ def test_a_network_that_sees_both_sides_alike_says_the_same_with_a_mirror(contra
     face = Mirrored(network).run(bright_left(2)).rows(slice(1))
     assert_same(face, lopsided())
     assert rotation_angle_deg(face.crop_from_head[0, :, :3] / 0.3, lopsided().crop_from_head[0, :, :3] / 0.3) < 0.01
-    assert network.batches == [4]  # one run for all
+    assert network.batches == [4]  # one run for all crops
     assert face.identity is not None and face.identity_variance is not None
     assert face.identity.tolist() == [[0.5, 0.5]] and face.identity_variance.tolist() == [[0.25, 0.25]]
 

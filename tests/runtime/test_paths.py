@@ -86,7 +86,7 @@ def test_a_file_is_read_whole_and_nothing_else_is(tmp_path: Path) -> None:
             read_file(tmp_path / name, 100)
     with pytest.raises(IsADirectoryError):
         read_file(tmp_path, 100)
-    # Of the size that it says, 0, and yet it has content.
+    # The file claims the size 0, and still has content.
     assert read_file("/proc/self/status", 10**6).startswith(b"Name:")
     with pytest.raises(OSError, match="it has more than 10 bytes"):
         read_file("/proc/self/status", 10)

@@ -41,7 +41,7 @@ def red_left_green_corner() -> Image:
 @pytest.mark.parametrize("number", range(1, 9))
 def test_the_orientation_of_an_avif_is_applied(number: int) -> None:
     stored = red_left_green_corner()
-    # What EXIF 2.32 says of orientation: where row 0 and column 0 of the stored picture are in the true one.
+    # Orientations of EXIF 2.32: where row 0 and column 0 of the stored picture lie in the upright picture.
     upright = {
         1: stored,
         2: stored[:, ::-1],
@@ -153,7 +153,7 @@ def test_the_pages_of_a_tiff_are_counted_and_its_thumbnail_is_none(
     assert record.getMessage() == f"{path} holds 3 pages (save each as a file of its own); only the first is read"
 
 
-# Something else
+# Files that are not photographs
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_lost_face_is_searched_at_once_and_found_again(reconstructor: Reconstr
     pictures = [picture(LEFT)] * 3 + [picture()] * 2 + [picture(LEFT)] * 3
     scenes = list(Pipeline(reconstructor, detect_every=100).run(video(pictures)))
     assert [tracks(scene) for scene in scenes] == [[1]] * 3 + [[]] * 2 + [[1]] * 3
-    # The first frame, the two dark ones, and the one in which it is back.
+    # The detector runs on the first frame, the two dark frames, and the frame in which the face is back.
     assert lamps.calls == 4
 
 
@@ -166,7 +166,7 @@ def test_a_track_that_drifted_off_its_face_is_put_back_by_the_detector(model: Pa
     edge = picture((140, 0, 260, 160)) // 8
     script = Script([before], [after])
     with Reconstructor(model, detector=script) as reconstructor:
-        # As dark from the first: a sudden change of light and shape would be a cut.
+        # All frames are dark, because a sudden change of light and shape would be a cut.
         pictures = [picture(before) // 8, edge, edge]
         scenes = list(Pipeline(reconstructor, detect_every=2).run(video(pictures)))
     assert [tracks(scene) for scene in scenes] == [[1], [1], [1]]
@@ -231,7 +231,7 @@ def test_the_tracks_of_many_videos_are_not_all_kept(
     live = video([picture(LEFT)] * 40, "cam0")
     for number in range(40):
         pipeline.process(video([picture(LEFT)], f"{number}.mp4")[0])
-        # A source that keeps coming is not the one that is forgotten.
+        # A source that keeps sending frames is not forgotten.
         (face,) = pipeline.process(live[number]).faces
         assert face.track == 1
     assert len(pipeline._streams) == 1 + 20 // 2
@@ -246,7 +246,7 @@ def test_faces_of_several_cameras_are_one_run_and_the_same_as_alone(model: Path)
         counting = reconstructor.network = Counting(reconstructor.network)
         pipeline = Pipeline(reconstructor, detect_every=100)
         together = [pipeline.process_together(group) for group in zip(*cameras, strict=True)]
-    # Detected: twice each camera's faces; tracked: all in one.
+    # Detected faces take two runs over all cameras, and tracked faces one.
     assert counting.sizes[-3:] == [3, 3, 3]
     for number, scenes in enumerate(alone):
         for scene, group in zip(scenes, together, strict=True):

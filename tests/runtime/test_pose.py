@@ -64,7 +64,7 @@ def test_roll_comes_first_then_pitch_then_yaw() -> None:
 @pytest.mark.parametrize(
     ("linear", "angles"),
     [
-        # Columns: where the head's left, up and nose go. The first looks to the right edge of the picture.
+        # The columns are the directions of the head's left, up and nose. The first head looks to the right edge.
         ([[0, 0, 1], [0, -1, 0], [1, 0, 0]], (0, 90, 0)),
         ([[0, 0, -1], [0, -1, 0], [-1, 0, 0]], (0, -90, 0)),
         ([[0, 1, 0], [1, 0, 0], [0, 0, -1]], (0, 0, 90)),
@@ -188,7 +188,7 @@ def test_the_heads_turn_counts_in_where_it_looks() -> None:
     assert gaze_angles(NOSE, camera_of(rotation_from_euler(0, 30, 0), 2.0)) == pytest.approx((30, 0), abs=1e-6)
     assert gaze_angles(NOSE, camera_of(rotation_from_euler(20, -40, 0), 2.0)) == pytest.approx((-40, 20), abs=1e-6)
     assert gaze_angles((-HALF, 0, ROOT), camera_of(rotation_from_euler(0, 30, 0))) == pytest.approx((0, 0), abs=1e-6)
-    # Of a head that leans by a quarter turn to the subject's left, up is the picture's right.
+    # A head that leans by a quarter turn to the subject's left has its up at the picture's right.
     assert gaze_angles((0, HALF, ROOT), camera_of(rotation_from_euler(0, 0, 90))) == pytest.approx((30, 0), abs=1e-6)
 
 

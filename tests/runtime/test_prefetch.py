@@ -59,7 +59,7 @@ def test_whoever_stops_early_leaves_no_thread_and_reads_little_further() -> None
         for _ in range(3):
             next(ahead)
     assert threads_left() == []
-    # Those taken, those waiting, and one in hand.
+    # The frames that were taken, the waiting frames, and a frame that is being read.
     assert frames.read <= 3 + DEPTH + 1
 
 

@@ -61,14 +61,14 @@ def test_a_gpu_answers_as_the_cpu_does_in_runs_of_a_few_sizes(tiny_model: Path, 
         expected = session.run(images)
     pretend("cuda")
     with FaceSession(tiny_model, provider="cuda") as session:
-        for _ in range(2):  # the second time from the buffers of the first
+        for _ in range(2):  # the second run uses the buffers of the first
             found = session.run(images)
             for name in session.contract.outputs:
                 np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
         first = session.run(images[:1])
         kept = first.landmarks.copy()
         session.run(images[1:2])
-        np.testing.assert_array_equal(first.landmarks, kept)  # what was given is not written over
+        np.testing.assert_array_equal(first.landmarks, kept)  # the earlier result is not overwritten
 
 
 def test_nodes_left_to_the_cpu_are_not_kept_silent(tiny_model: Path, pretend: Pretend) -> None:
@@ -181,7 +181,7 @@ def test_a_tensorrt_that_is_not_the_one_linked_is_said(tiny_model: Path, pretend
     pretend("cuda", claims=["tensorrt", "cuda"])
     with pytest.raises(ProviderMissing, match=r"no tensorrt: TensorRT .*is missing or does not load; .*\[tensorrt\]"):
         FaceSession(tiny_model, provider="tensorrt")
-    assert not default_root().exists()  # nothing is built, and nothing said of building
+    assert not default_root().exists()  # nothing is built, and no message speaks of building
 
 
 @pytest.mark.parametrize("module", [None, ModuleType("onnxruntime")], ids=["missing", "broken"])
@@ -228,6 +228,6 @@ def test_of_onnx_runtimes_errors_what_is_wrong_is_said(error: str, says: str) ->
 
 
 def test_engines_need_nothing_where_there_is_no_tensorrt() -> None:
-    # fcntl is not on every system; engines.py is for those that build engines.
+    # Not every system has fcntl. Only systems that build engines need engines.py.
     program = "import sys, facerecon_rt; print('facerecon_rt.providers.engines' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"

@@ -643,7 +643,7 @@ def test_faces_have_the_gaze_that_the_model_tells_and_none_of_contract_1(model: 
                 assert face.gaze is None
                 continue
             assert face.gaze is not None and face.gaze.shape == (2, 3)
-            # Of a network that sees the mirror image look to the left as well, nothing is left of that.
+            # The gaze of a network that also sees the mirror image look to the left averages to zero.
             expected = [0, 0, 1] if mirror else [0.5, 0, np.sqrt(3) / 2]
             np.testing.assert_allclose(face.gaze, [expected] * 2, atol=1e-5)
 

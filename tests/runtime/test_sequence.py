@@ -41,7 +41,7 @@ def test_every_frame_has_its_own_mesh_with_its_expression(
     with open_sink(str(tmp_path / "take_{frame}.obj"), blendshapes=NAMES, template=ball) as sink:
         for index in (0, 7, 1200):
             sink.write(scene(index, faces[min(index, 2)]))
-            # Nothing waits for the end.
+            # Each file is written at once.
             assert vertices_in(tmp_path / f"take_{index:06d}.obj") == pytest.approx(
                 faces[min(index, 2)].vertices, abs=1e-3
             )

@@ -68,7 +68,7 @@ def test_where_nobody_asks_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_
             assert listening.recv(200) == b"READY=1"
             listening.close()
             address.unlink()
-            service.write(SCENE)  # the service manager is gone, which is no reason to stop
+            service.write(SCENE)  # the run continues without the service manager
 
 
 def test_a_real_service_is_ready_alive_and_stops_in_time_with_whole_files(

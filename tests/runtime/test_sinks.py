@@ -386,7 +386,7 @@ def test_a_stream_gives_a_name_without_odd_characters(tmp_path: Path, sink_to: O
 def test_a_name_that_leaves_no_room_for_an_ending_is_shortened(
     tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace
 ) -> None:
-    long = ["ä" * 120 + end for end in ("a", "b")]  # 241 bytes each, and the same but for the last
+    long = ["ä" * 120 + end for end in ("a", "b")]  # names of 241 bytes that differ only in the last byte
     with sink_to(tmp_path) as sink:
         for stem in (*long, "short"):
             sink.write(photograph(f"in/{stem}.jpg", ball_face(30, 20)))
@@ -424,7 +424,7 @@ def test_the_inputs_folder_is_no_output_folder(tmp_path: Path, sink_to: OpenSink
         sink.write(photograph(str(tmp_path / "a.jpg")))
 
 
-# Targets that cannot be
+# Impossible targets
 
 
 def test_an_unknown_suffix_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
@@ -517,7 +517,7 @@ def test_a_video_goes_on_in_a_new_file_when_one_is_large(tmp_path: Path) -> None
                 picture = noise.integers(0, 255, (240, 320, 3), np.uint8)
                 sink.write(Scene(Frame(picture, "cam0", index, still=False, live=True, fps=25.0), ()))
     names = sorted(path.name for path in tmp_path.iterdir())
-    # Two files a run, of which the first is full; the first of all is not kept.
+    # Each run writes two files, of which the first is full. The very first file is removed.
     assert names == ["live.avi", "live_0002.avi", "live_0003.avi"]
     assert 0.9e6 < (tmp_path / "live_0003.avi").stat().st_size < 1.5e6
     frames = []

@@ -152,7 +152,7 @@ def test_a_bad_file_leaves_stderr_alone(tmp_path: Path, capfd: pytest.CaptureFix
         cut_short(write_image(tmp_path / "half.jpg", noise), 0.5),
         cut_short(write_video(tmp_path / "half.mp4"), 0.5),
     ]
-    capfd.readouterr()  # what OpenCV says of its own first video
+    capfd.readouterr()  # OpenCV's message about its own first video
     for path in paths:
         with pytest.raises(SourceError):
             frames_of(path)

@@ -93,7 +93,7 @@ def test_each_place_of_the_map_has_the_colour_where_the_picture_shows_it(mean_fa
     colours = at_vertices(colour_map([view_of(face, Frame(picture, "x.jpg"))], TEMPLATE, SIZE))
     x, y = vertices_in_frame(face)[:, :2].T
     expected = np.stack([40 + 160 * x / (WIDTH - 1), 40 + 160 * y / (WIDTH - 1), np.full_like(x, 150)], 1)
-    # Not at the outline, inside the nostrils, or between the lips.
+    # Vertices at the outline, inside the nostrils and between the lips are left out.
     clear = (facing(face) > 0.8) & (np.linalg.norm(mean_face - (0, -20, 40), axis=1) < 70)
     assert clear.sum() > 800
     # A pixel of the map is a millimetre wide at most; the colours of the picture change by 0.7 within one.
@@ -184,7 +184,7 @@ def test_of_two_pictures_each_place_comes_from_the_one_that_faces_it(mean_face: 
     left, right = face_at(mean_face, yaw=-45), face_at(mean_face, yaw=45)
     first = np.full((WIDTH, WIDTH, 3), (80, 120, 180), np.uint8)
     second = first.copy()
-    # The brightness of the second is fitted to the first; what remains is a spot that only it shows.
+    # The brightness of the second picture is fitted to the first. A spot that only it shows remains.
     spot = TEMPLATE.landmarks[13]
     assert facing(left)[spot] < 0 < 0.5 < facing(right)[spot] or facing(right)[spot] < 0 < 0.5 < facing(left)[spot]
     shows, other = (right, left) if facing(right)[spot] > 0 else (left, right)

@@ -93,7 +93,7 @@ def test_with_cameras_a_failure_stops_one_sink_and_is_an_error_at_the_end(caplog
     for index in range(MANY):
         sink.write(scene(index, "rtsp://host/door"))
         slow.began.wait(20)
-    with pytest.raises(UsageError, match="No space left"):  # the first, not what closing said
+    with pytest.raises(UsageError, match="No space left"):  # the first error, not that of closing
         sink.close()
     sink.close()
     assert slow.written == []

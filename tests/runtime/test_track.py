@@ -157,7 +157,7 @@ def test_where_two_cross_the_one_in_front_keeps_its_number_though_it_is_the_youn
     look(tracker, [ball_face(100, 200)])
     look(tracker, [ball_face(112, 200), ball_face(400, 200)])
     older, younger = tracker.tracks
-    face = ball_face(395, 200)  # at both places, seen where the younger is
+    face = ball_face(395, 200)  # the face is at both places, and the younger track sees it
     assert numbers(tracker.update([(older, face), (younger, face)], [], 0.5)) == [2]
     assert (tracker.visible, older.missed) == ([younger], 1)
 
@@ -170,7 +170,7 @@ def test_of_two_who_stand_alike_the_face_is_whose_shape_it_has(ball_face: MakeFa
     round_track, wide_track = tracker.tracks
     between = replace(ball_face(200, 200), shape=wide_face.shape)
     assert numbers(tracker.update([(round_track, between), (wide_track, between)], [], 0.5)) == [2]
-    # And whoever comes out from behind is known by it too.
+    # The shape also identifies a person who comes out from behind.
     look(tracker, [])
     back = replace(ball_face(160, 200), shape=round_face.shape)
     assert numbers(tracker.update([], [back], 0.5)) == [1]
@@ -251,7 +251,7 @@ def test_a_cut_to_another_person_at_the_same_place_begins_a_track(ball_face: Mak
     assert (first.track, tracker.entered, tracker.left) == (2, (2,), (1,))
     (later,) = look(tracker, [bert])
     assert (later.track, tracker.entered, tracker.left) == (2, (), ())
-    # Nothing of the first person is in the shape of the second.
+    # The second person's shape holds nothing of the first.
     np.testing.assert_array_equal(first.shape, bert.shape)
     np.testing.assert_allclose(later.shape, bert.shape, atol=1e-4)
     assert numbers(look(tracker, [anna])) == [3]
@@ -272,7 +272,7 @@ def test_a_cut_to_another_person_nearby_begins_a_track_too(ball_face: MakeFace) 
     for _ in range(3):
         look(tracker, [anna])
     assert numbers(look(tracker, [bert])) == [2]
-    # Who was lost for longer may have turned meanwhile, and is taken back as ever.
+    # A person who was lost for longer may have turned meanwhile, and keeps the number.
     tracker = Tracker()
     for people in ([anna], [anna], [], []):
         look(tracker, people)
@@ -299,7 +299,7 @@ def test_somebody_in_another_light_stays_the_same(ball_face: MakeFace) -> None:
     assert (tracker.entered, tracker.left) == ((), ())
 
 
-# Where to look
+# Expected places
 
 
 def test_a_track_looks_ahead_by_half_a_step(ball_face: MakeFace) -> None:
@@ -386,7 +386,7 @@ def test_on_a_track_only_the_identity_is_averaged(ball_face: MakeFace) -> None:
     np.testing.assert_allclose(face.spread_mm, np.linalg.norm(second.shape - first.shape, axis=1) / 2, atol=1e-3)
 
 
-# Looking again
+# Detections beside tracks
 
 
 def test_a_leap_or_a_sudden_turn_is_doubted(ball_face: MakeFace) -> None:

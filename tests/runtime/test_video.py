@@ -88,7 +88,7 @@ def test_a_video_in_which_nothing_moves_is_no_interlaced_one(caplog: pytest.LogC
     assert not messages(caplog)
 
 
-# Damaged, and only seemingly so
+# Damaged, or only apparently
 
 
 def test_reading_goes_on_behind_a_damaged_stretch_and_says_what_is_lost(
@@ -140,7 +140,7 @@ def test_a_video_that_was_cut_short_is(
     assert messages(caplog) == [f"{path} is damaged or cut short: {count} of 36 frames could be read"]
 
 
-# What frames look like
+# Orientation and shape of frames
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_a_playlist_named_like_a_video_opens_no_other_file(tmp_path: Path, playl
     path.write_bytes(playlist)
     with pytest.raises(SourceError, match=r"list\.mp4 is (a text|an audio) file, not a video"):
         frames_of(path)
-    # Nor does the library, whatever passes for no text.
+    # The library does not follow names either, even in files that do not look like text.
     if b"EXTM3U" in playlist and video_library == "OpenCV":
-        return  # which has one list of what may be opened, for streams too
+        return  # OpenCV has one list of allowed protocols for files and streams
     with pytest.raises(SourceError, match=r"list\.mp4 cannot be opened as a video"):
         list(open_reader(path))

@@ -82,7 +82,7 @@ def test_one_that_says_otherwise_does_not(
         session.run(IMAGES)
         assert session.path == tiny_model
         assert "staying on cpu: cpu differs by " in caplog.text
-        session.run(IMAGES)  # and is not asked again
+        session.run(IMAGES)  # the build is not asked again
         assert caplog.text.count("staying on") == 1
 
 
@@ -126,7 +126,7 @@ def test_closing_ends_what_still_builds(building: StartProcess, tiny_model: Path
 def test_the_process_that_builds_is_given_what_this_one_was(tiny_model: Path, tmp_path: Path) -> None:
     gpu = GpuOptions(memory_mb=64, cuda_graph=True, engines=tmp_path / "e")
     assert build_arguments(gpu) == ["--engines", str(tmp_path / "e"), "--gpu-memory", "64", "--cuda-graph"]
-    # A real one: there is no TensorRT here, and its exit code says so.
+    # This is a real build. The machine has no TensorRT, as its exit code says.
     process = start_building(tiny_model, gpu)
     assert process.wait(60) == 4
 
