@@ -74,6 +74,17 @@ LOOK_LABELS = {
 }
 """Label -> two weights that are at least LEAST_LOOK where it is present, and two that are 0."""
 LEAST_LOOK = 0.5
+LIP_OPENING = {
+    "jawOpen": 0.333, "mouthFunnel": 0.130, "mouthUpperUp": 0.087, "mouthLowerDown": 0.074, "mouthClose": -0.408,
+}  # fmt: skip
+"""Opening between the middles of the lips that each blendshape adds to ICT-FaceKit's mean face at weight 1, in
+distances of the outer eye corners."""
+REST_OPENING = 0.009
+"""Opening of the mean face itself."""
+LEAST_OPENING = 0.02
+"""Opening from which on a mouth counts as open."""
+LIP_POINTS, EYE_CORNERS = (13, 14), (33, 263)
+"""Mesh points: the middles of the lips' inner edges, and the outer corners of the eyes."""
 EYE_POINTS = ((263, 362, 473), (33, 133, 468))
 """Mesh points of the left and the right eye: outer corner, inner corner, centre of the iris."""
 DEVELOPMENT_SHARE = 8
@@ -89,6 +100,8 @@ class WeakLabels:
     """FOLDER/NAME.jpg, or NAME.jpg in the folder that the file describes -> row."""
     blendshapes: Floats
     """Blendshape weights (N, 53) 0..1; NaN where nothing is known."""
+    looked: NDArray[np.bool_]
+    """Weights (N, 53) that a person gave or confirmed by looking at the photograph."""
     eyes: Floats
     """Outer corner, inner corner and iris of the left and the right eye, (N, 2, 3, 2) photograph pixels; NaN where not
     known."""
@@ -107,7 +120,8 @@ def read_weak_labels(path: Path) -> WeakLabels:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [str(name) for name in arrays["blendshape_names"]]
             scores = arrays["blendshapes"].astype(np.float32)
-            eyes = arrays["landmarks478"].astype(np.float32)[:, EYE_POINTS, :2]
+            points = arrays["landmarks478"].astype(np.float32)
+            eyes, opening = points[:, EYE_POINTS, :2], lip_opening(points)
             landmarks = arrays["points68"].astype(np.float32)
             files = {str(name): row for row, name in enumerate(arrays["files"])}
             count = len(files)
@@ -119,12 +133,14 @@ def read_weak_labels(path: Path) -> WeakLabels:
             f"{path} holds no weak labels ({error}); replace it (see training/README.md), or remove it"
         ) from error
     landmarks[:, :17] = np.nan
-    blendshapes = in_our_names(names, scores)
+    blendshapes = with_opening(in_our_names(names, scores), opening)
+    looked = np.zeros(blendshapes.shape, bool)
     for name, labels in json.loads(LABELS.read_text()).items():
         row = files.get(name, files.get(name.removeprefix(f"{path.stem}/"), -1))
         if row >= 0:
             blendshapes[row] = corrected(blendshapes[row], labels)
-    return WeakLabels(files, blendshapes, eyes, landmarks, person, valid)
+            looked[row] = spoken_of(labels) & np.isfinite(blendshapes[row])
+    return WeakLabels(files, blendshapes, looked, eyes, landmarks, person, valid)
 
 
 def in_our_names(names: list[str], scores: Floats) -> Floats:
@@ -140,6 +156,44 @@ def in_our_names(names: list[str], scores: Floats) -> Floats:
         rest, strong = SCALE.get(kind, (0.0, 1.0))
         ours[:, i] = np.clip((scores[:, found] - rest) / (strong - rest), 0, 1)
     return ours
+
+
+def lip_opening(points: Floats) -> Floats:
+    """Return the opening (N,) between the lips of a tracker's mesh points (N, 478, 3), in distances of the outer eye
+    corners. Both are measured in space, so that a turned head changes neither."""
+    upper, lower = (points[:, index] for index in LIP_POINTS)
+    right, left = (points[:, index] for index in EYE_CORNERS)
+    apart = np.linalg.norm(left - right, axis=1)
+    return np.asarray(np.linalg.norm(upper - lower, axis=1) / np.maximum(apart, 1e-6), np.float32)
+
+
+def with_opening(blendshapes: Floats, opening: Floats) -> Floats:
+    """Return weights (N, 53) whose jawOpen opens the mouth of the mean face as far as the tracker's own mesh is open.
+
+    `opening` (N,) is that of `lip_opening`. The tracker's scores alone open a mouth half as far as it is, as long as it
+    is open by less than 0.1.
+    """
+    by_weights = np.full(len(blendshapes), REST_OPENING, np.float32)
+    for name, opened in LIP_OPENING.items():
+        by_weights += opened * np.nan_to_num(blendshapes[:, _halves(name)]).mean(1)
+    jaw = BLENDSHAPES.index("jawOpen")
+    missing = np.where(opening >= LEAST_OPENING, (opening - by_weights) / LIP_OPENING["jawOpen"], 0)
+    fixed = blendshapes.copy()
+    fixed[:, jaw] = np.clip(fixed[:, jaw] + missing, 0, 1)
+    return fixed
+
+
+def spoken_of(labels: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Return the weights (53,) bool that labels given by looking decide: neither unsure nor an absent look."""
+    spoken = np.zeros(len(BLENDSHAPES), bool)
+    for label, meaning in MEANINGS.items():
+        if labels.get(label) != "unsure":
+            names = meaning.blendshapes[:1] if label in labels else meaning.blendshapes
+            spoken[[index for name in names for index in _halves(name)]] = True
+    for label, looks in LOOK_LABELS.items():
+        if labels.get(label) == "present":
+            spoken[[BLENDSHAPES.index(name) for name in looks]] = True
+    return spoken
 
 
 def corrected(blendshapes: Floats, labels: Mapping[str, str]) -> Floats:
