@@ -71,7 +71,7 @@ class LossWeights:
     blink: float = 2.0
     """Weight of the Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are
     closed."""
-    person: float = 3.0
+    person: float = 5.0
     """Weight of the cross-entropy of finding a person's other photograph among all pairs of a batch, by neutral
     shape."""
     distillation: float = 1.0
