@@ -173,8 +173,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, ball_face: MorphableFace)
     eyes = np.concatenate([corners, corners.mean(2, keepdims=True)], 2)
     eyes[1::2] = np.nan
     person = np.arange(6, dtype=np.int32) // 2
-    looked = np.zeros(blendshapes.shape, bool)
-    labels = {"landmarks": landmarks, "person": person, "blendshapes": blendshapes, "looked": looked, "eyes": eyes}
+    trust = np.ones(blendshapes.shape, np.float32)
+    labels = {"landmarks": landmarks, "person": person, "blendshapes": blendshapes, "trust": trust, "eyes": eyes}
     np.savez(target / "labels.npz", **labels)
     return folder
 

@@ -12,19 +12,21 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_training import weak_labels
 from facerecon_training.weak_labels import (
+    ABSENT_TRUST,
     EYE_POINTS,
     LABELS,
     LOOK_DEG,
     LOOK_LABELS,
     MEANINGS,
     NEVER,
+    PRESENT_TRUST,
     SCALE,
     corrected,
     gaze_from_eye_look,
     in_our_names,
     lip_opening,
     read_weak_labels,
-    spoken_of,
+    trust_of,
     with_opening,
 )
 
@@ -186,11 +188,25 @@ def test_the_jaw_opens_as_far_as_the_tracker_sees_the_lips_apart() -> None:
     assert np.isnan(with_opening(unknown, np.array([0.3], np.float32))).all()
 
 
-def test_labels_decide_what_they_name_and_what_is_absent_but_not_what_is_unsure() -> None:
-    decided = {name for name in BLENDSHAPES if spoken_of({"browDown": "unsure", "browUp": "present"})[INDEX[name]]}
-    assert {"browInnerUp_L", "browInnerUp_R", "noseSneer_L", "mouthFrown_R"} <= decided
-    assert not decided & {"browDown_L", "browDown_R", "browOuterUp_L", "jawOpen", "eyeLookUp_L"}
-    assert spoken_of({"gazeLeft": "present"})[INDEX["eyeLookOut_L"]]
+def test_lips_that_bare_teeth_open_with_the_jaw() -> None:
+    """A third of what is missing is opened by the lips, by mouthUpperUp 0.1 against jawOpen 0.2."""
+    opening = np.array([0.009 + 0.1 * 0.087 + 0.2 * 0.333 + 0.09], np.float32)
+    (open_,) = with_opening(looking(mouthUpperUp_L=0.1, mouthUpperUp_R=0.1, jawOpen=0.2)[None], opening)
+    by_lips = 0.03 / (0.087 + 0.074)
+    for name, weight in (
+        ("mouthUpperUp_R", 0.1 + by_lips),
+        ("mouthLowerDown_L", by_lips),
+        ("jawOpen", 0.2 + 0.06 / 0.333),
+    ):
+        assert open_[INDEX[name]] == pytest.approx(weight, abs=2e-3), name
+
+
+def test_labels_are_trusted_for_what_they_name_and_what_is_absent_but_not_for_what_is_unsure() -> None:
+    trust = {name: trust_of({"browDown": "unsure", "browUp": "present"})[INDEX[name]] for name in BLENDSHAPES}
+    assert trust["browInnerUp_L"] == trust["browInnerUp_R"] == PRESENT_TRUST
+    assert trust["noseSneer_L"] == trust["mouthFrown_R"] == ABSENT_TRUST
+    assert {trust[name] for name in ("browDown_L", "browDown_R", "browOuterUp_L", "jawOpen", "eyeLookUp_L")} == {1}
+    assert trust_of({"gazeLeft": "present"})[INDEX["eyeLookOut_L"]] == PRESENT_TRUST
 
 
 def test_what_a_person_saw_corrects_the_tracker() -> None:
@@ -216,7 +232,7 @@ def test_labels_given_by_looking_are_used_for_their_photographs_alone(
     weak = read_weak_labels(tmp_path / "photographs.npz")
     assert np.isnan(weak.blendshapes[0, INDEX["noseSneer_L"]])
     assert weak.blendshapes[1, INDEX["noseSneer_L"]] == pytest.approx(0.7)
-    assert weak.looked[1, INDEX["noseSneer_L"]] and not weak.looked[0].any()
+    assert weak.trust[1, INDEX["noseSneer_L"]] == PRESENT_TRUST and (weak.trust[0] == 1).all()
 
 
 def test_the_shipped_labels_are_of_known_kinds_and_of_no_photograph_that_measures() -> None:

@@ -35,8 +35,6 @@ LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint",
 """Blendshapes whose machine-made labels come from open eyes and mean nothing under drawn lids."""
 LOOKED_SHARE = 0.5
 """Share of a folder's photographs in a batch that have labels given by looking, if the folder has any."""
-LOOKED_TRUST = 3.0
-"""Trust in a weight that a person gave by looking, relative to the trust in a tracker's weight."""
 IRIS_SEEN = 0.35
 """The eyeBlink weight from which on a tracker guesses where the iris is, in the middle of the lids."""
 
@@ -231,7 +229,7 @@ class Batches(IterableDataset[Batch]):
         self.people_squares = people_squares(self.people, read_face(prepared))
         self.folders = folders_in(prepared / "photographs", folders)
         self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
-        self.looked = [np.flatnonzero(packed.labels["looked"].any(1)) for packed in self.photographs]
+        self.looked = [np.flatnonzero((packed.labels["trust"] > 1).any(1)) for packed in self.photographs]
         shares = np.array([folder.share for folder in self.folders])
         self.shares = shares / shares.sum() if len(shares) else shares
         self.photographed_people = [
@@ -338,11 +336,11 @@ class Batches(IterableDataset[Batch]):
         canvas = np.ascontiguousarray(packed.images[index])
         landmarks: Floats = packed.labels["landmarks"][index].astype(np.float32)
         scores: Floats = packed.labels["blendshapes"][index]
-        looked: NDArray[np.bool_] = packed.labels["looked"][index]
+        trust: Floats = packed.labels["trust"][index]
         eyes: Floats = packed.labels["eyes"][index]
         if random.random() < self.augment.flip:
             canvas, landmarks = flipped(canvas, landmarks)
-            scores, looked = scores[BLENDSHAPE_MIRROR], looked[BLENDSHAPE_MIRROR]
+            scores, trust = scores[BLENDSHAPE_MIRROR], trust[BLENDSHAPE_MIRROR]
             eyes = eyes[::-1] * [-1, 1] + [canvas.shape[1] - 1, 0]
         canvas, landmarks, blink, blink_known, drawn = blinked(canvas, landmarks, self.augment, random)
         crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
@@ -359,8 +357,7 @@ class Batches(IterableDataset[Batch]):
             scores[list(BLINK)] = np.maximum(scores[list(BLINK)], blink)
             weak[LIDS] = False
         out.expression[row] = torch.from_numpy(scores)
-        trust = np.where(looked, LOOKED_TRUST, 1.0) * weak
-        out.expression_weights[row] = torch.from_numpy(trust.astype(np.float32))
+        out.expression_weights[row] = torch.from_numpy(trust * weak)
         if not drawn and weak[list(EYE_LOOK[0])].all():
             out.gaze[row] = torch.from_numpy(gaze_from_eye_look(scores))
             out.gaze_weights[row] = 1.0

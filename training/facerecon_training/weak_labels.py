@@ -74,6 +74,9 @@ LOOK_LABELS = {
 }
 """Label -> two weights that are at least LEAST_LOOK where it is present, and two that are 0."""
 LEAST_LOOK = 0.5
+ABSENT_TRUST, PRESENT_TRUST = 3.0, 9.0
+"""Trust in weights that a person gave by looking, relative to the trust in a tracker's weights. Most expressions are
+absent from most photographs, so that the few where they are present count more."""
 LIP_OPENING = {
     "jawOpen": 0.333, "mouthFunnel": 0.130, "mouthUpperUp": 0.087, "mouthLowerDown": 0.074, "mouthClose": -0.408,
 }  # fmt: skip
@@ -100,8 +103,8 @@ class WeakLabels:
     """FOLDER/NAME.jpg, or NAME.jpg in the folder that the file describes -> row."""
     blendshapes: Floats
     """Blendshape weights (N, 53) 0..1; NaN where nothing is known."""
-    looked: NDArray[np.bool_]
-    """Weights (N, 53) that a person gave or confirmed by looking at the photograph."""
+    trust: Floats
+    """Trust (N, 53) in each weight: 1, or ABSENT_TRUST and PRESENT_TRUST where a person looked at the photograph."""
     eyes: Floats
     """Outer corner, inner corner and iris of the left and the right eye, (N, 2, 3, 2) photograph pixels; NaN where not
     known."""
@@ -134,13 +137,13 @@ def read_weak_labels(path: Path) -> WeakLabels:
         ) from error
     landmarks[:, :17] = np.nan
     blendshapes = with_opening(in_our_names(names, scores), opening)
-    looked = np.zeros(blendshapes.shape, bool)
+    trust = np.ones(blendshapes.shape, np.float32)
     for name, labels in json.loads(LABELS.read_text()).items():
         row = files.get(name, files.get(name.removeprefix(f"{path.stem}/"), -1))
         if row >= 0:
             blendshapes[row] = corrected(blendshapes[row], labels)
-            looked[row] = spoken_of(labels) & np.isfinite(blendshapes[row])
-    return WeakLabels(files, blendshapes, looked, eyes, landmarks, person, valid)
+            trust[row] = trust_of(labels)
+    return WeakLabels(files, blendshapes, trust, eyes, landmarks, person, valid)
 
 
 def in_our_names(names: list[str], scores: Floats) -> Floats:
@@ -168,32 +171,45 @@ def lip_opening(points: Floats) -> Floats:
 
 
 def with_opening(blendshapes: Floats, opening: Floats) -> Floats:
-    """Return weights (N, 53) whose jawOpen opens the mouth of the mean face as far as the tracker's own mesh is open.
+    """Return weights (N, 53) that open the mouth of the mean face as far as the tracker's own mesh is open.
 
     `opening` (N,) is that of `lip_opening`. The tracker's scores alone open a mouth half as far as it is, as long as it
-    is open by less than 0.1.
+    is open by less than 0.1. Lips that bare teeth open further in the ratio of mouthUpperUp to jawOpen, and the jaw
+    opens the rest of the way.
     """
-    by_weights = np.full(len(blendshapes), REST_OPENING, np.float32)
-    for name, opened in LIP_OPENING.items():
-        by_weights += opened * np.nan_to_num(blendshapes[:, _halves(name)]).mean(1)
-    jaw = BLENDSHAPES.index("jawOpen")
-    missing = np.where(opening >= LEAST_OPENING, (opening - by_weights) / LIP_OPENING["jawOpen"], 0)
     fixed = blendshapes.copy()
-    fixed[:, jaw] = np.clip(fixed[:, jaw] + missing, 0, 1)
+    jaw, lips = BLENDSHAPES.index("jawOpen"), [*_halves("mouthUpperUp"), *_halves("mouthLowerDown")]
+    bare, low = (np.nan_to_num(fixed[:, columns]).mean(1) for columns in (lips[:2], [jaw]))
+    further = np.maximum(_missing(fixed, opening), 0) * bare / (bare + low + 1e-3)
+    by_lips = LIP_OPENING["mouthUpperUp"] + LIP_OPENING["mouthLowerDown"]
+    fixed[:, lips] = np.clip(fixed[:, lips] + (further / by_lips)[:, None], 0, 1)
+    fixed[:, jaw] = np.clip(fixed[:, jaw] + _missing(fixed, opening) / LIP_OPENING["jawOpen"], 0, 1)
     return fixed
 
 
-def spoken_of(labels: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Return the weights (53,) bool that labels given by looking decide: neither unsure nor an absent look."""
-    spoken = np.zeros(len(BLENDSHAPES), bool)
+def _missing(blendshapes: Floats, opening: Floats) -> Floats:
+    """Return the opening (N,) that weights (N, 53) lack, negative where they open too far; 0 for closed mouths."""
+    by_weights = np.full(len(blendshapes), REST_OPENING, np.float32)
+    for name, opened in LIP_OPENING.items():
+        by_weights += opened * np.nan_to_num(blendshapes[:, _halves(name)]).mean(1)
+    return np.where(opening >= LEAST_OPENING, opening - by_weights, np.float32(0))
+
+
+def trust_of(labels: Mapping[str, str]) -> Floats:
+    """Return the trust (53,) in the weights of a photograph with labels given by looking.
+
+    Labels that are unsure, and looks that are absent, leave the trust of a tracker's weights, 1.
+    """
+    trust = np.ones(len(BLENDSHAPES), np.float32)
     for label, meaning in MEANINGS.items():
-        if labels.get(label) != "unsure":
-            names = meaning.blendshapes[:1] if label in labels else meaning.blendshapes
-            spoken[[index for name in names for index in _halves(name)]] = True
+        if labels.get(label) == "present":
+            trust[_halves(meaning.blendshapes[0])] = PRESENT_TRUST
+        elif label not in labels:
+            trust[[index for name in meaning.blendshapes for index in _halves(name)]] = ABSENT_TRUST
     for label, looks in LOOK_LABELS.items():
         if labels.get(label) == "present":
-            spoken[[BLENDSHAPES.index(name) for name in looks]] = True
-    return spoken
+            trust[[BLENDSHAPES.index(name) for name in looks]] = PRESENT_TRUST
+    return trust
 
 
 def corrected(blendshapes: Floats, labels: Mapping[str, str]) -> Floats:
