@@ -246,6 +246,42 @@ def test_the_second_look_at_a_photograph_sees_its_mirror_image_too(model: Path, 
         assert network.crops == [*crops, 1, 1]
 
 
+class ReadsUpright(Counts):
+    """A network that believes only in crops whose upper half is bright, with a given confidence."""
+
+    def __init__(self, network: Network, confidence: float) -> None:
+        super().__init__(network)
+        self.confidence = confidence
+
+    def run(self, images: Image) -> RawFaces:
+        upper, lower = (half.mean((1, 2, 3)) for half in np.split(images.astype(np.float32), 2, axis=1))
+        sure = np.where(upper > lower + 50, self.confidence, 0.1).astype(np.float32)
+        return dataclasses.replace(super().run(images), confidence=sure)
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, -90])
+def test_a_photographed_face_whose_roll_the_detector_misses_is_read(model: Path, turn: int) -> None:
+    picture = grey(200, 220, 220)
+    picture[110:] = 20
+    picture = np.ascontiguousarray(np.rot90(picture, turn // -90))
+    box = np.array([60, 60, 160, 160], np.float32)
+    with Reconstructor(model, detector=Finds(box), mirror=False) as reconstructor:
+        network = reconstructor.network = ReadsUpright(reconstructor.network, 0.8)
+        (face,) = reconstructor.faces(picture)
+    assert abs((euler_from_camera(face.frame_from_head)[2] - turn + 180) % 360 - 180) < 1
+    # The other three rolls are tried where the detector's own is not believed, and the best is read as any other.
+    assert network.crops == ([1, 1] if turn == 0 else [1, 1, 3, 1, 1])
+
+
+def test_a_look_at_another_roll_has_to_be_surer_than_a_first_look(model: Path) -> None:
+    picture = grey(200, 220, 220)
+    picture[:110] = 20
+    with Reconstructor(model, detector=Finds(np.array([60, 60, 160, 160], np.float32))) as reconstructor:
+        reconstructor.network = ReadsUpright(reconstructor.network, 0.6)
+        assert reconstructor.faces(picture) == ()
+        assert len(reconstructor.faces(picture[::-1].copy())) == 1
+
+
 def test_where_the_detector_is_not_sure_the_network_has_to_be(model: Path) -> None:
     """The tiny model's confidence is 20 times the mean level, 0..1: 0.55 at 7, 0.71 at 9."""
     with Reconstructor(model, detector=Finds(BOX)) as sure, Reconstructor(model, detector=Doubts(BOX)) as doubtful:

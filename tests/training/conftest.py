@@ -173,7 +173,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, ball_face: MorphableFace)
     eyes = np.concatenate([corners, corners.mean(2, keepdims=True)], 2)
     eyes[1::2] = np.nan
     person = np.arange(6, dtype=np.int32) // 2
-    np.savez(target / "labels.npz", landmarks=landmarks, person=person, blendshapes=blendshapes, eyes=eyes)
+    trust = np.ones(blendshapes.shape, np.float32)
+    labels = {"landmarks": landmarks, "person": person, "blendshapes": blendshapes, "trust": trust, "eyes": eyes}
+    np.savez(target / "labels.npz", **labels)
     return folder
 
 

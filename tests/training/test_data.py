@@ -341,3 +341,21 @@ def test_rendered_crops_lie_where_landmarks_say_and_do_not_give_a_heads_size_awa
     upright = square_from_camera(cameras[2])
     assert abs(upright.roll) > 0.2
     assert askew.roll == pytest.approx(upright.roll, abs=0.01)
+
+
+def test_half_of_a_folders_photographs_are_those_that_a_person_labelled(prepared: Path, tmp_path: Path) -> None:
+    folder = without_photographs(prepared, tmp_path / "looked")
+    target = folder / "photographs" / "mine"
+    shutil.copytree(prepared / "photographs" / "youtube-train", target)
+    with np.load(target / "labels.npz") as labels:
+        arrays = {name: labels[name] for name in labels}
+    scores, trust = np.zeros((6, 53), np.float32), np.ones((6, 53), np.float32)
+    scores[2, INDEX["noseSneer_L"]], trust[2, INDEX["noseSneer_L"]] = 0.7, 9
+    np.savez(target / "labels.npz", **(arrays | {"blendshapes": scores, "trust": trust}))
+    batches = iter(Batches(folder, None, SMALL, PLAIN, 64, 3, 0))
+    photographs = [(batch, row) for batch, _ in zip(batches, range(60), strict=False) for row in range(4, 10)]
+    seen = [batch.expression[row, INDEX["noseSneer_L"]] > 0 for batch, row in photographs]
+    assert 1 / 6 + 0.1 < np.mean(seen) < 0.7
+    for (batch, row), sneer in zip(photographs, seen, strict=True):
+        assert batch.expression_weights[row, INDEX["noseSneer_L"]] == (9 if sneer else 1)
+        assert batch.expression_weights[row, INDEX["jawOpen"]] == 1

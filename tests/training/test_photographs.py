@@ -114,6 +114,7 @@ def weak_labels(files: list[str], landmarks: Floats, **changes: Any) -> WeakLabe
     made = WeakLabels(
         {name: row for row, name in enumerate(files)},
         blendshapes,
+        np.where(np.isfinite(blendshapes), np.float32(3), np.float32(1)),
         np.repeat(eyes[None], count, 0),
         np.repeat(landmarks[None], count, 0),
         np.full(count, -1),
@@ -133,6 +134,8 @@ def test_weak_labels_come_along_where_there_are_any(tmp_path: Path) -> None:
     pack_photographs(folder, tmp_path / "packed", weak)
     with np.load(tmp_path / "packed" / "labels.npz") as labels:
         scores, eyes, points = labels["blendshapes"], labels["eyes"], labels["landmarks"]
+        trust = labels["trust"]
+    np.testing.assert_array_equal(trust > 1, np.isfinite(scores))
     assert np.isnan(scores[0]).all() and np.isnan(eyes[0]).all()
     assert scores[1, BLENDSHAPES.index("jawOpen")] == 0.5
     assert np.isnan(scores[1]).sum() == 52

@@ -12,17 +12,22 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_training import weak_labels
 from facerecon_training.weak_labels import (
+    ABSENT_TRUST,
     EYE_POINTS,
     LABELS,
     LOOK_DEG,
     LOOK_LABELS,
     MEANINGS,
     NEVER,
+    PRESENT_TRUST,
     SCALE,
     corrected,
     gaze_from_eye_look,
     in_our_names,
+    lip_opening,
     read_weak_labels,
+    trust_of,
+    with_opening,
 )
 
 INDEX = {name: i for i, name in enumerate(BLENDSHAPES)}
@@ -167,6 +172,43 @@ def test_looks_become_one_gaze_of_both_eyes() -> None:
     np.testing.assert_allclose(other, np.radians([[-0.6 * LOOK_DEG, -LOOK_DEG]] * 2), atol=1e-6)
 
 
+def test_the_jaw_opens_as_far_as_the_tracker_sees_the_lips_apart() -> None:
+    points = np.zeros((3, 478, 3), np.float32)
+    points[:, 263, 0] = 90.0  # eye corners 90 apart; lips 9 and 27 apart, and shut
+    points[:, 14, 1] = [9.0, 27.0, 0.9]
+    points[:, :, 2] = [[5.0], [7.0], [9.0]]  # how far away the face is does not matter
+    opening = lip_opening(points)
+    np.testing.assert_allclose(opening, [0.1, 0.3, 0.01], rtol=1e-5)
+    open_ = with_opening(np.stack([looking(mouthFunnel=0.5), looking(jawOpen=0.5), looking(jawOpen=0.2)]), opening)
+    jaw = open_[:, INDEX["jawOpen"]]
+    # Rest and funnel open by 0.009 + 0.065, rest and half the jaw by 0.009 + 0.1665.
+    np.testing.assert_allclose(jaw, [(0.1 - 0.074) / 0.333, 0.5 + (0.3 - 0.1755) / 0.333, 0.2], atol=1e-5)
+    assert (with_opening(looking(jawOpen=0.9)[None], np.array([0.9], np.float32)) <= 1).all()
+    unknown = np.full((1, len(BLENDSHAPES)), np.nan, np.float32)
+    assert np.isnan(with_opening(unknown, np.array([0.3], np.float32))).all()
+
+
+def test_lips_that_bare_teeth_open_with_the_jaw() -> None:
+    """A third of what is missing is opened by the lips, by mouthUpperUp 0.1 against jawOpen 0.2."""
+    opening = np.array([0.009 + 0.1 * 0.087 + 0.2 * 0.333 + 0.09], np.float32)
+    (open_,) = with_opening(looking(mouthUpperUp_L=0.1, mouthUpperUp_R=0.1, jawOpen=0.2)[None], opening)
+    by_lips = 0.03 / (0.087 + 0.074)
+    for name, weight in (
+        ("mouthUpperUp_R", 0.1 + by_lips),
+        ("mouthLowerDown_L", by_lips),
+        ("jawOpen", 0.2 + 0.06 / 0.333),
+    ):
+        assert open_[INDEX[name]] == pytest.approx(weight, abs=2e-3), name
+
+
+def test_labels_are_trusted_for_what_they_name_and_what_is_absent_but_not_for_what_is_unsure() -> None:
+    trust = {name: trust_of({"browDown": "unsure", "browUp": "present"})[INDEX[name]] for name in BLENDSHAPES}
+    assert trust["browInnerUp_L"] == trust["browInnerUp_R"] == PRESENT_TRUST
+    assert trust["noseSneer_L"] == trust["mouthFrown_R"] == ABSENT_TRUST
+    assert {trust[name] for name in ("browDown_L", "browDown_R", "browOuterUp_L", "jawOpen", "eyeLookUp_L")} == {1}
+    assert trust_of({"gazeLeft": "present"})[INDEX["eyeLookOut_L"]] == PRESENT_TRUST
+
+
 def test_what_a_person_saw_corrects_the_tracker() -> None:
     tracker = np.full(len(BLENDSHAPES), 0.3, np.float32)
     tracker[[INDEX["noseSneer_L"], INDEX["noseSneer_R"]]] = np.nan
@@ -190,6 +232,7 @@ def test_labels_given_by_looking_are_used_for_their_photographs_alone(
     weak = read_weak_labels(tmp_path / "photographs.npz")
     assert np.isnan(weak.blendshapes[0, INDEX["noseSneer_L"]])
     assert weak.blendshapes[1, INDEX["noseSneer_L"]] == pytest.approx(0.7)
+    assert weak.trust[1, INDEX["noseSneer_L"]] == PRESENT_TRUST and (weak.trust[0] == 1).all()
 
 
 def test_the_shipped_labels_are_of_known_kinds_and_of_no_photograph_that_measures() -> None:

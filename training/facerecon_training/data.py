@@ -33,6 +33,8 @@ from .weak_labels import gaze_from_eye_look
 BLENDSHAPE_MIRROR = np.asarray(blendshape_mirror(BLENDSHAPES))
 LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint", "eyeWide", "cheekSquint"))]
 """Blendshapes whose machine-made labels come from open eyes and mean nothing under drawn lids."""
+LOOKED_SHARE = 0.5
+"""Share of a folder's photographs in a batch that have labels given by looking, if the folder has any."""
 IRIS_SEEN = 0.35
 """The eyeBlink weight from which on a tracker guesses where the iris is, in the middle of the lids."""
 
@@ -227,6 +229,7 @@ class Batches(IterableDataset[Batch]):
         self.people_squares = people_squares(self.people, read_face(prepared))
         self.folders = folders_in(prepared / "photographs", folders)
         self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
+        self.looked = [np.flatnonzero((packed.labels["trust"] > 1).any(1)) for packed in self.photographs]
         shares = np.array([folder.share for folder in self.folders])
         self.shares = shares / shares.sum() if len(shares) else shares
         self.photographed_people = [
@@ -287,7 +290,8 @@ class Batches(IterableDataset[Batch]):
         photographs = singles if self.folders else 0
         for copies in [2] * photograph_pairs + [1] * photographs:
             which = int(random.choice(len(self.folders), p=self.shares))
-            index = int(random.integers(len(self.photographs[which].images)))
+            looked = self.looked[which] if random.random() < LOOKED_SHARE else self.looked[which][:0]
+            index = int(random.choice(looked if len(looked) else len(self.photographs[which].images)))
             for _ in range(copies):
                 self._photograph(out, row, which, index, random)
                 row += 1
@@ -332,10 +336,12 @@ class Batches(IterableDataset[Batch]):
         canvas = np.ascontiguousarray(packed.images[index])
         landmarks: Floats = packed.labels["landmarks"][index].astype(np.float32)
         scores: Floats = packed.labels["blendshapes"][index]
+        trust: Floats = packed.labels["trust"][index]
         eyes: Floats = packed.labels["eyes"][index]
         if random.random() < self.augment.flip:
             canvas, landmarks = flipped(canvas, landmarks)
-            scores, eyes = scores[BLENDSHAPE_MIRROR], eyes[::-1] * [-1, 1] + [canvas.shape[1] - 1, 0]
+            scores, trust = scores[BLENDSHAPE_MIRROR], trust[BLENDSHAPE_MIRROR]
+            eyes = eyes[::-1] * [-1, 1] + [canvas.shape[1] - 1, 0]
         canvas, landmarks, blink, blink_known, drawn = blinked(canvas, landmarks, self.augment, random)
         crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
         out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
@@ -351,7 +357,7 @@ class Batches(IterableDataset[Batch]):
             scores[list(BLINK)] = np.maximum(scores[list(BLINK)], blink)
             weak[LIDS] = False
         out.expression[row] = torch.from_numpy(scores)
-        out.expression_weights[row] = torch.from_numpy(weak.astype(np.float32))
+        out.expression_weights[row] = torch.from_numpy(trust * weak)
         if not drawn and weak[list(EYE_LOOK[0])].all():
             out.gaze[row] = torch.from_numpy(gaze_from_eye_look(scores))
             out.gaze_weights[row] = 1.0

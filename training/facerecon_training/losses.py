@@ -19,7 +19,7 @@ from .rendered.eyes import EYES
 class LossWeights:
     """Weights of the terms of `face_loss`."""
 
-    shape: float = 0.5
+    shape: float = 1.0
     """Weight per mm^2 of squared vertex distance of the neutral face, on rendered faces."""
     motion: float = 2.0
     """Weight per mm^2 of squared distance between the predicted and the true motion of vertices by the expression."""
@@ -39,7 +39,7 @@ class LossWeights:
     """Weight per eye distance of the position of the iris between the corners of the eye, on photographs."""
     identity: float = 0.3
     """Weight of the negative log-likelihood of the shape code's error. It trains the variance alone."""
-    rotation: float = 10.0
+    rotation: float = 20.0
     """Weight per radian, on rendered faces."""
     direction: float = 4.0
     """Weight per radian, on photographs whose head direction is nominally known."""
@@ -57,7 +57,7 @@ class LossWeights:
     """Weight of a jaw point relative to an inner point."""
     jaw_tangent: float = 0.3
     """Weight of the error along the contour relative to the error across it, in the geometry terms."""
-    openings: float = 12.0
+    openings: float = 40.0
     """Weight per eye distance of the error of eye and lip openings, on photographs."""
     photometric: float = 0.0
     """Weight per squared mean brightness of colour error, on photographs. With 0 the term costs no time."""
@@ -71,7 +71,7 @@ class LossWeights:
     blink: float = 2.0
     """Weight of the Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are
     closed."""
-    person: float = 3.0
+    person: float = 5.0
     """Weight of the cross-entropy of finding a person's other photograph among all pairs of a batch, by neutral
     shape."""
     distillation: float = 1.0

@@ -76,6 +76,7 @@ def pack_photographs(folder: Path, target: Path, weak: WeakLabels | None = None)
     - landmarks (N, 68, 2) canvas pixels, NaN where not annotated
     - person (N,), from file names up to their last underscore, so that frames of one person share it
     - blendshapes (N, 53) and eyes (N, 2, 3, 2) canvas pixels of `WeakLabels`, NaN where nothing is known
+    - trust (N, 53) of `WeakLabels`
     """
     photographs = list(annotated_photographs(folder))
     rows = [weak.files.get(f"{folder.name}/{one.path.name}", -1) if weak is not None else -1 for one in photographs]
@@ -107,6 +108,7 @@ def _pack(faces: Iterable[_Photograph], count: int, rows: list[int], weak: WeakL
     images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (count, CANVAS_SIZE, CANVAS_SIZE, 3))
     landmarks = np.zeros((count, 68, 2), np.float32)
     blendshapes = np.full((count, len(BLENDSHAPES)), np.nan, np.float32)
+    trust = np.ones((count, len(BLENDSHAPES)), np.float32)
     eyes = np.full((count, 2, 3, 2), np.nan, np.float32)
     people = []
     progress = tqdm(faces, total=count, desc=f"packing {target.name}", unit="photo", leave=False)
@@ -121,11 +123,16 @@ def _pack(faces: Iterable[_Photograph], count: int, rows: list[int], weak: WeakL
             raise SourceError(f"{path}: {error}") from error
         landmarks[i], eyes[i] = placed[:68], placed[68:].reshape(2, 3, 2)
         if weak is not None and row >= 0:
-            blendshapes[i] = weak.blendshapes[row]
+            blendshapes[i], trust[i] = weak.blendshapes[row], weak.trust[row]
         people.append(person)
     images.flush()
     _, number = np.unique(people, return_inverse=True)
     np.savez(
-        target / "labels.npz", landmarks=landmarks, person=number.astype(np.int32), blendshapes=blendshapes, eyes=eyes
+        target / "labels.npz",
+        landmarks=landmarks,
+        person=number.astype(np.int32),
+        blendshapes=blendshapes,
+        trust=trust,
+        eyes=eyes,
     )
     return count

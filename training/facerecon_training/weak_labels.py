@@ -74,6 +74,20 @@ LOOK_LABELS = {
 }
 """Label -> two weights that are at least LEAST_LOOK where it is present, and two that are 0."""
 LEAST_LOOK = 0.5
+ABSENT_TRUST, PRESENT_TRUST = 3.0, 9.0
+"""Trust in weights that a person gave by looking, relative to the trust in a tracker's weights. Most expressions are
+absent from most photographs, so that the few where they are present count more."""
+LIP_OPENING = {
+    "jawOpen": 0.333, "mouthFunnel": 0.130, "mouthUpperUp": 0.087, "mouthLowerDown": 0.074, "mouthClose": -0.408,
+}  # fmt: skip
+"""Opening between the middles of the lips that each blendshape adds to ICT-FaceKit's mean face at weight 1, in
+distances of the outer eye corners."""
+REST_OPENING = 0.009
+"""Opening of the mean face itself."""
+LEAST_OPENING = 0.02
+"""Opening from which on a mouth counts as open."""
+LIP_POINTS, EYE_CORNERS = (13, 14), (33, 263)
+"""Mesh points: the middles of the lips' inner edges, and the outer corners of the eyes."""
 EYE_POINTS = ((263, 362, 473), (33, 133, 468))
 """Mesh points of the left and the right eye: outer corner, inner corner, centre of the iris."""
 DEVELOPMENT_SHARE = 8
@@ -89,6 +103,8 @@ class WeakLabels:
     """FOLDER/NAME.jpg, or NAME.jpg in the folder that the file describes -> row."""
     blendshapes: Floats
     """Blendshape weights (N, 53) 0..1; NaN where nothing is known."""
+    trust: Floats
+    """Trust (N, 53) in each weight: 1, or ABSENT_TRUST and PRESENT_TRUST where a person looked at the photograph."""
     eyes: Floats
     """Outer corner, inner corner and iris of the left and the right eye, (N, 2, 3, 2) photograph pixels; NaN where not
     known."""
@@ -107,7 +123,8 @@ def read_weak_labels(path: Path) -> WeakLabels:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = [str(name) for name in arrays["blendshape_names"]]
             scores = arrays["blendshapes"].astype(np.float32)
-            eyes = arrays["landmarks478"].astype(np.float32)[:, EYE_POINTS, :2]
+            points = arrays["landmarks478"].astype(np.float32)
+            eyes, opening = points[:, EYE_POINTS, :2], lip_opening(points)
             landmarks = arrays["points68"].astype(np.float32)
             files = {str(name): row for row, name in enumerate(arrays["files"])}
             count = len(files)
@@ -119,12 +136,14 @@ def read_weak_labels(path: Path) -> WeakLabels:
             f"{path} holds no weak labels ({error}); replace it (see training/README.md), or remove it"
         ) from error
     landmarks[:, :17] = np.nan
-    blendshapes = in_our_names(names, scores)
+    blendshapes = with_opening(in_our_names(names, scores), opening)
+    trust = np.ones(blendshapes.shape, np.float32)
     for name, labels in json.loads(LABELS.read_text()).items():
         row = files.get(name, files.get(name.removeprefix(f"{path.stem}/"), -1))
         if row >= 0:
             blendshapes[row] = corrected(blendshapes[row], labels)
-    return WeakLabels(files, blendshapes, eyes, landmarks, person, valid)
+            trust[row] = trust_of(labels)
+    return WeakLabels(files, blendshapes, trust, eyes, landmarks, person, valid)
 
 
 def in_our_names(names: list[str], scores: Floats) -> Floats:
@@ -140,6 +159,57 @@ def in_our_names(names: list[str], scores: Floats) -> Floats:
         rest, strong = SCALE.get(kind, (0.0, 1.0))
         ours[:, i] = np.clip((scores[:, found] - rest) / (strong - rest), 0, 1)
     return ours
+
+
+def lip_opening(points: Floats) -> Floats:
+    """Return the opening (N,) between the lips of a tracker's mesh points (N, 478, 3), in distances of the outer eye
+    corners. Both are measured in space, so that a turned head changes neither."""
+    upper, lower = (points[:, index] for index in LIP_POINTS)
+    right, left = (points[:, index] for index in EYE_CORNERS)
+    apart = np.linalg.norm(left - right, axis=1)
+    return np.asarray(np.linalg.norm(upper - lower, axis=1) / np.maximum(apart, 1e-6), np.float32)
+
+
+def with_opening(blendshapes: Floats, opening: Floats) -> Floats:
+    """Return weights (N, 53) that open the mouth of the mean face as far as the tracker's own mesh is open.
+
+    `opening` (N,) is that of `lip_opening`. The tracker's scores alone open a mouth half as far as it is, as long as it
+    is open by less than 0.1. Lips that bare teeth open further in the ratio of mouthUpperUp to jawOpen, and the jaw
+    opens the rest of the way.
+    """
+    fixed = blendshapes.copy()
+    jaw, lips = BLENDSHAPES.index("jawOpen"), [*_halves("mouthUpperUp"), *_halves("mouthLowerDown")]
+    bare, low = (np.nan_to_num(fixed[:, columns]).mean(1) for columns in (lips[:2], [jaw]))
+    further = np.maximum(_missing(fixed, opening), 0) * bare / (bare + low + 1e-3)
+    by_lips = LIP_OPENING["mouthUpperUp"] + LIP_OPENING["mouthLowerDown"]
+    fixed[:, lips] = np.clip(fixed[:, lips] + (further / by_lips)[:, None], 0, 1)
+    fixed[:, jaw] = np.clip(fixed[:, jaw] + _missing(fixed, opening) / LIP_OPENING["jawOpen"], 0, 1)
+    return fixed
+
+
+def _missing(blendshapes: Floats, opening: Floats) -> Floats:
+    """Return the opening (N,) that weights (N, 53) lack, negative where they open too far; 0 for closed mouths."""
+    by_weights = np.full(len(blendshapes), REST_OPENING, np.float32)
+    for name, opened in LIP_OPENING.items():
+        by_weights += opened * np.nan_to_num(blendshapes[:, _halves(name)]).mean(1)
+    return np.where(opening >= LEAST_OPENING, opening - by_weights, np.float32(0))
+
+
+def trust_of(labels: Mapping[str, str]) -> Floats:
+    """Return the trust (53,) in the weights of a photograph with labels given by looking.
+
+    Labels that are unsure, and looks that are absent, leave the trust of a tracker's weights, 1.
+    """
+    trust = np.ones(len(BLENDSHAPES), np.float32)
+    for label, meaning in MEANINGS.items():
+        if labels.get(label) == "present":
+            trust[_halves(meaning.blendshapes[0])] = PRESENT_TRUST
+        elif label not in labels:
+            trust[[index for name in meaning.blendshapes for index in _halves(name)]] = ABSENT_TRUST
+    for label, looks in LOOK_LABELS.items():
+        if labels.get(label) == "present":
+            trust[[BLENDSHAPES.index(name) for name in looks]] = PRESENT_TRUST
+    return trust
 
 
 def corrected(blendshapes: Floats, labels: Mapping[str, str]) -> Floats:

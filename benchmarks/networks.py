@@ -1,0 +1,129 @@
+"""Several networks, exported -> one table of what each costs and how exact it is, to choose a network by.
+
+    python benchmarks/networks.py --data DATA "compact 128=OLD" "medium 160=models"    # writes results/networks.md
+
+Each folder holds the files that facerecon-export writes: face.onnx, from which the work is counted, and
+face.int8-cpu.onnx, which is timed and measured. Times of one crop are taken in turns, so that a busy machine slows all
+networks alike. The figures are those of expression.py and accuracy.py, through the runtime with the same detector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from expression import LABELS, LEAST_POSITIVES, scores, through_runtime
+from facerecon_rt import Reconstructor
+from facerecon_rt.annotated import annotated_photographs, photograph_figures
+from facerecon_rt.data_folder import default_data
+from facerecon_rt.networks.session import FaceSession
+from latency import machine
+from precisions import in_turns
+
+RESULT = Path(__file__).parent / "results" / "networks.md"
+COUNTED, MEASURED = "face.onnx", "face.int8-cpu.onnx"
+
+
+def multiplications(path: Path) -> float:
+    """Return the multiplications and additions of one crop in an ONNX file, in millions, of all convolutions and
+    matrix products."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    graph = model.graph
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    shapes = {
+        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    total = 0
+    for node in graph.node:
+        if node.op_type == "Conv":
+            total += int(np.prod(shapes[node.output[0]][1:])) * int(np.prod(weights[node.input[1]][1:]))
+        elif node.op_type in ("MatMul", "Gemm") and node.input[1] in weights:
+            total += int(np.prod(weights[node.input[1]]))
+    return total / 1e6
+
+
+def measured(folder: Path, detector: Path, data: Path) -> dict[str, float]:
+    """Return the figures of the int8 file of a folder."""
+    images = json.loads(LABELS.read_text())["images"]
+    labels = scores(through_runtime(folder / MEASURED, detector, data, images), images)
+    counted = [row["auc"] for row in labels.values() if row["present"] >= LEAST_POSITIVES]
+    with Reconstructor(folder / MEASURED, detector=detector, provider="cpu") as reconstructor:
+        points, _ = photograph_figures(reconstructor, annotated_photographs(data / "faces" / "lfpw-test"))
+    return {
+        "auc": float(np.mean(counted)),
+        "least": min(counted),
+        "inner51": points["nme_inner51"],
+        "all68": points["nme_68"],
+    }
+
+
+def timed(folders: Mapping[str, Path]) -> dict[str, float]:
+    """Return the median milliseconds of one crop for the int8 file of each folder."""
+    random = np.random.default_rng(0)
+    sessions = {name: FaceSession(folder / MEASURED, provider="cpu") for name, folder in folders.items()}
+    try:
+        calls = {}
+        for name, session in sessions.items():
+            size = session.contract.input_size
+            crop = random.integers(0, 256, (1, 3, size, size), dtype=np.uint8)
+            calls[name] = lambda session=session, crop=crop: session.run(crop)
+        return in_turns(calls)
+    finally:
+        for session in sessions.values():
+            session.close()
+
+
+def table(folders: Mapping[str, Path], detector: Path, data: Path) -> str:
+    """Return the table as Markdown."""
+    times = timed(folders)
+    lines = [
+        "| network | input, px | MMACs | int8, MB | one crop, ms | mean AUC / least | lfpw-test, inner 51 / 68, % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, folder in folders.items():
+        with FaceSession(folder / MEASURED, provider="cpu") as session:
+            size = session.contract.input_size
+        figures = measured(folder, detector, data)
+        lines.append(
+            f"| {name} | {size} | {multiplications(folder / COUNTED):.0f} "
+            f"| {(folder / MEASURED).stat().st_size / 1e6:.1f} | {times[name]:.2f} "
+            f"| {figures['auc']:.3f} / {figures['least']:.2f} | {figures['inner51']:.2f} / {figures['all68']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def folder_of(text: str) -> tuple[str, Path]:
+    """Return the name and the folder of NAME=FOLDER. Raises ArgumentTypeError for a folder without the two files."""
+    name, _, path = text.rpartition("=")
+    for file in (COUNTED, MEASURED):
+        if not (Path(path) / file).is_file():
+            raise argparse.ArgumentTypeError(f"{path} holds no {file}; make it by facerecon-export WEIGHTS -o {path}")
+    return name or path, Path(path)
+
+
+def main() -> None:
+    """Write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="+", type=folder_of, metavar="NAME=FOLDER", help="a folder of exported files")
+    parser.add_argument("--data", type=Path, default=default_data(), help="data folder [$FACERECON_DATA]")
+    parser.add_argument(
+        "--detector", type=Path, default=Path("models/face_detector.onnx"), help="face detector [%(default)s]"
+    )
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("there is no data folder; give --data or set FACERECON_DATA")
+    folders = dict(options.networks)
+    RESULT.write_text(
+        f"# Networks\n\n`python benchmarks/networks.py --data DATA {' '.join(f'{name!r}=...' for name in folders)}`, "
+        f"int8 on the CPU. {machine()}.\n\n{table(folders, options.detector, options.data)}\n"
+    )
+    print(RESULT.read_text())
+
+
+if __name__ == "__main__":
+    main()
