@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -124,7 +125,6 @@ def open_sink(
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
     check_texture(texture, style, pictures=pictures)
-    paint = painter(style, template, margin, eyes=eyes)
     if is_mqtt(target):
         return MqttSink(target, style=style, margin=margin, pictures=pictures)
     stream = _open_stream(target, blendshapes, arkit)
@@ -147,38 +147,98 @@ def open_sink(
             texture=texture,
             eyes=eyes,
         )
-    if suffix == ".jsonl":
-        return JsonLinesSink(path, blendshapes, arkit=arkit, rotation=rotation)
-    if not pictures and suffix in (*CODECS, *PICTURE_SUFFIXES):
-        raise UsageError(f"{target} holds pictures, and --no-pictures forbids them; leave out one of the two")
-    if suffix in CODECS:
-        return VideoSink(path, paint, rotation)
-    if suffix in PICTURE_SUFFIXES:
-        return PictureSink(path, paint)
-    if suffix in MESH_SUFFIXES and is_sequence(target):
-        if texture is not None:
+    if suffix not in _OPEN_FILE:
+        known = " ".join(_OPEN_FILE)
+        raise UsageError(
+            f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
+        )
+    options = _FileOptions(blendshapes, arkit, style, margin, template, pictures, rotation, basis, unit, texture, eyes)
+    return _OPEN_FILE[suffix](target, options)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _FileOptions:
+    """The options of `open_sink` that single files use."""
+
+    blendshapes: Sequence[str]
+    arkit: bool
+    style: str
+    margin: float
+    template: FaceTemplate | None
+    pictures: bool
+    rotation: Rotation | None
+    basis: Callable[[], Basis] | None
+    unit: str
+    texture: int | None
+    eyes: bool
+
+    def painter(self, target: str) -> Painter:
+        """Return the function that draws scenes. Raises UsageError where pictures are forbidden."""
+        if not self.pictures:
+            raise UsageError(f"{target} holds pictures, and --no-pictures forbids them; leave out one of the two")
+        return painter(self.style, self.template, self.margin, eyes=self.eyes)
+
+
+def _open_records(target: str, options: _FileOptions) -> Sink:
+    return JsonLinesSink(Path(target), options.blendshapes, arkit=options.arkit, rotation=options.rotation)
+
+
+def _open_video(target: str, options: _FileOptions) -> Sink:
+    return VideoSink(Path(target), options.painter(target), options.rotation)
+
+
+def _open_pictures(target: str, options: _FileOptions) -> Sink:
+    return PictureSink(Path(target), options.painter(target))
+
+
+def _open_meshes(target: str, options: _FileOptions) -> Sink:
+    if is_sequence(target):
+        if options.texture is not None:
             raise UsageError(f"{target} is a mesh per frame, and --texture makes a map per person; leave out one")
-        return SequenceSink(path, template or load_template(), unit, eyes=eyes)
-    if suffix == ".glb" and basis is not None:
-        try:
-            return TakeSink(path, blendshapes, basis(), template or load_template(), texture)
-        except BasisMissing as error:
-            log.warning("%s has meshes without blendshapes: %s", target, error)
-    if suffix in MESH_SUFFIXES:
-        return MeshSink(path, template, unit, texture, eyes=eyes)
-    if suffix == ".csv":
-        return LiveLinkCsvSink(path, blendshapes)
-    if suffix == IDENTITY_SUFFIX:
-        if basis is None:
-            raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
-        return IdentitySink(path, blendshapes, basis())
-    if suffix == ".rrd":
-        recorded = (paint if is_cover(style) else bare) if pictures else None
-        return RerunSink(path, blendshapes, template, recorded)
-    known = " ".join([".jsonl", *CODECS, *PICTURE_SUFFIXES, *MESH_SUFFIXES, ".csv", IDENTITY_SUFFIX, ".rrd"])
-    raise UsageError(
-        f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
-    )
+        return SequenceSink(Path(target), options.template or load_template(), options.unit, eyes=options.eyes)
+    return MeshSink(Path(target), options.template, options.unit, options.texture, eyes=options.eyes)
+
+
+def _open_takes(target: str, options: _FileOptions) -> Sink:
+    if options.basis is None or is_sequence(target):
+        return _open_meshes(target, options)
+    try:
+        basis = options.basis()
+    except BasisMissing as error:
+        log.warning("%s has meshes without blendshapes: %s", target, error)
+        return _open_meshes(target, options)
+    template = options.template or load_template()
+    return TakeSink(Path(target), options.blendshapes, basis, template, options.texture)
+
+
+def _open_live_link(target: str, options: _FileOptions) -> Sink:
+    return LiveLinkCsvSink(Path(target), options.blendshapes)
+
+
+def _open_identities(target: str, options: _FileOptions) -> Sink:
+    if options.basis is None:
+        raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
+    return IdentitySink(Path(target), options.blendshapes, options.basis())
+
+
+def _open_recording(target: str, options: _FileOptions) -> Sink:
+    recorded = None
+    if options.pictures:
+        recorded = options.painter(target) if is_cover(options.style) else bare
+    return RerunSink(Path(target), options.blendshapes, options.template, recorded)
+
+
+_OPEN_FILE: dict[str, Callable[[str, _FileOptions], Sink]] = {
+    ".jsonl": _open_records,
+    **dict.fromkeys(CODECS, _open_video),
+    **dict.fromkeys(PICTURE_SUFFIXES, _open_pictures),
+    **dict.fromkeys(MESH_SUFFIXES, _open_meshes),
+    ".glb": _open_takes,
+    ".csv": _open_live_link,
+    IDENTITY_SUFFIX: _open_identities,
+    ".rrd": _open_recording,
+}
+"""Function that opens a file of each suffix, in the order of the message about an unknown suffix."""
 
 
 def _open_stream(target: str, blendshapes: Sequence[str], arkit: bool) -> Sink | None:
