@@ -63,7 +63,7 @@ def look(session: Any, image: Any, square: Square) -> tuple[float, Any, Any]:
 
 
 def main(model: str, photograph: str, *numbers: str) -> None:
-    """Print what the network says about the face in the box."""
+    """Print the network's answer about the face in the box."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     image = cv2.imread(photograph)  # BGR, as the network takes it
     square = square_from_box(*map(float, numbers[:4]))

@@ -1,4 +1,4 @@
-"""Limits for what is decoded, since a few bytes can demand gigabytes. They are checked before decoding."""
+"""Limits of files, pictures and frames, since a few bytes can demand gigabytes. They are checked before decoding."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def shipped_models() -> tuple[Path, ...]:
 
 def model_path(name: str) -> str:
     """Return the path of a model: the name itself where such a file exists, else a shipped file of that name, with or
-    without `.onnx`. Other names stay as they are, so that opening them says what is missing."""
+    without `.onnx`. Other names stay as they are, so that opening them reports the missing file."""
     if is_file(Path(name)) or is_folder(Path(name)):
         return name
     return next((str(path) for path in shipped_models() if name in (path.name, path.name[: -len(".onnx")])), name)

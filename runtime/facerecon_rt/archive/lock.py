@@ -1,4 +1,4 @@
-"""A folder -> a lock for the one program that writes an archive into it."""
+"""A folder -> a lock, so that only one program writes an archive into it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _locked(path: Path) -> Iterator[IO[str]]:
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
-    """Return whether an open file is the one at this path."""
+    """Return whether an open file is the file at this path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

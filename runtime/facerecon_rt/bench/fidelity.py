@@ -51,7 +51,7 @@ def difference(
     """Measure how far `network` is from the float32 files beside `models`, run on the CPU, on these crops.
 
     Returns mean distances of vertices in mm and of landmarks in crop pixels, and the mean angle in degrees; None where
-    there is no comparison. The text says what was compared, or why nothing was.
+    a comparison is not possible. The text names the compared files, or says why they were not compared.
     """
     try:
         references = [file_of_precision(model, "fp32", "cpu") for model in models]

@@ -42,7 +42,7 @@ def stage_summary(stages: Mapping[str, Sequence[float]]) -> dict[str, dict[str, 
 
 
 def doubts(milliseconds: Sequence[float], load_average: float, cores: int) -> list[str]:
-    """Return reasons why these samples, in ms and in order, may not show what the machine can do."""
+    """Return reasons why these samples, in ms and in order, may not show the machine's real speed."""
     found = []
     if len(milliseconds) >= 10 * PARTS:
         medians = [float(np.median(part)) for part in np.array_split(np.asarray(milliseconds), PARTS)]

@@ -112,8 +112,8 @@ def onnxruntime_wheels(packages: Facts) -> Check:
 
 
 def opencv_wheels(packages: Facts, loaded: str = cv2.__version__, where: str = str(cv2.__file__)) -> Check:
-    """Check that at most one of OpenCV's wheels is installed, and that it is the one loaded. `loaded`, `where`: version
-    and file of the loaded OpenCV."""
+    """Check that at most one of OpenCV's wheels is installed, and that Python loads this wheel. `loaded`, `where`:
+    version and file of the loaded OpenCV."""
     there = [name for name in WHEELS if name in packages]
     if not there:
         return Check("OpenCV", "ok", f"{loaded}, built outside pip")

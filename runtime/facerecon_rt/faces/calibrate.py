@@ -106,7 +106,7 @@ class Calibration:
         return rest.weights
 
     def to_json(self) -> str:
-        """Return what was learnt, for `read_calibration`."""
+        """Return the neutral weights that were learnt as JSON, for `read_calibration`."""
         people = [
             {
                 "source": source,

@@ -74,8 +74,9 @@ def wanted_of_file(file: Path, threads: int, gpu: GpuOptions) -> Wanted:
 
 
 def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
-    """Return the .onnx file of `precision` in the same folder that was made from the same weights; for int8, the one
-    for `provider`. Raises UsageError where there is none, and ModelRefused where `path` is not a FaceModel."""
+    """Return the .onnx file of `precision` in the same folder that was made from the same weights. For int8, it is the
+    file for `provider`. Raises UsageError where there is no such file, and ModelRefused where `path` is not a
+    FaceModel."""
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; choose from {', '.join(PRECISIONS)}")
     path = Path(path)

@@ -159,14 +159,14 @@ class FaceSession(Unpicklable):
             raise missing(provider, failed, "update its driver and libraries, or use --provider cpu")
 
     def _failure(self, answer: Answer, size: int) -> str:
-        """Return a description of what is wrong with the answer to a batch of golden crops; "" for a correct answer."""
+        """Return a description of the error in the answer to a batch of golden crops; "" for a correct answer."""
         crops = np.repeat(golden_crop(self.contract.input_size)[None], size, axis=0)
         landmarks, vertices = answer(["landmarks", "vertices"], crops)
         return failure(self.contract, landmarks[-1], vertices[-1])
 
     def _graph_failure(self, answer: Answer) -> str:
-        """Return a description of a CUDA graph that repeats its first answer for ever; "" where none does. Each batch
-        size therefore gets another picture, and then the golden crop again."""
+        """Return a description of a CUDA graph that repeats its first answer for ever; "" where all graphs work. To
+        find out, each batch size gets another picture, and then the golden crop again."""
         blank = np.zeros_like(golden_crop(self.contract.input_size))[None]
         for size in buckets_of(self.contract):
             for _ in range(2):

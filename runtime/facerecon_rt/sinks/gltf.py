@@ -126,7 +126,7 @@ def _presence(begin: float, end: float, first: float, last: float) -> dict[float
 
 
 class _Writer:
-    """A GLB file that grows: every add_ method returns the index of what it added."""
+    """A GLB file that grows. Every add_ method returns the index of the part that it added."""
 
     def __init__(self, template: FaceTemplate) -> None:
         self._lib = lib = import_pygltflib()
@@ -327,8 +327,8 @@ def linear(srgb: float) -> float:
 
 
 def _xyzw(rotations: Floats) -> Floats:
-    """Turn quaternions (K, 4) from w, x, y, z to glTF's x, y, z, w, each with the sign that is nearer to the one before
-    it."""
+    """Convert quaternions (K, 4) from w, x, y, z to glTF's x, y, z, w. Each gets the sign that is nearer to the
+    previous quaternion."""
     turned = np.roll(rotations, -1, axis=1).astype(np.float64)
     turned /= np.linalg.norm(turned, axis=1, keepdims=True)
     signs = np.where((turned[1:] * turned[:-1]).sum(1) < 0, -1.0, 1.0)

@@ -53,7 +53,7 @@ class TrackKeys:
 
     @property
     def last_s(self) -> float:
-        """Seconds of the source at the newest key, of which there must be one."""
+        """Seconds of the source at the newest key. There must be a key."""
         return self._times[-1]
 
     @property

@@ -29,10 +29,10 @@ class Takes:
         self._live: set[str] = set()
 
     def see(self, scene: Scene) -> list[tuple[str, dict[str, TrackKeys]]]:
-        """Note the faces of a frame. Returns (source, tracks by name) of the takes that ended.
+        """Add the faces of a frame. Returns (source, tracks by name) of the takes that ended.
 
-        Files come one after the other. A take may be full. Time goes back where a file is read twice, or another camera
-        takes the name of one that is gone.
+        A take ends when the next file begins, when it is full, or when the time goes back. That happens where a file is
+        read twice, or where another camera takes a name that became free.
         """
         frame, ended = scene.frame, []
         if not frame.live:

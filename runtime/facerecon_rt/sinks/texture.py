@@ -1,4 +1,4 @@
-"""Pictures of one person -> a colour map: what the mesh shows of the pictures, laid out by its texture coordinates.
+"""Pictures of one person -> a colour map: the pictures' colours on the mesh, laid out by its texture coordinates.
 
 The light of the pictures stays in the colours. Parts that no picture shows come from the other side of the face, and
 where that is not seen either, from the mean skin.
@@ -91,11 +91,11 @@ def view_of(face: Face, frame: Frame, most: int = 4 * TEXTURE_SIZES[-1], worth: 
 
 
 def colour_map(views: Iterable[View], template: FaceTemplate, size: int) -> Image:
-    """Return the colour map (size, size, 3) uint8 BGR (sRGB) of one person, from pictures of which the best comes
-    first. `views` is iterated twice.
+    """Return the colour map (size, size, 3) uint8 BGR (sRGB) of one person from pictures, the best first. `views` is
+    iterated twice.
 
     Its upper left corner has the texture coordinates (0, 1) of the template, where v points up. The pictures are
-    blended by the angle at which they show each place, after their colours were fitted to those of the first.
+    blended by the angle at which they show each place, after their colours were fitted to those of the first picture.
     """
     layout = layout_of(template, size)
     colours, seen, count = _blended(views, template, layout, None)
@@ -249,7 +249,7 @@ def _uncovered(
         np.isfinite(depth).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )  # without the holes of eyes and mouth
     filled = cv2.drawContours(np.zeros(depth.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
-    # The border of the picture is no outline of the face.
+    # The border of the picture is not an outline of the face.
     inwards = cv2.distanceTransform(np.pad(filled, 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1][rows, columns]
     inside = (inwards * step / scale - OUTLINE_MM[0]) / (OUTLINE_MM[1] - OUTLINE_MM[0])
     return np.asarray(_smooth_step(inside) * (places[:, 2] - nearest[rows, columns] <= TAIL_MM * scale + slope))
@@ -332,7 +332,7 @@ def extended(values: Floats, known: Floats, *, divided: bool = True) -> Floats:
         cv2.resize(one, half_size, interpolation=cv2.INTER_AREA).reshape(*half_size[::-1], -1)
         for one in (values, known)
     )
-    # Means of what is known: few known pixels count as much as many.
+    # The means are over known pixels only, however few they are.
     coarse = extended(np.asarray(half / np.maximum(less, 1e-9), np.float32), (less[..., 0] > 1e-6).astype(np.float32))
     back = cv2.resize(coarse, values.shape[1::-1], interpolation=cv2.INTER_LINEAR).reshape(values.shape)
     share = np.minimum(known, 1.0)[..., None]
