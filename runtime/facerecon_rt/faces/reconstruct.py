@@ -168,18 +168,13 @@ class Reconstructor(Unpicklable):
             self.mirror = mirror
             self._least_score = 0.0
             """Score below which a detection is a hint."""
+            self._detector: Detector | None
             if detector is None:
-                detector = Path(paths[0]).with_name(DETECTOR_NAME)
-                if not is_file(detector):
-                    raise ModelRefused(
-                        f"no face detector at {detector}; put one there, or give another with --detector"
-                    )
+                detector = _detector_beside(Path(paths[0]))
             if isinstance(detector, (str, Path)):
-                path, detector = detector, open_detector(detector, size=detector_size)
-                self._least_score = detector.score
-                if hints and detector.score > HINT_SCORE:
-                    detector = open_detector(path, size=detector_size, score=HINT_SCORE)
-            self._detector: Detector | None = detector
+                self._detector, self._least_score = _opened_detector(detector, detector_size, hints=hints)
+            else:
+                self._detector = detector
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Reconstructor:
@@ -367,6 +362,24 @@ class Reconstructor(Unpicklable):
         doubtful = max(self.min_confidence, DOUBTFUL_CONFIDENCE)
         pairs = zip(sightings, faces, strict=True)
         return [face for at, face in pairs if face.confidence >= (doubtful if at.doubtful else self.min_confidence)]
+
+
+def _detector_beside(model: Path) -> Path:
+    """Return the path of the detector beside a model. Raises ModelRefused where there is none."""
+    path = model.with_name(DETECTOR_NAME)
+    if not is_file(path):
+        raise ModelRefused(f"no face detector at {path}; put one there, or give another with --detector")
+    return path
+
+
+def _opened_detector(path: str | Path, size: int | None, *, hints: bool) -> tuple[Detector, float]:
+    """Open a detector file. Returns the detector and its minimum score. With `hints`, the detector also returns
+    detections with lower scores, down to `HINT_SCORE`."""
+    detector = open_detector(path, size=size)
+    least = detector.score
+    if hints and least > HINT_SCORE:
+        detector = open_detector(path, size=size, score=HINT_SCORE)
+    return detector, least
 
 
 def _strayed(square: Square, found: Square) -> bool:
