@@ -57,29 +57,7 @@ def main(arguments: Sequence[str]) -> int:
             from .run import archive
     except ModuleNotFoundError as error:
         raise UsageError(f"archive needs {error.name}: pip install 'facerecon-rt[ray]'") from error
-    models = models_or_default(options.model, options.provider, options.precision)
-    recipe = Recipe(
-        models=tuple(str(Path(model).absolute()) for model in models),
-        detector=None if options.detector is None else str(Path(options.detector).absolute()),
-        precision=options.precision,
-        mirror=options.mirror,
-        detector_size=options.det_size,
-        detect_every=options.det_every,
-        min_confidence=options.min_confidence,
-        average=options.average,
-        most_bytes=round(options.max_mb * 10**6),
-        most_pixels=round(options.max_megapixels * 10**6),
-    )
-    least, most = options.actors
-    workers = Workers(
-        least=least,
-        most=most,
-        cpus=options.actor_cpus or max(1, options.threads),
-        gpus=options.actor_gpus,
-        provider=options.provider,
-        threads=options.threads,
-        gpu=gpu_options(options),
-    )
+    recipe, workers = _recipe(options), _workers(options)
     if options.output.suffix.lower() in (".jsonl", ".json", ".csv", ".mp4", ".obj"):
         raise UsageError(
             f"{options.output} will be a folder of Parquet files; give it such a name, as in results.parquet/"
@@ -105,6 +83,35 @@ def main(arguments: Sequence[str]) -> int:
             f"none of the {counts.inputs} inputs could be read; {options.output} holds the reason for each"
         )
     return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    models = models_or_default(options.model, options.provider, options.precision)
+    return Recipe(
+        models=tuple(str(Path(model).absolute()) for model in models),
+        detector=None if options.detector is None else str(Path(options.detector).absolute()),
+        precision=options.precision,
+        mirror=options.mirror,
+        detector_size=options.det_size,
+        detect_every=options.det_every,
+        min_confidence=options.min_confidence,
+        average=options.average,
+        most_bytes=round(options.max_mb * 10**6),
+        most_pixels=round(options.max_megapixels * 10**6),
+    )
+
+
+def _workers(options: argparse.Namespace) -> Workers:
+    least, most = options.actors
+    return Workers(
+        least=least,
+        most=most,
+        cpus=options.actor_cpus or max(1, options.threads),
+        gpus=options.actor_gpus,
+        provider=options.provider,
+        threads=options.threads,
+        gpu=gpu_options(options),
+    )
 
 
 def archive_parser() -> argparse.ArgumentParser:

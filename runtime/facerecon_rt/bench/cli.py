@@ -139,6 +139,13 @@ def bench_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--photographs", type=Path, metavar="FOLDER", help="folder of x.jpg with x.pts; measures the landmark error too"
     )
+    _add_run(parser)
+    _add_network(parser)
+    parser.add_argument("--quiet", action="store_true", help="print errors and the verdict only")
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--count", type=positive, default=LEAST_FOR_P99, metavar="N", help="number of queries to measure [%(default)s]"
@@ -161,6 +168,9 @@ def bench_parser() -> argparse.ArgumentParser:
         "--batch", type=batch, nargs="+", default=[1, 2, 4, 8], metavar="N", help="batch sizes in offline [1 2 4 8]"
     )
     run.add_argument("--fps", type=frame_rate, metavar="F", help="frame rate of a file used as a camera [its own]")
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what runs")
     what.add_argument(
         "--provider",
@@ -177,8 +187,6 @@ def bench_parser() -> argparse.ArgumentParser:
         "--det-every", type=positive, default=10, metavar="N", help="run the detector every N frames [%(default)s]"
     )
     add_gpu_options(what)
-    parser.add_argument("--quiet", action="store_true", help="print errors and the verdict only")
-    return parser
 
 
 def compare_parser() -> argparse.ArgumentParser:
