@@ -193,8 +193,16 @@ class PeopleRenderer:
         return RenderedFace(image, identity, expression.weights, expression.gaze_deg, camera)
 
     def _surfaces(self, neutral: Floats, dressing: Dressing, expression: Expression) -> list[Surface]:
+        vertices = self.head.expressed(neutral, expression.weights)
+        return [
+            *self._skin_and_mouth(vertices, dressing, expression),
+            *self._eyes(vertices, dressing, expression),
+            *self._assets(vertices - neutral, dressing),
+            self._body(dressing),
+        ]
+
+    def _skin_and_mouth(self, vertices: Floats, dressing: Dressing, expression: Expression) -> list[Surface]:
         head = self.head
-        vertices = head.expressed(neutral, expression.weights)
         normals = head.normals(vertices)
         skin = Surface(
             vertices,
@@ -210,7 +218,10 @@ class PeopleRenderer:
             Surface(vertices, normals, head.triangles_of(parts), dressing.albedo, self.openness, material)
             for parts, material in ((("gums", "mouth_socket"), WET), (("teeth",), TOOTH))
         ]
-        surfaces = [skin, *inside]
+        return [skin, *inside]
+
+    def _eyes(self, vertices: Floats, dressing: Dressing, expression: Expression) -> list[Surface]:
+        head, surfaces = self.head, []
         for eyeball, triangles, gaze in zip(head.eyeballs, head.eyeball_triangles, expression.gaze_deg, strict=True):
             points = turned(eyeball, vertices, gaze)
             surfaces.append(
@@ -225,20 +236,24 @@ class PeopleRenderer:
                     dressing.iris,
                 )
             )
-        moved = vertices - neutral
+        return surfaces
+
+    def _assets(self, moved: Floats, dressing: Dressing) -> list[Surface]:
+        """Return hair, brows, lashes, beard, glasses and hat on a head whose expression moves it by (H, 3) mm."""
+        surfaces = []
         for asset, points, tint in dressing.assets:
             if asset.kind in ("eyebrows", "eyelashes", "beard"):
                 points = points + np.asarray(asset.followers @ moved, np.float32)
-            normals_ = mesh_normals(points, asset.triangles)
+            normals = mesh_normals(points, asset.triangles)
             material = HAIR
             if asset.kind in ("hair", "beard", "eyebrows"):
-                normals_ = grown_normals(points, normals_, 0.75)
+                normals = grown_normals(points, normals, 0.75)
             elif asset.kind == "glasses":
                 material = EYE
             surfaces.append(
                 Surface(
                     points,
-                    normals_,
+                    normals,
                     asset.triangles,
                     np.tile(tint, (len(points), 1)),
                     np.full(len(points), 0.85, np.float32),
@@ -248,19 +263,19 @@ class PeopleRenderer:
                     two_sided=True,
                 )
             )
-        body, triangles = self.shoulders
-        surfaces.append(
-            Surface(
-                body,
-                mesh_normals(body, triangles),
-                triangles,
-                np.tile(dressing.cloth, (len(body), 1)),
-                np.full(len(body), 0.8, np.float32),
-                CLOTH,
-                two_sided=True,
-            )
-        )
         return surfaces
+
+    def _body(self, dressing: Dressing) -> Surface:
+        body, triangles = self.shoulders
+        return Surface(
+            body,
+            mesh_normals(body, triangles),
+            triangles,
+            np.tile(dressing.cloth, (len(body), 1)),
+            np.full(len(body), 0.8, np.float32),
+            CLOTH,
+            two_sided=True,
+        )
 
     def _light(self, random: np.random.Generator, camera: Floats) -> Light:
         sky = self.panoramas[int(random.integers(len(self.panoramas)))]
