@@ -283,6 +283,56 @@ def _noise(x, y, z):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=True)
+def _samples(surface_of, index, px, py):  # type: ignore[no-untyped-def]
+    """Return the number of a pixel's samples that show a surface, and column and row of the last."""
+    count, sx, sy = 0, 0, 0
+    for y in range(py * SUPERSAMPLING, (py + 1) * SUPERSAMPLING):
+        for x in range(px * SUPERSAMPLING, (px + 1) * SUPERSAMPLING):
+            if surface_of[y, x] == index:
+                count += 1
+                sx, sy = x, y
+    return count, sx, sy
+
+
+@njit(cache=True, fastmath=True)
+def _between(values, corners, weights):  # type: ignore[no-untyped-def]
+    """Return values (K, 3) of a triangle's corners, interpolated by weights."""
+    (a, b, c), (wa, wb, wc) = corners, weights
+    return (
+        wa * values[a, 0] + wb * values[b, 0] + wc * values[c, 0],
+        wa * values[a, 1] + wb * values[b, 1] + wc * values[c, 1],
+        wa * values[a, 2] + wb * values[b, 2] + wc * values[c, 2],
+    )
+
+
+@njit(cache=True, fastmath=True)
+def _texel(uv, texture, corners, weights):  # type: ignore[no-untyped-def]
+    """Return column and row of the texture at a place in a triangle."""
+    (a, b, c), (wa, wb, wc) = corners, weights
+    u = wa * uv[a, 0] + wb * uv[b, 0] + wc * uv[c, 0]
+    v = wa * uv[a, 1] + wb * uv[b, 1] + wc * uv[c, 1]
+    tx = min(max(int(u * texture.shape[1]), 0), texture.shape[1] - 1)
+    ty = min(max(int((1 - v) * texture.shape[0]), 0), texture.shape[0] - 1)
+    return tx, ty
+
+
+@njit(cache=True, fastmath=True)
+def _sky_at(sky, k, x, y, z):  # type: ignore[no-untyped-def]
+    """Return the sky's light in channel k on a surface with the normal (x, y, z)."""
+    light = (
+        sky[0, k] + sky[1, k] * y + sky[2, k] * z + sky[3, k] * x + sky[4, k] * x * y + sky[5, k] * y * z
+        + sky[6, k] * (3 * z * z - 1) + sky[7, k] * x * z + sky[8, k] * (x * x - y * y)
+    )  # fmt: skip
+    return max(light, 0.02 * sky[0, k])
+
+
+@njit(cache=True, fastmath=True)
+def _unit(x, y, z):  # type: ignore[no-untyped-def]
+    length = np.sqrt(x * x + y * y + z * z) + 1e-9
+    return x / length, y / length, z / length
+
+
+@njit(cache=True, fastmath=True)
 def _shade(  # type: ignore[no-untyped-def]
     index, triangles, normals, vertices, in_shadow, colours, openness_, uv, texture, textured, two_sided,
     gloss, shininess, softness, grain, sky, lamp, lamp_colour, shadow, surface_of, triangle_of, place, picture, covered,
@@ -292,71 +342,48 @@ def _shade(  # type: ignore[no-untyped-def]
     Diffuse light comes from the sky (9 spherical harmonics) and from the lamp. The lamp's light is soft where skin
     scatters it, red most. Highlights are Blinn-Phong with Schlick's Fresnel term.
     """
-    size, step = picture.shape[0], SUPERSAMPLING
-    hx, hy, hz = lamp[0], lamp[1], lamp[2] + 1
-    length = np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
-    hx, hy, hz = hx / length, hy / length, hz / length
+    size = picture.shape[0]
+    hx, hy, hz = _unit(lamp[0], lamp[1], lamp[2] + 1)
     for py in range(size):
         for px in range(size):
-            count, sx, sy = 0, 0, 0
-            for y in range(py * step, py * step + step):
-                for x in range(px * step, px * step + step):
-                    if surface_of[y, x] == index:
-                        count += 1
-                        sx, sy = x, y
+            count, sx, sy = _samples(surface_of, index, px, py)
             if count == 0:
                 continue
             t = triangle_of[sy, sx]
-            a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            a, b, c = corners = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             wb, wc = place[sy, sx, 0], place[sy, sx, 1]
             wa = 1 - wb - wc
-            nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
-            ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
-            nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
+            weights = wa, wb, wc
+            nx, ny, nz = _between(normals, corners, weights)
             rough = 0.0
             if grain > 0:
-                qx = wa * vertices[a, 0] + wb * vertices[b, 0] + wc * vertices[c, 0]
-                qy = wa * vertices[a, 1] + wb * vertices[b, 1] + wc * vertices[c, 1]
-                qz = wa * vertices[a, 2] + wb * vertices[b, 2] + wc * vertices[c, 2]
+                qx, qy, qz = _between(vertices, corners, weights)
                 rough = grain * (
                     0.6 * _noise(qx / 1.7, qy / 1.7, qz / 1.7) + 0.4 * _noise(qx / 5.0, qy / 5.0, qz / 5.0)
                 )
                 nx += 0.6 * rough
                 ny += 0.6 * grain * _noise(qx / 2.1 + 31, qy / 2.1, qz / 2.1)
-            length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
-            nx, ny, nz = nx / length, ny / length, nz / length
+            nx, ny, nz = _unit(nx, ny, nz)
             if two_sided and nz < 0:
                 nx, ny, nz = -nx, -ny, -nz
             open_ = wa * openness_[a] + wb * openness_[b] + wc * openness_[c]
             lit = 0.0
             if lamp_colour[0] + lamp_colour[1] + lamp_colour[2] > 0:
-                lit = _light_at(
-                    wa * in_shadow[a, 0] + wb * in_shadow[b, 0] + wc * in_shadow[c, 0],
-                    wa * in_shadow[a, 1] + wb * in_shadow[b, 1] + wc * in_shadow[c, 1],
-                    wa * in_shadow[a, 2] + wb * in_shadow[b, 2] + wc * in_shadow[c, 2], shadow,
-                )  # fmt: skip
+                at_x, at_y, at_depth = _between(in_shadow, corners, weights)
+                lit = _light_at(at_x, at_y, at_depth, shadow)
             cosine = nx * lamp[0] + ny * lamp[1] + nz * lamp[2]
             fresnel = gloss * (1 + 4 * (1 - max(nz, 0.0)) ** 4)
             highlight = max(nx * hx + ny * hy + nz * hz, 0.0) ** shininess * (shininess + 8) / 25.0 * fresnel
-            u = v = 0.0
             tx = ty = 0
             if textured:
-                u = wa * uv[a, 0] + wb * uv[b, 0] + wc * uv[c, 0]
-                v = wa * uv[a, 1] + wb * uv[b, 1] + wc * uv[c, 1]
-                tx = min(max(int(u * texture.shape[1]), 0), texture.shape[1] - 1)
-                ty = min(max(int((1 - v) * texture.shape[0]), 0), texture.shape[0] - 1)
-            share = count / (step * step)
+                tx, ty = _texel(uv, texture, corners, weights)
+            share = count / (SUPERSAMPLING * SUPERSAMPLING)
             for k in range(3):
                 albedo = wa * colours[a, k] + wb * colours[b, k] + wc * colours[c, k]
                 if textured:
                     albedo *= texture[ty, tx, k]
                 albedo *= 1 + rough
-                around = (
-                    sky[0, k] + sky[1, k] * ny + sky[2, k] * nz + sky[3, k] * nx + sky[4, k] * nx * ny
-                    + sky[5, k] * ny * nz + sky[6, k] * (3 * nz * nz - 1) + sky[7, k] * nx * nz
-                    + sky[8, k] * (nx * nx - ny * ny)
-                )  # fmt: skip
-                around = max(around, 0.02 * sky[0, k]) * open_
+                around = _sky_at(sky, k, nx, ny, nz) * open_
                 wrap = softness * (0.25 if k == 0 else (0.4 if k == 1 else 1.0))
                 direct = max((cosine + wrap) / (1 + wrap), 0.0) * lit * lamp_colour[k]
                 shine = highlight * lit * lamp_colour[k] + fresnel * around * (1.0 if shininess > 100 else 0.4)
