@@ -65,36 +65,12 @@ def write_report(
         folder.name: predict_photographs(model, annotated_photographs(folder))
         for folder in sorted((data / "faces").glob("*-test"))
     }
-    report: dict[str, Rows] = {}
-    if seen:
-        report["Landmarks, true box"] = {
-            name: {"photographs": float(len(one.crops)), **landmark_figures(one.landmarks, one.truth)}
-            for name, one in seen.items()
-        }
-        draw_error_curves({name: one.errors for name, one in seen.items()}, out / "error_curves.png")
-        first = next(iter(seen.values()))
-        cv2.imwrite(str(out / "worst.jpg"), worst_sheet(first))
-        cv2.imwrite(str(out / "meshes.jpg"), mesh_sheet(first))
-        bins = reliability(first)
-        draw_reliability(bins, out / "reliability.png")
-        report["Confidence: error it stands for, error there is"] = {str(i + 1): one for i, one in enumerate(bins)}
-        report["Confidence: faces from others (AUC)"] = {name: face_auc(model, one, data) for name, one in seen.items()}
+    report: dict[str, Rows] = photograph_sections(model, seen, data, out) if seen else {}
     if blinks := evaluate_blinks(model, data / "faces"):
         report["Blinks, photographs labelled by hand"] = {"all": blinks}
     packed = prepared / "people" / "held-out"
     if (packed / "labels.npz").is_file():
-        people = predict_people(model, packed)
-        report["Rendered people not trained on"] = {"all": people_figures(people)}
-        report["Rendered people, by yaw"] = rows_by_yaw(people)
-        report["Rendered people, by photographs in a set"] = set_figures(
-            people.output.shape.numpy(), people.output.confidence.numpy(), people.person, people.shape.numpy()
-        )
-        if isinstance(model, FaceModel) and model.config.gaze:
-            fused = fused_sets(people.output, people, basis_of(model))
-            report["Rendered people, sets fused by precision, after a similarity"] = fused_set_figures(fused, people)
-            report["Rendered people, error that sets expect and error there is"] = calibration(fused)
-            draw_calibration(calibration(fused), out / "calibration.png")
-        draw_yaw_bins(report["Rendered people, by yaw"], out / "yaw.png")
+        report |= people_sections(model, packed, out)
         report["Plausible faces"] = {
             name: {"coefficient_spread": coefficient_spread(one, prepared)} for name, one in seen.items()
         }
@@ -113,6 +89,48 @@ def write_report(
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     (out / "report.md").write_text(markdown(report, sorted(path.name for path in out.glob("*.[jp][pn]g"))))
     return report
+
+
+def photograph_sections(
+    model: FaceNetwork, seen: dict[str, PredictedPhotographs], data: Path, out: Path
+) -> dict[str, Rows]:
+    """Return the sections about annotated photographs (`seen`, by the name of their folder), and draw their
+    pictures."""
+    draw_error_curves({name: one.errors for name, one in seen.items()}, out / "error_curves.png")
+    first = next(iter(seen.values()))
+    cv2.imwrite(str(out / "worst.jpg"), worst_sheet(first))
+    cv2.imwrite(str(out / "meshes.jpg"), mesh_sheet(first))
+    bins = reliability(first)
+    draw_reliability(bins, out / "reliability.png")
+    return {
+        "Landmarks, true box": {
+            name: {"photographs": float(len(one.crops)), **landmark_figures(one.landmarks, one.truth)}
+            for name, one in seen.items()
+        },
+        "Confidence: error it stands for, error there is": {str(i + 1): one for i, one in enumerate(bins)},
+        "Confidence: faces from others (AUC)": {name: face_auc(model, one, data) for name, one in seen.items()},
+    }
+
+
+def people_sections(model: FaceNetwork, packed: Path, out: Path) -> dict[str, Rows]:
+    """Return the sections about rendered people whom training never saw (the folder `packed`), and draw their
+    pictures."""
+    people = predict_people(model, packed)
+    sections = {
+        "Rendered people not trained on": {"all": people_figures(people)},
+        "Rendered people, by yaw": rows_by_yaw(people),
+        "Rendered people, by photographs in a set": set_figures(
+            people.output.shape.numpy(), people.output.confidence.numpy(), people.person, people.shape.numpy()
+        ),
+    }
+    if isinstance(model, FaceModel) and model.config.gaze:
+        fused = fused_sets(people.output, people, basis_of(model))
+        expected = calibration(fused)
+        sections["Rendered people, sets fused by precision, after a similarity"] = fused_set_figures(fused, people)
+        sections["Rendered people, error that sets expect and error there is"] = expected
+        draw_calibration(expected, out / "calibration.png")
+    draw_yaw_bins(sections["Rendered people, by yaw"], out / "yaw.png")
+    return sections
 
 
 def reliability(seen: PredictedPhotographs, bins: int = 6) -> list[dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -88,6 +89,19 @@ def prepare(config: PrepareConfig) -> None:
     panoramas = read_panoramas(config.data / "lighting")
     head = read_head(config.face_model)
     write_settings(replace(config, photographs=tuple(folder.name for folder in folders)))
+    write_face(config, head)
+    write_photographs(config, folders)
+    geometry = HeadGeometry(head)
+    albedo = photographed_albedo(config, geometry, head, folders) if folders else None
+    assets = config.data / "assets"
+    colours = None if albedo is None else colour_model(geometry, head, albedo, assets)
+    write_head_poses(config)
+    renderer = PeopleRenderer(geometry, panoramas, backgrounds, assets if assets.is_dir() else None, colours)
+    write_people(config, renderer, albedo)
+
+
+def write_face(config: PrepareConfig, head: MorphableHead) -> None:
+    """Write the morphable face on the template, its contact sheet, and with --rebuild-template the template itself."""
     if config.rebuild_template or not TEMPLATE_PATH.is_file():
         save_template(build_template(head), TEMPLATE_PATH)
         load_template.cache_clear()
@@ -100,10 +114,12 @@ def prepare(config: PrepareConfig) -> None:
         eyes=face.eyes,
         template_sha256=load_template().sha256,
     )
-    geometry = HeadGeometry(head)
     if config.rebuild_template or not (config.out / "contact_sheet.png").is_file():
         cv2.imwrite(str(config.out / "contact_sheet.png"), contact_sheet(face, load_template()))
 
+
+def write_photographs(config: PrepareConfig, folders: Sequence[Path]) -> None:
+    """Pack the folders of annotated photographs, and the expressive faces that have only weak labels."""
     weak = None if config.clean else weak_labels(config.data)
     for folder in folders:
         target = config.out / "photographs" / folder.name
@@ -115,25 +131,39 @@ def prepare(config: PrepareConfig) -> None:
     if expressive.is_dir() and not config.clean and not (target / "labels.npz").is_file():
         count = pack_weakly_labelled(expressive, read_weak_labels(expressive.with_suffix(".npz")), target)
         print(f"{EXPRESSIVE}: {count} photographs with weak labels only")
-    colours, found = None, None
-    if folders:
-        colours_path = config.out / "face_colours.npy"
-        if not colours_path.is_file():
-            sources = [folder for folder in folders if folder.name in COLOUR_FOLDERS] or folders
-            np.save(colours_path, face_colours(geometry, head, sources))
-        with of_prepare(colours_path):
-            found = np.load(colours_path)
-        print(f"took skin colours from {len(found)} photographed faces")
-        colours = colour_model(geometry, head, found, config.data / "assets")
+
+
+def photographed_albedo(
+    config: PrepareConfig, geometry: HeadGeometry, head: MorphableHead, folders: list[Path]
+) -> Floats:
+    """Return the `face_colours` (P, F, 3) of COLOUR_FOLDERS, or of all folders if none of these exists. They are stored
+    in face_colours.npy. Raises UsageError if this file is damaged."""
+    path = config.out / "face_colours.npy"
+    if not path.is_file():
+        sources = [folder for folder in folders if folder.name in COLOUR_FOLDERS] or folders
+        np.save(path, face_colours(geometry, head, sources))
+    with of_prepare(path):
+        found: Floats = np.load(path)
+    print(f"took skin colours from {len(found)} photographed faces")
+    return found
+
+
+def write_head_poses(config: PrepareConfig) -> None:
+    """Pack Pointing'04's photographs, if they and a detector exist."""
     if (config.data / "head_pose").is_dir() and not (config.out / "head_pose" / "labels.npz").is_file():
         detector = head_detector(config)
         if detector is not None:
             count = pack_head_poses(config.data / "head_pose", detector, config.out / "head_pose")
             print(f"head_pose: {count} photographs with known head direction")
-    assets = config.data / "assets"
-    renderer = PeopleRenderer(geometry, panoramas, backgrounds, assets if assets.is_dir() else None, colours)
+
+
+def write_people(config: PrepareConfig, renderer: PeopleRenderer, albedo: Floats | None) -> None:
+    """Write the skin's statistics, a sheet of rendered people, and the rendered people of training and evaluation.
+
+    `albedo` (P, F, 3) is that of photographed faces; None for generated skin.
+    """
     if not (config.out / "skin.npz").is_file():
-        mean, basis = skin_statistics(renderer, found, config.seed)
+        mean, basis = skin_statistics(renderer, albedo, config.seed)
         np.savez(config.out / "skin.npz", mean=mean, basis=basis)
     if not (config.out / "people_sheet.png").is_file():
         cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
