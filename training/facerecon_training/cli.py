@@ -113,6 +113,20 @@ def _add_train(commands: Commands) -> None:
         "--prepared", type=Path, default=Path("runs/prepared"), help="folder of the prepared data [%(default)s]"
     )
     parser.add_argument("--run", type=Path, default=Path("runs/face"), help="run folder [%(default)s]")
+    _add_start(parser)
+    _add_lessons(parser)
+    _add_steps(parser)
+    _add_machine(parser)
+    parser.add_argument(
+        "--terms",
+        help="permitted use of the weights, stored in their file [research only; any purpose if the data were prepared "
+        "with --clean and the --init weights, if any, are for any purpose]",
+    )
+    parser.set_defaults(run_command=_train)
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the network and the weights that it starts or learns from."""
     parser.add_argument(
         "--init",
         type=Path,
@@ -131,6 +145,10 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument(
         "--size", type=whole_number(64, 1024), default=128, help="crop side in pixels, a multiple of 32 [%(default)s]"
     )
+
+
+def _add_lessons(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the photographs and losses."""
     parser.add_argument(
         "--folder",
         action="append",
@@ -139,6 +157,17 @@ def _add_train(commands: Commands) -> None:
         help="share of a folder of photographs in the batches (0 leaves it out), and the weight of its landmarks in "
         "the loss; may be repeated [0.25,1, or the values in data.py for the folders that it names]",
     )
+    parser.add_argument(
+        "--loss",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="weight of a loss term, e.g. photometric=1; may be repeated [values in losses.LossWeights]",
+    )
+
+
+def _add_steps(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the length and the rates of the training."""
     parser.add_argument(
         "--pictures", type=whole, default=400_000, help="total number of crops to train on [%(default)s]"
     )
@@ -154,13 +183,10 @@ def _add_train(commands: Commands) -> None:
         default=0.1,
         help="learning rate of the output layers relative to the others; use more with --init [%(default)s]",
     )
-    parser.add_argument(
-        "--loss",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="weight of a loss term, e.g. photometric=1; may be repeated [values in losses.LossWeights]",
-    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the random numbers and the machine."""
     parser.add_argument("--seed", type=seed, default=0, help="seed of the random numbers [%(default)s]")
     parser.add_argument("--device", default="auto", help="device: auto, cpu or cuda [%(default)s]")
     parser.add_argument("--threads", type=threads, default=2, help="threads of the network on the CPU [%(default)s]")
@@ -169,12 +195,6 @@ def _add_train(commands: Commands) -> None:
         action="store_true",
         help="compute the features in bfloat16; 1.75 times as fast for resnet18 on a processor with AVX512_BF16",
     )
-    parser.add_argument(
-        "--terms",
-        help="permitted use of the weights, stored in their file [research only; any purpose if the data were prepared "
-        "with --clean and the --init weights, if any, are for any purpose]",
-    )
-    parser.set_defaults(run_command=_train)
 
 
 def _add_evaluate(commands: Commands) -> None:
