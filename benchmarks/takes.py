@@ -80,7 +80,7 @@ def our_normals(frame: Frame, face: Face) -> np.ndarray:
     placed = np.column_stack([pixels, points[:, 2]])
     normals = vertex_normals(points, triangles) @ VIEWER_FROM_FRAME.T
     colours = (0.5 + 0.5 * normals)[:, ::-1]  # BGR
-    # The renderer multiplies colours by the light on what it is given, which cancels here.
+    # The renderer multiplies colours by its light, so they are divided by it first.
     lit = light((vertex_normals(placed, triangles) @ VIEWER_FROM_FRAME.T).astype(np.float32))
     picture, inside = render_mesh(placed, triangles, (width, height), colours / lit)
     return np.where(inside[..., None] > 127, picture, 0)
@@ -214,43 +214,63 @@ def main() -> int:
         take = Path(folder) / "take.glb"
         kept = make_take(options.model, take)
         lines.append(f"| size of the file, 150 frames | {take.stat().st_size / 1e6:.1f} MB |")
+        checks: list[tuple[list[str], bool]] = []
         if options.npm:
-            issues = validate(options.npm, take)
-            failed |= issues["numErrors"] + issues["numWarnings"] > 0
-            lines.append(f"| gltf-validator: errors, warnings | {issues['numErrors']}, {issues['numWarnings']} |")
-            seconds = [kept[index][0].time_s for index in SHOWN]
-            size = kept[SHOWN[0]][0].size
-            three_pictures(options.npm.resolve(), options.chromium, take, seconds, size, Path(folder))
-            rows = []
-            for number, index in enumerate(SHOWN):
-                frame, face = kept[index]
-                ours, theirs = our_normals(frame, face), read_image(f"{folder}/n{number}.png")
-                both = (ours.max(2) > 0) & (theirs.max(2) > 0)
-                either = (ours.max(2) > 0) | (theirs.max(2) > 0)
-                difference = float(np.abs(ours.astype(float) - theirs)[both].mean())
-                overlap = both.sum() / either.sum()
-                failed |= difference > 4 or overlap < 0.98
-                lines.append(f"| three.js, frame {index}: mean difference of surface directions, overlap of outlines | "
-                             f"{difference:.2f} of 255, {100 * overlap:.1f} % |")  # fmt: skip
-                shown = [frame.image, read_image(f"{folder}/t{number}.png"), theirs, ours]
-                rows.append(
-                    np.hstack([cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA) for picture in shown])
-                )
-            cv2.imwrite(str(RESULTS / "takes.jpg"), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 85])
+            checks.append(check_validator(options.npm, take))
+            checks.append(check_three(options.npm, options.chromium, take, kept, Path(folder)))
         if options.blender:
-            frame, face = kept[SHOWN[1]]
-            found = in_blender(options.blender, take, frame.index, frame.fps)
-            expected = world_places(face)
-            distance = 1000 * np.linalg.norm(np.array(found["places"]) - expected, axis=1).max()
-            failed |= distance > 0.1 or found["names"] != sorted(found["names"]) or found["shape_keys"] != 52
-            what = f"{found['shape_keys']}, {found['keys']}, {', '.join(map(str, found['nodes']))}"
-            lines.append(f"| Blender {found['version']}: Apple's shape keys, animation keys of each, nodes | {what} |")
-            what = f"{len(VERTICES)} vertices to `Face.vertices`, frame {frame.index}"
-            lines.append(f"| Blender: largest distance of {what} | {distance:.3f} mm |")
+            checks.append(check_blender(options.blender, take, *kept[SHOWN[1]]))
+        for rows, wrong in checks:
+            lines += rows
+            failed |= wrong
     text = "\n".join(lines) + "\n"
     (RESULTS / "takes.md").write_text(text)
     print(text)
     return int(failed)
+
+
+def check_validator(npm: Path, take: Path) -> tuple[list[str], bool]:
+    """Return the rows of the table about the validator, and whether it found an error or a warning."""
+    issues = validate(npm, take)
+    row = f"| gltf-validator: errors, warnings | {issues['numErrors']}, {issues['numWarnings']} |"
+    return [row], issues["numErrors"] + issues["numWarnings"] > 0
+
+
+def check_three(
+    npm: Path, chromium: str, take: Path, kept: dict[int, tuple[Frame, Face]], folder: Path
+) -> tuple[list[str], bool]:
+    """Return the rows of the table about three.js, and whether its pictures differ too much. Writes takes.jpg."""
+    seconds = [kept[index][0].time_s for index in SHOWN]
+    size = kept[SHOWN[0]][0].size
+    three_pictures(npm.resolve(), chromium, take, seconds, size, folder)
+    lines, pictures, failed = [], [], False
+    for number, index in enumerate(SHOWN):
+        frame, face = kept[index]
+        ours, theirs = our_normals(frame, face), read_image(f"{folder}/n{number}.png")
+        both = (ours.max(2) > 0) & (theirs.max(2) > 0)
+        either = (ours.max(2) > 0) | (theirs.max(2) > 0)
+        difference = float(np.abs(ours.astype(float) - theirs)[both].mean())
+        overlap = both.sum() / either.sum()
+        failed |= bool(difference > 4 or overlap < 0.98)
+        lines.append(f"| three.js, frame {index}: mean difference of surface directions, overlap of outlines | "
+                     f"{difference:.2f} of 255, {100 * overlap:.1f} % |")  # fmt: skip
+        shown = [frame.image, read_image(f"{folder}/t{number}.png"), theirs, ours]
+        pictures.append(np.hstack([cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA) for picture in shown]))
+    cv2.imwrite(str(RESULTS / "takes.jpg"), np.vstack(pictures), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return lines, failed
+
+
+def check_blender(python: str, take: Path, frame: Frame, face: Face) -> tuple[list[str], bool]:
+    """Return the rows of the table about Blender, and whether its take differs from the runtime's face."""
+    found = in_blender(python, take, frame.index, frame.fps)
+    distance = 1000 * np.linalg.norm(np.array(found["places"]) - world_places(face), axis=1).max()
+    content = f"{found['shape_keys']}, {found['keys']}, {', '.join(map(str, found['nodes']))}"
+    compared = f"{len(VERTICES)} vertices to `Face.vertices`, frame {frame.index}"
+    lines = [
+        f"| Blender {found['version']}: Apple's shape keys, animation keys of each, nodes | {content} |",
+        f"| Blender: largest distance of {compared} | {distance:.3f} mm |",
+    ]
+    return lines, bool(distance > 0.1 or found["names"] != sorted(found["names"]) or found["shape_keys"] != 52)
 
 
 def world_places(face: Face) -> np.ndarray:
