@@ -1,4 +1,4 @@
-"""Contracts, ONNX files, weights, checkpoints and reports that are not what they claim to be."""
+"""Contracts, ONNX files, weights, checkpoints and reports with false or damaged content."""
 
 from __future__ import annotations
 

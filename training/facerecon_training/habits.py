@@ -61,7 +61,7 @@ def annotated_crops(packed: Path, folders: Sequence[Folder], size: int) -> tuple
 
 
 def mean_residual(model: FaceModel, crops: list[Image], truth: Floats) -> Floats:
-    """Return the mean (68, 2) of true minus predicted landmarks in crop pixels; 0 where none is known.
+    """Return the mean (68, 2) of true minus predicted landmarks in crop pixels; 0 where no true landmark is known.
 
     `truth` is (N, 68, 2) crop pixels.
     """

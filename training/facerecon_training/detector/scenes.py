@@ -296,8 +296,8 @@ def write(rng: np.random.Generator, canvas: Image) -> None:
 def occlude(rng: np.random.Generator, canvas: Image, labels: list[list[float]], index: int, cover: Image) -> None:
     """Hide part of face `index` in place, by a flat colour or a piece of another picture.
 
-    The occluder is a bar across the face, a patch, a mask, or everything on one side of it. Faces of which little is
-    left are set to ignore.
+    The occluder is a bar across the face, a patch, a mask, or everything on one side of the face. A face is set to
+    ignore if little of it stays visible.
     """
     x, y, side, _, roll = labels[index]
     c, s = side * math.cos(roll), side * math.sin(roll)
