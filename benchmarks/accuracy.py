@@ -235,6 +235,32 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def photographs(reconstructor: Reconstructor, folder: Path, clip: Path, out: Path) -> dict[str, object]:
+    """Return the sections about a folder of annotated photographs, and write shapes.jpg to `out`.
+
+    They are the error of landmarks, the jitter, and jitter and lag (on `clip`) of each strength of smoothing.
+    """
+    mirrored, faces = photograph_figures(reconstructor, tqdm(list(annotated_photographs(folder))))
+    reconstructor.mirror = False
+    plain, _ = photograph_figures(reconstructor, tqdm(list(annotated_photographs(folder))))
+    reconstructor.mirror = True
+    cv2.imwrite(str(out / "shapes.jpg"), shape_sheet(faces))
+    return {
+        "Landmarks from detected boxes": {
+            f"{folder.name}, each face and its mirror image": mirrored,
+            f"{folder.name}, without, as frames of videos": plain,
+        },
+        "Jitter of still photographs under sensor noise": {folder.name: jitter(reconstructor, folder)},
+        "Smoothing (--smooth)": {
+            name: {
+                **lag(reconstructor, clip, name),
+                "jitter_percent": jitter(reconstructor, folder, smooth=name)["jitter_percent"],
+            }
+            for name in SMOOTH
+        },
+    }
+
+
 def main() -> None:
     """Measure everything for which there are data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -257,25 +283,7 @@ def main() -> None:
         figures["Rendered sample clip"] = {clip.name: sample_clip(reconstructor, clip)}
         benchmark = options.data / "faces" / "lfpw-test"
         if benchmark.is_dir():
-            rows, faces = photograph_figures(reconstructor, tqdm(list(annotated_photographs(benchmark))))
-            reconstructor.mirror = False
-            plain, _ = photograph_figures(reconstructor, tqdm(list(annotated_photographs(benchmark))))
-            reconstructor.mirror = True
-            figures["Landmarks from detected boxes"] = {
-                f"{benchmark.name}, each face and its mirror image": rows,
-                f"{benchmark.name}, without, as frames of videos": plain,
-            }
-            cv2.imwrite(str(options.out / "shapes.jpg"), shape_sheet(faces))
-            figures["Jitter of still photographs under sensor noise"] = {
-                benchmark.name: jitter(reconstructor, benchmark)
-            }
-            figures["Smoothing (--smooth)"] = {
-                name: {
-                    **lag(reconstructor, clip, name),
-                    "jitter_percent": jitter(reconstructor, benchmark, smooth=name)["jitter_percent"],
-                }
-                for name in SMOOTH
-            }
+            figures |= photographs(reconstructor, benchmark, clip, options.out)
             if (options.data / "faces" / "youtube-test").is_dir():
                 figures["Blink"] = {"photographs labelled by hand": blink(reconstructor, options.data / "faces")}
         if (options.data / "head_pose").is_dir():

@@ -129,21 +129,9 @@ def quantise(
         "minmax": quantization.CalibrationMethod.MinMax,
     }
     chosen = [*parts.body[recipe.first_float :], *parts.joins]
-    options: dict[str, Any] = {"CalibPercentile": PERCENTILE}
     source = onnx.ModelProto.FromString(source.SerializeToString())
     folded = target == "cpu" and not recipe.first_float and fold_columns(source)
-    if folded:
-        options["TensorQuantOverrides"] = {
-            PLANES: [{"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}]
-        }
-    if target == "tensorrt":
-        # Q/DQ pairs stand where TensorRT's documentation asks for them: before integer operators, not after them.
-        options |= {
-            "ActivationSymmetric": True,
-            "QuantizeBias": False,
-            "OpTypesToExcludeOutputQuantization": ["Conv", *JOINS],
-        }
-    else:
+    if target == "cpu":
         # The quantiser removes each ReLU that is listed here, because codes that start at 0 cut off negative values. A
         # ReLU that is not listed is computed in float between two roundings.
         chosen += relus_beside(source, chosen)
@@ -161,7 +149,7 @@ def quantise(
             activation_type=quantization.QuantType.QInt8 if target == "tensorrt" else quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=methods[recipe.method],
-            extra_options=options,
+            extra_options=_quantiser_options(target, folded=folded),
         )
     model = onnx.load(path)
     if folded:
@@ -173,6 +161,23 @@ def quantise(
         store_in_half(model, DECODERS)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def _quantiser_options(target: Target, *, folded: bool) -> dict[str, Any]:
+    """Return the extra options of the quantiser. `folded`: whether the first convolutions read the picture as bytes."""
+    options: dict[str, Any] = {"CalibPercentile": PERCENTILE}
+    if folded:
+        options["TensorQuantOverrides"] = {
+            PLANES: [{"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}]
+        }
+    if target == "tensorrt":
+        # Q/DQ pairs stand where TensorRT's documentation asks for them: before integer operators, not after them.
+        options |= {
+            "ActivationSymmetric": True,
+            "QuantizeBias": False,
+            "OpTypesToExcludeOutputQuantization": ["Conv", *JOINS],
+        }
+    return options
 
 
 def relus_beside(model: onnx.ModelProto, layers: Sequence[str]) -> list[str]:
