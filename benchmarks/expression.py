@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from facerecon_rt import Frame, Pipeline, Reconstructor, read_image
+from facerecon_rt.annotated import read_pts
 from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.calibrate import MOST, NOISE
 from facerecon_rt.faces.reconstruct import largest
@@ -140,11 +141,17 @@ def table(rows: Mapping[str, Mapping[str, float]], winks: list[float], found: in
 def through_runtime(
     model: Path, detector: Path | None, data: Path, images: list[dict[str, object]]
 ) -> dict[str, Weights]:
-    """Return Apple's weights of the largest face in each file."""
+    """Return Apple's weights of one face in each file: the annotated face where there are landmarks, or the largest."""
     found: dict[str, Weights] = {}
     with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:
         for image in images:
-            face = largest(reconstructor.faces(read_image(data / str(image["folder"]) / str(image["file"]))))
+            path = data / str(image["folder"]) / str(image["file"])
+            picture = read_image(path)
+            faces = reconstructor.faces(picture)
+            face = largest(faces, (picture.shape[1], picture.shape[0]))
+            if faces and path.with_suffix(".pts").is_file():
+                middle = np.nanmean(read_pts(path.with_suffix(".pts")), axis=0)
+                face = min(faces, key=lambda face: float(np.linalg.norm(face.box.reshape(2, 2).mean(0) - middle)))
             if face is not None:
                 found[str(image["file"])] = arkit_blendshapes(face.expression, reconstructor.contract.blendshapes)
     return found

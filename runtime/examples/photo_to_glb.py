@@ -72,7 +72,7 @@ def main() -> int:
         check_writable(options.output)
         image = read_image(options.photograph)
         with Reconstructor(options.model) as reconstructor:
-            face = largest(reconstructor.faces(image))
+            face = largest(reconstructor.faces(image), (image.shape[1], image.shape[0]))
         if face is None:
             raise SourceError(f"no face was found in {options.photograph}; give a photograph that shows one")
         triangles = load_template().triangles

@@ -331,7 +331,8 @@ def _calibration(options: Options, reconstructor: Reconstructor) -> Calibration 
         return None if given is None else Calibration(names, seconds=given)
     if Path(given).suffix.lower() == ".json":
         return read_calibration(given, names)
-    face = largest(reconstructor.faces(read_image(given)))
+    image = read_image(given)
+    face = largest(reconstructor.faces(image), (image.shape[1], image.shape[0]))
     if face is None:
         raise SourceError(f"no face was found in {given}; calibrate with a photograph that shows the neutral face")
     return Calibration(names, everyone=face.expression)

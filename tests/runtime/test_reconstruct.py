@@ -371,6 +371,13 @@ def test_the_largest_face_is_that_of_the_widest_box() -> None:
     assert largest([]) is None
 
 
+def test_a_face_half_outside_the_picture_is_as_large_as_what_is_seen_of_it() -> None:
+    outside, inside = face_of([[0, 0, 0]], box=[-53, 66, 66, 185]), face_of([[0, 0, 0]], box=[106, 99, 192, 184])
+    assert largest([outside, inside]) is outside
+    assert largest([outside, inside], (234, 289)) is inside
+    assert largest([outside], (234, 289)) is outside
+
+
 # Opening and closing
 
 

@@ -22,7 +22,7 @@ NAMES = ["x"] * 53
 
 
 def scene(index: int, *faces: Face, source: str = "video.mp4") -> Scene:
-    return Scene(Frame(np.zeros((8, 8, 3), np.uint8), source, index, index / 30, still=False, fps=30), faces)
+    return Scene(Frame(np.zeros((480, 640, 3), np.uint8), source, index, index / 30, still=False, fps=30), faces)
 
 
 def vertices_in(path: Path) -> Floats:
@@ -50,7 +50,7 @@ def test_every_frame_has_its_own_mesh_with_its_expression(
 
 
 def test_the_largest_face_is_written_or_every_track(tmp_path: Path, ball: FaceTemplate, ball_face: MakeFace) -> None:
-    small, large = ball_face(0, 0, scale=0.3, track=4), ball_face(300, 0, scale=0.6, track=9)
+    small, large = ball_face(120, 240, scale=0.3, track=4), ball_face(400, 240, scale=0.6, track=9)
     large = replace(large, vertices=large.vertices + 5)
     for name in ("{frame}.obj", "t{track}_{frame}_{source}.obj"):
         with open_sink(str(tmp_path / name), blendshapes=NAMES, template=ball) as sink:

@@ -174,7 +174,7 @@ class PartReconstructor:
 
     def _seen(self, of: Input, scene: Scene) -> _Seen:
         if of.person is not None:
-            face = largest(scene.faces)
+            face = largest(scene.faces, scene.frame.size)
             scene = replace(scene, faces=() if face is None else (face,))
         return _Seen(of, without_pixels(scene), self._record(scene))
 

@@ -33,7 +33,7 @@ def reconstruct_set_from_sources(
     for frame in frames():
         stages = Stages()
         stages.milliseconds["capture"] = frame.capture_ms
-        face = largest(reconstructor.faces(frame.image, stages))
+        face = largest(reconstructor.faces(frame.image, stages), frame.size)
         faces.append(face)
         origins.append((frame.source, frame.index))
         times.append(stages)

@@ -83,7 +83,7 @@ class AvatarSink:
 
     def write(self, scene: Scene) -> None:
         """Send the largest face of the scene. Raises UsageError when the network refuses."""
-        face = largest(scene.faces)
+        face = largest(scene.faces, scene.frame.size)
         self._wait(scene.frame)
         packets = self._live_link(face, scene.frame) if self._osc is None else self._vmc(face)
         try:

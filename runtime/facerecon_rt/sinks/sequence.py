@@ -73,7 +73,7 @@ class SequenceSink:
                 f"{self._pattern} would get frames of {public_name(first)} and of {public_name(frame.source)} under "
                 "the same names; " + ("read them one by one" if stem else "add {source} to the name")
             )
-        face = largest(scene.faces)
+        face = largest(scene.faces, scene.frame.size)
         faces = list(enumerate(scene.faces)) if "track" in self._fields else [(0, face)] if face is not None else []
         for index, one in faces:
             number = index if one.track is None else one.track
