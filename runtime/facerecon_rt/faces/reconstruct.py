@@ -307,7 +307,8 @@ class Reconstructor(Unpicklable):
         """Reconstruct one shape from photographs of one person. In each photograph the largest face counts.
 
         `reconstruct_set_from_sources`, which `facerecon-rt --set` calls, also gives a scene of each photograph with the
-        shape, and reads the photographs twice for it. `average` is that of `set_average`. Raises UsageError when no photograph has a face.
+        shape, and reads the photographs twice for it. `average` is that of `set_average`. Raises UsageError when no
+        photograph has a face.
         """
         average, basis = self.set_average(average)
         return set_from_faces([largest(faces) for faces in self.reconstruct(images)], average, basis)
