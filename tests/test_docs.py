@@ -83,6 +83,15 @@ def test_scripts_that_a_page_names_are_there(page: str) -> None:
         assert (ROOT / script).is_file(), script
 
 
+def test_results_that_the_benchmarks_page_names_are_there_or_marked() -> None:
+    found = 0
+    for row in re.findall(r"^\| \[`.*$", text_of("benchmarks/README.md"), re.MULTILINE):
+        for name, after in re.findall(r"`([\w/]+\.(?:md|png|jpg))`([^`]*)", row.split(" | ")[2]):
+            assert "not committed" in after or (ROOT / "benchmarks" / "results" / name).is_file(), name
+            found += 1
+    assert found > 20
+
+
 # Commands
 
 

@@ -4,7 +4,8 @@
 #   training/recipe.sh DATA [RUNS]
 #
 # It takes six hours on two quiet cores. This is the sum of the steps; they were never run in one go. You can stop it at
-# any time, and the same command resumes. RUNS.md tells where the shipped weights' own history differs.
+# any time, and the same command resumes. models/README.md tells where the shipped weights' own history differs.
+# `--backbone` and `--size` stay those of `--init` where a step does not name them.
 set -euo pipefail
 data=${1:?usage: training/recipe.sh DATA [RUNS]}
 runs=${2:-runs}
@@ -15,7 +16,14 @@ facerecon-train prepare --data "$data" --out "$runs/prepared" --people 8000
 
 # Start from the weights of 0.1.0, which know landmarks. `compact` learns expression and gaze from larger crops.
 start="$runs/0.1.0.safetensors"
-[[ -f $start ]] || git show d9c456c:models/face.safetensors > "$start"
+if [[ ! -f $start ]]; then
+    if ! git -C "$(dirname "$0")" show d9c456c:models/face.safetensors > "$start.part"; then
+        rm "$start.part"
+        echo "recipe.sh: the weights of 0.1.0 are in the repository's history; run git fetch --unshallow first" >&2
+        exit 2
+    fi
+    mv "$start.part" "$start"
+fi
 facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/first" --backbone compact --size 160 \
     --init "$start" --pictures 650000 --learning-rate 2e-3 --output-rate 1.0
 

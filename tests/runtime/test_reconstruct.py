@@ -501,7 +501,10 @@ def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tm
         fused = reconstructor.reconstruct_set(images)
         assert fused.error_mm is not None and fused.error_mm.max() < 1e-3, "a shift of all is no error of the shape"
         plain = reconstructor.reconstruct_set(images, "mean")
+        copies = reconstructor.reconstruct_set([grey(60)] * 3)
     assert plain.error_mm is None
+    assert copies.spread_mm.max() < 1e-3, "equal photographs agree, although the fused shape is not their average"
+    assert np.abs(copies.shape - faces[0].shape).max() > 1
     codes = [face.identity for face in faces]
     assert codes[0] is not None and codes[1] is not None and codes[0][0] != codes[1][0]
     code = (codes[0][0] + codes[1][0]) / 1.8 / 0.5 / (1 + 2 / 1.8)

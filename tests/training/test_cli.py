@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from facerecon_training.cli import build_parser, main
+from facerecon_training.checkpoint import load_weights, save_weights
+from facerecon_training.cli import build_parser, main, train_config
+from facerecon_training.model import FaceModel, ModelConfig
 
 from tests.interrupted import console_script, signalled_while_importing
 from tests.numbers import assert_numbers_have_a_range
@@ -141,8 +143,8 @@ def test_clean_and_photographs_exclude_each_other(data: Path, capsys: pytest.Cap
     assert "not allowed with argument" in capsys.readouterr().err
 
 
-def test_the_recipe_of_the_shipped_weights_asks_for_options_that_there_are(tmp_path: Path) -> None:
-    # In place of the program: a note of how it was called.
+def test_the_recipe_leads_step_by_step_to_the_shipped_network(data: Path, prepared: Path, tmp_path: Path) -> None:
+    # In place of the program: a note of how it was called. A step of training leaves an untrained network.
     calls = tmp_path / "calls"
     program = tmp_path / "facerecon-train"
     program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
@@ -151,26 +153,55 @@ def test_the_recipe_of_the_shipped_weights_asks_for_options_that_there_are(tmp_p
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     start = tmp_path / "runs" / "0.1.0.safetensors"
     start.parent.mkdir()
-    start.write_bytes(b"weights")
-    subprocess.run(["bash", str(recipe), "data", str(tmp_path / "runs")], env=environment, check=True)
+    save_weights(FaceModel(ModelConfig("tiny", 64)), start)
+    subprocess.run(["bash", str(recipe), str(data), str(tmp_path / "runs")], env=environment, check=True)
     made = {start}
     for line in calls.read_text().splitlines():
         options = build_parser().parse_args(line.split())
         if "pictures" in options:
             needed = [*filter(None, [options.init]), *options.distil]
             made_by_it = {options.run / "face.safetensors"}
+            options.prepared = prepared
+            options.run.mkdir()
+            save_weights(FaceModel(train_config(options).model), options.run / "face.safetensors")
         else:
             needed = getattr(options, "weights", [])
             made_by_it = {options.out} if options.out is not None else set()
         assert set(needed) <= made, line
         made |= made_by_it
-    assert tmp_path / "runs" / "medium" / "face.safetensors" in made
+    last = load_weights(tmp_path / "runs" / "final" / "face.safetensors").config
+    assert (last.backbone, last.input_size) == ("medium", 160)
+
+
+def network(arguments: list[str], data: Path, prepared: Path) -> ModelConfig:
+    """The network that `train` with these arguments trains."""
+    options = ["train", "--data", str(data), "--prepared", str(prepared), *arguments]
+    return train_config(build_parser().parse_args(options)).model
+
+
+def test_the_default_network_is_the_shipped_one(data: Path, prepared: Path) -> None:
+    shipped = Path(__file__).parents[2] / "models" / "face.safetensors"
+    for model in (
+        network([], data, prepared),
+        network(["--init", str(shipped)], data, prepared),
+        load_weights(shipped).config,
+    ):
+        assert (model.backbone, model.input_size) == ("medium", 160)
+
+
+def test_init_gives_the_network_unless_another_is_named(data: Path, prepared: Path, tmp_path: Path) -> None:
+    init = tmp_path / "small.safetensors"
+    save_weights(FaceModel(ModelConfig("tiny", 64, shape_code=8, hidden=16)), init)
+    for arguments, expected in (
+        ([], ("tiny", 64)),
+        (["--size", "96"], ("tiny", 96)),
+        (["--backbone", "compact"], ("compact", 64)),
+    ):
+        model = network(["--init", str(init), *arguments], data, prepared)
+        assert (model.backbone, model.input_size, model.shape_code, model.hidden) == (*expected, 8, 16)
 
 
 def test_weights_are_averaged_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from facerecon_training.checkpoint import load_weights, save_weights
-    from facerecon_training.model import FaceModel, ModelConfig
-
     files = [tmp_path / f"{name}.safetensors" for name in "ab"]
     for file in files:
         save_weights(FaceModel(ModelConfig("tiny", 64, shape_code=8, hidden=16, terms="mine")), file)

@@ -255,7 +255,7 @@ def test_a_layers_multiply_adds_are_counted_as_by_hand() -> None:
 
 def test_the_default_network_fits_a_small_computer() -> None:
     model = FaceModel(ModelConfig()).eval()
-    assert 40e6 < multiply_adds(model.extractor, images(1, 128)) < 120e6
+    assert 40e6 < multiply_adds(model.extractor, images(1, model.config.input_size)) < 120e6
 
 
 def test_the_brightness_scale_is_a_power_of_two() -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from facerecon_rt.values import number_above_0, positive, seed, threads, whole, 
 from .detector import cli as detector_cli
 
 if TYPE_CHECKING:
+    from .config import TrainConfig
     from .data import Folder
     from .losses import LossWeights
 
@@ -141,9 +143,11 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also learn from these weights of a bigger network, or from the average of several",
     )
-    parser.add_argument("--backbone", help="name of a backbone in backbones.py [that of --init, else compact]")
+    parser.add_argument("--backbone", help="name of a backbone in backbones.py [that of --init, else medium]")
     parser.add_argument(
-        "--size", type=whole_number(64, 1024), default=128, help="crop side in pixels, a multiple of 32 [%(default)s]"
+        "--size",
+        type=whole_number(64, 1024),
+        help="crop side in pixels, a multiple of 32 [that of --init, else 160]",
     )
 
 
@@ -312,19 +316,33 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     with importing():
+        from .train import train
+
+    weights = train(train_config(options))
+    print(f"{weights}: next, run facerecon-train evaluate {weights} and facerecon-export {weights}")
+
+
+def train_config(options: argparse.Namespace) -> TrainConfig:
+    """Return the configuration that the options of `train` ask for. The network is that of `--init`, else the shipped
+    one, unless options name another.
+
+    Raises UsageError for impossible options, and ModelRefused for `--init` weights that cannot be read.
+    """
+    with importing():
         from .backbones import BACKBONES
         from .checkpoint import load_weights
         from .config import TrainConfig
         from .model import ModelConfig
-        from .train import default_terms, train
+        from .train import default_terms
 
-    backbone = options.backbone or (load_weights(options.init).config if options.init else ModelConfig()).backbone
+    start = load_weights(options.init).config if options.init else ModelConfig()
+    backbone, size = options.backbone or start.backbone, options.size or start.input_size
     if backbone not in BACKBONES:
         raise UsageError(f"--backbone {backbone}: there is no such backbone; choose one of {', '.join(BACKBONES)}")
-    if options.size % 32:
-        raise UsageError(f"--size {options.size}: must be a multiple of 32, at least 64")
+    if size % 32:
+        raise UsageError(f"--size {size}: must be a multiple of 32, at least 64")
     terms = options.terms or default_terms(options.prepared, options.init, *options.distil)
-    config = TrainConfig(
+    return TrainConfig(
         prepared=options.prepared,
         data=data_folder(options.data),
         run=options.run,
@@ -339,10 +357,8 @@ def _train(options: argparse.Namespace) -> None:
         threads=options.threads,
         bfloat16=options.bfloat16,
         folders=tuple(_folder(text) for text in options.folder),
-        model=ModelConfig(backbone=backbone, input_size=options.size, terms=terms),
+        model=replace(start, backbone=backbone, input_size=size, terms=terms, gaze=True),
     )
-    weights = train(config)
-    print(f"{weights}: next, run facerecon-train evaluate {weights} and facerecon-export {weights}")
 
 
 def _loss(texts: list[str]) -> LossWeights:

@@ -26,9 +26,9 @@ scale."""
 class ModelConfig:
     """Settings that are needed to build a FaceModel. They are stored in the .safetensors metadata."""
 
-    backbone: str = "compact"
+    backbone: str = "medium"
     """Name of a backbone in backbones.BACKBONES."""
-    input_size: int = 128
+    input_size: int = 160
     """Crop side in pixels, a multiple of 32."""
     shape_code: int = 64
     """Length of the identity code between the reconstructor's layers."""

@@ -320,7 +320,9 @@ class Reconstructor(Unpicklable):
     def reconstruct_set(self, images: Iterable[Image], average: Average | None = None) -> ImageSet:
         """Reconstruct one shape from photographs of one person. In each photograph the largest face counts.
 
-        `average` is that of `set_average`. Raises UsageError when no photograph has a face.
+        `reconstruct_set_from_sources`, which `facerecon-rt --set` calls, also gives a scene of each photograph with the
+        shape, and reads the photographs twice for it. `average` is that of `set_average`. Raises UsageError when no
+        photograph has a face.
         """
         average, basis = self.set_average(average)
         sizes: list[tuple[int, int]] = []

@@ -33,9 +33,13 @@ class ImageSet:
     """Photographs of one person, reconstructed together."""
 
     shape: Floats
-    """(V, 3) mm, head frame: the person's neutral face, averaged over the photographs."""
+    """(V, 3) mm, head frame: the person's neutral face, averaged over the photographs or fused from their codes."""
     spread_mm: Floats
-    """(V,) mm: weighted root-mean-square distance of the photographs' shapes to their average."""
+    """(V,) mm: weighted root-mean-square distance of the photographs' shapes to their average.
+
+    It tells how far the photographs disagree. If `shape` is fused by precision, the distances are still those to the
+    average, so that equal photographs have a spread of 0.
+    """
     faces: tuple[Face | None, ...]
     """Face of each photograph, with its own pose and expression and the common shape; None where no face was found."""
     weights: Floats
