@@ -22,6 +22,8 @@ from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.contract import BLENDSHAPES, CONTRACT_KEY, OUTPUTS_1, ModelContract
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # Tests import ONNX Runtime themselves too; the package sets this before it does.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -34,6 +36,52 @@ class MakeTinyModel(Protocol):
     """The type of the fixture `make_tiny_model`."""
 
     def __call__(self, path: Path, **contract_overrides: Any) -> Path: ...
+
+
+TOGETHER = {
+    "exported": [
+        f"tests/export/test_{name}.py" for name in ("cli", "deploy", "describe", "fp16", "fuse", "int8", "lean", "lint")
+    ],
+    "api_reference": ["tests/test_api_reference.py", "tests/test_docs.py"],
+}
+"""Fixture that takes long to build -> the files that ask for it. They run in one process, which builds it once."""
+SLOW = (
+    "tests/export/test_deploy.py",
+    "tests/runtime/test_archive_ray.py",
+    "tests/export/test_shipped.py",
+    "tests/export/test_backbones.py",
+    "tests/export/test_export_detector.py",
+    "tests/test_docs.py",
+    "tests/test_shipped_models.py",
+    "tests/training/test_train.py",
+    "tests/training/test_prepare.py",
+    "tests/test_fuzz.py",
+)
+"""Files that take longest. They come first, so that no process is left with one of them at the end."""
+
+
+def unit_of(file: str) -> str:
+    """The name of what runs in one process: a file of tests, or files that share what one of them builds."""
+    return next((fixture for fixture, files in TOGETHER.items() if file in files), file)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put slow files first."""
+    first = [unit_of(file) for file in SLOW]
+    places = {unit: place for place, unit in enumerate(first)}
+    items.sort(key=lambda item: places.get(unit_of(item.nodeid.partition("::")[0]), len(places)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Hand out `unit_of` each file instead of files."""
+    return Units(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+class Units(LoadFileScheduling):
+    """As --dist loadfile, but for units of several files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(wrapper=True)

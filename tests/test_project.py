@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOW, TOGETHER
+
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -70,6 +72,17 @@ def test_every_top_level_folder_has_a_readme() -> None:
     folders = {path.partition("/")[0] for path in tracked.stdout.splitlines() if "/" in path and path[0] != "."}
     assert {"runtime", "export", "training", "tests", "benchmarks", "models"} <= folders
     assert [folder for folder in sorted(folders) if not (ROOT / folder / "README.md").is_file()] == []
+
+
+def test_files_that_share_what_is_slow_to_build_run_in_one_process() -> None:
+    asking: dict[str, set[str]] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                for argument in node.args.args:
+                    asking.setdefault(argument.arg, set()).add(path.relative_to(ROOT).as_posix())
+    assert {fixture: asking[fixture] for fixture in TOGETHER} == {name: set(files) for name, files in TOGETHER.items()}
+    assert all((ROOT / file).is_file() for file in SLOW)
 
 
 def test_ci_and_contributors_run_the_readmes_command() -> None:

@@ -4,8 +4,9 @@ verification."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ GATES = {
 SIZES = (256, 320)
 """Detector input sizes of the verification: longer side of the pictures, in pixels."""
 CALIBRATION_PICTURES = 320
+
+
+Answer = tuple[Floats, Floats]
+"""Score (N, h, w) and box (N, 5, h, w) of an input."""
 
 
 class DetectorGraph(nn.Module):
@@ -114,7 +119,12 @@ class DetectorSubject:
         read = enough(read_photographs(folder, CALIBRATION_PICTURES), "int8", "--calibration")
         held_out = read.images[HELD_OUT_EACH - 1 :: HELD_OUT_EACH]
         kept = [picture for i, picture in enumerate(read.images) if i % HELD_OUT_EACH != HELD_OUT_EACH - 1]
-        return Calibration(_feeds(kept), lambda path: score_of(self._compare(path, held_out, "int8")), read.source)
+        reference = self._answers(held_out)
+
+        def score(path: Path) -> float:
+            return score_of(self._compare(path, held_out, reference, "int8"))
+
+        return Calibration(_feeds(kept), score, read.source)
 
     def write_companions(self, folder: Path, stem: str) -> list[str]:
         """See `subject.Subject`: a detector has no companion files."""
@@ -122,24 +132,27 @@ class DetectorSubject:
 
     def verify(self, path: Path, precision: str) -> list[Row]:
         """See `subject.Subject`."""
-        return self._compare(path, self.photographs.images, precision)
+        return self._compare(path, self.photographs.images, self._reference, precision)
 
-    def _compare(self, path: Path, pictures: Sequence[Image], precision: str) -> list[Row]:
-        """Compare a file with PyTorch in two sizes, with one picture and with two pictures at a time."""
+    @cached_property
+    def _reference(self) -> list[Answer]:
+        return self._answers(self.photographs.images)
+
+    def _answers(self, pictures: Sequence[Image]) -> list[Answer]:
+        """Return PyTorch's answers about `inputs` of the pictures."""
+        with torch.inference_mode():
+            found = [self.graph(torch.from_numpy(one.copy()).permute(0, 3, 1, 2).float()) for one in inputs(pictures)]
+        return [(score.numpy(), box.numpy()) for score, box in found]
+
+    def _compare(self, path: Path, pictures: Sequence[Image], reference: Sequence[Answer], precision: str) -> list[Row]:
+        """Compare a file with PyTorch's answers about the same pictures."""
         session, _, _ = open_ort_session(path, "cpu", 1)
         gate = GATES[precision]
         values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in UNITS}
-        for size in SIZES:
-            for number, picture in enumerate(pictures):
-                pixels = letterbox(picture, size)[0][None]
-                if number % 2:
-                    pixels = np.concatenate([pixels, pixels[:, :, ::-1]])
-                with torch.inference_mode():
-                    wanted = self.graph(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float())
-                found = session.run(["score", "box"], {"image": pixels})
-                score, box = (one.numpy() for one in wanted)
-                for name, value in differences(score, box, found[0], found[1], SCORE, gate).items():
-                    values[name].append(value)
+        for pixels, (score, box) in zip(inputs(pictures), reference, strict=True):
+            found = session.run(["score", "box"], {"image": pixels})
+            for name, value in differences(score, box, found[0], found[1], SCORE, gate).items():
+                values[name].append(value)
         rows = []
         for name, unit in UNITS.items():
             flat = np.concatenate(values[name])
@@ -148,6 +161,14 @@ class DetectorSubject:
             figures = (float(flat.mean()), float(np.percentile(flat, 99)), float(flat.max()))
             rows.append(Row(name, unit, *figures, gate.allowed[name], gate.by))
         return rows
+
+
+def inputs(pictures: Sequence[Image]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the detector's inputs (N, H, W, 3) of pictures, in two sizes, with one picture and with two at a time."""
+    for size in SIZES:
+        for number, picture in enumerate(pictures):
+            pixels = letterbox(picture, size)[0][None]
+            yield np.concatenate([pixels, pixels[:, :, ::-1]]) if number % 2 else pixels
 
 
 def differences(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from .simplify import simplify
 from .stamp import stamp
 from .subject import HELD_OUT_EACH, Calibration, ExportOptions, score_of
 from .to_onnx import export_onnx
-from .verify import GATES, Row, compare, run_onnx, run_torch, verify
+from .verify import GATES, Reference, Row, compare, run_onnx, run_torch, verify
 from .wrapper import take_images
 
 CALIBRATION_CROPS = 320
@@ -110,7 +111,11 @@ class FaceSubject:
     def verify(self, path: Path, precision: str) -> list[Row]:
         """See `subject.Subject`."""
         with FaceSession(path, provider="cpu", self_test=False) as session:
-            return verify(session, self.model, self.crops, GATES[precision])
+            return verify(session, self._reference, GATES[precision])
+
+    @cached_property
+    def _reference(self) -> Reference:
+        return Reference.of(self.model, self.crops)
 
     def _feeds(self, crops: FaceCrops) -> Feeds:
         # Incomplete batches are left out: calibrators need batches of one shape.

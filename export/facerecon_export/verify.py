@@ -141,16 +141,28 @@ def run_onnx(session: FaceSession, crops: Crops, batch_size: int) -> RawFaces:
     return RawFaces(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def verify(session: FaceSession, model: FaceModel, crops: FaceCrops, gate: Gate) -> list[Row]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """PyTorch's answers about crops, which every exported file is compared with."""
+
+    images: Crops
+    """Crops (N, S, S, 3). They are repeated if they are fewer than the largest batch of `BATCH_SIZES`."""
+    landmarks: Floats
+    """Annotated landmarks (N, 68, 2) in crop pixels, NaN where not annotated."""
+    answers: RawFaces
+
+    @classmethod
+    def of(cls, model: FaceModel, crops: FaceCrops) -> Reference:
+        """Run the model on the crops."""
+        count = max(len(crops.images), *BATCH_SIZES)
+        images = np.resize(crops.images, (count, *crops.images.shape[1:]))
+        return cls(images, np.resize(crops.landmarks, (count, 68, 2)), run_torch(model, images))
+
+
+def verify(session: FaceSession, reference: Reference, gate: Gate) -> list[Row]:
     """Compare an exported file with PyTorch on the same crops, in every batch size of `BATCH_SIZES`."""
-    # The crops are repeated if they are fewer than the largest batch.
-    count = max(len(crops.images), *BATCH_SIZES)
-    images, landmarks = (
-        np.resize(crops.images, (count, *crops.images.shape[1:])),
-        np.resize(crops.landmarks, (count, 68, 2)),
-    )
-    reference = run_torch(model, images)
-    return compare(reference, [run_onnx(session, images, size) for size in BATCH_SIZES], gate, landmarks)
+    found = [run_onnx(session, reference.images, size) for size in BATCH_SIZES]
+    return compare(reference.answers, found, gate, reference.landmarks)
 
 
 def compare(

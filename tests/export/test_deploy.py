@@ -7,9 +7,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +16,10 @@ import onnx
 import pytest
 import torch
 from facerecon_export import deploy, face
+from facerecon_export.cli import main
 from facerecon_export.crops import synthetic_crops
 from facerecon_export.deploy import VerificationError, export_weights, verify_file
+from facerecon_export.fp16 import stays_fp32
 from facerecon_export.lean import ROTATED
 from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import GATES, run_torch
@@ -281,23 +280,26 @@ def test_a_disk_that_runs_full_leaves_nothing_half_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_leaves_nothing_half_written(small_weights: Path, crops_folder: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_half_written(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(monkeypatch, exported, lambda values: None)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "facerecon_export.cli", str(small_weights), "-o", str(out)]
-    command += ["--crops", str(crops_folder), "--calibration", str(crops_folder)]
-    with (
-        default_interrupts(),
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
-    ):
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("fp16"):
-                break
-        time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
-    assert process.returncode == 130, errors
-    assert errors.strip().splitlines()[-1] == "facerecon-export: stopped by Ctrl-C; no incomplete file was left"
+    there: list[list[str]] = []
+
+    def interrupted(*given: Any) -> Any:
+        there.append([path.name for folder in out.iterdir() for path in folder.iterdir()])
+        signal.raise_signal(signal.SIGINT)
+        return stays_fp32(*given)
+
+    monkeypatch.setattr(deploy, "stays_fp32", interrupted)
+    arguments = ["--crops", str(exported.crops), "--calibration", str(exported.crops)]
+    with default_interrupts():
+        assert main([str(exported.weights), "-o", str(out), *arguments]) == 130
+    said, errors = capsys.readouterr()
+    assert said.splitlines()[-1].startswith("fp16")
+    assert errors.splitlines()[-1] == "facerecon-export: stopped by Ctrl-C; no incomplete file was left"
+    assert "small.onnx" in there[0]  # which is whole, but not all is done
     assert not list(out.iterdir())
 
 

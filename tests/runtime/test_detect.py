@@ -73,9 +73,9 @@ def test_the_edges_of_the_letterboxed_picture_are_the_edges_of_the_frame(width: 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.6, 3.0, 5.0, 12.5])
 def test_what_lies_in_the_frame_is_found_again_where_the_letterbox_says(factor: float) -> None:
     width, height = int(256 * factor), int(160 * factor)
-    rows, columns = np.mgrid[:height, :width]
     x, y, radius = 0.3 * width, 0.7 * height, 0.05 * width
-    spot = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * radius**2))
+    rows, columns = (np.exp(-((np.arange(n) - at) ** 2) / (2 * radius**2)) for n, at in ((height, y), (width, x)))
+    spot = 255 * np.outer(rows, columns)
     small, frame_from_input = letterbox(np.repeat(spot[..., None], 3, 2).round().astype(np.uint8), 256)
     weights = small[..., 0].astype(np.float64)
     centre_y, centre_x = ((np.indices(weights.shape) * weights).sum((1, 2)) / weights.sum()).tolist()

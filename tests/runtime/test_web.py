@@ -332,11 +332,13 @@ def test_a_request_that_drips_is_let_go(server: WebServer, monkeypatch: pytest.M
 
 
 def test_hundreds_of_slow_clients_keep_nobody_out(server: WebServer) -> None:
-    slow = []
-    for _ in range(500):
-        slow.append(connected(server))
-        slow[-1].sendall(b"GET / HTTP/1.1\r\n")
-    assert get(server, "/")[0] == 200
+    slow: list[socket.socket] = []
+    while len(slow) < 500:
+        # Few at a time: the system drops what comes while the queue is full, and the client asks again after a second.
+        for _ in range(connections.BACKLOG // 2):
+            slow.append(connected(server))
+            slow[-1].sendall(b"GET / HTTP/1.1\r\n")
+        assert get(server, "/")[0] == 200
     there = server._server.server_state.connections
     assert len(there) <= connections.MOST_CONNECTIONS + connections.BACKLOG
     for client in slow:
@@ -362,9 +364,12 @@ def test_clients_leave_files_to_cameras_and_lines_to_the_log() -> None:
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, stderr=-1, text=True) as running:
         assert running.stdin is not None and running.stdout is not None and running.stderr is not None
         address = running.stdout.readline().strip()
-        idle = [socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 60) for _ in range(400)]
-        with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
-            assert answer.status == 200
+        idle: list[socket.socket] = []
+        while len(idle) < 400:
+            for _ in range(connections.BACKLOG // 2):
+                idle.append(socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 60))
+            with urllib.request.urlopen(f"http://{address}/", timeout=60) as answer:
+                assert answer.status == 200
         running.stdin.write("\n")
         running.stdin.flush()
         assert running.stdout.readline() == "opened\n"

@@ -52,7 +52,7 @@ def face_model(tmp_path_factory: pytest.TempPathFactory, ball_head: MorphableHea
 
 @pytest.fixture
 def config(data: Path, face_model: Path, tmp_path: Path) -> PrepareConfig:
-    return PrepareConfig(data, face_model, tmp_path / "out", people=1, held_out_people=1)
+    return PrepareConfig(data, face_model, tmp_path / "out", people=1, held_out_people=1, invented_skins=20)
 
 
 def add_photographs(folder: Path, head: HeadGeometry, count: int = 2) -> None:

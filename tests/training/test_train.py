@@ -7,11 +7,9 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from itertools import repeat
-from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import cv2
@@ -28,6 +26,7 @@ from facerecon_training.model import FaceModel, ModelConfig
 from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.shrink import imitate
 from facerecon_training.train import (
+    TrainingState,
     choose_device,
     default_terms,
     fit_decoders,
@@ -120,50 +119,43 @@ def test_a_run_leaves_weights_configuration_curves_and_figures(finished: Path) -
     assert (finished / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def run_apart(config: TrainConfig) -> ForkProcess:
-    """The same run in a process group of its own."""
-    process = multiprocessing.get_context("fork").Process(target=_in_own_group, args=(config,))
+def stopped(config: TrainConfig, steps: int, number: signal.Signals) -> int:
+    """Start or resume the run in a process group of its own, send the group a signal in the middle of a step, after
+    some whole ones -> the step of its checkpoint."""
+    process = multiprocessing.get_context("fork").Process(target=_in_own_group, args=(config, steps, number))
     process.start()
-    return process
+    process.join()
+    assert process.exitcode == (-signal.SIGKILL if number == signal.SIGKILL else 1)
+    return int(load_checkpoint(config.run / "checkpoint.pt")["step"])
 
 
-def _in_own_group(config: TrainConfig) -> None:
+def _in_own_group(config: TrainConfig, steps: int, number: signal.Signals) -> None:
     os.setsid()
-    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+    learn, begun = TrainingState.learn, repeat(None, steps)
+
+    def signalled(state: TrainingState, loss: torch.Tensor, average: float) -> None:
+        if next(begun, number):
+            os.killpg(0, number)  # Ctrl-C reaches the loader's process as well
+        learn(state, loss, average)
+
+    TrainingState.learn = signalled  # type: ignore[method-assign]
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere), redirect_stdout(nowhere):
         train(config)
 
 
-def stop(config: TrainConfig, number: signal.Signals) -> int:
-    """Start or resume the run apart, stop it by a signal after three more steps -> the step of its checkpoint."""
-    before = step_of(config.run)
-    process = run_apart(replace(config, checkpoint_minutes=0))
-    try:
-        while step_of(config.run) < before + 3:
-            assert process.is_alive(), "the run ended before it could be stopped"
-            time.sleep(0.05)
-    finally:
-        os.killpg(process.pid or 0, number)  # Ctrl-C reaches the loader's process as well
-        process.join()
-    assert process.exitcode == (-signal.SIGKILL if number == signal.SIGKILL else 1)
-    return step_of(config.run)
-
-
-def step_of(run: Path) -> int:
-    path = run / "checkpoint.pt"
-    return int(load_checkpoint(path)["step"]) if path.is_file() else 0
-
-
-def test_a_run_interrupted_and_killed_ends_with_the_weights_of_one_that_was_not(
-    finished: Path, prepared: Path, tmp_path: Path
-) -> None:
+def test_a_run_interrupted_and_killed_ends_with_the_weights_of_one_that_was_not(prepared: Path, tmp_path: Path) -> None:
     config = tiny_config(prepared, backgrounds(tmp_path / "data"), tmp_path / "run")
-    interrupted = stop(config, signal.SIGINT)
-    killed = stop(config, signal.SIGKILL)
-    assert 3 <= interrupted < killed < STEPS
+    config = replace(config, pictures=10 * config.batch.size)
+    uninterrupted = replace(config, run=tmp_path / "uninterrupted")
+    train(uninterrupted)
+    # Interrupted, it ends its step and saves it; killed, it goes on from what it saved after the step before.
+    assert stopped(config, 3, signal.SIGINT) == 4
+    assert stopped(replace(config, checkpoint_minutes=0), 2, signal.SIGKILL) == 6
     train(config)
-    assert_same_weights(config.run / "face.safetensors", finished / "face.safetensors")
-    resumed, whole = (load_checkpoint(run / "checkpoint.pt")["log"] for run in (config.run, finished))
-    assert resumed == whole
+    assert_same_weights(config.run / "face.safetensors", uninterrupted.run / "face.safetensors")
+    resumed, whole = (load_checkpoint(one.run / "checkpoint.pt") for one in (config, uninterrupted))
+    for name in ("step", "log", "running"):
+        assert resumed[name] == whole[name]
 
 
 def test_a_finished_run_stays_as_it_is(finished: Path, prepared: Path, tmp_path: Path) -> None:

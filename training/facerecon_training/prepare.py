@@ -76,6 +76,8 @@ class PrepareConfig:
     """Whether to read no photographs except Pointing'04, and to generate all skin and backgrounds."""
     rebuild_template: bool = False
     seed: int = 0
+    invented_skins: int = 400
+    """Number of generated skins for the skin model, where fewer photographed faces than that lend theirs."""
 
 
 def prepare(config: PrepareConfig) -> None:
@@ -163,7 +165,7 @@ def write_people(config: PrepareConfig, renderer: PeopleRenderer, albedo: Floats
     `albedo` (P, F, 3) is that of photographed faces; None for generated skin.
     """
     if not (config.out / "skin.npz").is_file():
-        mean, basis = skin_statistics(renderer, albedo, config.seed)
+        mean, basis = skin_statistics(renderer, albedo, config.seed, config.invented_skins)
         np.savez(config.out / "skin.npz", mean=mean, basis=basis)
     if not (config.out / "people_sheet.png").is_file():
         cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
@@ -303,7 +305,7 @@ def head_detector(config: PrepareConfig) -> Detector | None:
 
 
 def skin_statistics(
-    renderer: PeopleRenderer, colours: Floats | None, seed: int, invented: int = 400
+    renderer: PeopleRenderer, colours: Floats | None, seed: int, invented: int
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return mean and principal components of skin on the template, of photographed faces or of generated skin."""
     if colours is None or len(colours) < invented:
