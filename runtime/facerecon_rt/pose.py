@@ -12,7 +12,9 @@ from .types import Floats
 
 Doubles = NDArray[np.float64]
 
-IDENTITY: Doubles = np.eye(3)
+Rows = list[list[float]]
+"""A matrix as plain numbers. For so few numbers, calling numpy takes several times as long as the arithmetic."""
+
 ROUNDING = 2e-6
 """Tolerance for orthonormal rows, by which float32 rounds a rotation."""
 VIEWER_FROM_FRAME: Doubles = np.diag([1.0, -1.0, -1.0])
@@ -56,13 +58,39 @@ def scale_of(first: Sequence[float], second: Sequence[float], third: Sequence[fl
 
 def split_camera(frame_from_head: ArrayLike) -> tuple[float, Doubles, Doubles]:
     """Split a scaled-orthographic camera (3, 4) into scale (pixels per mm), rotation (3, 3) and translation (3,)."""
-    camera = np.asarray(frame_from_head, np.float64)
-    scale = scale_of(*camera.tolist())
-    rotation = camera[:, :3] / scale
-    # Networks already return rotations, and the check costs less than half of a singular value decomposition.
-    if np.abs(rotation @ rotation.T - IDENTITY).max() > ROUNDING:
-        rotation = nearest_rotation(rotation)
-    return scale, rotation, camera[:, 3]
+    rows = _rows(frame_from_head)
+    scale, rotation = _split(rows)
+    return scale, np.array(rotation), np.array([row[3] for row in rows])
+
+
+def _rows(matrix: ArrayLike) -> Rows:
+    """Return the first three rows of a matrix."""
+    rows: Rows = np.asarray(matrix, np.float64).tolist()
+    return rows[:3]
+
+
+def _split(camera: Rows) -> tuple[float, Rows]:
+    """Return the scale and the rotation of a camera (3, 4). Those of a camera without a size are not finite."""
+    scale = scale_of(*camera)
+    inverse = 1 / scale if scale else math.nan
+    rotation = [[a * inverse, b * inverse, c * inverse] for a, b, c, _ in camera]
+    # Networks already return rotations, and a singular value decomposition takes far longer than this check.
+    if _is_off(rotation):
+        rotation = nearest_rotation(rotation).tolist()
+    return scale, rotation
+
+
+def _is_off(rotation: Rows) -> bool:
+    """Return whether the rows are not orthonormal by more than `ROUNDING`."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
+    return (
+        abs(xx * xx + xy * xy + xz * xz - 1) > ROUNDING
+        or abs(yx * yx + yy * yy + yz * yz - 1) > ROUNDING
+        or abs(zx * zx + zy * zy + zz * zz - 1) > ROUNDING
+        or abs(xx * yx + xy * yy + xz * yz) > ROUNDING
+        or abs(xx * zx + xy * zy + xz * zz) > ROUNDING
+        or abs(yx * zx + yy * zy + yz * zz) > ROUNDING
+    )
 
 
 def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:
@@ -72,41 +100,54 @@ def euler_from_camera(frame_from_head: ArrayLike) -> tuple[float, float, float]:
     Yaw > 0 when the subject turns to their left, pitch > 0 upwards, roll > 0 when the head leans to the subject's left.
     Yaw is in [-180, 180], pitch in [-90, 90]. At pitch = +-90 yaw and roll are not unique, and roll is then 0.
     """
-    return euler_from_viewer(viewer_from_head(frame_from_head))
+    return _euler(_viewer_from_head(frame_from_head))
 
 
 def euler_from_viewer(viewer_from_head: ArrayLike) -> tuple[float, float, float]:
     """Return (pitch, yaw, roll) in degrees of a rotation (3, 3) from head axes to viewer axes, as
     `euler_from_camera`."""
-    r = np.asarray(viewer_from_head, np.float64)
-    sin_pitch = float(np.clip(r[1, 2], -1.0, 1.0))
+    return _euler(_rows(viewer_from_head))
+
+
+def _euler(viewer_from_head: Rows) -> tuple[float, float, float]:
+    (xx, _, xz), (yx, yy, yz), (zx, _, zz) = viewer_from_head
+    # In this order of the arguments, a number that is not finite stays one.
+    sin_pitch = max(min(yz, 1.0), -1.0)
+    pitch = math.degrees(math.asin(sin_pitch))
     if abs(sin_pitch) > 1.0 - 1e-9:
-        return float(np.degrees(np.arcsin(sin_pitch))), float(np.degrees(np.arctan2(-r[2, 0], r[0, 0]))), 0.0
-    yaw = np.arctan2(r[0, 2], r[2, 2])
-    roll = np.arctan2(-r[1, 0], r[1, 1])
-    return float(np.degrees(np.arcsin(sin_pitch))), float(np.degrees(yaw)), float(np.degrees(roll))
+        return pitch, math.degrees(math.atan2(-zx, xx)), 0.0
+    return pitch, math.degrees(math.atan2(xz, zz)), math.degrees(math.atan2(-yx, yy))
 
 
 def viewer_from_head(frame_from_head: ArrayLike) -> Doubles:
     """Return the head's rotation (3, 3) of a camera (3, 4) or (4, 4) as the viewer sees it: axes x right, y up, z
     towards the viewer."""
-    return np.asarray(VIEWER_FROM_FRAME @ split_camera(np.asarray(frame_from_head, np.float64)[:3])[1])
+    return np.array(_viewer_from_head(frame_from_head))
+
+
+def _viewer_from_head(frame_from_head: ArrayLike) -> Rows:
+    right, down, away = _split(_rows(frame_from_head))[1]
+    # This is the product with `VIEWER_FROM_FRAME`; "0 -" leaves no negative zeros.
+    return [right, [0.0 - value for value in down], [0.0 - value for value in away]]
 
 
 def quaternion(rotation: ArrayLike) -> Doubles:
     """Return the unit quaternion (4,) of a rotation (3, 3), in the order w, x, y, z with w >= 0.
 
-    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000), which is exact near half turns too.
+    It is solved for its largest element first (Shepperd 1978), so that it is exact near half turns too.
     """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(rotation, np.float64).tolist()
-    symmetric = np.array([
-        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-        [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-        [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-        [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-    ])  # fmt: skip
-    found = np.linalg.eigh(symmetric)[1][:, -1]
-    return np.asarray(found if found[0] >= 0 else -found)
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = _rows(rotation)
+    # Each row is the quaternion times four times one of its elements, w, x, y or z.
+    multiples = (
+        (1 + xx + yy + zz, zy - yz, xz - zx, yx - xy),
+        (zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx),
+        (xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy),
+        (yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz),
+    )
+    largest = max(range(4), key=lambda index: multiples[index][index])
+    found = multiples[largest]
+    length = math.hypot(*found) * (-1 if found[0] < 0 else 1)
+    return np.array([value / length for value in found])
 
 
 def rotation_from_quaternion(wxyz: ArrayLike) -> Doubles:
@@ -125,7 +166,8 @@ def gaze_angles(direction: ArrayLike, frame_from_head: ArrayLike) -> tuple[float
 
     `direction`: (3,) head frame. `frame_from_head`: the head's camera (3, 4).
     """
-    x, y, z = VIEWER_FROM_FRAME @ split_camera(frame_from_head)[1] @ np.asarray(direction, np.float64)
+    a, b, c = np.asarray(direction, np.float64).tolist()
+    x, y, z = (row[0] * a + row[1] * b + row[2] * c for row in _viewer_from_head(frame_from_head))
     return math.degrees(math.atan2(x, z)), math.degrees(math.atan2(y, math.hypot(x, z)))
 
 

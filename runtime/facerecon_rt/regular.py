@@ -7,10 +7,12 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
+from .addresses import public_name
 from .errors import SourceError
 
 _KINDS = {
@@ -92,3 +94,9 @@ def shown(name: str) -> str:
         return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
     return _SURROGATE.sub(escaped, name)
+
+
+@lru_cache(1024)
+def source_name(source: str) -> str:
+    """Return a frame's source as records, topics and pages name it: in its public form, and in UTF-8."""
+    return shown(public_name(source))

@@ -185,6 +185,8 @@ class Scene:
     were missed or skipped in this frame, faces beyond the maximum number, and detections that were not believed."""
     shed: Mapping[str, int] | None = None
     """Work left out to stay within the time budget, as {"looks", "faces"} of `budget.Shed`; None for none."""
+    texts: dict[object, str] = field(default_factory=dict, init=False, repr=False)
+    """Texts that were made of this scene, such as its record, for all outputs that need them (`sinks.record`)."""
 
 
 def face_label(index: int, face: Face) -> str:

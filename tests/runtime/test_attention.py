@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
-from facerecon_rt.faces.attention import START, Watch, Zone, aspect_ratios, distances, zone_from_text
+from facerecon_rt.faces.attention import (
+    SPEECH_QUIET,
+    SPEECH_SURE,
+    SPEECH_WINDOW_S,
+    START,
+    LipMotion,
+    Watch,
+    Zone,
+    aspect_ratios,
+    distances,
+    zone_from_text,
+)
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.pose import rotation_from_euler
@@ -191,6 +202,18 @@ def test_lips_that_open_and_close_speak_and_lips_that_stay_or_open_once_do_not()
 
 
 ROAD, MIRROR = Zone("road", (-15, 15), (-10, 10)), Zone("mirror", (30, 60))
+
+
+def test_the_likelihood_of_speech_counts_the_last_moments_alone_after_an_hour_too() -> None:
+    rng = np.random.default_rng(3)
+    times, gaps = np.arange(90_000) / 25, rng.uniform(0, 0.05, 90_000)
+    lips = LipMotion()
+    for time_s, gap in zip(times.tolist(), gaps.tolist(), strict=True):
+        lips.add(gap, time_s, 0.04)
+    steps = np.diff(gaps)[times[1:] >= times[-1] - SPEECH_WINDOW_S]
+    speed = 2 * min(steps[steps > 0].sum(), -steps[steps < 0].sum()) / SPEECH_WINDOW_S
+    lips_sure = (speed - SPEECH_QUIET) / (SPEECH_SURE - SPEECH_QUIET)
+    assert 0.1 < lips_sure < 0.9 and lips.likelihood == pytest.approx(lips_sure, abs=1e-9)
 
 
 def test_eyes_off_the_road_are_an_event_after_two_seconds() -> None:

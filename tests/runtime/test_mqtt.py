@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,27 @@ def test_states_events_status_and_entities_arrive(broker: Mosquitto, listener: L
     wait_for(lambda: any(retained and topic.endswith("/state") for topic, _, retained in late.heard))
     assert not any(retained and topic.endswith("/event") for topic, _, retained in late.heard)
     late.close()
+
+
+@needs_broker
+def test_only_scenes_with_something_to_send_are_wanted(
+    broker: Mosquitto, listener: Listener, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(number: int, faces: int) -> Scene:
+        return replace(scene(ball_face, number, faces), events=())
+
+    with MqttSink(broker.address) as sink:
+        assert sink.wants(plain(0, 1))
+        sink.write(plain(0, 1))
+        assert not sink.wants(plain(1, 1))
+        assert sink.wants(plain(2, 2)) and sink.wants(plain(2, 0))
+        assert sink.wants(scene(ball_face, 3, 1))  # has an event
+        listener.client.publish(GET, "", 1)
+        wait_for(lambda: sink.wants(plain(4, 1)))
+    with MqttSink(broker.address) as sink:
+        sink.write(plain(0, 1))
+        monkeypatch.setattr(mqtt, "STATE_S", 0.0)
+        assert sink.wants(plain(1, 1))  # its next state is due
 
 
 def scene_with_picture(ball_face: MakeFace, *, detected: bool, brightness: int = 255) -> Scene:

@@ -103,6 +103,13 @@ def test_a_camera_is_split_into_scale_rotation_and_translation() -> None:
     np.testing.assert_array_equal(translation, [1, 2, 3])
 
 
+def test_a_camera_without_a_size_has_no_finite_pose() -> None:
+    scale, rotation, _ = split_camera(np.zeros((3, 4), np.float32))
+    assert scale == 0 and np.isnan(rotation).all()
+    assert np.isnan(euler_from_camera(np.zeros((3, 4)))).all()
+    assert np.isnan(euler_from_camera(np.full((3, 4), np.nan))).all()
+
+
 def test_the_nearest_rotation_is_one_and_never_a_mirror() -> None:
     matrices = np.random.default_rng(0).normal(size=(20, 3, 3))
     rotations = nearest_rotation(matrices)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.pose import rotation_from_euler
-from facerecon_rt.sinks.record import SCHEMA, arkit_blendshapes, record_from_scene
+from facerecon_rt.sinks.files import JsonLinesSink
+from facerecon_rt.sinks.record import SCHEMA, arkit_blendshapes, record_from_scene, record_text
 from facerecon_rt.types import Face, Floats, Frame, Scene
 
 APPLE = (
@@ -122,9 +125,26 @@ def test_sets_and_ensembles_record_how_far_to_trust_them() -> None:
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
-    expression = np.zeros(53, np.float32)
+    expression, landmarks = np.zeros(53, np.float32), np.full((68, 3), 1.25, np.float32)
     expression[0] = np.nan
-    assert parsed(a_scene(a_face(expression=expression)))["faces"][0]["blendshapes"][BLENDSHAPES[0]] is None
+    landmarks[1, 2] = np.inf
+    face = parsed(a_scene(replace(a_face(expression=expression), landmarks=landmarks)))["faces"][0]
+    assert face["blendshapes"][BLENDSHAPES[0]] is None and face["blendshapes"][BLENDSHAPES[1]] == 0
+    assert face["landmarks"][:2] == [[1.25] * 3, [1.25, 1.25, None]]
+
+
+def test_the_record_of_a_scene_is_written_once_for_all_outputs(tmp_path: Path) -> None:
+    scene = a_scene(a_face())
+    targets = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for target in targets:
+        with JsonLinesSink(target, BLENDSHAPES) as sink:
+            sink.write(scene)
+    first, second = (target.read_text() for target in targets)
+    assert first == second  # the age is that of the first output too
+    assert json.loads(first)["faces"] == parsed(scene)["faces"]
+    assert json.loads(record_text(scene, BLENDSHAPES, arkit=True))["faces"] == parsed(scene, arkit=True)["faces"]
+    later = replace(scene, faces=())
+    assert json.loads(record_text(later, BLENDSHAPES))["faces"] == []
 
 
 def test_exactly_apples_52_names_come_out() -> None:

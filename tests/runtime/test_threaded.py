@@ -74,6 +74,24 @@ def test_a_cameras_scenes_never_wait_and_what_is_left_out_is_counted(caplog: pyt
     assert f"out.mp4 dropped {sink.dropped} frames because it was too slow" in caplog.text
 
 
+class Choosy(Slow):
+    """A sink that wants every third scene."""
+
+    def wants(self, scene: Scene) -> bool:
+        return scene.frame.index % 3 == 0
+
+
+@pytest.mark.parametrize("source", ["clip.mp4", "cam0"])
+def test_a_sink_that_chooses_is_handed_only_the_scenes_it_wants(source: str) -> None:
+    choosy = Choosy()
+    with ThreadedSink(choosy, "mqtt://host") as sink:
+        for index in range(3 * DEPTH):  # more than could wait
+            sink.write(scene(index, source))
+        choosy.may.set()
+    assert choosy.written == list(range(0, 3 * DEPTH, 3))
+    assert sink.dropped == 0
+
+
 def test_with_files_a_failure_ends_the_run() -> None:
     slow = Slow(fails_at=3)
     slow.may.set()

@@ -444,6 +444,15 @@ def test_metrics_are_prometheus_and_hold_no_password(server: WebServer, state: S
     assert "secret" not in text + get(server, "/api/state")[1].decode()
 
 
+def test_a_time_counts_in_its_bucket_and_in_all_above(state: State, scenes: list[Scene]) -> None:
+    for milliseconds in (0.5, 3.0, 3.5, 2000.0):
+        state.write(replace(scenes[0], stages_ms={"infer": milliseconds}))
+    text = state.metrics().decode()
+    for bound, count in (("0.0005", 1), ("0.002", 1), ("0.004", 3), ("1.0", 3), ("+Inf", 4)):
+        assert f'facerecon_stage_seconds_bucket{{le="{bound}",stage="infer"}} {count}.0' in text
+    assert 'facerecon_stage_seconds_sum{stage="infer"} 2.007' in text
+
+
 def test_a_name_that_is_not_utf_8_is_escaped(scenes: list[Scene]) -> None:
     video, camera = os.fsdecode(b"vid\xe9o.mp4"), os.fsdecode(b"http://host/\xff")
     status = SourceStatus(camera, "lost", 0, 0, 1, f"cannot open {camera}")

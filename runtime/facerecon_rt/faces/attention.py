@@ -18,12 +18,13 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
 from ..errors import UsageError
 from ..pose import euler_from_camera, gaze_angles
-from ..template import load_template
+from ..template import Indices, load_template
 from ..types import Attention, Drowsiness, Event, Face, Floats
 from ..values import shown
 
@@ -190,7 +191,7 @@ class Person:
         of_each = zip(self._open, ratios, at_rest, strict=True)
         eyes = [level.openness(ratio, rest, time_s) for level, ratio, rest in of_each]
         self._look_at_eyes(sum(eyes) / 2, time_s, seconds)
-        gap = float(expressed[6] / max(neutral[7], 1e-6))
+        gap = expressed[6] / max(neutral[7], 1e-6)
         self._look_at_mouth(gap, time_s, seconds)
         origin = self._look_at_direction(face, time_s)
         seen = self._shut.seconds
@@ -291,7 +292,9 @@ class Person:
             pitch, yaw, _ = euler_from_camera(face.frame_from_head)
             self._direction = yaw, pitch
         elif self._closed_at is None:  # closed eyes have no gaze: the last one stays
-            self._direction = gaze_angles(face.gaze.mean(0), face.frame_from_head)
+            left, right = face.gaze.tolist()
+            both = [one + other for one, other in zip(left, right, strict=True)]
+            self._direction = gaze_angles(both, face.frame_from_head)
         if self._zones:
             self._look_at_zones(time_s)
         return "head" if face.gaze is None else "gaze"
@@ -376,13 +379,17 @@ class Shares:
         """Add the time since the last frame."""
         if not self._bins or time_s - self._bins[-1][0] >= BIN_S:
             self._bins.append([time_s, 0.0, 0.0])
-        self._bins[-1][1] += seconds
-        self._bins[-1][2] += seconds * true
-        while self._bins[0][0] < time_s - WINDOW_S:
-            self._bins.popleft()
-        # The bins are summed anew, so that rounding errors do not add up over months.
-        self.seconds = math.fsum(one[1] for one in self._bins)
-        self._true = math.fsum(one[2] for one in self._bins)
+            while self._bins[0][0] < time_s - WINDOW_S:
+                self._bins.popleft()
+            # With each bin the sums are taken anew, so that rounding errors do not add up over months.
+            self.seconds = math.fsum(one[1] for one in self._bins)
+            self._true = math.fsum(one[2] for one in self._bins)
+        newest = self._bins[-1]
+        newest[1] += seconds
+        self.seconds += seconds
+        if true:
+            newest[2] += seconds
+            self._true += seconds
 
     @property
     def share(self) -> float:
@@ -397,34 +404,51 @@ class LipMotion:
         self._last: float | None = None
         self._steps: deque[tuple[float, float]] = deque()
         """Time and change of the gap, in widths of the mouth."""
+        self._opened = self._closed = 0.0
+        """Sums of the changes. Rounding errors are far below the limits of speech, even after months."""
         self.likelihood = 0.0
 
     def add(self, gap: float, time_s: float, seconds: float) -> None:
         """Add the gap between the lips, in widths of the neutral mouth."""
         if self._last is not None and seconds:
             self._steps.append((time_s, gap - self._last))
+            self._count(gap - self._last, 1)
         self._last = gap
         while self._steps and time_s - self._steps[0][0] > SPEECH_WINDOW_S:
-            self._steps.popleft()
-        opened = sum(step for _, step in self._steps if step > 0)
-        closed = -sum(step for _, step in self._steps if step < 0)
-        speed = 2 * min(opened, closed) / SPEECH_WINDOW_S
-        self.likelihood = float(np.clip((speed - SPEECH_QUIET) / (SPEECH_SURE - SPEECH_QUIET), 0.0, 1.0))
+            self._count(self._steps.popleft()[1], -1)
+        speed = 2 * min(self._opened, self._closed) / SPEECH_WINDOW_S
+        self.likelihood = min(max((speed - SPEECH_QUIET) / (SPEECH_SURE - SPEECH_QUIET), 0.0), 1.0)
+
+    def _count(self, step: float, sign: int) -> None:
+        if step > 0:
+            self._opened += sign * step
+        else:
+            self._closed -= sign * step
 
 
-def distances(vertices: Floats) -> Floats:
+# Plain numbers are used from here on: for so few, calling numpy takes several times as long as the arithmetic.
+
+
+@cache
+def _ends() -> Indices:
+    """Return the vertices (16,) at both ends of the `PAIRS`: the first of all pairs, then the second of all."""
+    return np.asarray(load_template().landmarks[PAIRS.T.ravel()])
+
+
+def distances(vertices: Floats) -> list[float]:
     """Return the distances (8,) in mm of the `PAIRS` of a mesh (V, 3) in mm."""
-    points = vertices[load_template().landmarks[PAIRS]]
-    return np.asarray(np.sqrt(((points[:, 0] - points[:, 1]) ** 2).sum(1)))
+    points = vertices.take(_ends(), 0).tolist()
+    return list(map(math.dist, points[: len(PAIRS)], points[len(PAIRS) :]))
 
 
-def aspect_ratios(lengths: Floats) -> tuple[float, float]:
+def aspect_ratios(lengths: Sequence[float]) -> tuple[float, float]:
     """Return the eye aspect ratio of the left and the right eye from `distances`."""
-    left, right = ((lengths[i] + lengths[i + 1]) / max(2 * float(lengths[i + 2]), 1e-6) for i in (0, 3))
-    return float(left), float(right)
+    left = (lengths[0] + lengths[1]) / max(2 * lengths[2], 1e-6)
+    right = (lengths[3] + lengths[4]) / max(2 * lengths[5], 1e-6)
+    return left, right
 
 
 def crossing(before: float, now: float, level: float, time_s: float, seconds: float) -> float:
     """Return when a value crossed the level between the last frame, `seconds` ago, and this one, at `time_s`."""
     share = (now - level) / (now - before) if now != before else 0.0
-    return time_s - seconds * float(np.clip(share, 0.0, 1.0))
+    return time_s - seconds * min(max(share, 0.0), 1.0)

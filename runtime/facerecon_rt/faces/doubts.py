@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
 import cv2
-import numpy as np
 
 from ..align import align, square_from_camera
-from ..pose import VIEWER_FROM_FRAME, split_camera
+from ..pose import viewer_from_head
 from ..types import Face, Image
 
 SMALL_PIXELS = 48.0
@@ -63,8 +63,8 @@ def under(face: Face, other: Face) -> float:
 
 def turned_deg(face: Face) -> float:
     """Return the angle in degrees between the face's +z and the direction to the viewer."""
-    towards_viewer = (VIEWER_FROM_FRAME @ split_camera(face.frame_from_head)[1])[2, 2]
-    return float(np.degrees(np.arccos(np.clip(towards_viewer, -1, 1))))
+    towards_viewer = float(viewer_from_head(face.frame_from_head)[2, 2])
+    return math.degrees(math.acos(max(min(towards_viewer, 1.0), -1.0)))
 
 
 def sharpness(face: Face, image: Image) -> float:

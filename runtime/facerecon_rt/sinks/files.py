@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 import cv2
 
@@ -33,7 +33,7 @@ from .looks import Looks
 from .meshes import MESH_SUFFIXES, check_mesh_format, files_beside, move_mesh, write_mesh
 from .mqtt import MqttSink, is_mqtt
 from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
-from .record import as_json, event_records, record_from_scene
+from .record import as_json, event_records, record_text
 from .rerun import RerunSink
 from .sequence import SequenceSink, is_sequence
 from .stems import shortened, stem_of
@@ -73,6 +73,15 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish the files. Raises UsageError when they cannot be written."""
+
+
+@runtime_checkable
+class ChoosySink(Sink, Protocol):
+    """A sink that needs few of the scenes. Whoever asks it first saves handing the others over."""
+
+    def wants(self, scene: Scene) -> bool:
+        """Return whether `write` would do anything with the scene. It takes microseconds and may be asked in another
+        thread than the one that writes."""
 
 
 def open_sink(
@@ -325,8 +334,8 @@ class JsonLinesSink:
 
     def write(self, scene: Scene) -> None:
         """Append the scene's record. Raises UsageError, or BrokenPipeError when the reader of a pipe has closed it."""
-        record = record_from_scene(scene, self._blendshapes, arkit=self._arkit)
-        lines = "".join(as_json(one) + "\n" for one in (record, *event_records(scene)))
+        record = record_text(scene, self._blendshapes, arkit=self._arkit)
+        lines = "".join(line + "\n" for line in (record, *map(as_json, event_records(scene))))
         try:
             if self._path is not None and not self._started and self._stream.seekable():
                 if self._rotation is None:

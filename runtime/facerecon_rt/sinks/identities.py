@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..addresses import public_name
 from ..contract import BLENDSHAPES
 from ..errors import UsageError
 from ..networks.basis import Basis
 from ..paths import read_file
-from ..regular import shown
+from ..regular import source_name
 from ..types import Floats, Scene
 from .outputs import check_writable, source_path, write_whole
 from .record import MERGED, apple_name
@@ -101,7 +100,7 @@ class IdentitySink:
         """Keep the newest shapes of a scene's faces. Raises UsageError when the file would replace the source."""
         if source_path(scene.frame.source) == source_path(str(self._path)):
             raise UsageError(f"{self._path} is an input and would be overwritten; choose another name")
-        source = shown(public_name(scene.frame.source))
+        source = source_name(scene.frame.source)
         for index, face in enumerate(scene.faces):
             key = (source, NO_TRACK, index) if face.track is None else (source, face.track, 0)
             if key in self._seen or len(self._seen) < MOST_PEOPLE:

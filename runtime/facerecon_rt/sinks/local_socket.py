@@ -16,7 +16,7 @@ from ..addresses import scheme_of
 from ..errors import UsageError
 from ..types import Scene
 from .outputs import cannot_write
-from .record import as_json, record_from_scene
+from .record import record_text
 
 SCHEME = "unix://"
 MOST_READERS = 16
@@ -66,7 +66,7 @@ class SocketSink:
 
     def write(self, scene: Scene) -> None:
         """Offer the scene's record to all readers. Never waits for one."""
-        text = as_json(record_from_scene(scene, self._blendshapes, arkit=self._arkit)).encode()
+        text = record_text(scene, self._blendshapes, arkit=self._arkit).encode()
         with self._new:
             self._newest = self._newest[0] + 1, LENGTH.pack(len(text)) + text
             self._new.notify_all()

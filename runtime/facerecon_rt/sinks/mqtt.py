@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import ssl
 import threading
 import time
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from types import TracebackType
 from typing import Any
@@ -23,11 +25,11 @@ from ..addresses import public_name, safe_reason, scheme_of
 from ..errors import SourceError, UsageError
 from ..faces.reconstruct import largest
 from ..interrupts import importing
-from ..regular import shown
+from ..regular import source_name
 from ..sources.camera import with_environment
 from ..types import Face, Scene
 from .hide import MARGIN, is_cover
-from .record import attention_record, event_records
+from .record import as_json, attention_record, event_records
 from .snapshot import PLAIN, SNAPSHOT_STYLES, snapshot
 
 log = logging.getLogger("facerecon_rt")
@@ -222,6 +224,16 @@ class MqttSink:
     def _status(self) -> str:
         return f"{self._broker.topic}/status"
 
+    def wants(self, scene: Scene) -> bool:
+        """Return whether the scene has events, its state is due, or somebody asked for a picture of its camera."""
+        camera = topic_of(scene.frame.source)
+        return bool(scene.events) or camera in self._asked_for or self._is_due(camera, len(scene.faces))
+
+    def _is_due(self, camera: str, faces: int) -> bool:
+        """Return whether a camera with this number of faces has a new state to publish."""
+        at, before = self._published_at.get(camera, (-math.inf, 0))
+        return time.monotonic() - at >= STATE_S or faces != before
+
     def write(self, scene: Scene) -> None:
         """Publish the state and the events of a scene. Raises UsageError when a file's events cannot be delivered."""
         camera = topic_of(scene.frame.source)
@@ -230,14 +242,12 @@ class MqttSink:
             self._publish_event(f"{self._broker.topic}/{camera}/event", {**event, "n": self._number}, scene.frame.live)
         if camera in self._asked_for:
             self._send_picture(camera, scene)
-        now, faces = time.monotonic(), len(scene.faces)
-        before = self._published_at.get(camera)
-        if before is not None and now - before[0] < STATE_S and before[1] == faces:
+        if not self._is_due(camera, len(scene.faces)):
             return
-        self._published_at[camera] = now, faces
+        self._published_at[camera] = time.monotonic(), len(scene.faces)
         new = camera not in self._states
         with self._lock:
-            self._states[camera] = json.dumps(state_of(scene), allow_nan=False, separators=(",", ":"))
+            self._states[camera] = as_json(state_of(scene))
             self._unsent.add(camera)
         if new and self._client.is_connected():
             self._announce(camera)
@@ -285,7 +295,7 @@ class MqttSink:
             self._accepted += more
 
     def _publish_event(self, topic: str, event: dict[str, object], live: bool) -> None:
-        text = json.dumps(event, allow_nan=False, separators=(",", ":"))
+        text = as_json(event)
         until = time.monotonic() + SLOWEST_S
         while not self._publish(topic, text):
             if live:
@@ -372,9 +382,10 @@ class MqttSink:
             self._asked_for.add(camera)
 
 
+@lru_cache(1024)
 def topic_of(source: str) -> str:
     """Return the name of a source as one level of a topic, without passwords. A hash keeps long names distinct."""
-    name = re.sub(r"[^\w.-]+", "_", public_name(shown(source)).rpartition("://")[2]).strip("_") or "source"
+    name = re.sub(r"[^\w.-]+", "_", source_name(source).rpartition("://")[2]).strip("_") or "source"
     return name if len(name) <= 60 else f"{name[:51]}_{sha256(name.encode()).hexdigest()[:8]}"
 
 
@@ -383,7 +394,7 @@ def state_of(scene: Scene) -> dict[str, object]:
     face = largest(scene.faces)
     attention = None if face is None else face.attention
     return {
-        "source": shown(public_name(scene.frame.source)),
+        "source": source_name(scene.frame.source),
         "time_s": round(scene.frame.time_s, 3),
         "present": bool(scene.faces),
         "faces": len(scene.faces),

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..addresses import public_name
 from ..contract import BLENDSHAPES
 from ..errors import UsageError
-from ..pose import euler_from_camera, gaze_angles, quaternion, viewer_from_head
-from ..regular import shown
+from ..pose import Doubles, euler_from_camera, gaze_angles, quaternion, viewer_from_head
+from ..regular import source_name
 from ..types import Attention, Event, Face, Floats, Scene
 
 SCHEMA = "facerecon-rt/1"
 """Version of the record. Fields are only added under it."""
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_making = threading.Lock()
 _SIDES = {"_L": "Left", "_R": "Right"}
 MERGED = ("browInnerUp", "cheekPuff")
 """Blendshapes that ICT-FaceKit splits into left and right, and Apple does not."""
@@ -44,7 +47,7 @@ def record_from_scene(
     age_s = (time.monotonic() if now is None else now) - frame.captured_at
     return {
         "schema": SCHEMA,
-        "source": shown(public_name(frame.source)),
+        "source": source_name(frame.source),
         "frame": frame.index,
         "time_s": _number(frame.time_s, 4),
         "age_ms": _number(age_s * 1000, 2),
@@ -60,13 +63,24 @@ def record_from_scene(
 
 def as_json(record: Mapping[str, object]) -> str:
     """Return a record on one line."""
-    return json.dumps(record, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(record)
+
+
+def record_text(scene: Scene, blendshapes: Sequence[str], *, arkit: bool = False) -> str:
+    """Return the record of a scene on one line. It is made once for all outputs, whose threads may ask at the same
+    time, so its age is that at the first of them. Arguments and errors are those of `record_from_scene`."""
+    key = record_text, tuple(blendshapes), arkit
+    with _making:
+        text = scene.texts.get(key)
+        if text is None:
+            text = scene.texts[key] = as_json(record_from_scene(scene, blendshapes, arkit=arkit))
+    return text
 
 
 def event_records(scene: Scene) -> list[dict[str, object]]:
     """Return the events of a scene as lines of their own, ready for json.dumps. Only they have the field `event`."""
     frame = scene.frame
-    place = {"schema": SCHEMA, "source": shown(public_name(frame.source)), "frame": frame.index}
+    place = {"schema": SCHEMA, "source": source_name(frame.source), "frame": frame.index}
     return [{**place, **_event(event)} for event in scene.events]
 
 
@@ -130,9 +144,10 @@ def apple_name(name: str) -> str:
 def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
     pitch, yaw, roll = euler_from_camera(face.frame_from_head)
     if arkit:
-        weights = arkit_blendshapes(face.expression, blendshapes)
+        apple = arkit_blendshapes(face.expression, blendshapes)
+        weights = {name: _number(weight, 5) for name, weight in apple.items()}
     else:
-        weights = dict(zip(blendshapes, face.expression.tolist(), strict=True))
+        weights = dict(zip(blendshapes, _many_numbers(face.expression, 5), strict=True))
     pose: dict[str, object] = {
         # With six decimals, a vertex 200 mm from the origin still projects to within a thousandth of a pixel.
         "frame_from_head": [_numbers(row, 6) for row in face.frame_from_head],
@@ -144,8 +159,8 @@ def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> 
         "box": _numbers(face.box, 2),
         "confidence": _number(face.confidence, 4),
         "pose": pose,
-        "landmarks": [_numbers(point, 2) for point in face.landmarks],
-        "blendshapes": {name: _number(weight, 5) for name, weight in weights.items()},
+        "landmarks": _many_numbers(face.landmarks, 2),
+        "blendshapes": weights,
     }
     if face.gaze is not None:
         record["gaze"] = gaze_record(face.gaze, face.frame_from_head)
@@ -178,8 +193,17 @@ def gaze_record(gaze: Floats, frame_from_head: Floats) -> dict[str, object]:
     }
 
 
-def _numbers(values: Iterable[float], digits: int) -> list[float | None]:
-    return [_number(value, digits) for value in values]
+def _numbers(values: Floats | Doubles, digits: int) -> list[float | None]:
+    return [_number(value, digits) for value in values.tolist()]
+
+
+def _many_numbers(values: Floats | Doubles, digits: int) -> list[Any]:
+    """Return an array as nested lists of rounded numbers. From some dozens of numbers on, numpy rounds faster."""
+    wide = values.astype(np.float64)
+    if np.isfinite(wide).all():
+        rounded: list[Any] = np.round(wide, digits).tolist()
+        return rounded
+    return [_many_numbers(row, digits) for row in wide] if wide.ndim > 1 else _numbers(wide, digits)
 
 
 def _maybe(value: float | None, digits: int) -> float | None:

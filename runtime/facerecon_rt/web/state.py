@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Any
 
-import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from ..addresses import public_name
-from ..regular import shown
+from ..regular import shown, source_name
 from ..sinks.record import record_from_scene
 from ..sources.live import SourceStatus
 from ..types import Face, Scene
+from .metrics import SourceCounts, StageTimes, output_metrics, source_metrics, stage_metrics, status_metrics
 
 RECENT = 100
 """Number of frames of a source over which rates and medians are computed."""
 MOST_SOURCES = 64
 """Maximum number of sources shown. Of more, those unseen for longest are left out."""
-BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.066, 0.133, 0.266, 0.5, 1.0)
 
 
 @dataclass(slots=True)
@@ -36,8 +35,10 @@ class Watched:
     """Number of the scene, counted from 1."""
     seen_at: float
     """Time of the newest scene, by time.monotonic()."""
+    faces: int = 0
+    """Number of faces in all scenes."""
     moments: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-    stages: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    stages: deque[Mapping[str, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
     def fps(self) -> float:
@@ -52,99 +53,75 @@ Statuses = Callable[[], list[SourceStatus]]
 """Function that returns the current state of every live source."""
 
 
-class SourceMetrics(Collector):
-    """Prometheus metrics of cameras and streams, including those that give no frames, and of outputs."""
+class State(Collector):
+    """A sink that keeps the newest frame of each source for the page and the metrics.
 
-    def __init__(self, statuses: Statuses, dropped: Dropped) -> None:
-        self._statuses = statuses
-        self._dropped = dropped
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the current values."""
-        is_open = GaugeMetricFamily("facerecon_source_open", "1 while the source is open.", labels=["source"])
-        losses = CounterMetricFamily("facerecon_source_losses", "Times the source was lost.", labels=["source"])
-        skipped = CounterMetricFamily("facerecon_frames_skipped", "Frames dropped for newer ones.", labels=["source"])
-        for status in self._statuses():
-            name = shown(status.name)
-            is_open.add_metric([name], status.state == "open")
-            losses.add_metric([name], status.losses)
-            skipped.add_metric([name], status.skipped)
-        left_out = CounterMetricFamily(
-            "facerecon_frames_left_out", "Frames dropped by slow outputs.", labels=["output"]
-        )
-        for output, count in self._dropped().items():
-            left_out.add_metric([shown(output)], count)
-        yield from (is_open, losses, skipped, left_out)
-
-
-class State:
-    """A sink that keeps the newest frame of each source for the page and the metrics."""
+    A frame only adds to counts. Records and metrics are made for whoever asks.
+    """
 
     def __init__(self, blendshapes: tuple[str, ...], statuses: Statuses = list, dropped: Dropped = dict) -> None:
         self._blendshapes = blendshapes
         self._statuses = statuses
+        self._dropped = dropped
         self._lock = threading.Lock()
         self._sources: dict[str, Watched] = {}
+        self._stages: defaultdict[str, StageTimes] = defaultdict(StageTimes)
         self._started = time.monotonic()
         self.registry = CollectorRegistry()
-        self.registry.register(SourceMetrics(statuses, dropped))
-        self._frames = Counter("facerecon_frames", "Frames used.", ("source",), registry=self.registry)
-        self._found = Counter("facerecon_faces_seen", "Faces in all frames.", ("source",), registry=self.registry)
-        self._faces = Gauge("facerecon_faces", "Faces in the newest frame.", ("source",), registry=self.registry)
-        self._age = Gauge(
-            "facerecon_result_age_seconds",
-            "Time from capture to result, newest frame.",
-            ("source",),
-            registry=self.registry,
-        )
-        self._silent = Gauge(
-            "facerecon_silent_seconds", "Time since the newest frame.", ("source",), registry=self.registry
-        )
-        self._stages = Histogram(
-            "facerecon_stage_seconds", "Time per frame.", ("stage",), buckets=BUCKETS_S, registry=self.registry
-        )
+        self.registry.register(self)
 
     def write(self, scene: Scene) -> None:
         """Take one scene."""
-        now, source = time.monotonic(), shown(public_name(scene.frame.source))
+        now, source = time.monotonic(), source_name(scene.frame.source)
         with self._lock:
             watched = self._sources.pop(source, None)
             if watched is None:
                 watched = Watched(scene, 0, now)
             watched.scene, watched.number, watched.seen_at = scene, watched.number + 1, now
+            watched.faces += len(scene.faces)
             watched.moments.append(now)
-            watched.stages.append(dict(scene.stages_ms))
+            watched.stages.append(scene.stages_ms)
             self._sources[source] = watched
+            for stage, milliseconds in scene.stages_ms.items():
+                self._stages[stage].add(milliseconds / 1000)
             if scene.frame.still:
                 # Only the newest photograph is kept, because photographs are large and many.
                 for name in [name for name, one in self._sources.items() if one.scene.frame.still and name != source]:
-                    self._forget(name)
+                    del self._sources[name]
             while len(self._sources) > MOST_SOURCES:
-                self._forget(next(iter(self._sources)))
-        self._frames.labels(source).inc()
-        self._found.labels(source).inc(len(scene.faces))
-        self._faces.labels(source).set(len(scene.faces))
-        self._age.labels(source).set(now - scene.frame.captured_at)
-        self._silent.labels(source).set_function(lambda: time.monotonic() - now)
-        for stage, milliseconds in scene.stages_ms.items():
-            self._stages.labels(stage).observe(milliseconds / 1000)
+                del self._sources[next(iter(self._sources))]
 
     def _forget_removed(self, there: set[str]) -> None:
         """Remove cameras and streams that are no longer listed."""
         if there:
             for name in [name for name, one in self._sources.items() if one.scene.frame.live and name not in there]:
-                self._forget(name)
+                del self._sources[name]
 
     def metrics(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
-        with self._lock:
-            self._forget_removed({shown(status.name) for status in self._statuses()})
         return generate_latest(self.registry)
 
-    def _forget(self, source: str) -> None:
-        del self._sources[source]
-        for metric in (self._frames, self._found, self._faces, self._age, self._silent):
-            metric.remove(source)
+    def collect(self) -> Iterator[Metric]:
+        """Yield the current metrics."""
+        statuses, now = self._statuses(), time.monotonic()
+        with self._lock:
+            self._forget_removed({shown(status.name) for status in statuses})
+            sources = [
+                SourceCounts(
+                    name=name,
+                    frames=one.number,
+                    faces_seen=one.faces,
+                    faces=len(one.scene.faces),
+                    age_s=one.seen_at - one.scene.frame.captured_at,
+                    silent_s=now - one.seen_at,
+                )
+                for name, one in self._sources.items()
+            ]
+            stages = stage_metrics(self._stages)
+        yield from source_metrics(sources)
+        yield stages
+        yield from status_metrics(statuses)
+        yield output_metrics(self._dropped())
 
     def scene(self, index: int) -> tuple[Scene, int] | None:
         """Return the newest scene of a source and its number, by its place in `summary`; None where there is none."""
@@ -194,4 +171,4 @@ class State:
 
 def medians(stages: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the median milliseconds of each stage over some frames."""
-    return {name: round(float(np.median([one.get(name, 0.0) for one in stages])), 3) for name in stages[-1]}
+    return {name: round(median(one.get(name, 0.0) for one in stages), 3) for name in stages[-1]}
