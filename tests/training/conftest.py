@@ -174,8 +174,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, ball_face: MorphableFace)
     eyes[1::2] = np.nan
     person = np.arange(6, dtype=np.int32) // 2
     trust = np.ones(blendshapes.shape, np.float32)
-    labels = {"landmarks": landmarks, "person": person, "blendshapes": blendshapes, "trust": trust, "eyes": eyes}
-    np.savez(target / "labels.npz", **labels)
+    np.savez(target / "labels.npz", landmarks=landmarks, person=person, blendshapes=blendshapes, trust=trust, eyes=eyes)
     return folder
 
 

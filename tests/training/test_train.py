@@ -138,7 +138,7 @@ def _in_own_group(config: TrainConfig, steps: int, number: signal.Signals) -> No
             os.killpg(0, number)  # Ctrl-C reaches the loader's process as well
         learn(state, loss, average)
 
-    TrainingState.learn = signalled  # type: ignore[method-assign]
+    TrainingState.learn = signalled  # type: ignore[method-assign, assignment]
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere), redirect_stdout(nowhere):
         train(config)
 
