@@ -77,7 +77,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
     return Units(config, log) if config.getoption("dist") == "loadfile" else None
 
 
-class Units(LoadFileScheduling):
+class Units(LoadFileScheduling):  # type: ignore[misc]
     """As --dist loadfile, but for units of several files."""
 
     def _split_scope(self, nodeid: str) -> str:
