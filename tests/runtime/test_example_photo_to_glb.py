@@ -5,7 +5,9 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -32,10 +34,13 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", SCRIPT, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+def refusal(*arguments: Path) -> tuple[int, str]:
+    """Exit code and standard error of its `main`, in this process."""
+    said = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(said):
+        patch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments), "--model", str(MODEL)])
+        code: int = runpy.run_path(str(SCRIPT))["main"]()
+    return code, said.getvalue()
 
 
 def test_the_model_is_the_largest_face_in_metres_and_in_the_photographs_colours(
@@ -43,12 +48,9 @@ def test_the_model_is_the_largest_face_in_metres_and_in_the_photographs_colours(
 ) -> None:
     trimesh = pytest.importorskip("trimesh", reason="the extra `mesh` is not installed")
     pygltflib = pytest.importorskip("pygltflib", reason="the extra `gltf` is not installed")
-    done = run(photograph, tmp_path / "face.glb")
+    command: list[str | Path] = [sys.executable, "-W", "error", SCRIPT, photograph, tmp_path / "face.glb"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"wrote {tmp_path / 'face.glb'}\n", "")
-    assert (
-        run(photograph, tmp_path / "face.xyz").stderr
-        == f"photo_to_glb: {tmp_path / 'face.xyz'} does not end in .glb; give such a name\n"
-    )
     mesh = trimesh.load(tmp_path / "face.glb", force="mesh", process=False)
     file = pygltflib.GLTF2().load(tmp_path / "face.glb")
     assert file.materials[0].pbrMetallicRoughness.metallicFactor == 0
@@ -96,11 +98,15 @@ def test_hidden_skin_takes_the_colour_of_the_other_side(photograph: Path) -> Non
 
 def test_what_is_wrong_is_said_on_one_line(tmp_path: Path) -> None:
     pytest.importorskip("trimesh", reason="the extra `mesh` is not installed")
-    done = run(tmp_path / "none.jpg", tmp_path / "face.glb")
-    assert done.returncode == 5
-    assert done.stderr.startswith("photo_to_glb: cannot read") and done.stderr.count("\n") == 1
+    assert refusal(tmp_path / "none.jpg", tmp_path / "face.xyz") == (
+        2,
+        f"photo_to_glb: {tmp_path / 'face.xyz'} is no .glb; call it so\n",
+    )
+    code, said = refusal(tmp_path / "none.jpg", tmp_path / "face.glb")
+    assert code == 5
+    assert said.startswith("photo_to_glb: cannot read") and said.count("\n") == 1
     assert cv2.imwrite(str(tmp_path / "grey.png"), np.full((64, 64, 3), 128, np.uint8))
-    done = run(tmp_path / "grey.png", tmp_path / "face.glb")
-    assert done.returncode == 5
-    assert "no face was found" in done.stderr
+    code, said = refusal(tmp_path / "grey.png", tmp_path / "face.glb")
+    assert code == 5
+    assert "no face was found" in said
     assert not (tmp_path / "face.glb").exists()
