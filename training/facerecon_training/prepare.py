@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import facerecon_rt
@@ -200,7 +201,7 @@ def template_face(head: MorphableHead) -> MorphableFace:
     return face_from_head(head, arrays["source_vertices"], arrays["source_weights"])
 
 
-def template_arrays() -> dict[str, NDArray[np.generic]]:
+def template_arrays() -> dict[str, NDArray[Any]]:
     """Return the arrays of the shipped template, with those that only training reads."""
     with np.load(TEMPLATE_PATH, allow_pickle=False) as arrays:
         return dict(arrays)
