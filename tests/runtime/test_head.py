@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 from .test_takes import Gltf
 
+trimesh: Any = pytest.importorskip("trimesh", reason="the extra `mesh` is not installed")
+
 ROOT = Path(__file__).parents[2]
 MODEL, VIDEO = ROOT / "models" / "face.onnx", ROOT / "tests" / "data" / "talking_head.mp4"
 JAW = BLENDSHAPES.index("jawOpen")
@@ -51,8 +53,8 @@ def head(template: FaceTemplate) -> Head:
 @pytest.fixture(scope="module")
 def basis() -> Basis:
     with np.load(ROOT / "models" / "face.basis.npz") as arrays:
-        values = (arrays[name].astype(np.float32) for name in ("mean", "shape", "expression"))
-        return Basis(*values, "")
+        mean, shape, expression = (arrays[name].astype(np.float32) for name in ("mean", "shape", "expression"))
+        return Basis(mean, shape, expression, "")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def face(basis: Basis, people: list[Floats]) -> Face:
     """Somebody whose mouth is open, from the front."""
     weights = np.zeros(53, np.float32)
     weights[JAW] = 1.0
-    camera = np.float32([[1.8, 0, 0, 200], [0, -1.8, 0, 200], [0, 0, -1.8, 0]])
+    camera = np.array([[1.8, 0, 0, 200], [0, -1.8, 0, 200], [0, 0, -1.8, 0]], np.float32)
     vertices = basis.expressed(people[0], weights)
     points = (vertices @ camera[:, :3].T + camera[:, 3]).astype(np.float32)
     return Face(
@@ -157,7 +159,7 @@ def test_the_seam_has_no_step_and_no_fold_also_with_the_jaw_open(
     head: Head, basis: Basis, people: list[Floats], weight: float
 ) -> None:
     """Triangles of the rest at the border turn by at most 75 degrees from the mean head's, and none vanishes."""
-    seam = np.isin(head.template.triangles, head.border).any(1)
+    seam = np.asarray(np.isin(head.template.triangles, head.border).any(axis=1))
     seam[: len(load_template().triangles)] = False
     triangles = head.template.triangles[seam]
 
@@ -192,7 +194,7 @@ def test_the_throat_follows_the_jaw_and_the_skull_stays(head: Head, basis: Basis
 
 def test_a_face_beside_its_place_takes_the_head_along(head: Head, basis: Basis) -> None:
     """The border is glued whatever the face is; the rest follows most of a shift that no head of the model has."""
-    shift = np.float32([0.0, 0.0, 6.0])
+    shift = np.array([0.0, 0.0, 6.0], np.float32)
     moved = head.neutral(basis.mean + shift)[len(basis.mean) :] - head.neutral(basis.mean)[len(basis.mean) :]
     assert np.median(moved[:, 2]) > 3
     assert np.abs(moved).max() < 12
@@ -231,8 +233,6 @@ def read_obj(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDAr
 def test_obj_ply_and_glb_of_a_photograph_are_the_head_with_its_expression(
     tmp_path: Path, face: Face, head: Head, basis: Basis
 ) -> None:
-    import trimesh
-
     for suffix in ("obj", "ply", "glb"):
         target = str(tmp_path / f"f.{suffix}")
         with open_sink(target, blendshapes=BLENDSHAPES, basis=lambda: basis, mesh="head") as sink:
@@ -262,8 +262,6 @@ def test_colours_go_on_behind_the_face_without_a_joint(tmp_path: Path, face: Fac
     """The colours of a picture that is bluer to the right: those behind the border are those of the border."""
     image = np.full((400, 400, 3), (120, 150, 200), np.uint8)
     image[..., 0] += np.arange(400, dtype=np.uint8) // 8
-    import trimesh
-
     with open_sink(str(tmp_path / "f.ply"), blendshapes=BLENDSHAPES, texture=TEXTURE_SIZES[0], mesh="head") as sink:
         sink.write(photograph(replace(face, vertices=face.shape), image))
     colours = trimesh.load(tmp_path / "f.ply", process=False).visual.vertex_colors[:, :3].astype(int)
