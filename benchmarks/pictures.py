@@ -10,8 +10,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from facerecon_rt import Face, Pipeline, Reconstructor, Scene, open_source
+from facerecon_rt import Face, Pipeline, Reconstructor, Scene, load_template, open_source
+from facerecon_rt.head import load_head
+from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks.draw import draw_scene, montage
+from facerecon_rt.sinks.eyes import eyes_of
+from facerecon_rt.sinks.shade import CLAY, render_mesh
 from facerecon_rt.types import Image
 from facerecon_training.prepare import draw_clay
 
@@ -22,6 +26,8 @@ MOMENTS = (36, 77, 118)
 """Indices of the clip's frames that are shown."""
 SMALL = 240
 """Side of the small pictures in pixels."""
+HEAD_CENTRE_MM, HEAD_SIDE_MM = (0.0, -48.0, -60.0), 335.0
+"""What a picture of a head shows: its centre and its side in mm."""
 INK, BAR, PAPER = (60, 60, 60), (150, 110, 40), (250, 250, 250)
 """Colours in BGR."""
 
@@ -70,8 +76,27 @@ def output_pictures(scene: Scene, blendshapes: Sequence[str]) -> dict[str, Image
     }
 
 
+def head_picture(scene: Scene) -> Image:
+    """Return the head of `--mesh head --eyes` beside its frame: from the front, from two sides and from behind."""
+    (face,) = scene.faces
+    head = load_head(load_template())
+    eyes = eyes_of(face.shape, face.gaze, load_template())
+    vertices = np.vstack([head.expressed(face.shape, face.vertices), eyes.vertices])
+    count = head.template.vertex_count
+    triangles = np.vstack([head.template.triangles, eyes.triangles + np.int32(count)])
+    colours = np.vstack([np.tile(np.array(CLAY, np.float32), (count, 1)), eyes.colours])
+    cells = [head_of(scene.frame.image, face)]
+    for yaw in (0.0, 45.0, 90.0, 160.0):
+        turned = (vertices - HEAD_CENTRE_MM) @ rotation_from_euler(0, yaw, 0).T * (SMALL / HEAD_SIDE_MM)
+        points = (turned + np.array([SMALL / 2, SMALL / 2, 0])).astype(np.float32)
+        picture, coverage = render_mesh(points, triangles, (SMALL, SMALL), colours)
+        alpha = coverage[..., None] / np.float32(255)
+        cells.append(np.asarray(alpha * picture + (1 - alpha) * 255, np.uint8))
+    return np.hstack(cells)
+
+
 def main() -> None:
-    """Write sample.jpg, euler.jpg and the small pictures in outputs/."""
+    """Write sample.jpg, euler.jpg, head.jpg and the small pictures in outputs/."""
     scenes: list[Scene] = []
     with Reconstructor(MODEL, provider="cpu") as reconstructor, open_source(CLIP) as source:
         names = reconstructor.contract.blendshapes
@@ -80,6 +105,8 @@ def main() -> None:
     width = min(row.shape[1] for row in rows)
     cv2.imwrite(str(RESULTS / "sample.jpg"), np.vstack([row[:, :width] for row in rows]))
     cv2.imwrite(str(RESULTS / "euler.jpg"), euler_picture(scenes[0].faces[0]))
+    heads = np.vstack([head_picture(scene) for scene in scenes[:2]])
+    cv2.imwrite(str(RESULTS / "head.jpg"), heads, [cv2.IMWRITE_JPEG_QUALITY, 85])
     (RESULTS / "outputs").mkdir(exist_ok=True)
     for name, picture in output_pictures(scenes[1], names).items():
         cv2.imwrite(str(RESULTS / "outputs" / f"{name}.jpg"), picture)

@@ -27,6 +27,7 @@ from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
 from .faces.reconstruct import Reconstructor, largest
 from .faces.shapes import ImageSet
+from .head import MESH_FORMS, mesh_form
 from .interrupts import importing
 from .paths import exists, is_folder, resolved, status
 from .providers.nvidia import AS_USUAL
@@ -109,7 +110,7 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     names = [zone.name for zone in options.zone]
     if len(set(names)) < len(names):
         raise UsageError("two zones have the same name; give each --zone its own")
-    _check_texture(options)
+    _check_meshes(options)
     if options.set and any(map(is_sequence, options.output)):
         raise UsageError("{frame} in a name gives a mesh per frame, and --set makes one mesh of all; leave it out")
     if options.set and options.attention:
@@ -129,12 +130,14 @@ def _reconstruct(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check_texture(options: Options) -> None:
-    """Check that there are meshes that get a texture, and that pixels may be written. Raises UsageError."""
+def _check_meshes(options: Options) -> None:
+    """Check that there are meshes that get a texture or a head, and that pixels may be written. Raises UsageError."""
     check_texture(options.texture, options.style, pictures=options.pictures)
     targets = [] if options.serve and not options.output else [*options.output] or [DEFAULT_OUTPUT]
     if options.texture is not None and not any(map(_has_meshes, targets)):
         raise UsageError("--texture colours meshes; give an output that has them: .glb, .obj, .ply or a folder")
+    if options.mesh != MESH_FORMS[0] and not any(map(_has_meshes, targets)):
+        raise UsageError("--mesh head completes meshes; give an output that has them: .glb, .obj, .ply or a folder")
 
 
 def _has_meshes(target: str) -> bool:
@@ -275,12 +278,14 @@ def _run_set(options: Options) -> None:
         finally:
             progress.finish()
         if image_set is not None:
-            texture = None if look is None else look.texture(load_template())
+            form = mesh_form(options.mesh, load_template())
+            texture = None if look is None else look.texture(form.face)
+            vertices = form.neutral(image_set.shape)
             eyes = eyes_of(image_set.shape, None, load_template()) if options.eyes else None
             for mesh in meshes:
                 if look is not None and not inside.isdisjoint(map(resolved, files_beside(mesh))):
                     raise UsageError(f"the texture of {mesh} would overwrite an input; choose another name")
-                write_mesh(mesh, image_set.shape, load_template(), options.unit, texture, eyes)
+                write_mesh(mesh, vertices, form.template, options.unit, texture, eyes)
         for scene in scenes if sinks else ():
             for sink in sinks:
                 sink.write(scene)
@@ -418,6 +423,7 @@ def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes
         unit=options.unit,
         texture=options.texture,
         eyes=options.eyes,
+        mesh=options.mesh,
     )
 
 

@@ -58,6 +58,7 @@ def build_parser() -> Parser:
     _add_average(commands)
     _add_detector(commands)
     _add_measure_detector(commands)
+    _add_head(commands)
     _add_sample_clip(commands)
     return parser
 
@@ -269,6 +270,55 @@ def _measure_detector(options: argparse.Namespace) -> None:
         from .detector.measure import measure_detector
 
     print(json.dumps(measure_detector(options.file, data_folder(options.data)), indent=1))
+
+
+def _add_head(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "head",
+        help="build the rest of the head for --mesh head, and measure it",
+        description="Builds the file with which the runtime completes a face to a head, from ICT-FaceKit and the face "
+        "template alone. Prints distances to the true heads of 200 random people. With --prepared, it also prints "
+        "those of faces that weights predict from pictures of held-out rendered people.",
+    )
+    _add_data(parser)
+    parser.add_argument(
+        "--face-model", type=Path, help="FaceXModel folder or .npz file [DATA/face_model/ict_facekit.npz]"
+    )
+    parser.add_argument("--prepared", type=Path, help="folder of the prepared data [do not measure predicted faces]")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("models/face.safetensors"), help="weights that predict faces [%(default)s]"
+    )
+    parser.add_argument(
+        "out",
+        type=Path,
+        nargs="?",
+        default=Path("runtime/facerecon_rt/head.npz"),
+        help="file to write [%(default)s]",
+    )
+    parser.set_defaults(run_command=_head)
+
+
+def _head(options: argparse.Namespace) -> None:
+    with importing():
+        from facerecon_rt.head import read_head as read_completed
+        from facerecon_rt.template import load_template
+
+        from .head_errors import TrueHeads, as_table, predicted_people
+        from .prepare import template_arrays, template_face
+        from .rendered.morphable import read_head
+        from .rendered.whole_head import build_head, cut_rest, save_head
+
+    check_writable(options.out)
+    head = read_head(options.face_model or data_folder(options.data) / "face_model" / "ict_facekit.npz")
+    template = load_template()
+    rest = cut_rest(head, template_arrays())
+    save_head(build_head(head, rest, template_arrays(), template.sha256), options.out)
+    print(f"{options.out}: {len(rest.symmetry)} vertices, {options.out.stat().st_size / 1000:.0f} kB")
+    whole, truth = read_completed(options.out, template), TrueHeads(head, template_face(head), rest)
+    print(f"\ntrue faces of random people\n{as_table(truth.errors(whole, truth.random_people(200)))}")
+    if options.prepared is not None:
+        people = predicted_people(options.weights, options.prepared, 300)
+        print(f"\nfaces predicted from pictures of held-out people\n{as_table(truth.errors(whole, people))}")
 
 
 def _add_sample_clip(commands: Commands) -> None:

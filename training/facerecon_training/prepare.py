@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import facerecon_rt
@@ -228,8 +229,14 @@ def is_clean(prepared: Path) -> bool:
 
 def template_face(head: MorphableHead) -> MorphableFace:
     """Return the morphable model on the shipped template's vertices."""
+    arrays = template_arrays()
+    return face_from_head(head, arrays["source_vertices"], arrays["source_weights"])
+
+
+def template_arrays() -> dict[str, NDArray[Any]]:
+    """Return the arrays of the shipped template, with those that only training reads."""
     with np.load(TEMPLATE_PATH, allow_pickle=False) as arrays:
-        return face_from_head(head, arrays["source_vertices"], arrays["source_weights"])
+        return dict(arrays)
 
 
 def read_face(prepared: Path) -> MorphableFace:

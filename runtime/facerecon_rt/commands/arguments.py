@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..addresses import without_secrets
+from ..head import MESH_FORMS
 from ..providers.nvidia import GpuOptions
 from ..shipped import model_path
 from ..sinks.meshes import UNITS
@@ -58,6 +59,16 @@ def add_unit(parser: _ActionsContainer) -> None:
     """Add `--unit`, which commands that write meshes share."""
     parser.add_argument(
         "--unit", choices=tuple(UNITS), default="mm", help="unit of .obj and .ply; .glb is in metres [%(default)s]"
+    )
+
+
+def add_mesh(parser: _ActionsContainer) -> None:
+    """Add `--mesh`, which commands that write meshes share."""
+    parser.add_argument(
+        "--mesh",
+        choices=MESH_FORMS,
+        default=MESH_FORMS[0],
+        help="part of the head in .glb, .obj and .ply: head adds ears, neck and the back of the head [%(default)s]",
     )
 
 

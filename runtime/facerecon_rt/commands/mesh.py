@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..head import mesh_form
 from ..sinks.identities import read_identities, read_record, vertices_from_record
 from ..sinks.meshes import check_mesh_format, write_mesh
 from ..sinks.outputs import check_writable
 from ..template import load_template
 from ..values import name, whole
-from .arguments import Parser, add_unit
+from .arguments import Parser, add_mesh, add_unit
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,8 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     check_writable(output)
     record = read_record(options.records, options.frame, options.source)
     identities = read_identities(options.identity)
-    vertices = vertices_from_record(record, identities, face=options.face, track=options.track)
-    write_mesh(output, vertices, load_template(), options.unit)
+    form = mesh_form(options.mesh, load_template())
+    vertices = vertices_from_record(record, identities, face=options.face, track=options.track, form=form)
+    write_mesh(output, vertices, form.template, options.unit)
     sys.stderr.write(f"wrote {output}\n")
     return 0
 
@@ -47,4 +49,5 @@ def mesh_parser() -> argparse.ArgumentParser:
     which.add_argument("--face", type=whole, metavar="N", help="index of the face in the record [the only face]")
     parser.add_argument("-o", "--output", type=name, required=True, metavar="FILE", help="mesh: .obj .ply .glb")
     add_unit(parser)
+    add_mesh(parser)
     return parser

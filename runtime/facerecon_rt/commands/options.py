@@ -38,7 +38,7 @@ from ..values import (
     whole,
     whole_number,
 )
-from .arguments import Parser, add_gpu_options, add_model, add_unit, gpu_options
+from .arguments import Parser, add_gpu_options, add_mesh, add_model, add_unit, gpu_options
 
 LONGEST_CALIBRATION_S = 60
 """Maximum of `--calibrate` in seconds. The weights of all frames are kept until then."""
@@ -90,6 +90,8 @@ class Options:
     """Unit of .obj and .ply: mm, cm or m."""
     eyes: bool
     """Whether shaded meshes, .obj and .ply have eyeballs."""
+    mesh: str
+    """What meshes show: face or head."""
     texture: int | None
     """Side in pixels of a colour map in meshes; None for none."""
     rotate: int | None
@@ -354,6 +356,7 @@ def _add_output(parser: Parser) -> None:
         help="names in records: the model's 53, or Apple's 52 [%(default)s]",
     )
     add_unit(output)
+    add_mesh(output)
     output.add_argument(
         "--eyes", action="store_true", help="eyeballs with iris in shaded pictures, .obj and .ply; .glb has them anyway"
     )

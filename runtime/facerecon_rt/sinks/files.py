@@ -17,6 +17,7 @@ from typing import IO, Protocol, runtime_checkable
 import cv2
 
 from ..errors import UsageError
+from ..head import FaceAlone, Form, mesh_form
 from ..networks.basis import Basis, BasisMissing
 from ..paths import exists, is_file, is_folder, resolved
 from ..quiet import quiet_opencv
@@ -99,6 +100,7 @@ def open_sink(
     unit: str = "mm",
     texture: int | None = None,
     eyes: bool = False,
+    mesh: str = "face",
 ) -> Sink:
     """Open the output that `target` names.
 
@@ -126,7 +128,8 @@ def open_sink(
     `rotation`: when records and videos continue in a new file; the previous file gets a number. `basis`: reads the
     model's basis, as `Reconstructor.basis` does, for .glb and .npz. `unit`: mm, cm or m, for .obj and .ply.
     `texture`: 512 or 1024, the side in pixels of a colour map for .glb, .obj and .ply; None for none. `eyes`: whether
-    shaded meshes in pictures, .obj and .ply have eyeballs; animated heads always have them.
+    shaded meshes in pictures, .obj and .ply have eyeballs; animated heads always have them. `mesh`: "face", or "head"
+    for .glb, .obj and .ply with ears, neck and the back of the head.
 
     Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture,
     video or colour map without `pictures`, or a colour map of faces that `style` covers.
@@ -134,6 +137,7 @@ def open_sink(
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
     check_texture(texture, style, pictures=pictures)
+    form = mesh_form(mesh, template or load_template())
     if is_mqtt(target):
         return MqttSink(target, style=style, margin=margin, pictures=pictures)
     stream = _open_stream(target, blendshapes, arkit)
@@ -155,13 +159,16 @@ def open_sink(
             unit=unit,
             texture=texture,
             eyes=eyes,
+            form=form,
         )
     if suffix not in _OPEN_FILE:
         known = " ".join(_OPEN_FILE)
         raise UsageError(
             f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
         )
-    options = _FileOptions(blendshapes, arkit, style, margin, template, pictures, rotation, basis, unit, texture, eyes)
+    options = _FileOptions(
+        blendshapes, arkit, style, margin, template, pictures, rotation, basis, unit, texture, eyes, form
+    )
     return _OPEN_FILE[suffix](target, options)
 
 
@@ -180,6 +187,7 @@ class _FileOptions:
     unit: str
     texture: int | None
     eyes: bool
+    form: Form
 
     def painter(self, target: str) -> Painter:
         """Return the function that draws scenes. Raises UsageError where pictures are forbidden."""
@@ -204,8 +212,8 @@ def _open_meshes(target: str, options: _FileOptions) -> Sink:
     if is_sequence(target):
         if options.texture is not None:
             raise UsageError(f"{target} is a mesh per frame, and --texture makes a map per person; leave out one")
-        return SequenceSink(Path(target), options.template or load_template(), options.unit, eyes=options.eyes)
-    return MeshSink(Path(target), options.template, options.unit, options.texture, eyes=options.eyes)
+        return SequenceSink(Path(target), options.form, options.unit, eyes=options.eyes)
+    return MeshSink(Path(target), options.form, options.unit, options.texture, eyes=options.eyes)
 
 
 def _open_takes(target: str, options: _FileOptions) -> Sink:
@@ -216,8 +224,7 @@ def _open_takes(target: str, options: _FileOptions) -> Sink:
     except BasisMissing as error:
         log.warning("%s has meshes without blendshapes: %s", target, error)
         return _open_meshes(target, options)
-    template = options.template or load_template()
-    return TakeSink(Path(target), options.blendshapes, basis, template, options.texture)
+    return TakeSink(Path(target), options.blendshapes, basis, options.form, options.texture)
 
 
 def _open_live_link(target: str, options: _FileOptions) -> Sink:
@@ -406,23 +413,23 @@ class MeshSink:
     def __init__(
         self,
         path: Path,
-        template: FaceTemplate | None = None,
+        form: Form,
         unit: str = "mm",
         texture: int | None = None,
         *,
         eyes: bool = False,
     ) -> None:
-        """Check the path. `texture`: side of the colour maps in pixels; None for none. `eyes`: write
-        eyeballs. Raises UsageError when the
-        file cannot be written, or its suffix needs a library that is missing."""
+        """Check the path. `form`: the face alone, or the whole head. `texture`: side of the colour maps in pixels; None
+        for none. `eyes`: write eyeballs. Raises UsageError when the file cannot be written, or its suffix needs a
+        library that is missing."""
         check_mesh_format(path)
         check_writable(path)
-        self._template = template or load_template()
+        self._form = form
         self._unit = unit
         self._eyes = eyes
         beside = path.suffix.lower() == ".obj" and (texture is not None or eyes)
         self._names = OutputNames(path, move_mesh, files_beside) if beside else OutputNames(path)
-        self._looks = None if texture is None else Looks(texture, self._template)
+        self._looks = None if texture is None else Looks(texture, form.face)
         self._latest = LatestMeshes()
 
     def __enter__(self) -> MeshSink:
@@ -442,20 +449,21 @@ class MeshSink:
             return
         for face in scene.faces:
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            eyes = eyes_of(face.shape, face.gaze, self._template) if self._eyes else None
-            self._write(scene.frame.source, face.vertices, texture, eyes)
+            eyes = eyes_of(face.shape, face.gaze, self._form.face) if self._eyes else None
+            self._write(scene.frame.source, self._form.expressed(face.shape, face.vertices), texture, eyes)
 
     def close(self) -> None:
         """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
         self._write_tracks()
 
     def _write_tracks(self, but: int = 0) -> None:
-        for source, label, vertices in self._latest.take(but):
+        for source, label, shape in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
-            self._write(source, vertices, texture, eyes_of(vertices, None, self._template) if self._eyes else None)
+            eyes = eyes_of(shape, None, self._form.face) if self._eyes else None
+            self._write(source, self._form.neutral(shape), texture, eyes)
 
     def _write(self, source: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._template, self._unit, texture, eyes)
+        write_mesh(self._names.next_for(source), vertices, self._form.template, self._unit, texture, eyes)
 
 
 class LatestMeshes:
@@ -502,8 +510,10 @@ class FolderSink:
         unit: str = "mm",
         texture: int | None = None,
         eyes: bool = False,
+        form: Form | None = None,
     ) -> None:
-        """Make the folder. Options are those of `open_sink`. Raises UsageError when it cannot be made or written to."""
+        """Make the folder. `form`: the face alone (None), or the whole head. The other options are those of
+        `open_sink`. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -514,10 +524,10 @@ class FolderSink:
         except OSError as error:
             raise cannot_write(folder, error) from error
         self._folder = folder
-        self._template = template or load_template()
+        self._form = form or FaceAlone(template or load_template())
         self._rotation = rotation
         self._meshes = meshes
-        self._looks = Looks(texture, self._template) if texture is not None and meshes else None
+        self._looks = Looks(texture, self._form.face) if texture is not None and meshes else None
         self._unit = unit
         self._eyes = eyes
         self._pictures = pictures
@@ -569,8 +579,9 @@ class FolderSink:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
         for index, face in enumerate(scene.faces):
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            eyes = eyes_of(face.shape, face.gaze, self._template) if self._eyes else None
-            self._write_mesh(stem, face_label(index, face), face.vertices, texture, eyes)
+            eyes = eyes_of(face.shape, face.gaze, self._form.face) if self._eyes else None
+            vertices = self._form.expressed(face.shape, face.vertices)
+            self._write_mesh(stem, face_label(index, face), vertices, texture, eyes)
 
     def _write_video_frame(self, scene: Scene) -> None:
         if self._pictures:
@@ -606,15 +617,15 @@ class FolderSink:
                 stack.callback(self._videos.popitem()[1].close)
 
     def _write_tracks(self, but: int = 0) -> None:
-        for source, label, vertices in self._latest.take(but):
+        for source, label, shape in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
-            eyes = eyes_of(vertices, None, self._template) if self._eyes else None
-            self._write_mesh(self._stem(source), label, vertices, texture, eyes)
+            eyes = eyes_of(shape, None, self._form.face) if self._eyes else None
+            self._write_mesh(self._stem(source), label, self._form.neutral(shape), texture, eyes)
 
     def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
         if self._meshes:
             path = self._folder / f"{stem}_{label}.obj"
-            write_mesh(path, vertices, self._template, self._unit, texture, eyes)
+            write_mesh(path, vertices, self._form.template, self._unit, texture, eyes)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import UsageError
+from ..head import Form
 from ..interrupts import importing
 from ..networks.basis import Basis
 from ..template import FaceTemplate
@@ -52,17 +53,18 @@ def face_glb(
     weights: Mapping[str, float],
     basis: Basis,
     blendshapes: Sequence[str],
-    template: FaceTemplate,
+    form: Form,
     texture: Image | None = None,
 ) -> bytes:
     """Encode the face of a photograph as the bytes of a GLB file.
 
-    `shape`: (V, 3) mm, the neutral face. `weights`: Apple's weights by name, which the mesh has by default.
-    `texture`: colour map (S, S, 3); None for clay.
+    `shape`: (V, 3) mm, the neutral face. `weights`: Apple's weights by name, which the mesh has by default. `form`: the
+    face alone, or the whole head. `texture`: colour map (S, S, 3); None for clay.
     """
-    writer = _Writer(template)
-    targets = writer.add_targets(basis, blendshapes, tuple(weights))
-    face = writer.add_node(name="face", mesh=writer.add_face(shape, "face", targets, list(weights.values()), texture))
+    writer = _Writer(form.template)
+    targets = writer.add_targets(form.neutral(basis.mean), form.moved(basis.expression), blendshapes, tuple(weights))
+    mesh = writer.add_face(form.neutral(shape), "face", targets, list(weights.values()), texture)
+    face = writer.add_node(name="face", mesh=mesh)
     writer.add_eyes(face, shape)
     return writer.to_bytes()
 
@@ -71,23 +73,25 @@ def take_glb(
     tracks: Mapping[str, TrackKeys],
     basis: Basis,
     blendshapes: Sequence[str],
-    template: FaceTemplate,
+    form: Form,
     textures: Mapping[str, Image | None] | None = None,
 ) -> bytes:
     """Encode the tracks of one source, by name, as the bytes of a GLB file with one node per track and an animation.
 
     The node of a track has the neutral face of its newest frame. All share Apple's 52 morph targets. Times are seconds
-    of the source; a take that begins after more than an hour begins at 0, and `extras` have its `begins_s`.
-    `textures`: colour maps (S, S, 3) of tracks by name; the others are clay.
+    of the source; a take that begins after more than an hour begins at 0, and `extras` have its `begins_s`. `form`: the
+    face alone, or the whole head. `textures`: colour maps (S, S, 3) of tracks by name; the others are clay.
     """
-    writer = _Writer(template)
+    writer = _Writer(form.template)
     first = min(float(keys.times[0]) for keys in tracks.values())
     last = max(float(keys.times[-1]) for keys in tracks.values())
     # float32, which glTF has for times, has steps of a quarter of a millisecond after an hour.
     begins = float(math.floor(first)) if first > ONE_HOUR_S else 0.0
-    targets = writer.add_targets(basis, blendshapes, next(iter(tracks.values())).names)
+    names = next(iter(tracks.values())).names
+    targets = writer.add_targets(form.neutral(basis.mean), form.moved(basis.expression), blendshapes, names)
     for name, keys in tracks.items():
-        mesh = writer.add_face(keys.shape, name, targets, [0.0] * len(keys.names), (textures or {}).get(name))
+        shape, texture = form.neutral(keys.shape), (textures or {}).get(name)
+        mesh = writer.add_face(shape, name, targets, [0.0] * len(keys.names), texture)
         head = writer.add_node(
             name=name, mesh=mesh, rotation=_xyzw(keys.rotations[:1])[0].tolist(), translation=keys.places[0].tolist()
         )
@@ -174,20 +178,23 @@ class _Writer:
         self._file.meshes.append(mesh)
         return len(self._file.meshes) - 1
 
-    def add_targets(self, basis: Basis, blendshapes: Sequence[str], names: Sequence[str]) -> list[tuple[str, Any]]:
+    def add_targets(
+        self, mean: Floats, expression: Floats, blendshapes: Sequence[str], names: Sequence[str]
+    ) -> list[tuple[str, Any]]:
         """Add the morph targets of Apple's `names`. A blendshape that Apple does not split moves both sides.
 
-        The change of the normals is that of the mean face, so that all tracks share it.
+        `mean`: (V, 3) mm, the mean mesh at rest. `expression`: (B, V, 3) mm in the order of `blendshapes`. The change
+        of the normals is that of the mean face, so that all tracks share it.
         """
         lib, triangles = self._lib, self._template.triangles
-        flat = vertex_normals(basis.mean, triangles)
-        moves = {name: np.zeros_like(basis.mean) for name in names}
-        for name, move in zip(blendshapes, basis.expression, strict=True):
+        flat = vertex_normals(mean, triangles)
+        moves = {name: np.zeros_like(mean) for name in names}
+        for name, move in zip(blendshapes, expression, strict=True):
             moves[apple_name(name)] += move
         targets = []
         for name in names:
             move = moves[name]
-            turned = vertex_normals(basis.mean + move, triangles) - flat
+            turned = vertex_normals(mean + move, triangles) - flat
             position = self._add(move * np.float32(METRES_PER_MM), "VEC3", bounds=True)
             normal = position if name in NEUTRAL_TARGETS else self._add(turned, "VEC3")
             targets.append((name, lib.Attributes(POSITION=position, NORMAL=normal)))

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..contract import BLENDSHAPES
 from ..errors import UsageError
+from ..head import Form
 from ..networks.basis import Basis
 from ..paths import read_file
 from ..regular import source_name
@@ -160,15 +161,22 @@ def read_identities(path: str | Path) -> Identities:
 
 
 def vertices_from_record(
-    record: Mapping[str, Any], identities: Identities, *, face: int | None = None, track: int | None = None
+    record: Mapping[str, Any],
+    identities: Identities,
+    *,
+    face: int | None = None,
+    track: int | None = None,
+    form: Form | None = None,
 ) -> Floats:
     """Rebuild the mesh of a face of a record: vertices (V, 3) in mm, head frame.
 
     `record`: one line of the records, as json.loads reads it. `identities`: what `read_identities` returns for the same
     run. `face`: index of the face in the record; `track`: number of its track. Without both, the record must have one
     face. The mesh is the neutral face plus the record's blendshapes. The shape of a track is that of its last frame.
+    `form`: `head.load_head(load_template())` for the vertices of the whole head; None for the face alone.
 
-    Raises UsageError where the record has no such face, or the file of identities no such person.
+    Raises UsageError where the record has no such face, the file of identities no such person, or its meshes are not
+    those that the head completes.
     """
     faces = record["faces"]
     name = f"frame {record['frame']} of {record['source']}"
@@ -187,7 +195,16 @@ def vertices_from_record(
     if entry is None:
         raise UsageError(f"the file of identities has nobody for {name}; give the file of the same run")
     weights = weights_from_record(faces[face]["blendshapes"], identities.blendshapes)
-    return np.asarray(identities.shape[entry] + np.tensordot(weights, identities.expression, 1), np.float32)
+    shape = identities.shape[entry]
+    vertices = np.asarray(shape + np.tensordot(weights, identities.expression, 1), np.float32)
+    if form is None:
+        return vertices
+    if len(shape) != form.face.vertex_count:
+        raise UsageError(
+            f"the file of identities has faces of {len(shape)} vertices, and the mesh needs {form.face.vertex_count}; "
+            "give a file of a model with this face template"
+        )
+    return form.expressed(shape, vertices)
 
 
 def weights_from_record(blendshapes: Mapping[str, float | None], names: Sequence[str]) -> Floats:

@@ -10,8 +10,8 @@ from types import TracebackType
 from ..addresses import public_name
 from ..errors import UsageError
 from ..faces.reconstruct import largest
+from ..head import Form
 from ..paths import resolved
-from ..template import FaceTemplate
 from ..types import Scene
 from .eyes import eyes_of
 from .meshes import check_mesh_format, write_mesh
@@ -31,7 +31,7 @@ def is_sequence(target: str) -> bool:
 class SequenceSink:
     """A sink that writes the mesh of every frame as it comes, and keeps nothing."""
 
-    def __init__(self, pattern: Path, template: FaceTemplate, unit: str = "mm", *, eyes: bool = False) -> None:
+    def __init__(self, pattern: Path, form: Form, unit: str = "mm", *, eyes: bool = False) -> None:
         """Check the pattern. Raises UsageError when it has other fields, or the files cannot be written.
 
         `pattern`: path whose file name contains `{frame}`, and perhaps `{track}` and `{source}`. Without `{track}`, the
@@ -49,7 +49,7 @@ class SequenceSink:
             raise UsageError(f"cannot write {pattern}: a pattern may have {known} in the name of the file, and no more")
         self._pattern = pattern
         self._fields = fields
-        self._template = template
+        self._form = form
         self._unit = unit
         self._eyes = eyes
         self._sources: dict[str, str] = {}
@@ -81,8 +81,9 @@ class SequenceSink:
             path = self._path(values)
             if resolved(path) == source_path(frame.source):
                 raise UsageError(f"{path} is an input and would be overwritten; choose another name")
-            eyes = eyes_of(one.shape, one.gaze, self._template) if self._eyes else None
-            write_mesh(path, one.vertices, self._template, self._unit, eyes=eyes)
+            eyes = eyes_of(one.shape, one.gaze, self._form.face) if self._eyes else None
+            vertices = self._form.expressed(one.shape, one.vertices)
+            write_mesh(path, vertices, self._form.template, self._unit, eyes=eyes)
 
     def close(self) -> None:
         """Do nothing: every mesh is complete already."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from ..head import Form
 from ..networks.basis import Basis
-from ..template import FaceTemplate
 from ..types import Face, Frame, Scene, face_label
 from .gltf import face_glb, import_pygltflib, take_glb
 from .looks import Looks
@@ -69,19 +69,19 @@ class TakeSink:
         path: Path,
         blendshapes: Sequence[str],
         basis: Basis,
-        template: FaceTemplate,
+        form: Form,
         texture: int | None = None,
     ) -> None:
-        """Check the path. `texture`: side of the colour maps in pixels; None for clay. Raises UsageError when the file
-        cannot be written, or pygltflib is missing."""
+        """Check the path. `form`: the face alone, or the whole head. `texture`: side of the colour maps in pixels; None
+        for clay. Raises UsageError when the file cannot be written, or pygltflib is missing."""
         import_pygltflib()
         check_writable(path)
         self._blendshapes = tuple(blendshapes)
         self._basis = basis
-        self._template = template
+        self._form = form
         self._names = OutputNames(path)
         self._takes = Takes(self._blendshapes)
-        self._looks = None if texture is None else Looks(texture, template)
+        self._looks = None if texture is None else Looks(texture, form.face)
 
     def __enter__(self) -> TakeSink:
         return self
@@ -99,7 +99,7 @@ class TakeSink:
         for face in scene.faces:
             weights = arkit_blendshapes(face.expression, self._blendshapes)
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            data = face_glb(face.shape, weights, self._basis, self._blendshapes, self._template, texture)
+            data = face_glb(face.shape, weights, self._basis, self._blendshapes, self._form, texture)
             write_whole(self._names.next_for(scene.frame.source), data)
 
     def close(self) -> None:
@@ -109,5 +109,5 @@ class TakeSink:
     def _write(self, takes: Sequence[tuple[str, dict[str, TrackKeys]]]) -> None:
         for source, tracks in takes:
             textures = {} if self._looks is None else {name: self._looks.take(source, name) for name in tracks}
-            data = take_glb(tracks, self._basis, self._blendshapes, self._template, textures)
+            data = take_glb(tracks, self._basis, self._blendshapes, self._form, textures)
             write_whole(self._names.next_for(source), data)

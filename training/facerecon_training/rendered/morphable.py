@@ -1,7 +1,7 @@
 """ICT-FaceKit files -> a morphable head, and our face template with its mean, identity modes and blendshapes.
 
 ICT-FaceKit is by Li et al., Learning Formation of Physically-Based Face Attributes, CVPR 2020 (MIT licence). It is a
-teacher during training; none of its arrays is shipped.
+teacher during training; the shipped template and the rest of the head are derived from it.
 """
 
 from __future__ import annotations
@@ -209,10 +209,17 @@ def face_from_head(head: MorphableHead, source_vertices: Indices, source_weights
     source_vertices (V, 3) are head vertex indices, and source_weights (V, 3) have rows with sum 1.
     """
 
-    def carry(array: Floats) -> Floats:
-        return np.asarray((array[..., source_vertices, :] * source_weights[..., None]).sum(-2), np.float32)
+    return MorphableFace(
+        carried(head.mean, source_vertices, source_weights),
+        carried(head.identity, source_vertices, source_weights),
+        carried(head.expression, source_vertices, source_weights),
+        _eyes(head),
+    )
 
-    return MorphableFace(carry(head.mean), carry(head.identity), carry(head.expression), _eyes(head))
+
+def carried(array: Floats, source_vertices: Indices, source_weights: NDArray[np.floating]) -> Floats:
+    """Transfer values (..., H, 3) of the head's vertices to places (K,), by barycentric coordinates (K, 3)."""
+    return np.asarray((array[..., source_vertices, :] * source_weights[..., None]).sum(-2), np.float32)
 
 
 def _eyes(head: MorphableHead) -> Floats:

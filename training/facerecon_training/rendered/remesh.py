@@ -9,7 +9,7 @@ import numpy as np
 from facerecon_rt.align import CROP_CENTRE_MM
 from facerecon_rt.template import IBUG_MIRROR
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
 
@@ -86,7 +86,7 @@ def _decimate_left_half(
     points, faces, owner = fast_simplification.replay_simplification(
         mean[used].astype(np.float32), local[half].astype(np.int32), collapses
     )
-    border = _border_vertices(half)
+    border = border_vertices(half)
     midline = {v for v in used if mirror[v] == v}
     kept = {int(i) for i in landmarks} | {int(mirror[i]) for i in landmarks}
     sources = np.zeros((len(points), 3), np.int32)
@@ -106,7 +106,8 @@ def _decimate_left_half(
     return vertices, sources, weights, faces.astype(np.int32)
 
 
-def _border_vertices(triangles: Indices) -> set[int]:
+def border_vertices(triangles: Indices) -> set[int]:
+    """Return the vertex indices at all borders."""
     edges = np.sort(np.vstack([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
     unique, count = np.unique(edges, axis=0, return_counts=True)
     return set(unique[count == 1].ravel().tolist())
@@ -153,7 +154,7 @@ def unwrap(vertices: Doubles, triangles: Indices) -> Doubles:
     The outer border lies on an ellipse of the face's proportions. Positive weights keep the orientation of every
     triangle (Tutte 1963). Nothing overlaps therefore, not even at nostrils and lips.
     """
-    outer = _longest_border(triangles)
+    outer = longest_border(triangles)
     # The border starts at the top of the midline, so that the layout is as symmetric as the mesh.
     top = max(range(len(outer)), key=lambda i: vertices[outer[i], 1] - 10 * abs(vertices[outer[i], 0]))
     outer = outer[top:] + outer[:top]
@@ -162,6 +163,11 @@ def unwrap(vertices: Doubles, triangles: Indices) -> Doubles:
     direction = np.sign(vertices[outer[len(outer) // 4], 0])
     ellipse = np.stack([0.5 + 0.42 * direction * np.sin(angle), 0.5 + 0.49 * np.cos(angle)], 1)
 
+    return embedded(mean_value_weights(vertices, triangles), np.array(outer), ellipse)
+
+
+def mean_value_weights(vertices: Doubles, triangles: Indices) -> csr_matrix:
+    """Return the weights (V, V) of the neighbours of each vertex (V, 3), positive, and not symmetric."""
     rows, columns, values = [], [], []
     for corner in range(3):
         i, j, k = triangles[:, corner], triangles[:, (corner + 1) % 3], triangles[:, (corner + 2) % 3]
@@ -172,21 +178,26 @@ def unwrap(vertices: Doubles, triangles: Indices) -> Doubles:
         columns += [j, k]
         values += [tangent / np.maximum(nj, 1e-9), tangent / np.maximum(nk, 1e-9)]
     count = len(vertices)
-    weight = coo_matrix(
+    return coo_matrix(
         (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count)
     ).tocsr()
-    inner = np.setdiff1d(np.arange(count), outer)
+
+
+def embedded(weight: csr_matrix, fixed: NDArray[np.integer], uv_fixed: Doubles) -> Doubles:
+    """Return texture coordinates (V, 2) where each vertex is the weighted mean of its neighbours, but for those in
+    `fixed` (F,), which have `uv_fixed` (F, 2). Vertices without neighbours have 0."""
     total = np.asarray(weight.sum(1)).ravel()
+    inner = np.setdiff1d(np.flatnonzero(total), fixed)
     system = (
         coo_matrix((total[inner], (np.arange(len(inner)), np.arange(len(inner))))).tocsr() - weight[inner][:, inner]
     )
-    uv = np.zeros((count, 2))
-    uv[outer] = ellipse
-    uv[inner] = spsolve(system.tocsc(), weight[inner][:, outer] @ ellipse)
+    uv = np.zeros((len(total), 2))
+    uv[fixed] = uv_fixed
+    uv[inner] = spsolve(system.tocsc(), weight[inner][:, fixed] @ uv_fixed)
     return uv
 
 
-def _longest_border(triangles: Indices) -> list[int]:
+def longest_border(triangles: Indices) -> list[int]:
     """Return the vertex indices around the longest border loop."""
     directed = {(int(a), int(b)) for t in triangles for a, b in ((t[0], t[1]), (t[1], t[2]), (t[2], t[0]))}
     following = {a: b for a, b in directed if (b, a) not in directed}
