@@ -102,7 +102,8 @@ class Scenery:
         before, self._before = self._before, now
         changed_before = self._changed
         self._changed = before is not None and (
-            before.shape != now.shape or np.count_nonzero(np.abs(now - before) > LEAST_STEP) > LEAST_SHARE * now.size
+            before.shape != now.shape
+            or int(np.count_nonzero(np.abs(now - before) > LEAST_STEP)) > LEAST_SHARE * now.size
         )
         return self._changed or changed_before
 
