@@ -3,7 +3,8 @@
     python benchmarks/pipelines_cost.py             # two minutes; writes results/pipelines_cost.md
 
 Two pipelines share one network. Blocks of frames take turns, so that other load on the machine affects both. A frame's
-time is that of its processing and of handing it to the outputs, whose threads work meanwhile. The broker is Debian's
+time is that of its processing and of handing it to the outputs, whose threads work meanwhile. The processor time of the
+frame's thread is given too: it leaves out waiting, for other threads and for other programs. The broker is Debian's
 mosquitto. A process asks the page for its state and metrics once per second; with --watch it also shows the live
 picture, which is drawn only while somebody watches. Needs the extras `mqtt` and `web`.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.environment import machine, sensors
+from facerecon_rt.pose import Doubles
 from facerecon_rt.sinks.mqtt import MqttSink
 from facerecon_rt.sinks.threaded import ThreadedSink
 from facerecon_rt.types import Frame, Scene
@@ -55,17 +57,17 @@ while True:
 """A program that visits the page."""
 
 
-def block(pipeline: Pipeline, sinks: Sequence[ThreadedSink | State], frames: Sequence[Frame]) -> list[float]:
-    """Process frames one after the other. Returns the time of each frame in ms."""
+def block(pipeline: Pipeline, sinks: Sequence[ThreadedSink | State], frames: Sequence[Frame]) -> Doubles:
+    """Process frames one after the other. Return the milliseconds (N, 2) of each frame, and those of the processor."""
     spent = []
     for frame in frames:
         given = replace(frame, image=frame.image.copy(), captured_at=time.monotonic())
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.thread_time()
         scene: Scene = pipeline.process(given)
         for sink in sinks:
             sink.write(scene)
-        spent.append(1000 * (time.perf_counter() - started))
-    return spent
+        spent.append((time.perf_counter() - started, time.thread_time() - used))
+    return 1000 * np.array(spent)
 
 
 def main() -> None:
@@ -102,7 +104,7 @@ def main() -> None:
         visitor = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         stack.callback(visitor.wait)
         stack.callback(visitor.kill)
-        spent: dict[str, list[list[float]]] = {name: [] for name in kinds}
+        spent: dict[str, list[Doubles]] = {name: [] for name in kinds}
         for number in range(options.blocks):
             given = [next(frames) for _ in range(options.size)]
             # Which is first alternates, so that what grows or shrinks with time affects both.
@@ -114,7 +116,7 @@ def main() -> None:
 
 def report(
     options: argparse.Namespace,
-    spent: dict[str, list[list[float]]],
+    spent: dict[str, list[Doubles]],
     before: dict[str, str],
     *,
     alive: bool,
@@ -122,18 +124,27 @@ def report(
 ) -> None:
     """Write the figures as Markdown."""
     plain, full = spent.values()
-    differences = np.array([np.median(more) - np.median(less) for less, more in zip(plain, full, strict=True)])
-    low, middle, high = np.percentile(differences, (25, 50, 75))
+    medians = np.array([(np.median(less, 0), np.median(more, 0)) for less, more in zip(plain, full, strict=True)])
+    differences, ratios = medians[:, 1] - medians[:, 0], np.median(medians[:, 1] / medians[:, 0], 0)
     command = f"python benchmarks/pipelines_cost.py --blocks {options.blocks} --size {options.size}"
     lines = ["# Cost of attention, MQTT and the page", "", f"`{command}{' --watch' if options.watch else ''}`", ""]
     lines += [", ".join(f"{name} {value}" for name, value in machine().items())]
     lines += [f"Load average before the run: {before.get('load average', 'unknown')}.", ""]
-    lines += ["| ms per tracked frame | p50 | p90 | p99 |", "|---|---|---|---|"]
+    lines += ["| ms per tracked frame | p50 | p90 | p99 | p50 of processor time |", "|---|---|---|---|---|"]
     for name, blocks in spent.items():
-        figures = (f"{np.percentile(np.concatenate(blocks), percentile):.2f}" for percentile in (50, 90, 99))
-        lines.append(f"| {name} | {' | '.join(figures)} |")
-    lines += ["", f"Difference of the p50 of neighbouring blocks: median {middle:+.3f} ms, quartiles {low:+.3f} and "
-              f"{high:+.3f} ms, {len(differences)} pairs of {options.size} frames."]  # fmt: skip
+        of_all = np.concatenate(blocks)
+        figures = [f"{np.percentile(of_all[:, 0], percentile):.2f}" for percentile in (50, 90, 99)]
+        lines.append(f"| {name} | {' | '.join(figures)} | {np.median(of_all[:, 1]):.2f} |")
+    lines += [
+        "",
+        f"Difference of the p50 of neighbouring blocks, {len(differences)} pairs of {options.size} frames:",
+        "",
+    ]
+    for column, what in enumerate(("time", "processor time")):
+        low, middle, high = np.percentile(differences[:, column], (25, 50, 75))
+        lines.append(f"- {what}: median {middle:+.3f} ms, quartiles {low:+.3f} and {high:+.3f} ms, "
+                     f"ratio {ratios[column]:.3f}")  # fmt: skip
+    lines.append("")
     lines += [f"Frames dropped from MQTT: {dropped}. Visitor of the page {'was there' if alive else 'WAS LOST'}.", ""]
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "pipelines_cost.md").write_text("\n".join(lines))

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 from facerecon_rt import open_source
+from facerecon_rt.environment import machine, sensors
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.runtime.mjpeg import MjpegServer
@@ -182,6 +183,7 @@ def main() -> None:
     for server in servers:
         server.start()
     heard: list[dict[str, object]] = []
+    load = sensors().get("load average", "unknown")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         command = [sys.executable, "-m", "facerecon_rt.cli", "--model", "models/face.onnx", "--precision", "int8"]
         command += ["--input", *(server.uri for server in servers), "--timeout", "3", "--serve", f"127.0.0.1:{PORT}"]
@@ -206,11 +208,16 @@ def main() -> None:
     for server in servers:
         server.go_on()
         server.kill()
-    report(run, seen, options, events, heard)
+    report(run, seen, options, events, heard, load)
 
 
 def report(
-    run: Run, seen: list[Record], options: argparse.Namespace, events: list[str], heard: list[dict[str, object]]
+    run: Run,
+    seen: list[Record],
+    options: argparse.Namespace,
+    events: list[str],
+    heard: list[dict[str, object]],
+    load: str,
 ) -> None:
     """Write the figures as Markdown, and a picture of memory and ages over time."""
     samples = np.array(run.samples)
@@ -245,7 +252,9 @@ def report(
         rows["events in the records"] = f"{len(events)}"
         rows["of these not delivered by MQTT"] = f"{lost}"
         rows["delivered again"] = f"{repeated}"
-    lines = ["# Soak", "", f"`{command}`", "", "| | |", "|---|---|"]
+    lines = ["# Soak with a broker that ends" if options.broker else "# Soak", "", f"`{command}`", ""]
+    lines += [", ".join(f"{name} {value}" for name, value in machine().items())]
+    lines += [f"Load average before the run: {load}.", "", "| | |", "|---|---|"]
     lines += [f"| {row} | {value} |" for row, value in rows.items()]
     lines += ["", f"![Memory and ages over time]({name}.png)", ""]
     options.out.mkdir(parents=True, exist_ok=True)

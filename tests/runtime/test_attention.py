@@ -90,7 +90,9 @@ class Film:
         """Show the face that `make` gives for the seconds since now."""
         begin = self.time_s
         for _ in range(round(seconds * self.fps)):
-            (last,), events = self.watch([make(self.time_s - begin)], self.time_s)
+            seen = make(self.time_s - begin)
+            attention, events = self.watch([seen], self.time_s)
+            last = replace(seen, attention=attention[seen.track])
             self.events += events
             self.frames += 1
         return last
@@ -130,8 +132,8 @@ def test_a_winking_eye_is_told_apart() -> None:
     vertices = wink.vertices.copy()
     left = load_template().landmarks[42:48]
     vertices[left, 1] = 0
-    (shown,), events = Watch()([replace(wink, vertices=vertices)], 0.0)
-    assert shown.attention is not None and shown.attention.eyes_open == pytest.approx((0.0, 1.0), abs=0.01)
+    attention, events = Watch()([replace(wink, vertices=vertices)], 0.0)
+    assert attention[wink.track].eyes_open == pytest.approx((0.0, 1.0), abs=0.01)
     assert events == ()
 
 

@@ -17,7 +17,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -130,23 +130,23 @@ class Watch:
 
     def __call__(
         self, faces: Sequence[Face], time_s: float, left: Sequence[int] = ()
-    ) -> tuple[tuple[Face, ...], tuple[Event, ...]]:
-        """Take the tracked faces of a frame at `time_s`, and the tracks that ended. Returns the faces with their
-        `attention`, and the events that begin or end."""
+    ) -> tuple[dict[int | None, Attention], tuple[Event, ...]]:
+        """Take the tracked faces of a frame at `time_s`, and the tracks that ended. Returns the attention by the number
+        of the track, and the events that begin or end."""
         events: list[Event] = []
-        watched = []
+        found: dict[int | None, Attention] = {}
         for face in faces:
             if face.track is None:
-                watched.append(face)
                 continue
-            person = self._people.setdefault(face.track, Person(face.track, self._zones))
-            attention, new = person.see(face, time_s)
+            person = self._people.get(face.track)
+            if person is None:
+                person = self._people[face.track] = Person(face.track, self._zones)
+            found[face.track], new = person.see(face, time_s)
             events += new
-            watched.append(replace(face, attention=attention))
         for track in left:
             if track in self._people:
                 events += self._people.pop(track).end()
-        return tuple(watched), tuple(events)
+        return found, tuple(events)
 
 
 class Person:

@@ -99,11 +99,12 @@ class Scenery:
         """Add the next frame (H, W, 3) uint8 BGR. Returns whether much of the picture changed in this frame or in the
         frame before, after which a face may have been missed once."""
         step = max(1, image.shape[1] // ACROSS)
-        now = LOGARITHMS[image[step // 2 :: step, step // 2 :: step, 1]]
+        now = LOGARITHMS.take(image[step // 2 :: step, step // 2 :: step, 1])
         before, self._before = self._before, now
         changed_before = self._changed
         self._changed = before is not None and (
-            before.shape != now.shape or float(np.mean(np.abs(now - before) > LEAST_STEP)) > LEAST_SHARE
+            before.shape != now.shape
+            or int(np.count_nonzero(np.abs(now - before) > LEAST_STEP)) > LEAST_SHARE * now.size
         )
         return self._changed or changed_before
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..align import box_from_square, box_overlap
 from ..errors import UsageError
-from ..types import Event, Face, Floats, Frame, Scene
+from ..types import Attention, Event, Face, Floats, Frame, Scene
 from .attention import Watch, Zone
 from .budget import Budget, Shed
 from .calibrate import Calibration
@@ -20,6 +20,8 @@ from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
 
+NO_ATTENTION: Mapping[int | None, Attention] = {}
+NO_EVENTS: tuple[Event, ...] = ()
 NOTHING = Shed()
 """State in which no work is skipped."""
 FULL = 5
@@ -256,10 +258,10 @@ class Pipeline:
             faces = stream.tracker.update(
                 pairs, work.new, self.reconstructor.min_confidence, scene_changed=work.scene_changed
             )
-            events: tuple[Event, ...] = ()
+            attention, events = NO_ATTENTION, NO_EVENTS
             if stream.watch is not None:
                 # Smoothing would make blinks shallow, so the faces are watched before it.
-                faces, events = stream.watch(faces, frame.time_s, stream.tracker.left)
+                attention, events = stream.watch(faces, frame.time_s, stream.tracker.left)
             if stream.smoother is not None:
                 faces = stream.smoother(faces, frame.time_s)
             seen = {face.track for face in faces}
@@ -267,7 +269,7 @@ class Pipeline:
             elsewhere.extend(off_faces(stream.detected, faces))
         found, faces = faces, self._kept(frame, faces, stages)
         elsewhere += _boxes_beyond(faces, found)
-        scene = scene_of(self.reconstructor, frame, faces, stages, stream.tracker, shed, elsewhere, events)
+        scene = scene_of(self.reconstructor, frame, faces, stages, stream.tracker, shed, elsewhere, attention, events)
         if self.budget is not None:
             self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
         return scene
@@ -322,12 +324,17 @@ def scene_of(
     tracker: Tracker | None = None,
     shed: Shed = NOTHING,
     elsewhere: Sequence[Floats] = (),
-    events: tuple[Event, ...] = (),
+    attention: Mapping[int | None, Attention] = NO_ATTENTION,
+    events: tuple[Event, ...] = NO_EVENTS,
 ) -> Scene:
-    """Return the scene of a frame and its faces, with the doubts about each face and the network that read them."""
+    """Return the scene of a frame and its faces, with the doubts about each face, the attention by the number of its
+    track, and the network that read them."""
     network, stages = reconstructor.network, stages or Stages()
     with stages.measure("post"):
-        faces = tuple(replace(face, doubts=tuple(doubts(face, frame.image, faces))) for face in faces)
+        faces = tuple(
+            replace(face, doubts=tuple(doubts(face, frame.image, faces)), attention=attention.get(face.track))
+            for face in faces
+        )
     return Scene(
         frame,
         faces,
