@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,8 @@ def test_the_recipe_leads_step_by_step_to_the_shipped_network(data: Path, prepar
             needed = getattr(options, "weights", [])
             made_by_it = {options.out} if options.out is not None else set()
         assert set(needed) <= made, line
+        if line.startswith("average "):
+            shutil.copy(needed[0], options.out)
         made |= made_by_it
     last = load_weights(tmp_path / "runs" / "final" / "face.safetensors").config
     assert (last.backbone, last.input_size) == ("medium", 160)
