@@ -240,6 +240,46 @@ def test_the_last_will_arrives_when_we_are_killed(broker: Mosquitto, listener: L
     wait_for(lambda: ("home/faces/status", "offline", False) in listener.heard)
 
 
+@needs_broker
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_stays_online_when_another_program_on_its_topic_ends(
+    broker: Mosquitto, listener: Listener, caplog: pytest.LogCaptureFixture, killed: bool
+) -> None:
+    with MqttSink(broker.address):
+        wait_for(lambda: listener.at_topic("home/faces/status") == ["online"])
+        code = "import sys\nfrom facerecon_rt.sinks.mqtt import MqttSink\n"
+        code += f"with MqttSink({broker.address!r}): print('up', flush=True); sys.stdin.read()"
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as second:
+            assert second.stdout is not None and second.stdout.readline() == b"up\n"
+            wait_for(lambda: listener.at_topic("home/faces/status") == ["online", "online"])
+            if killed:
+                second.kill()
+        wait_for(lambda: listener.at_topic("home/faces/status") == ["online", "online", "offline", "online"])
+        late = Listener(broker, "late")
+        wait_for(lambda: ("home/faces/status", "online", True) in late.heard)
+        late.close()
+    wait_for(lambda: listener.at_topic("home/faces/status")[-1] == "offline")
+    wait_for(lambda: "another program uses the topic" in caplog.text)
+    said = [
+        one.getMessage() for one in caplog.records if "another program uses the topic home/faces" in one.getMessage()
+    ]
+    assert len(said) == 1
+
+
+@needs_broker
+def test_a_run_that_comes_back_after_a_loss_takes_nobody_for_another_program(
+    broker: Mosquitto, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    with MqttSink(broker.address) as sink:
+        wait_for(lambda: listener.at_topic("home/faces/status") == ["online"])
+        broker.stop()
+        wait_for(lambda: not sink._client.is_connected())
+        broker.start()
+        wait_for(lambda: listener.at_topic("home/faces/status")[-2:] == ["offline", "online"])
+        wait_for(lambda: sink._waiting() == 0)
+    assert "another program" not in caplog.text
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
 @needs_broker
 def test_tls_needs_a_certificate_that_can_be_trusted(

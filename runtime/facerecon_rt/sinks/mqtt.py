@@ -141,7 +141,8 @@ def snapshot_style(broker: Broker, style: str, *, pictures: bool) -> str | None:
 class MqttSink:
     """A sink that publishes to a broker:
 
-    - `TOPIC/status`: `online`, or `offline` after the end, also after a crash (last will). Retained.
+    - `TOPIC/status`: `online`, or `offline` after the end, also after a crash (last will). Retained. Where another
+      program says `offline` there, this one says `online` again.
     - `TOPIC/CAMERA/state`: faces and attention as JSON, once per second and when a face comes or goes. Retained.
     - `TOPIC/CAMERA/event`: every event, as its line in the records, with a number `n`.
     - `TOPIC/CAMERA/snapshot`: the next picture as JPEG, after any message to `TOPIC/CAMERA/snapshot/get`.
@@ -190,6 +191,10 @@ class MqttSink:
         """Number of messages that the broker acknowledged. Only the client's thread changes it."""
         self._counting = threading.Lock()
         self._closed = False
+        self._contradicted: int | None = None
+        """Number of the message that says `online` after another program's `offline`, until it is acknowledged."""
+        self._shared = False
+        """Whether another program was seen to use this topic."""
         identity = f"facerecon-{uuid.uuid4().hex[:12]}"
         # The client keeps what is not acknowledged and sends it again; the broker need not remember this client.
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=identity, clean_session=True)
@@ -202,7 +207,7 @@ class MqttSink:
         if self._broker.tls:
             self._use_tls(client)
         client.on_connect, client.on_disconnect = self._connected, self._disconnected
-        client.on_publish, client.on_subscribe, client.on_message = self._delivered, self._subscribed, self._asked
+        client.on_publish, client.on_subscribe, client.on_message = self._delivered, self._subscribed, self._heard
         self._client: Any = client
         client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
         client.loop_start()
@@ -282,13 +287,17 @@ class MqttSink:
 
     def _publish(self, topic: str, content: str | bytes, *, retain: bool = False) -> bool:
         """Queue a message. Returns False where too many wait."""
+        return self._queue(topic, content, retain=retain) is not None
+
+    def _queue(self, topic: str, content: str | bytes, *, retain: bool) -> int | None:
+        """Queue a message. Returns its number, or None where too many wait."""
         # The message is counted first: the acknowledgement may come before publish() returns.
         self._count(1)
         done = self._client.publish(topic, content, QOS, retain)
-        taken = bool(done.rc != self._paho.MQTT_ERR_QUEUE_SIZE)
-        if not taken:
+        if done.rc == self._paho.MQTT_ERR_QUEUE_SIZE:
             self._count(-1)
-        return taken
+            return None
+        return int(done.mid)
 
     def _count(self, more: int) -> None:
         with self._counting:
@@ -348,10 +357,11 @@ class MqttSink:
         self._answered.set()
         log.info("%s is connected", self.name)
         self._publish(self._status, "online", retain=True)
-        client.subscribe(f"{self._broker.topic}/+/{GET}", QOS)
+        client.subscribe([(f"{self._broker.topic}/+/{GET}", QOS), (self._status, QOS)])
         with self._lock:
             cameras = list(self._states)
             self._unsent.update(cameras)
+        self._contradicted = None
         for camera in cameras:
             self._announce(camera)
         self._send_states()
@@ -362,13 +372,34 @@ class MqttSink:
 
     def _delivered(self, client: Any, data: Any, number: int, reason: Any, properties: Any) -> None:
         self._acknowledged += 1
+        if number == self._contradicted and not self._shared:
+            self._shared = True
+            log.warning("%s: another program uses the topic %s too, and has marked it offline; give each program its "
+                        "own topic", self.name, self._broker.topic)  # fmt: skip
 
     def _subscribed(self, client: Any, data: Any, number: int, reasons: list[Any], properties: Any) -> None:
-        if any(reason.is_failure for reason in reasons):
+        asking, status = reasons
+        if asking.is_failure:
             log.warning("%s does not let this user read %s/+/%s; no picture can be asked for", self.name,
                         self._broker.topic, GET)  # fmt: skip
+        if status.is_failure:
+            log.warning("%s does not let this user read %s; another program on this topic marks this one offline when "
+                        "it ends", self.name, self._status)  # fmt: skip
 
-    def _asked(self, client: Any, data: Any, message: Any) -> None:
+    def _heard(self, client: Any, data: Any, message: Any) -> None:
+        if message.topic == self._status:
+            self._stay_online(message)
+        else:
+            self._asked(message)
+
+    def _stay_online(self, message: Any) -> None:
+        """Say `online` again where another program has said `offline`: subscribers would take this one for ended."""
+        if self._closed or message.payload != b"offline":
+            return
+        # A broker that shuts down sends our own last will, and acknowledges no answer to it.
+        self._contradicted = self._queue(self._status, "online", retain=True)
+
+    def _asked(self, message: Any) -> None:
         """Note a request for a picture, or refuse it."""
         camera = message.topic[len(self._broker.topic) + 1 : -len(GET) - 1]
         with self._lock:
