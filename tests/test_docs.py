@@ -73,6 +73,15 @@ def test_a_page_says_where_to_find_what_was_not_run(page: str) -> None:
     assert ROOT / NOT_RUN in linked
 
 
+NEEDS_A_CLONE = ("runtime/docs/gpu.md", "runtime/deploy/README.md", "runtime/docs/onnx.md")
+"""Pages about files that the wheel does not carry, or without the command."""
+
+
+@pytest.mark.parametrize("page", [page for page in USER_PAGES if page not in NEEDS_A_CLONE])
+def test_commands_find_their_model_outside_of_a_clone(page: str) -> None:
+    assert not re.search(r"^facerecon-rt .*--model models/|`facerecon-rt [^`]*--model models/", text_of(page), re.M)
+
+
 def test_what_was_not_run_is_dated() -> None:
     assert re.search(r"State of \d{1,2} [A-Z][a-z]+ 20\d\d\.", text_of(NOT_RUN))
 

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import gi
 import numpy as np
 from facerecon_rt import FaceReconError, Frame, Pipeline, Reconstructor, SourceError, UsageError, record_from_scene
 from facerecon_rt.commands.arguments import Parser, model_file
@@ -29,6 +28,11 @@ from facerecon_rt.sinks.hide import is_cover
 from facerecon_rt.sinks.record import as_json
 from facerecon_rt.types import Image
 
+APT = "sudo apt install python3-gst-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good gstreamer1.0-libav"
+try:
+    import gi
+except ModuleNotFoundError:
+    sys.exit(f"gstreamer_faces: this Python has no gi; {APT}, and make the venv with --system-site-packages")
 gi.require_version("Gst", "1.0")
 gi.require_version("GstApp", "1.0")
 from gi.repository import GLib, Gst, GstApp  # noqa: E402, F401  GstApp gives appsink and appsrc their methods
@@ -51,7 +55,9 @@ def check(pipeline: Any) -> None:
     message = pipeline.get_bus().pop_filtered(Gst.MessageType.ERROR)
     if message is not None:
         error, _ = message.parse_error()
-        raise SourceError(f"GStreamer's {message.src.get_name()} fails: {error.message}")
+        lacks = "missing a plug-in" in error.message
+        advice = "; for most decoders: sudo apt install gstreamer1.0-libav" if lacks else ""
+        raise SourceError(f"GStreamer's {message.src.get_name()} fails: {error.message}{advice}")
 
 
 def frames(pipeline: Any, *, live: bool) -> Iterator[tuple[Frame, Any]]:

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import PurePath
 from types import FrameType
 
 INTERRUPTED = 130
@@ -31,7 +30,7 @@ MODULES = {
 
 def command_of(script: str, words: Sequence[str]) -> str:
     """Return which of the `COMMANDS` this process runs, from sys.argv[0] and sys.orig_argv; "" for other programs."""
-    name = PurePath(script).name
+    name = os.path.basename(script)  # noqa: PTH119  pathlib takes long to import
     if name in COMMANDS:
         return name
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""

@@ -64,14 +64,14 @@ class Mosquitto:
 class Listener:
     """A client with a session that outlives the broker. It writes down what arrives."""
 
-    def __init__(self, broker: Mosquitto) -> None:
+    def __init__(self, broker: Mosquitto, name: str = "listener") -> None:
         self.heard: list[tuple[str, str, bool]] = []
         self.pictures: list[Image] = []
         self._ready = threading.Event()
         from paho.mqtt import client as paho
         from paho.mqtt.enums import CallbackAPIVersion
 
-        self.client: Any = paho.Client(CallbackAPIVersion.VERSION2, client_id="listener", clean_session=False)
+        self.client: Any = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
         self.client.username_pw_set("cam", PASSWORD)
         self.client.on_connect = lambda client, *_: client.subscribe("#", 1)
         self.client.on_subscribe = lambda *_: self._ready.set()

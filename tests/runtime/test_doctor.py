@@ -12,11 +12,11 @@ from facerecon_rt.commands import doctor
 from facerecon_rt.commands.doctor import (
     Check,
     cameras,
+    check_model,
     checksum,
     detector_file,
     gpu_driver,
     library,
-    model_file,
     onnxruntime_providers,
     onnxruntime_wheels,
     opencv_wheels,
@@ -32,6 +32,8 @@ from facerecon_rt.errors import ProviderMissing
 from facerecon_rt.opencv import WHEELS
 from facerecon_rt.providers.choice import OLDEST
 from facerecon_rt.sources.interlaced import converts_interlaced
+
+from ..conftest import ROOT
 
 
 def test_python_older_than_the_package_needs_is_a_problem() -> None:
@@ -233,17 +235,17 @@ def test_what_is_missing_without_pyav_is_noted() -> None:
 
 
 def test_a_model_is_run(model: Path, tmp_path: Path) -> None:
-    ran, hashed, detects, detector_hashed = model_file(model)
+    ran, hashed, detects, detector_hashed = check_model(model)
     assert ran.state == "ok" and "runs on cpu" in ran.what
     assert detects == Check("detector face_detector.onnx", "ok", "runs")
     assert hashed.state == detector_hashed.state == "note"
     (tmp_path / "no.onnx").write_bytes(b"no model")
-    (broken,) = model_file(tmp_path / "no.onnx")
+    (broken,) = check_model(tmp_path / "no.onnx")
     assert broken.state == "problem" and broken.fix == "download or export it again"
 
 
 def test_a_model_without_a_detector_beside_it_is_a_problem(tiny_model: Path) -> None:
-    assert list(model_file(tiny_model))[-1].fix.startswith("cp models/face_detector.onnx")
+    assert list(check_model(tiny_model))[-1].fix.startswith("cp models/face_detector.onnx")
 
 
 def test_a_broken_detector_is_a_problem(bright_detector: Path, tmp_path: Path) -> None:
@@ -281,3 +283,22 @@ def test_the_command_says_what_mends_and_ends_with_1(
     assert (report["schema"], report["healthy"]) == ("facerecon-doctor/1", False)
     assert report["findings"][-1]["state"] == "problem"
     assert "Python" in report["machine"]
+
+
+def test_in_an_empty_folder_it_checks_the_shipped_files_and_knows_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = dict(reversed(line.split()) for line in (ROOT / "models/SHA256SUMS").read_text().splitlines())
+    for given, names in (([], ["face.onnx", "face.int8-cpu.onnx"]), (["--model", "face.onnx"], ["face.onnx"])):
+        main(["doctor", "--json", *given])
+        findings = json.loads(capsys.readouterr().out)["findings"]
+        checked = {one["check"]: one for one in findings}
+        assert {check for check in checked if check.startswith("model")} == {f"model {name}" for name in names}
+        for name in [*names, "face_detector.onnx"]:
+            assert checked[f"hash of {name}"]["what"] == f"{listed[name][:16]}…, as in SHA256SUMS"
+
+
+def test_the_wheel_carries_the_hashes_of_its_files() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    assert '"models/SHA256SUMS" = "facerecon_rt/models/SHA256SUMS"' in project

@@ -144,3 +144,21 @@ def test_the_page_makes_a_file_for_nvinfer_that_takes_float_planes(tmp_path: Pat
     assert f"infer-dims=3;{size};{size}\n" in page
     names = re.search(r"output-blob-names=(.*)\n", page)
     assert names is not None and set(names[1].split(";")) <= {out.name for out in planes.get_outputs()}
+
+
+def test_without_gi_the_example_tells_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "gi.py").write_text("raise ModuleNotFoundError('No module named gi', name='gi')")
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    done = subprocess.run([sys.executable, str(SCRIPT), "--help"], env=variables, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "sudo apt install python3-gst-1.0 gir1.2-gst-plugins-base-1.0" in done.stderr
+
+
+def test_a_decoder_that_is_missing_is_named_by_its_package(environment: dict[str, str]) -> None:
+    found = f"{NEEDED}; import sys; sys.exit(any(map(Gst.ElementFactory.find, ('avdec_h264', 'openh264dec'))))"
+    if subprocess.run([sys.executable, "-c", found], env=environment, capture_output=True).returncode:
+        pytest.skip("this machine has a decoder of H.264")
+    source = f"filesrc location={ROOT / 'tests/data/talking_head.mp4'} ! decodebin"
+    command = [sys.executable, str(SCRIPT), source, "appsrc name=records ! fakesink"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 5 and "sudo apt install gstreamer1.0-libav" in done.stderr

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from facerecon_rt import interrupts
 from facerecon_rt.interrupts import command_of, importing
 
 from tests.interrupted import console_script, signalled_while_importing
@@ -21,6 +23,21 @@ def test_a_command_that_is_still_loaded_ends_at_once(started: str, number: signa
     command = console_script("facerecon-rt", tmp_path) if started == "script" else MODULE
     code, said = signalled_while_importing([*command, "--version"], "cv2", number, tmp_path, go_on=False)
     assert (code, said) == (130, "facerecon-rt: interrupted\n")
+
+
+@pytest.mark.parametrize("started", ["script", "module"])
+def test_signals_are_taken_before_the_first_import_of_the_package(started: str, tmp_path: Path) -> None:
+    command = console_script("facerecon-rt", tmp_path) if started == "script" else MODULE
+    first = "typing" if started == "script" else "facerecon_rt.limits"  # python -m itself imports typing
+    code, said = signalled_while_importing([*command, "--version"], first, signal.SIGINT, tmp_path, go_on=False)
+    assert (code, said) == (130, "facerecon-rt: interrupted\n")
+
+
+def test_what_takes_the_signals_is_quick_to_import() -> None:
+    code = f"import sys; exec(open({interrupts.__file__!r}).read(), {{}}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert "signal" in done.stdout.split()
+    assert not {"pathlib", "typing", "numpy", "urllib"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,7 +196,7 @@ def test_while_the_broker_is_away_frames_go_on_and_the_queue_has_an_end(
 ) -> None:
     monkeypatch.setattr(mqtt, "MOST_WAITING", 50)
     monkeypatch.setattr(mqtt, "SLOWEST_S", 0.2)
-    with MqttSink(broker.address) as sink:
+    with pytest.raises(UsageError, match=r"is away .*were not delivered: 201;"), MqttSink(broker.address) as sink:
         wait_for(lambda: sink._waiting() == 0)  # "online" takes no place in the queue any more
         broker.stop(signal.SIGKILL)
         wait_for(lambda: not sink._client.is_connected())
@@ -203,6 +206,72 @@ def test_while_the_broker_is_away_frames_go_on_and_the_queue_has_an_end(
         with pytest.raises(UsageError, match="accepts no messages"):
             sink.write(scene(ball_face, 0, live=False))
     assert "events are dropped and counted" in caplog.text
+
+
+@pytest.mark.parametrize("more", [[], ["--quiet"]])
+def test_a_run_that_never_reaches_the_broker_says_what_it_lost_and_why(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_model: Path,
+    bright_detector: Path,
+    more: list[str],
+) -> None:
+    monkeypatch.setattr(mqtt, "ANSWER_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = f"mqtt://127.0.0.1:{free.getsockname()[1]}/f"
+    given = ["--model", str(tiny_model), "--detector", str(bright_detector), "--frames", "3", *more]
+    assert main([*given, "--input", str(ROOT / "tests/data/talking_head.mp4"), "--output", nobody]) == 2
+    said = capsys.readouterr().err
+    # Three frames within a second have one state, and no events without --attention.
+    assert f"{nobody} was never reached (Connection refused), so messages were not delivered: 1;" in said
+    assert (f"{nobody} does not answer (Connection refused); it is tried again" in said) == (not more)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
+def test_a_broker_without_tls_and_a_name_that_nobody_knows_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def reason(address: str) -> str:
+        caplog.clear()
+        monkeypatch.setattr(mqtt, "ANSWER_S", 0.5)
+        MqttSink(address).close()
+        return caplog.text
+
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        port = plain.getsockname()[1]
+
+        def answer_in_plain_text() -> None:
+            with suppress(OSError):
+                connection, _ = plain.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"\x20\x02\x00\x00" * 2)  # what a broker without TLS says
+
+        answering = threading.Thread(target=answer_in_plain_text)
+        answering.start()
+        assert "wrong version number" in reason(f"mqtts://127.0.0.1:{port}").lower().replace("_", " ")
+        answering.join()
+    said = reason("mqtt://no-such-broker.invalid")
+    assert "not known" in said or "name resolution" in said or "No address" in said
+
+
+@needs_broker
+def test_a_connection_that_the_broker_closes_is_called_so(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
+    with MqttSink(broker.address) as sink:
+        wait_for(lambda: sink._waiting() == 0)
+        broker.stop(signal.SIGKILL)
+        wait_for(lambda: "is lost" in caplog.text)
+    assert "is lost: the connection was closed; it is tried again" in caplog.text
+    assert "Unspecified" not in caplog.text
+
+
+@needs_broker
+def test_files_leave_no_entities_in_home_assistant(broker: Mosquitto, listener: Listener, ball_face: MakeFace) -> None:
+    with MqttSink(broker.address) as sink:
+        sink.write(scene(ball_face, 0, live=False))
+    wait_for(lambda: listener.at_topic("home/faces/status") == ["online", "offline"])
+    assert listener.at("/state")
+    assert not [topic for topic, _, _ in listener.heard if topic.startswith("homeassistant/")]
 
 
 @needs_broker
@@ -238,6 +307,46 @@ def test_the_last_will_arrives_when_we_are_killed(broker: Mosquitto, listener: L
         wait_for(lambda: ("home/faces/status", "online", False) in listener.heard)
         ours.kill()
     wait_for(lambda: ("home/faces/status", "offline", False) in listener.heard)
+
+
+@needs_broker
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_stays_online_when_another_program_on_its_topic_ends(
+    broker: Mosquitto, listener: Listener, caplog: pytest.LogCaptureFixture, killed: bool
+) -> None:
+    with MqttSink(broker.address):
+        wait_for(lambda: listener.at_topic("home/faces/status") == ["online"])
+        code = "import sys\nfrom facerecon_rt.sinks.mqtt import MqttSink\n"
+        code += f"with MqttSink({broker.address!r}): print('up', flush=True); sys.stdin.read()"
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as second:
+            assert second.stdout is not None and second.stdout.readline() == b"up\n"
+            wait_for(lambda: listener.at_topic("home/faces/status") == ["online", "online"])
+            if killed:
+                second.kill()
+        wait_for(lambda: listener.at_topic("home/faces/status") == ["online", "online", "offline", "online"])
+        late = Listener(broker, "late")
+        wait_for(lambda: ("home/faces/status", "online", True) in late.heard)
+        late.close()
+    wait_for(lambda: listener.at_topic("home/faces/status")[-1] == "offline")
+    wait_for(lambda: "another program uses the topic" in caplog.text)
+    said = [
+        one.getMessage() for one in caplog.records if "another program uses the topic home/faces" in one.getMessage()
+    ]
+    assert len(said) == 1
+
+
+@needs_broker
+def test_a_run_that_comes_back_after_a_loss_takes_nobody_for_another_program(
+    broker: Mosquitto, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    with MqttSink(broker.address) as sink:
+        wait_for(lambda: listener.at_topic("home/faces/status") == ["online"])
+        broker.stop()
+        wait_for(lambda: not sink._client.is_connected())
+        broker.start()
+        wait_for(lambda: {"offline"} < set(listener.at_topic("home/faces/status")[1:]))
+        wait_for(lambda: sink._waiting() == 0)
+    assert "another program" not in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
@@ -300,8 +409,15 @@ def test_a_wrong_address_is_refused_without_its_password(address: str) -> None:
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("end", ["a/#", "a/+/b", "a%23", "a%2Bb", "a?discovery=x%2B", "a?discovery=ha#", "#"])
+def test_a_topic_with_wildcards_is_refused_and_told_why(end: str) -> None:
+    with pytest.raises(UsageError, match="topics to publish to hold no # and no"):
+        broker_from_address(f"mqtt://h/{end}")
+
+
 def test_names_of_cameras_are_one_level_of_a_topic() -> None:
     assert topic_of("rtsp://user:pw@door.lan:554/a/b") == "door.lan_554_a_b"
+    assert topic_of("http://127.0.0.1:8972/cam") == "127.0.0.1_8972_cam"
     assert topic_of("cam0") == "cam0"
     assert not set("/#+") & set(topic_of("/dev/v#+ideo0")) and len(topic_of("x" * 300)) <= 60
 

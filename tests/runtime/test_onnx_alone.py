@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -123,3 +124,18 @@ def test_a_tilted_head_at_the_edge_of_a_large_picture_is_cut_as_here(
     off = np.linalg.norm(landmarks - face.landmarks[:, :2], axis=1) / scale
     assert off.mean() < MOST_PX, off.mean()
     assert confidence == pytest.approx(face.confidence, abs=0.02)
+
+
+def test_the_page_shows_what_the_example_prints(tmp_path: Path) -> None:
+    page = (ROOT / "runtime" / "docs" / "onnx.md").read_text()
+    shown = re.search(r"```text\n([\d.]+)\n([\d. ]+)\n([\d. ]+)\n…\n```", page)
+    box = re.search(r"onnx_alone.py models/face.onnx photo.ppm ([\d ]+)$", page, re.MULTILINE)
+    assert shown and box
+    with open_source(ROOT / "tests" / "data" / "talking_head.mp4") as source:
+        image = next(iter(source)).image
+    example = in_python(tmp_path)
+    confidence, landmarks = said_about(example, image, [float(side) for side in box[1].split()], 2, tmp_path)
+    first = "\n".join([f"{confidence:.4f}", *(f"{x:.3f} {y:.3f}" for x, y in landmarks[:2])])
+    on_page = np.array([line.split() for line in shown.groups()[1:]], float)
+    assert float(shown[1]) == pytest.approx(confidence, abs=0.002), f"write into onnx.md:\n{first}"
+    assert np.abs(on_page - landmarks[:2]).max() < MOST_PX, f"write into onnx.md:\n{first}"

@@ -31,6 +31,16 @@ def test_a_name_is_a_shipped_file_unless_a_file_here_has_it(tmp_path: Path, monk
     assert model_path("face.onnx") == "face.onnx"
 
 
+def test_a_model_that_is_not_there_is_answered_with_the_names_of_those_that_ship(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--model", "models/face.onnx", "--input", CLIP]) == 3
+    names = ", ".join(sorted(path.name for path in (ROOT / "models").glob("face.*onnx")))
+    assert "face.int8-cpu.onnx" in names
+    assert f"or the name of a shipped one (shipped: {names})" in capsys.readouterr().err
+
+
 def test_without_a_model_the_shipped_one_runs_in_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -439,6 +439,23 @@ def test_an_unknown_style_says_what_is_possible(tmp_path: Path, sink_to: OpenSin
         sink_to(tmp_path / "out.jpg", style="crayon")
 
 
+@pytest.mark.parametrize("rotation", [None, Rotation(1)])
+@pytest.mark.parametrize("target", ["out", "out/records.jsonl"])
+def test_records_that_somebody_writes_are_refused_and_stay_whole(
+    ball_face: MakeFace, tmp_path: Path, target: str, rotation: Rotation | None
+) -> None:
+    (tmp_path / "out").mkdir()
+    scene = Scene(Frame(np.zeros((120, 160, 3), np.uint8), "cam0", live=True, still=False), (ball_face(80, 60),))
+    with open_sink(str(tmp_path / "out/records.jsonl"), blendshapes=BLENDSHAPES, rotation=rotation) as first:
+        first.write(scene)
+        with pytest.raises(UsageError, match=r"records\.jsonl: another program or output writes it; choose another"):
+            open_sink(str(tmp_path / target), blendshapes=BLENDSHAPES, rotation=rotation)
+        first.write(scene)
+    assert len((tmp_path / "out/records.jsonl").read_text().splitlines()) == 2
+    with open_sink(str(tmp_path / target), blendshapes=BLENDSHAPES, rotation=rotation, pictures=False):
+        pass  # nobody writes it any more
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.mp4", "out.png", "out.obj"])
 def test_what_cannot_be_written_is_found_out_when_the_sink_is_opened(
     tmp_path: Path, sink_to: OpenSink, name: str

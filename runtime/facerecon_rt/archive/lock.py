@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -13,12 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import UsageError
-from ..sinks.outputs import cannot_write, make_folder
+from ..sinks.outputs import NO_LOCKS, cannot_write, make_folder
 
 log = logging.getLogger("facerecon_rt")
 LOCK = "_lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Error numbers of file systems without locks."""
 
 
 @contextmanager

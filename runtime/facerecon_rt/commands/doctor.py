@@ -24,8 +24,9 @@ from ..opencv import WHEELS
 from ..paths import is_file, read_file
 from ..providers.choice import DRIVER, OLDEST, failures, import_onnxruntime, short_reason
 from ..providers.nvidia import load_library, preload_cuda, rtx_devices, rtx_version, tensorrt_linked
+from ..shipped import DEFAULT, DEFAULT_ON_CPU, shipped_models
 from ..sources.interlaced import converts_interlaced
-from .arguments import Parser
+from .arguments import Parser, model_file
 
 SCHEMA = "facerecon-doctor/1"
 JETPACK = "sudo apt-get install nvidia-jetpack"
@@ -33,8 +34,8 @@ ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu")
 OLDEST_PYTHON = (3, 10)
 SUMS = "SHA256SUMS"
 MOST_SUMS_BYTES = 2**20
-SHIPPED = (Path("models/face.onnx"), Path("models/face.int8-cpu.onnx"))
-"""FaceModel files in a clone of the repository that run on a CPU."""
+SHIPPED = (DEFAULT, DEFAULT_ON_CPU)
+"""Names of the shipped FaceModel files that every installation has, and that run on a CPU."""
 
 State = Literal["ok", "note", "problem"]
 MARKS: dict[State, str] = {"ok": "ok  ", "note": "note", "problem": "!!  "}
@@ -69,10 +70,10 @@ def examine(facts: Facts, models: Sequence[Path]) -> list[Check]:
         video_library(installed_version("av")),
     ]
     if not models:
-        what = f"none at {' or '.join(map(str, SHIPPED))} in this folder"
+        what = "this installation came without model files"
         found.append(Check("model", "note", what, "facerecon-rt doctor --model FILE"))
     for model in models:
-        found += [finding for finding in model_file(model) if finding not in found]
+        found += [finding for finding in check_model(model) if finding not in found]
     return found
 
 
@@ -267,7 +268,7 @@ def video_library(pyav: str) -> Check:
     return Check("video files", "note", f"without PyAV there is no {lacks}", "pip install 'facerecon-rt[video]'")
 
 
-def model_file(path: Path) -> Iterator[Check]:
+def check_model(path: Path) -> Iterator[Check]:
     """Check that a model file is complete, from this project and runs here, and that a detector lies beside it."""
     check = f"model {path.name}"
     try:
@@ -351,14 +352,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--model",
         action="append",
-        type=Path,
+        type=model_file,
         metavar="FILE",
-        help=f"FaceModel file to check; repeatable [{' and '.join(map(str, SHIPPED))}, where present]",
+        help=f"FaceModel file to check, or the name of a shipped one; repeatable [shipped: {' and '.join(SHIPPED)}]",
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     options = parser.parse_args(arguments)
     facts = machine()
-    findings = examine(facts, options.model or [path for path in SHIPPED if is_file(path)])
+    shipped = [path for path in shipped_models() if path.name in SHIPPED]
+    findings = examine(facts, [Path(path) for path in options.model or ()] or shipped)
     sys.stdout.write((as_json(findings, facts) if options.json else as_text(findings)) + "\n")
     sys.stdout.flush()
     return 0 if healthy(findings) else 1

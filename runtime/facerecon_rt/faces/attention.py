@@ -111,7 +111,10 @@ def zone_from_text(text: str) -> Zone:
     """Read a zone such as `road=yaw:-15..15,pitch:-10..10`. Either range may be left out. Raises UsageError."""
     found = _ZONE.fullmatch(text)
     if found is None or text.endswith(("=", ",")):
-        raise UsageError(f"{shown(text)} is not a zone; write NAME=yaw:FROM..TO,pitch:FROM..TO in degrees")
+        raise UsageError(
+            f"{shown(text)} is not a zone; write NAME=yaw:FROM..TO,pitch:FROM..TO in degrees. A name has letters, "
+            "digits, _ and -, up to 40; one of the ranges may be left out"
+        )
     values = [None if value is None else float(value) for value in found.groups()[1:]]
     yaw = (-180.0, 180.0) if values[0] is None or values[1] is None else (values[0], values[1])
     pitch = (-90.0, 90.0) if values[2] is None or values[3] is None else (values[2], values[3])
@@ -176,6 +179,9 @@ class Person:
         self._rose_at = -math.inf
         self._running: dict[str, tuple[float, str | None]] = {}
         """Events that have begun: their time, and the name of the zone or level."""
+        self._unconfirmed: set[str] = set()
+        """Events that began in the newest frame of the face. They are reported once the face is seen again, so that a
+        face of one frame has no events of 0 s."""
 
     def see(self, face: Face, time_s: float) -> tuple[Attention, list[Event]]:
         """Take the face of a frame. Returns its attention, and the events that begin or end."""
@@ -186,6 +192,7 @@ class Person:
             if seconds < 0:
                 self._begin_anew()
             seconds = 0.0
+        self._confirm(time_s)
         expressed, neutral = distances(face.vertices), distances(face.shape)
         ratios, at_rest = aspect_ratios(expressed), aspect_ratios(neutral)
         of_each = zip(self._open, ratios, at_rest, strict=True)
@@ -218,8 +225,13 @@ class Person:
     def end(self) -> list[Event]:
         """Return the ends of the events that have begun: the face is no longer seen."""
         time_s = self._time_s or 0.0
-        ends = [self._event(kind, "end", time_s, began, name) for kind, (began, name) in self._running.items()]
+        ends = [
+            self._event(kind, "end", time_s, began, name)
+            for kind, (began, name) in self._running.items()
+            if kind not in self._unconfirmed
+        ]
         self._running.clear()
+        self._unconfirmed.clear()
         self._closed_at = self._wide_at = self._off_at = self._candidate = self._zone = None
         self._openness = 1.0
         self._lips = LipMotion()
@@ -235,14 +247,29 @@ class Person:
     def _event(self, kind: str, phase: str, time_s: float, began: float, name: str | None = None) -> Event:
         return Event(kind, phase, self._track, time_s, began, name)
 
-    def _begin(self, kind: str, began: float, name: str | None = None) -> None:
+    def _begin(self, kind: str, began: float, name: str | None = None, *, confirmed: bool = True) -> None:
+        """Begin an event, and report it at once if it is `confirmed`."""
         self._running[kind] = began, name
-        self._events.append(self._event(kind, "begin", began, began, name))
+        if confirmed:
+            self._events.append(self._event(kind, "begin", began, began, name))
+        else:
+            self._unconfirmed.add(kind)
+
+    def _confirm(self, time_s: float) -> None:
+        """Report the events that began in an earlier frame than this one."""
+        for kind in sorted(self._unconfirmed):
+            began, name = self._running[kind]
+            if began < time_s:
+                self._unconfirmed.discard(kind)
+                self._events.append(self._event(kind, "begin", began, began, name))
 
     def _finish(self, kind: str, time_s: float) -> None:
         if kind in self._running:
             began, name = self._running.pop(kind)
-            self._events.append(self._event(kind, "end", time_s, began, name))
+            if kind in self._unconfirmed:
+                self._unconfirmed.discard(kind)
+            else:
+                self._events.append(self._event(kind, "end", time_s, began, name))
 
     def _look_at_eyes(self, openness: float, time_s: float, seconds: float) -> None:
         before, self._openness = self._openness, openness
@@ -273,7 +300,7 @@ class Person:
     def _look_at_mouth(self, gap: float, time_s: float, seconds: float) -> None:
         self._lips.add(gap, time_s, seconds)
         if self._lips.likelihood > SPEAKS and "speaking" not in self._running:
-            self._begin("speaking", time_s)
+            self._begin("speaking", time_s, confirmed=False)
         elif self._lips.likelihood < SILENT:
             self._finish("speaking", time_s)
         if gap < YAWN:
@@ -302,24 +329,24 @@ class Person:
     def _look_at_zones(self, time_s: float) -> None:
         found = next((zone.name for zone in self._zones if zone.holds(*self._direction)), None)
         if self._time_s is None or (self._zone is None and self._off_at is None):
-            self._enter(found, time_s)
+            self._enter(found, time_s, time_s)
         elif found == self._zone:
             self._candidate = None
         elif self._candidate is None or self._candidate[0] != found:
             self._candidate = found, time_s
         if self._candidate is not None and time_s - self._candidate[1] >= DWELL_S:
-            self._enter(found, self._candidate[1])
+            self._enter(found, self._candidate[1], time_s)
         if self._off_at is not None and time_s - self._off_at >= OFF_ZONE_S and "off_zone" not in self._running:
             self._begin("off_zone", self._off_at)
 
-    def _enter(self, zone: str | None, since: float) -> None:
+    def _enter(self, zone: str | None, since: float, time_s: float) -> None:
         self._candidate = None
         self._finish("zone", since)
         self._zone = zone
         self._off_at = since if zone is None else None
         if zone is not None:
             self._finish("off_zone", since)
-            self._begin("zone", since, zone)
+            self._begin("zone", since, zone, confirmed=since < time_s)
 
     def _judge(self, perclos: float | None, time_s: float) -> None:
         """Move the level of drowsiness up at once, and down with hysteresis."""

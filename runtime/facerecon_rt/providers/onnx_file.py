@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import ModelRefused
 from ..paths import read_file
+from ..shipped import shipped_models
 
 FLOAT, UINT8, INT8, INT32, INT64, FLOAT16 = 1, 2, 3, 6, 7, 10
 """Element types of TensorProto.DataType that models of this project use."""
@@ -131,7 +132,9 @@ def _read(path: Path) -> bytes:
     try:
         return read_file(path, _LARGEST)
     except FileNotFoundError:
-        raise ModelRefused(f"{path}: no such file; give the path of a .onnx file") from None
+        shipped = ", ".join(model.name for model in shipped_models())
+        known = f", or the name of a shipped one (shipped: {shipped})" if shipped else ""
+        raise ModelRefused(f"{path}: no such file; give the path of a .onnx file{known}") from None
     except IsADirectoryError:
         raise ModelRefused(f"{path}: is a folder; give the path of a .onnx file in it") from None
     except OSError as error:

@@ -33,7 +33,16 @@ from .local_socket import SocketSink, is_socket
 from .looks import Looks
 from .meshes import MESH_SUFFIXES, check_mesh_format, files_beside, move_mesh, write_mesh
 from .mqtt import MqttSink, is_mqtt
-from .outputs import OutputNames, Rotation, cannot_write, check_place, check_writable, source_path, write_whole
+from .outputs import (
+    OutputNames,
+    Rotation,
+    cannot_write,
+    check_place,
+    check_writable,
+    only_writer_of,
+    source_path,
+    write_whole,
+)
 from .record import as_json, event_records, record_text
 from .rerun import RerunSink
 from .sequence import SequenceSink, is_sequence
@@ -299,6 +308,17 @@ def painter(style: str, template: FaceTemplate | None = None, margin: float = MA
     return partial(draw_scene, style=known, template=template, margin=margin, eyes=eyes)
 
 
+def _opened_alone(path: Path) -> IO[str]:
+    """Open and lock a file for appending. Raises UsageError where somebody else writes it, and OSError."""
+    stream = path.open("a", encoding="utf-8")
+    try:
+        only_writer_of(stream, path)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
 class JsonLinesSink:
     """A sink that writes one record per line, and one per event, and flushes them, so that another program can read
     along."""
@@ -327,7 +347,7 @@ class JsonLinesSink:
             try:
                 # The file is opened for appending, so that the content of an earlier run is only replaced when a record
                 # comes.
-                self._stream: IO[str] = target.open("a", encoding="utf-8")
+                self._stream: IO[str] = _opened_alone(target)
             except OSError as error:
                 raise cannot_write(target, error) from error
         else:
@@ -370,16 +390,16 @@ class JsonLinesSink:
     def _begin_anew(self, path: Path, rotation: Rotation) -> None:
         self._stream.close()
         rotation.set_aside(path)
-        self._stream = path.open("a", encoding="utf-8")
+        self._stream = _opened_alone(path)
 
     def close(self) -> None:
         """Close the file. A stream that was passed in stays open."""
         if self._path is None:
             return
         try:
-            self._stream.close()
             if self._new and not self._started and is_file(self._path) and not self._path.stat().st_size:
                 self._path.unlink()  # this run created it and wrote nothing
+            self._stream.close()  # the lock ends last
         except OSError as error:
             raise cannot_write(self._path, error) from error
 

@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import ssl
+import sys
 import threading
 import time
 import uuid
@@ -56,6 +57,7 @@ QOS = 1
 SNAPSHOT_S = 0.5
 """Minimum time in seconds between two pictures of a camera. Requests in between are answered together."""
 NO_PICTURES = "this program puts out no pictures (--no-pictures or ?snapshot=off)"
+CLOSED = "the connection was closed"
 REFUSED = ("Bad user name or password", "Not authorized")
 """Reasons of brokers that no waiting mends."""
 
@@ -96,7 +98,14 @@ def broker_from_address(address: str) -> Broker:
         raise UsageError(f"cannot read {name}: its port is not a number up to 65535") from error
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     topic = unquote(parts.path).strip("/") or TOPIC
-    if not parts.hostname or options.keys() - {"discovery", "snapshot", "ca"} or re.search(r"[+#\x00]", topic):
+    discovery = options.get("discovery", DISCOVERY)
+    # A bare # begins a fragment, which urlsplit takes off the topic.
+    if "#" in address or re.search(r"[+#\x00]", topic + discovery):
+        raise UsageError(
+            f"cannot read {name}: topics to publish to hold no # and no +; leave them out, and write them as %23 and "
+            "%2B in a password"
+        )
+    if not parts.hostname or options.keys() - {"discovery", "snapshot", "ca"}:
         raise UsageError(
             f"cannot read {name}; write mqtt://user:${{PASSWORD}}@host:port/topic, with ?discovery=off, "
             "&snapshot=STYLE and &ca=FILE"
@@ -104,7 +113,6 @@ def broker_from_address(address: str) -> Broker:
     look = options.get("snapshot")
     if look not in (None, "off", *SNAPSHOT_STYLES):
         raise UsageError(f"{name}: unknown snapshot {look!r}; choose from {', '.join(SNAPSHOT_STYLES)}, off")
-    discovery = options.get("discovery", DISCOVERY)
     return Broker(
         host=parts.hostname,
         port=port or SCHEMES[parts.scheme],
@@ -141,7 +149,8 @@ def snapshot_style(broker: Broker, style: str, *, pictures: bool) -> str | None:
 class MqttSink:
     """A sink that publishes to a broker:
 
-    - `TOPIC/status`: `online`, or `offline` after the end, also after a crash (last will). Retained.
+    - `TOPIC/status`: `online`, or `offline` after the end, also after a crash (last will). Retained. Where another
+      program says `offline` there, this one says `online` again.
     - `TOPIC/CAMERA/state`: faces and attention as JSON, once per second and when a face comes or goes. Retained.
     - `TOPIC/CAMERA/event`: every event, as its line in the records, with a number `n`.
     - `TOPIC/CAMERA/snapshot`: the next picture as JPEG, after any message to `TOPIC/CAMERA/snapshot/get`.
@@ -170,9 +179,15 @@ class MqttSink:
         self._paho: Any = paho
         self._answered = threading.Event()
         self._refused = ""
+        self._failure = ""
+        """Reason why the last attempt to connect failed, or the connection was lost."""
+        self._reached = False
+        """Whether the broker has accepted a connection."""
         self._lock = threading.Lock()
         self._states: dict[str, str] = {}
         """Newest state of each camera, as JSON."""
+        self._live: set[str] = set()
+        """Cameras and streams. Files have no entities, which would stay in Home Assistant for good."""
         self._unsent: set[str] = set()
         """Cameras whose newest state was not published."""
         self._published_at: dict[str, tuple[float, int]] = {}
@@ -190,6 +205,10 @@ class MqttSink:
         """Number of messages that the broker acknowledged. Only the client's thread changes it."""
         self._counting = threading.Lock()
         self._closed = False
+        self._contradicted: int | None = None
+        """Number of the message that says `online` after another program's `offline`, until it is acknowledged."""
+        self._shared = False
+        """Whether another program was seen to use this topic."""
         identity = f"facerecon-{uuid.uuid4().hex[:12]}"
         # The client keeps what is not acknowledged and sends it again; the broker need not remember this client.
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=identity, clean_session=True)
@@ -202,14 +221,14 @@ class MqttSink:
         if self._broker.tls:
             self._use_tls(client)
         client.on_connect, client.on_disconnect = self._connected, self._disconnected
-        client.on_publish, client.on_subscribe, client.on_message = self._delivered, self._subscribed, self._asked
+        client.on_connect_fail = self._not_connected
+        client.on_publish, client.on_subscribe, client.on_message = self._delivered, self._subscribed, self._heard
         self._client: Any = client
         client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
         client.loop_start()
         if not self._answered.wait(ANSWER_S):
-            log.warning(
-                "%s does not answer; it is tried again, and messages wait. Check its address and certificate", self.name
-            )
+            log.warning("%s does not answer%s; it is tried again, and messages wait. Check its address and certificate",
+                        self.name, self._why())  # fmt: skip
         if self._refused:
             client.loop_stop()
             raise UsageError(f"{self.name} refuses the connection: {self._refused}; check user and password")
@@ -246,6 +265,8 @@ class MqttSink:
             return
         self._published_at[camera] = time.monotonic(), len(scene.faces)
         new = camera not in self._states
+        if scene.frame.live:
+            self._live.add(camera)
         with self._lock:
             self._states[camera] = as_json(state_of(scene))
             self._unsent.add(camera)
@@ -255,7 +276,7 @@ class MqttSink:
 
     def close(self) -> None:
         """Deliver what waits, for five seconds at most, and say that this program is offline. A second call does
-        nothing."""
+        nothing. Raises UsageError when messages were not delivered because the broker is away."""
         if self._closed:
             return
         self._closed = True
@@ -265,10 +286,23 @@ class MqttSink:
         until = time.monotonic() + ANSWER_S
         while self._waiting() and time.monotonic() < until and self._client.is_connected():
             time.sleep(0.02)
+        away = not self._client.is_connected()
         self._client.disconnect()
         self._client.loop_stop()
-        if lost := self._waiting() + self.dropped:
-            log.warning("%d messages were not delivered to %s", lost, self.name)
+        with self._lock:
+            lost = self._waiting() + len(self._unsent) + self.dropped
+        if lost and away:
+            what = "is away" if self._reached else "was never reached"
+            raise UsageError(
+                f"{self.name} {what}{self._why()}, so messages were not delivered: {lost}; check its address and that "
+                "the broker runs"
+            )
+        if lost:
+            log.error("messages were not delivered to %s: %d", self.name, lost)
+
+    def _why(self) -> str:
+        """Return the reason of the last failure in brackets, with a space in front; "" where there is none."""
+        return f" ({self._failure})" if self._failure else ""
 
     def _waiting(self) -> int:
         """Return the number of messages that the broker has not acknowledged."""
@@ -282,13 +316,17 @@ class MqttSink:
 
     def _publish(self, topic: str, content: str | bytes, *, retain: bool = False) -> bool:
         """Queue a message. Returns False where too many wait."""
+        return self._queue(topic, content, retain=retain) is not None
+
+    def _queue(self, topic: str, content: str | bytes, *, retain: bool) -> int | None:
+        """Queue a message. Returns its number, or None where too many wait."""
         # The message is counted first: the acknowledgement may come before publish() returns.
         self._count(1)
         done = self._client.publish(topic, content, QOS, retain)
-        taken = bool(done.rc != self._paho.MQTT_ERR_QUEUE_SIZE)
-        if not taken:
+        if done.rc == self._paho.MQTT_ERR_QUEUE_SIZE:
             self._count(-1)
-        return taken
+            return None
+        return int(done.mid)
 
     def _count(self, more: int) -> None:
         with self._counting:
@@ -327,8 +365,8 @@ class MqttSink:
                     self._unsent.discard(camera)
 
     def _announce(self, camera: str) -> None:
-        """Publish the entities of a camera for Home Assistant."""
-        if self._broker.discovery is not None:
+        """Publish the entities of a camera or stream for Home Assistant."""
+        if self._broker.discovery is not None and camera in self._live:
             for topic, config in entities(self._broker.discovery, self._broker.topic, camera):
                 self._publish(topic, json.dumps(config), retain=True)
             for topic, config in picture_entities(self._broker.discovery, self._broker.topic, camera):
@@ -342,33 +380,65 @@ class MqttSink:
             if not self._answered.is_set() and str(reason) in REFUSED:
                 self._refused = str(reason)
             else:
+                self._failure = str(reason)
                 log.error("%s refuses the connection: %s", self.name, reason)
             self._answered.set()
             return
+        self._reached = True
         self._answered.set()
         log.info("%s is connected", self.name)
         self._publish(self._status, "online", retain=True)
-        client.subscribe(f"{self._broker.topic}/+/{GET}", QOS)
+        client.subscribe([(f"{self._broker.topic}/+/{GET}", QOS), (self._status, QOS)])
         with self._lock:
             cameras = list(self._states)
             self._unsent.update(cameras)
+        self._contradicted = None
         for camera in cameras:
             self._announce(camera)
         self._send_states()
 
     def _disconnected(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if not self._closed and reason.is_failure and not self._refused:
-            log.warning("%s is lost: %s; it is tried again, and messages wait", self.name, reason)
+            # This is paho's reason where the other side has closed the connection.
+            self._failure = CLOSED if str(reason) == "Unspecified error" else str(reason)
+            log.warning("%s is lost: %s; it is tried again, and messages wait", self.name, self._failure)
+
+    def _not_connected(self, client: Any, data: Any) -> None:
+        # The client calls this while it handles the error, and passes it nowhere else.
+        error = sys.exc_info()[1]
+        if error is not None:
+            self._failure = safe_reason(error, self._address)
 
     def _delivered(self, client: Any, data: Any, number: int, reason: Any, properties: Any) -> None:
         self._acknowledged += 1
+        if number == self._contradicted and not self._shared:
+            self._shared = True
+            log.warning("%s: another program uses the topic %s too, and has marked it offline; give each program its "
+                        "own topic", self.name, self._broker.topic)  # fmt: skip
 
     def _subscribed(self, client: Any, data: Any, number: int, reasons: list[Any], properties: Any) -> None:
-        if any(reason.is_failure for reason in reasons):
+        asking, status = reasons
+        if asking.is_failure:
             log.warning("%s does not let this user read %s/+/%s; no picture can be asked for", self.name,
                         self._broker.topic, GET)  # fmt: skip
+        if status.is_failure:
+            log.warning("%s does not let this user read %s; another program on this topic marks this one offline when "
+                        "it ends", self.name, self._status)  # fmt: skip
 
-    def _asked(self, client: Any, data: Any, message: Any) -> None:
+    def _heard(self, client: Any, data: Any, message: Any) -> None:
+        if message.topic == self._status:
+            self._stay_online(message)
+        else:
+            self._asked(message)
+
+    def _stay_online(self, message: Any) -> None:
+        """Say `online` again where another program has said `offline`: subscribers would take this one for ended."""
+        if self._closed or message.payload != b"offline":
+            return
+        # A broker that shuts down sends our own last will, and acknowledges no answer to it.
+        self._contradicted = self._queue(self._status, "online", retain=True)
+
+    def _asked(self, message: Any) -> None:
         """Note a request for a picture, or refuse it."""
         camera = message.topic[len(self._broker.topic) + 1 : -len(GET) - 1]
         with self._lock:

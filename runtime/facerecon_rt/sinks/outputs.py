@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from typing import IO
 from ..errors import UsageError
 from ..paths import is_folder, resolved, status
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Error numbers of file systems without locks."""
 LONGEST_STEM = 120
 """Number of bytes of an output's name that its partial file keeps. File names end at 255 bytes."""
 
@@ -97,6 +101,20 @@ def whole(place: Path) -> Iterator[Path]:
     with Partial(place) as partial:
         yield partial.path
         partial.finish()
+
+
+def only_writer_of(file: IO[str], path: Path) -> None:
+    """Lock a file that grows in place until it is closed, so that no two runs or outputs write it. Pipes and devices
+    stay open to all. Raises UsageError where somebody else writes it, and OSError."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"cannot write {path}: another program or output writes it; choose another name") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def check_place(path: Path) -> None:

@@ -149,7 +149,7 @@ def live_source(listed: ListedSource, *, patient: bool) -> LiveSource:
 def summary_of(status: SourceStatus) -> str:
     """Return a status as one line of text."""
     lost = f", losses {status.losses}, now {status.state}" if status.losses else ""
-    return f"{status.name}: {status.frames} frames used, {status.skipped} dropped{lost}"
+    return f"{status.name}: {status.frames} frames taken, {status.skipped} dropped{lost}"
 
 
 def limited(groups: Generator[list[Frame], None, None], count: int | None) -> Generator[list[Frame], None, None]:
