@@ -237,7 +237,9 @@ def _add_average(commands: Commands) -> None:
         description="Averages the weights of runs that started from the same weights (--init), with other seeds or "
         "losses. The averaged network has a smaller error than any of them, and costs as much as one.",
     )
-    parser.add_argument("weights", type=Path, nargs="+", help="two or more .safetensors files; a file named twice counts twice")
+    parser.add_argument(
+        "weights", type=Path, nargs="+", help="two or more .safetensors files; a file named twice counts twice"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".safetensors file to write")
     parser.set_defaults(run_command=_average)
 
