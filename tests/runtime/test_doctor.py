@@ -289,7 +289,8 @@ def test_in_an_empty_folder_it_checks_the_shipped_files_and_knows_their_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    listed = dict(reversed(line.split()) for line in (ROOT / "models/SHA256SUMS").read_text().splitlines())
+    pairs = [line.split() for line in (ROOT / "models/SHA256SUMS").read_text().splitlines()]
+    listed = {name: digest for digest, name in pairs}
     for given, names in (([], ["face.onnx", "face.int8-cpu.onnx"]), (["--model", "face.onnx"], ["face.onnx"])):
         main(["doctor", "--json", *given])
         findings = json.loads(capsys.readouterr().out)["findings"]
