@@ -100,7 +100,7 @@ def test_what_is_wrong_is_said_on_one_line(tmp_path: Path) -> None:
     pytest.importorskip("trimesh", reason="the extra `mesh` is not installed")
     assert refusal(tmp_path / "none.jpg", tmp_path / "face.xyz") == (
         2,
-        f"photo_to_glb: {tmp_path / 'face.xyz'} is no .glb; call it so\n",
+        f"photo_to_glb: {tmp_path / 'face.xyz'} does not end in .glb; give such a name\n",
     )
     code, said = refusal(tmp_path / "none.jpg", tmp_path / "face.glb")
     assert code == 5
