@@ -261,6 +261,27 @@ def test_drowsiness_rises_at_once_and_falls_late() -> None:
     assert film.show(awake, 40).attention.drowsiness == "alert"  # type: ignore[union-attr]
 
 
+def test_drowsiness_that_begins_in_a_faces_last_frame_is_no_event() -> None:
+    film = Film(fps=25)
+    film.show(awake, 1)
+    shown = awake()
+    while shown.attention is None or shown.attention.drowsiness != "drowsy":
+        shown = film.show(lambda t: face(0.05), 0.04)
+    film.events += film.watch([], film.time_s, left=(1,))[1]
+    assert film.told("drowsiness") == []
+
+
+def test_drowsiness_that_outlasts_a_gap_is_told_again() -> None:
+    film = Film(fps=25)
+    film.show(awake, 1)
+    film.show(lambda t: face(0.05), 2)
+    assert [phase for phase, _ in film.told("drowsiness")] == ["begin"]
+    film.frames += 50  # two seconds unseen
+    shown = film.show(awake, 1)
+    assert shown.attention is not None and shown.attention.drowsiness == "drowsy"
+    assert film.told("drowsiness")[1:] == [("end", 2.96), ("begin", 5.0)]
+
+
 def test_eyes_that_are_shut_a_tenth_of_the_time_are_tired() -> None:
     film = Film(fps=25)
     for _ in range(10):

@@ -146,6 +146,30 @@ def test_a_damaged_file_of_identities_is_refused(run: Path, tmp_path: Path) -> N
             read_identities(tmp_path / "cut.npz")
     with pytest.raises(UsageError, match="does not exist"):
         read_identities(tmp_path / "none.npz")
+    with np.load(run / "identity.npz") as arrays:
+        np.savez(tmp_path / "odd.npz", **{**arrays, "shape": 1.0, "track": 1})
+    with pytest.raises(UsageError, match="not a readable file of identities"):
+        read_identities(tmp_path / "odd.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"faces": None}, "not a record of faces"),
+        ({"faces": [{}]}, "not a record of faces"),
+        ({"faces": [{"track": 1}]}, "not a record of faces"),
+        ({"faces": [{"track": 1, "blendshapes": dict.fromkeys(BLENDSHAPES, "x")}]}, "are no numbers"),
+    ],
+)
+def test_a_record_without_what_a_mesh_needs_is_refused(run: Path, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        vertices_from_record({**record_of(run, 3), **change}, read_identities(run / "identity.npz"))
+
+
+def test_a_file_that_is_no_text_holds_no_records(tmp_path: Path) -> None:
+    (tmp_path / "mesh.glb").write_bytes(b"glTF\xd0\x00")
+    with pytest.raises(UsageError, match=r"mesh\.glb is not a file of records"):
+        read_record(tmp_path / "mesh.glb", 0)
 
 
 def test_apples_names_are_read_too(run: Path) -> None:

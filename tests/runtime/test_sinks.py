@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -454,6 +455,31 @@ def test_records_that_somebody_writes_are_refused_and_stay_whole(
     assert len((tmp_path / "out/records.jsonl").read_text().splitlines()) == 2
     with open_sink(str(tmp_path / target), blendshapes=BLENDSHAPES, rotation=rotation, pictures=False):
         pass  # nobody writes it any more
+
+
+@pytest.mark.parametrize("rotation", [None, Rotation(1)])
+def test_a_device_takes_records(ball_face: MakeFace, tmp_path: Path, rotation: Rotation | None) -> None:
+    (tmp_path / "out.jsonl").symlink_to("/dev/null")
+    (tmp_path / "full.jsonl").symlink_to("/dev/full")
+    scene = Scene(Frame(np.zeros((120, 160, 3), np.uint8), "cam0", live=True, still=False), (ball_face(80, 60),))
+    with open_sink(str(tmp_path / "out.jsonl"), blendshapes=BLENDSHAPES, rotation=rotation) as sink:
+        sink.write(scene)
+    with (
+        pytest.raises(UsageError, match=r"full\.jsonl: No space left on device"),
+        open_sink(str(tmp_path / "full.jsonl"), blendshapes=BLENDSHAPES, rotation=rotation) as sink,
+    ):
+        sink.write(scene)
+
+
+@pytest.mark.parametrize("rotation", [None, Rotation(1)])
+def test_a_pipe_takes_records(ball_face: MakeFace, tmp_path: Path, rotation: Rotation | None) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    scene = Scene(Frame(np.zeros((120, 160, 3), np.uint8), "cam0", live=True, still=False), (ball_face(80, 60),))
+    reader = os.open(tmp_path / "pipe.jsonl", os.O_RDONLY | os.O_NONBLOCK)
+    with open_sink(str(tmp_path / "pipe.jsonl"), blendshapes=BLENDSHAPES, rotation=rotation) as sink:
+        sink.write(scene)
+    assert os.read(reader, 1 << 16).startswith(b'{"schema"')
+    os.close(reader)
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.mp4", "out.png", "out.obj"])

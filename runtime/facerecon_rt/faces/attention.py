@@ -352,6 +352,8 @@ class Person:
         """Move the level of drowsiness up at once, and down with hysteresis."""
         while self._yawns and time_s - self._yawns[0] > YAWNS_WINDOW_S:
             self._yawns.popleft()
+        if self._level and "drowsiness" not in self._running:  # a gap has ended the event
+            self._begin("drowsiness", time_s, LEVELS[self._level], confirmed=False)
         asleep = self._closed_at is not None and time_s - self._closed_at >= MICROSLEEP_S and self._deepest < CLOSED
         share = perclos or 0.0
         wanted = 2 if asleep or share >= DROWSY else 1 if share >= TIRED or len(self._yawns) >= YAWNS_TIRED else 0
@@ -368,7 +370,7 @@ class Person:
         self._finish("drowsiness", time_s)
         self._level, self._rose_at = level, time_s
         if level:
-            self._begin("drowsiness", time_s, LEVELS[level])
+            self._begin("drowsiness", time_s, LEVELS[level], confirmed=False)
 
 
 class OpenLevel:

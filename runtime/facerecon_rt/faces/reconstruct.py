@@ -32,8 +32,8 @@ from .stages import Stages
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
 DOUBTFUL_CONFIDENCE = 0.7
-"""Minimum confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from clothes,
-leaves and lettering. In crowd_1080p.mp4 and head_d20.mp4, false detections of scores between 0.4 and 0.6 have
+"""Minimum confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from
+clothes, leaves and lettering. In crowd_1080p.mp4 and head_d20.mp4, false detections of scores between 0.4 and 0.6 have
 confidences up to 0.68. Of 34 faces that are hard to read and are read well, one has 0.69 and the others 0.76 and
 more."""
 HINT_SCORE = 0.2

@@ -39,6 +39,7 @@ from .outputs import (
     cannot_write,
     check_place,
     check_writable,
+    is_regular,
     only_writer_of,
     source_path,
     write_whole,
@@ -334,7 +335,7 @@ class JsonLinesSink:
         """Open the file, or take over the stream. Raises UsageError when the file cannot be written.
 
         `target`: an open text stream, which stays open, or a file, which is replaced. With `rotation`, an existing file
-        is continued.
+        is continued. Pipes and devices are neither replaced nor rotated.
         """
         self._rotation = rotation
         self._blendshapes = blendshapes
@@ -350,6 +351,8 @@ class JsonLinesSink:
                 self._stream: IO[str] = _opened_alone(target)
             except OSError as error:
                 raise cannot_write(target, error) from error
+            if not is_regular(self._stream):
+                self._rotation = None
         else:
             self._stream = target
 
@@ -364,7 +367,7 @@ class JsonLinesSink:
         record = record_text(scene, self._blendshapes, arkit=self._arkit)
         lines = "".join(line + "\n" for line in (record, *map(as_json, event_records(scene))))
         try:
-            if self._path is not None and not self._started and self._stream.seekable():
+            if self._path is not None and not self._started and is_regular(self._stream):
                 if self._rotation is None:
                     self._stream.truncate(0)
                 else:

@@ -151,7 +151,7 @@ def read_identities(path: str | Path) -> Identities:
             )
     except FileNotFoundError as error:
         raise UsageError(f"{path} does not exist; write it with --output {Path(path).name}") from error
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path} is not a readable file of identities ({error}); write it again") from error
     people, names = len(read.shape), len(read.blendshapes)
     lengths = [len(column) for column in (read.spread_mm, read.source, read.track, read.frame, read.face)]
@@ -178,7 +178,7 @@ def vertices_from_record(
     Raises UsageError where the record has no such face, the file of identities no such person, or its meshes are not
     those that the head completes.
     """
-    faces = record["faces"]
+    faces = _faces_of(record)
     name = f"frame {record['frame']} of {record['source']}"
     if track is not None:
         found = [index for index, one in enumerate(faces) if one["track"] == track]
@@ -207,16 +207,34 @@ def vertices_from_record(
     return form.expressed(shape, vertices)
 
 
+def _faces_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the faces of a record. Raises UsageError where one lacks its track or its blendshapes."""
+    faces = record.get("faces")
+    if not isinstance(faces, list) or not all(
+        isinstance(face, dict) and "track" in face and isinstance(face.get("blendshapes"), dict) for face in faces
+    ):
+        raise UsageError(
+            f"frame {record['frame']} of {record['source']} is not a record of faces with track and blendshapes; give "
+            "the file that --output records.jsonl wrote"
+        )
+    return faces
+
+
 def weights_from_record(blendshapes: Mapping[str, float | None], names: Sequence[str]) -> Floats:
     """Return the weights (B,) of a record in the order of `names`, from the model's names or Apple's.
 
-    Apple's single browInnerUp and cheekPuff move both sides. Raises UsageError where a name is missing.
+    Apple's single browInnerUp and cheekPuff move both sides. Raises UsageError where a name is missing or a weight is
+    no number.
     """
     apple = set(names) == set(BLENDSHAPES) and MERGED[0] in blendshapes
     try:
         found = [blendshapes[apple_name(name) if apple else name] for name in names]
     except KeyError as error:
         raise UsageError(f"the record has no blendshape {error}; give records of the same model") from error
+    if not all(weight is None or isinstance(weight, (int, float)) for weight in found):
+        raise UsageError(
+            "the record has blendshapes that are no numbers; give the file that --output records.jsonl wrote"
+        )
     return np.array([0.0 if weight is None else weight for weight in found], np.float32)
 
 
@@ -236,6 +254,8 @@ def read_record(path: str | Path, frame: int, source: str | None = None) -> dict
                         found[record["source"]] = record
                 except (ValueError, KeyError, TypeError) as error:
                     raise UsageError(f"line {number} of {path} is not a record ({error})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a file of records ({error.reason}); give a .jsonl") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     if not found:

@@ -18,7 +18,7 @@ from typing import IO
 from ..errors import UsageError
 from ..paths import is_folder, resolved, status
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Error numbers of file systems without locks."""
 LONGEST_STEM = 120
 """Number of bytes of an output's name that its partial file keeps. File names end at 255 bytes."""
@@ -103,10 +103,15 @@ def whole(place: Path) -> Iterator[Path]:
         partial.finish()
 
 
+def is_regular(file: IO[str]) -> bool:
+    """Return whether an open file is a regular one, not a pipe or device, which cannot be cut or rotated."""
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
 def only_writer_of(file: IO[str], path: Path) -> None:
     """Lock a file that grows in place until it is closed, so that no two runs or outputs write it. Pipes and devices
     stay open to all. Raises UsageError where somebody else writes it, and OSError."""
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    if not is_regular(file):
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
