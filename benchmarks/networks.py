@@ -70,7 +70,7 @@ def timed(folders: Mapping[str, Path]) -> dict[str, float]:
         calls = {}
         for name, session in sessions.items():
             size = session.contract.input_size
-            crop = random.integers(0, 256, (1, 3, size, size), dtype=np.uint8)
+            crop = random.integers(0, 256, (1, size, size, 3), dtype=np.uint8)
             calls[name] = lambda session=session, crop=crop: session.run(crop)
         return in_turns(calls)
     finally:

@@ -281,14 +281,17 @@ class Reconstructor(Unpicklable):
     ) -> None:
         """Read detections of pictures (H, W, 3) uint8 BGR again at other rolls where `faces`, from `first_looks`, are
         not believed. Replaces these faces in place where a look at another roll is surer than `DOUBTFUL_CONFIDENCE`."""
+        unsure = min(self.min_confidence, DOUBTFUL_CONFIDENCE)
         for image, of, seen in zip(images, squares, faces, strict=True):
-            for index, square in enumerate(of):
-                if seen[index].confidence >= self.min_confidence:
-                    continue
-                turned = [replace(square, roll=square.roll + turn) for turn in TURNS]
-                (coarse,) = self.faces_at_each([image], [turned], stages)
-                best = int(np.argmax([face.confidence for face in coarse]))
-                ((face,),) = self.first_looks([image], [turned[best : best + 1]], stages, mirror=self.mirror)
+            lost = [index for index, face in enumerate(seen) if face.confidence < unsure]
+            if not lost:
+                continue
+            turned = [replace(of[index], roll=of[index].roll + turn) for index in lost for turn in TURNS]
+            (coarse,) = self.faces_at_each([image], [turned], stages)
+            confidences = np.reshape([face.confidence for face in coarse], (len(lost), len(TURNS)))
+            best = [turned[len(TURNS) * row + int(turn)] for row, turn in enumerate(confidences.argmax(1))]
+            (again,) = self.first_looks([image], [best], stages, mirror=self.mirror)
+            for index, face in zip(lost, again, strict=True):
                 if face.confidence >= DOUBTFUL_CONFIDENCE:
                     seen[index] = face
 
