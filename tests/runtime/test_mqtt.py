@@ -58,6 +58,8 @@ def scene(ball_face: MakeFace, number: int, faces: int = 1, *, live: bool = True
 @needs_broker
 def test_states_events_status_and_entities_arrive(broker: Mosquitto, listener: Listener, ball_face: MakeFace) -> None:
     with MqttSink(broker.address) as sink:
+        # Before the broker answers, newer states replace those that wait.
+        wait_for(lambda: ("home/faces/status", "online", False) in listener.heard)
         sink.write(scene(ball_face, 0, 2))
         sink.write(scene(ball_face, 1, 2))  # within a second, with as many faces
         sink.write(scene(ball_face, 2, 0))
