@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from facerecon_training.prepare import EXPRESSIVE
 from facerecon_training.rendered.morphable import IDENTITY_MODES, MorphableFace
 from facerecon_training.rendered.render import camera_for_crop
 from facerecon_training.weak_labels import LOOK_DEG
+from numpy.typing import NDArray
 
 SMALL = BatchConfig(rendered_pairs=2, person_pairs=1, photograph_pairs=1, photographs=2, backgrounds=2, head_poses=0)
 PLAIN = AugmentConfig(
@@ -215,26 +217,31 @@ def test_weak_labels_count_where_there_are_any(take: Take) -> None:
         assert not batch.eyes[batch.eyes_weights == 0].any()
 
 
-@pytest.fixture
-def winking(prepared: Path, tmp_path: Path) -> Path:
-    """A prepared folder of whose photographs a tracker says: the left eye winks, the jaw goes to the left; the left
-    eye's iris is in its outer corner, the right eye's in its inner one: they look to the subject's left."""
-    folder = without_photographs(prepared, tmp_path / "winking")
+def labelled(prepared: Path, folder: Path, **labels: NDArray[Any]) -> Path:
+    """Return a prepared folder whose only photographs have these labels instead of their own."""
+    without_photographs(prepared, folder)
     target = folder / "photographs" / "mine"
     shutil.copytree(prepared / "photographs" / "youtube-train", target)
-    with np.load(target / "labels.npz") as labels:
-        arrays = {name: labels[name] for name in labels}
+    with np.load(target / "labels.npz") as arrays:
+        own: dict[str, Any] = dict(arrays)
+    np.savez(target / "labels.npz", **(own | labels))
+    return folder
+
+
+@pytest.fixture
+def winking(prepared: Path, tmp_path: Path) -> Path:
+    """A prepared folder with a tracker's labels: the left eye winks, and the jaw moves to the left. Both eyes look to
+    the subject's left: the left iris is in its outer corner, the right iris in its inner corner."""
     scores = np.full((6, 53), np.nan, np.float32)
     for name, value in (
         ("eyeBlink_L", 0.3), ("eyeBlink_R", 0.1), ("jawLeft", 0.7), ("jawRight", 0.0), ("eyeSquint_R", 0.6),
         ("mouthSmile_L", 0.2),
     ):  # fmt: skip
         scores[:, INDEX[name]] = value
-    corners = arrays["landmarks"][:, [[45, 42], [36, 39]]]
-    irises = arrays["landmarks"][:, [[45], [39]]]
-    arrays |= {"blendshapes": scores, "eyes": np.concatenate([corners, irises], 2)}
-    np.savez(target / "labels.npz", **arrays)
-    return folder
+    with np.load(prepared / "photographs" / "youtube-train" / "labels.npz") as labels:
+        landmarks = labels["landmarks"]
+    eyes = np.concatenate([landmarks[:, [[45, 42], [36, 39]]], landmarks[:, [[45], [39]]]], 2)
+    return labelled(prepared, tmp_path / "winking", blendshapes=scores, eyes=eyes)
 
 
 def photographs_of(folder: Path, augment: AugmentConfig) -> list[tuple[Batch, int]]:
@@ -277,14 +284,9 @@ def test_drawn_lids_are_closed_whatever_the_tracker_says_and_no_eye_is_seen_unde
 
 
 def test_a_photograph_has_the_gaze_that_the_tracker_gives_both_eyes(prepared: Path, tmp_path: Path) -> None:
-    folder = without_photographs(prepared, tmp_path / "looking")
-    target = folder / "photographs" / "mine"
-    shutil.copytree(prepared / "photographs" / "youtube-train", target)
-    with np.load(target / "labels.npz") as labels:
-        arrays = {name: labels[name] for name in labels}
     scores = np.zeros((6, 53), np.float32)
     scores[:, [INDEX["eyeLookOut_L"], INDEX["eyeLookIn_R"], INDEX["eyeLookDown_L"], INDEX["eyeLookDown_R"]]] = 0.4
-    np.savez(target / "labels.npz", **(arrays | {"blendshapes": scores}))
+    folder = labelled(prepared, tmp_path / "looking", blendshapes=scores)
     angle = np.radians(0.4 * LOOK_DEG)
     for flip, yaw in ((0, angle), (1, -angle)):  # a mirrored subject looks to the other side
         for batch, row in photographs_of(folder, replace(PLAIN, flip=flip)):
@@ -344,14 +346,9 @@ def test_rendered_crops_lie_where_landmarks_say_and_do_not_give_a_heads_size_awa
 
 
 def test_half_of_a_folders_photographs_are_those_that_a_person_labelled(prepared: Path, tmp_path: Path) -> None:
-    folder = without_photographs(prepared, tmp_path / "looked")
-    target = folder / "photographs" / "mine"
-    shutil.copytree(prepared / "photographs" / "youtube-train", target)
-    with np.load(target / "labels.npz") as labels:
-        arrays = {name: labels[name] for name in labels}
     scores, trust = np.zeros((6, 53), np.float32), np.ones((6, 53), np.float32)
     scores[2, INDEX["noseSneer_L"]], trust[2, INDEX["noseSneer_L"]] = 0.7, 9
-    np.savez(target / "labels.npz", **(arrays | {"blendshapes": scores, "trust": trust}))
+    folder = labelled(prepared, tmp_path / "looked", blendshapes=scores, trust=trust)
     batches = iter(Batches(folder, None, SMALL, PLAIN, 64, 3, 0))
     photographs = [(batch, row) for batch, _ in zip(batches, range(60), strict=False) for row in range(4, 10)]
     seen = [batch.expression[row, INDEX["noseSneer_L"]] > 0 for batch, row in photographs]
@@ -359,3 +356,13 @@ def test_half_of_a_folders_photographs_are_those_that_a_person_labelled(prepared
     for (batch, row), sneer in zip(photographs, seen, strict=True):
         assert batch.expression_weights[row, INDEX["noseSneer_L"]] == (9 if sneer else 1)
         assert batch.expression_weights[row, INDEX["jawOpen"]] == 1
+
+
+def test_photographs_that_an_older_release_prepared_are_refused_by_name(prepared: Path, tmp_path: Path) -> None:
+    folder = labelled(prepared, tmp_path / "older")
+    path = folder / "photographs" / "mine" / "labels.npz"
+    with np.load(path) as arrays:
+        older: dict[str, Any] = {name: array for name, array in arrays.items() if name != "trust"}
+    np.savez(path, **older)
+    with pytest.raises(UsageError, match=r"labels\.npz cannot be read \(.*trust.*run `facerecon-train prepare` again"):
+        Batches(folder, None, SMALL, PLAIN, 64, 3, 0)

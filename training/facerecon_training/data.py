@@ -229,7 +229,10 @@ class Batches(IterableDataset[Batch]):
         self.people_squares = people_squares(self.people, read_face(prepared))
         self.folders = folders_in(prepared / "photographs", folders)
         self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
-        self.looked = [np.flatnonzero((packed.labels["trust"] > 1).any(1)) for packed in self.photographs]
+        self.looked = []
+        for folder, packed in zip(self.folders, self.photographs, strict=True):
+            with of_prepare(prepared / "photographs" / folder.name / "labels.npz"):
+                self.looked.append(np.flatnonzero((packed.labels["trust"] > 1).any(1)))
         shares = np.array([folder.share for folder in self.folders])
         self.shares = shares / shares.sum() if len(shares) else shares
         self.photographed_people = [

@@ -37,8 +37,8 @@ SCALE = {
 LOOK_DEG = 25.0
 """Angle in degrees by which an eye turns at an eyeLook score of 1, from the position of irises over such scores."""
 LABELS = Path(__file__).with_name("expression_labels.json")
-"""Labels of photographs that were given by looking: FOLDER/NAME.jpg -> label -> present or unsure. Any other label is
-absent."""
+"""Labels that a vision language model gave by looking at the photographs: FOLDER/NAME.jpg -> label -> present or
+unsure. Any other label is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ LOOK_LABELS = {
 """Label -> two weights that are at least LEAST_LOOK where it is present, and two that are 0."""
 LEAST_LOOK = 0.5
 ABSENT_TRUST, PRESENT_TRUST = 3.0, 9.0
-"""Trust in weights that a person gave by looking, relative to the trust in a tracker's weights. Most expressions are
+"""Trust in weights that were given by looking, relative to the trust in a tracker's weights. Most expressions are
 absent from most photographs, so that the few where they are present count more."""
 LIP_OPENING = {
     "jawOpen": 0.333, "mouthFunnel": 0.130, "mouthUpperUp": 0.087, "mouthLowerDown": 0.074, "mouthClose": -0.408,
@@ -104,7 +104,7 @@ class WeakLabels:
     blendshapes: Floats
     """Blendshape weights (N, 53) 0..1; NaN where nothing is known."""
     trust: Floats
-    """Trust (N, 53) in each weight: 1, or ABSENT_TRUST and PRESENT_TRUST where a person looked at the photograph."""
+    """Trust (N, 53) in each weight: 1, or ABSENT_TRUST and PRESENT_TRUST where they were given by looking."""
     eyes: Floats
     """Outer corner, inner corner and iris of the left and the right eye, (N, 2, 3, 2) photograph pixels; NaN where not
     known."""
@@ -213,7 +213,7 @@ def trust_of(labels: Mapping[str, str]) -> Floats:
 
 
 def corrected(blendshapes: Floats, labels: Mapping[str, str]) -> Floats:
-    """Return a tracker's weights (53,) with what a person saw in the photograph.
+    """Return a tracker's weights (53,) with what was seen in the photograph.
 
     Labels that are unsure leave the tracker's weights as they are, and so do looks that are absent.
     """

@@ -15,7 +15,7 @@ from .calibrate import Calibration
 from .cuts import Scenery
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
-from .reconstruct import SAME_FACE, Reconstructor, Sighting, no_hints, off_faces
+from .reconstruct import SAME_FACE, Reconstructor, Sighting, no_hints, off_faces, visible_area
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
@@ -281,7 +281,7 @@ class Pipeline:
         """Return the largest faces up to the limit, with their metric pose where the lens is known, and
         calibrated."""
         if self.max_faces is not None and len(faces) > self.max_faces:
-            by_size = sorted(faces, key=lambda face: float(face.box[0] - face.box[2]))
+            by_size = sorted(faces, key=lambda face: -visible_area(face, frame.size))
             faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
         if self.lens is not None and faces:
             with stages.measure("post"):

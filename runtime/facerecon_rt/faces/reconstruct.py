@@ -42,8 +42,9 @@ STRAYED_SIDES, STRAYED_RADIANS = 0.05, 0.2
 """Maximum distance in crop sides and roll between a head and the square that was read. A head further away is read once
 more: 2 % of the faces in photographs, and a quarter of those of 20 pixels."""
 TURNS = (math.pi / 2, math.pi, -math.pi / 2)
-"""Turns in radians by which a photograph's detection is read again if its face is not believed. Of faces rolled by 60
-degrees, the detector finds one in thirty with a roll that is off by 90 degrees or more."""
+"""Turns in radians by which a photograph's detection is read again if its face is not believed. Of 448
+faces of lfpw-test rolled by 60 degrees, the detector finds eight with a roll that is off by more than 75 degrees, and
+they are not believed."""
 SAME_FACE = 0.3
 """Minimum overlap of boxes (intersection over union) at which a detection lies on a face that is already known."""
 TOGETHER = 8
@@ -423,18 +424,21 @@ def reconstruct_set(
 def largest(faces: Sequence[Face], size: tuple[int, int] | None = None) -> Face | None:
     """Return the face with the largest box; None for no faces.
 
-    With the picture's `size` (width, height), a box counts as its visible area times its visible share, so that a near
-    face half outside does not come before the face in the middle.
+    With the picture's `size` (width, height), faces are compared by `visible_area`. Without it, the picture counts as
+    endless.
     """
+    return max(faces, key=lambda face: visible_area(face, size), default=None)
 
-    def area(face: Face) -> float:
-        x0, y0, x1, y1 = (float(value) for value in face.box)
-        if size is None:
-            return (x1 - x0) * (y1 - y0)
-        visible = max(min(x1, size[0]) - max(x0, 0.0), 0.0) * max(min(y1, size[1]) - max(y0, 0.0), 0.0)
-        return visible**2 / max((x1 - x0) * (y1 - y0), 1e-6)
 
-    return max(faces, key=area, default=None)
+def visible_area(face: Face, size: tuple[int, int] | None) -> float:
+    """Return the area of a face's box in pixels, times the square of its share inside the picture of `size` (width,
+    height). A near face half outside is therefore smaller than the face in the middle."""
+    x0, y0, x1, y1 = face.box.tolist()
+    area = (x1 - x0) * (y1 - y0)
+    if size is None or area <= 0:
+        return float(area)
+    inside = max(min(x1, size[0]) - max(x0, 0.0), 0.0) * max(min(y1, size[1]) - max(y0, 0.0), 0.0)
+    return float(inside**2 / area)
 
 
 def no_hints(sightings: Sequence[Sighting]) -> list[Sighting]:

@@ -314,7 +314,7 @@ def _opened_alone(path: Path) -> IO[str]:
     stream = path.open("a", encoding="utf-8")
     try:
         only_writer_of(stream, path)
-    except BaseException:
+    except (UsageError, OSError):
         stream.close()
         raise
     return stream

@@ -461,7 +461,7 @@ def topic_of(source: str) -> str:
 
 def state_of(scene: Scene) -> dict[str, object]:
     """Return the state of a camera, ready for json.dumps: faces, and the attention of the largest."""
-    face = largest(scene.faces)
+    face = largest(scene.faces, scene.frame.size)
     attention = None if face is None else face.attention
     return {
         "source": source_name(scene.frame.source),

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from ..faces.reconstruct import largest
 from ..regular import shown, source_name
 from ..sinks.record import record_from_scene
 from ..sources.live import SourceStatus
@@ -165,8 +166,7 @@ class State(Collector):
     def largest_face(self, index: int) -> Face | None:
         """Return the largest face of a source's newest scene; None where there is none."""
         found = self.scene(index)
-        faces = found[0].faces if found is not None else ()
-        return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
+        return largest(found[0].faces, found[0].frame.size) if found is not None else None
 
 
 def medians(stages: Sequence[Mapping[str, float]]) -> dict[str, float]:
