@@ -201,6 +201,15 @@ def test_the_largest_faces_are_kept_in_their_order(reconstructor: Reconstructor)
     assert len(both.faces) == 2
 
 
+def test_a_near_face_half_outside_does_not_come_before_the_face_in_the_middle(model: Path) -> None:
+    inside, outside = (100, 40, 200, 140), (310, 10, 470, 170)
+    with Reconstructor(model, detector=Lamps(inside, outside)) as reconstructor:
+        lit = picture(inside, (310, 10, 400, 170))
+        (face,) = Pipeline(reconstructor, max_faces=1).process(Frame(lit, "x")).faces
+        assert len(reconstructor.faces(lit)) == 2
+    np.testing.assert_allclose(face.box, inside, atol=0.1)
+
+
 def test_sinks_have_a_scene_before_the_caller_has(reconstructor: Reconstructor) -> None:
     class Memory:
         def __init__(self) -> None:
