@@ -7,7 +7,7 @@ facerecon-rt --input http://127.0.0.1:8972/cam --serve 127.0.0.1:8080          #
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -28,12 +28,14 @@ def jpegs(video: str) -> Iterator[tuple[bytes, float]]:
 
 
 class Camera(BaseHTTPRequestHandler):
-    """Answer every request with the video as a stream."""
+    """Answer every request with the video as a stream, until the server stops."""
 
     video = ""
+    timeout = 5
+    stopping = threading.Event()
 
     def do_GET(self) -> None:
-        """Send frames until the reader goes."""
+        """Send frames until the reader goes or the server stops."""
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -41,7 +43,8 @@ class Camera(BaseHTTPRequestHandler):
             for jpeg, pause_s in jpegs(self.video):
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 self.wfile.write(head.encode() + jpeg + b"\r\n")
-                time.sleep(pause_s)
+                if self.stopping.wait(pause_s):
+                    return
         except OSError:
             return  # the reader has gone
 
@@ -52,11 +55,13 @@ def main(video: str, port: str = "8972") -> None:
         sys.exit(f"mjpeg_camera: cannot read {video}; check its name")
     Camera.video = video
     with ThreadingHTTPServer(("127.0.0.1", int(port)), Camera) as server:
-        server.daemon_threads = True
-        print(f"http://127.0.0.1:{server.server_address[1]}/cam", flush=True)
+        # Python must not end while a thread still decodes, because OpenCV aborts then.
+        server.daemon_threads = False
         try:
+            print(f"http://127.0.0.1:{server.server_address[1]}/cam", flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
+            Camera.stopping.set()
             sys.exit(130)
 
 
