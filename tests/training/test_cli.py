@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from facerecon_training.checkpoint import load_weights, save_weights
 from facerecon_training.cli import build_parser, main, train_config
+from facerecon_training.data import CLEAN_BATCH, BatchConfig
 from facerecon_training.model import FaceModel, ModelConfig
 
 from tests.interrupted import console_script, signalled_while_importing
@@ -190,6 +191,14 @@ def test_the_default_network_is_the_shipped_one(data: Path, prepared: Path) -> N
         load_weights(shipped).config,
     ):
         assert (model.backbone, model.input_size) == ("medium", 160)
+
+
+def test_clean_data_have_few_photographs_in_a_batch(data: Path, prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "prepare.json").write_text('{"clean": true}')
+    for folder, expected in ((prepared, BatchConfig()), (tmp_path, CLEAN_BATCH)):
+        options = build_parser().parse_args(["train", "--data", str(data), "--prepared", str(folder)])
+        assert train_config(options).batch == expected
+    assert CLEAN_BATCH.photographs + CLEAN_BATCH.head_poses < CLEAN_BATCH.size / 4
 
 
 def test_init_gives_the_network_unless_another_is_named(data: Path, prepared: Path, tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.pose import euler_from_camera, rotation_from_euler
 from facerecon_rt.types import Detection, Image
 from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.rendered.head_pose import (
     direction_in_picture,
+    neutral_faces,
     pack_head_poses,
     pointing_photographs,
     pose_figures,
 )
+from facerecon_training.weak_labels import ABSENT_TRUST, MEANINGS, WeakLabels
 
 
 class FaceInTheMiddle:
@@ -55,6 +58,27 @@ def test_people_to_learn_from_are_packed_and_no_others(tmp_path: Path) -> None:
     with np.load(tmp_path / "packed" / "labels.npz") as labels:
         np.testing.assert_allclose(labels["direction"][0], direction_in_picture(15, -30))
         assert labels["person"].tolist() == [1]
+
+
+def test_faces_that_are_seen_well_are_labelled_at_rest() -> None:
+    names = ("person01100+15-30.jpg", "person02100+0+60.jpg", "person08100+0+0.jpg", "person03100-30+45.jpg", "x.jpg")
+    count = len(names)
+    answers = WeakLabels(
+        files={name: row for row, name in enumerate(names)},
+        blendshapes=np.full((count, len(BLENDSHAPES)), np.nan, np.float32),
+        trust=np.ones((count, len(BLENDSHAPES)), np.float32),
+        eyes=np.zeros((count, 2, 3, 2), np.float32),
+        landmarks=np.arange(count, dtype=np.float32)[:, None, None] * np.ones((1, 68, 2), np.float32),
+        person=np.full(count, -1),
+        valid=np.zeros((count, 4), np.int64),
+    )
+    rest = neutral_faces(answers)
+    assert list(rest.files) == [names[0], names[3]] and list(rest.files.values()) == [0, 1]
+    assert rest.person.tolist() == [1, 3] and rest.landmarks[:, 0, 0].tolist() == [0, 3]
+    frown, blink = BLENDSHAPES.index("mouthFrown_L"), BLENDSHAPES.index("eyeBlink_L")
+    assert (rest.blendshapes[:, frown] == np.float32(MEANINGS["frown"].most)).all()
+    assert (rest.trust[:, frown] == ABSENT_TRUST).all()
+    assert np.isnan(rest.blendshapes[:, blink]).all()
 
 
 def test_nominal_poses_have_neither_sign_nor_zero() -> None:

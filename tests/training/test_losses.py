@@ -17,6 +17,7 @@ from facerecon_training.losses import (
     LIP_PAIRS,
     SAME_PERSON_MM,
     LossWeights,
+    annotated_points,
     code_of_shape,
     confidence_target,
     consistency_loss,
@@ -333,7 +334,7 @@ def test_inner_landmarks_and_the_jaw_are_averaged_by_weight(mean_face: Tensor) -
     output = output_of(mean_face, camera())
     true = output.landmarks[:, :, :2].clone()
     true[:, :17] = contour_points(mean_face, camera())[0]
-    true[:, 17:] += torch.tensor([5.0, 0.0])
+    true[:, 17:] = project(camera(), annotated_points(mean_face))[:, :, :2] + torch.tensor([5.0, 0.0])
     loss = geometry_of(output, true, torch.ones(1, 68))
     assert loss.item() == pytest.approx(51 * charbonnier(0.5) / (0.5 * 17 + 51), abs=1e-5)
     # A folder that is trusted less counts less as a whole, not against itself.

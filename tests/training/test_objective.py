@@ -9,6 +9,7 @@ import pytest
 import torch
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.template import load_template
+from facerecon_training.conventions import annotated_offsets
 from facerecon_training.data import Batch
 from facerecon_training.losses import LossWeights, code_of_shape, likelihood_loss
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
@@ -219,7 +220,8 @@ def test_rendered_landmarks_are_known_from_vertices(ball_face: MorphableFace) ->
     batch = batch_of([True, False], [1.0, 1.0])
     known = known_of(batch, Teacher.from_face(ball_face))
     chosen = torch.from_numpy(load_template().landmarks[17:]).long()
-    expected = project(batch.crop_from_head[:1], known.vertices[:, chosen])[0, :, :2]
+    annotated = known.vertices[:, chosen] + torch.from_numpy(annotated_offsets()[17:])
+    expected = project(batch.crop_from_head[:1], annotated)[0, :, :2]
     torch.testing.assert_close(known.landmarks[0, 17:], expected)
     torch.testing.assert_close(known.landmarks[1], batch.landmarks[1])
     assert known.photograph.tolist() == [False, True]

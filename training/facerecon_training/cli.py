@@ -384,7 +384,9 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         from .backbones import BACKBONES
         from .checkpoint import load_weights
         from .config import TrainConfig
+        from .data import CLEAN_BATCH, BatchConfig
         from .model import ModelConfig
+        from .prepare import is_clean
         from .train import default_terms
 
     start = load_weights(options.init).config if options.init else ModelConfig()
@@ -409,6 +411,7 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         threads=options.threads,
         bfloat16=options.bfloat16,
         folders=tuple(_folder(text) for text in options.folder),
+        batch=CLEAN_BATCH if is_clean(options.prepared) else BatchConfig(),
         model=replace(start, backbone=backbone, input_size=size, terms=terms, gaze=True),
     )
 

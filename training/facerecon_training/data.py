@@ -24,7 +24,7 @@ from .arrays import of_prepare, read_arrays
 from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
 from .photographs import camera_from_landmarks
 from .prepare import read_face
-from .rendered.backgrounds import random_patch, read_backgrounds
+from .rendered.backgrounds import invented_picture, random_patch, read_backgrounds
 from .rendered.expressions import EYE_LOOK
 from .rendered.eyes import BLINK
 from .rendered.morphable import MorphableFace
@@ -35,6 +35,8 @@ LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint",
 """Blendshapes whose machine-made labels come from open eyes and mean nothing under drawn lids."""
 LOOKED_SHARE = 0.5
 """Share of a folder's photographs in a batch that have labels given by looking, if the folder has any."""
+INVENTED_PICTURES = 400
+"""Number of generated pictures where no photographs without faces may be read."""
 IRIS_SEEN = 0.35
 """The eyeBlink weight from which on a tracker guesses where the iris is, in the middle of the lids."""
 
@@ -69,6 +71,7 @@ FOLDERS: tuple[Folder, ...] = (
     Folder("aaf-train", 0.17, 0.7, machine_made=True),
     Folder("youtube-train", 0.08, 0.4, sets=True, machine_made=True),
     Folder("expressive", 0.25, 0.25, sets=True, machine_made=True),
+    Folder("head_pose", 0.1, 0.5, machine_made=True),
 )
 
 
@@ -121,6 +124,12 @@ class BatchConfig:
     def size(self) -> int:
         """Number of pictures in a batch."""
         return 2 * self.pairs + self.photographs + self.head_poses + self.backgrounds
+
+
+CLEAN_BATCH = BatchConfig(
+    rendered_pairs=24, person_pairs=0, photograph_pairs=0, photographs=6, head_poses=6, backgrounds=4
+)
+"""Composition of a batch of a clean model. The few people of Pointing'04 must not outweigh the rendered people."""
 
 
 class Batch(NamedTuple):
@@ -187,6 +196,11 @@ class Packed:
         return cls(images, labels, [group for group in groups if len(group) > 1])
 
 
+def invented(seed: int) -> list[Image]:
+    """Return generated pictures in place of photographs without faces."""
+    return [invented_picture(np.random.default_rng((seed, number))) for number in range(INVENTED_PICTURES)]
+
+
 def people_squares(people: Packed, face: MorphableFace) -> list[Square]:
     """Return the square of the crop of each rendered picture, canvas pixels, from its landmarks as in photographs.
 
@@ -240,7 +254,8 @@ class Batches(IterableDataset[Batch]):
         ]
         directed = prepared / "head_pose"
         self.head_poses = Packed.read(directed) if (directed / "labels.npz").is_file() else None
-        self.backgrounds = read_backgrounds(sorted(backgrounds.glob("*.jpg")) if backgrounds else [])
+        pictures = read_backgrounds(sorted(backgrounds.glob("*.jpg"))) if backgrounds else []
+        self.backgrounds = pictures or invented(seed)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches from step `start` on."""

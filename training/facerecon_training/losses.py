@@ -11,6 +11,7 @@ from facerecon_rt.template import load_template
 from torch import Tensor
 from torch.nn import functional
 
+from .conventions import annotated_offsets
 from .model import project
 from .rendered.eyes import EYES
 
@@ -280,6 +281,12 @@ def contour_points(vertices: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
     return chosen, normals
 
 
+def annotated_points(vertices: Tensor) -> Tensor:
+    """Return the inner 51 points (N, 51, 3) in mm where annotators put them, of faces with vertices (N, V, 3) in mm."""
+    chosen = torch.from_numpy(load_template().landmarks[17:]).long().to(vertices.device)
+    return vertices[:, chosen] + torch.from_numpy(annotated_offsets()[17:]).to(vertices)
+
+
 def landmark_loss(landmarks: Tensor, true: Tensor, weights: Tensor, jaw: float, eye: float) -> Tensor:
     """Return the weighted mean error (N,) of landmarks (N, 68, 2+) pixels, in eye distances.
 
@@ -303,11 +310,10 @@ def geometry_loss(
     """Return the mean error (N,) of landmark vertices, in eye distances.
 
     The inputs are vertices (N, V, 3) in mm, cameras (N, 3, 4), and the truth (N, 68, 2) in pixels with weights (N, 68).
-    Landmark vertices are compared with their points. Jaw points are compared with the visible contour, along which they
-    may slide at a reduced weight (Zhu et al., CVPR 2015).
+    Landmark vertices, moved to where annotators put them, are compared with their points. Jaw points are compared with
+    the visible contour, along which they may slide at a reduced weight (Zhu et al., CVPR 2015).
     """
-    chosen = torch.from_numpy(load_template().landmarks[17:]).long().to(vertices.device)
-    inner = point_loss(project(camera, vertices[:, chosen])[:, :, :2], true[:, 17:], eye)
+    inner = point_loss(project(camera, annotated_points(vertices))[:, :, :2], true[:, 17:], eye)
     contour, normals = contour_points(vertices, camera)
     off = contour - true[:, :17]
     across = (off * normals).sum(2, keepdim=True) * normals

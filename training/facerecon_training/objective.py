@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from facerecon_rt.align import CROP_SIDE_MM
-from facerecon_rt.template import load_template
 from torch import Tensor
 from torch.nn import functional
 
 from .data import Batch
 from .losses import (
     LossWeights,
+    annotated_points,
     code_of_shape,
     confidence_target,
     contour_points,
@@ -123,10 +123,10 @@ def known_of(batch: Batch, teacher: Teacher, taught: Taught | None = None) -> Kn
     photograph = (batch.is_face > 0) & ~batch.rendered & ~directed
     camera = batch.crop_from_head[batch.rendered]
     shape, vertices = teacher.true_geometry(batch.identity[batch.rendered], batch.expression[batch.rendered])
-    inner = torch.from_numpy(load_template().landmarks[17:]).long().to(vertices.device)
     contour, _ = contour_points(vertices, camera)
+    inner = project(camera, annotated_points(vertices))[:, :, :2]
     landmarks, trust = batch.landmarks.clone(), batch.landmark_weights.clone()
-    landmarks[batch.rendered] = torch.cat([contour, project(camera, vertices[:, inner])[:, :, :2]], 1)
+    landmarks[batch.rendered] = torch.cat([contour, inner], 1)
     trust[batch.rendered] = 1.0
     if taught is not None:
         rows, pseudo = taught

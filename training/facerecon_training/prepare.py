@@ -31,7 +31,7 @@ from .photographs import canvas_from_photograph, pack_photographs, pack_weakly_l
 from .photometric import fit_skin
 from .rendered.backgrounds import background_files
 from .rendered.expressions import random_expression
-from .rendered.head_pose import pack_head_poses
+from .rendered.head_pose import neutral_faces, pack_head_poses
 from .rendered.morphable import FACE_VERTICES, MorphableFace, MorphableHead, face_from_head, read_head
 from .rendered.people import (
     HELD_OUT_VIEWS,
@@ -152,12 +152,18 @@ def photographed_albedo(
 
 
 def write_head_poses(config: PrepareConfig) -> None:
-    """Pack Pointing'04's photographs, if they and a detector exist."""
+    """Pack Pointing'04's photographs, if they and a detector exist. For a clean model, also pack those with points."""
     if (config.data / "head_pose").is_dir() and not (config.out / "head_pose" / "labels.npz").is_file():
         detector = head_detector(config)
         if detector is not None:
             count = pack_head_poses(config.data / "head_pose", detector, config.out / "head_pose")
             print(f"head_pose: {count} photographs with known head direction")
+    points = config.data / "pseudo" / "head_pose.npz"
+    target = config.out / "photographs" / "head_pose"
+    if config.clean and points.is_file() and not (target / "labels.npz").is_file():
+        weak = neutral_faces(read_weak_labels(points))
+        count = pack_weakly_labelled(config.data / "head_pose", weak, target)
+        print(f"head_pose: {count} photographs with mesh points of another face tracker")
 
 
 def write_people(config: PrepareConfig, renderer: PeopleRenderer, albedo: Floats | None) -> None:

@@ -21,6 +21,7 @@ from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
 from ..photographs import CANVAS_MARGIN, CANVAS_SIZE
+from ..weak_labels import WeakLabels, corrected, trust_of
 
 TRAINING_PEOPLE = frozenset({"01", "02", "03", "04", "05", "06"})
 """People of Pointing'04 who are trained on. The others are for evaluation."""
@@ -44,13 +45,24 @@ class PointingPhotograph:
         """Whether this person is trained on."""
         return self.person in TRAINING_PEOPLE
 
+    @property
+    def is_seen_well(self) -> bool:
+        """Whether other face trackers find the points of this face reliably."""
+        return abs(self.tilt) <= 30 and abs(self.pan) <= 45
+
+    @classmethod
+    def of(cls, path: Path) -> PointingPhotograph | None:
+        """Return the photograph with the labels of its file name, or None for any other name."""
+        match = re.fullmatch(r"person(\d\d)\d{3}([+-]\d+)([+-]\d+)", path.stem)
+        return cls(path, match[1], int(match[2]), int(match[3])) if match else None
+
 
 def pointing_photographs(folder: Path) -> Iterator[PointingPhotograph]:
     """Yield every `personNNS<II><tilt><pan>.jpg` of a folder in name order. Other files are ignored."""
     for path in sorted(folder.glob("person*.jpg")):
-        match = re.fullmatch(r"person(\d\d)\d{3}([+-]\d+)([+-]\d+)", path.stem)
-        if match:
-            yield PointingPhotograph(path, match[1], int(match[2]), int(match[3]))
+        photograph = PointingPhotograph.of(path)
+        if photograph is not None:
+            yield photograph
 
 
 def direction_in_picture(tilt: float, pan: float) -> Floats:
@@ -82,6 +94,28 @@ def pack_head_poses(folder: Path, detector: Detector, target: Path) -> int:
         np.save(target / "images.npy", np.stack(canvases))
         np.savez(target / "labels.npz", direction=np.stack(directions), person=np.array(people, np.int32))
     return len(canvases)
+
+
+def neutral_faces(labels: WeakLabels) -> WeakLabels:
+    """Return the labels of the photographs of TRAINING_PEOPLE whose faces are seen well, with faces at rest.
+
+    All of these faces are at rest, as a look at each of them shows. Only lids and gaze follow the tilt.
+    """
+    chosen = []
+    for name in labels.files:
+        photograph = PointingPhotograph.of(Path(name))
+        if photograph is not None and photograph.for_training and photograph.is_seen_well:
+            chosen.append((name, labels.files[name], int(photograph.person)))
+    rows = [row for _, row, _ in chosen]
+    return WeakLabels(
+        files={name: i for i, (name, _, _) in enumerate(chosen)},
+        blendshapes=np.array([corrected(labels.blendshapes[row], {}) for row in rows]),
+        trust=np.array([trust_of({}) for _ in rows]),
+        eyes=labels.eyes[rows],
+        landmarks=labels.landmarks[rows],
+        person=np.array([person for _, _, person in chosen]),
+        valid=labels.valid[rows],
+    )
 
 
 def pose_figures(measured: NDArray[np.float64], nominal: NDArray[np.float64]) -> dict[str, float]:
