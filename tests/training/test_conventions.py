@@ -23,6 +23,7 @@ def test_offsets_are_measured_in_the_head_frame_near_the_front(ball_face: Morpha
     true = random.normal(0, 2, (68, 2))
     true = (true + true[IBUG_MIRROR] * [-1, 1]) / 2
     true[:17] = 0
+    true[17:27, 0] = 0
     angles = [(0, 0, 0), (5, 10, 20), (-8, -12, -30), (4, -6, 8), (0, 70, 0)]
     cameras = np.stack([camera_for_crop(*angle, 224, 150.0) for angle in angles])
     identity = random.normal(0, 1, (len(angles), len(ball_face.identity))).astype(np.float32)

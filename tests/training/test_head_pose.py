@@ -75,6 +75,7 @@ def test_faces_that_are_seen_well_are_labelled_at_rest() -> None:
     rest = neutral_faces(answers)
     assert list(rest.files) == [names[0], names[3]] and list(rest.files.values()) == [0, 1]
     assert rest.person.tolist() == [1, 3] and rest.landmarks[:, 0, 0].tolist() == [0, 3]
+    assert np.isnan(rest.landmarks[:, 17:27]).all() and np.isfinite(rest.landmarks[:, 27:]).all()
     frown, blink = BLENDSHAPES.index("mouthFrown_L"), BLENDSHAPES.index("eyeBlink_L")
     assert (rest.blendshapes[:, frown] == np.float32(MEANINGS["frown"].most)).all()
     assert (rest.trust[:, frown] == ABSENT_TRUST).all()

@@ -24,6 +24,7 @@ from .rendered.morphable import MorphableFace
 
 OFFSETS = Path(__file__).with_name("landmark_offsets.json")
 """Offsets of the 68 points in mm in the head frame, x and y."""
+BROWS = slice(17, 27)
 NEAR_FRONT = 0.9
 """Least cosine between the direction out of the face and that to the viewer, of faces that are measured."""
 FURTHEST = 0.12
@@ -44,7 +45,7 @@ def measured_offsets(
     expression (N, 53) and canvas_from_head `camera` (N, 3, 4).
 
     Each offset is the median over faces near the front, made symmetric. Jaw points have none, because they lie on the
-    visible contour.
+    visible contour. Brow points have none along the brow, where FaceMesh has no points at the ends of the brow.
     """
     rows = load_template().landmarks
     vertices = face.mean[rows] + np.tensordot(identity, face.identity[:, rows], 1)
@@ -58,4 +59,5 @@ def measured_offsets(
     offsets = np.median(np.einsum("nij,nkj->nki", in_head, (points - seen)[used]), axis=0)
     offsets = (offsets + offsets[IBUG_MIRROR] * [-1, 1]) / 2
     offsets[:17] = 0
+    offsets[BROWS, 0] = 0
     return np.asarray(offsets, np.float32)

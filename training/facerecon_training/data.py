@@ -22,6 +22,7 @@ from torch.utils.data import IterableDataset
 
 from .arrays import of_prepare, read_arrays
 from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
+from .conventions import annotated_offsets
 from .photographs import camera_from_landmarks
 from .prepare import read_face
 from .rendered.backgrounds import invented_picture, random_patch, read_backgrounds
@@ -204,6 +205,8 @@ def invented(seed: int) -> list[Image]:
 def people_squares(people: Packed, face: MorphableFace) -> list[Square]:
     """Return the square of the crop of each rendered picture, canvas pixels, from its landmarks as in photographs.
 
+    The landmarks lie where annotators would put them, so that photographs and rendered faces are cut out alike.
+
     The true camera is not used for two reasons. It would reveal the head's size, which no photograph does. It would
     also leave heads askew that turn and nod, which the runtime's second look turns upright.
     """
@@ -212,6 +215,7 @@ def people_squares(people: Packed, face: MorphableFace) -> list[Square]:
         face.mean[landmarks]
         + np.tensordot(people.labels["identity"], face.identity[:, landmarks], 1)
         + np.tensordot(people.labels["expression"], face.expression[:, landmarks], 1)
+        + annotated_offsets()
     )
     cameras = people.labels["canvas_from_head"]
     seen = np.einsum("pij,pkj->pki", cameras[:, :2, :3], points) + cameras[:, None, :2, 3]

@@ -20,6 +20,7 @@ from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
+from ..conventions import BROWS
 from ..photographs import CANVAS_MARGIN, CANVAS_SIZE
 from ..weak_labels import WeakLabels, corrected, trust_of
 
@@ -99,7 +100,8 @@ def pack_head_poses(folder: Path, detector: Detector, target: Path) -> int:
 def neutral_faces(labels: WeakLabels) -> WeakLabels:
     """Return the labels of the photographs of TRAINING_PEOPLE whose faces are seen well, with faces at rest.
 
-    All of these faces are at rest, as a look at each of them shows. Only lids and gaze follow the tilt.
+    All of these faces are at rest, as a look at each of them shows. Only lids and gaze follow the tilt. Points of brows
+    are left out, because the tracker's mesh has none at the ends of brows.
     """
     chosen = []
     for name in labels.files:
@@ -107,12 +109,14 @@ def neutral_faces(labels: WeakLabels) -> WeakLabels:
         if photograph is not None and photograph.for_training and photograph.is_seen_well:
             chosen.append((name, labels.files[name], int(photograph.person)))
     rows = [row for _, row, _ in chosen]
+    landmarks = labels.landmarks[rows]
+    landmarks[:, BROWS] = np.nan
     return WeakLabels(
         files={name: i for i, (name, _, _) in enumerate(chosen)},
         blendshapes=np.array([corrected(labels.blendshapes[row], {}) for row in rows]),
         trust=np.array([trust_of({}) for _ in rows]),
         eyes=labels.eyes[rows],
-        landmarks=labels.landmarks[rows],
+        landmarks=landmarks,
         person=np.array([person for _, _, person in chosen]),
         valid=labels.valid[rows],
     )
