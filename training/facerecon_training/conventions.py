@@ -24,7 +24,8 @@ from .rendered.morphable import MorphableFace
 
 OFFSETS = Path(__file__).with_name("landmark_offsets.json")
 """Offsets of the 68 points in mm in the head frame, x and y."""
-BROWS = slice(17, 27)
+BROWS, BRIDGE, EYES = slice(17, 27), slice(27, 31), slice(36, 48)
+"""Points along brows, down the bridge of the nose, and around the eyes."""
 NEAR_FRONT = 0.9
 """Least cosine between the direction out of the face and that to the viewer, of faces that are measured."""
 FURTHEST = 0.12
@@ -45,7 +46,8 @@ def measured_offsets(
     expression (N, 53) and canvas_from_head `camera` (N, 3, 4).
 
     Each offset is the median over faces near the front, made symmetric. Jaw points have none, because they lie on the
-    visible contour. Brow points have none along the brow, where FaceMesh has no points at the ends of the brow.
+    visible contour. Points of brows and bridge have none along the line that they stand on, where FaceMesh spaces its
+    points in its own way. Points of eyes have none, because vertices lie on the lids.
     """
     rows = load_template().landmarks
     vertices = face.mean[rows] + np.tensordot(identity, face.identity[:, rows], 1)
@@ -60,4 +62,6 @@ def measured_offsets(
     offsets = (offsets + offsets[IBUG_MIRROR] * [-1, 1]) / 2
     offsets[:17] = 0
     offsets[BROWS, 0] = 0
+    offsets[BRIDGE, 1] = 0
+    offsets[EYES] = 0
     return np.asarray(offsets, np.float32)
