@@ -5,8 +5,9 @@
 
 The sheet that is kept shows rendered people with generated skin, since the photographs of DATA may not be copied.
 Figures are from photographs. The difference of a pixel is that of its three channels, and the median is over the pixels
-where the photograph shows the face. Photographs of a set have other light than their common map. A second figure is of
-the map in the photograph's own light, which is fitted: 30 numbers (`facerecon_rt/sinks/light.py`).
+where the photograph shows the face. Photographs of a set and frames of a track have other light than their common map.
+Their second figure is of the map in the picture's own light, which is fitted: 30 numbers
+(`facerecon_rt/sinks/light.py`). The map of a single photograph has its light.
 """
 
 from __future__ import annotations
@@ -202,9 +203,10 @@ def main() -> None:
         rows.append(("ten photographs of each person, in other light", 512, of_sets(sets, reconstructor, 512)))
     for name, size, measured in rows:
         plain, lit, shares = np.array(measured).T
+        fitted = f"{np.median(lit):.1f} | {lit.max():.1f}" if "photograph (" not in name else " | "
         lines.append(
-            f"| {name} | {len(plain)} | {size} | {np.median(plain):.1f} | {plain.max():.1f} | {np.median(lit):.1f} | "
-            f"{lit.max():.1f} | {100 * np.median(shares):.0f} % |"
+            f"| {name} | {len(plain)} | {size} | {np.median(plain):.1f} | {plain.max():.1f} | {fitted} | "
+            f"{100 * np.median(shares):.0f} % |"
         )
     text = "\n".join(lines) + "\n"
     (RESULTS / "texture.md").write_text(text)
