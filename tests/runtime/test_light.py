@@ -44,7 +44,7 @@ def test_a_hand_in_the_picture_is_no_light(colours: Floats, normals: Floats) -> 
     lit = colours * lamp(normals)
     hand = (normals[:, 0] > 0.5) & (np.arange(COUNT) % 4 > 0)
     assert 0.15 < hand.mean() < 0.3
-    shown = np.where(hand[:, None], np.float32((40, 220, 60)), lit)
+    shown = np.where(hand[:, None], np.array((40, 220, 60), np.float32), lit)
     light = fitted_light(colours, shown, normals, np.ones(COUNT, np.float32))
     assert np.median(np.abs(light.put_on(colours, normals) - lit)) < 6
 

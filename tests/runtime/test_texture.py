@@ -202,7 +202,8 @@ def test_pictures_in_different_light_are_brought_into_one(mean_face: Floats) -> 
     """The face has spots. Three pictures show it from three sides, and a lamp comes from another side in each."""
     layout = layout_of(TEMPLATE, SIZE)
     spots = np.random.default_rng(3).uniform(0.6, 1.0, (SIZE // 32, SIZE // 32, 1)).astype(np.float32)
-    spotted = cv2.resize(spots, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)[..., None] * np.float32((110, 140, 180))
+    skin_tone = np.array((110, 140, 180), np.float32)
+    spotted = cv2.resize(spots, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)[..., None] * skin_tone
     normals = vertex_normals(mean_face, TEMPLATE.triangles)
     at = layout.raster.between(normals)
     views = []
