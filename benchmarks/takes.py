@@ -1,7 +1,7 @@
 """A GLB of the sample clip in other programs: the Khronos validator, three.js in Chromium, and Blender.
 
     npm install --prefix JS gltf-validator three puppeteer-core && python -m venv BPY && BPY/bin/pip install bpy
-    python benchmarks/takes.py --npm JS --blender BPY/bin/python    # a minute; writes results/takes.md and takes.jpg
+    python benchmarks/takes.py --npm JS --blender BPY/bin/python    # minutes; writes results/takes.md and takes*.jpg
     python benchmarks/takes.py --time     # some minutes on a quiet machine; writes results/takes_time.md
 
 The take is written twice: with `--mesh face`, and with `--mesh head`. The pictures of three.js show the clip's camera
