@@ -1,12 +1,12 @@
 """A GLB of the sample clip in other programs: the Khronos validator, three.js in Chromium, and Blender.
 
     npm install --prefix JS gltf-validator three puppeteer-core && python -m venv BPY && BPY/bin/pip install bpy
-    python benchmarks/takes.py --npm JS --blender BPY/bin/python    # a minute; writes results/takes.md and takes.jpg
+    python benchmarks/takes.py --npm JS --blender BPY/bin/python    # minutes; writes results/takes.md and takes*.jpg
     python benchmarks/takes.py --time     # some minutes on a quiet machine; writes results/takes_time.md
 
-The pictures of three.js show the clip's camera (`--fov`), first with the take's own materials, then with colours for
-the directions of the surfaces. The latter are compared with the runtime's renderer on `Face.vertices`. Both have the
-neutral face of the last frame.
+The take is written twice: with `--mesh face`, and with `--mesh head`. The pictures of three.js show the clip's camera
+(`--fov`), first with the take's own materials, then with colours for the directions of the surfaces. The latter are
+compared with the runtime's renderer on the same mesh. Both have the neutral face of the last frame.
 
 With `--time`, a minute of video at 30 frames per second becomes records, and a take. Each run is a process of its own.
 Its time is that of the whole command, and its memory is its peak.
@@ -18,7 +18,7 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,9 +26,10 @@ from typing import Any
 import cv2
 import numpy as np
 from facerecon_rt import Frame, Pipeline, Reconstructor, load_template, open_sink, open_source, read_image
+from facerecon_rt.head import MESH_FORMS, Form, mesh_form
 from facerecon_rt.pose import VIEWER_FROM_FRAME
 from facerecon_rt.sinks.shade import light, render_mesh, vertex_normals
-from facerecon_rt.types import Face
+from facerecon_rt.types import Face, Floats
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -48,35 +49,49 @@ started = time.monotonic()
 status = subprocess.call(sys.argv[1:])
 print(json.dumps([status, time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
-VERTICES = (0, 1000, 2000, 3000, 4000)
-"""Vertices that are compared with Blender's."""
+VERTICES = (0, 1000, 2000, 3000, 4000, 4400, 4900, 5400, 5881)
+"""Vertices that are compared with Blender's, as far as a mesh has them. The last four lie behind the face."""
 
 
-def make_take(model: Path, output: Path) -> dict[int, tuple[Frame, Face]]:
-    """Write the take of the clip. Returns frame and face of the frames `SHOWN`, with the last frame's shape."""
-    kept: dict[int, tuple[Frame, Face]] = {}
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A frame of the clip that is compared, and the mesh that a take must have there."""
+
+    frame: Frame
+    """The frame."""
+    camera_from_head: Floats
+    """(3, 4) camera of the face, in mm."""
+    vertices: Floats
+    """(K, 3) mm, head frame: the neutral face of the last frame with the expression of this frame."""
+
+
+def make_take(model: Path, output: Path, form: Form) -> list[Shown]:
+    """Write the take of the clip, and return the frames `SHOWN`."""
+    kept: list[tuple[Frame, Face]] = []
     with Reconstructor(model) as reconstructor, open_source(CLIP) as source:
         names = reconstructor.contract.blendshapes
-        with open_sink(str(output), blendshapes=names, basis=reconstructor.basis) as sink:
+        mesh = "face" if form.template is form.face else "head"
+        with open_sink(str(output), blendshapes=names, basis=reconstructor.basis, mesh=mesh) as sink:
             for scene in Pipeline(reconstructor, lens=FOV).run(source, [sink]):
                 last = scene.faces[0].shape
                 if scene.frame.index in SHOWN:
-                    kept[scene.frame.index] = scene.frame, scene.faces[0]
-    return {
-        index: (frame, replace(face, shape=last, vertices=last + face.vertices - face.shape))
-        for index, (frame, face) in kept.items()
-    }
+                    kept.append((scene.frame, scene.faces[0]))
+    found = []
+    for frame, face in kept:
+        assert face.camera_from_head is not None
+        moved = form.moved(face.vertices - face.shape)
+        found.append(Shown(frame, face.camera_from_head, form.neutral(last) + moved))
+    return found
 
 
-def our_normals(frame: Frame, face: Face) -> np.ndarray:
-    """Return the picture (H, W, 3) of the face's surface directions: 0.5 + 0.5 normal, axes x right, y up, z near."""
-    assert face.camera_from_head is not None
-    camera = face.camera_from_head.astype(np.float64)
-    points = face.vertices @ camera[:3, :3].T + camera[:3, 3]
-    width, height = frame.size
+def our_normals(shown: Shown, form: Form) -> np.ndarray:
+    """Return the picture (H, W, 3) of the mesh's surface directions: 0.5 + 0.5 normal, axes x right, y up, z near."""
+    camera = shown.camera_from_head.astype(np.float64)
+    points = shown.vertices @ camera[:3, :3].T + camera[:3, 3]
+    width, height = shown.frame.size
     focal = width / 2 / np.tan(np.radians(FOV) / 2)
     pixels = focal * points[:, :2] / points[:, 2:] + [(width - 1) / 2, (height - 1) / 2]
-    triangles = load_template().triangles
+    triangles = form.template.triangles
     placed = np.column_stack([pixels, points[:, 2]])
     normals = vertex_normals(points, triangles) @ VIEWER_FROM_FRAME.T
     colours = (0.5 + 0.5 * normals)[:, ::-1]  # BGR
@@ -107,9 +122,9 @@ def validate(npm: Path, take: Path) -> dict[str, int]:
     return {name: issues[name] for name in ("numErrors", "numWarnings", "numInfos", "numHints")}
 
 
-def in_blender(python: str, take: Path, frame: int, fps: float) -> dict[str, Any]:
-    """Return Blender's reading of the take: names, key counts, and places (K, 3) of `VERTICES` in m at a frame."""
-    arguments = [str(take), str(frame), str(fps), json.dumps(VERTICES)]
+def in_blender(python: str, take: Path, frame: Frame, vertices: list[int]) -> dict[str, Any]:
+    """Return Blender's reading of the take: names, key counts, and places (K, 3) of vertices in m at a frame."""
+    arguments = [str(take), str(frame.index), str(frame.fps), json.dumps(vertices)]
     done = subprocess.run(
         [python, HERE / "takes_in_blender.py", *arguments], capture_output=True, text=True, timeout=300
     )
@@ -206,78 +221,88 @@ def main() -> int:
         "",
         f"The clip is `tests/data/talking_head.mp4` with `--fov {FOV:g}`. Command: `python benchmarks/takes.py`.",
         "",
-        "| check | result |",
-        "|---|---|",
+        "| check | `--mesh face` | `--mesh head` |",
+        "|---|---|---|",
     ]
-    failed = False
-    with TemporaryDirectory() as folder:
-        take = Path(folder) / "take.glb"
-        kept = make_take(options.model, take)
-        lines.append(f"| size of the file, 150 frames | {take.stat().st_size / 1e6:.1f} MB |")
-        checks: list[tuple[list[str], bool]] = []
-        if options.npm:
-            checks.append(check_validator(options.npm, take))
-            checks.append(check_three(options.npm, options.chromium, take, kept, Path(folder)))
-        if options.blender:
-            checks.append(check_blender(options.blender, take, *kept[SHOWN[1]]))
-        for rows, wrong in checks:
-            lines += rows
+    columns, failed = [], False
+    for name in MESH_FORMS:
+        form = mesh_form(name, load_template())
+        with TemporaryDirectory() as folder:
+            take = Path(folder) / "take.glb"
+            shown = make_take(options.model, take, form)
+            rows = {"size of the file, 150 frames": f"{take.stat().st_size / 1e6:.1f} MB"}
+            checks: list[tuple[Rows, bool]] = []
+            if options.npm:
+                checks.append(check_validator(options.npm, take))
+                checks.append(check_three(options.npm, options.chromium, take, shown, form, Path(folder)))
+            if options.blender:
+                checks.append(check_blender(options.blender, take, shown[1]))
+        for more, wrong in checks:
+            rows |= more
             failed |= wrong
+        columns.append(rows)
+    lines += [f"| {check} | {' | '.join(rows[check] for rows in columns)} |" for check in columns[0]]
     text = "\n".join(lines) + "\n"
     (RESULTS / "takes.md").write_text(text)
     print(text)
     return int(failed)
 
 
-def check_validator(npm: Path, take: Path) -> tuple[list[str], bool]:
-    """Return the rows of the table about the validator, and whether it found an error or a warning."""
+Rows = dict[str, str]
+"""Results by check."""
+
+
+def check_validator(npm: Path, take: Path) -> tuple[Rows, bool]:
+    """Return the validator's results, and whether it found an error or a warning."""
     issues = validate(npm, take)
-    row = f"| gltf-validator: errors, warnings | {issues['numErrors']}, {issues['numWarnings']} |"
-    return [row], issues["numErrors"] + issues["numWarnings"] > 0
+    rows = {"gltf-validator: errors, warnings": f"{issues['numErrors']}, {issues['numWarnings']}"}
+    return rows, issues["numErrors"] + issues["numWarnings"] > 0
 
 
 def check_three(
-    npm: Path, chromium: str, take: Path, kept: dict[int, tuple[Frame, Face]], folder: Path
-) -> tuple[list[str], bool]:
-    """Return the rows of the table about three.js, and whether its pictures differ too much. Writes takes.jpg."""
-    seconds = [kept[index][0].time_s for index in SHOWN]
-    size = kept[SHOWN[0]][0].size
-    three_pictures(npm.resolve(), chromium, take, seconds, size, folder)
-    lines, pictures, failed = [], [], False
-    for number, index in enumerate(SHOWN):
-        frame, face = kept[index]
-        ours, theirs = our_normals(frame, face), read_image(f"{folder}/n{number}.png")
+    npm: Path, chromium: str, take: Path, shown: list[Shown], form: Form, folder: Path
+) -> tuple[Rows, bool]:
+    """Return the results of three.js, and whether its pictures differ too much. Writes takes.jpg or takes_head.jpg."""
+    seconds = [each.frame.time_s for each in shown]
+    three_pictures(npm.resolve(), chromium, take, seconds, shown[0].frame.size, folder)
+    rows, pictures, failed = {}, [], False
+    for number, each in enumerate(shown):
+        ours, theirs = our_normals(each, form), read_image(f"{folder}/n{number}.png")
         both = (ours.max(2) > 0) & (theirs.max(2) > 0)
         either = (ours.max(2) > 0) | (theirs.max(2) > 0)
         difference = float(np.abs(ours.astype(float) - theirs)[both].mean())
         overlap = both.sum() / either.sum()
         failed |= bool(difference > 4 or overlap < 0.98)
-        lines.append(f"| three.js, frame {index}: mean difference of surface directions, overlap of outlines | "
-                     f"{difference:.2f} of 255, {100 * overlap:.1f} % |")  # fmt: skip
-        shown = [frame.image, read_image(f"{folder}/t{number}.png"), theirs, ours]
-        pictures.append(np.hstack([cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA) for picture in shown]))
-    cv2.imwrite(str(RESULTS / "takes.jpg"), np.vstack(pictures), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return lines, failed
+        rows[f"three.js, frame {each.frame.index}: mean difference of surface directions, overlap of outlines"] = (
+            f"{difference:.2f} of 255, {100 * overlap:.1f} %"
+        )
+        row = [each.frame.image, read_image(f"{folder}/t{number}.png"), theirs, ours]
+        pictures.append(np.hstack([cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA) for picture in row]))
+    name = "takes.jpg" if form.template is form.face else "takes_head.jpg"
+    cv2.imwrite(str(RESULTS / name), np.vstack(pictures), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return rows, failed
 
 
-def check_blender(python: str, take: Path, frame: Frame, face: Face) -> tuple[list[str], bool]:
-    """Return the rows of the table about Blender, and whether its take differs from the runtime's face."""
-    found = in_blender(python, take, frame.index, frame.fps)
-    distance = 1000 * np.linalg.norm(np.array(found["places"]) - world_places(face), axis=1).max()
-    content = f"{found['shape_keys']}, {found['keys']}, {', '.join(map(str, found['nodes']))}"
-    compared = f"{len(VERTICES)} vertices to `Face.vertices`, frame {frame.index}"
-    lines = [
-        f"| Blender {found['version']}: Apple's shape keys, animation keys of each, nodes | {content} |",
-        f"| Blender: largest distance of {compared} | {distance:.3f} mm |",
-    ]
-    return lines, bool(distance > 0.1 or found["names"] != sorted(found["names"]) or found["shape_keys"] != 52)
+def check_blender(python: str, take: Path, shown: Shown) -> tuple[Rows, bool]:
+    """Return Blender's results, and whether its take differs from the runtime's mesh."""
+    vertices = [index for index in VERTICES if index < len(shown.vertices)]
+    found = in_blender(python, take, shown.frame, vertices)
+    distance = 1000 * np.linalg.norm(np.array(found["places"]) - world_places(shown)[vertices], axis=1).max()
+    rows = {
+        f"Blender {found['version']}: Apple's shape keys, animation keys of each, nodes": (
+            f"{found['shape_keys']}, {found['keys']}, {', '.join(map(str, found['nodes']))}"
+        ),
+        f"Blender: largest distance of vertices to the runtime's, frame {shown.frame.index}": (
+            f"{distance:.3f} mm ({len(vertices)} vertices)"
+        ),
+    }
+    return rows, bool(distance > 0.1 or found["names"] != sorted(found["names"]) or found["shape_keys"] != 52)
 
 
-def world_places(face: Face) -> np.ndarray:
-    """Return the places (K, 3) of `VERTICES` in metres, glTF's world axes."""
-    assert face.camera_from_head is not None
-    camera = face.camera_from_head.astype(np.float64)
-    points = face.vertices[list(VERTICES)] @ camera[:3, :3].T + camera[:3, 3]
+def world_places(shown: Shown) -> np.ndarray:
+    """Return the places (K, 3) of the vertices in metres, glTF's world axes."""
+    camera = shown.camera_from_head.astype(np.float64)
+    points = shown.vertices @ camera[:3, :3].T + camera[:3, 3]
     return points @ VIEWER_FROM_FRAME.T / 1000
 
 

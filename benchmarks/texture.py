@@ -5,7 +5,9 @@
 
 The sheet that is kept shows rendered people with generated skin, since the photographs of DATA may not be copied.
 Figures are from photographs. The difference of a pixel is that of its three channels, and the median is over the pixels
-where the photograph shows the face.
+where the photograph shows the face. Photographs of a set and frames of a track have other light than their common map.
+Their second figure is of the map in the picture's own light, which is fitted: 30 numbers
+(`facerecon_rt/sinks/light.py`). The map of a single photograph has its light.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ import cv2
 import numpy as np
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, load_template, open_source, read_image
 from facerecon_rt.align import CROP_SIDE_MM, Square, align, square_from_camera
+from facerecon_rt.cli import PICTURES_OF_A_SET
 from facerecon_rt.data_folder import data_folder
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks.draw import vertices_in_frame
 from facerecon_rt.sinks.eyes import eyes_of
+from facerecon_rt.sinks.light import fitted_light
 from facerecon_rt.sinks.looks import Look
-from facerecon_rt.sinks.shade import render_mesh
+from facerecon_rt.sinks.shade import render_mesh, vertex_normals
 from facerecon_rt.sinks.texture import colour_map, layout_of, sampled, textured, view_of
 from facerecon_rt.types import Floats, Image
 from facerecon_training.rendered.morphable import read_head
@@ -41,18 +45,29 @@ PAPER = 250
 TEMPLATE = load_template()
 
 
-def difference(face: Face, photograph: Image, colours: Image) -> tuple[float, float]:
-    """Return the median difference, 0 to 255, of a photograph and the face drawn with a colour map, and the seen share
-    of the drawn face."""
+def difference(face: Face, photograph: Image, colours: Image) -> tuple[float, float, float]:
+    """Return the median differences, 0 to 255, of a photograph and the face drawn with a colour map: as it is, and in
+    the photograph's fitted light. The third number is the seen share of the drawn face."""
     size = photograph.shape[1::-1]
-    drawn, inside = textured(vertices_in_frame(face), TEMPLATE, colours, size)
     layout = layout_of(TEMPLATE, len(colours))
-    _, weights = sampled(view_of(face, Frame(photograph, "")), TEMPLATE, layout)
+    lit, weights = in_light_of(face, photograph, colours)
     seen = np.repeat(layout.grid((weights[:, None] > 0) * np.float32(255)), 3, 2).astype(np.uint8)
-    shown, _ = textured(vertices_in_frame(face), TEMPLATE, seen, size)
+    shown, inside = textured(vertices_in_frame(face), TEMPLATE, seen, size)
     where = inside & (shown[..., 0] > 127)
-    error = np.abs(drawn.astype(np.float32) - photograph)[where]
-    return float(np.median(error)), float(where.sum() / inside.sum())
+    errors = []
+    for each in (colours, lit):
+        drawn, _ = textured(vertices_in_frame(face), TEMPLATE, each, size)
+        errors.append(float(np.median(np.abs(drawn.astype(np.float32) - photograph)[where])))
+    return errors[0], errors[1], float(where.sum() / inside.sum())
+
+
+def in_light_of(face: Face, photograph: Image, colours: Image) -> tuple[Image, Floats]:
+    """Return a colour map (S, S, 3) in the fitted light of a photograph, and how well that shows its places (P,)."""
+    layout = layout_of(TEMPLATE, len(colours))
+    found, weights = sampled(view_of(face, Frame(photograph, "")), TEMPLATE, layout)
+    normals = layout.raster.between(vertex_normals(face.vertices, TEMPLATE.triangles))
+    own = colours[layout.raster.rows, layout.raster.columns].astype(np.float32)
+    return layout.spread(fitted_light(own, found, normals, weights).put_on(own, normals)), weights
 
 
 def own_map(face: Face, photograph: Image, size: int) -> Image:
@@ -109,26 +124,30 @@ def photographs(folder: Path, reconstructor: Reconstructor, every: int) -> Itera
             yield face, photograph
 
 
-def of_sets(folder: Path, reconstructor: Reconstructor, size: int) -> list[float]:
-    """Return the median differences between photographs and the common map of their person. Other light counts as a
-    difference."""
+def of_sets(folder: Path, reconstructor: Reconstructor, size: int) -> list[tuple[float, float, float]]:
+    """Return the differences between photographs and the common map of their person."""
     found = []
     for person in sorted(path for path in folder.iterdir() if path.is_dir())[:5]:
-        look, faces = Look(size, each=4), []
-        for path in sorted(person.glob("*.jpg")):
-            photograph = read_image(path)
-            face = largest(reconstructor.faces(photograph))
-            if face is not None:
-                look.add(face, Frame(photograph, path.name))
-                faces.append((face, photograph))
-        colours = look.texture(TEMPLATE)
-        assert colours is not None
-        found += [difference(face, photograph, colours)[0] for face, photograph in faces]
+        found += [difference(*each) for each in set_of(person, reconstructor, size)]
     return found
 
 
-def of_clip(reconstructor: Reconstructor, size: int) -> list[float]:
-    """Return the median differences of every tenth frame of the sample clip to the map of the whole track."""
+def set_of(person: Path, reconstructor: Reconstructor, size: int) -> list[tuple[Face, Image, Image]]:
+    """Return the faces and photographs of one person, each with the colour map of all of them."""
+    look, faces = Look(size, each=PICTURES_OF_A_SET), []
+    for path in sorted(person.glob("*.jpg")):
+        photograph = read_image(path)
+        face = largest(reconstructor.faces(photograph))
+        if face is not None:
+            look.add(face, Frame(photograph, path.name))
+            faces.append((face, photograph))
+    colours = look.texture(TEMPLATE)
+    assert colours is not None
+    return [(face, photograph, colours) for face, photograph in faces]
+
+
+def of_clip(reconstructor: Reconstructor, size: int) -> list[tuple[float, float, float]]:
+    """Return the differences of every tenth frame of the sample clip to the map of the whole track."""
     look, kept = Look(size), []
     with open_source(CLIP) as source:
         for scene in Pipeline(reconstructor).run(source):
@@ -137,7 +156,7 @@ def of_clip(reconstructor: Reconstructor, size: int) -> list[float]:
                 kept.append((scene.faces[0], scene.frame.image))
     colours = look.texture(TEMPLATE)
     assert colours is not None
-    return [difference(face, image, colours)[0] for face, image in kept]
+    return [difference(face, image, colours) for face, image in kept]
 
 
 def sheet(people: Iterator[tuple[Face, Image]], size: int) -> Image:
@@ -156,7 +175,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=8, metavar="N", help="measure every N-th photograph [%(default)s]")
     options = parser.parse_args()
     data = data_folder(options.data)
-    test = data / "faces" / "lfpw-test"
+    test, sets = data / "faces" / "lfpw-test", data / "identities"
     with Reconstructor(options.model, provider="cpu") as reconstructor:
         if options.sheet is not None:
             cv2.imwrite(str(options.sheet), sheet(photographs(test, reconstructor, 18), 1024))
@@ -169,27 +188,26 @@ def main() -> None:
             "Median difference, 0 to 255, of a picture and the face drawn over it with its colour map, where the",
             "picture shows the face. Command: `python benchmarks/texture.py --data DATA`.",
             "",
-            "| colours from | pictures | map | median | worst picture | seen share of the drawn face |",
-            "|---|---|---|---|---|---|",
+            "| colours from | pictures | map | median | worst picture | median, light of the picture fitted | "
+            "worst picture | seen share of the drawn face |",
+            "|---|---|---|---|---|---|---|---|",
         ]
+        rows = []
         for size in (512, 1024):
             measured = [
                 difference(face, image, own_map(face, image, size))
                 for face, image in photographs(test, reconstructor, options.every)
             ]
-            errors, shares = np.array(measured).T
-            lines.append(
-                f"| the photograph (lfpw-test) | {len(errors)} | {size} | {np.median(errors):.1f} | "
-                f"{errors.max():.1f} | {100 * np.median(shares):.0f} % |"
-            )
-        for name, errors in (
-            ("the track (sample clip)", np.array(of_clip(reconstructor, 512))),
-            (
-                "ten photographs of each person, in other light",
-                np.array(of_sets(data / "identities", reconstructor, 512)),
-            ),
-        ):
-            lines.append(f"| {name} | {len(errors)} | 512 | {np.median(errors):.1f} | {errors.max():.1f} | |")
+            rows.append(("the photograph (lfpw-test)", size, measured))
+        rows.append(("the track (sample clip)", 512, of_clip(reconstructor, 512)))
+        rows.append(("ten photographs of each person, in other light", 512, of_sets(sets, reconstructor, 512)))
+    for name, size, measured in rows:
+        plain, lit, shares = np.array(measured).T
+        fitted = f"{np.median(lit):.1f} | {lit.max():.1f}" if "photograph (" not in name else " | "
+        lines.append(
+            f"| {name} | {len(plain)} | {size} | {np.median(plain):.1f} | {plain.max():.1f} | {fitted} | "
+            f"{100 * np.median(shares):.0f} % |"
+        )
     text = "\n".join(lines) + "\n"
     (RESULTS / "texture.md").write_text(text)
     print(text)

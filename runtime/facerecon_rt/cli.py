@@ -44,6 +44,7 @@ from .sinks.outputs import Rotation, check_writable, numbered, source_path, writ
 from .sinks.sequence import is_sequence
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
+from .sinks.usd import USD_SUFFIXES
 from .sinks.video_writer import CODECS
 from .sources.files import read_image
 from .sources.inputs import Inputs, limited
@@ -136,12 +137,18 @@ def _check_meshes(options: Options) -> None:
     targets = [] if options.serve and not options.output else [*options.output] or [DEFAULT_OUTPUT]
     if options.texture is not None and not any(map(_has_meshes, targets)):
         raise UsageError("--texture colours meshes; give an output that has them: .glb, .obj, .ply or a folder")
-    if options.mesh != MESH_FORMS[0] and not any(map(_has_meshes, targets)):
-        raise UsageError("--mesh head completes meshes; give an output that has them: .glb, .obj, .ply or a folder")
+    if options.mesh != MESH_FORMS[0] and not any(map(_has_heads, targets)):
+        raise UsageError(
+            "--mesh head completes meshes; give an output that has them: .glb, .usdc, .obj, .ply or a folder"
+        )
 
 
 def _has_meshes(target: str) -> bool:
     return _is_folder(target) or Path(target).suffix.lower() in MESH_SUFFIXES
+
+
+def _has_heads(target: str) -> bool:
+    return _has_meshes(target) or Path(target).suffix.lower() in USD_SUFFIXES
 
 
 def _bench(arguments: Sequence[str]) -> int:

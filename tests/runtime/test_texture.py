@@ -16,6 +16,7 @@ from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks import looks as looks_module
 from facerecon_rt.sinks.draw import vertices_in_frame
 from facerecon_rt.sinks.files import open_sink
+from facerecon_rt.sinks.light import fitted_light
 from facerecon_rt.sinks.looks import Look, Looks
 from facerecon_rt.sinks.meshes import write_mesh
 from facerecon_rt.sinks.raster import rasterize
@@ -195,6 +196,32 @@ def test_of_two_pictures_each_place_comes_from_the_one_that_faces_it(mean_face: 
     colours = at_vertices(colour_map(views, TEMPLATE, SIZE))
     np.testing.assert_allclose(colours[spot], (60, 60, 220), atol=6)
     np.testing.assert_allclose(np.median(colours, 0), (80, 120, 180), atol=3)
+
+
+def test_pictures_in_different_light_are_brought_into_one(mean_face: Floats) -> None:
+    """The face has spots. Three pictures show it from three sides, and a lamp comes from another side in each."""
+    layout = layout_of(TEMPLATE, SIZE)
+    spots = np.random.default_rng(3).uniform(0.6, 1.0, (SIZE // 32, SIZE // 32, 1)).astype(np.float32)
+    skin_tone = np.array((110, 140, 180), np.float32)
+    spotted = cv2.resize(spots, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)[..., None] * skin_tone
+    normals = vertex_normals(mean_face, TEMPLATE.triangles)
+    at = layout.raster.between(normals)
+    views = []
+    for yaw, lamp in ((0.0, (0.4, 0.0, 0.2)), (-40.0, (-0.5, 0.2, 0.0)), (40.0, (0.0, -0.5, 0.1))):
+        gain = 0.8 + at @ np.array([lamp, lamp, (0.0, 0.3, 0.2)], np.float32).T
+        skin = layout.spread(spotted[layout.raster.rows, layout.raster.columns] * gain)
+        face = face_at(mean_face, yaw=yaw)
+        views.append(view_of(face, Frame(textured(vertices_in_frame(face), TEMPLATE, skin, (WIDTH, WIDTH))[0], "")))
+    colours = colour_map(views, TEMPLATE, SIZE)[layout.raster.rows, layout.raster.columns].astype(np.float32)
+    other, own = [], []
+    for view in views:
+        found, weights = sampled(view, TEMPLATE, layout)
+        seen = weights > 0
+        light = fitted_light(colours, found, at, weights)
+        other.append(np.median(np.abs(colours - found)[seen]))
+        own.append(np.median(np.abs(light.put_on(colours, at) - found)[seen]))
+    assert max(other) > 8
+    assert max(own) < 0.9  # 1.2 where only brightness is fitted
 
 
 def test_continuations_are_the_colours_nearby() -> None:

@@ -68,7 +68,8 @@ def add_mesh(parser: _ActionsContainer) -> None:
         "--mesh",
         choices=MESH_FORMS,
         default=MESH_FORMS[0],
-        help="part of the head in .glb, .obj and .ply: head adds ears, neck and the back of the head [%(default)s]",
+        help="part of the head in .glb, .usdc, .obj and .ply: "
+        "head adds ears, neck and the back of the head [%(default)s]",
     )
 
 

@@ -187,9 +187,9 @@ def _add_sources_and_targets(parser: Parser) -> None:
         type=name,
         metavar="Y",
         help="records: .jsonl or -; annotated video: .mp4 .avi .mkv .mov; annotated pictures: .jpg .png .webp; meshes: "
-        ".obj .ply; a mesh per frame: take_{frame}.obj; animated heads: .glb; Live Link Face: .csv or "
+        ".obj .ply; a mesh per frame: take_{frame}.obj; animated heads: .glb .usdc .usda; Live Link Face: .csv or "
         "livelink://HOST:PORT; VMC: vmc://HOST:PORT; neutral faces: .npz; a Rerun recording: .rrd; a folder gets all "
-        "kinds but .csv, .glb, .npz and .rrd; an MQTT broker: mqtt://user:${PASSWORD}@host/topic; a socket: "
+        "kinds but .csv, .glb, .usdc, .npz and .rrd; an MQTT broker: mqtt://user:${PASSWORD}@host/topic; a socket: "
         f"unix:///run/x.sock; repeatable [{DEFAULT_OUTPUT}]",
     )
 

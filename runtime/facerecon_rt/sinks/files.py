@@ -50,6 +50,7 @@ from .sequence import SequenceSink, is_sequence
 from .stems import shortened, stem_of
 from .takes import TakeSink
 from .texture import TEXTURE_SIZES
+from .usd import USD_SUFFIXES
 from .video import VideoSink
 from .video_writer import CODECS
 
@@ -123,6 +124,7 @@ def open_sink(
     - .obj .ply: a mesh per face or track, numbered when there are several.
     - .glb: an animated head per track of a video or camera in one file, a head with its expression per photograph.
       Without a basis, meshes as .obj.
+    - .usdc .usda: the same heads as UsdSkel, without colours.
     - .obj .ply .glb with `{frame}` in the name: a mesh per frame, with its expression.
     - .npz: the neutral faces of all tracks and photographs, with which records become meshes.
     - .csv: a file per track as the Live Link Face app writes them.
@@ -136,7 +138,7 @@ def open_sink(
     mask, which cover every face with `margin` around it in every picture. `meshes`: whether a folder gets meshes.
     `pictures`: whether pixels may be written at all; without them a folder and a recording have no pictures.
     `rotation`: when records and videos continue in a new file; the previous file gets a number. `basis`: reads the
-    model's basis, as `Reconstructor.basis` does, for .glb and .npz. `unit`: mm, cm or m, for .obj and .ply.
+    model's basis, as `Reconstructor.basis` does, for .glb, .usdc and .npz. `unit`: mm, cm or m, for .obj and .ply.
     `texture`: 512 or 1024, the side in pixels of a colour map for .glb, .obj and .ply; None for none. `eyes`: whether
     shaded meshes in pictures, .obj and .ply have eyeballs; animated heads always have them. `mesh`: "face", or "head"
     for .glb, .obj and .ply with ears, neck and the back of the head.
@@ -237,6 +239,12 @@ def _open_takes(target: str, options: _FileOptions) -> Sink:
     return TakeSink(Path(target), options.blendshapes, basis, options.form, options.texture)
 
 
+def _open_usd(target: str, options: _FileOptions) -> Sink:
+    if options.basis is None:
+        raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
+    return TakeSink(Path(target), options.blendshapes, options.basis(), options.form)
+
+
 def _open_live_link(target: str, options: _FileOptions) -> Sink:
     return LiveLinkCsvSink(Path(target), options.blendshapes)
 
@@ -260,6 +268,7 @@ _OPEN_FILE: dict[str, Callable[[str, _FileOptions], Sink]] = {
     **dict.fromkeys(PICTURE_SUFFIXES, _open_pictures),
     **dict.fromkeys(MESH_SUFFIXES, _open_meshes),
     ".glb": _open_takes,
+    **dict.fromkeys(USD_SUFFIXES, _open_usd),
     ".csv": _open_live_link,
     IDENTITY_SUFFIX: _open_identities,
     ".rrd": _open_recording,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..head import Form
 from ..interrupts import importing
 from ..networks.basis import Basis
-from ..template import FaceTemplate
+from ..template import FaceTemplate, Indices
 from ..types import Floats, Image
 from .eyes import EYE_COLOURS, EYE_RADIUS_MM, eye_centre, eyeball
 from .record import apple_name
@@ -93,15 +93,15 @@ def take_glb(
         shape, texture = form.neutral(keys.shape), (textures or {}).get(name)
         mesh = writer.add_face(shape, name, targets, [0.0] * len(keys.names), texture)
         head = writer.add_node(
-            name=name, mesh=mesh, rotation=_xyzw(keys.rotations[:1])[0].tolist(), translation=keys.places[0].tolist()
+            name=name, mesh=mesh, rotation=xyzw(keys.rotations[:1])[0].tolist(), translation=keys.places[0].tolist()
         )
         eyes = writer.add_eyes(head, keys.shape)
         times = writer.add_times(keys.times - begins)
         writer.animate(head, "weights", times, keys.weights.reshape(-1), "SCALAR")
-        writer.animate(head, "rotation", times, _xyzw(keys.rotations), "VEC4")
+        writer.animate(head, "rotation", times, xyzw(keys.rotations), "VEC4")
         writer.animate(head, "translation", times, keys.places, "VEC3")
         for side, eye in enumerate(eyes):
-            writer.animate(eye, "rotation", times, _eye_rotations(keys.eyes[:, side]), "VEC4")
+            writer.animate(eye, "rotation", times, eye_rotations(keys.eyes[:, side]), "VEC4")
         steps = _presence(float(keys.times[0]), float(keys.times[-1]), first, last)
         if steps:
             seen = np.repeat(np.array(list(steps.values()), np.float32)[:, None], 3, 1)
@@ -127,6 +127,23 @@ def _presence(begin: float, end: float, first: float, last: float) -> dict[float
     elif steps:
         steps[begin] = 1.0
     return steps
+
+
+def morph_targets(
+    mean: Floats, expression: Floats, triangles: Indices, blendshapes: Sequence[str], names: Sequence[str]
+) -> Iterator[tuple[str, Floats, Floats]]:
+    """Yield Apple's `names`, each with the motion (V, 3) of its morph target in mm and the change of the normals (V,
+    3). A blendshape that Apple does not split moves both sides.
+
+    `mean`: (V, 3) mm, the mean mesh at rest. `expression`: (B, V, 3) mm in the order of `blendshapes`. `triangles`: (T,
+    3). The change of the normals is that of the mean face, so that all tracks share it.
+    """
+    flat = vertex_normals(mean, triangles)
+    moves = {name: np.zeros_like(mean) for name in names}
+    for name, move in zip(blendshapes, expression, strict=True):
+        moves[apple_name(name)] += move
+    for name in names:
+        yield name, moves[name], vertex_normals(mean + moves[name], triangles) - flat
 
 
 class _Writer:
@@ -181,20 +198,10 @@ class _Writer:
     def add_targets(
         self, mean: Floats, expression: Floats, blendshapes: Sequence[str], names: Sequence[str]
     ) -> list[tuple[str, Any]]:
-        """Add the morph targets of Apple's `names`. A blendshape that Apple does not split moves both sides.
-
-        `mean`: (V, 3) mm, the mean mesh at rest. `expression`: (B, V, 3) mm in the order of `blendshapes`. The change
-        of the normals is that of the mean face, so that all tracks share it.
-        """
-        lib, triangles = self._lib, self._template.triangles
-        flat = vertex_normals(mean, triangles)
-        moves = {name: np.zeros_like(mean) for name in names}
-        for name, move in zip(blendshapes, expression, strict=True):
-            moves[apple_name(name)] += move
+        """Add the morph targets of `morph_targets`, which all tracks share."""
+        lib = self._lib
         targets = []
-        for name in names:
-            move = moves[name]
-            turned = vertex_normals(mean + move, triangles) - flat
+        for name, move, turned in morph_targets(mean, expression, self._template.triangles, blendshapes, names):
             position = self._add(move * np.float32(METRES_PER_MM), "VEC3", bounds=True)
             normal = position if name in NEUTRAL_TARGETS else self._add(turned, "VEC3")
             targets.append((name, lib.Attributes(POSITION=position, NORMAL=normal)))
@@ -333,7 +340,7 @@ def linear(srgb: float) -> float:
     return ((srgb + 0.055) / 1.055) ** 2.4 if srgb > 0.04045 else srgb / 12.92
 
 
-def _xyzw(rotations: Floats) -> Floats:
+def xyzw(rotations: Floats) -> Floats:
     """Convert quaternions (K, 4) from w, x, y, z to glTF's x, y, z, w. Each gets the sign that is nearer to the
     previous quaternion."""
     turned = np.roll(rotations, -1, axis=1).astype(np.float64)
@@ -343,7 +350,7 @@ def _xyzw(rotations: Floats) -> Floats:
     return turned.astype(np.float32)
 
 
-def _eye_rotations(angles: Floats) -> Floats:
+def eye_rotations(angles: Floats) -> Floats:
     """Return rotations (K, 4) as x, y, z, w that turn +z by yaw and pitch (K, 2) in radians."""
     yaw, pitch = angles.astype(np.float64).T / 2
     turn = [-np.cos(yaw) * np.sin(pitch), np.sin(yaw) * np.cos(pitch), np.sin(yaw) * np.sin(pitch)]

@@ -1,4 +1,4 @@
-"""Scenes -> GLB files: the animated heads of each video or camera, and the face of each photograph."""
+"""Scenes -> GLB and USD files: the animated heads of each video or camera, and the face of each photograph."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .looks import Looks
 from .outputs import OutputNames, check_writable, write_whole
 from .record import arkit_blendshapes
 from .take import TrackKeys
+from .usd import USD_SUFFIXES, import_pxr, take_usd
 
 MOST_KEYS = 250_000
 """Number of keys at which a take is written and a new one begins: more than two hours of a face at 30 frames per
@@ -62,7 +63,7 @@ class Takes:
 
 
 class TakeSink:
-    """A sink that writes a GLB file per face of a photograph, and at the end one per video or camera."""
+    """A sink that writes a GLB or USD file per face of a photograph, and at the end one per video or camera."""
 
     def __init__(
         self,
@@ -73,15 +74,18 @@ class TakeSink:
         texture: int | None = None,
     ) -> None:
         """Check the path. `form`: the face alone, or the whole head. `texture`: side of the colour maps in pixels; None
-        for clay. Raises UsageError when the file cannot be written, or pygltflib is missing."""
-        import_pygltflib()
+        for clay, which USD files always have. Raises UsageError when the file cannot be written, or pygltflib or
+        usd-core is missing."""
+        self._suffix = path.suffix.lower()
+        self._usd = self._suffix in USD_SUFFIXES
+        import_pxr() if self._usd else import_pygltflib()
         check_writable(path)
         self._blendshapes = tuple(blendshapes)
         self._basis = basis
         self._form = form
         self._names = OutputNames(path)
         self._takes = Takes(self._blendshapes)
-        self._looks = None if texture is None else Looks(texture, form.face)
+        self._looks = None if texture is None or self._usd else Looks(texture, form.face)
 
     def __enter__(self) -> TakeSink:
         return self
@@ -97,6 +101,11 @@ class TakeSink:
                 self._looks.see(scene)
             return
         for face in scene.faces:
+            if self._usd:
+                keys = TrackKeys(self._blendshapes)
+                keys.add(face, scene.frame)
+                self._write([(scene.frame.source, {"face": keys})])
+                continue
             weights = arkit_blendshapes(face.expression, self._blendshapes)
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
             data = face_glb(face.shape, weights, self._basis, self._blendshapes, self._form, texture)
@@ -108,6 +117,9 @@ class TakeSink:
 
     def _write(self, takes: Sequence[tuple[str, dict[str, TrackKeys]]]) -> None:
         for source, tracks in takes:
-            textures = {} if self._looks is None else {name: self._looks.take(source, name) for name in tracks}
-            data = take_glb(tracks, self._basis, self._blendshapes, self._form, textures)
+            if self._usd:
+                data = take_usd(tracks, self._basis, self._blendshapes, self._form, self._suffix)
+            else:
+                textures = {} if self._looks is None else {name: self._looks.take(source, name) for name in tracks}
+                data = take_glb(tracks, self._basis, self._blendshapes, self._form, textures)
             write_whole(self._names.next_for(source), data)

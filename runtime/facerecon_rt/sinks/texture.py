@@ -1,7 +1,7 @@
 """Pictures of one person -> a colour map: the pictures' colours on the mesh, laid out by its texture coordinates.
 
-The light of the pictures stays in the colours. Parts that no picture shows come from the other side of the face, and
-where that is not seen either, from the mean skin.
+The light of the pictures stays in the colours: that of a single picture, or one light that several pictures share.
+Parts that no picture shows come from the other side of the face, and where that is not seen either, from the mean skin.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..pose import split_camera
 from ..template import FaceTemplate, Indices
 from ..types import Face, Floats, Frame, Image
+from .light import fitted_light
 from .raster import Raster, far_first, front_facing, rasterize
 from .shade import vertex_normals
 
@@ -39,7 +40,10 @@ SHARPNESS = 3
 UNUSUAL = 30.0
 """Distance of a colour, 0 to 255, from the mean of all pictures, at which it counts half."""
 GAIN = (0.5, 2.0)
-"""Limits of the factor by which the colours of a picture are fitted to those of the best one."""
+"""Limits of the factor by which the colours of a picture are first fitted to those of the best one."""
+PASSES = 3
+"""Number of times that several pictures are blended. Each time but the first, they are first brought into the light of
+the previous blend."""
 FADE = 0.12
 """Distance from the seen part, as a share of the map's side, over which its difference to the completion fades."""
 SKIN = (36, 39, 27, 42, 45, 14, 12, 54, 33, 48, 4, 2)
@@ -92,14 +96,15 @@ def view_of(face: Face, frame: Frame, most: int = 4 * TEXTURE_SIZES[-1], worth: 
 
 def colour_map(views: Iterable[View], template: FaceTemplate, size: int) -> Image:
     """Return the colour map (size, size, 3) uint8 BGR (sRGB) of one person from pictures, the best first. `views` is
-    iterated twice.
+    iterated up to three times.
 
     Its upper left corner has the texture coordinates (0, 1) of the template, where v points up. The pictures are
-    blended by the angle at which they show each place, after their colours were fitted to those of the first picture.
+    blended by the angle at which they show each place, after they were brought into one light. Its mean colour is that
+    of the first picture.
     """
     layout = layout_of(template, size)
     colours, seen, count = _blended(views, template, layout, None)
-    if count > 2:
+    for _ in range(PASSES - 1 if count > 1 else 0):
         colours, seen, _ = _blended(views, template, layout, colours)
     return layout.spread(_completed(colours, seen, layout))
 
@@ -109,8 +114,8 @@ def _blended(
 ) -> tuple[Floats, Weights, int]:
     """Return the mean colours (P, 3) of the views, how well the best one shows each place (P,), and their number.
 
-    `usual`: colours (P, 3) of a first mean. Colours of a view that are far from them, as a hand's or a shadow's, count
-    less.
+    `usual`: colours (P, 3) of a previous mean, whose light the views get. Colours of a view that are far from them, as
+    a hand's or a shadow's, count less.
     """
     total = np.zeros((len(layout.raster.rows), 3), np.float32)
     amount, seen = np.zeros((2, len(total)), np.float32)
@@ -118,9 +123,12 @@ def _blended(
     for view in views:
         count += 1
         colours, weights = sampled(view, template, layout)
-        colours *= _gain(colours, weights, total, amount)
         share = view.worth * weights**SHARPNESS
-        if usual is not None:
+        if usual is None:
+            colours *= _gain(colours, weights, total, amount)
+        else:
+            normals = layout.raster.between(vertex_normals(view.vertices, template.triangles))
+            colours = fitted_light(usual, colours, normals, share).taken_from(colours, normals)
             share /= 1 + ((colours - usual) ** 2).sum(1) / UNUSUAL**2
         total += share[:, None] * colours
         amount += share
