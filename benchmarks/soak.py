@@ -8,9 +8,9 @@ The benchmark runs the command itself on Motion JPEG streams of the repository's
 requests to the web page. Every half minute one stream is killed or stalled for some seconds, by a seed. Memory and
 processor time come from /proc, ages and losses from the records.
 
-With --broker, mosquitto is ended (SIGTERM) every minute for five seconds while the program sends states and events. A
-client with a session that outlives the broker writes down the messages that arrive. They are compared with the events
-in the records. Needs Debian's mosquitto and the extra `mqtt`.
+With --broker, mosquitto is ended every minute for five seconds, by SIGKILL and SIGTERM in turns, while the program
+sends states and events. A client with a session that the broker saves every second writes down the messages that
+arrive. They are compared with the events in the records. Needs Debian's mosquitto and the extra `mqtt`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def soak(servers: list[MjpegServer], command: list[str], minutes: float, broker:
             run.faults.append(Fault(server.uri, begun, time.monotonic() - started))
             next_fault += EVERY_S
         if broker is not None and next_end < now < 60 * minutes - QUIET_END_S / 2:
-            broker.stop()
+            broker.stop(signal.SIGTERM if run.broker_ends % 2 else signal.SIGKILL)
             time.sleep(BROKER_AWAY_S)
             broker.start()
             run.broker_ends += 1
@@ -197,6 +197,7 @@ def main() -> None:
             stack.callback(broker.stop)
             listener = Listener(broker)
             stack.callback(listener.close)
+            broker.wait_until_saved()
             command += ["--attention", "--output", broker.address]
         run = soak(servers, command, options.minutes, broker)
         seen, events = records(Path(folder))
@@ -248,7 +249,7 @@ def report(
     if options.broker:
         name, command = "soak_broker", f"{command} --broker"
         lost, repeated = lost_and_repeated(events, heard)
-        rows["broker ended for 5 s"] = f"{run.broker_ends} times"
+        rows["broker ended for 5 s"] = f"{run.broker_ends} times, {(run.broker_ends + 1) // 2} of them by SIGKILL"
         rows["events in the records"] = f"{len(events)}"
         rows["of these not delivered by MQTT"] = f"{lost}"
         rows["delivered again"] = f"{repeated}"

@@ -95,6 +95,14 @@ class ChoosySink(Sink, Protocol):
         thread than the one that writes."""
 
 
+@runtime_checkable
+class EventSink(Sink, Protocol):
+    """A sink that loses no event, even where it is too slow for every scene of a camera."""
+
+    def write_events(self, scene: Scene) -> None:
+        """Write only the events of a scene, which has neither picture nor faces. Raises UsageError as `write` does."""
+
+
 def open_sink(
     target: str,
     *,
@@ -364,8 +372,13 @@ class JsonLinesSink:
 
     def write(self, scene: Scene) -> None:
         """Append the scene's record. Raises UsageError, or BrokenPipeError when the reader of a pipe has closed it."""
-        record = record_text(scene, self._blendshapes, arkit=self._arkit)
-        lines = "".join(line + "\n" for line in (record, *map(as_json, event_records(scene))))
+        self._append([record_text(scene, self._blendshapes, arkit=self._arkit), *map(as_json, event_records(scene))])
+
+    def write_events(self, scene: Scene) -> None:
+        """Append the scene's events without its record. Raises the errors of `write`."""
+        self._append([as_json(event) for event in event_records(scene)])
+
+    def _append(self, lines: Sequence[str]) -> None:
         try:
             if self._path is not None and not self._started and is_regular(self._stream):
                 if self._rotation is None:
@@ -373,7 +386,7 @@ class JsonLinesSink:
                 else:
                     self._go_on(self._path, self._rotation)
             self._started = True
-            self._stream.write(lines)
+            self._stream.write("".join(line + "\n" for line in lines))
             self._stream.flush()
             if self._path is not None and self._rotation is not None and self._rotation.due(self._stream.tell()):
                 self._begin_anew(self._path, self._rotation)
@@ -580,6 +593,10 @@ class FolderSink:
             self._write_photograph(scene)
         else:
             self._write_video_frame(scene)
+
+    def write_events(self, scene: Scene) -> None:
+        """Append the scene's events to the records. Raises UsageError when they cannot be written."""
+        self._records.write_events(scene)
 
     def close(self) -> None:
         """Finish the videos, write the tracks' meshes and close the records, each even if another fails."""
