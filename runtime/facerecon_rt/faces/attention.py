@@ -151,6 +151,11 @@ class Watch:
                 events += self._people.pop(track).end()
         return found, tuple(events)
 
+    def end(self) -> tuple[Event, ...]:
+        """Return the ends of all events that have begun: the source is no longer seen."""
+        people, self._people = self._people, {}
+        return tuple(event for person in people.values() for event in person.end())
+
 
 class Person:
     """State of one track."""
@@ -199,7 +204,7 @@ class Person:
         eyes = [level.openness(ratio, rest, time_s) for level, ratio, rest in of_each]
         self._look_at_eyes(sum(eyes) / 2, time_s, seconds)
         gap = expressed[6] / max(neutral[7], 1e-6)
-        self._look_at_mouth(gap, time_s, seconds)
+        self._look_at_mouth(gap, time_s)
         origin = self._look_at_direction(face, time_s)
         seen = self._shut.seconds
         enough = seen >= LEAST_SEEN_S
@@ -284,7 +289,7 @@ class Person:
             began, self._closed_at = self._closed_at, None
             if "eyes_closed" in self._running:
                 self._finish("eyes_closed", opened)
-            elif self._deepest < CLOSED:
+            elif self._deepest < CLOSED and opened > began:  # not so within frames of one time
                 self._blinks.append(opened)
                 self._events.append(self._event("blink", "end", opened, began))
             return
@@ -297,8 +302,8 @@ class Person:
             self._blinks.popleft()
         return len(self._blinks)
 
-    def _look_at_mouth(self, gap: float, time_s: float, seconds: float) -> None:
-        self._lips.add(gap, time_s, seconds)
+    def _look_at_mouth(self, gap: float, time_s: float) -> None:
+        self._lips.add(gap, time_s)
         if self._lips.likelihood > SPEAKS and "speaking" not in self._running:
             self._begin("speaking", time_s, confirmed=False)
         elif self._lips.likelihood < SILENT:
@@ -328,7 +333,8 @@ class Person:
 
     def _look_at_zones(self, time_s: float) -> None:
         found = next((zone.name for zone in self._zones if zone.holds(*self._direction)), None)
-        if self._time_s is None or (self._zone is None and self._off_at is None):
+        since = self._off_at if self._zone is None else self._running["zone"][0]
+        if since is None or since == time_s:  # of frames of one time, the last counts
             self._enter(found, time_s, time_s)
         elif found == self._zone:
             self._candidate = None
@@ -437,9 +443,9 @@ class LipMotion:
         """Sums of the changes. Rounding errors are far below the limits of speech, even after months."""
         self.likelihood = 0.0
 
-    def add(self, gap: float, time_s: float, seconds: float) -> None:
+    def add(self, gap: float, time_s: float) -> None:
         """Add the gap between the lips, in widths of the neutral mouth."""
-        if self._last is not None and seconds:
+        if self._last is not None:
             self._steps.append((time_s, gap - self._last))
             self._count(gap - self._last, 1)
         self._last = gap
