@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import re
 import sys
 import time
@@ -35,12 +37,14 @@ from .meshes import MESH_SUFFIXES, check_mesh_format, files_beside, move_mesh, w
 from .mqtt import MqttSink, is_mqtt
 from .outputs import (
     OutputNames,
+    Partial,
     Rotation,
     cannot_write,
     check_place,
     check_writable,
     is_regular,
     only_writer_of,
+    remove_abandoned,
     source_path,
     write_whole,
 )
@@ -319,13 +323,24 @@ def painter(style: str, template: FaceTemplate | None = None, margin: float = MA
 
 def _opened_alone(path: Path) -> IO[str]:
     """Open and lock a file for appending. Raises UsageError where somebody else writes it, and OSError."""
-    stream = path.open("a", encoding="utf-8")
-    try:
-        only_writer_of(stream, path)
-    except (UsageError, OSError):
+    while True:
+        stream = path.open("a", encoding="utf-8")
+        try:
+            only_writer_of(stream, path)
+            if not is_regular(stream) or _has_name(stream, path):
+                return stream
+        except (UsageError, OSError):
+            stream.close()
+            raise
         stream.close()
-        raise
-    return stream
+
+
+def _has_name(stream: IO[str], path: Path) -> bool:
+    """Return whether the path still leads to this file, which another run may have set aside before it was locked."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class JsonLinesSink:
@@ -404,9 +419,15 @@ class JsonLinesSink:
         self._stream.truncate(whole)
 
     def _begin_anew(self, path: Path, rotation: Rotation) -> None:
-        self._stream.close()
-        rotation.set_aside(path)
-        self._stream = _opened_alone(path)
+        remove_abandoned(path)
+        new = Partial(path)  # it is locked before it gets the name, and before the full file is released
+        try:
+            rotation.set_aside(path, new.path)
+        except UsageError:
+            new.discard()
+            raise
+        full, self._stream = self._stream, io.TextIOWrapper(new.file, encoding="utf-8")
+        full.close()
 
     def close(self) -> None:
         """Close the file. A stream that was passed in stays open."""
