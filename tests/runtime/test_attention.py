@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,16 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.attention import (
+    BIN_S,
     SPEAKS,
     SPEECH_QUIET,
     SPEECH_SURE,
     SPEECH_WINDOW_S,
     START,
+    WINDOW_S,
     LipMotion,
+    OpenLevel,
+    Shares,
     Watch,
     Zone,
     aspect_ratios,
@@ -463,3 +468,26 @@ def test_a_photograph_and_a_run_without_it_have_no_attention() -> None:
 def test_a_set_has_no_attention(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model", "m.onnx", "--input", "x", "--set", "--attention"]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_the_open_level_is_the_percentile_of_the_last_minute() -> None:
+    level, ratios = OpenLevel(), np.random.default_rng(1).uniform(0.2, 0.4, 900).round(2).tolist()  # many are equal
+    for index, ratio in enumerate(ratios):
+        openness = level.openness(ratio, 0.1, index / 8)
+        if index + 1 >= 30:
+            usual = np.percentile(ratios[max(0, index - 599) : index + 1], 80)
+            assert openness == pytest.approx(min(1.0, ratio / usual))
+    assert level.openness(math.nan, 0.1, 113.0) != 0.0
+    assert level.openness(0.2, 0.1, 113.125) == pytest.approx(0.2 / np.percentile([*ratios[-599:], 0.2], 80))
+
+
+def test_shares_are_of_the_last_minute_and_exact_after_a_day() -> None:
+    shares, rng = Shares(), np.random.default_rng(2)
+    times = np.cumsum(rng.choice([1 / 30, 0.05, 0.0], 40_000))
+    shut = rng.random(40_000) < 0.1
+    for before, now, true in zip(times, times[1:], shut[1:], strict=False):
+        shares.add(float(now), float(now - before), bool(true))
+    last = times[1:] > times[-1] - WINDOW_S
+    steps = np.diff(times)
+    assert shares.seconds == pytest.approx(WINDOW_S, abs=BIN_S + 0.05)
+    assert shares.share == pytest.approx(steps[last & shut[1:]].sum() / steps[last].sum(), abs=0.002)
