@@ -29,6 +29,7 @@ from .faces.reconstruct import Reconstructor, largest
 from .faces.shapes import ImageSet
 from .head import MESH_FORMS, mesh_form
 from .interrupts import importing
+from .memory import given_back_regularly
 from .paths import exists, is_folder, resolved, status
 from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
@@ -208,6 +209,8 @@ def _run(options: Options) -> None:
     with ExitStack() as stack:
         if inputs.reloadable:
             stack.enter_context(_reloaded_on_hangup(inputs))
+        if inputs.live_sources:
+            stack.enter_context(given_back_regularly())
         targets = _targets(options)
         wrote = Written(targets)
         _check_cameras(inputs, targets)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import re
 import sys
 import time
@@ -35,12 +37,14 @@ from .meshes import MESH_SUFFIXES, check_mesh_format, files_beside, move_mesh, w
 from .mqtt import MqttSink, is_mqtt
 from .outputs import (
     OutputNames,
+    Partial,
     Rotation,
     cannot_write,
     check_place,
     check_writable,
     is_regular,
     only_writer_of,
+    remove_abandoned,
     source_path,
     write_whole,
 )
@@ -94,6 +98,14 @@ class ChoosySink(Sink, Protocol):
     def wants(self, scene: Scene) -> bool:
         """Return whether `write` would do anything with the scene. It takes microseconds and may be asked in another
         thread than the one that writes."""
+
+
+@runtime_checkable
+class EventSink(Sink, Protocol):
+    """A sink that loses no event, even where it is too slow for every scene of a camera."""
+
+    def write_events(self, scene: Scene) -> None:
+        """Write only the events of a scene, which has neither picture nor faces. Raises UsageError as `write` does."""
 
 
 def open_sink(
@@ -320,13 +332,24 @@ def painter(style: str, template: FaceTemplate | None = None, margin: float = MA
 
 def _opened_alone(path: Path) -> IO[str]:
     """Open and lock a file for appending. Raises UsageError where somebody else writes it, and OSError."""
-    stream = path.open("a", encoding="utf-8")
-    try:
-        only_writer_of(stream, path)
-    except (UsageError, OSError):
+    while True:
+        stream = path.open("a", encoding="utf-8")
+        try:
+            only_writer_of(stream, path)
+            if not is_regular(stream) or _has_name(stream, path):
+                return stream
+        except (UsageError, OSError):
+            stream.close()
+            raise
         stream.close()
-        raise
-    return stream
+
+
+def _has_name(stream: IO[str], path: Path) -> bool:
+    """Return whether the path still leads to this file, which another run may have set aside before it was locked."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class JsonLinesSink:
@@ -373,8 +396,13 @@ class JsonLinesSink:
 
     def write(self, scene: Scene) -> None:
         """Append the scene's record. Raises UsageError, or BrokenPipeError when the reader of a pipe has closed it."""
-        record = record_text(scene, self._blendshapes, arkit=self._arkit)
-        lines = "".join(line + "\n" for line in (record, *map(as_json, event_records(scene))))
+        self._append([record_text(scene, self._blendshapes, arkit=self._arkit), *map(as_json, event_records(scene))])
+
+    def write_events(self, scene: Scene) -> None:
+        """Append the scene's events without its record. Raises the errors of `write`."""
+        self._append([as_json(event) for event in event_records(scene)])
+
+    def _append(self, lines: Sequence[str]) -> None:
         try:
             if self._path is not None and not self._started and is_regular(self._stream):
                 if self._rotation is None:
@@ -382,7 +410,7 @@ class JsonLinesSink:
                 else:
                     self._go_on(self._path, self._rotation)
             self._started = True
-            self._stream.write(lines)
+            self._stream.write("".join(line + "\n" for line in lines))
             self._stream.flush()
             if self._path is not None and self._rotation is not None and self._rotation.due(self._stream.tell()):
                 self._begin_anew(self._path, self._rotation)
@@ -400,9 +428,15 @@ class JsonLinesSink:
         self._stream.truncate(whole)
 
     def _begin_anew(self, path: Path, rotation: Rotation) -> None:
-        self._stream.close()
-        rotation.set_aside(path)
-        self._stream = _opened_alone(path)
+        remove_abandoned(path)
+        new = Partial(path)  # it is locked before it gets the name, and before the full file is released
+        try:
+            rotation.set_aside(path, new.path)
+        except UsageError:
+            new.discard()
+            raise
+        full, self._stream = self._stream, io.TextIOWrapper(new.file, encoding="utf-8")
+        full.close()
 
     def close(self) -> None:
         """Close the file. A stream that was passed in stays open."""
@@ -589,6 +623,10 @@ class FolderSink:
             self._write_photograph(scene)
         else:
             self._write_video_frame(scene)
+
+    def write_events(self, scene: Scene) -> None:
+        """Append the scene's events to the records. Raises UsageError when they cannot be written."""
+        self._records.write_events(scene)
 
     def close(self) -> None:
         """Finish the videos, write the tracks' meshes and close the records, each even if another fails."""

@@ -256,9 +256,7 @@ class MqttSink:
     def write(self, scene: Scene) -> None:
         """Publish the state and the events of a scene. Raises UsageError when a file's events cannot be delivered."""
         camera = topic_of(scene.frame.source)
-        for event in event_records(scene):
-            self._number += 1
-            self._publish_event(f"{self._broker.topic}/{camera}/event", {**event, "n": self._number}, scene.frame.live)
+        self.write_events(scene)
         if camera in self._asked_for:
             self._send_picture(camera, scene)
         if not self._is_due(camera, len(scene.faces)):
@@ -273,6 +271,13 @@ class MqttSink:
         if new and self._client.is_connected():
             self._announce(camera)
         self._send_states()
+
+    def write_events(self, scene: Scene) -> None:
+        """Publish only the events of a scene. Raises UsageError when a file's events cannot be delivered."""
+        topic = f"{self._broker.topic}/{topic_of(scene.frame.source)}/event"
+        for event in event_records(scene):
+            self._number += 1
+            self._publish_event(topic, {**event, "n": self._number}, scene.frame.live)
 
     def close(self) -> None:
         """Deliver what waits, for five seconds at most, and say that this program is offline. A second call does
