@@ -213,7 +213,8 @@ def test_who_comes_out_from_behind_and_who_stood_before_get_their_own_numbers(
         2: square_of(there if gone_over else here).x,
     }
     assert distance(front.next_square(), square_of(there if gone_over else here)) < 1
-    assert (tracker.entered, tracker.left, tracker.behind) == ((), (), ())
+    assert (tracker.entered, tracker.left) == ((), ())
+    assert tracker.visible == [behind, front]
 
 
 def test_only_who_stood_before_a_face_can_be_taken_for_it(ball_face: MakeFace) -> None:
