@@ -49,6 +49,7 @@ from .sinks.usd import USD_SUFFIXES
 from .sinks.video_writer import CODECS
 from .sources.files import read_image
 from .sources.inputs import Inputs, limited
+from .start import ended
 from .template import load_template
 from .types import Frame, Scene
 
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        ended()
 
 
 def _say_interrupted() -> None:

@@ -386,6 +386,15 @@ def test_a_stream_gives_a_name_without_odd_characters(tmp_path: Path, sink_to: O
     assert names_in(tmp_path) == ["cam0.mp4", "host_554_door_channel_1.mp4", "records.jsonl"]
 
 
+def test_a_photograph_without_a_name_of_its_own_is_written(tmp_path: Path, sink_to: OpenSink) -> None:
+    with sink_to(tmp_path) as sink:
+        for source in ("/", ".", "///"):
+            sink.write(photograph(source))
+    assert [name for name in names_in(tmp_path) if "montage" not in name] == [
+        "records.jsonl", "source.jpg", "source_2.jpg", "source_3.jpg",
+    ]  # fmt: skip
+
+
 def test_a_name_that_leaves_no_room_for_an_ending_is_shortened(
     tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace
 ) -> None:
