@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -436,13 +436,11 @@ class MeshSink:
         library that is missing."""
         check_mesh_format(path)
         check_writable(path)
-        self._form = form
+        self._template = form.template
         self._unit = unit
-        self._eyes = eyes
+        self._meshes = Meshes(form, texture, eyes=eyes)
         beside = path.suffix.lower() == ".obj" and (texture is not None or eyes)
         self._names = OutputNames(path, move_mesh, files_beside) if beside else OutputNames(path)
-        self._looks = None if texture is None else Looks(texture, form.face)
-        self._latest = LatestMeshes()
 
     def __enter__(self) -> MeshSink:
         return self
@@ -453,29 +451,67 @@ class MeshSink:
     def write(self, scene: Scene) -> None:
         """Write the faces of a photograph, and remember those of a video. Raises UsageError when they cannot be
         written."""
-        if not scene.frame.still:
-            self._latest.see(scene)
-            if self._looks is not None:
-                self._looks.see(scene)
-            self._write_tracks(MOST_TRACKS)
-            return
-        for face in scene.faces:
-            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            eyes = eyes_of(face.shape, face.gaze, self._form.face) if self._eyes else None
-            self._write(scene.frame.source, self._form.expressed(face.shape, face.vertices), texture, eyes)
+        if scene.frame.still:
+            self._write(self._meshes.of_photograph(scene))
+        else:
+            self._meshes.see(scene)
+            self._write(self._meshes.take(MOST_TRACKS))
 
     def close(self) -> None:
         """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
-        self._write_tracks()
+        self._write(self._meshes.take())
 
-    def _write_tracks(self, but: int = 0) -> None:
+    def _write(self, meshes: Iterable[FaceMesh]) -> None:
+        for mesh in meshes:
+            path = self._names.next_for(mesh.source)
+            write_mesh(path, mesh.vertices, self._template, self._unit, mesh.texture, mesh.eyes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceMesh:
+    """A mesh to be written, with what it shows besides the face."""
+
+    source: str
+    label: str
+    """Name of the face among those of its source."""
+    vertices: Floats
+    """(V, 3) mm, head frame."""
+    texture: Image | None
+    eyes: Eyes | None
+
+
+class Meshes:
+    """The meshes of photographs, which are made at once, and of tracks, which are made from all their frames."""
+
+    def __init__(self, form: Form, texture: int | None, *, eyes: bool) -> None:
+        """`form`: the face alone, or the whole head. `texture`: side of the colour maps in pixels; None for none.
+        `eyes`: whether meshes have eyeballs."""
+        self._form = form
+        self._eyes = eyes
+        self._looks = None if texture is None else Looks(texture, form.face)
+        self._latest = LatestMeshes()
+
+    def of_photograph(self, scene: Scene) -> Iterator[FaceMesh]:
+        """Make the meshes of a photograph, with its expressions."""
+        for index, face in enumerate(scene.faces):
+            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
+            eyes = eyes_of(face.shape, face.gaze, self._form.face) if self._eyes else None
+            vertices = self._form.expressed(face.shape, face.vertices)
+            yield FaceMesh(scene.frame.source, face_label(index, face), vertices, texture, eyes)
+
+    def see(self, scene: Scene) -> None:
+        """Remember the faces of a frame."""
+        self._latest.see(scene)
+        if self._looks is not None:
+            self._looks.see(scene)
+
+    def take(self, but: int = 0) -> Iterator[FaceMesh]:
+        """Make the neutral meshes of the tracks, the longest unseen first, and forget them. The last `but` tracks that
+        were seen stay."""
         for source, label, shape in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
             eyes = eyes_of(shape, None, self._form.face) if self._eyes else None
-            self._write(source, self._form.neutral(shape), texture, eyes)
-
-    def _write(self, source: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._form.template, self._unit, texture, eyes)
+            yield FaceMesh(source, label, self._form.neutral(shape), texture, eyes)
 
 
 class LatestMeshes:
@@ -520,9 +556,7 @@ class FolderSink:
             raise cannot_write(folder, error) from error
         self._folder = folder
         self._options = options
-        self._form = options.form
-        with_map = options.texture if options.meshes else None
-        self._looks = None if with_map is None else Looks(with_map, options.form.face)
+        self._meshes = Meshes(options.form, options.texture, eyes=options.eyes) if options.meshes else None
         # A photograph gets its montage in any case, unless faces are covered: a montage shows them.
         style = "shaded" if options.style == "montage" else options.style
         self._paint = painter(style, options.template, options.margin, eyes=options.eyes)
@@ -533,7 +567,6 @@ class FolderSink:
         self._videos: dict[Path, VideoSink] = {}
         self._written_at: dict[Path, float] = {}
         """Time of the last frame of each camera's video with `rotation`, by time.monotonic()."""
-        self._latest = LatestMeshes()
 
     def __enter__(self) -> FolderSink:
         return self
@@ -571,19 +604,15 @@ class FolderSink:
             write_picture(self._folder / f"{stem}.jpg", self._paint(scene))
         if self._options.pictures and scene.faces and self._paint_montage is not None:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
-        for index, face in enumerate(scene.faces):
-            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            eyes = eyes_of(face.shape, face.gaze, self._form.face) if self._options.eyes else None
-            vertices = self._form.expressed(face.shape, face.vertices)
-            self._write_mesh(stem, face_label(index, face), vertices, texture, eyes)
+        if self._meshes is not None:
+            self._write_meshes(self._meshes.of_photograph(scene))
 
     def _write_video_frame(self, scene: Scene) -> None:
         if self._options.pictures:
             self._write_picture_of_video(scene)
-        self._latest.see(scene)
-        if self._looks is not None:
-            self._looks.see(scene)
-        self._write_tracks(MOST_TRACKS)
+        if self._meshes is not None:
+            self._meshes.see(scene)
+            self._write_meshes(self._meshes.take(MOST_TRACKS))
 
     def _write_picture_of_video(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source, live=scene.frame.live)
@@ -610,16 +639,15 @@ class FolderSink:
             while self._videos:
                 stack.callback(self._videos.popitem()[1].close)
 
-    def _write_tracks(self, but: int = 0) -> None:
-        for source, label, shape in self._latest.take(but):
-            texture = None if self._looks is None else self._looks.take(source, label)
-            eyes = eyes_of(shape, None, self._form.face) if self._options.eyes else None
-            self._write_mesh(self._stem(source), label, self._form.neutral(shape), texture, eyes)
+    def _write_tracks(self) -> None:
+        if self._meshes is not None:
+            self._write_meshes(self._meshes.take())
 
-    def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
-        if self._options.meshes:
-            path = self._folder / f"{stem}_{label}.obj"
-            write_mesh(path, vertices, self._form.template, self._options.unit, texture, eyes)
+    def _write_meshes(self, meshes: Iterable[FaceMesh]) -> None:
+        template, unit = self._options.form.template, self._options.unit
+        for mesh in meshes:
+            path = self._folder / f"{self._stem(mesh.source)}_{mesh.label}.obj"
+            write_mesh(path, mesh.vertices, template, unit, mesh.texture, mesh.eyes)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""
