@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
 from facerecon_rt.sinks import threaded
-from facerecon_rt.sinks.files import EventSink, FolderSink, JsonLinesSink
+from facerecon_rt.sinks.files import EventSink, JsonLinesSink, open_sink
 from facerecon_rt.sinks.threaded import DEPTH, ThreadedSink
 from facerecon_rt.types import Event, Frame, Scene
 
@@ -126,7 +126,7 @@ def test_waiting_events_have_no_picture_and_an_end(
 
 
 def test_a_folder_keeps_events_too(tmp_path: Path) -> None:
-    with FolderSink(tmp_path / "out", ()) as sink:
+    with open_sink(str(tmp_path / "out"), blendshapes=()) as sink:
         assert isinstance(sink, EventSink)
         sink.write_events(scene_with_event(7))
     (line,) = (tmp_path / "out/records.jsonl").read_text().splitlines()
