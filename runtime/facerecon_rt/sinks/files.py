@@ -25,7 +25,6 @@ from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
 from .avatars import AvatarSink, is_avatar
 from .draw import STYLES, Painter, draw_scene, montage
-from .eyes import Eyes, eyes_of
 from .hide import MARGIN, is_cover
 from .identities import IDENTITY_SUFFIX, IdentitySink
 from .livelink import LiveLinkCsvSink
@@ -44,6 +43,7 @@ from .outputs import (
     source_path,
     write_whole,
 )
+from .parts import Parts, parts_of
 from .record import as_json, event_records, record_text
 from .rerun import RerunSink
 from .sequence import SequenceSink, is_sequence
@@ -459,7 +459,7 @@ class MeshSink:
         self._form = form
         self._unit = unit
         self._eyes = eyes
-        beside = path.suffix.lower() == ".obj" and (texture is not None or eyes)
+        beside = path.suffix.lower() == ".obj" and (texture is not None or eyes or form.mouth is not None)
         self._names = OutputNames(path, move_mesh, files_beside) if beside else OutputNames(path)
         self._looks = None if texture is None else Looks(texture, form.face)
         self._latest = LatestMeshes()
@@ -481,8 +481,9 @@ class MeshSink:
             return
         for face in scene.faces:
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            eyes = eyes_of(face.shape, face.gaze, self._form.face) if self._eyes else None
-            self._write(scene.frame.source, self._form.expressed(face.shape, face.vertices), texture, eyes)
+            vertices = self._form.expressed(face.shape, face.vertices)
+            parts = parts_of(self._form, vertices, face.shape, face.gaze, eyes=self._eyes)
+            self._write(scene.frame.source, vertices, texture, parts)
 
     def close(self) -> None:
         """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
@@ -491,11 +492,12 @@ class MeshSink:
     def _write_tracks(self, but: int = 0) -> None:
         for source, label, shape in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
-            eyes = eyes_of(shape, None, self._form.face) if self._eyes else None
-            self._write(source, self._form.neutral(shape), texture, eyes)
+            vertices = self._form.neutral(shape)
+            parts = parts_of(self._form, vertices, shape, None, eyes=self._eyes)
+            self._write(source, vertices, texture, parts)
 
-    def _write(self, source: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._form.template, self._unit, texture, eyes)
+    def _write(self, source: str, vertices: Floats, texture: Image | None, parts: Parts | None) -> None:
+        write_mesh(self._names.next_for(source), vertices, self._form.template, self._unit, texture, parts)
 
 
 class LatestMeshes:
@@ -611,9 +613,9 @@ class FolderSink:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
         for index, face in enumerate(scene.faces):
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            eyes = eyes_of(face.shape, face.gaze, self._form.face) if self._eyes else None
             vertices = self._form.expressed(face.shape, face.vertices)
-            self._write_mesh(stem, face_label(index, face), vertices, texture, eyes)
+            parts = parts_of(self._form, vertices, face.shape, face.gaze, eyes=self._eyes)
+            self._write_mesh(stem, face_label(index, face), vertices, texture, parts)
 
     def _write_video_frame(self, scene: Scene) -> None:
         if self._pictures:
@@ -651,13 +653,14 @@ class FolderSink:
     def _write_tracks(self, but: int = 0) -> None:
         for source, label, shape in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
-            eyes = eyes_of(shape, None, self._form.face) if self._eyes else None
-            self._write_mesh(self._stem(source), label, self._form.neutral(shape), texture, eyes)
+            vertices = self._form.neutral(shape)
+            parts = parts_of(self._form, vertices, shape, None, eyes=self._eyes)
+            self._write_mesh(self._stem(source), label, vertices, texture, parts)
 
-    def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None, eyes: Eyes | None) -> None:
+    def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None, parts: Parts | None) -> None:
         if self._meshes:
             path = self._folder / f"{stem}_{label}.obj"
-            write_mesh(path, vertices, self._form.template, self._unit, texture, eyes)
+            write_mesh(path, vertices, self._form.template, self._unit, texture, parts)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""
