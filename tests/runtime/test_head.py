@@ -22,7 +22,7 @@ from facerecon_rt.sinks.files import open_sink
 from facerecon_rt.sinks.identities import Identities, vertices_from_record
 from facerecon_rt.sinks.shade import vertex_normals
 from facerecon_rt.sinks.texture import TEXTURE_SIZES
-from facerecon_rt.template import FaceTemplate, load_template
+from facerecon_rt.template import FaceTemplate, Indices, load_template
 from facerecon_rt.types import Face, Floats, Frame, Image, Scene
 from numpy.typing import NDArray
 
@@ -230,12 +230,12 @@ def read_obj(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDAr
     return vertices, normals, triangles
 
 
-def with_mouth(head: Head, whole: Floats) -> tuple[Floats, NDArray[np.integer]]:
+def with_mouth(head: Head, whole: Floats) -> tuple[Floats, Indices]:
     """Vertices and triangles of a head and of the lining of its mouth."""
     assert head.mouth is not None
     count = head.template.vertex_count
     lined = np.vstack([whole[:count], head.mouth.lining(whole)])
-    return lined, np.vstack([head.template.triangles, head.mouth.triangles + count])
+    return lined, np.vstack([head.template.triangles, head.mouth.triangles + np.int32(count)])
 
 
 def test_obj_ply_and_glb_of_a_photograph_are_the_head_with_its_expression(
@@ -298,7 +298,7 @@ def test_a_take_evaluated_at_a_frame_is_the_head_that_mesh_rebuilds(run: Path, h
     take = Gltf(run / "take.glb")
     _, weights = take.keys("track1", "weights")
     rebuilt, _, triangles = read_obj(run / "frame.obj")
-    assert np.array_equal(triangles, with_mouth(head, rebuilt)[1])
+    assert np.array_equal(triangles, with_mouth(head, rebuilt.astype(np.float32))[1])
     neutral, _, _ = read_obj(run / "neutral.obj")
     for part, where in enumerate((slice(5882), slice(5882, None))):
         np.testing.assert_allclose(1000 * take.morphed("track1", weights[11], part), rebuilt[where], atol=0.1)
