@@ -27,6 +27,7 @@ SPEEDS = (4, 8, 14)
 """Speed of each head in pixels per frame. A head is about 160 pixels wide."""
 SIZES = ((1.0, 0), (1.25, 20), (0.8, -15))
 """Relative size of the head in front, and the number of pixels by which it is lower."""
+NAMES = {False: "cross", True: "meet and turn back"}
 APART = 160
 CLOSEST = 40
 """Smallest distance in pixels between two heads that meet and turn back."""
@@ -99,17 +100,31 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
     arguments = parser.parse_args()
     outcomes: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
+    failed = []
     with Reconstructor(arguments.model) as reconstructor:
-        heads = [head_of(path, reconstructor) for path in sorted((arguments.data / "videos").glob("head_*.mp4"))]
-        for pair in permutations(heads, 2):
+        paths = sorted((arguments.data / "videos").glob("head_*.mp4"))
+        heads = {path.stem: head_of(path, reconstructor) for path in paths}
+        for behind, front in permutations(heads, 2):
             for speed, (size, lower), turn_back in product(SPEEDS, SIZES, (False, True)):
-                outcomes[turn_back][outcome(reconstructor, pair, speed, size, lower, turn_back)] += 1
+                found = outcome(reconstructor, (heads[behind], heads[front]), speed, size, lower, turn_back)
+                outcomes[turn_back][found] += 1
+                if found != "kept":
+                    failed.append(f"| {behind} | {front} | {size} | {speed} | {NAMES[turn_back]} | {found} |")
+            print(
+                f"{behind}, {front}: {len(failed)} of {sum(map(Counter.total, outcomes.values()))} failed", flush=True
+            )
     lines = ["# Two heads that cross", "", f"`python benchmarks/crossing.py --data DATA`, {arguments.model}", ""]
     lines += ["| | cases | both keep their numbers | swapped | renumbered |", "|---|---|---|---|---|"]
     for turn_back, counts in outcomes.items():
-        name = "meet and turn back" if turn_back else "cross"
         kept, swapped, renumbered = counts["kept"], counts["swapped"], counts["renumbered"]
-        lines.append(f"| {name} | {counts.total()} | {kept} | {swapped} | {renumbered} |")
+        lines.append(f"| {NAMES[turn_back]} | {counts.total()} | {kept} | {swapped} | {renumbered} |")
+    if failed:
+        lines += [
+            "",
+            "| behind | in front | size of the one in front | pixels per frame | | outcome |",
+            "|---" * 6 + "|",
+            *failed,
+        ]
     text = "\n".join(lines) + "\n"
     (RESULTS / "crossing.md").write_text(text)
     print(text)

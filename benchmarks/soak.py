@@ -8,9 +8,12 @@ The benchmark runs the command itself on Motion JPEG streams of the repository's
 requests to the web page. Every half minute one stream is killed or stalled for some seconds, by a seed. Memory and
 processor time come from /proc, ages and losses from the records.
 
-With --broker, mosquitto is ended (SIGTERM) every minute for five seconds while the program sends states and events. A
-client with a session that outlives the broker writes down the messages that arrive. They are compared with the events
-in the records. Needs Debian's mosquitto and the extra `mqtt`.
+Memory rises and falls with what frames, requests and streams that are opened again need for a moment. What stays is
+the lowest value of each minute, so the growth is that of these values, with its standard error.
+
+With --broker, mosquitto is ended every minute for five seconds, by SIGKILL and SIGTERM in turns, while the program
+sends states and events. A client with a session that the broker saves every second writes down the messages that
+arrive. They are compared with the events in the records. Needs Debian's mosquitto and the extra `mqtt`.
 """
 
 from __future__ import annotations
@@ -23,10 +26,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +45,7 @@ from tests.runtime.mosquitto import PASSWORD, Listener, Mosquitto, mosquitto_the
 RESULTS = Path(__file__).with_name("results")
 CLIP = Path("tests/data/talking_head.mp4")
 FPS = 15.0
-EVERY_S, SAMPLE_S = 30.0, 5.0
+EVERY_S, ASK_S, SAMPLE_S = 30.0, 5.0, 1.0
 QUIET_END_S = 40.0
 """Seconds without faults at the end of the run, in which the last fault is seen to end."""
 SETTLED = 0.2
@@ -81,6 +85,7 @@ class Run:
     """Number of rounds of requests to the page with a request that got no answer."""
     broker_ends: int = 0
     """Number of times that the broker was ended and started again."""
+    ended: threading.Event = field(default_factory=threading.Event)
     ran_s: float = 0.0
     alive: bool = False
     exit_code: int = 0
@@ -112,10 +117,11 @@ def soak(servers: list[MjpegServer], command: list[str], minutes: float, broker:
     chance, run = random.Random(0), Run()
     process = subprocess.Popen(command)
     started = time.monotonic()
+    sampler = threading.Thread(target=sample, args=(run, process, started))
+    sampler.start()
     next_fault, next_end = EVERY_S, BROKER_EVERY_S / 2
     while (now := time.monotonic() - started) < 60 * minutes and process.poll() is None:
-        time.sleep(SAMPLE_S)
-        run.samples.append((now, resident_mb(process.pid), cpu_s(process.pid)))
+        time.sleep(ASK_S)
         run.unanswered += not all(map(asked, ("/api/state", "/healthz", "/metrics")))
         if next_fault < now < 60 * minutes - QUIET_END_S:
             server, killed, seconds = chance.choice(servers), chance.random() < 0.5, chance.uniform(2, 15)
@@ -126,18 +132,38 @@ def soak(servers: list[MjpegServer], command: list[str], minutes: float, broker:
             run.faults.append(Fault(server.uri, begun, time.monotonic() - started))
             next_fault += EVERY_S
         if broker is not None and next_end < now < 60 * minutes - QUIET_END_S / 2:
-            broker.stop()
+            broker.stop(signal.SIGTERM if run.broker_ends % 2 else signal.SIGKILL)
             time.sleep(BROKER_AWAY_S)
             broker.start()
             run.broker_ends += 1
             next_end += BROKER_EVERY_S
     run.ran_s = time.monotonic() - started
     run.alive = process.poll() is None
+    run.ended.set()
+    sampler.join()
     process.send_signal(signal.SIGTERM)
     stopping = time.monotonic()
     run.exit_code = process.wait(60)
     run.stopping_s = time.monotonic() - stopping
     return run
+
+
+def sample(run: Run, process: subprocess.Popen[bytes], started: float) -> None:
+    """Note memory and processor time once per second until the run has ended."""
+    while not run.ended.wait(SAMPLE_S):
+        with suppress(OSError):  # the process has ended
+            run.samples.append((time.monotonic() - started, resident_mb(process.pid), cpu_s(process.pid)))
+
+
+def growth(seconds: np.ndarray, megabytes: np.ndarray) -> tuple[float, float]:
+    """Return the growth of the lowest values of all minutes in MB per hour, and its standard error."""
+    minutes = (seconds // 60).astype(int)
+    whole = [minute for minute in np.unique(minutes) if np.ptp(seconds[minutes == minute]) > 50]
+    if len(whole) < 3:
+        return float("nan"), float("nan")
+    lowest = [megabytes[minutes == minute].min() for minute in whole]
+    line, covariance = np.polyfit(np.array(whole) / 60, lowest, 1, cov=True)
+    return float(line[0]), float(np.sqrt(covariance[0, 0]))
 
 
 def records(folder: Path) -> tuple[list[Record], list[str]]:
@@ -197,6 +223,7 @@ def main() -> None:
             stack.callback(broker.stop)
             listener = Listener(broker)
             stack.callback(listener.close)
+            broker.wait_until_saved()
             command += ["--attention", "--output", broker.address]
         run = soak(servers, command, options.minutes, broker)
         seen, events = records(Path(folder))
@@ -222,7 +249,7 @@ def report(
     """Write the figures as Markdown, and a picture of memory and ages over time."""
     samples = np.array(run.samples)
     settled = samples[samples[:, 0] > SETTLED * samples[-1, 0]]
-    slope = float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0])
+    slope, error = growth(settled[:, 0], settled[:, 1])
     ages, at = np.array([one.age_ms for one in seen]), np.array([one.time_s for one in seen])
     down = sum(fault.until - fault.begun for fault in run.faults)
     due = FPS * (options.streams * run.ran_s - down)
@@ -237,7 +264,8 @@ def report(
         "streams killed or stalled for 2 to 15 s": f"{len(run.faults)}",
         "streams seen again": f"{len(gaps)}",
         "return to first frame": f"median {np.median(gaps or 0):.1f}, at most {max(gaps or [0]):.1f} s",
-        "memory, after the first fifth": f"{settled[:, 1].mean():.0f} MB, slope {slope:+.1f} MB per hour",
+        "memory, after the first fifth": f"{settled[:, 1].min():.0f} to {settled[:, 1].max():.0f} MB",
+        "growth of the lowest memory of a minute": f"{slope:+.1f} ± {error:.1f} MB per hour",
         "processor": f"{cpu:.0f} % of one core",
         "frames processed": f"{len(seen)}, {100 * len(seen) / due:.0f} % of those that came; {faces:.1f} % with a face",
         "age of results when written": f"p50 {p50:.1f}, p90 {p90:.1f}, p99 {p99:.1f} ms",
@@ -248,7 +276,7 @@ def report(
     if options.broker:
         name, command = "soak_broker", f"{command} --broker"
         lost, repeated = lost_and_repeated(events, heard)
-        rows["broker ended for 5 s"] = f"{run.broker_ends} times"
+        rows["broker ended for 5 s"] = f"{run.broker_ends} times, {(run.broker_ends + 1) // 2} of them by SIGKILL"
         rows["events in the records"] = f"{len(events)}"
         rows["of these not delivered by MQTT"] = f"{lost}"
         rows["delivered again"] = f"{repeated}"

@@ -159,7 +159,11 @@ def _declared(model: Any, random: Generator) -> None:
 
 def _metadata(model: Any, random: Generator) -> None:
     entry = chosen(random, [one for one in model.metadata_props if one.key in (CONTRACT_KEY, DETECTOR_KEY)])
-    text = spoiled_json(json.loads(entry.value), random)
+    try:
+        contract = json.loads(entry.value)
+    except (ValueError, RecursionError):
+        return  # an earlier change spoiled it already
+    text = spoiled_json(contract, random)
     entry.value = text.encode("utf-8", "replace").decode()
 
 

@@ -49,12 +49,15 @@ PHOTOGRAPHS = "x.jpg with x.pts (68 landmarks) is aligned; x.jpg alone counts as
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Errors are one line on standard error."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parser, run = COMMANDS.get(given[0] if given else "", (_export_parser, _export))
-    options = parser().parse_args(given[1:] if parser is not _export_parser else given)
+
+    def command() -> int:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        parser, run = COMMANDS.get(given[0] if given else "", (_export_parser, _export))
+        return run(parser().parse_args(given[1:] if parser is not _export_parser else given))
+
     return run_command(
         "facerecon-export",
-        lambda: run(options),
+        command,
         on_interrupt=lambda: say_error("facerecon-export: stopped by Ctrl-C; no incomplete file was left"),
         extra="export",
     )

@@ -1,4 +1,4 @@
-// A photograph and a face box -> 68 landmarks, by the ONNX file alone, in Node.
+// A photograph and a face box -> 68 landmarks, by the ONNX file alone, in Node. onnx_alone.html uses it in browsers.
 //
 //     npm install onnxruntime-node
 //     node onnx_alone.mjs face.onnx photo.ppm X1 Y1 X2 Y2 [LOOKS]
@@ -6,14 +6,14 @@
 // The same as onnx_alone.py, which explains it. Node reads no JPEG by itself: this example reads PPM files, as
 // `ffmpeg -i photo.jpg photo.ppm` writes them. Any library that gives RGB bytes will do, for instance `sharp`.
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-
-const ort = createRequire(import.meta.url)("onnxruntime-node");
+const inNode = typeof process !== "undefined";
+const ort = inNode
+  ? (await import("node:module")).createRequire(import.meta.url)("onnxruntime-node")
+  : await import("onnxruntime-web");
 const CENTRE_MM = [0, -30, 0], CROP_MM = 190, BOX_MM = 140;
 
-function readPpm(path) {
-  const bytes = readFileSync(path);
+async function readPpm(path) {
+  const bytes = (await import("node:fs")).readFileSync(path);
   const [head, width, height] = /^P6\s+(\d+)\s+(\d+)\s+255\s/.exec(bytes.toString("latin1", 0, 64));
   return { width: +width, height: +height, rgb: bytes.subarray(head.length) };
 }
@@ -86,13 +86,22 @@ async function look(session, image, square) {
   return { confidence: found.confidence.data[0], frameFromHead, landmarks };
 }
 
-const [model, photograph, ...numbers] = process.argv.slice(2);
-const session = await ort.InferenceSession.create(model);
-const image = readPpm(photograph);
-let square = squareFromBox(...numbers.slice(0, 4).map(Number)), face;
-for (let n = Number(numbers[4] ?? 2); n > 0; n--) {
-  face = await look(session, image, square);
-  square = squareFromCamera(face.frameFromHead);
+// image: { width, height, rgb }; box: X1, Y1, X2, Y2 in pixels
+export async function faceAt(session, image, box, looks = 2) {
+  let square = squareFromBox(...box), face;
+  for (let n = looks; n > 0; n--) {
+    face = await look(session, image, square);
+    square = squareFromCamera(face.frameFromHead);
+  }
+  return face;
 }
-console.log(face.confidence.toFixed(4));
-for (const [x, y] of face.landmarks) console.log(`${x.toFixed(3)} ${y.toFixed(3)}`);
+
+export const asText = (face) =>
+  [face.confidence.toFixed(4), ...face.landmarks.map(([x, y]) => `${x.toFixed(3)} ${y.toFixed(3)}`)].join("\n");
+
+if (inNode) {
+  const [model, photograph, ...numbers] = process.argv.slice(2);
+  const session = await ort.InferenceSession.create(model);
+  const face = await faceAt(session, await readPpm(photograph), numbers.slice(0, 4).map(Number), Number(numbers[4] ?? 2));
+  console.log(asText(face));
+}

@@ -11,7 +11,7 @@ Shapes, units and frames of reference stand under every field of `Face`, in type
 """
 
 # isort: off
-from . import interrupts as _interrupts  # noqa: F401  before anything that takes long to load
+from . import start as _start  # noqa: F401  before anything else is loaded, since it takes the signals
 from typing import TYPE_CHECKING
 from . import limits as _limits  # noqa: F401  before OpenCV is loaded, since it sets OpenCV's limits
 from . import opencv as _opencv  # noqa: F401  before the modules that need OpenCV

@@ -29,6 +29,7 @@ from .faces.reconstruct import Reconstructor, largest
 from .faces.shapes import ImageSet
 from .head import MESH_FORMS, mesh_form
 from .interrupts import importing
+from .memory import given_back_regularly
 from .paths import exists, is_folder, resolved, status
 from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
@@ -48,6 +49,7 @@ from .sinks.usd import USD_SUFFIXES
 from .sinks.video_writer import CODECS
 from .sources.files import read_image
 from .sources.inputs import Inputs, limited
+from .start import ended
 from .template import load_template
 from .types import Frame, Scene
 
@@ -89,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        ended()
 
 
 def _say_interrupted() -> None:
@@ -208,6 +211,8 @@ def _run(options: Options) -> None:
     with ExitStack() as stack:
         if inputs.reloadable:
             stack.enter_context(_reloaded_on_hangup(inputs))
+        if inputs.live_sources:
+            stack.enter_context(given_back_regularly())
         targets = _targets(options)
         wrote = Written(targets)
         _check_cameras(inputs, targets)

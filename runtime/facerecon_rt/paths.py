@@ -7,8 +7,10 @@ waits for ever on a pipe, and never ends on a device.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import one_line
@@ -90,3 +92,38 @@ def file_and_reason(error: OSError) -> str:
     """Return the file of an error and the reason on one line."""
     why = error.strerror or str(error) or type(error).__name__
     return one_line(f"{error.filename}: {why}" if error.filename else why)
+
+
+def matches(pattern: str) -> Iterator[str]:
+    """Yield the paths that match a pattern of `glob`; `**` stands for any folders below.
+
+    Each folder is entered once. `glob.glob` enters links to a parent folder again and again, and two such links in one
+    folder keep it busy for ever.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.iglob(pattern)  # noqa: PTH207  Path.glob does not accept absolute patterns
+        return
+    at = parts.index("**")
+    rest = parts[at + 1 :] or ("*",)
+    roots = glob.iglob(os.path.join(*parts[:at])) if at else [""]  # noqa: PTH118, PTH207
+    for root in roots:
+        for folder in _folders_below(root):
+            yield from matches(os.path.join(glob.escape(folder), *rest))  # noqa: PTH118
+
+
+def _folders_below(root: str) -> Iterator[str]:
+    """Yield a folder and all folders below, those with the shortest paths first. Hidden ones are left out, as by
+    `glob`."""
+    coming, seen = [root], set()
+    for folder in coming:
+        place = os.path.realpath(folder)
+        if place in seen or not os.path.isdir(folder or os.curdir):  # noqa: PTH112
+            continue
+        seen.add(place)
+        yield folder
+        try:
+            names = sorted(os.listdir(folder or os.curdir))  # noqa: PTH208
+        except OSError:
+            continue  # it may not be read
+        coming += [os.path.join(folder, name) for name in names if not name.startswith(".")]  # noqa: PTH118

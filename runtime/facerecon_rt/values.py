@@ -58,7 +58,6 @@ def seconds_or_name(most: float) -> Callable[[str], float | str]:
 
 whole = whole_number(0, MOST_OF_ALL)
 positive = whole_number(1, MOST_OF_ALL)
-positive_number = number_above_0(MOST_OF_ALL)
 milliseconds = number_above_0(3_600_000)
 frame_rate = number_above_0(1000)
 gpu_megabytes = whole_number(1, 2**24)

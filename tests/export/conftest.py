@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from facerecon_export import crops
 from facerecon_export.crops import synthetic_crops
 from facerecon_export.deploy import export_weights
 from facerecon_export.exported import Exported
@@ -88,6 +91,23 @@ def crops_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, crop in enumerate(synthetic_crops(64, 205)):
         cv2.imwrite(str(folder / f"{number:03}.png"), crop)
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_crops(crops_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 60 of these pictures, for networks that take long, together with `few_are_enough`."""
+    folder = tmp_path_factory.mktemp("few")
+    for picture in sorted(crops_folder.iterdir())[:60]:
+        (folder / picture.name).symlink_to(picture)
+    return folder
+
+
+@contextmanager
+def few_are_enough() -> Iterator[None]:
+    """Let the exporter calibrate and verify lower precisions with 60 pictures. Their number costs most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crops, "LEAST_CROPS", 60)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,11 @@ from facerecon_training.backbones import BACKBONES
 from facerecon_training.checkpoint import load_weights, save_weights
 from facerecon_training.model import FaceModel, ModelConfig
 
+from .conftest import few_are_enough
+
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "tiny"])
-def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, crops_folder: Path) -> None:
+def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, few_crops: Path) -> None:
     torch.manual_seed(0)
     model = FaceModel(ModelConfig(name, 64, shape_code=8, hidden=16, terms="test use only"))
     with torch.no_grad():
@@ -31,8 +33,9 @@ def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, crops_fo
     save_weights(model, weights)
     # All precisions of one of each kind of block: mobile and medium have more of compact's.
     precisions = PRECISIONS if name in ("compact", "resnet18") else ("fp32",)
-    options = ExportOptions(precisions, crops=crops_folder, calibration=crops_folder, budget_s=0)
-    files = export_weights(weights, tmp_path, options, lambda line: None)
+    options = ExportOptions(precisions, crops=few_crops, calibration=few_crops, budget_s=0)
+    with few_are_enough():
+        files = export_weights(weights, tmp_path, options, lambda line: None)
     assert not any(file.findings for file in files if file.target != "cpu")
     with FaceSession(target, provider="cpu") as session, torch.no_grad():
         assert session.contract.backbone == name

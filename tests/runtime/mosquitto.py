@@ -27,7 +27,7 @@ def mosquitto_there() -> bool:
 
 
 class Mosquitto:
-    """A broker with a password, which keeps sessions on disk."""
+    """A broker with a password. It saves sessions every second, so that they outlive SIGKILL."""
 
     def __init__(self, folder: Path, extra: str = "") -> None:
         self.folder = folder
@@ -37,7 +37,8 @@ class Mosquitto:
         subprocess.run(["mosquitto_passwd", "-c", "-b", passwords, "cam", PASSWORD], check=True, capture_output=True)
         (folder / "mosquitto.conf").write_text(
             f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {passwords}\n{extra}"
-            f"persistence true\npersistence_location {folder}/\nmax_queued_messages 0\nlog_type none\n"
+            f"persistence true\npersistence_location {folder}/\nautosave_interval 1\n"
+            "max_queued_messages 0\nlog_type none\n"
         )
         self._running: subprocess.Popen[bytes] | None = None
 
@@ -55,6 +56,12 @@ class Mosquitto:
             self._running.send_signal(number)
             self._running.wait(20)
             self._running = None
+
+    def wait_until_saved(self) -> None:
+        """Wait until the sessions of this moment are on disk."""
+        saved = self.folder / "mosquitto.db"
+        saved.unlink(missing_ok=True)
+        wait_for(saved.exists)
 
     @property
     def address(self) -> str:

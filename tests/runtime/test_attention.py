@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,16 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.attention import (
+    BIN_S,
     SPEAKS,
     SPEECH_QUIET,
     SPEECH_SURE,
     SPEECH_WINDOW_S,
     START,
+    WINDOW_S,
     LipMotion,
+    OpenLevel,
+    Shares,
     Watch,
     Zone,
     aspect_ratios,
@@ -30,7 +35,7 @@ from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks.record import event_records, record_from_scene
 from facerecon_rt.sources.files import open_source
 from facerecon_rt.template import load_template
-from facerecon_rt.types import Event, Face, Floats, Frame, Scene
+from facerecon_rt.types import Attention, Event, Face, Floats, Frame, Scene
 
 from ..conftest import ROOT
 
@@ -212,7 +217,7 @@ def test_the_likelihood_of_speech_counts_the_last_moments_alone_after_an_hour_to
     times, gaps = np.arange(90_000) / 25, rng.uniform(0, 0.05, 90_000)
     lips = LipMotion()
     for time_s, gap in zip(times.tolist(), gaps.tolist(), strict=True):
-        lips.add(gap, time_s, 0.04)
+        lips.add(gap, time_s)
     steps = np.diff(gaps)[times[1:] >= times[-1] - SPEECH_WINDOW_S]
     speed = 2 * min(steps[steps > 0].sum(), -steps[steps < 0].sum()) / SPEECH_WINDOW_S
     lips_sure = (speed - SPEECH_QUIET) / (SPEECH_SURE - SPEECH_QUIET)
@@ -316,6 +321,54 @@ def test_speech_that_is_cut_off_where_it_begins_is_no_event() -> None:
     assert film.told("speaking") == []
 
 
+@pytest.mark.parametrize("repeats", [1, 2, 5])
+def test_frames_of_one_time_change_nothing(repeats: int) -> None:
+    """A camera may give two frames the same time, or one frame twice."""
+    film, ahead = Film(ROAD, fps=25), np.array([[0, 0, 1], [0, 0, 1]], np.float32)
+    mouth = np.random.default_rng(0).uniform(0, 0.2, 2000)
+
+    def show(openness: float, yaw: float) -> Attention:
+        for _ in range(repeats):
+            lips = mouth[film.frames] if film.frames < 100 else 0.0
+            seen = face(openness, lips=lips, yaw=yaw, gaze=ahead)
+            found, events = film.watch([seen], film.time_s)
+            film.events += events
+        film.frames += 1
+        return found[1]
+
+    for index in range(1700):
+        phase = index % 50
+        last = show(0.1 if phase < 5 else 1.0, 40.0 if index >= 1610 else 0.0)
+    blinks = [event for event in film.events if event.kind == "blink"]
+    assert len(blinks) == 34 and all(0.1 < event.time_s - event.began_s < 0.25 for event in blinks)
+    # Five frames of 50 are shut, over the last minute.
+    assert last.perclos == pytest.approx(0.1, abs=0.003)
+    assert last.blinks_per_min == pytest.approx(30, abs=0.6)
+    assert [phase for phase, _ in film.told("speaking")] == ["begin", "end"]
+    assert film.told("off_zone") == [("begin", 64.4)]
+    assert all(event.time_s > event.began_s for event in film.events if event.phase == "end")
+
+
+def test_a_blink_or_a_look_within_one_time_is_no_event() -> None:
+    watch = Watch((ROAD,))
+    told: list[Event] = []
+    for time_s, openness, yaw in (
+        (0.0, 1.0, 0.0),  # on the road, and at the same time not
+        (0.0, 1.0, 40.0),
+        *((0.04 * index, 1.0, 40.0) for index in range(1, 20)),
+        (0.8, 0.05, 40.0),  # shut and open at the same time
+        (0.8, 1.0, 40.0),
+        (0.8, 0.05, 40.0),
+        (0.8, 1.0, 40.0),
+        (0.84, 1.0, 40.0),
+    ):
+        found, events = watch([face(openness, yaw=yaw)], time_s)
+        told += events
+    assert [event for event in told if event.phase == "end" and event.time_s <= event.began_s] == []
+    assert [event.kind for event in told if event.kind != "blink"] == []
+    assert found[1].off_zone_s == pytest.approx(0.84)
+
+
 def test_a_face_that_leaves_ends_its_events_and_a_gap_counts_for_nothing() -> None:
     film = Film(ROAD)
     film.show(awake, 1)
@@ -415,3 +468,26 @@ def test_a_photograph_and_a_run_without_it_have_no_attention() -> None:
 def test_a_set_has_no_attention(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model", "m.onnx", "--input", "x", "--set", "--attention"]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_the_open_level_is_the_percentile_of_the_last_minute() -> None:
+    level, ratios = OpenLevel(), np.random.default_rng(1).uniform(0.2, 0.4, 900).round(2).tolist()  # many are equal
+    for index, ratio in enumerate(ratios):
+        openness = level.openness(ratio, 0.1, index / 8)
+        if index + 1 >= 30:
+            usual = np.percentile(ratios[max(0, index - 599) : index + 1], 80)
+            assert openness == pytest.approx(min(1.0, ratio / usual))
+    assert level.openness(math.nan, 0.1, 113.0) != 0.0
+    assert level.openness(0.2, 0.1, 113.125) == pytest.approx(0.2 / np.percentile([*ratios[-599:], 0.2], 80))
+
+
+def test_shares_are_of_the_last_minute_and_exact_after_a_day() -> None:
+    shares, rng = Shares(), np.random.default_rng(2)
+    times = np.cumsum(rng.choice([1 / 30, 0.05, 0.0], 40_000))
+    shut = rng.random(40_000) < 0.1
+    for before, now, true in zip(times, times[1:], shut[1:], strict=False):
+        shares.add(float(now), float(now - before), bool(true))
+    last = times[1:] > times[-1] - WINDOW_S
+    steps = np.diff(times)
+    assert shares.seconds == pytest.approx(WINDOW_S, abs=BIN_S + 0.05)
+    assert shares.share == pytest.approx(steps[last & shut[1:]].sum() / steps[last].sum(), abs=0.002)

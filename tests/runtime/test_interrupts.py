@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,10 +10,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from facerecon_rt import interrupts
-from facerecon_rt.interrupts import command_of, importing
+from facerecon_rt.interrupts import importing
+from facerecon_rt.start import command_of
 
-from tests.interrupted import console_script, signalled_while_importing
+from tests.interrupted import console_script, default_interrupts, signalled_while_importing
 
 MODULE = [sys.executable, "-m", "facerecon_rt.cli"]
 
@@ -25,19 +26,74 @@ def test_a_command_that_is_still_loaded_ends_at_once(started: str, number: signa
     assert (code, said) == (130, "facerecon-rt: interrupted\n")
 
 
-@pytest.mark.parametrize("started", ["script", "module"])
-def test_signals_are_taken_before_the_first_import_of_the_package(started: str, tmp_path: Path) -> None:
-    command = console_script("facerecon-rt", tmp_path) if started == "script" else MODULE
-    first = "typing" if started == "script" else "facerecon_rt.limits"  # python -m itself imports typing
-    code, said = signalled_while_importing([*command, "--version"], first, signal.SIGINT, tmp_path, go_on=False)
+FIRST = """
+import _signal, atexit, os, sys
+
+count = 0
+
+class Signal:
+    # Sends a signal when the Nth module after the handler is searched for, and lists the modules before it.
+    def find_spec(self, name, path=None, target=None):
+        global count
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            before.append(name)
+        else:
+            count += 1
+            if str(count) == os.environ["NTH"]:
+                _signal.raise_signal(int(os.environ["NUMBER"]))
+
+before = []
+sys.meta_path.insert(0, Signal())
+
+@atexit.register
+def last():
+    with open(os.environ["BEFORE"], "w") as file:
+        file.write(" ".join(before))
+    if os.environ["NTH"] == "end":
+        _signal.raise_signal(int(os.environ["NUMBER"]))
+"""
+"""A module `sitecustomize`: Python runs it before the command."""
+
+
+def ended_with(
+    command: list[str], folder: Path, nth: int | str, number: signal.Signals = signal.SIGINT
+) -> tuple[int, str, list[str]]:
+    """Return exit code and standard error of a command that signals itself, and the modules that it imports before it
+    takes SIGINT. `nth`: number of the import after that, or "end" for the end of the process."""
+    (folder / "sitecustomize.py").write_text(FIRST)
+    path = os.pathsep.join([str(folder), *filter(None, sys.path)])
+    variables = {"PYTHONPATH": path, "NTH": str(nth), "NUMBER": str(int(number)), "BEFORE": str(folder / "before")}
+    with default_interrupts():
+        done = subprocess.run(
+            command, env={**os.environ, **variables}, cwd=folder, capture_output=True, text=True, timeout=120
+        )
+    before = folder / "before"
+    return done.returncode, done.stderr, before.read_text().split() if before.exists() else []
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 10, 100, 300])
+def test_a_signal_in_any_import_ends_the_command_at_once(nth: int, tmp_path: Path) -> None:
+    number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[nth % 3]
+    code, said, _ = ended_with([*console_script("facerecon-rt", tmp_path), "--version"], tmp_path, nth, number)
     assert (code, said) == (130, "facerecon-rt: interrupted\n")
 
 
-def test_what_takes_the_signals_is_quick_to_import() -> None:
-    code = f"import sys; exec(open({interrupts.__file__!r}).read(), {{}}); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
-    assert "signal" in done.stdout.split()
-    assert not {"pathlib", "typing", "numpy", "urllib"} & set(done.stdout.split())
+@pytest.mark.parametrize("name", ["facerecon-rt", "facerecon-export", "facerecon-train"])
+def test_signals_are_taken_before_anything_is_imported(name: str, tmp_path: Path) -> None:
+    """The command is loaded wholly, and at its end another signal comes."""
+    command = [*console_script(name, tmp_path), "--help"]
+    code, said, before = ended_with(command, tmp_path, "end")
+    assert (code, said) == (0, "")
+    first = {"facerecon-export": ["facerecon_export"], "facerecon-train": ["facerecon_training"]}.get(name, [])
+    assert before == [*first, "facerecon_rt", "facerecon_rt.start"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_after_the_end_of_a_command_changes_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    for words, expected in (["--version"], 0), (["--input"], 2):
+        code, said, _ = ended_with([*console_script("facerecon-rt", tmp_path), *words], tmp_path, "end", number)
+        assert code == expected
+        assert "Traceback" not in said and "KeyboardInterrupt" not in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

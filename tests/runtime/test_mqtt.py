@@ -19,6 +19,7 @@ from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
 from facerecon_rt.sinks import mqtt
 from facerecon_rt.sinks.mqtt import MqttSink, broker_from_address, entities, is_mqtt, picture_entities, topic_of
+from facerecon_rt.sinks.threaded import ThreadedSink
 from facerecon_rt.types import Event, Frame, Scene
 
 from ..conftest import ROOT
@@ -190,6 +191,39 @@ def test_nothing_is_lost_while_the_broker_restarts(broker: Mosquitto, listener: 
         wait_for(lambda: len({event["n"] for event in listener.at("/event")}) == 3000)
         assert sink.dropped == 0
     assert [topic for topic, text, _ in listener.heard if text == "offline"]
+
+
+@needs_broker
+def test_no_event_is_lost_while_the_sink_is_too_slow_for_frames(
+    broker: Mosquitto, listener: Listener, ball_face: MakeFace
+) -> None:
+    """On a loaded machine, the thread of the sink waits for tens of milliseconds. Frames are dropped meanwhile."""
+    sink = MqttSink(broker.address)
+    with ThreadedSink(sink, "mqtt") as output:
+        with sink._lock:  # the thread stops in the first state
+            for number in range(200):
+                output.write(scene(ball_face, number))
+        assert output.dropped >= 190
+        wait_for(lambda: len(listener.at("/event")) == 200)
+    assert [event["n"] for event in listener.at("/event")] == list(range(1, 201))
+    assert [event["frame"] for event in listener.at("/event")] == list(range(200))
+    assert (output.dropped_events, sink.dropped) == (0, 0)
+
+
+@needs_broker
+def test_nothing_is_lost_while_the_broker_is_killed(broker: Mosquitto, listener: Listener, ball_face: MakeFace) -> None:
+    broker.wait_until_saved()
+    with MqttSink(broker.address) as sink:
+        for number in range(300):
+            sink.write(scene(ball_face, number))
+            if number == 100:
+                # Messages that the broker has acknowledged and not forwarded would be its own loss.
+                wait_for(lambda: sink._waiting() == 0 and len(listener.at("/event")) == 101)
+                broker.stop(signal.SIGKILL)
+            if number == 200:
+                broker.start()
+        wait_for(lambda: len({event["n"] for event in listener.at("/event")}) == 300)
+        assert sink.dropped == 0
 
 
 @needs_broker

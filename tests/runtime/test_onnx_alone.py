@@ -1,4 +1,4 @@
-"""The ONNX file without this package: examples in Python, Node and C cut the same crop and get the same answer."""
+"""The ONNX file without this package: examples in Python, Node, a browser and C cut the same crop and agree."""
 
 from __future__ import annotations
 
@@ -43,6 +43,64 @@ def in_node(folder: Path) -> tuple[list[str], str]:
     return ["node", str(script)], ".ppm"
 
 
+FRAME = """<body><script>
+const frame = document.createElement("iframe");
+frame.src = "onnx_alone.html" + location.search;
+document.body.append(frame);
+setInterval(() => {
+  const answer = frame.contentDocument?.getElementById("answer")?.textContent;
+  if (answer) fetch("/answer", { method: "POST", body: answer });
+}, 100);
+</script>"""
+"""A page that shows the example and sends its answer to the server."""
+BROWSER = """
+import http.server, os, shutil, subprocess, sys, tempfile, threading
+model, photograph, *numbers = sys.argv[1:]
+os.chdir(os.path.dirname(__file__))
+shutil.copy(model, "face.onnx")
+shutil.copy(photograph, "photo.png")
+answers, answered = [], threading.Event()
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_POST(self):
+        answers.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+        answered.set()
+
+    def log_message(self, *given):
+        pass
+
+with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, tempfile.TemporaryDirectory() as profile:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    page = f"http://127.0.0.1:{server.server_port}/frame.html?model=face.onnx&photo=photo.png&box="
+    page += ",".join(numbers[:4]) + "&looks=" + numbers[4]
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", page]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as browser:
+        answered.wait(110)
+        browser.terminate()
+    server.shutdown()
+print(answers[0])
+"""
+"""Serves the example and shows it in Chromium. Takes the arguments of the other examples."""
+
+
+def in_chromium(folder: Path) -> tuple[list[str], str]:
+    if shutil.which("chromium") is None:
+        pytest.skip("Chromium is not installed")
+    places = [Path(place) / "onnxruntime-web" for place in os.environ.get("NODE_PATH", "").split(":") if place]
+    package = next((place for place in places if (place / "dist").is_dir()), None)
+    if package is None:
+        pytest.skip("onnxruntime-web is not installed: npm install onnxruntime-web, and set NODE_PATH")
+    (folder / "browser.py").write_text(BROWSER)
+    (folder / "frame.html").write_text(FRAME)
+    (folder / "node_modules").mkdir()
+    (folder / "node_modules" / "onnxruntime-web").symlink_to(package.resolve())
+    for name in ("onnx_alone.mjs", "onnx_alone.html"):
+        shutil.copy(EXAMPLES / name, folder / name)
+    return [sys.executable, str(folder / "browser.py")], ".png"
+
+
 def in_c(folder: Path) -> tuple[list[str], str]:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler is installed")
@@ -61,7 +119,7 @@ def in_c(folder: Path) -> tuple[list[str], str]:
     return [str(program)], ".ppm"
 
 
-@pytest.fixture(scope="module", params=[in_python, in_node, in_c])
+@pytest.fixture(scope="module", params=[in_python, in_node, in_chromium, in_c])
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], str]:
     """The command of an example, and the suffix of the pictures that it reads."""
     command: tuple[list[str], str] = request.param(tmp_path_factory.mktemp("example"))

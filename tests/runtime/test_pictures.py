@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -102,6 +103,36 @@ def test_a_jpeg_that_lacks_more_is_refused(
     with pytest.raises(SourceError, match=r"open\.jpg cannot be decoded: damaged, cut short"):
         read_image(written(tmp_path / "open.jpg", data[:-lacking]))
     assert capfd.readouterr().err == ""
+
+
+# PNG
+
+
+@pytest.mark.parametrize("length", [2**31 - 1, 2**31, 2**32 - 1, 5000])
+@pytest.mark.parametrize("kind", [b"IDAT", b"tEXt", b"eXIf"])
+def test_a_png_chunk_longer_than_the_file_is_refused_before_it_is_read(
+    tmp_path: Path, kind: bytes, length: int
+) -> None:
+    """OpenCV allocates the length that a chunk claims."""
+    data = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    claimed = data[:33] + length.to_bytes(4, "big") + kind + data[41:]
+    with pytest.raises(SourceError, match=r"long\.png is a PNG .* ends within a chunk; copy it again"):
+        read_image(written(tmp_path / "long.png", claimed))
+
+
+@pytest.mark.parametrize("lacking", [1, 8, 13, 300])
+def test_a_png_that_ends_early_is_refused(tmp_path: Path, lacking: int) -> None:
+    data = cv2.imencode(".png", smooth())[1].tobytes()
+    with pytest.raises(SourceError, match="ends within a chunk"):
+        read_image(written(tmp_path / "cut.png", data[:-lacking]))
+
+
+def test_a_png_may_hold_text_and_have_bytes_behind_its_end(tmp_path: Path) -> None:
+    data = cv2.imencode(".png", smooth())[1].tobytes()
+    text = b"tEXtComment\0" + b"x" * 5000
+    chunk = (len(text) - 4).to_bytes(4, "big") + text + zlib.crc32(text).to_bytes(4, "big")
+    more = data[:-12] + chunk + data[-12:] + b"more"
+    assert np.array_equal(read_image(written(tmp_path / "more.png", more)), smooth())
 
 
 # Several pictures in one file

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces import pipeline as pipeline_module
+from facerecon_rt.faces.attention import Zone
 from facerecon_rt.faces.metric import Intrinsics
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
@@ -308,6 +309,17 @@ def test_after_a_loss_whoever_is_there_is_somebody_new(reconstructor: Reconstruc
     # In a file the same gap is a slow film.
     film = [Frame(picture(LEFT), "slow.mp4", index, 30.0 * index, still=False) for index in range(3)]
     assert [tracks(scene) for scene in Pipeline(reconstructor).run(film)] == [[1]] * 3
+
+
+def test_a_loss_ends_tracks_and_their_events(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor, attention=[Zone("anywhere")])
+    scenes = []
+    for index, time_s in enumerate((0.0, 0.1, 30.0, 30.1, 30.2)):
+        frame = Frame(picture(LEFT), "rtsp://host/door", index, time_s, still=False, live=True)
+        scenes.append(pipeline.process(frame))
+    assert [(scene.entered, scene.left) for scene in scenes] == [((1,), ()), ((), ()), ((2,), (1,)), ((), ()), ((), ())]
+    told = [(event.phase, event.track, event.time_s) for scene in scenes for event in scene.events]
+    assert told == [("begin", 1, 0.0), ("end", 1, 0.1), ("begin", 2, 30.0)]
 
 
 def test_no_number_is_given_twice_to_a_camera_that_was_away(

@@ -58,6 +58,22 @@ def test_links_to_a_folder_above_show_no_photograph_twice(tmp_path: Path) -> Non
         assert sorted(Path(frame.source).name for frame in source) == ["other.png", "photo.png"]
 
 
+def test_several_links_to_a_folder_above_take_no_time(tmp_path: Path) -> None:
+    """With two links in a folder, there are 2**40 paths of up to 40 links."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    for folder in (tmp_path, tmp_path / "a" / "b", tmp_path / ".hidden"):
+        write_photograph(folder / "photo.png")
+    for name in ("up", "round", "above"):
+        (tmp_path / "a" / name).symlink_to(tmp_path)
+    found = [str(tmp_path / "a" / "b" / "photo.png"), str(tmp_path / "photo.png")]
+    for pattern in ("**/*.png", "**/photo.*", "**"):
+        with open_source(f"{tmp_path}/{pattern}") as source:
+            assert sorted(frame.source for frame in source) == found
+    with open_source(f"{tmp_path}/**/b/*.png") as source:
+        assert [frame.source for frame in source] == found[:1]
+
+
 def test_a_name_that_is_not_utf_8_has_another_for_a_while(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"vid\xe9o.mp4")
     shutil.copy(VIDEOS / "clip.mp4", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -21,7 +23,7 @@ from facerecon_rt.sinks import files as sinks_module
 from facerecon_rt.sinks.draw import draw_scene, montage
 from facerecon_rt.sinks.files import LatestMeshes, Sink, open_sink
 from facerecon_rt.sinks.meshes import write_mesh
-from facerecon_rt.sinks.outputs import Rotation, write_whole
+from facerecon_rt.sinks.outputs import Rotation, only_writer_of, write_whole
 from facerecon_rt.sinks.video import fit
 from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.template import FaceTemplate
@@ -384,6 +386,15 @@ def test_a_stream_gives_a_name_without_odd_characters(tmp_path: Path, sink_to: O
     assert names_in(tmp_path) == ["cam0.mp4", "host_554_door_channel_1.mp4", "records.jsonl"]
 
 
+def test_a_photograph_without_a_name_of_its_own_is_written(tmp_path: Path, sink_to: OpenSink) -> None:
+    with sink_to(tmp_path) as sink:
+        for source in ("/", ".", "///"):
+            sink.write(photograph(source))
+    assert [name for name in names_in(tmp_path) if "montage" not in name] == [
+        "records.jsonl", "source.jpg", "source_2.jpg", "source_3.jpg",
+    ]  # fmt: skip
+
+
 def test_a_name_that_leaves_no_room_for_an_ending_is_shortened(
     tmp_path: Path, sink_to: OpenSink, ball_face: MakeFace
 ) -> None:
@@ -522,6 +533,80 @@ def test_records_go_on_in_a_new_file_when_one_is_large(tmp_path: Path, ball_face
     lines = [line for name in names for line in (tmp_path / name).read_text().splitlines() if line != "kept"]
     assert len(lines) == 18
     assert all(len(json.loads(line)["faces"]) == 60 for line in lines)
+
+
+def test_no_other_program_gets_the_name_while_records_go_on_in_a_new_file(
+    tmp_path: Path, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, steps = tmp_path / "records.jsonl", list[str]()
+
+    def not_taken() -> None:
+        """Let another program try to write to the name."""
+        with pytest.raises(UsageError, match="another program or output writes it"):
+            open_sink(str(path), blendshapes=BLENDSHAPES, rotation=Rotation(1)).close()
+
+    def between(call: Callable[..., None]) -> Callable[..., None]:
+        def called(*given: object, **more: object) -> None:
+            not_taken()
+            call(*given, **more)
+            not_taken()
+            steps.append(call.__name__)
+
+        return called
+
+    scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
+    # There is a file per record, and one for what was there before.
+    with open_sink(str(path), blendshapes=BLENDSHAPES, rotation=Rotation(0)) as sink:
+        sink.write(scene)
+        with monkeypatch.context() as patched:
+            for name in ("link", "rename", "replace"):
+                patched.setattr(os, name, between(getattr(os, name)))
+            sink.write(scene)
+        sink.write(scene)
+    assert steps == ["link", "replace"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "records.jsonl",
+        *(f"records_000{n}.jsonl" for n in (1, 2, 3, 4)),
+    ]
+    assert [len((tmp_path / f"records_000{n}.jsonl").read_text().splitlines()) for n in (1, 2, 3, 4)] == [0, 1, 1, 1]
+    assert path.read_text() == ""
+
+
+def test_records_go_on_in_a_new_file_where_there_are_no_hard_links(
+    tmp_path: Path, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*given: object, **more: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
+    with open_sink(str(tmp_path / "records.jsonl"), blendshapes=BLENDSHAPES, rotation=Rotation(0)) as sink:
+        sink.write(scene)
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "records.jsonl",
+        "records_0001.jsonl",
+        "records_0002.jsonl",
+    ]
+    assert len((tmp_path / "records_0002.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_file_that_is_set_aside_before_it_is_locked_is_left_alone(
+    tmp_path: Path, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"source":"old"}\n')
+
+    def late(file: IO[str], at: Path) -> None:
+        monkeypatch.undo()
+        Rotation(1).set_aside(at)
+        only_writer_of(file, at)
+
+    monkeypatch.setattr(sinks_module, "only_writer_of", late)
+    scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
+    with open_sink(str(path), blendshapes=BLENDSHAPES, rotation=Rotation(1)) as sink:
+        sink.write(scene)
+    assert (tmp_path / "records_0001.jsonl").read_text() == '{"source":"old"}\n'
+    assert [json.loads(line)["source"] for line in path.read_text().splitlines()] == ["cam0"]
 
 
 def test_a_service_that_starts_again_goes_on_after_its_records(tmp_path: Path, ball_face: MakeFace) -> None:

@@ -39,7 +39,6 @@ MODEL = ROOT / "models" / "face.onnx"
 TEMPLATE = load_template()
 SIZE = 512
 WIDTH = 400
-FRONT, LIPS, LEFT_EYE = 33, range(48, 68), range(42, 48)
 
 
 @pytest.fixture(scope="module")

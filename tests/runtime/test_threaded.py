@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
+from facerecon_rt.sinks import threaded
+from facerecon_rt.sinks.files import EventSink, JsonLinesSink, open_sink
 from facerecon_rt.sinks.threaded import DEPTH, ThreadedSink
-from facerecon_rt.types import Frame, Scene
+from facerecon_rt.types import Event, Frame, Scene
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 MANY = 50
@@ -72,6 +77,60 @@ def test_a_cameras_scenes_never_wait_and_what_is_left_out_is_counted(caplog: pyt
     assert slow.written == list(range(1 + DEPTH))
     assert sink.dropped == MANY - 1 - DEPTH
     assert f"out.mp4 dropped {sink.dropped} frames because it was too slow" in caplog.text
+
+
+def scene_with_event(index: int) -> Scene:
+    event = Event("blink", "end", 1, index / 10, index / 10 - 0.15)
+    return Scene(Frame(IMAGE, "cam0", index, still=False, live=True), (), events=(event,))
+
+
+def test_events_of_dropped_frames_are_written_in_order(tmp_path: Path) -> None:
+    pipe = tmp_path / "records"
+    os.mkfifo(pipe)
+    # Nobody reads yet, and a pipe holds 64 kB, so the sink waits.
+    with pipe.open("rb+", buffering=0) as reader:
+        sink = ThreadedSink(JsonLinesSink(pipe, ()), "records")
+        for index in range(1000):
+            sink.write(scene_with_event(index))
+        assert sink.dropped > 0
+        lines: list[dict[str, object]] = []
+        rest = b""
+        while len([one for one in lines if "event" in one]) < 1000:
+            *whole, rest = (rest + reader.read(4096)).split(b"\n")
+            lines += map(json.loads, whole)
+        sink.close()
+    assert [one["frame"] for one in lines if "event" in one] == list(range(1000))
+    assert len([one for one in lines if "event" not in one]) == 1000 - sink.dropped
+    assert sink.dropped_events == 0
+
+
+def test_waiting_events_have_no_picture_and_an_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Eventful(Slow):
+        def write_events(self, scene: Scene) -> None:
+            assert scene.frame.image.size == 0
+            self.written.append(scene.frame.index)
+
+    monkeypatch.setattr(threaded, "MOST_EVENTS", 20)
+    slow = Eventful()
+    with ThreadedSink(slow, "out") as sink:
+        sink.write(scene_with_event(0))
+        assert slow.began.wait(20)
+        for index in range(1, MANY):
+            sink.write(scene_with_event(index))
+        slow.may.set()
+    assert slow.written == list(range(20))
+    assert (sink.dropped, sink.dropped_events) == (MANY - 1 - DEPTH, MANY - 20)
+    assert "out dropped 30 events because it was too slow" in caplog.text
+
+
+def test_a_folder_keeps_events_too(tmp_path: Path) -> None:
+    with open_sink(str(tmp_path / "out"), blendshapes=()) as sink:
+        assert isinstance(sink, EventSink)
+        sink.write_events(scene_with_event(7))
+    (line,) = (tmp_path / "out/records.jsonl").read_text().splitlines()
+    assert (json.loads(line)["event"], json.loads(line)["frame"]) == ("blink", 7)
 
 
 class Choosy(Slow):

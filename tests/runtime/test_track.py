@@ -176,6 +176,58 @@ def test_of_two_who_stand_alike_the_face_is_whose_shape_it_has(ball_face: MakeFa
     assert numbers(tracker.update([], [back], 0.5)) == [1]
 
 
+@pytest.mark.parametrize(
+    ("frames", "sides", "number"), [(1, 0.7, 1), (1, 0.9, 2), (9, 0.9, 1), (9, 1.1, 2), (24, 1.2, 1)]
+)
+def test_who_is_missed_for_longer_may_have_walked_further(
+    ball_face: MakeFace, frames: int, sides: float, number: int
+) -> None:
+    tracker = Tracker()
+    look(tracker, [ball_face(100, 200)])
+    for _ in range(frames):
+        look(tracker, [])
+    assert numbers(look(tracker, [ball_face(100 + sides * SIDE, 200)])) == [number]
+
+
+@pytest.mark.parametrize("gone_over", [False, True])
+def test_who_comes_out_from_behind_and_who_stood_before_get_their_own_numbers(
+    ball_face: MakeFace, gone_over: bool
+) -> None:
+    """The track of the wide face in front goes over to the round face behind it while both are at one place."""
+    tracker = Tracker()
+    round_face, wide = ball_face(80, 200), ball_face(300, 200).shape * np.array([1.2, 1, 1], np.float32)
+    look(tracker, [round_face, replace(ball_face(300, 200), shape=wide)])
+    behind, front = tracker.tracks
+    for _ in range(5):
+        seen = [(behind, nobody())] if not behind.missed else []
+        tracker.update([*seen, (front, replace(ball_face(100, 200), shape=wide))], [], 0.5)
+    assert tracker.behind == (behind,)
+    here, there = ball_face(100, 200), ball_face(80 + 0.8 * SIDE, 200)
+    if gone_over:
+        there = replace(there, shape=wide)
+    else:
+        here = replace(here, shape=wide)
+    faces = tracker.update([(front, here)], [there], 0.5)
+    assert {face.track: float(square_of(face).x) for face in faces} == {
+        1: square_of(here if gone_over else there).x,
+        2: square_of(there if gone_over else here).x,
+    }
+    assert distance(front.next_square(), square_of(there if gone_over else here)) < 1
+    assert (tracker.entered, tracker.left) == ((), ())
+    assert tracker.visible == [behind, front]
+
+
+def test_only_who_stood_before_a_face_can_be_taken_for_it(ball_face: MakeFace) -> None:
+    """Two people in different places; one is lost for a moment. The other keeps its number whatever its shape is."""
+    tracker = Tracker()
+    wide = ball_face(300, 200).shape * np.array([1.2, 1, 1], np.float32)
+    look(tracker, [ball_face(100, 200), replace(ball_face(300, 200), shape=wide)])
+    first, second = tracker.tracks
+    tracker.update([(first, nobody()), (second, replace(ball_face(300, 200), shape=wide))], [], 0.5)
+    back = replace(ball_face(110, 200), shape=wide)
+    assert numbers(tracker.update([(second, ball_face(300, 200))], [back], 0.5)) == [2, 1]
+
+
 def test_a_face_behind_another_is_waited_for_longer(ball_face: MakeFace) -> None:
     tracker = Tracker(forget_after=5)
     look(tracker, [ball_face(100, 200), ball_face(300, 200)])

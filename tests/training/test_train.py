@@ -171,13 +171,13 @@ def test_a_run_starts_from_other_weights(finished: Path, config: TrainConfig) ->
     assert_same_weights(config.run / "face.safetensors", init)
 
 
-def test_a_run_starts_from_what_a_bigger_backbone_has_in_common(config: TrainConfig) -> None:
+def test_a_run_starts_from_what_a_bigger_backbone_has_in_common(config: TrainConfig, ball_face: MorphableFace) -> None:
     bigger, init = FaceModel(replace(config.model, backbone="mobile")), config.run.parent / "bigger.safetensors"
     torch.nn.init.normal_(bigger.reconstructor.mean, std=40)
     save_weights(bigger, init)
-    smaller = replace(config, init=init, pictures=0, model=replace(config.model, backbone="compact"))
-    train(replace(smaller, hints=3 * config.batch.size))
-    found = load_weights(config.run / "face.safetensors")
+    smaller = replace(config, init=init, model=replace(config.model, backbone="compact"))
+    found, taught = start_model(replace(smaller, hints=3 * config.batch.size), ball_face, torch.device("cpu"))
+    assert taught
     theirs, own = bigger.extractor.backbone, found.extractor.backbone
     # Index of each of the smaller one's blocks among the bigger one's: all but the first, and the two left out.
     for place, original in enumerate((2, 3, 4, 5, 7, 8, 10), 1):
@@ -211,12 +211,14 @@ def test_a_smaller_backbones_run_goes_on_from_what_its_first_blocks_learnt(confi
     assert_same_weights(stopped.run / "face.safetensors", whole.run / "face.safetensors")
 
 
-def test_a_bigger_backbone_and_bigger_crops_start_from_all_of_a_smaller_ones(config: TrainConfig) -> None:
+def test_a_bigger_backbone_and_bigger_crops_start_from_all_of_a_smaller_ones(
+    config: TrainConfig, ball_face: MorphableFace
+) -> None:
     smaller, init = FaceModel(replace(config.model, backbone="compact")), config.run.parent / "smaller.safetensors"
     torch.nn.init.normal_(smaller.reconstructor.mean, std=40)
     save_weights(smaller, init)
-    train(replace(config, init=init, pictures=0, model=replace(config.model, backbone="medium", input_size=96)))
-    found = load_weights(config.run / "face.safetensors")
+    bigger = replace(config, init=init, model=replace(config.model, backbone="medium", input_size=96))
+    found, _ = start_model(bigger, ball_face, torch.device("cpu"))
     assert (found.config.backbone, found.config.input_size) == ("medium", 96)
     torch.testing.assert_close(found.reconstructor.mean, smaller.reconstructor.mean, atol=0, rtol=0)
     theirs, own = smaller.extractor.backbone, found.extractor.backbone

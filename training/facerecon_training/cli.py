@@ -33,9 +33,9 @@ MOST_RATE = 100.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code. Errors are one line on standard error."""
-    options = build_parser().parse_args(arguments)
 
     def command() -> int:
+        options = build_parser().parse_args(arguments)
         options.run_command(options)
         return 0
 

@@ -8,7 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..commands.arguments import Parser, add_gpu_options, add_model, gpu_options
+from ..commands.arguments import (
+    Parser,
+    add_detector,
+    add_gpu_options,
+    add_model,
+    add_provider,
+    add_threads,
+    gpu_options,
+)
 from ..commands.default_model import models_or_default
 from ..contract import PRECISIONS
 from ..errors import SourceError, UsageError
@@ -16,7 +24,7 @@ from ..faces.detect import LARGEST_SIZE, MULTIPLE
 from ..faces.reconstruct import MIN_CONFIDENCE
 from ..interrupts import importing
 from ..limits import MOST_PICTURE_BYTES, MOST_PICTURE_PIXELS
-from ..values import name, number_above_0, positive, shown, threads, unit, whole_number
+from ..values import name, number_above_0, positive, shown, unit, whole_number
 from .recipe import Recipe, Workers
 
 log = logging.getLogger("facerecon_rt")
@@ -173,22 +181,15 @@ def _add_where(parser: Parser) -> None:
         metavar="G",
         help="GPUs per actor; 0.25 puts 4 actors on a GPU [0]",
     )
-    where.add_argument(
-        "--provider",
-        choices=("auto", "tensorrt", "cuda", "cpu"),
-        default="auto",
-        help="execution provider [%(default)s]",
-    )
-    where.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads of the network [1]")
+    add_provider(where)
+    add_threads(where)
     add_gpu_options(where)
 
 
 def _add_rows(parser: Parser) -> None:
     rows = parser.add_argument_group("rows")
     rows.add_argument("--precision", choices=PRECISIONS, help="use the file of this precision beside --model")
-    rows.add_argument(
-        "--detector", type=name, metavar="FILE", help="detector file [face_detector.onnx beside the model]"
-    )
+    add_detector(rows)
     rows.add_argument(
         "--det-size",
         type=whole_number(MULTIPLE, LARGEST_SIZE),

@@ -14,7 +14,6 @@ hive reader do not read names with a leading underscore or dot as part of the ta
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -36,7 +35,7 @@ import pyarrow.parquet as pq
 from ..addresses import public_name
 from ..environment import installed_version
 from ..errors import SourceError, UsageError
-from ..paths import exists, is_folder, read_file
+from ..paths import exists, is_folder, matches, read_file
 from ..sinks.outputs import Partial, cannot_write, make_folder, write_whole
 from ..sources.camera import with_environment
 from ..sources.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
@@ -92,9 +91,7 @@ def _listed(name: str) -> pa.Table:
         return _table(sorted(media, key=natural_order))
     if exists(path):
         return _table([path])
-    # Path.glob does not accept absolute patterns.
-    found = (Path(one) for one in glob.glob(name, recursive=True))  # noqa: PTH207
-    files = [one for one in found if not is_folder(one)]
+    files = [one for one in map(Path, matches(name)) if not is_folder(one)]
     if not files:
         raise SourceError(f"{name} does not exist; give a folder, a glob, a photograph, a video or a .parquet of URIs")
     return _table(sorted(files, key=natural_order))

@@ -9,12 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..addresses import public_name
-from ..commands.arguments import Parser, add_gpu_options, add_model, gpu_options
+from ..commands.arguments import (
+    Parser,
+    add_detector,
+    add_gpu_options,
+    add_model,
+    add_provider,
+    add_threads,
+    gpu_options,
+)
 from ..commands.default_model import models_or_default
 from ..commands.progress import StatusLine
 from ..contract import PRECISIONS
 from ..sinks.outputs import check_writable, make_folder
-from ..values import batch, frame_rate, milliseconds, name, number_above_0, positive, threads, whole, whole_number
+from ..values import batch, frame_rate, milliseconds, name, number_above_0, positive, whole, whole_number
 from .compare import compare
 from .figures import LEAST_FOR_P99
 from .measure import SCENARIOS, BenchOptions, measure
@@ -172,17 +180,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what runs")
-    what.add_argument(
-        "--provider",
-        choices=("auto", "tensorrt", "cuda", "cpu"),
-        default="auto",
-        help="execution provider [%(default)s]",
-    )
+    add_provider(what)
     what.add_argument("--precision", choices=PRECISIONS, help="use the file of this precision beside --model")
-    what.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads of the network [1]")
-    what.add_argument(
-        "--detector", type=name, metavar="FILE", help="detector file [face_detector.onnx beside the model]"
-    )
+    add_threads(what)
+    add_detector(what)
     what.add_argument(
         "--det-every", type=positive, default=10, metavar="N", help="run the detector every N frames [%(default)s]"
     )

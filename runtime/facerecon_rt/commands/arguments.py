@@ -1,4 +1,4 @@
-"""The parser of every command, and the GPU options that several commands share."""
+"""The parser of every command, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import sys
 from argparse import ArgumentParser, Namespace, _ActionsContainer, _SubParsersAction
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from ..addresses import without_secrets
 from ..head import MESH_FORMS
+from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
 from ..shipped import model_path
 from ..sinks.meshes import UNITS
-from ..values import gpu_megabytes, name
+from ..values import gpu_megabytes, name, threads
 
 
 class Parser(ArgumentParser):
@@ -53,6 +54,28 @@ def add_model(parser: _ActionsContainer) -> None:
         help="FaceModel file (.onnx), or the name of a shipped one; repeat it for an ensemble "
         "[shipped: face.int8-cpu.onnx on the CPU, else face.onnx]",
     )
+
+
+def add_detector(parser: _ActionsContainer) -> None:
+    """Add `--detector`, which commands that find faces share."""
+    parser.add_argument(
+        "--detector",
+        type=name,
+        metavar="FILE",
+        help="detector of this project or YuNet .onnx [face_detector.onnx beside the model]",
+    )
+
+
+def add_provider(parser: _ActionsContainer) -> None:
+    """Add `--provider`, which commands that run the network share."""
+    parser.add_argument(
+        "--provider", choices=get_args(Provider), default="auto", help="execution provider [%(default)s]"
+    )
+
+
+def add_threads(parser: _ActionsContainer) -> None:
+    """Add `--threads`, which commands that run the network share."""
+    parser.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads of the network [1]")
 
 
 def add_unit(parser: _ActionsContainer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from argparse import _ActionsContainer
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -33,12 +34,21 @@ from ..values import (
     seconds_or_name,
     shown,
     size,
-    threads,
     unit,
     whole,
     whole_number,
 )
-from .arguments import Parser, add_gpu_options, add_mesh, add_model, add_unit, gpu_options
+from .arguments import (
+    Parser,
+    add_detector,
+    add_gpu_options,
+    add_mesh,
+    add_model,
+    add_provider,
+    add_threads,
+    add_unit,
+    gpu_options,
+)
 
 LONGEST_CALIBRATION_S = 60
 """Maximum of `--calibrate` in seconds. The weights of all frames are kept until then."""
@@ -196,12 +206,21 @@ def _add_sources_and_targets(parser: Parser) -> None:
 
 def _add_faces(parser: Parser) -> None:
     faces = parser.add_argument_group("faces")
+    _add_detection(faces)
+    _add_tracking(faces)
+    _add_neutral_and_attention(faces)
+    _add_lens(faces)
     faces.add_argument(
-        "--detector",
-        type=name,
-        metavar="FILE",
-        help="detector of this project or YuNet .onnx [face_detector.onnx beside the model]",
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="average each face of a photograph with its mirror image: smaller errors for one more crop; videos and "
+        "cameras are never mirrored [--mirror]",
     )
+
+
+def _add_detection(faces: _ActionsContainer) -> None:
+    add_detector(faces)
     faces.add_argument(
         "--det-every",
         type=positive,
@@ -227,6 +246,9 @@ def _add_faces(parser: Parser) -> None:
         metavar="C",
         help="minimum confidence of a face, 0 to 1 [%(default)s]",
     )
+
+
+def _add_tracking(faces: _ActionsContainer) -> None:
     faces.add_argument(
         "--smooth",
         choices=SMOOTH,
@@ -240,6 +262,9 @@ def _add_faces(parser: Parser) -> None:
         help="time budget per frame of a video or camera in ms; when exceeded, the detector runs less often, then "
         "fewer faces are updated; records list what was skipped [no limit]",
     )
+
+
+def _add_neutral_and_attention(faces: _ActionsContainer) -> None:
     faces.add_argument(
         "--calibrate",
         type=seconds_or_name(LONGEST_CALIBRATION_S),
@@ -263,6 +288,9 @@ def _add_faces(parser: Parser) -> None:
         help="NAME=yaw:A..B,pitch:C..D in degrees: a direction to look at, as in road=yaw:-15..15,pitch:-10..10; "
         "turns on --attention; repeatable, the first match counts",
     )
+
+
+def _add_lens(faces: _ActionsContainer) -> None:
     lens = faces.add_mutually_exclusive_group()
     lens.add_argument(
         "--camera-matrix",
@@ -272,13 +300,6 @@ def _add_faces(parser: Parser) -> None:
     )
     lens.add_argument(
         "--fov", type=_field_of_view, metavar="DEGREES", help="horizontal field of view, instead of --camera-matrix"
-    )
-    faces.add_argument(
-        "--mirror",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="average each face of a photograph with its mirror image: smaller errors for one more crop; videos and "
-        "cameras are never mirrored [--mirror]",
     )
 
 
@@ -330,46 +351,14 @@ def _add_sets(parser: Parser) -> None:
 
 def _add_output(parser: Parser) -> None:
     output = parser.add_argument_group("output")
-    output.add_argument(
-        "--style",
-        choices=SINK_STYLES,
-        default="shaded",
-        help="style of annotated pictures and videos; blur, pixelate and mask cover every face [%(default)s]",
-    )
-    output.add_argument(
-        "--cover-margin",
-        type=unit,
-        default=MARGIN,
-        metavar="SHARE",
-        help="with blur, pixelate and mask: margin around a face as a share of its box, 0 to 1 [%(default)s]",
-    )
-    output.add_argument(
-        "--no-pictures",
-        action="store_false",
-        dest="pictures",
-        help="write and serve no pixels: picture and video outputs are refused",
-    )
+    _add_pictures(output)
     output.add_argument(
         "--blendshapes",
         choices=("ictfacekit", "arkit"),
         default="ictfacekit",
         help="names in records: the model's 53, or Apple's 52 [%(default)s]",
     )
-    add_unit(output)
-    add_mesh(output)
-    output.add_argument(
-        "--eyes", action="store_true", help="eyeballs with iris in shaded pictures, .obj and .ply; .glb has them anyway"
-    )
-    output.add_argument(
-        "--texture",
-        nargs="?",
-        type=whole_number(TEXTURE_SIZES[0], TEXTURE_SIZES[-1]),
-        choices=TEXTURE_SIZES,
-        const=TEXTURE_SIZES[-1],
-        metavar="{512,1024}",
-        help="colours of the person in .glb, .obj and .ply, from the photograph, the set or the best frames of the "
-        "track: a map of so many pixels [off; without a number 1024]",
-    )
+    _add_meshes(output)
     output.add_argument(
         "--rotate",
         type=positive,
@@ -393,21 +382,56 @@ def _add_output(parser: Parser) -> None:
     output.add_argument("--quiet", action="store_true", help="print errors only")
 
 
+def _add_pictures(output: _ActionsContainer) -> None:
+    output.add_argument(
+        "--style",
+        choices=SINK_STYLES,
+        default="shaded",
+        help="style of annotated pictures and videos; blur, pixelate and mask cover every face [%(default)s]",
+    )
+    output.add_argument(
+        "--cover-margin",
+        type=unit,
+        default=MARGIN,
+        metavar="SHARE",
+        help="with blur, pixelate and mask: margin around a face as a share of its box, 0 to 1 [%(default)s]",
+    )
+    output.add_argument(
+        "--no-pictures",
+        action="store_false",
+        dest="pictures",
+        help="write and serve no pixels: picture and video outputs are refused",
+    )
+
+
+def _add_meshes(output: _ActionsContainer) -> None:
+    add_unit(output)
+    add_mesh(output)
+    output.add_argument(
+        "--eyes", action="store_true", help="eyeballs with iris in shaded pictures, .obj and .ply; .glb has them anyway"
+    )
+    output.add_argument(
+        "--texture",
+        nargs="?",
+        type=whole_number(TEXTURE_SIZES[0], TEXTURE_SIZES[-1]),
+        choices=TEXTURE_SIZES,
+        const=TEXTURE_SIZES[-1],
+        metavar="{512,1024}",
+        help="colours of the person in .glb, .obj and .ply, from the photograph, the set or the best frames of the "
+        "track: a map of so many pixels [off; without a number 1024]",
+    )
+
+
 def _add_running(parser: Parser) -> None:
     running = parser.add_argument_group("running")
-    running.add_argument(
-        "--provider",
-        choices=("auto", "tensorrt", "cuda", "cpu"),
-        default="auto",
-        help="execution provider [%(default)s]",
-    )
+    add_provider(running)
     running.add_argument(
         "--precision",
         choices=PRECISIONS,
         help="use the model file of this precision beside --model; it must have the same weights and fit the provider "
         "[the file named]",
     )
-    running.add_argument("--threads", type=threads, default=1, metavar="N", help="CPU threads of the network [1]")
+    add_threads(running)
     add_gpu_options(running)
     running.add_argument(
         "--warm-while-building",

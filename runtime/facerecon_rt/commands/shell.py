@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import FaceReconError, UsageError
-from ..interrupts import INTERRUPTED, loaded
 from ..paths import file_and_reason
+from ..start import INTERRUPTED, ended, loaded
 
 
 def run_command(program: str, command: Callable[[], int], *, on_interrupt: Callable[[], None], extra: str = "") -> int:
@@ -33,6 +33,7 @@ def run_command(program: str, command: Callable[[], int], *, on_interrupt: Calla
         say(f"{program}: {file_and_reason(error)}")
         return UsageError.exit_code
     except KeyboardInterrupt:
+        ended()
         on_interrupt()
         return INTERRUPTED
     except ModuleNotFoundError as error:
@@ -40,6 +41,8 @@ def run_command(program: str, command: Callable[[], int], *, on_interrupt: Calla
             raise
         say(f"{program}: {error.name} is not installed: pip install 'facerecon-rt[{extra}]'")
         return UsageError.exit_code
+    finally:
+        ended()
 
 
 def say(line: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ OPEN_AFTER_S = 3.0
 """Open level: this percentile of the aspect ratio over this window; the neutral shape counts before `OPEN_AFTER_S`."""
 OPEN_STEP_S = 0.1
 """Time between two samples of the open level, in seconds."""
+MOST_SAMPLES = round(OPEN_WINDOW_S / OPEN_STEP_S)
 
 CLOSES, OPENS = 0.6, 0.65
 """Openness of both eyes together at which a closure begins and ends."""
@@ -151,6 +153,11 @@ class Watch:
                 events += self._people.pop(track).end()
         return found, tuple(events)
 
+    def end(self) -> tuple[Event, ...]:
+        """Return the ends of all events that have begun: the source is no longer seen."""
+        people, self._people = self._people, {}
+        return tuple(event for person in people.values() for event in person.end())
+
 
 class Person:
     """State of one track."""
@@ -199,7 +206,7 @@ class Person:
         eyes = [level.openness(ratio, rest, time_s) for level, ratio, rest in of_each]
         self._look_at_eyes(sum(eyes) / 2, time_s, seconds)
         gap = expressed[6] / max(neutral[7], 1e-6)
-        self._look_at_mouth(gap, time_s, seconds)
+        self._look_at_mouth(gap, time_s)
         origin = self._look_at_direction(face, time_s)
         seen = self._shut.seconds
         enough = seen >= LEAST_SEEN_S
@@ -284,7 +291,7 @@ class Person:
             began, self._closed_at = self._closed_at, None
             if "eyes_closed" in self._running:
                 self._finish("eyes_closed", opened)
-            elif self._deepest < CLOSED:
+            elif self._deepest < CLOSED and opened > began:  # not so within frames of one time
                 self._blinks.append(opened)
                 self._events.append(self._event("blink", "end", opened, began))
             return
@@ -297,8 +304,8 @@ class Person:
             self._blinks.popleft()
         return len(self._blinks)
 
-    def _look_at_mouth(self, gap: float, time_s: float, seconds: float) -> None:
-        self._lips.add(gap, time_s, seconds)
+    def _look_at_mouth(self, gap: float, time_s: float) -> None:
+        self._lips.add(gap, time_s)
         if self._lips.likelihood > SPEAKS and "speaking" not in self._running:
             self._begin("speaking", time_s, confirmed=False)
         elif self._lips.likelihood < SILENT:
@@ -328,7 +335,8 @@ class Person:
 
     def _look_at_zones(self, time_s: float) -> None:
         found = next((zone.name for zone in self._zones if zone.holds(*self._direction)), None)
-        if self._time_s is None or (self._zone is None and self._off_at is None):
+        since = self._off_at if self._zone is None else self._running["zone"][0]
+        if since is None or since == time_s:  # of frames of one time, the last counts
             self._enter(found, time_s, time_s)
         elif found == self._zone:
             self._candidate = None
@@ -377,53 +385,76 @@ class OpenLevel:
     """The usual aspect ratio of an eye of one person when it is open."""
 
     def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=round(OPEN_WINDOW_S / OPEN_STEP_S))
+        self._samples: deque[float] = deque()
+        self._ordered: list[float] = []
+        """The samples by size, so that no frame must sort them."""
         self._sampled_at = -math.inf
-        self._judged_at = -math.inf
         self._percentile: float | None = None
 
     def openness(self, ratio: float, at_rest: float, time_s: float) -> float:
         """Return how open the eye is, 0 to 1 of its open level. `at_rest`: aspect ratio of the neutral shape."""
         if not 0 <= time_s - self._sampled_at < OPEN_STEP_S:
             self._sampled_at = time_s
-            self._samples.append(ratio)
-        if len(self._samples) * OPEN_STEP_S >= OPEN_AFTER_S and not 0 <= time_s - self._judged_at < 1.0:
-            self._judged_at = time_s
-            self._percentile = float(np.percentile(self._samples, OPEN_PERCENTILE))
+            self._sample(ratio)
         level = START * at_rest if self._percentile is None else max(self._percentile, FLOOR * at_rest)
         return min(1.0, ratio / max(level, 1e-6))
+
+    def _sample(self, ratio: float) -> None:
+        if not math.isfinite(ratio):
+            return
+        self._samples.append(ratio)
+        insort(self._ordered, ratio)
+        if len(self._samples) > MOST_SAMPLES:
+            del self._ordered[bisect_left(self._ordered, self._samples.popleft())]
+        if len(self._samples) * OPEN_STEP_S >= OPEN_AFTER_S:
+            place = OPEN_PERCENTILE / 100 * (len(self._ordered) - 1)
+            below, share = int(place), place % 1
+            above = self._ordered[min(below + 1, len(self._ordered) - 1)]
+            self._percentile = (1 - share) * self._ordered[below] + share * above
 
 
 class Shares:
     """The share of the time within the last minute in which something was the case."""
 
     def __init__(self) -> None:
-        self._bins: deque[list[float]] = deque()
-        """Begin, seconds observed and seconds of the case, per quarter of a second."""
-        self.seconds = 0.0
-        """Seconds observed within the window."""
-        self._true = 0.0
+        self._bins: deque[_Bin] = deque()
+        """Quarters of a second."""
+        self._observed = self._true = 0
+        """Sums of the bins, in microseconds: whole numbers, so that no rounding errors add up over months."""
 
     def add(self, time_s: float, seconds: float, true: bool) -> None:
         """Add the time since the last frame."""
-        if not self._bins or time_s - self._bins[-1][0] >= BIN_S:
-            self._bins.append([time_s, 0.0, 0.0])
-            while self._bins[0][0] < time_s - WINDOW_S:
-                self._bins.popleft()
-            # With each bin the sums are taken anew, so that rounding errors do not add up over months.
-            self.seconds = math.fsum(one[1] for one in self._bins)
-            self._true = math.fsum(one[2] for one in self._bins)
-        newest = self._bins[-1]
-        newest[1] += seconds
-        self.seconds += seconds
+        if not self._bins or time_s - self._bins[-1].begin_s >= BIN_S:
+            self._bins.append(_Bin(time_s))
+            while self._bins[0].begin_s < time_s - WINDOW_S:
+                old = self._bins.popleft()
+                self._observed -= old.observed
+                self._true -= old.true
+        newest, observed = self._bins[-1], round(seconds * 1e6)
+        newest.observed += observed
+        self._observed += observed
         if true:
-            newest[2] += seconds
-            self._true += seconds
+            newest.true += observed
+            self._true += observed
+
+    @property
+    def seconds(self) -> float:
+        """Seconds observed within the window."""
+        return self._observed / 1e6
 
     @property
     def share(self) -> float:
         """The share, 0 to 1."""
-        return self._true / self.seconds if self.seconds else 0.0
+        return self._true / self._observed if self._observed else 0.0
+
+
+@dataclass(slots=True)
+class _Bin:
+    """A stretch of time, with the microseconds observed and those of the case."""
+
+    begin_s: float
+    observed: int = 0
+    true: int = 0
 
 
 class LipMotion:
@@ -437,9 +468,9 @@ class LipMotion:
         """Sums of the changes. Rounding errors are far below the limits of speech, even after months."""
         self.likelihood = 0.0
 
-    def add(self, gap: float, time_s: float, seconds: float) -> None:
+    def add(self, gap: float, time_s: float) -> None:
         """Add the gap between the lips, in widths of the neutral mouth."""
-        if self._last is not None and seconds:
+        if self._last is not None:
             self._steps.append((time_s, gap - self._last))
             self._count(gap - self._last, 1)
         self._last = gap

@@ -293,7 +293,7 @@ class FaceDetector(Unpicklable):
         self._path = model.path
         self._channels = (model.outputs[1].dims or ())[1]
         self._session: Any
-        self._session, self.provider, self.provider_choice = open_ort_session(model, provider, threads)
+        self._session, self.provider, _ = open_ort_session(model, provider, threads)
         # A trial run finds a file that does not run, or gives invalid outputs, before a camera is opened.
         self.detect(np.zeros((64, 96, 3), np.uint8))
 

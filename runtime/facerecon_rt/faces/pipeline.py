@@ -65,6 +65,10 @@ class _Stream:
     """Squares of the run before it."""
     found_once: bool = False
     """Whether a face waits for the detector to find it again, so that the detector runs on the next frame."""
+    ended_tracks: tuple[int, ...] = ()
+    """Tracks that a gap has ended, for the next scene."""
+    ended_events: tuple[Event, ...] = ()
+    """Ends of their events, for the next scene."""
 
 
 @dataclass(slots=True)
@@ -176,18 +180,23 @@ class Pipeline:
         # The time goes back when another camera takes the name.
         if stream is not None and frame.live and not 0 <= frame.time_s - stream.last_s <= GAP_S:
             self._numbers[frame.source] = stream.tracker.next_number
-            stream = None
-        if stream is None:
-            smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
-            tracker = Tracker(first_number=self._numbers.get(frame.source, 1))
-            watch = None if self.attention is None else Watch(self.attention)
-            stream = _Stream(tracker, self.detect_every, smoother, watch)
+            before, stream = stream, self._new_stream(frame.source)
+            stream.ended_tracks = tuple(track.number for track in before.tracker.tracks)
+            stream.ended_events = NO_EVENTS if before.watch is None else before.watch.end()
+        elif stream is None:
+            stream = self._new_stream(frame.source)
         stream.last_frame, stream.last_s = self._frames, frame.time_s
         self._streams[frame.source] = stream
         longest = next(iter(self._streams))
         if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
             self._numbers[longest] = self._streams.pop(longest).tracker.next_number
         return stream
+
+    def _new_stream(self, source: str) -> _Stream:
+        smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
+        tracker = Tracker(first_number=self._numbers.get(source, 1))
+        watch = None if self.attention is None else Watch(self.attention)
+        return _Stream(tracker, self.detect_every, smoother, watch)
 
     def _work_on(self, frame: Frame, shed: Shed) -> _Work:
         """Decide which tracked faces to update in this frame, and which to skip."""
@@ -270,6 +279,10 @@ class Pipeline:
         found, faces = faces, self._kept(frame, faces, stages)
         elsewhere += _boxes_beyond(faces, found)
         scene = scene_of(self.reconstructor, frame, faces, stages, stream.tracker, shed, elsewhere, attention, events)
+        if stream.ended_tracks:
+            left, events = (*stream.ended_tracks, *scene.left), (*stream.ended_events, *scene.events)
+            scene = replace(scene, left=left, events=events)
+            stream.ended_tracks = stream.ended_events = ()
         if self.budget is not None:
             self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
         return scene

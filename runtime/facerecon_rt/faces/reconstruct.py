@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +93,19 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
     return faces
 
 
+def _files_or_network(
+    model: str | Path | Sequence[str | Path] | Network,
+) -> tuple[Sequence[str | Path], Network | None]:
+    """Return the model files, or none and a network of the caller. Raises UsageError where there is neither."""
+    if isinstance(model, (str, Path)):
+        return [model], None
+    if not isinstance(model, Sequence):
+        return [], model
+    if not model:
+        raise UsageError("no model was given; give at least one model")
+    return model, None
+
+
 def _in_frame(disagreement: Floats, crop: Crop) -> dict[str, float]:
     """Return the disagreement (4,) about a crop by name, with landmarks in frame pixels."""
     named = dict(zip(DISAGREEMENTS, disagreement.tolist(), strict=True))
@@ -137,24 +151,17 @@ class Reconstructor(Unpicklable):
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
-        if isinstance(model, (str, Path)):
-            model = [model]
-        paths, network = (list(model), None) if isinstance(model, Sequence) else ([], model)
-        if not paths and network is None:
-            raise UsageError("no model was given; give at least one model")
+        paths, network = _files_or_network(model)
         if network is not None and detector is None:
             raise UsageError("a network has no detector file beside it; give a detector")
-
-        def open_one(path: str | Path) -> AbstractContextManager[Session]:
-            return open_session(
-                path,
-                provider=provider,
-                threads=threads,
-                precision=precision,
-                gpu=gpu,
-                warm_while_building=warm_while_building,
-            )
-
+        open_one: Callable[[str | Path], AbstractContextManager[Session]] = partial(
+            open_session,
+            provider=provider,
+            threads=threads,
+            precision=precision,
+            gpu=gpu,
+            warm_while_building=warm_while_building,
+        )
         with ExitStack() as opened:
             sessions = [opened.enter_context(open_one(path)) for path in paths]
             if network is None:

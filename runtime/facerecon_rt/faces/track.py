@@ -40,6 +40,9 @@ LONGEST_WALK = 25
 """Maximum number of frames for which an unseen face is assumed to move on."""
 WALK_SIDES = 0.04
 """Growth of the box of a missed face per frame, as a share of its side. After 25 frames it has twice the side."""
+REACH_SIDES = 0.75
+"""Maximum distance in crop sides between a new face and the place of a track that was lost in the frame before. It
+grows with the box of the missed face."""
 HIDDEN = 100
 """Maximum number of frames that a face may be behind another, in addition to those that it may be unseen."""
 NO_MOTION = (0.0, 0.0)
@@ -57,6 +60,8 @@ class Track:
         self.seen = 0
         self.hidden = 0
         """Number of the missed frames in which another face was at this place."""
+        self.hidden_by: Track | None = None
+        """Track of the face that was last at this place while this track was missed."""
         self.skipped = 0
         """Number of frames since the face was last updated."""
         self._shape = ShapeAverage()
@@ -117,6 +122,16 @@ class Track:
         nearest = min(math.hypot(dx, dy), math.hypot(dx - walked_x, dy - walked_y))
         return nearest / max(square.side, self._square.side)
 
+    @property
+    def reach(self) -> float:
+        """Maximum distance in crop sides at which a lost face is looked for: the longer it is missed, the further it
+        may have walked, as in `wide_box`."""
+        return REACH_SIDES + WALK_SIDES / 2 * min(self.missed, LONGEST_WALK)
+
+    def estrangement(self, face: Face) -> float:
+        """Return how much a face found elsewhere differs from this track's person in place and shape."""
+        return self.distance(self._where(face)) + self.unlikeness(face)
+
     def strangeness(self, face: Face) -> float:
         """Return how much a face differs from this track's person in place, size and shape."""
         square, expected = self._where(face), self.next_square()
@@ -146,6 +161,7 @@ class Track:
         self._camera = face.frame_from_head
         self._steps.add(face, follows=known and not self.skipped)
         self.missed = self.hidden = self.skipped = 0
+        self.hidden_by = None
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)
         vertices = shape + (face.vertices - face.shape)
@@ -196,6 +212,22 @@ def one_each(pairs: Sequence[tuple[Track, Face]]) -> list[tuple[Track, Face]]:
         if all(box_overlap(pair[1].box, other.box) < MERGED for _, other in kept):
             kept.append(pair)
     return [pair for pair in pairs if any(pair is other for other in kept)]
+
+
+def come_out(found: list[tuple[Track, Face]], lost: Track, face: Face) -> None:
+    """Add a lost track with the face that is new in its reach to the pairs of this frame.
+
+    While two people are at one place, a track may go over to the other person. When the person behind comes out, both
+    faces are therefore compared with both tracks, and the pairing that differs less in place and shape counts.
+    """
+    for index, (other, seen) in enumerate(found):
+        if other is not lost.hidden_by:
+            continue
+        exchanged = other.estrangement(face) + lost.estrangement(seen)
+        if exchanged < other.estrangement(seen) + lost.estrangement(face):
+            other.missed = 1  # its person did not walk from one face to the other
+            found[index], face = (other, face), seen
+    found.append((lost, face))
 
 
 class Tracker:
@@ -252,16 +284,14 @@ class Tracker:
         for face in [*(face for _, face in cut), *new]:
             elsewhere = all(box_overlap(face.box, other.box) < SAME_FACE for _, other in found)
             if face.confidence >= min_confidence and elsewhere:
-                found.append(
-                    (self._lost_near(face, [track for track, _ in found], scene_changed) or self._start(face), face)
-                )
+                lost = self._lost_near(face, [track for track, _ in found], scene_changed)
+                if lost is None:
+                    found.append((self._start(face), face))
+                else:
+                    come_out(found, lost, face)
         faces = tuple(track.update(face) for track, face in found)
         self.entered = tuple(track.number for track, _ in found if track.seen == 1)
-        self.behind = tuple(
-            track
-            for track in self.tracks
-            if track.missed and any(box_overlap(track.box, face.box) >= SAME_FACE for face in faces)
-        )
+        self.behind = tuple(track for track in self.tracks if track.missed and self._is_behind(track, found))
         for track in self.behind:
             track.hidden = min(track.hidden + 1, HIDDEN)
         left = [track for track in self.tracks if track.missed - track.hidden > self._forget_after]
@@ -270,16 +300,25 @@ class Tracker:
         return faces
 
     def _lost_near(self, face: Face, taken: Sequence[Track], scene_changed: bool) -> Track | None:
-        """Return the nearest lost track that is within a face's width and of similar size; None without one."""
+        """Return the lost track that has the face in reach, is of similar size and differs least from it in place and
+        shape; None without one."""
         square = square_from_camera(face.frame_from_head)
         near = []
         for track in self.tracks:
             distance, alike = track.distance(square), 0.5 < square.side / track.next_square().side < 2.0
             somebody_else = scene_changed and track.missed == 1 and track.cut_to(face)
             free = track.missed and all(track is not other for other in taken)
-            if free and alike and distance < 0.75 and not somebody_else:
-                near.append((distance + track.unlikeness(face), track.number, track))
+            if free and alike and distance < track.reach and not somebody_else:
+                near.append((track.estrangement(face), track.number, track))
         return min(near)[2] if near else None
+
+    def _is_behind(self, track: Track, found: Sequence[tuple[Track, Face]]) -> bool:
+        """Return whether a face of this frame is at the place of a missed track, and note whose it is."""
+        for other, face in found:
+            if box_overlap(track.box, face.box) >= SAME_FACE:
+                track.hidden_by = other
+                return True
+        return False
 
     def _start(self, face: Face) -> Track:
         track = Track(self.next_number, face)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,7 @@ from typing import IO, Protocol, runtime_checkable
 import cv2
 
 from ..errors import UsageError
-from ..head import FaceAlone, Form, mesh_form
+from ..head import Form, mesh_form
 from ..networks.basis import Basis, BasisMissing
 from ..paths import exists, is_file, is_folder, resolved
 from ..quiet import quiet_opencv
@@ -34,12 +36,14 @@ from .meshes import MESH_SUFFIXES, check_mesh_format, files_beside, move_mesh, w
 from .mqtt import MqttSink, is_mqtt
 from .outputs import (
     OutputNames,
+    Partial,
     Rotation,
     cannot_write,
     check_place,
     check_writable,
     is_regular,
     only_writer_of,
+    remove_abandoned,
     source_path,
     write_whole,
 )
@@ -96,6 +100,14 @@ class ChoosySink(Sink, Protocol):
         thread than the one that writes."""
 
 
+@runtime_checkable
+class EventSink(Sink, Protocol):
+    """A sink that loses no event, even where it is too slow for every scene of a camera."""
+
+    def write_events(self, scene: Scene) -> None:
+        """Write only the events of a scene, which has neither picture nor faces. Raises UsageError as `write` does."""
+
+
 def open_sink(
     target: str,
     *,
@@ -150,49 +162,22 @@ def open_sink(
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
     check_texture(texture, style, pictures=pictures)
     form = mesh_form(mesh, template or load_template())
-    if is_mqtt(target):
-        return MqttSink(target, style=style, margin=margin, pictures=pictures)
-    stream = _open_stream(target, blendshapes, arkit)
-    if stream is not None:
-        return stream
-    path = Path(target)
-    suffix = path.suffix.lower()
-    if is_folder(path) or target.endswith("/") or not suffix:
-        return FolderSink(
-            path,
-            blendshapes,
-            arkit=arkit,
-            style=style,
-            margin=margin,
-            template=template,
-            meshes=meshes,
-            pictures=pictures,
-            rotation=rotation,
-            unit=unit,
-            texture=texture,
-            eyes=eyes,
-            form=form,
-        )
-    if suffix not in _OPEN_FILE:
-        known = " ".join(_OPEN_FILE)
-        raise UsageError(
-            f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
-        )
-    options = _FileOptions(
-        blendshapes, arkit, style, margin, template, pictures, rotation, basis, unit, texture, eyes, form
+    options = _SinkOptions(
+        blendshapes, arkit, style, margin, template, meshes, pictures, rotation, basis, unit, texture, eyes, form
     )
-    return _OPEN_FILE[suffix](target, options)
+    return _open_stream(target, options) or _open_path(target, options)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _FileOptions:
-    """The options of `open_sink` that single files use."""
+class _SinkOptions:
+    """The options of `open_sink`, checked."""
 
     blendshapes: Sequence[str]
     arkit: bool
     style: str
     margin: float
     template: FaceTemplate | None
+    meshes: bool
     pictures: bool
     rotation: Rotation | None
     basis: Callable[[], Basis] | None
@@ -208,19 +193,19 @@ class _FileOptions:
         return painter(self.style, self.template, self.margin, eyes=self.eyes)
 
 
-def _open_records(target: str, options: _FileOptions) -> Sink:
+def _open_records(target: str, options: _SinkOptions) -> EventSink:
     return JsonLinesSink(Path(target), options.blendshapes, arkit=options.arkit, rotation=options.rotation)
 
 
-def _open_video(target: str, options: _FileOptions) -> Sink:
+def _open_video(target: str, options: _SinkOptions) -> Sink:
     return VideoSink(Path(target), options.painter(target), options.rotation)
 
 
-def _open_pictures(target: str, options: _FileOptions) -> Sink:
+def _open_pictures(target: str, options: _SinkOptions) -> Sink:
     return PictureSink(Path(target), options.painter(target))
 
 
-def _open_meshes(target: str, options: _FileOptions) -> Sink:
+def _open_meshes(target: str, options: _SinkOptions) -> Sink:
     if is_sequence(target):
         if options.texture is not None:
             raise UsageError(f"{target} is a mesh per frame, and --texture makes a map per person; leave out one")
@@ -228,7 +213,7 @@ def _open_meshes(target: str, options: _FileOptions) -> Sink:
     return MeshSink(Path(target), options.form, options.unit, options.texture, eyes=options.eyes)
 
 
-def _open_takes(target: str, options: _FileOptions) -> Sink:
+def _open_takes(target: str, options: _SinkOptions) -> Sink:
     if options.basis is None or is_sequence(target):
         return _open_meshes(target, options)
     try:
@@ -239,30 +224,30 @@ def _open_takes(target: str, options: _FileOptions) -> Sink:
     return TakeSink(Path(target), options.blendshapes, basis, options.form, options.texture)
 
 
-def _open_usd(target: str, options: _FileOptions) -> Sink:
+def _open_usd(target: str, options: _SinkOptions) -> Sink:
     if options.basis is None:
         raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
     return TakeSink(Path(target), options.blendshapes, options.basis(), options.form)
 
 
-def _open_live_link(target: str, options: _FileOptions) -> Sink:
+def _open_live_link(target: str, options: _SinkOptions) -> Sink:
     return LiveLinkCsvSink(Path(target), options.blendshapes)
 
 
-def _open_identities(target: str, options: _FileOptions) -> Sink:
+def _open_identities(target: str, options: _SinkOptions) -> Sink:
     if options.basis is None:
         raise UsageError(f"cannot write {target}: it needs the model's basis; give the argument `basis`")
     return IdentitySink(Path(target), options.blendshapes, options.basis())
 
 
-def _open_recording(target: str, options: _FileOptions) -> Sink:
+def _open_recording(target: str, options: _SinkOptions) -> Sink:
     recorded = None
     if options.pictures:
         recorded = options.painter(target) if is_cover(options.style) else bare
     return RerunSink(Path(target), options.blendshapes, options.template, recorded)
 
 
-_OPEN_FILE: dict[str, Callable[[str, _FileOptions], Sink]] = {
+_OPEN_FILE: dict[str, Callable[[str, _SinkOptions], Sink]] = {
     ".jsonl": _open_records,
     **dict.fromkeys(CODECS, _open_video),
     **dict.fromkeys(PICTURE_SUFFIXES, _open_pictures),
@@ -276,17 +261,33 @@ _OPEN_FILE: dict[str, Callable[[str, _FileOptions], Sink]] = {
 """Function that opens a file of each suffix, in the order of the message about an unknown suffix."""
 
 
-def _open_stream(target: str, blendshapes: Sequence[str], arkit: bool) -> Sink | None:
-    """Return the sink of standard output or of an address of records, or None for a file or folder."""
+def _open_stream(target: str, options: _SinkOptions) -> Sink | None:
+    """Return the sink of standard output or of an address, or None for a file or folder."""
     if target == "-":
         if sys.stdout is None:
             raise UsageError("cannot write to standard output: it is closed; give a file")
-        return JsonLinesSink(sys.stdout, blendshapes, arkit=arkit)
+        return JsonLinesSink(sys.stdout, options.blendshapes, arkit=options.arkit)
+    if is_mqtt(target):
+        return MqttSink(target, style=options.style, margin=options.margin, pictures=options.pictures)
     if is_avatar(target):
-        return AvatarSink(target, blendshapes)
+        return AvatarSink(target, options.blendshapes)
     if is_socket(target):
-        return SocketSink(target, blendshapes, arkit=arkit)
+        return SocketSink(target, options.blendshapes, arkit=options.arkit)
     return None
+
+
+def _open_path(target: str, options: _SinkOptions) -> Sink:
+    """Return the sink of a file or folder."""
+    path = Path(target)
+    suffix = path.suffix.lower()
+    if is_folder(path) or target.endswith("/") or not suffix:
+        return FolderSink(path, options)
+    if suffix not in _OPEN_FILE:
+        known = " ".join(_OPEN_FILE)
+        raise UsageError(
+            f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
+        )
+    return _OPEN_FILE[suffix](target, options)
 
 
 def check_texture(texture: int | None, style: str, *, pictures: bool) -> None:
@@ -320,13 +321,24 @@ def painter(style: str, template: FaceTemplate | None = None, margin: float = MA
 
 def _opened_alone(path: Path) -> IO[str]:
     """Open and lock a file for appending. Raises UsageError where somebody else writes it, and OSError."""
-    stream = path.open("a", encoding="utf-8")
-    try:
-        only_writer_of(stream, path)
-    except (UsageError, OSError):
+    while True:
+        stream = path.open("a", encoding="utf-8")
+        try:
+            only_writer_of(stream, path)
+            if not is_regular(stream) or _has_name(stream, path):
+                return stream
+        except (UsageError, OSError):
+            stream.close()
+            raise
         stream.close()
-        raise
-    return stream
+
+
+def _has_name(stream: IO[str], path: Path) -> bool:
+    """Return whether the path still leads to this file, which another run may have set aside before it was locked."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class JsonLinesSink:
@@ -373,8 +385,13 @@ class JsonLinesSink:
 
     def write(self, scene: Scene) -> None:
         """Append the scene's record. Raises UsageError, or BrokenPipeError when the reader of a pipe has closed it."""
-        record = record_text(scene, self._blendshapes, arkit=self._arkit)
-        lines = "".join(line + "\n" for line in (record, *map(as_json, event_records(scene))))
+        self._append([record_text(scene, self._blendshapes, arkit=self._arkit), *map(as_json, event_records(scene))])
+
+    def write_events(self, scene: Scene) -> None:
+        """Append the scene's events without its record. Raises the errors of `write`."""
+        self._append([as_json(event) for event in event_records(scene)])
+
+    def _append(self, lines: Sequence[str]) -> None:
         try:
             if self._path is not None and not self._started and is_regular(self._stream):
                 if self._rotation is None:
@@ -382,7 +399,7 @@ class JsonLinesSink:
                 else:
                     self._go_on(self._path, self._rotation)
             self._started = True
-            self._stream.write(lines)
+            self._stream.write("".join(line + "\n" for line in lines))
             self._stream.flush()
             if self._path is not None and self._rotation is not None and self._rotation.due(self._stream.tell()):
                 self._begin_anew(self._path, self._rotation)
@@ -400,9 +417,15 @@ class JsonLinesSink:
         self._stream.truncate(whole)
 
     def _begin_anew(self, path: Path, rotation: Rotation) -> None:
-        self._stream.close()
-        rotation.set_aside(path)
-        self._stream = _opened_alone(path)
+        remove_abandoned(path)
+        new = Partial(path)  # it is locked before it gets the name, and before the full file is released
+        try:
+            rotation.set_aside(path, new.path)
+        except UsageError:
+            new.discard()
+            raise
+        full, self._stream = self._stream, io.TextIOWrapper(new.file, encoding="utf-8")
+        full.close()
 
     def close(self) -> None:
         """Close the file. A stream that was passed in stays open."""
@@ -456,13 +479,11 @@ class MeshSink:
         library that is missing."""
         check_mesh_format(path)
         check_writable(path)
-        self._form = form
+        self._template = form.template
         self._unit = unit
-        self._eyes = eyes
+        self._meshes = Meshes(form, texture, eyes=eyes)
         beside = path.suffix.lower() == ".obj" and (texture is not None or eyes or form.mouth is not None)
         self._names = OutputNames(path, move_mesh, files_beside) if beside else OutputNames(path)
-        self._looks = None if texture is None else Looks(texture, form.face)
-        self._latest = LatestMeshes()
 
     def __enter__(self) -> MeshSink:
         return self
@@ -473,31 +494,68 @@ class MeshSink:
     def write(self, scene: Scene) -> None:
         """Write the faces of a photograph, and remember those of a video. Raises UsageError when they cannot be
         written."""
-        if not scene.frame.still:
-            self._latest.see(scene)
-            if self._looks is not None:
-                self._looks.see(scene)
-            self._write_tracks(MOST_TRACKS)
-            return
-        for face in scene.faces:
-            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            vertices = self._form.expressed(face.shape, face.vertices)
-            parts = parts_of(self._form, vertices, face.shape, face.gaze, eyes=self._eyes)
-            self._write(scene.frame.source, vertices, texture, parts)
+        if scene.frame.still:
+            self._write(self._meshes.of_photograph(scene))
+        else:
+            self._meshes.see(scene)
+            self._write(self._meshes.take(MOST_TRACKS))
 
     def close(self) -> None:
         """Write the meshes of the tracks. Raises UsageError when they cannot be written."""
-        self._write_tracks()
+        self._write(self._meshes.take())
 
-    def _write_tracks(self, but: int = 0) -> None:
+    def _write(self, meshes: Iterable[FaceMesh]) -> None:
+        for mesh in meshes:
+            path = self._names.next_for(mesh.source)
+            write_mesh(path, mesh.vertices, self._template, self._unit, mesh.texture, mesh.parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceMesh:
+    """A mesh to be written, with what it shows besides the face."""
+
+    source: str
+    label: str
+    """Name of the face among those of its source."""
+    vertices: Floats
+    """(V, 3) mm, head frame."""
+    texture: Image | None
+    parts: Parts | None
+
+
+class Meshes:
+    """The meshes of photographs, which are made at once, and of tracks, which are made from all their frames."""
+
+    def __init__(self, form: Form, texture: int | None, *, eyes: bool) -> None:
+        """`form`: the face alone, or the whole head. `texture`: side of the colour maps in pixels; None for none.
+        `eyes`: whether meshes have eyeballs."""
+        self._form = form
+        self._eyes = eyes
+        self._looks = None if texture is None else Looks(texture, form.face)
+        self._latest = LatestMeshes()
+
+    def of_photograph(self, scene: Scene) -> Iterator[FaceMesh]:
+        """Make the meshes of a photograph, with its expressions."""
+        for index, face in enumerate(scene.faces):
+            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
+            vertices = self._form.expressed(face.shape, face.vertices)
+            parts = parts_of(self._form, vertices, face.shape, face.gaze, eyes=self._eyes)
+            yield FaceMesh(scene.frame.source, face_label(index, face), vertices, texture, parts)
+
+    def see(self, scene: Scene) -> None:
+        """Remember the faces of a frame."""
+        self._latest.see(scene)
+        if self._looks is not None:
+            self._looks.see(scene)
+
+    def take(self, but: int = 0) -> Iterator[FaceMesh]:
+        """Make the neutral meshes of the tracks, the longest unseen first, and forget them. The last `but` tracks that
+        were seen stay."""
         for source, label, shape in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
             vertices = self._form.neutral(shape)
             parts = parts_of(self._form, vertices, shape, None, eyes=self._eyes)
-            self._write(source, vertices, texture, parts)
-
-    def _write(self, source: str, vertices: Floats, texture: Image | None, parts: Parts | None) -> None:
-        write_mesh(self._names.next_for(source), vertices, self._form.template, self._unit, texture, parts)
+            yield FaceMesh(source, label, vertices, texture, parts)
 
 
 class LatestMeshes:
@@ -529,25 +587,8 @@ class FolderSink:
     `<stem>_montage.jpg` and `<stem>_face0.obj`; a video gets `<stem>.mp4` and `<stem>_track1.obj`. Two sources never
     share a stem."""
 
-    def __init__(
-        self,
-        folder: Path,
-        blendshapes: Sequence[str],
-        *,
-        arkit: bool = False,
-        style: str = "shaded",
-        margin: float = MARGIN,
-        template: FaceTemplate | None = None,
-        meshes: bool = True,
-        pictures: bool = True,
-        rotation: Rotation | None = None,
-        unit: str = "mm",
-        texture: int | None = None,
-        eyes: bool = False,
-        form: Form | None = None,
-    ) -> None:
-        """Make the folder. `form`: the face alone (None), or the whole head. The other options are those of
-        `open_sink`. Raises UsageError when it cannot be made or written to."""
+    def __init__(self, folder: Path, options: _SinkOptions) -> None:
+        """Make the folder. Raises UsageError when it cannot be made or written to."""
         self._new = not exists(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -558,22 +599,18 @@ class FolderSink:
         except OSError as error:
             raise cannot_write(folder, error) from error
         self._folder = folder
-        self._form = form or FaceAlone(template or load_template())
-        self._rotation = rotation
-        self._meshes = meshes
-        self._looks = Looks(texture, self._form.face) if texture is not None and meshes else None
-        self._unit = unit
-        self._eyes = eyes
-        self._pictures = pictures
+        self._options = options
+        self._meshes = Meshes(options.form, options.texture, eyes=options.eyes) if options.meshes else None
         # A photograph gets its montage in any case, unless faces are covered: a montage shows them.
-        self._paint = painter("shaded" if style == "montage" else style, template, margin, eyes=eyes)
-        self._paint_montage = None if is_cover(style) else painter("montage", template, eyes=eyes)
-        self._records = JsonLinesSink(folder / "records.jsonl", blendshapes, arkit=arkit, rotation=rotation)
+        style = "shaded" if options.style == "montage" else options.style
+        self._paint = painter(style, options.template, options.margin, eyes=options.eyes)
+        covered = is_cover(options.style)
+        self._paint_montage = None if covered else painter("montage", options.template, eyes=options.eyes)
+        self._records = _open_records(str(folder / "records.jsonl"), options)
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
         self._written_at: dict[Path, float] = {}
         """Time of the last frame of each camera's video with `rotation`, by time.monotonic()."""
-        self._latest = LatestMeshes()
 
     def __enter__(self) -> FolderSink:
         return self
@@ -592,6 +629,10 @@ class FolderSink:
         else:
             self._write_video_frame(scene)
 
+    def write_events(self, scene: Scene) -> None:
+        """Append the scene's events to the records. Raises UsageError when they cannot be written."""
+        self._records.write_events(scene)
+
     def close(self) -> None:
         """Finish the videos, write the tracks' meshes and close the records, each even if another fails."""
         with ExitStack() as stack:
@@ -607,23 +648,19 @@ class FolderSink:
 
     def _write_photograph(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source)
-        if self._pictures:
+        if self._options.pictures:
             write_picture(self._folder / f"{stem}.jpg", self._paint(scene))
-        if self._pictures and scene.faces and self._paint_montage is not None:
+        if self._options.pictures and scene.faces and self._paint_montage is not None:
             write_picture(self._folder / f"{stem}_montage.jpg", self._paint_montage(scene))
-        for index, face in enumerate(scene.faces):
-            texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            vertices = self._form.expressed(face.shape, face.vertices)
-            parts = parts_of(self._form, vertices, face.shape, face.gaze, eyes=self._eyes)
-            self._write_mesh(stem, face_label(index, face), vertices, texture, parts)
+        if self._meshes is not None:
+            self._write_meshes(self._meshes.of_photograph(scene))
 
     def _write_video_frame(self, scene: Scene) -> None:
-        if self._pictures:
+        if self._options.pictures:
             self._write_picture_of_video(scene)
-        self._latest.see(scene)
-        if self._looks is not None:
-            self._looks.see(scene)
-        self._write_tracks(MOST_TRACKS)
+        if self._meshes is not None:
+            self._meshes.see(scene)
+            self._write_meshes(self._meshes.take(MOST_TRACKS))
 
     def _write_picture_of_video(self, scene: Scene) -> None:
         stem = self._stem(scene.frame.source, live=scene.frame.live)
@@ -631,9 +668,9 @@ class FolderSink:
         if path not in self._videos:
             if not scene.frame.live:
                 self._finish_videos()  # files come one after the other, cameras in parallel
-            self._videos[path] = VideoSink(path, self._paint, self._rotation)
+            self._videos[path] = VideoSink(path, self._paint, self._options.rotation)
         self._videos[path].write(scene)
-        if scene.frame.live and self._rotation is not None:
+        if scene.frame.live and self._options.rotation is not None:
             self._finish_silent(path)
 
     def _finish_silent(self, written: Path) -> None:
@@ -650,17 +687,15 @@ class FolderSink:
             while self._videos:
                 stack.callback(self._videos.popitem()[1].close)
 
-    def _write_tracks(self, but: int = 0) -> None:
-        for source, label, shape in self._latest.take(but):
-            texture = None if self._looks is None else self._looks.take(source, label)
-            vertices = self._form.neutral(shape)
-            parts = parts_of(self._form, vertices, shape, None, eyes=self._eyes)
-            self._write_mesh(self._stem(source), label, vertices, texture, parts)
+    def _write_tracks(self) -> None:
+        if self._meshes is not None:
+            self._write_meshes(self._meshes.take())
 
-    def _write_mesh(self, stem: str, label: str, vertices: Floats, texture: Image | None, parts: Parts | None) -> None:
-        if self._meshes:
-            path = self._folder / f"{stem}_{label}.obj"
-            write_mesh(path, vertices, self._form.template, self._unit, texture, parts)
+    def _write_meshes(self, meshes: Iterable[FaceMesh]) -> None:
+        template, unit = self._options.form.template, self._options.unit
+        for mesh in meshes:
+            path = self._folder / f"{self._stem(mesh.source)}_{mesh.label}.obj"
+            write_mesh(path, mesh.vertices, template, unit, mesh.texture, mesh.parts)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""
@@ -677,7 +712,7 @@ class FolderSink:
         if one in (other, f"{other}_montage") or other == f"{one}_montage":
             return True
         shorter, longer = sorted((one, other), key=len)
-        return self._rotation is not None and bool(re.fullmatch(rf"{re.escape(shorter)}_\d{{4,}}", longer))
+        return self._options.rotation is not None and bool(re.fullmatch(rf"{re.escape(shorter)}_\d{{4,}}", longer))
 
 
 def write_picture(path: Path, picture: Image) -> None:

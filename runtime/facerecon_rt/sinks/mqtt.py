@@ -146,6 +146,16 @@ def snapshot_style(broker: Broker, style: str, *, pictures: bool) -> str | None:
     return wanted or (style if is_cover(style) else "blur")
 
 
+def _import_paho() -> Any:
+    """Return paho's module of the client. Raises UsageError where paho-mqtt is not installed."""
+    try:
+        with importing():
+            from paho.mqtt import client
+    except ModuleNotFoundError as error:
+        raise UsageError(f"mqtt:// needs {error.name}: pip install 'facerecon-rt[mqtt]'") from error
+    return client
+
+
 class MqttSink:
     """A sink that publishes to a broker:
 
@@ -165,18 +175,12 @@ class MqttSink:
         `style` and `pictures`: as `snapshot_style`. `margin`: as `cover_faces`. Raises UsageError when the address is
         wrong, the broker refuses user and password, or paho-mqtt is not installed.
         """
-        try:
-            with importing():
-                from paho.mqtt import client as paho
-                from paho.mqtt.enums import CallbackAPIVersion
-        except ModuleNotFoundError as error:
-            raise UsageError(f"mqtt:// needs {error.name}: pip install 'facerecon-rt[mqtt]'") from error
         self.name = public_name(address)
         self.dropped = 0
         """Number of events that were dropped because too many waited."""
         self._address = address
         self._broker = broker_from_address(address)
-        self._paho: Any = paho
+        self._paho = _import_paho()
         self._answered = threading.Event()
         self._refused = ""
         self._failure = ""
@@ -209,9 +213,14 @@ class MqttSink:
         """Number of the message that says `online` after another program's `offline`, until it is acknowledged."""
         self._shared = False
         """Whether another program was seen to use this topic."""
+        self._client = self._new_client()
+        self._connect()
+
+    def _new_client(self) -> Any:
+        """Return a client for the broker that is not connected yet. Raises UsageError for unreadable certificates."""
         identity = f"facerecon-{uuid.uuid4().hex[:12]}"
         # The client keeps what is not acknowledged and sends it again; the broker need not remember this client.
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=identity, clean_session=True)
+        client = self._paho.Client(self._paho.CallbackAPIVersion.VERSION2, client_id=identity, clean_session=True)
         client.max_queued_messages_set(MOST_WAITING)
         client.max_inflight_messages_set(IN_FLIGHT)
         client.reconnect_delay_set(*RECONNECT_S)
@@ -223,14 +232,18 @@ class MqttSink:
         client.on_connect, client.on_disconnect = self._connected, self._disconnected
         client.on_connect_fail = self._not_connected
         client.on_publish, client.on_subscribe, client.on_message = self._delivered, self._subscribed, self._heard
-        self._client: Any = client
-        client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
-        client.loop_start()
+        return client
+
+    def _connect(self) -> None:
+        """Start the client, and wait for the broker's first answer. Raises UsageError when the broker refuses user and
+        password."""
+        self._client.connect_async(self._broker.host, self._broker.port, KEEPALIVE_S)
+        self._client.loop_start()
         if not self._answered.wait(ANSWER_S):
             log.warning("%s does not answer%s; it is tried again, and messages wait. Check its address and certificate",
                         self.name, self._why())  # fmt: skip
         if self._refused:
-            client.loop_stop()
+            self._client.loop_stop()
             raise UsageError(f"{self.name} refuses the connection: {self._refused}; check user and password")
 
     def __enter__(self) -> MqttSink:
@@ -256,9 +269,7 @@ class MqttSink:
     def write(self, scene: Scene) -> None:
         """Publish the state and the events of a scene. Raises UsageError when a file's events cannot be delivered."""
         camera = topic_of(scene.frame.source)
-        for event in event_records(scene):
-            self._number += 1
-            self._publish_event(f"{self._broker.topic}/{camera}/event", {**event, "n": self._number}, scene.frame.live)
+        self.write_events(scene)
         if camera in self._asked_for:
             self._send_picture(camera, scene)
         if not self._is_due(camera, len(scene.faces)):
@@ -273,6 +284,13 @@ class MqttSink:
         if new and self._client.is_connected():
             self._announce(camera)
         self._send_states()
+
+    def write_events(self, scene: Scene) -> None:
+        """Publish only the events of a scene. Raises UsageError when a file's events cannot be delivered."""
+        topic = f"{self._broker.topic}/{topic_of(scene.frame.source)}/event"
+        for event in event_records(scene):
+            self._number += 1
+            self._publish_event(topic, {**event, "n": self._number}, scene.frame.live)
 
     def close(self) -> None:
         """Deliver what waits, for five seconds at most, and say that this program is offline. A second call does

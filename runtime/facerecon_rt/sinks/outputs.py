@@ -182,20 +182,36 @@ class Rotation:
         """Return whether a file of `size` bytes is full."""
         return size >= self.megabytes * 10**6
 
-    def set_aside(self, path: Path) -> None:
-        """Rename the file to the next number, for example `records_0003.jsonl`. Raises UsageError."""
+    def set_aside(self, path: Path, successor: Path | None = None) -> None:
+        """Rename the file to the next number, for example `records_0003.jsonl`. Raises UsageError.
+
+        `successor`: a file that takes the name. No other program finds the name free in between.
+        """
         older = sorted(
             (int(digits), one)
             for one in path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{glob.escape(path.suffix)}")
             if (digits := one.stem.rpartition("_")[2]).isdecimal() and one == numbered(path, int(digits))
         )
+        aside = numbered(path, older[-1][0] + 1 if older else 1)
         try:
-            path.rename(numbered(path, older[-1][0] + 1 if older else 1))
+            if successor is None:
+                path.rename(aside)
+            else:
+                _succeed(path, aside, successor)
             if self.keep is not None:
                 for _, one in older[: max(0, len(older) + 1 - self.keep)]:
                     one.unlink(missing_ok=True)
         except OSError as error:
             raise cannot_write(path, error) from error
+
+
+def _succeed(path: Path, aside: Path, successor: Path) -> None:
+    """Give a file the name `aside`, and its own name to its successor. Raises OSError."""
+    try:
+        os.link(path, aside, follow_symlinks=False)
+    except OSError:  # such as a memory card, which has no hard links; the name is free for a moment there
+        path.rename(aside)
+    successor.replace(path)
 
 
 class OutputNames:

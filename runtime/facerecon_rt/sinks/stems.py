@@ -16,7 +16,7 @@ def stem_of(source: str, *, live: bool = False) -> str:
     """Return a file name without suffix. In a stream's address or a camera's name, `_` replaces unsuitable
     characters."""
     if not live and "://" not in source:
-        return Path(source).stem
+        return Path(source).stem or "source"  # `/` and `.` have no name
     return re.sub(r"[^\w.-]+", "_", public_name(source).rpartition("://")[2]).strip("_.") or "stream"
 
 

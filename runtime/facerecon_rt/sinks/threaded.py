@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 
+import numpy as np
+
 from ..types import Scene
-from .files import ChoosySink, Sink
+from .files import ChoosySink, EventSink, Sink
 
 log = logging.getLogger("facerecon_rt")
 
 DEPTH = 4
 """Maximum number of waiting scenes. Each holds its frame."""
+MOST_EVENTS = 10_000
+"""Maximum number of waiting scenes of which only the events are kept."""
+NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
 
 class ThreadedSink:
     """A sink that passes scenes to another sink in order, in a thread. A context manager that owns the other sink.
 
     When the other sink is slower than the scenes arrive, scenes of files wait for it, so that nothing is lost. Scenes
-    of cameras and streams do not wait: those that do not fit are dropped and counted. Scenes that a `ChoosySink` does
-    not want are not passed, which would take a tenth of a millisecond.
+    of cameras and streams do not wait: those that do not fit are dropped and counted. An `EventSink` still gets the
+    events of dropped scenes, in order. Scenes that a `ChoosySink` does not want are not passed, which would take a
+    tenth of a millisecond.
 
     When the other sink fails with a file's scene, the next `write` raises its error. With a camera's scene the error is
     logged once, this sink stops, and everything else continues.
@@ -31,7 +39,10 @@ class ThreadedSink:
         """Start the thread. `name`: display name of the sink in messages."""
         self.dropped = 0
         """Number of scenes dropped because the sink was too slow."""
+        self.dropped_events = 0
+        """Number of events dropped because too many waited."""
         self._sink = sink
+        self._events = sink if isinstance(sink, EventSink) else None
         self._choosy = sink if isinstance(sink, ChoosySink) else None
         self.name = name
         self._writer = ThreadPoolExecutor(1, f"sink {name}")
@@ -58,11 +69,21 @@ class ThreadedSink:
         if self._choosy is not None and not self._choosy.wants(scene):
             return
         if self._error is None and len(self._waiting) <= DEPTH:
-            self._waiting.append(self._writer.submit(self._write, scene))
+            self._waiting.append(self._writer.submit(self._write, self._sink.write, scene))
         elif self._error is None:
             self.dropped += 1
             if self.dropped == 1:
                 log.warning("%s is slower than the cameras; frames are dropped from it and counted", self.name)
+            if scene.events and self._events is not None:
+                self._keep_events(self._events, scene)
+
+    def _keep_events(self, sink: EventSink, scene: Scene) -> None:
+        """Pass the events of a dropped scene, without its picture and faces."""
+        if len(self._waiting) < MOST_EVENTS:
+            alone = Scene(replace(scene.frame, image=NO_PICTURE), (), events=scene.events)
+            self._waiting.append(self._writer.submit(self._write, sink.write_events, alone))
+        else:
+            self.dropped_events += len(scene.events)
 
     def close(self) -> None:
         """Write the waiting scenes and finish the files. Raises the sink's error, old or new. A second call does
@@ -74,6 +95,8 @@ class ThreadedSink:
         self._writer.shutdown()
         if self.dropped:
             log.warning("%s dropped %d frames because it was too slow", self.name, self.dropped)
+        if self.dropped_events:
+            log.error("%s dropped %d events because it was too slow", self.name, self.dropped_events)
         try:
             self._sink.close()
         finally:
@@ -81,10 +104,10 @@ class ThreadedSink:
             if self._error is not None:
                 raise self._error
 
-    def _write(self, scene: Scene) -> None:
+    def _write(self, write: Callable[[Scene], None], scene: Scene) -> None:
         if not self._failed:
             self._failed = True
-            self._sink.write(scene)
+            write(scene)
             self._failed = False
 
     def _collect(self, *, logged: bool, leave: int | None) -> None:

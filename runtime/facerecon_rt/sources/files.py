@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ import cv2
 
 from ..addresses import STREAM_SCHEMES, is_live, public_name
 from ..errors import SourceError
-from ..paths import is_folder, status
+from ..paths import is_folder, matches, status
 from ..regular import encodable, first_bytes, is_text
 from ..types import Frame
 from .camera import AS_IT_IS, LiveOptions
@@ -97,9 +96,7 @@ def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int |
     if there:
         return _open_file(path)
     if any(sign in text for sign in "*?["):
-        # Path.glob does not accept absolute patterns.
-        found = glob.glob(text, recursive=True)  # noqa: PTH207
-        return FilesSource(text, _media_in(_each_once(map(Path, found)), f"pattern {text}"))
+        return FilesSource(text, _media_in(_each_once(map(Path, matches(text))), f"pattern {text}"))
     raise SourceError(
         f"{text} does not exist; give a camera (cam0), a stream, a video, a photograph, a folder or a glob"
     )

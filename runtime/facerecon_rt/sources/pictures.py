@@ -28,6 +28,8 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """Suffixes of photographs. HEIC is listed although OpenCV cannot read it, so that such files cause an error and are not
 overlooked."""
+MOST_PNG_CHUNKS = 2**20
+"""Maximum number of chunks in a PNG. Encoders write chunks of 8 kB and more."""
 MOST_PAGES = 1000
 """Maximum number of pages, chunks or frames to count in one file. The pages of a damaged TIFF may form a circle."""
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -66,6 +68,8 @@ def decode_image(data: bytes | NDArray[np.uint8], name: str) -> Image:
         raise SourceError(f"{name} is empty; copy it again")
     encoded = np.frombuffer(data, np.uint8)
     view = encoded.data
+    if not _holds_its_chunks(view):
+        raise SourceError(f"{name} is a PNG that is damaged or cut short: it ends within a chunk; copy it again")
     try:
         with quiet_opencv():
             image: MatLike | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
@@ -154,16 +158,37 @@ def _further_pictures(data: memoryview) -> str:
     return f"an animation of {count} pictures (convert it to a video)" if count > 1 else ""
 
 
+def _png_chunks(data: memoryview, most: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each chunk of a PNG up to `most`, and the offsets of its content and of its end."""
+    at = 8
+    for _ in range(most):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        yield bytes(data[at + 4 : at + 8]), at + 8, end
+        at = end
+
+
+def _holds_its_chunks(data: memoryview) -> bool:
+    """Return whether a PNG holds all its chunks up to its end mark; True for any other file.
+
+    OpenCV allocates a chunk's length before it reads the chunk. A file of 10 kB with one chunk of 2 GB takes 2 GB.
+    """
+    if bytes(data[:4]) != b"\x89PNG":
+        return True
+    for kind, _, end in _png_chunks(data, MOST_PNG_CHUNKS):
+        if end > len(data):
+            return False
+        if kind == b"IEND":
+            return True
+    return False
+
+
 def _png_frames(data: memoryview) -> int:
     """Return the number of frames of an animated PNG, which is stored in front of the picture."""
-    at = 8
-    for _ in range(MOST_PAGES):
-        kind = bytes(data[at + 4 : at + 8])
+    for kind, content, _ in _png_chunks(data, MOST_PAGES):
         if kind == b"acTL":
-            return int.from_bytes(data[at + 8 : at + 12], "big")
+            return int.from_bytes(data[content : content + 4], "big")
         if kind in (b"IDAT", b""):
             break
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
     return 1
 
 

@@ -157,81 +157,103 @@ class Showing:
 def application(state: State, ending: threading.Event, hosts: list[str], show: Showing = Showing()) -> ForThisHost:
     """Return the application with all routes. `ending`: when set, live pictures stop. `hosts`: host names to answer
     for. `show`: the pictures that requests may get."""
-    watchers = threading.BoundedSemaphore(MOST_WATCHERS)
+    facts, pictures = _Facts(state, show), _LivePictures(state, ending, show)
+    answers = {
+        **dict.fromkeys(PAGES, page),
+        "/api/state": facts.summary,
+        "/api/triangles": triangles,
+        "/api/vertices/{source:place}": facts.vertices,
+        "/live/{source:place}.mjpg": pictures.answer,
+        "/healthz": facts.health,
+        "/metrics": facts.metrics,
+    }
+    return ForThisHost(
+        Starlette(routes=[Route(path, answer, methods=["GET"]) for path, answer in answers.items()]), hosts
+    )
 
-    def page(request: Request) -> Response:
-        name, kind = PAGES[request.url.path]
-        text = importlib.resources.files(__package__).joinpath("page", name).read_bytes()
-        return Response(text, media_type=kind)
 
-    def summary(request: Request) -> Response:
-        return JSONResponse({**state.summary(), "pictures": show.pictures})
+def page(request: Request) -> Response:
+    """Answer with one of the page's own files."""
+    name, kind = PAGES[request.url.path]
+    text = importlib.resources.files(__package__).joinpath("page", name).read_bytes()
+    return Response(text, media_type=kind)
 
-    def mesh(request: Request) -> Response:
-        """Return the triangles (T, 3) as uint32, little-endian."""
-        triangles = load_template().triangles.astype("<u4")
-        return Response(triangles.tobytes(), media_type="application/octet-stream")
 
-    def vertices(request: Request) -> Response:
-        """Return the vertices (V, 3) of the largest face as float32, little-endian, mm, head frame; 204 without a
+def triangles(request: Request) -> Response:
+    """Answer with the triangles (T, 3) as uint32, little-endian."""
+    return Response(load_template().triangles.astype("<u4").tobytes(), media_type="application/octet-stream")
+
+
+class _Facts:
+    """Answers about the newest scenes without pixels."""
+
+    def __init__(self, state: State, show: Showing) -> None:
+        self._state = state
+        self._show = show
+
+    def summary(self, request: Request) -> Response:
+        return JSONResponse({**self._state.summary(), "pictures": self._show.pictures})
+
+    def vertices(self, request: Request) -> Response:
+        """Answer with the vertices (V, 3) of the largest face as float32, little-endian, mm, head frame; 204 without a
         face."""
-        face = state.largest_face(request.path_params["source"])
+        face = self._state.largest_face(request.path_params["source"])
         if face is None:
             return Response(status_code=204)
-        data = face.vertices.astype("<f4").tobytes()
-        return Response(data, media_type="application/octet-stream")
+        return Response(face.vertices.astype("<f4").tobytes(), media_type="application/octet-stream")
 
-    async def live(request: Request) -> Response:
-        if not show.pictures:
+    def health(self, request: Request) -> Response:
+        silent = self._state.silent_s()
+        healthy = silent < SILENT_S
+        return JSONResponse({"healthy": healthy, "silent_s": round(silent, 2)}, 200 if healthy else 503)
+
+    def metrics(self, request: Request) -> Response:
+        return Response(self._state.metrics(), media_type=CONTENT_TYPE_LATEST)
+
+
+class _LivePictures:
+    """Live pictures for at most `MOST_WATCHERS` clients at once."""
+
+    def __init__(self, state: State, ending: threading.Event, show: Showing) -> None:
+        self._state = state
+        self._ending = ending
+        self._show = show
+        self._watchers = threading.BoundedSemaphore(MOST_WATCHERS)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer with the pictures of a source, or say why there are none."""
+        source = request.path_params["source"]
+        style = request.query_params.get("style", self._show.style)
+        if not self._show.pictures:
             return JSONResponse({"error": "this server shows no pictures (--no-pictures)"}, 403)
-        style = request.query_params.get("style", show.style)
-        if style not in show.styles:
-            return JSONResponse({"error": f"styles are {', '.join(show.styles)}"}, 400)
-        if state.scene(request.path_params["source"]) is None:
+        if style not in self._show.styles:
+            return JSONResponse({"error": f"styles are {', '.join(self._show.styles)}"}, 400)
+        if self._state.scene(source) is None:
             return JSONResponse({"error": "unknown source; see /api/state"}, 404)
         if request.method == "HEAD":
             answer = Response(media_type=STREAM)
             del answer.headers["content-length"]
             return answer
-        if not watchers.acquire(blocking=False):
+        if not self._watchers.acquire(blocking=False):
             return JSONResponse({"error": f"{MOST_WATCHERS} live pictures are already open; close one"}, 503)
+        return _Watched(self._parts(source, style), self._watchers)
 
-        async def pictures() -> AsyncIterator[bytes]:
-            shown, sent_at, part = 0, 0.0, b""
-            while not ending.is_set():
-                found = state.scene(request.path_params["source"])
-                now = time.monotonic()
-                new = found is not None and found[1] != shown
-                if found is not None and new:
-                    shown = found[1]
-                    picture = await run_in_threadpool(jpeg, found[0], style, show.margin)
-                    head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                    part = head.encode() + picture + b"\r\n"
-                if new or now - sent_at > AGAIN_S:
-                    sent_at = now
-                    yield part
-                await asyncio.sleep(1 / LIVE_FPS)
-
-        return _Watched(pictures(), watchers)
-
-    def health(request: Request) -> Response:
-        silent = state.silent_s()
-        healthy = silent < SILENT_S
-        return JSONResponse({"healthy": healthy, "silent_s": round(silent, 2)}, 200 if healthy else 503)
-
-    def metrics(request: Request) -> Response:
-        return Response(state.metrics(), media_type=CONTENT_TYPE_LATEST)
-
-    routes = [Route(path, page, methods=["GET"]) for path in PAGES]
-    routes += [
-        Route("/api/state", summary, methods=["GET"]),
-        Route("/api/triangles", mesh, methods=["GET"]),
-        Route("/api/vertices/{source:place}", vertices, methods=["GET"]),
-        Route("/live/{source:place}.mjpg", live, methods=["GET"]),
-        Route("/healthz", health, methods=["GET"]),
-        Route("/metrics", metrics, methods=["GET"]),
-    ]
-    return ForThisHost(Starlette(routes=routes), hosts)
+    async def _parts(self, source: int, style: str) -> AsyncIterator[bytes]:
+        """Yield each new picture of a source as a part of the answer, and the last one again after `AGAIN_S`."""
+        shown, sent_at, part = 0, 0.0, b""
+        while not self._ending.is_set():
+            found = self._state.scene(source)
+            now = time.monotonic()
+            new = found is not None and found[1] != shown
+            if found is not None and new:
+                shown = found[1]
+                picture = await run_in_threadpool(jpeg, found[0], style, self._show.margin)
+                head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                part = head.encode() + picture + b"\r\n"
+            if new or now - sent_at > AGAIN_S:
+                sent_at = now
+                yield part
+            await asyncio.sleep(1 / LIVE_FPS)
 
 
 class _Place(IntegerConvertor):

@@ -43,8 +43,6 @@ TURNED = 0.3
 LETTERBOXED = 0.3
 """Probability that a scene ends in black on the right or below, as after the runtime's padding."""
 OCCLUDED = 0.3
-CONTEXT = ("helen-train", "afw", "lfpw-train", "head_pose")
-"""Data sets whose photographs show something around the face."""
 GROUP_SHARES = {
     "helen-train": 0.22, "afw": 0.12, "lfpw-train": 0.2, "head_pose": 0.14, "aaf-train": 0.22, "youtube-train": 0.1,
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,22 +66,8 @@ def train_detector(config: DetectorConfig) -> Path:
     bar = tqdm(total=config.steps * config.batch, initial=run.step * config.batch, unit="image", mininterval=10)
     with Interrupt() as interrupt:
         while run.step < config.steps and not interrupt.asked:
-            net.train()
-            images, labels = scenes.batch(run.step, config.batch)
-            targets = torch.from_numpy(np.stack([make_targets(faces, config.size, config.size) for faces in labels]))
-            # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
-            pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * schedule(run.step, config.warmup, config.steps)
-            logits, boxes = net(pixels)
-            loss, heat, box, roll = detector_loss(logits, boxes, targets, config.box_weight, config.roll_weight)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimizer.step()
-
-            run.count({"loss": loss.detach(), "heat": heat.detach(), "box": box.detach(), "roll": roll.detach()})
+            losses = train_step(net, optimizer, config, run.step, *scenes.batch(run.step, config.batch))
+            run.count(losses)
             bar.update(config.batch)
             if run.step % LOG_EVERY == 0:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in run.running.items()}, refresh=False)
@@ -99,6 +86,32 @@ def train_detector(config: DetectorConfig) -> Path:
     weights = folder / "face_detector.safetensors"
     save_weights(net, weights)
     return weights
+
+
+def train_step(
+    net: FaceDetectorNet,
+    optimizer: torch.optim.Optimizer,
+    config: DetectorConfig,
+    step: int,
+    images: Sequence[Image],
+    labels: Sequence[Floats],
+) -> dict[str, Tensor]:
+    """Train on one batch of scenes (S, S, 3) uint8 BGR and their labels (K, 5) as in `SceneMaker.scene`. Returns the
+    losses."""
+    net.train()
+    targets = torch.from_numpy(np.stack([make_targets(faces, config.size, config.size) for faces in labels]))
+    # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+
+    for group in optimizer.param_groups:
+        group["lr"] = config.learning_rate * schedule(step, config.warmup, config.steps)
+    logits, boxes = net(pixels)
+    loss, heat, box, roll = detector_loss(logits, boxes, targets, config.box_weight, config.roll_weight)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+    optimizer.step()
+    return {"loss": loss.detach(), "heat": heat.detach(), "box": box.detach(), "roll": roll.detach()}
 
 
 def held_out_figures(upright: Found, sideways: Found, false: float) -> dict[str, float]:
