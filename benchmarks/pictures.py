@@ -14,7 +14,7 @@ from facerecon_rt import Face, Pipeline, Reconstructor, Scene, load_template, op
 from facerecon_rt.head import load_head
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks.draw import draw_scene, montage
-from facerecon_rt.sinks.eyes import eyes_of
+from facerecon_rt.sinks.parts import parts_of
 from facerecon_rt.sinks.shade import CLAY, render_mesh
 from facerecon_rt.types import Image
 from facerecon_training.prepare import draw_clay
@@ -80,11 +80,12 @@ def head_picture(scene: Scene) -> Image:
     """Return the head of `--mesh head --eyes` beside its frame: from the front, from two sides and from behind."""
     (face,) = scene.faces
     head = load_head(load_template())
-    eyes = eyes_of(face.shape, face.gaze, load_template())
-    vertices = np.vstack([head.expressed(face.shape, face.vertices), eyes.vertices])
-    count = head.template.vertex_count
-    triangles = np.vstack([head.template.triangles, eyes.triangles + np.int32(count)])
-    colours = np.vstack([np.tile(np.array(CLAY, np.float32), (count, 1)), eyes.colours])
+    vertices = head.expressed(face.shape, face.vertices)
+    triangles, colours = head.template.triangles, np.tile(np.array(CLAY, np.float32), (len(vertices), 1))
+    parts = parts_of(head, vertices, face.shape, face.gaze, eyes=True)
+    if parts is not None:
+        triangles = np.vstack([triangles, parts.triangles + np.int32(len(vertices))])
+        vertices, colours = np.vstack([vertices, parts.vertices]), np.vstack([colours, parts.colours])
     cells = [head_of(scene.frame.image, face)]
     for yaw in (0.0, 45.0, 90.0, 160.0):
         turned = (vertices - HEAD_CENTRE_MM) @ rotation_from_euler(0, yaw, 0).T * (SMALL / HEAD_SIDE_MM)

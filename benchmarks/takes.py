@@ -39,6 +39,8 @@ FOV = 40.0
 """Horizontal field of view in degrees that the clip is given. It was rendered without perspective."""
 SHOWN = (26, 72, 108)
 """Frames of the clip that are compared: an open mouth, a smile, shut eyes."""
+MOST_IN_MOUTH = 100
+"""Largest brightness of 255 in an open mouth in three.js. Skin there has 200 and more."""
 FPS = 30
 MOST_TIMES, MOST_GROWTH_MB = 1.2, 30
 """Limits of `--time`: the time of a take relative to records, and the growth of its memory over three quarters of a
@@ -84,21 +86,37 @@ def make_take(model: Path, output: Path, form: Form) -> list[Shown]:
     return found
 
 
-def our_normals(shown: Shown, form: Form) -> np.ndarray:
-    """Return the picture (H, W, 3) of the mesh's surface directions: 0.5 + 0.5 normal, axes x right, y up, z near."""
+def in_picture(shown: Shown, points: np.ndarray) -> np.ndarray:
+    """Return places (N, 3) in the frame, pixels and depth in mm, of points (N, 3) mm, head frame."""
     camera = shown.camera_from_head.astype(np.float64)
-    points = shown.vertices @ camera[:3, :3].T + camera[:3, 3]
+    seen = points @ camera[:3, :3].T + camera[:3, 3]
     width, height = shown.frame.size
     focal = width / 2 / np.tan(np.radians(FOV) / 2)
-    pixels = focal * points[:, :2] / points[:, 2:] + [(width - 1) / 2, (height - 1) / 2]
-    triangles = form.template.triangles
-    placed = np.column_stack([pixels, points[:, 2]])
+    return np.column_stack([focal * seen[:, :2] / seen[:, 2:] + [(width - 1) / 2, (height - 1) / 2], seen[:, 2]])
+
+
+def our_normals(shown: Shown, form: Form) -> np.ndarray:
+    """Return the picture (H, W, 3) of the mesh's surface directions: 0.5 + 0.5 normal, axes x right, y up, z near."""
+    vertices, triangles = shown.vertices, form.template.triangles
+    if form.mouth is not None:
+        triangles = np.vstack([triangles, form.mouth.triangles + len(vertices)])
+        vertices = np.vstack([vertices, form.mouth.lining(vertices)])
+    camera = shown.camera_from_head.astype(np.float64)
+    points = vertices @ camera[:3, :3].T + camera[:3, 3]
+    placed = in_picture(shown, vertices)
     normals = vertex_normals(points, triangles) @ VIEWER_FROM_FRAME.T
     colours = (0.5 + 0.5 * normals)[:, ::-1]  # BGR
     # The renderer multiplies colours by its light, so they are divided by it first.
     lit = light((vertex_normals(placed, triangles) @ VIEWER_FROM_FRAME.T).astype(np.float32))
-    picture, inside = render_mesh(placed, triangles, (width, height), colours / lit)
+    picture, inside = render_mesh(placed, triangles, shown.frame.size, colours / lit)
     return np.where(inside[..., None] > 127, picture, 0)
+
+
+def brightness_in_the_mouth(shown: Shown, form: Form, picture: np.ndarray) -> int:
+    """Return the brightest value of a picture, 0 to 255, within 5 x 5 pixels in the middle between the lips."""
+    lips = shown.vertices[form.template.landmarks[[62, 66]]]
+    x, y = np.rint(in_picture(shown, lips).mean(0)[:2]).astype(int)
+    return int(picture[y - 2 : y + 3, x - 2 : x + 3].max())
 
 
 def three_pictures(npm: Path, chromium: str, take: Path, seconds: list[float], size: tuple[int, int], to: Path) -> None:
@@ -276,7 +294,12 @@ def check_three(
         rows[f"three.js, frame {each.frame.index}: mean difference of surface directions, overlap of outlines"] = (
             f"{difference:.2f} of 255, {100 * overlap:.1f} %"
         )
-        row = [each.frame.image, read_image(f"{folder}/t{number}.png"), theirs, ours]
+        lit = read_image(f"{folder}/t{number}.png")
+        if each.frame.index == SHOWN[0]:
+            bright = brightness_in_the_mouth(each, form, lit)
+            failed |= bright > MOST_IN_MOUTH
+            rows[f"three.js, frame {each.frame.index}: brightest in the middle of the open mouth"] = f"{bright} of 255"
+        row = [each.frame.image, lit, theirs, ours]
         pictures.append(np.hstack([cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA) for picture in row]))
     name = "takes.jpg" if form.template is form.face else "takes_head.jpg"
     cv2.imwrite(str(RESULTS / name), np.vstack(pictures), [cv2.IMWRITE_JPEG_QUALITY, 85])

@@ -34,7 +34,6 @@ from .paths import exists, is_folder, resolved, status
 from .providers.nvidia import AS_USUAL
 from .quiet import log_errors_only
 from .sinks.avatars import is_avatar
-from .sinks.eyes import eyes_of
 from .sinks.files import PICTURE_SUFFIXES, Sink, check_texture, open_sink
 from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
@@ -42,6 +41,7 @@ from .sinks.looks import Look
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, files_beside, write_mesh
 from .sinks.mqtt import is_mqtt
 from .sinks.outputs import Rotation, check_writable, numbered, source_path, write_whole
+from .sinks.parts import parts_of
 from .sinks.sequence import is_sequence
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
@@ -293,11 +293,11 @@ def _run_set(options: Options) -> None:
             form = mesh_form(options.mesh, load_template())
             texture = None if look is None else look.texture(form.face)
             vertices = form.neutral(image_set.shape)
-            eyes = eyes_of(image_set.shape, None, load_template()) if options.eyes else None
+            parts = parts_of(form, vertices, image_set.shape, None, eyes=options.eyes)
             for mesh in meshes:
                 if look is not None and not inside.isdisjoint(map(resolved, files_beside(mesh))):
                     raise UsageError(f"the texture of {mesh} would overwrite an input; choose another name")
-                write_mesh(mesh, vertices, form.template, options.unit, texture, eyes)
+                write_mesh(mesh, vertices, form.template, options.unit, texture, parts)
         for scene in scenes if sinks else ():
             for sink in sinks:
                 sink.write(scene)

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from .errors import UsageError
+from .mouth import Mouth, mouth_of
 from .template import FaceTemplate, Indices
 from .types import Floats
 
@@ -50,6 +51,8 @@ class Head:
     """(M, B + E, 3) mm for each of these numbers at 1."""
     follow: Floats
     """(E, B) the share with which a vertex follows the motion of each of the border's vertices."""
+    mouth: Mouth | None
+    """The lining behind the lips. It is a mesh of its own, beside the V + E vertices."""
 
     def neutral(self, shape: Floats) -> Floats:
         """Return the whole head (V + E, 3) mm of a neutral face (V, 3) mm, head frame.
@@ -83,6 +86,10 @@ class Form(Protocol):
     def face(self) -> FaceTemplate:
         """The mesh of the face alone, with the texture coordinates that it has in a colour map of the mesh."""
 
+    @property
+    def mouth(self) -> Mouth | None:
+        """The lining of the mouth, which is a mesh of its own; None where the mouth stays a hole."""
+
     def neutral(self, shape: Floats) -> Floats:
         """Return the mesh (K, 3) mm of a neutral face (V, 3) mm, head frame."""
 
@@ -104,6 +111,11 @@ class FaceAlone:
     def face(self) -> FaceTemplate:
         """The face's mesh."""
         return self.template
+
+    @property
+    def mouth(self) -> Mouth | None:
+        """None: the mouth stays a hole, through which the background is seen."""
+        return None
 
     def neutral(self, shape: Floats) -> Floats:
         """Return the neutral face (V, 3) as it is."""
@@ -165,4 +177,5 @@ def read_head(path: Path, template: FaceTemplate) -> Head:
             mean=arrays["mean"].astype(np.float32),
             modes=arrays["modes"] * np.float32(MODE_STEP_MM),
             follow=arrays["follow"] / np.float32(SHARE_STEPS),
+            mouth=mouth_of(template),
         )

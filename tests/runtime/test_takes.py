@@ -70,10 +70,10 @@ class Gltf:
         (found,) = (index for index, node in enumerate(self.file.nodes) if node.name == name)
         return found
 
-    def morphed(self, name: str, weights: Any) -> NDArray[np.float64]:
-        """(V, 3) metres: the node's mesh with morph weights."""
+    def morphed(self, name: str, weights: Any, part: int = 0) -> NDArray[np.float64]:
+        """(V, 3) metres: a part of the node's mesh with morph weights. The second part of a head is its mouth."""
         mesh = self.file.meshes[self.file.nodes[self.node(name)].mesh]
-        primitive = mesh.primitives[0]
+        primitive = mesh.primitives[part]
         points = self.array(primitive.attributes.POSITION).astype(np.float64)
         for weight, target in zip(weights, primitive.targets, strict=True):
             points += weight * self.array(target["POSITION"])

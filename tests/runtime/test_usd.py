@@ -13,15 +13,17 @@ from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.head import load_head
 from facerecon_rt.networks.basis import Basis
 from facerecon_rt.pose import VIEWER_FROM_FRAME
 from facerecon_rt.sinks.files import open_sink
 from facerecon_rt.sinks.record import arkit_blendshapes
 from facerecon_rt.sources.files import open_source
+from facerecon_rt.template import load_template
 from facerecon_rt.types import Scene
 
 pytest.importorskip("pxr", reason="the extra `usd` is not installed")
-from pxr import Gf, Usd, UsdGeom, UsdSkel, UsdValidation
+from pxr import Gf, Usd, UsdGeom, UsdShade, UsdSkel, UsdValidation
 
 ROOT = Path(__file__).parents[2]
 MODEL, VIDEO = ROOT / "models" / "face.onnx", ROOT / "tests" / "data" / "talking_head.mp4"
@@ -94,6 +96,25 @@ def test_pixars_validators_find_nothing(tmp_path: Path, seen: Any, suffix: str, 
     shown = [second.ComputeVisibility(scene.frame.time_s * rate) for scene in both]
     assert shown == ["invisible"] * 5 + ["inherited"] * 4 + ["invisible"] * 3
     assert len(UsdGeom.Mesh(stage.GetPrimAtPath("/take/track1/face")).GetPointsAttr().Get()) == vertices
+
+
+def test_the_mouth_of_a_head_is_skinned_with_the_lips(tmp_path: Path, seen: Any) -> None:
+    """Its first vertices lie on the lips in the newest frame."""
+    scenes, basis, names = seen
+    stage = written(tmp_path / "take.usdc", scenes[:2], basis, names, mesh="head")
+    mouth = load_head(load_template()).mouth
+    assert mouth is not None
+    at = scenes[1].frame.time_s * stage.GetTimeCodesPerSecond()
+    assert UsdSkel.BakeSkinning(UsdSkel.Root(stage.GetPrimAtPath("/take/track1")), Gf.Interval(at, at))
+    face, lining = (
+        np.array(UsdGeom.Mesh(stage.GetPrimAtPath(f"/take/track1/{part}")).GetPointsAttr().Get(at))
+        for part in ("face", "mouth")
+    )
+    # A blend shape leaves out motions below a micrometre.
+    np.testing.assert_allclose(1000 * lining[: len(mouth.ring)], 1000 * face[mouth.ring], atol=1e-4)
+    np.testing.assert_allclose(1000 * lining, mouth.lining(1000 * face), atol=0.1)
+    binding = UsdShade.MaterialBindingAPI(stage.GetPrimAtPath("/take/track1/mouth")).GetDirectBinding()
+    assert binding.GetMaterialPath() == "/take/materials/mouth"
 
 
 def test_a_photograph_has_its_expression(tmp_path: Path, seen: Any) -> None:

@@ -11,6 +11,7 @@ from ..head import mesh_form
 from ..sinks.identities import read_identities, read_record, vertices_from_record
 from ..sinks.meshes import check_mesh_format, write_mesh
 from ..sinks.outputs import check_writable
+from ..sinks.parts import parts_of
 from ..template import load_template
 from ..values import name, whole
 from .arguments import Parser, add_mesh, add_unit
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     identities = read_identities(options.identity)
     form = mesh_form(options.mesh, load_template())
     vertices = vertices_from_record(record, identities, face=options.face, track=options.track, form=form)
-    write_mesh(output, vertices, form.template, options.unit)
+    parts = parts_of(form, vertices, vertices[: form.face.vertex_count], None, eyes=False)
+    write_mesh(output, vertices, form.template, options.unit, parts=parts)
     sys.stderr.write(f"wrote {output}\n")
     return 0
 

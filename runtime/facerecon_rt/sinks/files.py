@@ -27,7 +27,6 @@ from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
 from .avatars import AvatarSink, is_avatar
 from .draw import STYLES, Painter, draw_scene, montage
-from .eyes import Eyes, eyes_of
 from .hide import MARGIN, is_cover
 from .identities import IDENTITY_SUFFIX, IdentitySink
 from .livelink import LiveLinkCsvSink
@@ -48,6 +47,7 @@ from .outputs import (
     source_path,
     write_whole,
 )
+from .parts import Parts, parts_of
 from .record import as_json, event_records, record_text
 from .rerun import RerunSink
 from .sequence import SequenceSink, is_sequence
@@ -482,7 +482,7 @@ class MeshSink:
         self._template = form.template
         self._unit = unit
         self._meshes = Meshes(form, texture, eyes=eyes)
-        beside = path.suffix.lower() == ".obj" and (texture is not None or eyes)
+        beside = path.suffix.lower() == ".obj" and (texture is not None or eyes or form.mouth is not None)
         self._names = OutputNames(path, move_mesh, files_beside) if beside else OutputNames(path)
 
     def __enter__(self) -> MeshSink:
@@ -507,7 +507,7 @@ class MeshSink:
     def _write(self, meshes: Iterable[FaceMesh]) -> None:
         for mesh in meshes:
             path = self._names.next_for(mesh.source)
-            write_mesh(path, mesh.vertices, self._template, self._unit, mesh.texture, mesh.eyes)
+            write_mesh(path, mesh.vertices, self._template, self._unit, mesh.texture, mesh.parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -520,7 +520,7 @@ class FaceMesh:
     vertices: Floats
     """(V, 3) mm, head frame."""
     texture: Image | None
-    eyes: Eyes | None
+    parts: Parts | None
 
 
 class Meshes:
@@ -538,9 +538,9 @@ class Meshes:
         """Make the meshes of a photograph, with its expressions."""
         for index, face in enumerate(scene.faces):
             texture = None if self._looks is None else self._looks.of_photograph(face, scene.frame)
-            eyes = eyes_of(face.shape, face.gaze, self._form.face) if self._eyes else None
             vertices = self._form.expressed(face.shape, face.vertices)
-            yield FaceMesh(scene.frame.source, face_label(index, face), vertices, texture, eyes)
+            parts = parts_of(self._form, vertices, face.shape, face.gaze, eyes=self._eyes)
+            yield FaceMesh(scene.frame.source, face_label(index, face), vertices, texture, parts)
 
     def see(self, scene: Scene) -> None:
         """Remember the faces of a frame."""
@@ -553,8 +553,9 @@ class Meshes:
         were seen stay."""
         for source, label, shape in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
-            eyes = eyes_of(shape, None, self._form.face) if self._eyes else None
-            yield FaceMesh(source, label, self._form.neutral(shape), texture, eyes)
+            vertices = self._form.neutral(shape)
+            parts = parts_of(self._form, vertices, shape, None, eyes=self._eyes)
+            yield FaceMesh(source, label, vertices, texture, parts)
 
 
 class LatestMeshes:
@@ -694,7 +695,7 @@ class FolderSink:
         template, unit = self._options.form.template, self._options.unit
         for mesh in meshes:
             path = self._folder / f"{self._stem(mesh.source)}_{mesh.label}.obj"
-            write_mesh(path, mesh.vertices, template, unit, mesh.texture, mesh.eyes)
+            write_mesh(path, mesh.vertices, template, unit, mesh.texture, mesh.parts)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
         """Return a name for the source that no file of another source uses."""

@@ -12,16 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import UsageError
 from ..head import Form
 from ..interrupts import importing
+from ..mouth import Mouth
 from ..networks.basis import Basis
 from ..template import FaceTemplate, Indices
 from ..types import Floats, Image
 from .eyes import EYE_COLOURS, EYE_RADIUS_MM, eye_centre, eyeball
+from .parts import COLOURS, MOUTH, MOUTH_COLOUR, MOUTH_ROUGHNESS, Parts
 from .record import apple_name
 from .shade import CLAY, vertex_normals
 from .take import METRES_PER_MM, TrackKeys
 from .texture import as_png
 
 ROUGHNESS = 0.6
+PART_ROUGHNESS = dict.fromkeys(EYE_COLOURS, 0.2) | {MOUTH: MOUTH_ROUGHNESS}
 NEUTRAL_TARGETS = ("tongueOut",)
 """Apple's blendshapes that the model lacks. Their targets move nothing."""
 ONE_HOUR_S = 3600.0
@@ -38,13 +41,18 @@ def import_pygltflib() -> Any:
     return pygltflib
 
 
-def static_glb(vertices: Floats, template: FaceTemplate, texture: Image | None = None) -> bytes:
+def static_glb(
+    vertices: Floats, template: FaceTemplate, texture: Image | None = None, parts: Parts | None = None
+) -> bytes:
     """Encode one mesh (V, 3) in mm, head frame, without morph targets, as the bytes of a GLB file in metres.
 
-    `texture`: colour map (S, S, 3) of `texture.colour_map`; None for clay.
+    `texture`: colour map (S, S, 3) of `texture.colour_map`; None for clay. `parts`: parts with their own materials.
     """
     writer = _Writer(template)
-    writer.add_node(name="face", mesh=writer.add_face(vertices, "face", None, texture=texture))
+    mesh = writer.add_face(vertices, "face", texture=texture)
+    if parts is not None:
+        writer.add_parts(mesh, parts)
+    writer.add_node(name="face", mesh=mesh)
     return writer.to_bytes()
 
 
@@ -61,9 +69,9 @@ def face_glb(
     `shape`: (V, 3) mm, the neutral face. `weights`: Apple's weights by name, which the mesh has by default. `form`: the
     face alone, or the whole head. `texture`: colour map (S, S, 3); None for clay.
     """
-    writer = _Writer(form.template)
-    targets = writer.add_targets(form.neutral(basis.mean), form.moved(basis.expression), blendshapes, tuple(weights))
-    mesh = writer.add_face(form.neutral(shape), "face", targets, list(weights.values()), texture)
+    writer = _Writer(form.template, form.mouth)
+    writer.add_targets(form.neutral(basis.mean), form.moved(basis.expression), blendshapes, tuple(weights))
+    mesh = writer.add_face(form.neutral(shape), "face", list(weights.values()), texture)
     face = writer.add_node(name="face", mesh=mesh)
     writer.add_eyes(face, shape)
     return writer.to_bytes()
@@ -82,16 +90,16 @@ def take_glb(
     of the source; a take that begins after more than an hour begins at 0, and `extras` have its `begins_s`. `form`: the
     face alone, or the whole head. `textures`: colour maps (S, S, 3) of tracks by name; the others are clay.
     """
-    writer = _Writer(form.template)
+    writer = _Writer(form.template, form.mouth)
     first = min(float(keys.times[0]) for keys in tracks.values())
     last = max(float(keys.times[-1]) for keys in tracks.values())
     # float32, which glTF has for times, has steps of a quarter of a millisecond after an hour.
     begins = float(math.floor(first)) if first > ONE_HOUR_S else 0.0
     names = next(iter(tracks.values())).names
-    targets = writer.add_targets(form.neutral(basis.mean), form.moved(basis.expression), blendshapes, names)
+    writer.add_targets(form.neutral(basis.mean), form.moved(basis.expression), blendshapes, names)
     for name, keys in tracks.items():
         shape, texture = form.neutral(keys.shape), (textures or {}).get(name)
-        mesh = writer.add_face(shape, name, targets, [0.0] * len(keys.names), texture)
+        mesh = writer.add_face(shape, name, [0.0] * len(keys.names), texture)
         head = writer.add_node(
             name=name, mesh=mesh, rotation=xyzw(keys.rotations[:1])[0].tolist(), translation=keys.places[0].tolist()
         )
@@ -149,17 +157,26 @@ def morph_targets(
 class _Writer:
     """A GLB file that grows. Every add_ method returns the index of the part that it added."""
 
-    def __init__(self, template: FaceTemplate) -> None:
+    def __init__(self, template: FaceTemplate, mouth: Mouth | None = None) -> None:
+        """Begin a file of meshes of a template. `mouth`: the lining that each mesh with morph targets gets."""
         self._lib = lib = import_pygltflib()
         self._template = template
+        self._mouth = mouth
         self._data = bytearray()
         self._file = lib.GLTF2(asset=lib.Asset(version="2.0", generator="facerecon-rt"))
         self._file.scenes = [lib.Scene(nodes=[])]
         self._file.scene = 0
         # Both are the same for all faces.
-        indices = template.triangles.ravel()
-        self._triangles = self._add_indices(indices, template.vertex_count)
+        self._triangles = self._add_indices(template.triangles, template.vertex_count)
         self._uv = self._add(np.stack([template.uv[:, 0], 1 - template.uv[:, 1]], 1), "VEC2")
+        self._names: list[str] = []
+        self._targets: list[Any] | None = None
+        self._mouth_targets: list[Any] | None = None
+        self._mouth_look: tuple[int, int] | None = None
+        """Indices and material of the mouth's lining."""
+        if mouth is not None:
+            corners = self._add_indices(mouth.triangles, len(mouth.offsets))
+            self._mouth_look = corners, self._add_material(MOUTH, MOUTH_COLOUR, MOUTH_ROUGHNESS)
         self._eye: int | None = None
         self._clay_material: int | None = None
 
@@ -174,38 +191,64 @@ class _Writer:
         self,
         shape: Floats,
         name: str,
-        targets: list[Any] | None,
         weights: list[float] | None = None,
         texture: Image | None = None,
     ) -> int:
-        """Add the mesh of a neutral face (V, 3) mm with `targets` of `add_targets`, default weights and colours."""
+        """Add the mesh of a neutral face (V, 3) mm with the morph targets and the mouth, if there are any, default
+        weights and colours."""
         lib = self._lib
         material = self._clay if texture is None else self._add_skin(name, texture)
-        attributes = lib.Attributes(
-            POSITION=self._add(shape * np.float32(METRES_PER_MM), "VEC3", bounds=True),
-            NORMAL=self._add(vertex_normals(shape, self._template.triangles), "VEC3"),
-            TEXCOORD_0=self._uv,
-        )
-        primitive = lib.Primitive(attributes=attributes, indices=self._triangles, material=material)
-        mesh = lib.Mesh(name=name, primitives=[primitive])
-        if targets is not None:
-            primitive.targets = [target for _, target in targets]
+        attributes = self._add_surface(shape, self._template.triangles)
+        attributes.TEXCOORD_0 = self._uv
+        primitives = [
+            lib.Primitive(attributes=attributes, indices=self._triangles, material=material, targets=self._targets)
+        ]
+        if self._mouth is not None and self._mouth_look is not None:
+            lining = self._add_surface(self._mouth.lining(shape), self._mouth.triangles)
+            corners, dark = self._mouth_look
+            primitives.append(
+                lib.Primitive(attributes=lining, indices=corners, material=dark, targets=self._mouth_targets)
+            )
+        mesh = lib.Mesh(name=name, primitives=primitives)
+        if self._targets is not None:
             mesh.weights = weights
-            mesh.extras = {"targetNames": [name for name, _ in targets]}
+            mesh.extras = {"targetNames": self._names}
         self._file.meshes.append(mesh)
         return len(self._file.meshes) - 1
 
-    def add_targets(
-        self, mean: Floats, expression: Floats, blendshapes: Sequence[str], names: Sequence[str]
-    ) -> list[tuple[str, Any]]:
-        """Add the morph targets of `morph_targets`, which all tracks share."""
-        lib = self._lib
+    def add_parts(self, mesh: int, parts: Parts) -> None:
+        """Add parts with materials of their own to a mesh without morph targets."""
+        attributes = self._add_surface(parts.vertices, parts.triangles)
+        for name, triangles in parts.materials.items():
+            corners = self._add_indices(triangles, len(parts.vertices))
+            material = self._add_material(name, COLOURS[name], PART_ROUGHNESS[name])
+            primitive = self._lib.Primitive(attributes=attributes, indices=corners, material=material)
+            self._file.meshes[mesh].primitives.append(primitive)
+
+    def add_targets(self, mean: Floats, expression: Floats, blendshapes: Sequence[str], names: Sequence[str]) -> None:
+        """Add the morph targets of `morph_targets`, which all faces share."""
+        self._names = list(names)
+        self._targets = self._add_moves(mean, expression, self._template.triangles, blendshapes, names)
+        if self._mouth is not None:
+            lining, moves = self._mouth.lining(mean), self._mouth.moved(expression)
+            self._mouth_targets = self._add_moves(lining, moves, self._mouth.triangles, blendshapes, names)
+
+    def _add_moves(
+        self, mean: Floats, expression: Floats, triangles: Indices, blendshapes: Sequence[str], names: Sequence[str]
+    ) -> list[Any]:
         targets = []
-        for name, move, turned in morph_targets(mean, expression, self._template.triangles, blendshapes, names):
+        for name, move, turned in morph_targets(mean, expression, triangles, blendshapes, names):
             position = self._add(move * np.float32(METRES_PER_MM), "VEC3", bounds=True)
             normal = position if name in NEUTRAL_TARGETS else self._add(turned, "VEC3")
-            targets.append((name, lib.Attributes(POSITION=position, NORMAL=normal)))
+            targets.append(self._lib.Attributes(POSITION=position, NORMAL=normal))
         return targets
+
+    def _add_surface(self, points: Floats, triangles: Indices) -> Any:
+        """Add places (V, 3) in mm and their normals, and return them as attributes."""
+        return self._lib.Attributes(
+            POSITION=self._add(points * np.float32(METRES_PER_MM), "VEC3", bounds=True),
+            NORMAL=self._add(vertex_normals(points, triangles), "VEC3"),
+        )
 
     def add_eyes(self, head: int, shape: Floats) -> list[int]:
         """Add the eyes of a neutral face (V, 3) mm as children of its node: left, right."""
@@ -262,7 +305,7 @@ class _Writer:
             lib.Primitive(
                 attributes=attributes,
                 indices=self._add_indices(triangles[part], len(points)),
-                material=self._add_material(part, EYE_COLOURS[part], 0.2),
+                material=self._add_material(part, EYE_COLOURS[part], PART_ROUGHNESS[part]),
             )
             for part in EYE_COLOURS
         ]

@@ -12,9 +12,9 @@ from ..errors import UsageError
 from ..interrupts import importing
 from ..template import FaceTemplate
 from ..types import Floats, Image
-from .eyes import EYE_COLOURS, Eyes
 from .gltf import import_pygltflib, static_glb
 from .outputs import cannot_write, write_whole
+from .parts import COLOURS, Parts
 from .shade import CLAY, vertex_normals
 from .texture import as_png, vertex_colours
 
@@ -32,7 +32,7 @@ def write_mesh(
     template: FaceTemplate,
     unit: str = "mm",
     texture: Image | None = None,
-    eyes: Eyes | None = None,
+    parts: Parts | None = None,
 ) -> None:
     """Write vertices (V, 3) in mm, head frame, with the template's triangles and texture coordinates.
 
@@ -40,8 +40,8 @@ def write_mesh(
     the head frame: +x the subject's left, +y up, +z out of the face. The file appears only when it is complete.
 
     `texture`: colour map (S, S, 3) of `texture.colour_map`. .glb contains it, .obj names `x.mtl` and `x_texture.png`
-    that are written beside `x.obj`, and .ply has the colours of its vertices. `eyes`: eyeballs for .obj and .ply, whose
-    vertices and triangles come behind those of the face; .obj then has materials in `x.mtl`.
+    that are written beside `x.obj`, and .ply has the colours of its vertices. `parts`: eyeballs and the lining of the
+    mouth, whose vertices and triangles come behind those of the mesh; .obj then has materials in `x.mtl`.
 
     Raises UsageError for another suffix, when the disk refuses, and when trimesh (.ply) or pygltflib (.glb) is missing.
     """
@@ -50,17 +50,17 @@ def write_mesh(
     points = np.asarray(vertices, np.float32)
     suffix = path.suffix.lower()
     if suffix == ".glb":
-        write_whole(path, static_glb(points, template, texture))
+        write_whole(path, static_glb(points, template, texture, parts))
     elif suffix == ".ply":
-        write_whole(path, _ply(points, template, unit, texture, eyes))
+        write_whole(path, _ply(points, template, unit, texture, parts))
     else:
         material, picture = files_beside(path)
         if texture is not None:
             write_whole(picture, as_png(texture))
-        plain = texture is None and eyes is None
+        plain = texture is None and parts is None
         if not plain:
-            write_whole(material, _mtl(None if texture is None else picture.name, eyes=eyes is not None))
-        write_whole(path, _obj(points, template, unit, None if plain else material.name, eyes))
+            write_whole(material, _mtl(None if texture is None else picture.name, parts))
+        write_whole(path, _obj(points, template, unit, None if plain else material.name, parts))
 
 
 def files_beside(path: Path) -> tuple[Path, Path]:
@@ -98,10 +98,10 @@ def check_mesh_format(path: Path) -> None:
         _import_trimesh()
 
 
-def _mtl(picture: str | None, *, eyes: bool) -> bytes:
-    """Encode the materials of an OBJ file: the face with a colour map, or of clay, and the parts of the eyes."""
+def _mtl(picture: str | None, parts: Parts | None) -> bytes:
+    """Encode the materials of an OBJ file: the face with a colour map, or of clay, and those of the parts."""
     colours = {"face": CLAY[::-1] if picture is None else (1.0, 1.0, 1.0)}
-    colours |= EYE_COLOURS if eyes else {}
+    colours |= {} if parts is None else {name: COLOURS[name] for name in parts.materials}
     lines = []
     for name, (red, green, blue) in colours.items():
         colour = f"{red:.3f} {green:.3f} {blue:.3f}"
@@ -112,7 +112,7 @@ def _mtl(picture: str | None, *, eyes: bool) -> bytes:
 
 
 def _obj(
-    points: Floats, template: FaceTemplate, unit: str, material: str | None = None, eyes: Eyes | None = None
+    points: Floats, template: FaceTemplate, unit: str, material: str | None = None, parts: Parts | None = None
 ) -> bytes:
     """Encode a mesh as OBJ. The format needs no library, and trimesh's OBJ refers to a material file that does not
     exist."""
@@ -122,36 +122,36 @@ def _obj(
         lines.append(f"{MATERIAL} {material}")
     normals = vertex_normals(points, template.triangles)
     everything = points.astype(np.float64)
-    if eyes is not None:
-        everything = np.vstack([everything, eyes.vertices])
-        normals = np.vstack([normals, vertex_normals(eyes.vertices, eyes.triangles)])
+    if parts is not None:
+        everything = np.vstack([everything, parts.vertices])
+        normals = np.vstack([normals, vertex_normals(parts.vertices, parts.triangles)])
     lines += [f"v {x:.{decimals}f} {y:.{decimals}f} {z:.{decimals}f}" for x, y, z in (everything * scale).tolist()]
     lines += [f"vt {u:.6f} {v:.6f}" for u, v in template.uv.tolist()]
     lines += [f"vn {x:.4f} {y:.4f} {z:.4f}" for x, y, z in normals.tolist()]
     if material is not None:
         lines.append("usemtl face")
     lines += ["f " + " ".join(f"{i}/{i}/{i}" for i in triangle) for triangle in (template.triangles + 1).tolist()]
-    for name, part in {} if eyes is None else eyes.parts.items():
+    for name, part in {} if parts is None else parts.materials.items():
         lines.append(f"usemtl {name}")
         lines += ["f " + " ".join(f"{i}//{i}" for i in triangle) for triangle in (part + 1 + len(points)).tolist()]
     return ("\n".join(lines) + "\n").encode()
 
 
 def _ply(
-    points: Floats, template: FaceTemplate, unit: str, texture: Image | None = None, eyes: Eyes | None = None
+    points: Floats, template: FaceTemplate, unit: str, texture: Image | None = None, parts: Parts | None = None
 ) -> bytes:
     trimesh = _import_trimesh()
     triangles, normals = template.triangles, vertex_normals(points, template.triangles)
-    if eyes is not None:
-        normals = np.vstack([normals, vertex_normals(eyes.vertices, eyes.triangles)])
-        triangles = np.vstack([triangles, eyes.triangles + np.int32(len(points))])
+    if parts is not None:
+        normals = np.vstack([normals, vertex_normals(parts.vertices, parts.triangles)])
+        triangles = np.vstack([triangles, parts.triangles + np.int32(len(points))])
     visual = trimesh.visual.TextureVisuals(uv=template.uv)
-    if texture is not None or eyes is not None:
+    if texture is not None or parts is not None:
         colours = np.tile(np.array(CLAY) * 255, (len(points), 1))
         if texture is not None:
             colours = vertex_colours(texture, template)
-        if eyes is not None:
-            points, colours = np.vstack([points, eyes.vertices]), np.vstack([colours, eyes.colours * 255])
+        if parts is not None:
+            points, colours = np.vstack([points, parts.vertices]), np.vstack([colours, parts.colours * 255])
         visual = trimesh.visual.ColorVisuals(vertex_colors=np.rint(colours[:, ::-1]).astype(np.uint8))
     mesh = trimesh.Trimesh(
         points * UNITS[unit][1],

@@ -13,9 +13,9 @@ from ..faces.reconstruct import largest
 from ..head import Form
 from ..paths import resolved
 from ..types import Scene
-from .eyes import eyes_of
 from .meshes import check_mesh_format, write_mesh
 from .outputs import check_writable, source_path
+from .parts import parts_of
 from .stems import shortened, stem_of
 
 FIELDS = ("frame", "track", "source")
@@ -81,9 +81,9 @@ class SequenceSink:
             path = self._path(values)
             if resolved(path) == source_path(frame.source):
                 raise UsageError(f"{path} is an input and would be overwritten; choose another name")
-            eyes = eyes_of(one.shape, one.gaze, self._form.face) if self._eyes else None
             vertices = self._form.expressed(one.shape, one.vertices)
-            write_mesh(path, vertices, self._form.template, self._unit, eyes=eyes)
+            parts = parts_of(self._form, vertices, one.shape, one.gaze, eyes=self._eyes)
+            write_mesh(path, vertices, self._form.template, self._unit, parts=parts)
 
     def close(self) -> None:
         """Do nothing: every mesh is complete already."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,10 +13,11 @@ from ..errors import UsageError
 from ..head import Form
 from ..interrupts import importing
 from ..networks.basis import Basis
-from ..template import FaceTemplate
+from ..template import FaceTemplate, Indices
 from ..types import Floats
 from .eyes import EYE_COLOURS, EYE_RADIUS_MM, eye_centre, eyeball
-from .gltf import ROUGHNESS, eye_rotations, linear, morph_targets, xyzw
+from .gltf import PART_ROUGHNESS, ROUGHNESS, eye_rotations, linear, morph_targets, xyzw
+from .parts import MOUTH, MOUTH_COLOUR
 from .shade import CLAY, vertex_normals
 from .take import METRES_PER_MM, TrackKeys
 
@@ -71,19 +72,34 @@ class _Stage:
         self._stage.SetDefaultPrim(pxr.UsdGeom.Xform.Define(self._stage, "/take").GetPrim())
         pxr.UsdGeom.Scope.Define(self._stage, "/take/materials")
         self._clay = self._add_material("clay", (CLAY[2], CLAY[1], CLAY[0]), ROUGHNESS)
-        self._eyes = {part: self._add_material(part, colour, 0.2) for part, colour in EYE_COLOURS.items()}
+        self._eyes = {
+            part: self._add_material(part, colour, PART_ROUGHNESS[part]) for part, colour in EYE_COLOURS.items()
+        }
+        if form.mouth is not None:
+            self._dark = self._add_material(MOUTH, MOUTH_COLOUR, PART_ROUGHNESS[MOUTH])
 
     def add_shapes(
         self, mean: Floats, expression: Floats, blendshapes: Sequence[str], names: Sequence[str]
-    ) -> dict[str, Any]:
-        """Add the blend shapes of Apple's `names`, which all tracks share. Returns their paths by name. The arguments
-        are those of `gltf.morph_targets`."""
+    ) -> dict[str, dict[str, Any]]:
+        """Add the blend shapes of Apple's `names`, which all tracks share. Returns the paths by name of "face" and
+        "mouth". The arguments are those of `gltf.morph_targets`."""
+        shapes = {
+            "face": self._add_shapes(
+                "shapes", morph_targets(mean, expression, self._form.template.triangles, blendshapes, names)
+            )
+        }
+        if (mouth := self._form.mouth) is not None:
+            moves = morph_targets(mouth.lining(mean), mouth.moved(expression), mouth.triangles, blendshapes, names)
+            shapes["mouth"] = self._add_shapes("mouth_shapes", moves)
+        return shapes
+
+    def _add_shapes(self, scope: str, targets: Iterable[tuple[str, Floats, Floats]]) -> dict[str, Any]:
+        """Add blend shapes (name, motion in mm, change of normals) to a scope. Returns their paths by name."""
         skel, vt = self._pxr.UsdSkel, self._pxr.Vt
-        self._pxr.UsdGeom.Scope.Define(self._stage, "/take/shapes")
+        self._pxr.UsdGeom.Scope.Define(self._stage, f"/take/{scope}")
         paths = {}
-        triangles = self._form.template.triangles
-        for name, move, turned in morph_targets(mean, expression, triangles, blendshapes, names):
-            shape = skel.BlendShape.Define(self._stage, f"/take/shapes/{name}")
+        for name, move, turned in targets:
+            shape = skel.BlendShape.Define(self._stage, f"/take/{scope}/{name}")
             metres = move * np.float32(METRES_PER_MM)
             moved = np.flatnonzero((np.abs(metres) > STILL_M).any(1) | (np.abs(turned) > STILL_M).any(1))
             shape.CreateOffsetsAttr(vt.Vec3fArray.FromNumpy(metres[moved]))
@@ -92,7 +108,9 @@ class _Stage:
             paths[name] = shape.GetPath()
         return paths
 
-    def add_track(self, name: str, keys: TrackKeys, shapes: Mapping[str, Any], first: float, last: float) -> None:
+    def add_track(
+        self, name: str, keys: TrackKeys, shapes: Mapping[str, Mapping[str, Any]], first: float, last: float
+    ) -> None:
         """Add the head of a track. `first`, `last`: seconds between which the take shows heads."""
         pxr, stage = self._pxr, self._stage
         codes = (keys.times * self._rate).tolist()
@@ -108,7 +126,7 @@ class _Stage:
         skeleton.CreateBindTransformsAttr(still)
         skeleton.CreateRestTransformsAttr(still)
         animation = pxr.UsdSkel.Animation.Define(stage, f"/take/{name}/animation")
-        animation.CreateBlendShapesAttr(list(shapes))
+        animation.CreateBlendShapesAttr(list(shapes["face"]))
         weights = animation.CreateBlendShapeWeightsAttr()
         for code, row in zip(codes, keys.weights, strict=True):
             weights.Set(pxr.Vt.FloatArray.FromNumpy(row), code)
@@ -116,16 +134,12 @@ class _Stage:
 
         neutral, template = self._form.neutral(keys.shape), self._form.template
         mesh = self._add_mesh(f"/take/{name}/face", neutral, template.triangles)
-        mesh.CreateNormalsAttr(pxr.Vt.Vec3fArray.FromNumpy(vertex_normals(neutral, template.triangles)))
-        mesh.SetNormalsInterpolation("vertex")
         self._add_coordinates(mesh, template)
-        binding = pxr.UsdSkel.BindingAPI.Apply(mesh.GetPrim())
-        binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
-        binding.CreateJointIndicesPrimvar(True, 1).Set([0])
-        binding.CreateJointWeightsPrimvar(True, 1).Set([1.0])
-        binding.CreateBlendShapesAttr(list(shapes))
-        binding.CreateBlendShapeTargetsRel().SetTargets(list(shapes.values()))
-        pxr.UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(self._clay)
+        self._bind(mesh, neutral, template.triangles, skeleton, shapes["face"], self._clay)
+        if (mouth := self._form.mouth) is not None:
+            lining = mouth.lining(neutral)
+            mesh = self._add_mesh(f"/take/{name}/mouth", lining, mouth.triangles)
+            self._bind(mesh, lining, mouth.triangles, skeleton, shapes["mouth"], self._dark)
 
         points, parts = eyeball()
         for side, part in enumerate(("left_eye", "right_eye")):
@@ -168,6 +182,21 @@ class _Stage:
         mesh.CreateFaceVertexIndicesAttr(pxr.Vt.IntArray.FromNumpy(triangles.astype(np.int32).ravel()))
         mesh.CreateSubdivisionSchemeAttr("none")
         return mesh
+
+    def _bind(
+        self, mesh: Any, points: Floats, triangles: Indices, skeleton: Any, shapes: Mapping[str, Any], material: Any
+    ) -> None:
+        """Give a mesh normals, a material, and blend shapes that the skeleton's animation moves."""
+        pxr = self._pxr
+        mesh.CreateNormalsAttr(pxr.Vt.Vec3fArray.FromNumpy(vertex_normals(points, triangles)))
+        mesh.SetNormalsInterpolation("vertex")
+        binding = pxr.UsdSkel.BindingAPI.Apply(mesh.GetPrim())
+        binding.CreateSkeletonRel().SetTargets([skeleton.GetPath()])
+        binding.CreateJointIndicesPrimvar(True, 1).Set([0])
+        binding.CreateJointWeightsPrimvar(True, 1).Set([1.0])
+        binding.CreateBlendShapesAttr(list(shapes))
+        binding.CreateBlendShapeTargetsRel().SetTargets(list(shapes.values()))
+        pxr.UsdShade.MaterialBindingAPI.Apply(mesh.GetPrim()).Bind(material)
 
     def _add_coordinates(self, mesh: Any, template: FaceTemplate) -> None:
         kind = self._pxr.Sdf.ValueTypeNames.TexCoord2fArray
