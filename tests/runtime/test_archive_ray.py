@@ -291,4 +291,4 @@ def test_the_example_asks_an_archive_who_smiles(
     out = capsys.readouterr().out
     assert out.startswith("8 photographs, 7 faces, 1 errors\n")
     assert "turned by more than 30 degrees: 0" in out
-    assert "2.png cannot be decoded" in out
+    assert "2.png is a PNG that is damaged or cut short" in out

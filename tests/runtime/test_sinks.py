@@ -441,7 +441,8 @@ def test_the_inputs_folder_is_no_output_folder(tmp_path: Path, sink_to: OpenSink
 
 def test_an_unknown_suffix_says_what_is_possible(tmp_path: Path, sink_to: OpenSink) -> None:
     with pytest.raises(
-        UsageError, match=r"\.xyz is not a known kind of output; use \.jsonl \.mp4 .* \.glb \.csv \.npz \.rrd, a folder"
+        UsageError,
+        match=r"\.xyz is not a known kind of output; use \.jsonl .* \.glb \.usdc \.usda \.csv \.npz \.rrd, a folder",
     ):
         sink_to(tmp_path / "out.xyz")
 
