@@ -182,13 +182,13 @@ def test_an_address_that_contradicts_the_privacy_options_is_refused(
 @needs_broker
 def test_nothing_is_lost_while_the_broker_restarts(broker: Mosquitto, listener: Listener, ball_face: MakeFace) -> None:
     with MqttSink(broker.address) as sink:
-        for number in range(3000):
+        for number in range(10_000):
             sink.write(scene(ball_face, number))
-            if number == 1000:
+            if number == 3000:
                 broker.stop()
-            if number == 2000:
+            if number == 6000:
                 broker.start()
-        wait_for(lambda: len({event["n"] for event in listener.at("/event")}) == 3000)
+        wait_for(lambda: len({event["n"] for event in listener.at("/event")}) == 10_000)
         assert sink.dropped == 0
     assert [topic for topic, text, _ in listener.heard if text == "offline"]
 
