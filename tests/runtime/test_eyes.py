@@ -48,7 +48,7 @@ def photograph(face: Face) -> Scene:
 def test_the_pupils_lie_where_the_gaze_is(face: Face) -> None:
     assert face.gaze is not None
     eyes = eyes_of(face.shape, face.gaze, TEMPLATE)
-    pupils = np.unique(eyes.parts["pupil"])
+    pupils = np.unique(eyes.materials["pupil"])
     half = len(eyes.vertices) // 2
     for side, of in enumerate((pupils[pupils < half], pupils[pupils >= half])):
         centre = eye_centre(face.shape, TEMPLATE, side)
@@ -58,13 +58,13 @@ def test_the_pupils_lie_where_the_gaze_is(face: Face) -> None:
         # A pupil has a half angle of 10 degrees.
         assert cosines.min() == pytest.approx(np.cos(np.radians(10)), abs=1e-4)
         assert cosines.max() == pytest.approx(1, abs=1e-5)
-    for name, part in eyes.parts.items():
+    for name, part in eyes.materials.items():
         np.testing.assert_allclose(eyes.colours[np.unique(part)], [EYE_COLOURS[name][::-1]] * len(np.unique(part)))
 
 
 def test_eyes_without_gaze_look_ahead(face: Face) -> None:
     eyes = eyes_of(face.shape, None, TEMPLATE)
-    pupil = eyes.vertices[np.unique(eyes.parts["pupil"])]
+    pupil = eyes.vertices[np.unique(eyes.materials["pupil"])]
     front = pupil[pupil[:, 0] > 0].mean(0) - eye_centre(face.shape, TEMPLATE, 0)
     np.testing.assert_allclose(front[:2], 0, atol=1e-3)
     assert front[2] > 11

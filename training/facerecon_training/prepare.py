@@ -62,7 +62,8 @@ class PrepareConfig:
     data: Path
     """Folder with faces/NAME/, backgrounds/ and lighting/, and with assets/ and pseudo/ if they exist.
 
-    For a clean model only lighting/ and the meshes and textures of assets/ are read.
+    For a clean model, only lighting/, head_pose/ with pseudo/head_pose.npz, detector/, and the meshes and textures of
+    assets/ are read.
     """
     face_model: Path
     """A packed ict_facekit.npz, or an ICT-FaceKit FaceXModel folder."""

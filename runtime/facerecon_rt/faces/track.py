@@ -144,6 +144,10 @@ class Track:
         side of distance."""
         return self._shape.distance_mm(face.shape) / STRANGE_MM
 
+    def hide_behind(self, front: Track) -> None:
+        """Count a frame in which the face of another track is at the place of this missed one."""
+        self.hidden_by, self.hidden = front, min(self.hidden + 1, HIDDEN)
+
     def update(self, face: Face) -> Face:
         """Add the face of this frame. Returns it with the track's number and its shape averaged over time.
 
@@ -230,6 +234,11 @@ def come_out(found: list[tuple[Track, Face]], lost: Track, face: Face) -> None:
     found.append((lost, face))
 
 
+def _in_front_of(track: Track, found: Sequence[tuple[Track, Face]]) -> Track | None:
+    """Return the track whose face of this frame is at the place of a missed track; None without one."""
+    return next((other for other, face in found if box_overlap(track.box, face.box) >= SAME_FACE), None)
+
+
 class Tracker:
     """The tracks of one source."""
 
@@ -291,9 +300,11 @@ class Tracker:
                     come_out(found, lost, face)
         faces = tuple(track.update(face) for track, face in found)
         self.entered = tuple(track.number for track, _ in found if track.seen == 1)
-        self.behind = tuple(track for track in self.tracks if track.missed and self._is_behind(track, found))
-        for track in self.behind:
-            track.hidden = min(track.hidden + 1, HIDDEN)
+        hiding = [(track, _in_front_of(track, found)) for track in self.tracks if track.missed]
+        self.behind = tuple(track for track, front in hiding if front is not None)
+        for track, front in hiding:
+            if front is not None:
+                track.hide_behind(front)
         left = [track for track in self.tracks if track.missed - track.hidden > self._forget_after]
         self.left = tuple(track.number for track in [*(ended for ended, _ in cut), *left])
         self.tracks = [track for track in self.tracks if track.missed - track.hidden <= self._forget_after]
@@ -311,14 +322,6 @@ class Tracker:
             if free and alike and distance < track.reach and not somebody_else:
                 near.append((track.estrangement(face), track.number, track))
         return min(near)[2] if near else None
-
-    def _is_behind(self, track: Track, found: Sequence[tuple[Track, Face]]) -> bool:
-        """Return whether a face of this frame is at the place of a missed track, and note whose it is."""
-        for other, face in found:
-            if box_overlap(track.box, face.box) >= SAME_FACE:
-                track.hidden_by = other
-                return True
-        return False
 
     def _start(self, face: Face) -> Track:
         track = Track(self.next_number, face)

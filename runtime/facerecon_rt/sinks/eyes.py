@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..template import FaceTemplate, Indices
 from ..types import Floats
+from .coloured import ColouredMesh
 
 EYE_RADIUS_MM = 12.0
 LIDS = (slice(42, 48), slice(36, 42))
@@ -23,23 +22,11 @@ EYE_COLOURS = {"pupil": (0.02, 0.02, 0.02), "iris": (0.36, 0.24, 0.15), "sclera"
 """Colours as sRGB, 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Eyes:
-    """Both eyeballs of a face as a mesh."""
+def eyes_of(shape: Floats, gaze: Floats | None, template: FaceTemplate) -> ColouredMesh:
+    """Return the eyeballs of a neutral face (V, 3) mm, those of the left eye first.
 
-    vertices: Floats
-    """(E, 3) mm, head frame: those of the left eye, then those of the right."""
-    triangles: Indices
-    """(T, 3) vertex indices, counter-clockwise seen from outside."""
-    colours: Floats
-    """(E, 3) BGR (sRGB), 0 to 1."""
-    parts: Mapping[str, Indices]
-    """The triangles of "pupil", "iris" and "sclera"."""
-
-
-def eyes_of(shape: Floats, gaze: Floats | None, template: FaceTemplate) -> Eyes:
-    """Return the eyes of a neutral face (V, 3) mm. `gaze`: unit vectors (2, 3), head frame, of the left and the right
-    eye; None for eyes that look straight ahead."""
+    `gaze`: unit vectors (2, 3), head frame, of the left and the right eye; None for eyes that look straight ahead.
+    """
     points, parts, colours = _painted_eyeball()
     directions = np.array([[0, 0, 1], [0, 0, 1]], np.float32) if gaze is None else gaze
     vertices = [
@@ -47,7 +34,7 @@ def eyes_of(shape: Floats, gaze: Floats | None, template: FaceTemplate) -> Eyes:
         for side, direction in enumerate(directions)
     ]
     both = {name: np.vstack([part, part + len(points)]).astype(np.int32) for name, part in parts.items()}
-    return Eyes(
+    return ColouredMesh(
         np.vstack(vertices).astype(np.float32), np.vstack(list(both.values())), np.vstack([colours, colours]), both
     )
 

@@ -26,6 +26,7 @@ from ..quiet import quiet_opencv
 from ..template import FaceTemplate, load_template
 from ..types import Floats, Image, Scene, face_label
 from .avatars import AvatarSink, is_avatar
+from .coloured import ColouredMesh
 from .draw import STYLES, Painter, draw_scene, montage
 from .hide import MARGIN, is_cover
 from .identities import IDENTITY_SUFFIX, IdentitySink
@@ -47,7 +48,7 @@ from .outputs import (
     source_path,
     write_whole,
 )
-from .parts import Parts, parts_of
+from .parts import parts_of
 from .record import as_json, event_records, record_text
 from .rerun import RerunSink
 from .sequence import SequenceSink, is_sequence
@@ -520,7 +521,7 @@ class FaceMesh:
     vertices: Floats
     """(V, 3) mm, head frame."""
     texture: Image | None
-    parts: Parts | None
+    parts: ColouredMesh | None
 
 
 class Meshes:

@@ -16,8 +16,9 @@ from ..mouth import Mouth
 from ..networks.basis import Basis
 from ..template import FaceTemplate, Indices
 from ..types import Floats, Image
+from .coloured import ColouredMesh
 from .eyes import EYE_COLOURS, EYE_RADIUS_MM, eye_centre, eyeball
-from .parts import COLOURS, MOUTH, MOUTH_COLOUR, MOUTH_ROUGHNESS, Parts
+from .parts import COLOURS, MOUTH, MOUTH_COLOUR, MOUTH_ROUGHNESS
 from .record import apple_name
 from .shade import CLAY, vertex_normals
 from .take import METRES_PER_MM, TrackKeys
@@ -42,7 +43,7 @@ def import_pygltflib() -> Any:
 
 
 def static_glb(
-    vertices: Floats, template: FaceTemplate, texture: Image | None = None, parts: Parts | None = None
+    vertices: Floats, template: FaceTemplate, texture: Image | None = None, parts: ColouredMesh | None = None
 ) -> bytes:
     """Encode one mesh (V, 3) in mm, head frame, without morph targets, as the bytes of a GLB file in metres.
 
@@ -216,7 +217,7 @@ class _Writer:
         self._file.meshes.append(mesh)
         return len(self._file.meshes) - 1
 
-    def add_parts(self, mesh: int, parts: Parts) -> None:
+    def add_parts(self, mesh: int, parts: ColouredMesh) -> None:
         """Add parts with materials of their own to a mesh without morph targets."""
         attributes = self._add_surface(parts.vertices, parts.triangles)
         for name, triangles in parts.materials.items():

@@ -12,9 +12,10 @@ from ..errors import UsageError
 from ..interrupts import importing
 from ..template import FaceTemplate
 from ..types import Floats, Image
+from .coloured import ColouredMesh
 from .gltf import import_pygltflib, static_glb
 from .outputs import cannot_write, write_whole
-from .parts import COLOURS, Parts
+from .parts import COLOURS
 from .shade import CLAY, vertex_normals
 from .texture import as_png, vertex_colours
 
@@ -32,7 +33,7 @@ def write_mesh(
     template: FaceTemplate,
     unit: str = "mm",
     texture: Image | None = None,
-    parts: Parts | None = None,
+    parts: ColouredMesh | None = None,
 ) -> None:
     """Write vertices (V, 3) in mm, head frame, with the template's triangles and texture coordinates.
 
@@ -98,7 +99,7 @@ def check_mesh_format(path: Path) -> None:
         _import_trimesh()
 
 
-def _mtl(picture: str | None, parts: Parts | None) -> bytes:
+def _mtl(picture: str | None, parts: ColouredMesh | None) -> bytes:
     """Encode the materials of an OBJ file: the face with a colour map, or of clay, and those of the parts."""
     colours = {"face": CLAY[::-1] if picture is None else (1.0, 1.0, 1.0)}
     colours |= {} if parts is None else {name: COLOURS[name] for name in parts.materials}
@@ -112,7 +113,7 @@ def _mtl(picture: str | None, parts: Parts | None) -> bytes:
 
 
 def _obj(
-    points: Floats, template: FaceTemplate, unit: str, material: str | None = None, parts: Parts | None = None
+    points: Floats, template: FaceTemplate, unit: str, material: str | None = None, parts: ColouredMesh | None = None
 ) -> bytes:
     """Encode a mesh as OBJ. The format needs no library, and trimesh's OBJ refers to a material file that does not
     exist."""
@@ -138,7 +139,7 @@ def _obj(
 
 
 def _ply(
-    points: Floats, template: FaceTemplate, unit: str, texture: Image | None = None, parts: Parts | None = None
+    points: Floats, template: FaceTemplate, unit: str, texture: Image | None = None, parts: ColouredMesh | None = None
 ) -> bytes:
     trimesh = _import_trimesh()
     triangles, normals = template.triangles, vertex_normals(points, template.triangles)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..head import Form
 from ..template import Indices
 from ..types import Floats
+from .coloured import ColouredMesh
 from .eyes import EYE_COLOURS, eyes_of
 
 MOUTH = "mouth"
@@ -21,22 +19,8 @@ COLOURS = EYE_COLOURS | {MOUTH: MOUTH_COLOUR}
 """Colours of all parts as sRGB, 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
-    """The parts behind a mesh as one further mesh."""
-
-    vertices: Floats
-    """(P, 3) mm, head frame: those of the eyes, then those of the mouth."""
-    triangles: Indices
-    """(T, 3) vertex indices, counter-clockwise seen from where they are looked at."""
-    colours: Floats
-    """(P, 3) BGR (sRGB), 0 to 1."""
-    materials: Mapping[str, Indices]
-    """The triangles of each material: "pupil", "iris", "sclera" and "mouth"."""
-
-
-def parts_of(form: Form, vertices: Floats, shape: Floats, gaze: Floats | None, *, eyes: bool) -> Parts | None:
-    """Return the parts behind a mesh (K, 3) mm of a form; None where there are none.
+def parts_of(form: Form, vertices: Floats, shape: Floats, gaze: Floats | None, *, eyes: bool) -> ColouredMesh | None:
+    """Return the parts behind a mesh (K, 3) mm of a form as one mesh, eyes first; None where there are none.
 
     `shape`: (V, 3) mm, the neutral face. `gaze`: unit vectors (2, 3), head frame, of the left and the right eye; None
     for eyes that look straight ahead. `eyes`: whether eyeballs are wanted.
@@ -48,11 +32,11 @@ def parts_of(form: Form, vertices: Floats, shape: Floats, gaze: Floats | None, *
         eyeballs = eyes_of(shape, gaze, form.face)
         points.append(eyeballs.vertices)
         colours.append(eyeballs.colours)
-        materials |= eyeballs.parts
+        materials |= eyeballs.materials
     if form.mouth is not None:
         materials[MOUTH] = form.mouth.triangles + np.int32(sum(map(len, points)))
         points.append(form.mouth.lining(vertices))
         colours.append(np.tile(np.array(MOUTH_COLOUR[::-1], np.float32), (len(points[-1]), 1)))
     if not materials:
         return None
-    return Parts(np.vstack(points), np.vstack(list(materials.values())), np.vstack(colours), materials)
+    return ColouredMesh(np.vstack(points), np.vstack(list(materials.values())), np.vstack(colours), materials)
