@@ -20,12 +20,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from facerecon_rt import Frame, Pipeline, Reconstructor, read_image
+from facerecon_rt import Face, Frame, Pipeline, Reconstructor, read_image
 from facerecon_rt.annotated import read_pts
 from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.calibrate import MOST, NOISE
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import euler_from_camera
+from facerecon_rt.sinks.eyes import CORNERS, EYE_RADIUS_MM, eye_centre
 from facerecon_rt.sinks.record import arkit_blendshapes
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats
@@ -182,8 +183,10 @@ def beside_tracker(model: Path, detector: Path | None, data: Path) -> dict[str, 
 
     - `lip_gap`: median distance of our inner lips where the tracker's are shut, in distances of the outer eye corners
     - `opening_gain`: slope of our opening over the tracker's, through the origin, where its lips are open
-    - `yaw_correlation` and `pitch_correlation`: our gaze beside the place of the irises between the eye's corners, on
-      faces with open eyes that look ahead within FRONTAL_DEG
+    - `iris_x_correlation` and `iris_y_correlation`: places of our irises and of the tracker's between the eye's corners
+      in the picture, on faces with open eyes that look ahead within FRONTAL_DEG
+    - `yaw_correlation` and `pitch_correlation`: our gaze in the head frame beside the place of the tracker's irises.
+      People who nod and keep looking into the camera turn their eyes, while their irises hardly move in the picture
     """
     with np.load(data / "pseudo" / "expressive.npz", allow_pickle=False) as arrays:
         names = [str(name) for name in arrays["files"]]
@@ -203,7 +206,9 @@ def beside_tracker(model: Path, detector: Path | None, data: Path) -> dict[str, 
             )
             pitch, yaw, _ = euler_from_camera(face.frame_from_head)
             if face.gaze is not None and max(abs(pitch), abs(yaw)) < FRONTAL_DEG and blinks[row] < OPEN_EYES:
-                gazes.append((*_angles(face.gaze.mean(0)), *_iris_offset(theirs[row])))
+                gazes.append(
+                    (*_angles(face.gaze.mean(0)), *_iris_offset(_eyes(face)), *_iris_offset(theirs[row, list(EYES)]))
+                )
     ours, other = np.array(openings).T
     looks = np.corrcoef(np.array(gazes).T)
     opened = other > OPEN
@@ -212,8 +217,10 @@ def beside_tracker(model: Path, detector: Path | None, data: Path) -> dict[str, 
         "lip_gap": float(np.median(ours[other < SHUT])),
         "opening_gain": float((ours[opened] * other[opened]).sum() / (other[opened] ** 2).sum()),
         "frontal_faces": float(len(gazes)),
-        "yaw_correlation": float(looks[0, 2]),
-        "pitch_correlation": float(looks[1, 3]),
+        "iris_x_correlation": float(looks[2, 4]),
+        "iris_y_correlation": float(looks[3, 5]),
+        "yaw_correlation": float(looks[0, 4]),
+        "pitch_correlation": float(looks[1, 5]),
     }
 
 
@@ -228,18 +235,29 @@ def _angles(gaze: Floats) -> tuple[float, float]:
     return math.atan2(gaze[0], gaze[2]), math.asin(gaze[1] / np.linalg.norm(gaze))
 
 
-def _iris_offset(mesh: Floats) -> tuple[float, float]:
-    """Return the mean place of both irises in a tracker's mesh (478, 2), to the subject's left and upwards.
+def _eyes(face: Face) -> Floats:
+    """Return outer corner, inner corner and middle of the iris of both eyes, (2, 3, 2) pixels."""
+    assert face.gaze is not None
+    template = load_template()
+    corners = face.vertices[template.landmarks[np.array(CORNERS)]]
+    centres = np.stack([eye_centre(face.shape, template, side) for side in range(2)])
+    irises = centres + EYE_RADIUS_MM * face.gaze
+    return np.concatenate([corners, irises[:, None]], 1) @ face.frame_from_head[:2, :3].T
+
+
+def _iris_offset(eyes: Floats) -> tuple[float, float]:
+    """Return the mean place of both irises, to the subject's left and upwards, from the points (2, 3, 2) pixels of
+    `_eyes`.
 
     The place is relative to the middle between the eye's corners, along and across the line of the corners, in widths
     of the eye.
     """
     offsets = []
-    for eye, (outer, inner, iris) in enumerate(EYES):
+    for side, (outer, inner, iris) in enumerate(eyes):
         # The subject's left is the picture's right.
-        along = (mesh[outer] - mesh[inner]) * (1 if eye == 0 else -1)
+        along = (outer - inner) * (1 if side == 0 else -1)
         width = np.linalg.norm(along)
-        off = (mesh[iris] - (mesh[outer] + mesh[inner]) / 2) / width
+        off = (iris - (outer + inner) / 2) / width
         along = along / width
         offsets.append((off @ along, off @ np.array([along[1], -along[0]])))
     return float(np.mean([x for x, _ in offsets])), float(np.mean([y for _, y in offsets]))

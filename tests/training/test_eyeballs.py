@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facerecon_rt.sinks.eyes import eye_centre
+from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats
+from facerecon_training.prepare import template_face
 from facerecon_training.rendered.expressions import gaze_vectors
 from facerecon_training.rendered.eyeballs import EYE_PIXELS, IRIS_MM, IRIS_PIXELS, find_eyeball, gaze_rotation, turned
 from facerecon_training.rendered.morphable import read_head
@@ -92,3 +95,17 @@ def test_the_eyes_of_the_real_head_are_mirror_images_that_look_ahead(data_folder
     for eyeball, triangles in zip(head.eyeballs, head.eyeball_triangles, strict=True):
         assert triangles.max() < len(eyeball.vertices)
         assert len(np.unique(triangles)) == len(eyeball.vertices)
+
+
+def test_eyes_of_meshes_are_where_the_real_head_has_them(data_folder: Path) -> None:
+    head = read_head(data_folder / "face_model" / "ict_facekit.npz")
+    eyeballs = HeadGeometry(head).eyeballs
+    template, face = load_template(), template_face(head)
+    for identity in np.random.default_rng(0).normal(0, 0.5, (20, 100)).astype(np.float32):
+        shape = face.mean + np.tensordot(identity, face.identity, 1)
+        whole = head.mean + np.tensordot(identity, head.identity, 1)
+        for side, eyeball in enumerate(eyeballs):
+            # Corners of eyes do not say more about an eyeball: its distance to them has this spread over identities.
+            np.testing.assert_allclose(eye_centre(shape, template, side), eyeball.centre(whole), atol=2.0)
+    for side, eyeball in enumerate(eyeballs):
+        np.testing.assert_allclose(eye_centre(face.mean, template, side), eyeball.centre(head.mean), atol=0.05)

@@ -11,12 +11,15 @@ from ..template import FaceTemplate, Indices
 from ..types import Floats
 from .coloured import ColouredMesh
 
-EYE_RADIUS_MM = 12.0
-LIDS = (slice(42, 48), slice(36, 42))
-"""iBUG landmarks of the lids of the subject's left and right eye."""
-PUPIL_DEG, IRIS_DEG = 10.0, 29.0
-"""Angles at the centre of the eye, from its axis to the rims of pupil and iris."""
-RINGS_DEG = (5.0, PUPIL_DEG, 20.0, IRIS_DEG, 45.0, 65.0, 90.0, 115.0, 140.0, 160.0)
+EYE_RADIUS_MM = 14.0
+"""Radius of an eyeball. ICT-FaceKit's are larger by 1 mm, so that they touch the lids of its finer mesh."""
+CORNERS = ((45, 42), (36, 39))
+"""iBUG landmarks of the outer and the inner corner of the subject's left and right eye."""
+CENTRE_MM = np.array([[-0.16, 2.65, -8.81], [0.16, 2.65, -8.81]], np.float32)
+"""Centres of both eyes in ICT-FaceKit's mean head, counted from the middle between the eye's corners."""
+PUPIL_DEG, IRIS_DEG = 8.6, 25.8
+"""Angles at the centre of the eye, from its axis to the rims of pupil and iris. Their radii are 2.1 and 6.1 mm."""
+RINGS_DEG = (4.3, PUPIL_DEG, 17.2, IRIS_DEG, 45.0, 65.0, 90.0, 115.0, 140.0, 160.0)
 SPOKES = 24
 EYE_COLOURS = {"pupil": (0.02, 0.02, 0.02), "iris": (0.36, 0.24, 0.15), "sclera": (0.93, 0.92, 0.90)}
 """Colours as sRGB, 0 to 1."""
@@ -63,12 +66,12 @@ def _painted_eyeball() -> tuple[Floats, dict[str, Indices], Floats]:
 
 
 def eye_centre(shape: Floats, template: FaceTemplate, side: int) -> Floats:
-    """Return the centre (3,) of an eye in mm, head frame: 12 mm behind the middle of its lids.
+    """Return the centre (3,) of an eye in mm, head frame, from the corners of the eye.
 
     `shape`: (V, 3) mm, the neutral face. `side`: 0 for the subject's left eye, 1 for the right.
     """
-    lids = shape[template.landmarks[LIDS[side]]].mean(0)
-    return np.asarray(lids - np.array([0.0, 0.0, EYE_RADIUS_MM], np.float32), np.float32)
+    corners = shape[template.landmarks[list(CORNERS[side])]]
+    return np.asarray(corners.mean(0) + CENTRE_MM[side], np.float32)
 
 
 @cache
