@@ -32,7 +32,7 @@ from .interrupts import importing
 from .memory import given_back_regularly
 from .paths import exists, is_folder, resolved, status
 from .providers.nvidia import AS_USUAL
-from .quiet import log_errors_only
+from .quiet import silence_opencv
 from .sinks.avatars import is_avatar
 from .sinks.files import PICTURE_SUFFIXES, Sink, check_texture, open_sink
 from .sinks.hide import is_cover
@@ -545,7 +545,7 @@ def _log_to_stderr(*, quiet: bool, once: bool = False) -> None:
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.ERROR if quiet else logging.INFO)
-    log_errors_only()
+    silence_opencv()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import cv2
 
 T = TypeVar("T")
-SILENT, ERROR = 0, 2
-"""Log levels of OpenCV."""
+SILENT = 0
+"""Log level of OpenCV at which it writes nothing."""
 FILE_FORMATS = (
     "mov", "matroska", "avi", "mpeg", "mpegts", "mpegvideo", "flv", "asf", "ogg", "gif", "dv", "mxf", "mjpeg",
     "jpeg_pipe", "ivf", "m4v", "h264", "hevc", "nut",
@@ -54,10 +54,11 @@ def quiet_opencv() -> Iterator[None]:
                 opencv_log.setLogLevel(_level)
 
 
-def log_errors_only() -> None:
-    """Silence OpenCV's warnings, unless the user has set its level. This package reports stalled streams itself."""
+def silence_opencv() -> None:
+    """Silence OpenCV in this process, unless the user has set OPENCV_LOG_LEVEL. This package reports streams that stall
+    or break off itself."""
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        opencv_log.setLogLevel(ERROR)
+        opencv_log.setLogLevel(SILENT)
 
 
 def complains(call: Callable[[], T], about: bytes) -> tuple[T, bool]:

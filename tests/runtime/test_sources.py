@@ -14,7 +14,7 @@ import pytest
 from cv2.typing import MatLike
 from facerecon_rt.addresses import public_name
 from facerecon_rt.errors import SourceError
-from facerecon_rt.quiet import SILENT, opencv_log, quiet_opencv
+from facerecon_rt.quiet import SILENT, opencv_log, quiet_opencv, silence_opencv
 from facerecon_rt.sources.camera import CameraSource, LiveOptions
 from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.types import Frame, Image
@@ -436,6 +436,22 @@ def test_a_public_name_keeps_the_address_only(uri: str, name: str) -> None:
 def test_an_unknown_scheme_is_refused_without_the_password() -> None:
     with pytest.raises(SourceError, match=r"cannot open ftp://host/a\.mp4; streams are rtsp://"):
         open_source("ftp://anna:secret@host/a.mp4")
+
+
+@pytest.mark.parametrize(("asked", "level"), [(None, SILENT), ("ERROR", 2)])
+def test_a_command_silences_opencv_unless_the_user_asks_for_its_log(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, level: int
+) -> None:
+    before = opencv_log.getLogLevel()
+    monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OPENCV_LOG_LEVEL", asked)
+    opencv_log.setLogLevel(2)
+    try:
+        silence_opencv()
+        assert opencv_log.getLogLevel() == level
+    finally:
+        opencv_log.setLogLevel(before)
 
 
 def test_opencv_gets_its_log_level_back_however_many_threads_silence_it() -> None:
