@@ -67,7 +67,7 @@ def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
 
     The shape from photographs 1-5 is compared with the shape from photographs 6-10, of one person and of two people.
     """
-    average, basis = reconstructor.set_average()
+    average, basis = reconstructor.average_of_sets()
     halves: list[tuple[Floats, Floats]] = []
     spreads, shapes, people = [], [], []
     for number, person in enumerate(tqdm(sorted(p for p in folder.iterdir() if p.is_dir()), desc=folder.name)):

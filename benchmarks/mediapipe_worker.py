@@ -18,8 +18,8 @@ import mediapipe
 import numpy as np
 
 FRAME_MS = 33
-"""Interval between two frames that Face Landmarker is told. It needs increasing times, but measures nothing with
-them."""
+"""Interval in ms between the time stamps that Face Landmarker gets. It needs increasing times, but measures nothing
+with them."""
 
 
 def face_mesh(detecting: bool) -> Callable[[Any], bool]:

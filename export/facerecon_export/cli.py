@@ -279,7 +279,7 @@ examples:
   facerecon-export triton models/face.fp16.onnx -o model_repository/ --name face --engines /engines
       the model face on TensorRT; the server keeps the engines in its folder /engines
   facerecon-export triton retrained/face.fp16.onnx -o model_repository/ --name face --engines /engines
-      version 2; replaces version 1 when the server polls (--model-control-mode=poll) or is told to load it
+      version 2; replaces version 1 when the server polls (--model-control-mode=poll) or gets a request to load it
   facerecon-export triton models/face.onnx models/face_detector.onnx -o model_repository/ --photographs
       also the model face_photograph: JPEG or PNG in, faces out; detector and crops run inside Triton
   tritonserver --model-repository model_repository/

@@ -170,8 +170,8 @@ def compare(
 ) -> list[Row]:
     """Compare answers about the same N crops with a reference, and return one row per output over all candidates.
 
-    `landmarks` is (N, 68, 2) in crop pixels, NaN where not annotated. If it is given, another row tells by how many
-    percentage points the NME of the inner 51 points increases.
+    `landmarks` is (N, 68, 2) in crop pixels, NaN where not annotated. If it is given, another row holds the
+    increase of the NME of the inner 51 points, in percentage points.
     """
     rows = []
     for name, unit in UNITS.items():

@@ -107,8 +107,9 @@ def served_network(server: Server, model: str, file: Path | None = None) -> Serv
         onnx = read_onnx(file)
         contract, sha256 = read_contract(onnx), onnx.sha256
     else:
-        told = server.parameters(model)
-        contract, sha256 = _told(told, CONTRACT_KEY, where, ModelContract.from_json), told.get(SHA256_KEY, "")
+        parameters = server.parameters(model)
+        contract = _parameter(parameters, CONTRACT_KEY, where, ModelContract.from_json)
+        sha256 = parameters.get(SHA256_KEY, "")
     return ServedNetwork(partial(server.infer, model), contract, where=where, sha256=sha256, provider="kserve")
 
 
@@ -118,11 +119,11 @@ def detector_of(server: Server, name: str) -> Detector:
     if Path(name).suffix == ".onnx":
         return open_detector(name)
     where = f"{server.url}, {name}"
-    contract = _told(server.parameters(name), DETECTOR_KEY, where, DetectorContract.from_json)
+    contract = _parameter(server.parameters(name), DETECTOR_KEY, where, DetectorContract.from_json)
     return ServedDetector(partial(server.infer, name), contract, where=where)
 
 
-def _told(parameters: Mapping[str, str], key: str, where: str, read: Callable[[str], Any]) -> Any:
+def _parameter(parameters: Mapping[str, str], key: str, where: str, read: Callable[[str], Any]) -> Any:
     if key not in parameters:
         raise UsageError(f"{where}: the server gives no {key}; write its configuration with facerecon-export triton")
     return read(parameters[key])

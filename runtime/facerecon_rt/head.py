@@ -40,7 +40,7 @@ class Head:
     border: Indices
     """(B,) the face's vertices at its border to the rest."""
     sampled: Indices
-    """(S,) the face's vertices from which the rest is told."""
+    """(S,) the face's vertices from which the rest is predicted."""
     sampled_mean: Floats
     """(S, 3) mm, head frame: their places in the mean face."""
     read: Floats

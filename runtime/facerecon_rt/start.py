@@ -66,8 +66,10 @@ def loaded() -> None:
 
 
 def ended() -> None:
-    """Mark the command as ended: its exit code stands, and Python takes a moment to end. The first further signal is
-    ignored, since an exception would appear as a traceback; a second one ends the process as the system does."""
+    """Mark the command as ended. From now on its exit code is fixed, while Python still shuts down.
+
+    The first further signal is ignored, because an exception would print a traceback. The second one ends the process
+    at once."""
 
     def ignore(number: int, frame: object) -> None:
         _signal.signal(number, _signal.SIG_DFL)

@@ -94,7 +94,7 @@ class Attention:
     off_zone_s: float | None
     """Seconds since the person last looked at a zone; 0 while looking at one; None without zones."""
     drowsiness: Drowsiness | None
-    """Level of drowsiness; None until it can be told."""
+    """Level of drowsiness; None until it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Event:
     """"begin" or "end". A blink is known only when it ends."""
     track: int
     time_s: float
-    """Time of the begin or the end in seconds of the source. The frame that tells it may come up to 2 s later."""
+    """Time of the beginning or the end in seconds of the source. The frame that reports it may come up to 2 s later."""
     began_s: float
     """Time in seconds at which it began."""
     name: str | None = None

@@ -242,7 +242,7 @@ def test_the_second_look_at_a_photograph_sees_its_mirror_image_too(model: Path, 
         network = reconstructor.network = Counts(reconstructor.network)
         reconstructor.faces(grey(100))
         assert network.crops == crops
-        reconstructor.first_looks([grey(100)], [reconstructor.detect(grey(100))])  # as the frames of a video are
+        reconstructor.read_at([grey(100)], [reconstructor.detect(grey(100))])  # as the frames of a video are
         assert network.crops == [*crops, 1, 1]
 
 
@@ -484,7 +484,7 @@ def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tm
     of the first number is 1 + 2 / 1.8 * (1 / 0.5 - 1)."""
     beside = Path(shutil.copy(model, tmp_path / "face.onnx"))
     with Reconstructor(beside, detector=Finds(BOX)) as reconstructor:
-        assert reconstructor.set_average() == ("robust", None)
+        assert reconstructor.average_of_sets() == ("robust", None)
         with pytest.raises(UsageError, match=r"no basis at .*, or choose `robust`"):
             reconstructor.reconstruct_set([grey(90)], "precision")
         contract, faces = reconstructor.contract, [reconstructor.faces(grey(level))[0] for level in (60, 180)]
@@ -513,9 +513,9 @@ def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tm
 
 def test_a_model_of_contract_1_is_never_fused_by_precision(model_1: Path) -> None:
     with Reconstructor(model_1, detector=Finds(BOX)) as reconstructor:
-        assert reconstructor.set_average() == ("robust", None)
+        assert reconstructor.average_of_sets() == ("robust", None)
         with pytest.raises(UsageError, match="outputs no identity code; export the model again, or choose `robust`"):
-            reconstructor.set_average("precision")
+            reconstructor.average_of_sets("precision")
 
 
 def test_the_plain_mean_counts_every_photograph_alike() -> None:

@@ -26,7 +26,7 @@ def auc(larger: NDArray[np.floating], smaller: NDArray[np.floating]) -> float:
 
 
 def pair_figures(shapes: Floats, people: NDArray[np.int64]) -> dict[str, float]:
-    """Return distances between photographs of one person and of two people, and how surely the distance tells which.
+    """Return distances between photographs of one person and of two people, and the AUC of the distance.
 
     `shapes` are neutral shapes (P, V, 3) in mm, and `people` (P,) are their people. The certainty is the AUC over all
     pairs. The distance is the RMS over vertices, without alignment. `_whitened` is measured in principal components of

@@ -214,7 +214,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
 def _aligned_distance(a: Tensor, b: Tensor) -> float:
     """Return the mean distance in mm after the similarity that brings each face of `a` nearest to its face of `b`.
 
-    One photograph tells neither the size of a head nor the place of the frame's origin in it (Umeyama 1991).
+    One photograph shows neither the size of a head nor the place of the frame's origin in it (Umeyama 1991).
     """
     distances = []
     for source, target in zip(a.double().numpy(), b.double().numpy(), strict=True):
@@ -228,9 +228,9 @@ def read_teacher(prepared: Path) -> Teacher:
 
 
 def predict_twice(model: FaceNetwork, images: list[Image], squares: list[Square]) -> tuple[FaceOutput, list[Floats]]:
-    """Return outputs and cameras (frame_from_head) of images after two looks, as the runtime takes them.
+    """Return outputs and cameras (frame_from_head) of images after two network runs, as the runtime makes them.
 
-    `squares` tell where the heads are. The second look is placed where the first look saw the head.
+    `squares`: places of the heads. The second run reads the place at which the first run saw the head.
     """
     for _ in range(2):
         crops = [align(image, square, model.config.input_size) for image, square in zip(images, squares, strict=True)]

@@ -70,7 +70,7 @@ class LossWeights:
     The term applies to photographs that no person annotated. With 0 the average is not computed and costs no time.
     """
     blink: float = 2.0
-    """Weight of the Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks tell whether eyes are
+    """Weight of the Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks show whether eyes are
     closed."""
     person: float = 5.0
     """Weight of the cross-entropy of finding a person's other photograph among all pairs of a batch, by neutral
@@ -167,7 +167,7 @@ def point_loss(points: Tensor, true_points: Tensor, eye_distance: float) -> Tens
 def expression_loss(logit: Tensor, true_expression: Tensor, trust: Tensor | None = None) -> Tensor:
     """Return the mean Kullback-Leibler divergence (N,) of logits (N, K) from weights 0..1; 0 if they agree.
 
-    `trust` (N, K) tells how far to trust each weight. Most blendshapes rest at 0. There the gradient of a squared error
+    `trust` (N, K) is the trust in each weight. Most blendshapes rest at 0. There the gradient of a squared error
     through the sigmoid vanishes, but the gradient of this loss does not.
     """
     cross_entropy = functional.binary_cross_entropy_with_logits(logit, true_expression, reduction="none")
@@ -366,7 +366,7 @@ def person_loss(shape: Tensor, unseen: Tensor) -> Tensor:
     is empty for fewer than two pairs.
 
     Distance along `unseen` (7, V * 3; see `unseen_directions`) does not count. Otherwise a size that no photograph
-    shows would be an easy number to tell people by.
+    shows would be an easy number to recognise people by.
     """
     if len(shape) < 4:
         return shape.new_zeros(0)

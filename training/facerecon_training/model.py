@@ -74,7 +74,7 @@ class FaceOutput(NamedTuple):
     identity: Tensor
     """Code (N, K) that `shape` is decoded from, in standard deviations over people."""
     identity_variance: Tensor
-    """Variance (N, K) of the error of `identity`; 1 if the picture tells nothing."""
+    """Variance (N, K) of the error of `identity`; 1 if the picture shows nothing of it."""
 
 
 class FaceCodes(NamedTuple):

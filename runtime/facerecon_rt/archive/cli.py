@@ -21,6 +21,7 @@ from ..commands.default_model import models_or_default
 from ..contract import PRECISIONS
 from ..errors import SourceError, UsageError
 from ..faces.detect import LARGEST_SIZE, MULTIPLE
+from ..faces.pipeline import DETECT_EVERY
 from ..faces.reconstruct import MIN_CONFIDENCE
 from ..interrupts import importing
 from ..limits import MOST_PICTURE_BYTES, MOST_PICTURE_PIXELS
@@ -199,7 +200,7 @@ def _add_rows(parser: Parser) -> None:
     rows.add_argument(
         "--det-every",
         type=positive,
-        default=10,
+        default=DETECT_EVERY,
         metavar="N",
         help="run the detector every N frames of a video [%(default)s]",
     )

@@ -102,7 +102,7 @@ class PartReconstructor:
             threads=workers.threads,
             gpu=workers.gpu,
         )
-        self._set_average = self._reconstructor.set_average(recipe.average)
+        self._average_of_sets = self._reconstructor.average_of_sets(recipe.average)
 
     def __enter__(self) -> PartReconstructor:
         return self
@@ -183,7 +183,7 @@ class PartReconstructor:
         faces = [largest(one.scene.faces) for one in photographs]
         image_set = None
         if any(face is not None for face in faces):
-            image_set = set_from_faces(faces, *self._set_average)
+            image_set = set_from_faces(faces, *self._average_of_sets)
         rows = []
         for one, shared in zip(photographs, faces if image_set is None else image_set.faces, strict=True):
             record = one.record

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..faces.pipeline import DETECT_EVERY
 from ..faces.reconstruct import DETECTOR_NAME, MIN_CONFIDENCE
 from ..faces.shapes import Average
 from ..networks.basis import basis_path
@@ -25,7 +26,7 @@ class Recipe:
     precision: str | None = None
     mirror: bool = True
     detector_size: int | None = None
-    detect_every: int = 10
+    detect_every: int = DETECT_EVERY
     min_confidence: float = MIN_CONFIDENCE
     average: Average | None = None
     """None for "precision" where the model allows it, else "robust"."""

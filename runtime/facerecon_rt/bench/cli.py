@@ -21,6 +21,7 @@ from ..commands.arguments import (
 from ..commands.default_model import models_or_default
 from ..commands.progress import StatusLine
 from ..contract import PRECISIONS
+from ..faces.pipeline import DETECT_EVERY
 from ..sinks.outputs import check_writable, make_folder
 from ..values import batch, frame_rate, milliseconds, name, number_above_0, positive, whole, whole_number
 from .compare import compare
@@ -185,7 +186,11 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     add_threads(what)
     add_detector(what)
     what.add_argument(
-        "--det-every", type=positive, default=10, metavar="N", help="run the detector every N frames [%(default)s]"
+        "--det-every",
+        type=positive,
+        default=DETECT_EVERY,
+        metavar="N",
+        help="run the detector every N frames [%(default)s]",
     )
     add_gpu_options(what)
 

@@ -16,6 +16,7 @@ from ..addresses import is_live, public_name
 from ..annotated import annotated_photographs, photograph_figures
 from ..environment import machine, sensors, usable_cores
 from ..errors import SourceError, UsageError
+from ..faces.pipeline import DETECT_EVERY
 from ..faces.reconstruct import Reconstructor
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
@@ -47,7 +48,7 @@ class BenchOptions:
     precision: str | None = None
     threads: int = 1
     detector: str | None = None
-    detect_every: int = 10
+    detect_every: int = DETECT_EVERY
     count: int = LEAST_FOR_P99
     """Number of queries to measure; batches for `offline`."""
     warm_up: int = 50
@@ -172,7 +173,8 @@ def frames_in_memory(uri: str) -> list[Frame]:
                 break
     if len({frame.size for frame in frames}) > 1:
         raise SourceError(
-            f"{public_name(uri)}: pictures of several sizes; give pictures of one size, since latency depends on it"
+            f"{public_name(uri)} contains pictures of several sizes; give pictures of one size, because latency "
+            "depends on it"
         )
     return [
         Frame(frame.image, frame.source, index, frame.time_s, still=False, fps=frame.fps)

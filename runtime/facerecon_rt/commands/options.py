@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..faces.attention import Zone, zone_from_text
 from ..faces.detect import LARGEST_SIZE, MULTIPLE
 from ..faces.metric import Intrinsics
-from ..faces.pipeline import SMOOTH
+from ..faces.pipeline import DETECT_EVERY, SMOOTH
 from ..faces.reconstruct import MIN_CONFIDENCE
 from ..faces.shapes import Average
 from ..providers.choice import Provider
@@ -52,7 +52,6 @@ from .arguments import (
 
 LONGEST_CALIBRATION_S = 60
 """Maximum of `--calibrate` in seconds. The weights of all frames are kept until then."""
-DETECT_EVERY = 10
 DEFAULT_OUTPUT = "facerecon-out/"
 
 

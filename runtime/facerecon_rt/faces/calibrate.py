@@ -66,9 +66,9 @@ class Calibration:
     ) -> None:
         """Start with the neutral weights that are known, and learn the others.
 
-        `blendshapes`: (B,) names from the model's contract. `seconds`: time at the begin of a track in which its face
-        is neutral; 0 to learn nothing. `everyone`: neutral weights (B,) of all faces. `known`: neutral weights (B,) of
-        tracks, by source and track number.
+        `blendshapes`: (B,) names from the model's contract. `seconds`: time at the beginning of a track in which its
+        face is neutral; 0 to learn nothing. `everyone`: neutral weights (B,) of all faces. `known`: neutral weights
+        (B,) of tracks, by source and track number.
         """
         self._blendshapes = tuple(blendshapes)
         self._seconds = seconds

@@ -151,7 +151,7 @@ class Continuity:
 
 def _distance_mm(before: Floats, now: Floats) -> float:
     """Return the root mean square distance of two shapes (K, 3) in mm. The second is moved and scaled to the first,
-    because a picture does not tell a head's size."""
+    because a picture does not show a head's size."""
     before, now = before - before.mean(0), now - now.mean(0)
     offset = now * (float(np.vdot(before, now)) / max(float(np.vdot(now, now)), 1e-9)) - before
     return math.sqrt(float(np.vdot(offset, offset)) / max(1, len(offset)))

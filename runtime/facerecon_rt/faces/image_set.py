@@ -23,11 +23,11 @@ def reconstruct_set_from_sources(
 
     `frames` is called once to reconstruct, and once more when the scenes are iterated, to read the pictures again. It
     must therefore not be a camera. `Reconstructor.reconstruct_set` gives the image set alone, and reads its pictures
-    once. `average` is that of `Reconstructor.set_average`. The largest face of each frame
+    once. `average` is that of `Reconstructor.average_of_sets`. The largest face of each frame
     counts. `show` is called with each scene as first reconstructed. The iterator raises SourceError when it reads other
     pictures than before.
     """
-    average, basis = reconstructor.set_average(average)
+    average, basis = reconstructor.average_of_sets(average)
     faces: list[Face | None] = []
     origins: list[tuple[str, int]] = []
     times: list[Stages] = []

@@ -1,4 +1,4 @@
-"""Frames -> scenes: detect, track, align and run the network, then write each scene to the sinks."""
+"""Frames -> scenes: run the network on tracked faces, detect, read new faces and track; then write to the sinks."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ NOTHING = Shed()
 FULL = 5
 """Factor by which the detector runs less often while the maximum number of faces is tracked."""
 SMOOTH = ("off", *STRENGTHS)
+DETECT_EVERY = 10
+"""Usual number of frames of a video or camera between two runs of the detector."""
 FOUND_ONCE_CONFIDENCE = 0.8
 """Minimum confidence of a new face in a video or camera whose doubtful detection is the first at its place. Any other
 begins when the detector finds it again in the next frame. In crowd_1080p.mp4, letters on a wall are found in a single
@@ -101,7 +103,7 @@ class Pipeline:
         self,
         reconstructor: Reconstructor,
         *,
-        detect_every: int = 10,
+        detect_every: int = DETECT_EVERY,
         max_faces: int | None = None,
         lens: Intrinsics | float | None = None,
         smooth: str = "off",
@@ -158,7 +160,7 @@ class Pipeline:
             work.seen = seen
         for work in works:
             self._detect(work, shed)
-        self._look_at_detections(works, together)
+        self._read_detections(works, together)
         return [self._scene(work, together.share(len(works), work.frame.capture_ms), shed) for work in works]
 
     def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
@@ -203,7 +205,7 @@ class Pipeline:
         if frame.still:
             return _Work(frame)
         stream = self._stream_of(frame)
-        updated, skipped = _by_attention(stream, shed)
+        updated, skipped = _within_budget(stream, shed)
         return _Work(frame, stream, updated, skipped, scene_changed=stream.scenery.changed(frame.image))
 
     def _detect(self, work: _Work, shed: Shed) -> None:
@@ -230,7 +232,7 @@ class Pipeline:
                 stream.detected = self.reconstructor.detect(work.frame.image)
             work.detected = no_hints(stream.detected)
 
-    def _look_at_detections(self, works: Sequence[_Work], stages: Stages) -> None:
+    def _read_detections(self, works: Sequence[_Work], stages: Stages) -> None:
         """Reconstruct the detected faces of all frames together: first where a detection and a tracked face disagree,
         then faces that are not tracked yet."""
         found = [work for work in works if work.detected]
@@ -238,13 +240,13 @@ class Pipeline:
             return
         images = [work.frame.image for work in found]
         off = [drifted(work.detected, work.seen) for work in found]
-        looks = self.reconstructor.first_looks(images, [[square for _, square in of] for of in off], stages)
-        for work, of, faces in zip(found, off, looks, strict=True):
+        read = self.reconstructor.read_at(images, [[square for _, square in of] for of in off], stages)
+        for work, of, faces in zip(found, off, read, strict=True):
             for (index, _), face in zip(of, faces, strict=True):
                 if face.confidence > work.seen[index].confidence:
                     work.seen[index] = face
         squares = [unknown(work.detected, self._confident(work.seen), work.skipped) for work in found]
-        new = self.reconstructor.first_looks(images, squares, stages)
+        new = self.reconstructor.read_at(images, squares, stages)
         for work, at, faces in zip(found, squares, new, strict=True):
             work.new = self.reconstructor.believed(at, faces)
             if work.stream is not None:
@@ -319,8 +321,8 @@ def _boxes_beyond(kept: Sequence[Face], found: Sequence[Face]) -> list[Floats]:
     return [face.box for face in found if id(face.box) not in boxes]
 
 
-def _by_attention(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
-    """Return the visible tracks to update in this frame, and those to skip."""
+def _within_budget(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
+    """Return the visible tracks to update in this frame, the largest first, and those to skip for the budget."""
     visible = stream.tracker.visible
     if shed.faces == 1:
         return visible, []

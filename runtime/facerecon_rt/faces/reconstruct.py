@@ -1,4 +1,4 @@
-"""Crops -> faces, for a photograph, an image set of one person, or an ensemble of networks."""
+"""Photographs -> faces, and photographs of one person -> one shape: the detector and the networks together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .stages import Stages
 DETECTOR_NAME = "face_detector.onnx"
 MIN_CONFIDENCE = 0.5
 DOUBTFUL_CONFIDENCE = 0.68
-"""Minimum confidence of a new face whose detection is doubtful. The detector alone cannot tell these faces from
+"""Minimum confidence of a new face whose detection is doubtful. The detector alone cannot distinguish these faces from
 clothes, leaves and lettering. In crowd_1080p.mp4 and head_d20.mp4, false detections of scores between 0.4 and 0.6 have
 confidences up to 0.68. Of 40 masked faces, 37 are read well at 0.66, 36 at this limit and 35 at 0.7."""
 HINT_SCORE = 0.2
@@ -249,7 +249,7 @@ class Reconstructor(Unpicklable):
         coming = iter(faces)
         return [list(islice(coming, len(of))) for of in squares]
 
-    def first_looks(
+    def read_at(
         self,
         images: Sequence[Image],
         squares: Sequence[Sequence[Square]],
@@ -283,11 +283,11 @@ class Reconstructor(Unpicklable):
                         faces[index] = face
         return seen
 
-    def turned_looks(
+    def read_turned(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], faces: Sequence[list[Face]], stages: Stages
     ) -> None:
-        """Read detections of pictures (H, W, 3) uint8 BGR again at other rolls where `faces`, from `first_looks`, are
-        not believed. Replaces these faces in place where a look at another roll is surer than `DOUBTFUL_CONFIDENCE`."""
+        """Read detections of pictures (H, W, 3) uint8 BGR again at other rolls where `faces`, from `read_at`, are not
+        believed. Replaces such a face in place if the face at another roll is surer than `DOUBTFUL_CONFIDENCE`."""
         unsure = min(self.min_confidence, DOUBTFUL_CONFIDENCE)
         for image, of, seen in zip(images, squares, faces, strict=True):
             lost = [index for index, face in enumerate(seen) if face.confidence < unsure]
@@ -297,7 +297,7 @@ class Reconstructor(Unpicklable):
             (coarse,) = self.faces_at_each([image], [turned], stages)
             confidences = np.reshape([face.confidence for face in coarse], (len(lost), len(TURNS)))
             best = [turned[len(TURNS) * row + int(turn)] for row, turn in enumerate(confidences.argmax(1))]
-            (again,) = self.first_looks([image], [best], stages, mirror=self.mirror)
+            (again,) = self.read_at([image], [best], stages, mirror=self.mirror)
             for index, face in zip(lost, again, strict=True):
                 if face.confidence >= DOUBTFUL_CONFIDENCE:
                     seen[index] = face
@@ -332,10 +332,10 @@ class Reconstructor(Unpicklable):
         """Reconstruct one shape from photographs of one person. In each photograph the largest face counts.
 
         `reconstruct_set_from_sources`, which `facerecon-rt --set` calls, also gives a scene of each photograph with the
-        shape, and reads the photographs twice for it. `average` is that of `set_average`. Raises UsageError when no
+        shape, and reads the photographs twice for it. `average` is that of `average_of_sets`. Raises UsageError when no
         photograph has a face.
         """
-        average, basis = self.set_average(average)
+        average, basis = self.average_of_sets(average)
         sizes: list[tuple[int, int]] = []
 
         def noted() -> Iterator[Image]:
@@ -347,7 +347,7 @@ class Reconstructor(Unpicklable):
         found = self.reconstruct(noted())
         return set_from_faces([largest(*of) for of in zip(found, sizes, strict=True)], average, basis)
 
-    def set_average(self, average: Average | None = None) -> tuple[Average, Basis | None]:
+    def average_of_sets(self, average: Average | None = None) -> tuple[Average, Basis | None]:
         """Return the method that averages a set of photographs, and the basis that it needs: "precision" where the
         model allows it, else "robust".
 
@@ -370,8 +370,8 @@ class Reconstructor(Unpicklable):
         with stages.measure("detect"):
             squares = [self.detect(image) for image in images]
         read = [no_hints(of) for of in squares]
-        seen = self.first_looks(images, read, stages, mirror=self.mirror)
-        self.turned_looks(images, read, seen, stages)
+        seen = self.read_at(images, read, stages, mirror=self.mirror)
+        self.read_turned(images, read, seen, stages)
         with stages.measure("post"):
             faces = [best_first(self.believed(*pair)) for pair in zip(read, seen, strict=True)]
         return list(zip(faces, squares, strict=True))
@@ -379,7 +379,7 @@ class Reconstructor(Unpicklable):
     def believed(self, sightings: Sequence[Sighting], faces: Sequence[Face]) -> list[Face]:
         """Return the faces with at least `min_confidence`, or `DOUBTFUL_CONFIDENCE` where the detection is doubtful.
 
-        `faces`: the face that `first_looks` found at each of the `sightings`.
+        `faces`: the face that `read_at` found at each of the `sightings`.
         """
         doubtful = max(self.min_confidence, DOUBTFUL_CONFIDENCE)
         pairs = zip(sightings, faces, strict=True)

@@ -37,7 +37,7 @@ class ImageSet:
     spread_mm: Floats
     """(V,) mm: weighted root-mean-square distance of the photographs' shapes to their average.
 
-    It tells how far the photographs disagree. If `shape` is fused by precision, the distances are still those to the
+    It shows how far the photographs disagree. If `shape` is fused by precision, the distances are still those to the
     average, so that equal photographs have a spread of 0.
     """
     faces: tuple[Face | None, ...]

@@ -24,9 +24,9 @@ SUFFIX = ".basis.npz"
 SHARED_ERROR = 0.8
 """Correlation of the errors of two photographs' codes of one person.
 
-A network makes the same mistake about a person in every picture, so ten pictures tell less than ten independent
-measurements. On rendered people, sets of five and ten pictures have the smallest errors near this value. With smaller
-values, shapes of photographs become caricatures.
+A network makes the same mistake about a person in every picture, so ten pictures hold less information than ten
+independent measurements. On rendered people, sets of five and ten pictures have the smallest errors near this value.
+With smaller values, shapes of photographs become caricatures.
 """
 PRECISION_SUFFIXES = (".fp16", ".int8", ".int8-cpu")
 
@@ -103,7 +103,7 @@ def read_basis(path: Path, contract: ModelContract) -> Basis:
     mesh = (contract.vertex_count, 3)
     for name, array, count in (
         ("mean", basis.mean[None], 1),
-        # Files of contract 1 do not tell the size of their code.
+        # Files of contract 1 do not state the size of their code.
         ("shape", basis.shape, contract.code_size or len(basis.shape)),
         ("expression", basis.expression, len(contract.blendshapes)),
     ):
@@ -128,9 +128,9 @@ def fuse_identities(
     """
     codes, variances = np.asarray(codes, np.float64), np.clip(np.asarray(variances, np.float64), 1e-3, 1.0)
     trusts = np.asarray(trust, np.float64)[:, None]
-    told = trusts * (1.0 / variances - 1.0) + 1e-9
-    count = told.sum(0) ** 2 / (told**2).sum(0)
+    information = trusts * (1.0 / variances - 1.0) + 1e-9
+    count = information.sum(0) ** 2 / (information**2).sum(0)
     share = 1.0 / (1.0 + (count - 1.0) * shared_error)
-    precision = 1.0 + share * told.sum(0)
+    precision = 1.0 + share * information.sum(0)
     fused = share * (trusts * codes / variances).sum(0) / precision
     return fused.astype(np.float32), (1.0 / precision).astype(np.float32)

@@ -248,7 +248,7 @@ def _create(
                 enable_fallback=0,  # the fallback prints to standard output and continues on the CPU
                 read_config_from_model=0,  # a model must not choose its own session options
             )
-            # The GPU wheel offers CUDA even on machines without it and then drops it. Only the session tells.
+            # The GPU wheel offers CUDA even on machines without it and then drops it. Only the session shows it.
             if name not in session.get_providers():
                 raise missing(provider, "this ONNX Runtime includes it but could not start it")
             left = left_on_the_cpu(placement(ort, session, wanted.profile)) if provider != "cpu" else None
@@ -304,7 +304,7 @@ def session_options(ort: Any, threads: int) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only; the warnings tell which node runs where
+    options.log_severity_level = 3  # errors only; the warnings state which node runs where
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would burn whole cores
     options.add_session_config_entry("session.load_model_format", "ONNX")  # only the checked format, never .ort
     return options

@@ -37,7 +37,7 @@ def write_mesh(
 ) -> None:
     """Write vertices (V, 3) in mm, head frame, with the template's triangles and texture coordinates.
 
-    .obj and .ply have the `unit` mm, cm or m, and tell it in a comment; .glb is in metres, the unit of glTF. All keep
+    .obj and .ply have the `unit` mm, cm or m, and state it in a comment; .glb is in metres, the unit of glTF. All keep
     the head frame: +x the subject's left, +y up, +z out of the face. The file appears only when it is complete.
 
     `texture`: colour map (S, S, 3) of `texture.colour_map`. .glb contains it, .obj names `x.mtl` and `x_texture.png`

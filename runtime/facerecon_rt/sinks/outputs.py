@@ -45,7 +45,7 @@ class Partial:
             self.file: IO[bytes] = os.fdopen(os.open(self.path, flags, 0o666), "w+b")
         except OSError as error:
             raise cannot_write(place, error) from error
-        # The lock tells other runs that the file is in use. On a disk without locks there is no such check.
+        # The lock shows other runs that the file is in use. On a disk without locks there is no such check.
         with suppress(OSError):
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

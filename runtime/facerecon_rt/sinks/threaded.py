@@ -100,7 +100,7 @@ class ThreadedSink:
         try:
             self._sink.close()
         finally:
-            # The first error tells the cause; a later error of closing the same file does not.
+            # The first error names the cause; a later error of closing the same file does not.
             if self._error is not None:
                 raise self._error
 

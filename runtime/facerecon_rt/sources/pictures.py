@@ -119,7 +119,7 @@ def _jpeg_without_end(data: memoryview) -> MatLike | None:
     """Decode a JPEG that lacks only its end mark, as some cameras and downloads leave it. Returns None for all others.
 
     With the mark added, libjpeg decodes the existing part and fills the rest with grey. Only its message on standard
-    error tells whether pixels were missing.
+    error shows whether pixels were missing.
     """
     if bytes(data[:2]) != _JPEG_START or bytes(data[-2:]) == _JPEG_END:
         return None

@@ -46,7 +46,7 @@ class VideoReader(Protocol):
         damaged parts. Raises SourceError for a file whose frames cannot be trusted."""
 
     def missing(self, count: int) -> int:
-        """Return the number of missing frames, as far as the file tells, after `count` frames have been read to its
+        """Return the number of missing frames, as far as the file states it, after `count` frames have been read to its
         end."""
 
     def close(self) -> None:

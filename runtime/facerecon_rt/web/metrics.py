@@ -17,7 +17,7 @@ BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.066, 0.133, 0.2
 
 @dataclass(frozen=True, slots=True)
 class SourceCounts:
-    """What the metrics tell about the frames of one source."""
+    """Counts of the frames of one source, for the metrics."""
 
     name: str
     frames: int

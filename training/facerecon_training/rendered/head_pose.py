@@ -125,7 +125,7 @@ def neutral_faces(labels: WeakLabels) -> WeakLabels:
 def pose_figures(measured: NDArray[np.float64], nominal: NDArray[np.float64]) -> dict[str, float]:
     """Return the mean absolute errors of pitch and yaw (P, 2) against nominal tilt and pan (P, 2), in degrees.
 
-    Labels say where people were told to look. The sign and the zero are therefore fitted: the better sign, the median.
+    Labels say where people were asked to look. The sign and the zero are therefore fitted: the better sign, the median.
     """
 
     def error(axis: int) -> float:

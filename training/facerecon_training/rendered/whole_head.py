@@ -37,14 +37,14 @@ FACE_SCALE = 0.7
 MAP_RADIUS = 0.49
 """Half the size of the whole head in a colour map whose size is 1."""
 SAMPLES = 400
-"""Number of the face's vertices from which the rest of the head is told."""
+"""Number of the face's vertices from which the rest of the head is predicted."""
 MODES = 40
 """Number of directions in which the rest of the head follows the face."""
 NOISE_MM = 3.0
 """Standard deviation in mm of each coordinate of a sampled vertex.
 
-With less, the rest of the head would follow small errors of the face. Faces of networks are told about as well with 1
-as with 10 mm.
+With less, the rest of the head would follow small errors of the face. Heads of networks' faces are
+predicted about as well with 1 as with 10 mm.
 """
 SMOOTHNESS = 30.0
 """Weight of smooth motion against the morphable model's own motion, in mm squared."""
@@ -199,7 +199,7 @@ def spread_samples(points: Doubles, count: int) -> Indices:
 
 
 def expected_rest(identity: Doubles, sampled: Indices, followers: Indices) -> tuple[Doubles, Doubles]:
-    """Return how the followers' places are told from the sampled vertices of the face.
+    """Return how the followers' places are predicted from the sampled vertices of the face.
 
     `identity`: (100, V + E, 3) mm per standard deviation. `sampled`: (S,). `followers`: (F,). Returns `read` (3 S, M)
     and `modes` (M, F, 3) mm. `read` turns the sampled vertices' offsets from the mean into M numbers, which have the
@@ -209,7 +209,7 @@ def expected_rest(identity: Doubles, sampled: Indices, followers: Indices) -> tu
     infinitely many random heads.
     """
     seen = identity[:, sampled].reshape(len(identity), -1)
-    told = identity[:, followers].reshape(len(identity), -1)
+    hidden = identity[:, followers].reshape(len(identity), -1)
     gram = seen @ seen.T
     gain = np.linalg.inv(gram + NOISE_MM**2 * np.eye(len(gram)))
     # The numbers' covariance is that of the posterior's mean over random faces. Its root makes them comparable.
@@ -217,7 +217,7 @@ def expected_rest(identity: Doubles, sampled: Indices, followers: Indices) -> tu
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     inverse = (vectors / np.sqrt(np.maximum(values, 1e-9))) @ vectors.T
-    effect = root @ told
+    effect = root @ hidden
     _, main = np.linalg.eigh(effect @ effect.T)
     main = main[:, ::-1][:, :MODES]
     return seen.T @ gain @ inverse @ main, (main.T @ effect).reshape(-1, len(followers), 3)
