@@ -18,9 +18,17 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
 from facerecon_rt.sinks import mqtt
-from facerecon_rt.sinks.mqtt import MqttSink, broker_from_address, entities, is_mqtt, picture_entities, topic_of
+from facerecon_rt.sinks.mqtt import (
+    MqttSink,
+    broker_from_address,
+    entities,
+    is_mqtt,
+    picture_entities,
+    state_of,
+    topic_of,
+)
 from facerecon_rt.sinks.threaded import ThreadedSink
-from facerecon_rt.types import Event, Frame, Scene
+from facerecon_rt.types import Attention, Event, Frame, Scene
 
 from ..conftest import ROOT
 from .conftest import MakeFace
@@ -69,6 +77,7 @@ def test_states_events_status_and_entities_arrive(broker: Mosquitto, listener: L
     assert {topic for topic, _, _ in listener.heard if topic.endswith("/state")} == {"home/faces/door_1/state"}
     first, last = listener.at("/state")
     assert (first["present"], first["faces"], first["source"]) == (True, 2, "rtsp://door/1")
+    assert first["drowsiness"] is None and not {"attention"} & (first.keys() | first["people"][0].keys())
     assert (last["present"], last["faces"], last["people"]) == (False, 0, [])
     assert [event["n"] for event in listener.at("/event")] == [1, 2, 3]
     assert listener.at("/event")[0]["event"] == "blink" and listener.at("/event")[0]["duration_s"] == 0.15
@@ -80,6 +89,15 @@ def test_states_events_status_and_entities_arrive(broker: Mosquitto, listener: L
     wait_for(lambda: any(retained and topic.endswith("/state") for topic, _, retained in late.heard))
     assert not any(retained and topic.endswith("/event") for topic, _, retained in late.heard)
     late.close()
+
+
+def test_the_level_of_drowsiness_in_a_state_is_that_of_the_largest_face(ball_face: MakeFace) -> None:
+    sleepy = Attention((0.1, 0.1), 2.0, None, None, False, 0.0, "gaze", (0.0, 0.0), None, None, "drowsy")
+    faces = (replace(ball_face(80, 60, track=1), attention=sleepy), ball_face(20, 20, scale=0.1, track=2))
+    state = state_of(replace(scene(ball_face, 0), faces=faces))
+    assert state["drowsiness"] == "drowsy"
+    sensors = {topic.split("/")[-2]: value["value_template"] for topic, value in entities("homeassistant", "a", "b")}
+    assert sensors["drowsiness"] == "{{ value_json.drowsiness or 'unknown' }}"
 
 
 @needs_broker

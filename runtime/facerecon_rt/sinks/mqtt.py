@@ -486,7 +486,7 @@ def state_of(scene: Scene) -> dict[str, object]:
         "time_s": round(scene.frame.time_s, 3),
         "present": bool(scene.faces),
         "faces": len(scene.faces),
-        "attention": None if attention is None else attention.drowsiness,
+        "drowsiness": None if attention is None else attention.drowsiness,
         "blinks_per_min": None
         if attention is None or attention.blinks_per_min is None
         else round(attention.blinks_per_min, 1),
@@ -504,7 +504,7 @@ def entities(prefix: str, topic: str, camera: str) -> list[tuple[str, dict[str, 
     found: dict[str, tuple[str, dict[str, object], str]] = {
         "presence": ("binary_sensor", {"device_class": "occupancy"}, "{{ 'ON' if value_json.present else 'OFF' }}"),
         "faces": ("sensor", {"state_class": "measurement"}, "{{ value_json.faces }}"),
-        "attention": ("sensor", {}, "{{ value_json.attention or 'unknown' }}"),
+        "drowsiness": ("sensor", {}, "{{ value_json.drowsiness or 'unknown' }}"),
         "blink_rate": ("sensor", {"unit_of_measurement": "1/min"}, "{{ value_json.blinks_per_min }}"),
     }
     state = {"state_topic": f"{topic}/{camera}/state"}
