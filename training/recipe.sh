@@ -4,7 +4,7 @@
 #   training/recipe.sh DATA [RUNS]
 #
 # It takes seven hours on two quiet cores. This is the sum of the steps; they were never run in one go. You can stop it at
-# any time, and the same command resumes. models/README.md tells where the shipped weights' own history differs.
+# any time, and the same command resumes. RUNS.md says where the shipped weights' own history differs.
 # `--backbone` and `--size` stay those of `--init` where a step does not name them.
 set -euo pipefail
 data=${1:?usage: training/recipe.sh DATA [RUNS]}
@@ -14,12 +14,13 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} OPENBLAS_NUM_THREADS=1
 
 facerecon-train prepare --data "$data" --out "$runs/prepared" --people 8000
 
-# Start from the weights of 0.1.0, which know landmarks. `compact` learns expression and gaze from larger crops.
-start="$runs/0.1.0.safetensors"
+# Start from the weights of 28 November 2026 (`compact` at 128 px), which know landmarks. `compact` learns expression and
+# gaze from larger crops.
+start="$runs/start.safetensors"
 if [[ ! -f $start ]]; then
     if ! git -C "$(dirname "$0")" show d9c456c:models/face.safetensors > "$start.part"; then
         rm "$start.part"
-        echo "recipe.sh: the weights of 0.1.0 are in the repository's history; run git fetch --unshallow first" >&2
+        echo "recipe.sh: the weights to start from are in the repository's history; run git fetch --unshallow first" >&2
         exit 2
     fi
     mv "$start.part" "$start"

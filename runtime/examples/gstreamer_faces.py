@@ -1,8 +1,8 @@
 """A GStreamer pipeline -> this package -> another GStreamer pipeline: annotated pictures, and records beside them.
 
     sudo apt install python3-gst-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good gstreamer1.0-libav
-    python3 -m venv --system-site-packages .venv && .venv/bin/pip install 'facerecon-rt[cpu]'
-    .venv/bin/python gstreamer_faces.py 'filesrc location=video.mp4 ! decodebin' \
+    python3 -m venv --system-site-packages .venv && .venv/bin/pip install '.[cpu]'
+    .venv/bin/python runtime/examples/gstreamer_faces.py 'filesrc location=video.mp4 ! decodebin' \
         'appsrc name=pictures ! videoconvert ! x264enc ! mp4mux ! filesink location=out.mp4
          appsrc name=records ! filesink location=records.jsonl'
 

@@ -4,9 +4,10 @@ This machine detects faces and cuts crops with the runtime's own code. Only the 
 With a detector on the server (--detector NAME) this machine needs no ONNX Runtime. The client is made for Triton, whose
 repository `facerecon-export triton` writes. Other servers do not pass on the file's contract and need --contract.
 
-    pip install 'facerecon-rt[opencv]' 'tritonclient[grpc,http]'
+    pip install '.[opencv]' 'tritonclient[grpc,http]'
+    cd runtime/examples
     python kserve_client.py --url grpc://localhost:8001 --model face --detector face_detector --input photo.jpg
-    python kserve_client.py --model face --detector models/face_detector.onnx --input photo.jpg --output face.obj
+    python kserve_client.py --model face --detector ../../models/face_detector.onnx --input photo.jpg --output face.obj
     python kserve_client.py --model face_photograph --on-server --input photo.jpg
 """
 

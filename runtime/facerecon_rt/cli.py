@@ -60,8 +60,8 @@ PICTURES_OF_A_SET = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the console script. Returns the exit code: 0, 2 usage, 3 model refused, 4 provider missing, 5 source, 130
-    Ctrl-C."""
+    """Run the console script. Returns the exit code, as `facerecon-rt --help` lists them: 0 done, 1 a problem or over
+    the budget, 2 usage, 3 model refused, 4 provider missing, 5 source, 130 interrupted."""
     if sys.stderr is None:
         # The parent process has closed standard error, so nobody reads the messages.
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115

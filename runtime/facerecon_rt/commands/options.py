@@ -155,7 +155,8 @@ other commands, each with --help:
 
 exit codes: 0 done, 1 (doctor, bench) a problem or over the budget, 2 usage or output, 3 model refused, 4 provider
 missing, 5 an input or a file in a folder is missing, unreadable, damaged or lost (the others are finished first), or no
-face in a whole --set, 130 interrupted by Ctrl-C or SIGTERM (files written so far are valid)"""
+face in a whole --set, 130 interrupted by Ctrl-C, SIGTERM or SIGHUP (files
+written so far are valid)"""
 
 
 def build_parser() -> Parser:

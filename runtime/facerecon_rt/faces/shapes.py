@@ -45,8 +45,8 @@ class ImageSet:
     weights: Floats
     """(N,) weight of each photograph; they sum to 1, and are 0 where no face was found."""
     error_mm: Floats | None = None
-    """(V,) mm: expected error of the shape, root mean square, up to place, attitude and size of the head; None unless
-    the photographs were averaged by precision."""
+    """(V,) mm: expected error of the shape, root mean square, without position, rotation and size of the head; None
+    unless the photographs were averaged by precision."""
 
 
 def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robust") -> tuple[Floats, Floats, Floats]:

@@ -154,7 +154,7 @@ def open_sink(
     model's basis, as `Reconstructor.basis` does, for .glb, .usdc and .npz. `unit`: mm, cm or m, for .obj and .ply.
     `texture`: 512 or 1024, the side in pixels of a colour map for .glb, .obj and .ply; None for none. `eyes`: whether
     shaded meshes in pictures, .obj and .ply have eyeballs; animated heads always have them. `mesh`: "face", or "head"
-    for .glb, .obj and .ply with ears, neck and the back of the head.
+    for .glb, .usdc, .obj and .ply with ears, neck and the back of the head.
 
     Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture,
     video or colour map without `pictures`, or a colour map of faces that `style` covers.
