@@ -29,6 +29,9 @@ def command_after(mark: str) -> str:
     [
         ("runtime/README.md", "facerecon_rt/**/*.py"),
         ("runtime/README.md", "examples/*.py"),
+        ("export/README.md", "facerecon_export/**/*.py"),
+        ("training/README.md", "facerecon_training/**/*.py"),
+        ("training/README.md", "*.py"),
         ("benchmarks/README.md", "*.py"),
     ],
 )
@@ -40,28 +43,41 @@ def test_every_module_is_named_in_its_folders_readme(page: str, pattern: str) ->
     assert not modules - set(LINK.findall((ROOT / page).read_text())), f"give each a line in {page}"
 
 
-ROOMS = ("", "sources", "providers", "networks", "faces", "sinks", "web", "commands", "bench", "archive")
-"""Rooms of the runtime in the order in which data flows; "" are the modules at the top."""
-ENTRANCES = ("__init__", "cli", "annotated")
-"""Modules at the top that reach into the rooms: the package's public names, its command, and landmark errors."""
-
-
-def test_no_room_imports_from_a_room_below_it() -> None:
+def test_the_functions_of_one_camera_frame_are_there() -> None:
     package = ROOT / "runtime" / "facerecon_rt"
-    order = {room: index for index, room in enumerate(ROOMS)}
+    section = (ROOT / "runtime" / "README.md").read_text().partition("## One camera frame\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| (.*?) \|", section, re.MULTILINE)
+    assert len(rows) > 10
+    for module, functions in rows:
+        tree = ast.parse((package / module).read_text())
+        names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        for owner in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+            names |= {f"{owner.name}.{node.name}" for node in owner.body if isinstance(node, ast.FunctionDef)}
+        assert not set(re.findall(r"`([\w.]+)`", functions)) - names, module
+
+
+FOLDERS = ("", "sources", "providers", "networks", "faces", "sinks", "web", "commands", "bench", "archive")
+"""Folders of the runtime in the order in which data flows; "" are the modules at the top."""
+ENTRANCES = ("__init__", "cli", "annotated")
+"""Modules at the top that reach into the folders: the package's public names, its command, and landmark errors."""
+
+
+def test_no_folder_imports_from_a_folder_below_it() -> None:
+    package = ROOT / "runtime" / "facerecon_rt"
+    order = {folder: index for index, folder in enumerate(FOLDERS)}
     wrong = []
     for path in package.rglob("*.py"):
         here = path.relative_to(package).parts
-        room = here[0] if len(here) > 1 else ""
-        if not room and path.stem in ENTRANCES:
+        own = here[0] if len(here) > 1 else ""
+        if not own and path.stem in ENTRANCES:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.level:
                 folder = here[: len(here) - node.level]
                 target = (*folder, *(node.module or "").split("."))[0]
-                if order.get(target, 0) > order[room]:
+                if order.get(target, 0) > order[own]:
                     wrong.append(f"{'/'.join(here)} imports from {target}/")
-    assert set(ROOMS) == {"", *(child.name for child in package.iterdir() if (child / "__init__.py").exists())}
+    assert set(FOLDERS) == {"", *(child.name for child in package.iterdir() if (child / "__init__.py").exists())}
     assert wrong == []
 
 

@@ -62,7 +62,7 @@ class Backbone(nn.Sequential):
 
 
 class Compact(Backbone):
-    """The default backbone, 52 MMACs at 128 px.
+    """A smaller backbone than the default `Medium`, 52 MMACs at 128 px.
 
     It is `Mobile` with overlapping patches (PVTv2, Wang et al. 2022) instead of its first two layers. It lacks the last
     block of `Mobile` at 8x8 and at 4x4 pixels.
