@@ -34,6 +34,29 @@ from tqdm import tqdm
 
 RESULTS = Path(__file__).with_name("results")
 Figures = dict[str, float]
+COLUMNS = {
+    "frames, photographs, people": "their number",
+    "found, found_percent": "frames or photographs in which the face was found",
+    "landmarks_px": "mean error of the inner 51 landmarks in pixels",
+    "nme_inner51, nme_68": "inter-ocular NME, mean landmark error in percent of the distance of the outer eye corners",
+    "nme_68_bbox": "the same over the root of the area of the true landmarks' box",
+    "failures_inner51_over_10": "photographs with an nme_inner51 above 10 %, in percent",
+    "euler_deg": "mean error of pitch, yaw and roll in degrees",
+    "jitter_percent, jitter_percent_median": "standard deviation of landmarks over time, in percent of the eye distance",
+    "lag_ms": "shift in time at which the predicted yaw fits the true yaw best; only differences to `off` count",
+    "closed, open": "photographs with closed and open eyes",
+    "mean_weight_closed, mean_weight_open": "their mean eyeBlink weights, 0 to 1; auc: of this weight",
+    "pan_deg, tilt_deg": "mean error around the median offset, in degrees",
+    "auc_of_pairs": "AUC of the distance of two photographs' neutral shapes for one person against two; whitened: in "
+    "principal components of equal variance",
+    "same_person_mm, two_people_mm": "RMSE after rigid alignment of shapes of five photographs each; ratio: of both",
+    "spread_mm": "mean distance of the photographs' shapes to their average",
+    "frames_with_a_face, faces_per_frame, tracks": "frames with a face, faces per frame, and track numbers",
+    "longest_track_percent": "frames with the track that was seen most, in percent",
+}
+"""Columns of the tables and their definitions."""
+COUNTS = ("frames", "found", "photographs", "people", "closed", "open", "frames_with_a_face", "tracks")
+"""Columns of whole numbers."""
 
 
 def head_pose(reconstructor: Reconstructor, folder: Path) -> dict[str, Figures]:
@@ -92,7 +115,7 @@ def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
 
 
 def blink(reconstructor: Reconstructor, faces: Path) -> Figures:
-    """Return how surely the mean eyeBlink weight tells closed eyes from open eyes, on photographs labelled by hand."""
+    """Return the AUC of the mean eyeBlink weight for closed against open eyes, on photographs labelled by hand."""
     weights: dict[str, list[float]] = {"closed": [], "open": []}
     for kind, found in weights.items():
         for name in tqdm(hand_labelled()[kind], desc=f"eyes {kind}"):
@@ -230,8 +253,11 @@ def markdown(report: Mapping[str, Any]) -> str:
         rows = figures if all(isinstance(value, dict) for value in figures.values()) else {"": figures}
         names = list(next(iter(rows.values())))
         lines += ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        lines += [f"| {row} | " + " | ".join(f"{values[n]:.2f}" for n in names) + " |" for row, values in rows.items()]
+        for row, values in rows.items():
+            cells = (f"{values[name]:.{0 if name in COUNTS else 2}f}" for name in names)
+            lines.append(f"| {row} | {' | '.join(cells)} |")
         lines.append("")
+    lines += ["## Columns", "", *(f"- `{names}`: {meaning}" for names, meaning in COLUMNS.items()), ""]
     return "\n".join(lines)
 
 

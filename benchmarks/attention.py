@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.faces.attention import CLOSES, Zone
+from facerecon_rt.providers.onnx_file import named_by_hash
 from facerecon_rt.types import Event
 
 HERE = Path(__file__).parent
@@ -32,6 +33,12 @@ CLIP_HALF_S = 0.12
 NEAR_S = 0.15
 """Maximum time between the middles of a blink and of its label."""
 EVERY = (1, 2, 3)
+COLUMNS = (
+    "1/n: every n-th frame is used. *found*: labelled blinks that were found. *wrong*: found blinks that were not "
+    "labelled. *timing error*: mean difference of the middles of found and labelled blinks. "
+    "*mean duration*: of all found blinks."
+)
+"""Definitions of the columns, for the reader of the results."""
 """Intervals of the frames that are used."""
 
 
@@ -115,6 +122,7 @@ def main() -> None:
     labels, speech = known["blinks"], []
     lines = ["# Blinks and other events of `--attention`", ""]
     lines += [f"`python benchmarks/attention.py --data DATA --model {arguments.model}`", ""]
+    lines += [f"Model {named_by_hash(arguments.model)}.", "", COLUMNS, ""]
     lines += ["| video | frames used | blinks | found | wrong | timing error, ms | mean duration, ms | other events |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     totals = {every: np.zeros(3, int) for every in EVERY}

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from facerecon_rt import Frame, Pipeline, Reconstructor, open_source
 from facerecon_rt.faces.reconstruct import largest
+from facerecon_rt.providers.onnx_file import named_by_hash
 
 RESULTS = Path(__file__).with_name("results")
 FRAMES, FPS = 120, 25.0
@@ -113,7 +114,8 @@ def main() -> None:
             print(
                 f"{behind}, {front}: {len(failed)} of {sum(map(Counter.total, outcomes.values()))} failed", flush=True
             )
-    lines = ["# Two heads that cross", "", f"`python benchmarks/crossing.py --data DATA`, {arguments.model}", ""]
+    command = f"`python benchmarks/crossing.py --data DATA --model {arguments.model}`"
+    lines = ["# Two heads that cross", "", f"{command}, model {named_by_hash(arguments.model)}.", ""]
     lines += ["| | cases | both keep their numbers | swapped | renumbered |", "|---|---|---|---|---|"]
     for turn_back, counts in outcomes.items():
         kept, swapped, renumbered = counts["kept"], counts["swapped"], counts["renumbered"]

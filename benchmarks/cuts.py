@@ -22,8 +22,14 @@ import cv2
 import numpy as np
 from facerecon_rt import Frame, Pipeline, Reconstructor, Scene, open_source, read_image
 from facerecon_rt.faces.reconstruct import largest
+from facerecon_rt.providers.onnx_file import named_by_hash
 
 RESULTS = Path(__file__).with_name("results")
+COLUMNS = (
+    "*whole*: the whole picture changes. *head*: the head alone does. *shape error*: RMS distance of the shape of the "
+    "track after the cut from the shape without the first person."
+)
+"""Definitions of the columns, for the reader of the results."""
 BEFORE, AFTER, FPS = 30, 6, 25.0
 NOISE = 2.0
 """Standard deviation of the sensor noise in grey levels."""
@@ -176,6 +182,7 @@ def main() -> None:
         people = [photographed(folder, reconstructor) for folder in sorted((arguments.data / "identities").iterdir())]
         lines = ["# Cuts to another person at the same place", ""]
         lines += [f"`python benchmarks/cuts.py --data DATA --model {arguments.model}`", ""]
+        lines += [f"Model {named_by_hash(arguments.model)}.", "", COLUMNS, ""]
         lines += [
             "| from, to | picture | cuts | new track in the first frame | new track | shape error, mm, mean / largest |"
         ]

@@ -181,6 +181,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     facts = report["machine"]
     lines = ["# Providers", "", f"`{report['command']}`", ""]
     lines += ["; ".join(f"{name} {fact}" for name, fact in facts.items()), ""]
+    lines += [", ".join(f"`{one['file']}` (`{one['sha256'][:16]}`)" for one in report["measured"]) + ".", ""]
     lines += [f"Not run: {missing}" for missing in report["missing"]] + ([""] if report["missing"] else [])
     head = ["file", "provider", "load s", "vertices mm", "rotation deg", "landmarks px"]
     head += ["p50 / p90 ms, one crop", *(f"{batch}: crops/s (% of roofline)" for batch in BUCKETS)]

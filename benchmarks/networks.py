@@ -21,11 +21,17 @@ from facerecon_rt import Reconstructor
 from facerecon_rt.annotated import annotated_photographs, photograph_figures
 from facerecon_rt.data_folder import default_data
 from facerecon_rt.networks.session import FaceSession
+from facerecon_rt.providers.onnx_file import read_onnx
 from latency import machine
 from precisions import in_turns
 
 RESULT = Path(__file__).parent / "results" / "networks.md"
 COUNTED, MEASURED = "face.onnx", "face.int8-cpu.onnx"
+COLUMNS = (
+    "MMACs: 10^6 multiplications and additions per crop. AUC: mean and least over the labels of expression.py. "
+    "The last column is the inter-ocular NME through the runtime, from detected boxes. Runs: training/RUNS.md."
+)
+"""Definitions of the columns, for the reader of the results."""
 
 
 def multiplications(path: Path) -> float:
@@ -82,16 +88,18 @@ def table(folders: Mapping[str, Path], detector: Path, data: Path) -> str:
     """Return the table as Markdown."""
     times = timed(folders)
     lines = [
-        "| network | input, px | MMACs | int8, MB | one crop, ms | mean AUC / least | lfpw-test, inner 51 / 68, % |",
-        "|---|---|---|---|---|---|---|",
+        "| network | SHA-256 | input, px | MMACs | int8, MB | one crop, ms | mean AUC / least "
+        "| lfpw-test, inner 51 / 68, % |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, folder in folders.items():
         with FaceSession(folder / MEASURED, provider="cpu") as session:
             size = session.contract.input_size
         figures = measured(folder, detector, data)
         lines.append(
-            f"| {name} | {size} | {multiplications(folder / COUNTED):.0f} "
-            f"| {(folder / MEASURED).stat().st_size / 1e6:.1f} | {times[name]:.2f} "
+            f"| {name} | `{read_onnx(folder / MEASURED).sha256[:16]}` | {size} "
+            f"| {multiplications(folder / COUNTED):.0f} | {(folder / MEASURED).stat().st_size / 1e6:.1f} "
+            f"| {times[name]:.2f} "
             f"| {figures['auc']:.3f} / {figures['least']:.2f} | {figures['inner51']:.2f} / {figures['all68']:.2f} |"
         )
     return "\n".join(lines)
@@ -120,7 +128,7 @@ def main() -> None:
     folders = dict(options.networks)
     RESULT.write_text(
         f"# Networks\n\n`python benchmarks/networks.py --data DATA {' '.join(f'{name!r}=...' for name in folders)}`, "
-        f"int8 on the CPU. {machine()}.\n\n{table(folders, options.detector, options.data)}\n"
+        f"int8 on the CPU. {machine()}.\n\n{COLUMNS}\n\n{table(folders, options.detector, options.data)}\n"
     )
     print(RESULT.read_text())
 

@@ -27,6 +27,7 @@ import numpy as np
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.environment import machine, sensors
 from facerecon_rt.pose import Doubles
+from facerecon_rt.providers.onnx_file import named_by_hash
 from facerecon_rt.sinks.mqtt import MqttSink
 from facerecon_rt.sinks.threaded import ThreadedSink
 from facerecon_rt.types import Frame, Scene
@@ -128,6 +129,7 @@ def report(
     differences, ratios = medians[:, 1] - medians[:, 0], np.median(medians[:, 1] / medians[:, 0], 0)
     command = f"python benchmarks/pipelines_cost.py --blocks {options.blocks} --size {options.size}"
     lines = ["# Cost of attention, MQTT and the page", "", f"`{command}{' --watch' if options.watch else ''}`", ""]
+    lines += [f"Model {named_by_hash(MODEL)}.", ""]
     lines += [", ".join(f"{name} {value}" for name, value in machine().items())]
     lines += [f"Load average before the run: {before.get('load average', 'unknown')}.", ""]
     lines += ["| ms per tracked frame | p50 | p90 | p99 | p50 of processor time |", "|---|---|---|---|---|"]

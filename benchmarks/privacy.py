@@ -15,6 +15,7 @@ from pathlib import Path
 
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.faces.detect import open_detector
+from facerecon_rt.providers.onnx_file import named_by_hash
 from facerecon_rt.sinks.hide import COVERS, cover_faces
 from facerecon_rt.types import Image
 
@@ -24,6 +25,11 @@ EVERY = 10
 """Interval of the frames in which faces are counted."""
 FRAMES = 10
 SIZE = 1280
+COLUMNS = (
+    "Sums over the frames of the faces that each detector finds: in the pictures before, and in those whose faces are "
+    "covered."
+)
+"""Definitions of the columns, for the reader of the results."""
 """Longer side in pixels of the picture that the detectors see, so that they find small faces."""
 
 
@@ -57,7 +63,12 @@ def main() -> None:
     lines = [
         "# Covered faces",
         "",
-        f"`python benchmarks/privacy.py --data DATA`, {FRAMES} frames of crowd_1080p.mp4",
+        f"`python benchmarks/privacy.py --data DATA`, {FRAMES} frames of crowd_1080p.mp4.",
+        "",
+        f"Model {named_by_hash(arguments.model)}, shipped detector "
+        f"{named_by_hash(arguments.model.with_name('face_detector.onnx'))}.",
+        "",
+        COLUMNS,
         "",
     ]
     lines += [f"| | {' | '.join(f'faces for {name}' for name in detectors)} |", "|---|---|---|"]

@@ -23,6 +23,7 @@ import numpy as np
 from facerecon_rt.environment import machine
 from facerecon_rt.networks.golden import golden_crop
 from facerecon_rt.providers.choice import import_onnxruntime, session_options
+from facerecon_rt.providers.onnx_file import named_by_hash
 
 RESULTS = Path(__file__).with_name("results")
 RUNS = 800
@@ -149,7 +150,14 @@ def main() -> None:
             answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             figures = {"p50 ms": medians[name], "ratio to as set": medians[name] / medians["as set"], **answer}
             rows.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in figures.values()) + " |")
-        lines += [f"## {model.name}", "", "| | " + " | ".join(figures) + " |", "|---" * (len(figures) + 1) + "|"]
+        lines += [
+            f"## {model.name}",
+            "",
+            f"{named_by_hash(model)}.",
+            "",
+            "| | " + " | ".join(figures) + " |",
+            "|---" * (len(figures) + 1) + "|",
+        ]
         lines += [*rows, ""]
     options.out.write_text("\n".join(lines))
     print("\n".join(lines))

@@ -37,6 +37,7 @@ from pathlib import Path
 import numpy as np
 from facerecon_rt import open_source
 from facerecon_rt.environment import machine, sensors
+from facerecon_rt.providers.onnx_file import named_by_hash
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.runtime.mjpeg import MjpegServer
@@ -44,6 +45,8 @@ from tests.runtime.mosquitto import PASSWORD, Listener, Mosquitto, mosquitto_the
 
 RESULTS = Path(__file__).with_name("results")
 CLIP = Path("tests/data/talking_head.mp4")
+MODEL = Path("models/face.onnx")
+"""Model file, whose file of 8 bits runs."""
 FPS = 15.0
 EVERY_S, ASK_S, SAMPLE_S = 30.0, 5.0, 1.0
 QUIET_END_S = 40.0
@@ -211,7 +214,7 @@ def main() -> None:
     heard: list[dict[str, object]] = []
     load = sensors().get("load average", "unknown")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        command = [sys.executable, "-m", "facerecon_rt.cli", "--model", "models/face.onnx", "--precision", "int8"]
+        command = [sys.executable, "-m", "facerecon_rt.cli", "--model", str(MODEL), "--precision", "int8"]
         command += ["--input", *(server.uri for server in servers), "--timeout", "3", "--serve", f"127.0.0.1:{PORT}"]
         command += ["--output", f"{folder}/records.jsonl", "--rotate", "20", "--quiet"]
         broker = None
@@ -281,6 +284,7 @@ def report(
         rows["of these not delivered by MQTT"] = f"{lost}"
         rows["delivered again"] = f"{repeated}"
     lines = ["# Soak with a broker that ends" if options.broker else "# Soak", "", f"`{command}`", ""]
+    lines += [f"Model {named_by_hash(MODEL.with_name('face.int8-cpu.onnx'))}.", ""]
     lines += [", ".join(f"{name} {value}" for name, value in machine().items())]
     lines += [f"Load average before the run: {load}.", "", "| | |", "|---|---|"]
     lines += [f"| {row} | {value} |" for row, value in rows.items()]

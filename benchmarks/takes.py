@@ -28,6 +28,7 @@ import numpy as np
 from facerecon_rt import Frame, Pipeline, Reconstructor, load_template, open_sink, open_source, read_image
 from facerecon_rt.head import MESH_FORMS, Form, mesh_form
 from facerecon_rt.pose import VIEWER_FROM_FRAME
+from facerecon_rt.providers.onnx_file import named_by_hash
 from facerecon_rt.sinks.shade import light, render_mesh, vertex_normals
 from facerecon_rt.types import Face, Floats
 
@@ -206,6 +207,8 @@ def take_times(model: Path, seconds: float, repeats: int) -> tuple[str, bool]:
         f"The clip as a video of {seconds:g} s at {FPS} frames per second, {repeats} runs of the whole command each, "
         "medians. Command: `python benchmarks/takes.py --time`.",
         "",
+        f"Model {named_by_hash(model)}.",
+        "",
         "| figure | records | take |",
         "|---|---|---|",
         f"| seconds | {np.median(times['records']):.2f} | {np.median(times['take']):.2f} |",
@@ -238,6 +241,8 @@ def main() -> int:
         "# A take in other programs",
         "",
         f"The clip is `tests/data/talking_head.mp4` with `--fov {FOV:g}`. Command: `python benchmarks/takes.py`.",
+        "",
+        f"Model {named_by_hash(options.model)}.",
         "",
         "| check | `--mesh face` | `--mesh head` |",
         "|---|---|---|",

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from facerecon_rt.errors import ModelRefused
-from facerecon_rt.providers.onnx_file import FLOAT, UINT8, TensorInfo, read_onnx, refuse_unsafe
+from facerecon_rt.providers.onnx_file import FLOAT, UINT8, TensorInfo, named_by_hash, read_onnx, refuse_unsafe
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])
@@ -51,6 +51,13 @@ def test_the_file_says_what_it_takes_and_gives(tiny_model: Path) -> None:
     assert file.opsets == {"": 20}
     assert file.external == ()
     refuse_unsafe(file)
+
+
+def test_a_result_names_files_by_their_hash(tiny_model: Path, tmp_path: Path) -> None:
+    other = saved(model_of(), tmp_path)
+    first, second = (hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (tiny_model, other))
+    assert first != second
+    assert named_by_hash(tiny_model, str(other)) == f"`{tiny_model.name}` (`{first}`), `model.onnx` (`{second}`)"
 
 
 def test_the_reader_finds_what_the_onnx_package_finds(tiny_model: Path) -> None:

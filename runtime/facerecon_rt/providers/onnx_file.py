@@ -71,6 +71,12 @@ class OnnxFile:
         return hashlib.sha256(self.data).hexdigest()
 
 
+def named_by_hash(*paths: str | Path) -> str:
+    """Return the names of model files with the first 16 digits of their SHA-256, by which a result says what it
+    measured: "`face.onnx` (`b61fa6e3a94d3f3b`)". Raises ModelRefused as `read_onnx` does."""
+    return ", ".join(f"`{Path(path).name}` (`{read_onnx(path).sha256[:16]}`)" for path in paths)
+
+
 def read_onnx(path: str | Path) -> OnnxFile:
     """Read an ONNX file. Raises ModelRefused where it is missing or not ONNX. `refuse_unsafe` judges the content."""
     path = Path(path)
