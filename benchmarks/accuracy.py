@@ -42,7 +42,7 @@ COLUMNS = {
     "nme_68_bbox": "the same over the root of the area of the true landmarks' box",
     "failures_inner51_over_10": "photographs with an nme_inner51 above 10 %, in percent",
     "euler_deg": "mean error of pitch, yaw and roll in degrees",
-    "jitter_percent, jitter_percent_median": "standard deviation of landmarks over time, in percent of the eye distance",
+    "jitter_percent, jitter_percent_median": "standard deviation over time, in percent of the eye distance",
     "lag_ms": "shift in time at which the predicted yaw fits the true yaw best; only differences to `off` count",
     "closed, open": "photographs with closed and open eyes",
     "mean_weight_closed, mean_weight_open": "their mean eyeBlink weights, 0 to 1; auc: of this weight",
