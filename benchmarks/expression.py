@@ -1,4 +1,4 @@
-"""Photographs labelled by eye -> how surely blendshape weights tell each expression from its absence.
+"""Photographs with expression labels of a vision language model -> how surely blendshape weights show each expression.
 
     python benchmarks/expression.py --data DATA                       # models/face.onnx through the runtime
     python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores, where they exist
@@ -6,8 +6,8 @@
     python benchmarks/expression.py --data DATA --noise               # noise of calibrated weights of still faces
 
 The figure is the area under the ROC curve (AUC) of the matching weight, present against absent; "unsure" is left out.
-The mean is over labels with at least six positives. The labels in `expression_labels.json` were given by looking at the
-pictures, and name files under DATA. People of `pseudo/expressive` that appear here were never trained on
+The mean is over labels with at least six positives. A vision language model gave the labels in `expression_labels.json`
+by looking at the pictures, which are named by their files under DATA. People of `pseudo/expressive` that appear here were never trained on
 (`weak_labels.DEVELOPMENT_SHARE`).
 """
 

@@ -25,6 +25,7 @@ from facerecon_rt.cli import PICTURES_OF_A_SET
 from facerecon_rt.data_folder import data_folder
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import rotation_from_euler
+from facerecon_rt.providers.onnx_file import named_by_hash
 from facerecon_rt.sinks.draw import vertices_in_frame
 from facerecon_rt.sinks.eyes import eyes_of
 from facerecon_rt.sinks.light import fitted_light
@@ -187,6 +188,8 @@ def main() -> None:
             "",
             "Median difference, 0 to 255, of a picture and the face drawn over it with its colour map, where the",
             "picture shows the face. Command: `python benchmarks/texture.py --data DATA`.",
+            "",
+            f"Model {named_by_hash(options.model)}.",
             "",
             "| colours from | pictures | map | median | worst picture | median, light of the picture fitted | "
             "worst picture | seen share of the drawn face |",

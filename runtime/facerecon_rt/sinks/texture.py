@@ -284,7 +284,8 @@ def _looked_up(image: Image, x: Floats, y: Floats, level: Floats) -> Floats:
 
 
 def _gain(colours: Floats, weights: Weights, total: Floats, amount: Floats) -> Floats:
-    """Return the factor (3,) that fits colours to those so far (`total` / `amount`), where both are seen well."""
+    """Return the factor (3,) per channel that scales colours to the mean of the pictures that were blended so far
+    (`total` / `amount`), from places that both show well."""
     both = (weights > 0.5) & (amount > 0.1)
     if both.sum() < 100:
         return np.ones(3, np.float32)
