@@ -7,8 +7,8 @@
 
 The figure is the area under the ROC curve (AUC) of the matching weight, present against absent; "unsure" is left out.
 The mean is over labels with at least six positives. A vision language model gave the labels in `expression_labels.json`
-by looking at the pictures, which are named by their files under DATA. People of `pseudo/expressive` that appear here were never trained on
-(`weak_labels.DEVELOPMENT_SHARE`).
+by looking at the pictures, which are named by their files under DATA. People of `pseudo/expressive` that appear here
+were never trained on (`weak_labels.DEVELOPMENT_SHARE`).
 """
 
 from __future__ import annotations
