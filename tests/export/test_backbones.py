@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,20 @@ from facerecon_training.model import FaceModel, ModelConfig
 
 from .conftest import few_are_enough
 
+SHALLOW: dict[str, dict[str, Any]] = {
+    "resnet50": {"depths": (2, 1, 1, 1)},
+    "densenet121": {"depths": (2, 1, 1, 1), "channels": 72},
+}
+"""Fewer of the same blocks, since a trace takes time for each. tests/training/test_model.py counts the weights of the
+whole networks."""
+
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "tiny"])
-def test_training_export_and_runtime_take_it(name: str, tmp_path: Path, few_crops: Path) -> None:
+def test_training_export_and_runtime_take_it(
+    name: str, tmp_path: Path, few_crops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for attribute, value in SHALLOW.get(name, {}).items():
+        monkeypatch.setattr(BACKBONES[name], attribute, value)
     torch.manual_seed(0)
     model = FaceModel(ModelConfig(name, 64, shape_code=8, hidden=16, terms="test use only"))
     with torch.no_grad():

@@ -202,9 +202,11 @@ class ResNet50(Backbone):
     """The ResNet-50 of He et al., Deep residual learning, CVPR 2016. 1.3 GMACs at 128 px."""
 
     channels = 2048
+    depths = (3, 4, 6, 3)
+    """Blocks per stage."""
 
     def __init__(self) -> None:
-        super().__init__(*resnet_stages(Bottleneck, (3, 4, 6, 3)))
+        super().__init__(*resnet_stages(Bottleneck, self.depths))
 
 
 class DenseLayer(nn.Module):
@@ -228,11 +230,13 @@ class DenseNet121(Backbone):
     """The DenseNet-121 of Huang et al., Densely connected convolutional networks, CVPR 2017. 0.9 GMACs at 128 px."""
 
     channels = 1024
+    depths = (6, 12, 24, 16)
+    """Layers per stage."""
 
     def __init__(self) -> None:
         growth, count = 32, 64
         layers: list[nn.Module] = [conv(3, count, 7, 2), nn.MaxPool2d(3, 2, 1)]
-        for stage, depth in enumerate((6, 12, 24, 16)):
+        for stage, depth in enumerate(self.depths):
             if stage:  # transition: half the channels, half the size
                 layers += [nn.BatchNorm2d(count), nn.ReLU(inplace=True)]
                 layers += [nn.Conv2d(count, count // 2, 1, bias=False), nn.AvgPool2d(2)]
