@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from facerecon_export import deploy, face, int8
 from facerecon_export.crops import LEAST_CROPS, faces_of_data, load_crops
 from facerecon_export.deploy import export_weights
 from facerecon_export.describe import describe
 from facerecon_export.face import FaceSubject
 from facerecon_export.fuse import fuse_ensemble, fuse_set
+from facerecon_export.int8 import Recipe
 from facerecon_export.lint import lint
 from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
@@ -67,7 +69,7 @@ def test_the_cpu_file_is_at_most_35_percent_of_fp32() -> None:
 @pytest.fixture(scope="module")
 def subject() -> FaceSubject:
     """The shipped weights. What PyTorch answers is computed once."""
-    return FaceSubject(MODELS / "face.safetensors", ExportOptions())
+    return FaceSubject(MODELS / "face.safetensors", ExportOptions(budget_s=0))
 
 
 @needs_data
@@ -84,8 +86,14 @@ def test_every_file_keeps_to_its_tolerances(name: str, subject: FaceSubject) -> 
 
 
 @needs_data
-def test_the_shipped_weights_export_again(tmp_path: Path) -> None:
-    files = export_weights(MODELS / "face.safetensors", tmp_path, ExportOptions(budget_s=0), quiet)
+def test_the_shipped_weights_export_again(
+    subject: FaceSubject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The float32 file must be the shipped one. The others must pass, with fewer crops and recipes to choose from."""
+    monkeypatch.setattr(face, "CALIBRATION_CROPS", LEAST_CROPS)
+    monkeypatch.setattr(int8, "RECIPES", (Recipe("minmax", 0), Recipe("minmax", 1)))
+    monkeypatch.setattr(deploy, "open_subject", lambda *given: subject)  # PyTorch's answers are computed already
+    files = export_weights(MODELS / "face.safetensors", tmp_path, subject.options, quiet)
     assert [file.path.name for file in files] == list(NAMES)
     assert all(file.passed for file in files)
     (again, again_contract), (shipped, contract) = (taken_apart(folder / "face.onnx") for folder in (tmp_path, MODELS))
