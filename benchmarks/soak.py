@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py                       # 30 minutes; writes results/soak.md and soak.png
     python benchmarks/soak.py --minutes 5
-    python benchmarks/soak.py --minutes 15 --broker # with attention and MQTT; writes results/soak_broker.md and .png
+    python benchmarks/soak.py --minutes 60 --broker # with attention and MQTT; writes results/soak_broker.md and .png
 
 The benchmark runs the command itself on Motion JPEG streams of the repository's clip, with rotated records and constant
 requests to the web page. Every half minute one stream is killed or stalled for some seconds, by a seed. Memory and
