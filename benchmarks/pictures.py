@@ -102,7 +102,7 @@ def main() -> None:
     with Reconstructor(MODEL, provider="cpu") as reconstructor, open_source(CLIP) as source:
         names = reconstructor.contract.blendshapes
         scenes.extend(scene for scene in Pipeline(reconstructor).run(source) if scene.frame.index in MOMENTS)
-    rows = [montage(scene) for scene in scenes]
+    rows = [montage(scene, eyes=True) for scene in scenes]
     width = min(row.shape[1] for row in rows)
     cv2.imwrite(str(RESULTS / "sample.jpg"), np.vstack([row[:, :width] for row in rows]))
     cv2.imwrite(str(RESULTS / "euler.jpg"), euler_picture(scenes[0].faces[0]))
