@@ -62,10 +62,12 @@ def ended_with(
     takes SIGINT. `nth`: number of the import after that, or "end" for the end of the process."""
     (folder / "sitecustomize.py").write_text(FIRST)
     path = os.pathsep.join([str(folder), *filter(None, sys.path)])
+    # Coverage would import the packages before the command does.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS")}
     variables = {"PYTHONPATH": path, "NTH": str(nth), "NUMBER": str(int(number)), "BEFORE": str(folder / "before")}
     with default_interrupts():
         done = subprocess.run(
-            command, env={**os.environ, **variables}, cwd=folder, capture_output=True, text=True, timeout=120
+            command, env={**inherited, **variables}, cwd=folder, capture_output=True, text=True, timeout=120
         )
     before = folder / "before"
     return done.returncode, done.stderr, before.read_text().split() if before.exists() else []
