@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
+from facerecon_rt.sinks.eyes import CORNERS
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -224,7 +225,7 @@ def carried(array: Floats, source_vertices: Indices, source_weights: NDArray[np.
 
 def _eyes(head: MorphableHead) -> Floats:
     eyes = []
-    for part, corners in zip(EYEBALLS, ((42, 45), (36, 39)), strict=True):
+    for part, corners in zip(EYEBALLS, CORNERS, strict=True):
         eyeball = find_eyeball(head.mean, np.arange(part.start, part.stop))
         middle = head.mean[head.landmarks[list(corners)]].mean(0)
         eyes.append([eyeball.centre(head.mean) - middle, eyeball.axis * eyeball.iris_distance])
