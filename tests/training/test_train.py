@@ -79,6 +79,7 @@ def finished(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = tiny_config(prepared, backgrounds(folder / "data"), folder / "run")
     torch.set_num_threads(1)
     assert train(config) == folder / "run" / "face.safetensors"
+    assert multiprocessing.active_children() == []  # the process that made the batches has ended
     return folder / "run"
 
 

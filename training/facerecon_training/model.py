@@ -240,12 +240,14 @@ class FaceModel(nn.Module):
 def eye_look_from_angles() -> Tensor:
     """Return the matrix (4, 53) from yaw and pitch of both eyes, in radians, to eyeLook weights that are not yet
     clamped."""
-    matrix = torch.zeros(4, len(BLENDSHAPES))
+    per_radian = 1 / math.radians(EYE_LOOK_DEG)
+    matrix = [[0.0] * len(BLENDSHAPES) for _ in range(4)]
     for eye, (outwards, inwards, up, down) in enumerate(EYE_LOOK):
-        left = 1.0 if eye == 0 else -1.0
-        matrix[2 * eye, outwards], matrix[2 * eye, inwards] = left, -left
-        matrix[2 * eye + 1, up], matrix[2 * eye + 1, down] = 1.0, -1.0
-    return matrix / math.radians(EYE_LOOK_DEG)
+        left = per_radian if eye == 0 else -per_radian
+        matrix[2 * eye][outwards], matrix[2 * eye][inwards] = left, -left
+        matrix[2 * eye + 1][up], matrix[2 * eye + 1][down] = per_radian, -per_radian
+    # Arithmetic with tensors of the device "meta" would import PyTorch's compiler, which takes seconds.
+    return torch.tensor(matrix)
 
 
 def gaze_vectors(angles: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ def train(config: TrainConfig) -> Path:
             if now - saved > 60 * config.checkpoint_minutes:
                 saved = now
                 state.save()
+    del batches  # this ends the process that makes them
     progress.close()
     if interrupt.asked:
         state.save()
