@@ -47,7 +47,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -70,6 +70,7 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # Ray's workers else starve beside the tests of other processes
     head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args=head)
     try:
