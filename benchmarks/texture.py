@@ -125,18 +125,31 @@ def photographs(folder: Path, reconstructor: Reconstructor, every: int) -> Itera
             yield face, photograph
 
 
-def of_sets(folder: Path, reconstructor: Reconstructor, size: int) -> list[tuple[float, float, float]]:
+def of_years(folder: Path) -> list[list[Path]]:
+    """Return the photographs of five people, who were taken over years in all kinds of light."""
+    people = sorted(path for path in folder.iterdir() if path.is_dir())[:5]
+    return [sorted(person.glob("*.jpg")) for person in people]
+
+
+def of_sessions(folder: Path) -> list[list[Path]]:
+    """Return the photographs of five people of Pointing'04 who sat in one room and turned their heads."""
+    return [
+        [*folder.glob(f"person{person:02}1??+0[+-]*.jpg"), *folder.glob(f"person{person:02}1??[+-]15+0.jpg")]
+        for person in range(1, 6)
+    ]
+
+
+def of_sets(
+    sets: list[list[Path]], reconstructor: Reconstructor, size: int
+) -> list[tuple[float, float, float]]:
     """Return the differences between photographs and the common map of their person."""
-    found = []
-    for person in sorted(path for path in folder.iterdir() if path.is_dir())[:5]:
-        found += [difference(*each) for each in set_of(person, reconstructor, size)]
-    return found
+    return [difference(*each) for paths in sets for each in set_of(paths, reconstructor, size)]
 
 
-def set_of(person: Path, reconstructor: Reconstructor, size: int) -> list[tuple[Face, Image, Image]]:
+def set_of(paths: list[Path], reconstructor: Reconstructor, size: int) -> list[tuple[Face, Image, Image]]:
     """Return the faces and photographs of one person, each with the colour map of all of them."""
     look, faces = Look(size, each=PICTURES_OF_A_SET), []
-    for path in sorted(person.glob("*.jpg")):
+    for path in paths:
         photograph = read_image(path)
         face = largest(reconstructor.faces(photograph))
         if face is not None:
@@ -176,7 +189,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=8, metavar="N", help="measure every N-th photograph [%(default)s]")
     options = parser.parse_args()
     data = data_folder(options.data)
-    test, sets = data / "faces" / "lfpw-test", data / "identities"
+    test = data / "faces" / "lfpw-test"
     with Reconstructor(options.model, provider="cpu") as reconstructor:
         if options.sheet is not None:
             cv2.imwrite(str(options.sheet), sheet(photographs(test, reconstructor, 18), 1024))
@@ -203,7 +216,11 @@ def main() -> None:
             ]
             rows.append(("the photograph (lfpw-test)", size, measured))
         rows.append(("the track (sample clip)", 512, of_clip(reconstructor, 512)))
-        rows.append(("ten photographs of each person, in other light", 512, of_sets(sets, reconstructor, 512)))
+        for name, sets in (
+            ("photographs of one session (Pointing'04)", of_sessions(data / "head_pose")),
+            ("ten photographs of years, in other light (identities)", of_years(data / "identities")),
+        ):
+            rows.append((name, 512, of_sets(sets, reconstructor, 512)))
     for name, size, measured in rows:
         plain, lit, shares = np.array(measured).T
         fitted = f"{np.median(lit):.1f} | {lit.max():.1f}" if "photograph (" not in name else " | "
