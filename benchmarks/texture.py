@@ -4,9 +4,9 @@
     python benchmarks/texture.py --data DATA --sheet photos.jpg     # the same sheet of photographs, which is not kept
 
 The sheet that is kept shows rendered people with generated skin, since the photographs of DATA may not be copied.
-Figures are from photographs. The difference of a pixel is that of its three channels, and the median is over the pixels
-where the photograph shows the face. Photographs of a set and frames of a track have other light than their common map.
-Their second figure is of the map in the picture's own light, which is fitted: 30 numbers
+Figures are from photographs. The difference of a pixel is the mean over its three channels, and the median is over the
+pixels where the photograph shows the face. Photographs of a set and frames of a track have other light than their
+common map. Their second figure is of the map in the picture's own light, which is fitted: 30 numbers
 (`facerecon_rt/sinks/light.py`). The map of a single photograph has its light.
 """
 
@@ -33,6 +33,7 @@ from facerecon_rt.sinks.looks import Look
 from facerecon_rt.sinks.shade import render_mesh, vertex_normals
 from facerecon_rt.sinks.texture import colour_map, layout_of, sampled, textured, view_of
 from facerecon_rt.types import Floats, Image
+from facerecon_training.rendered.head_pose import pointing_photographs
 from facerecon_training.rendered.morphable import read_head
 from facerecon_training.rendered.people import PeopleRenderer, read_panoramas
 from facerecon_training.rendered.render import HeadGeometry
@@ -58,7 +59,7 @@ def difference(face: Face, photograph: Image, colours: Image) -> tuple[float, fl
     errors = []
     for each in (colours, lit):
         drawn, _ = textured(vertices_in_frame(face), TEMPLATE, each, size)
-        errors.append(float(np.median(np.abs(drawn.astype(np.float32) - photograph)[where])))
+        errors.append(float(np.median(np.abs(drawn.astype(np.float32) - photograph).mean(2)[where])))
     return errors[0], errors[1], float(where.sum() / inside.sum())
 
 
@@ -132,16 +133,17 @@ def of_years(folder: Path) -> list[list[Path]]:
 
 
 def of_sessions(folder: Path) -> list[list[Path]]:
-    """Return the photographs of five people of Pointing'04 who sat in one room and turned their heads."""
-    return [
-        [*folder.glob(f"person{person:02}1??+0[+-]*.jpg"), *folder.glob(f"person{person:02}1??[+-]15+0.jpg")]
-        for person in range(1, 6)
+    """Return the photographs of five people of Pointing'04 who sat in one room and turned their heads by up to 60
+    degrees."""
+    near = [
+        one
+        for one in pointing_photographs(folder)
+        if abs(one.pan) <= 60 and (one.tilt == 0 or (one.pan == 0 and abs(one.tilt) == 15))
     ]
+    return [[one.path for one in near if one.person == f"{person:02}"] for person in range(1, 6)]
 
 
-def of_sets(
-    sets: list[list[Path]], reconstructor: Reconstructor, size: int
-) -> list[tuple[float, float, float]]:
+def of_sets(sets: list[list[Path]], reconstructor: Reconstructor, size: int) -> list[tuple[float, float, float]]:
     """Return the differences between photographs and the common map of their person."""
     return [difference(*each) for paths in sets for each in set_of(paths, reconstructor, size)]
 

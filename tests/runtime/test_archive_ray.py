@@ -70,7 +70,8 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # Ray's workers else starve beside the tests of other processes
+    # Ray's workers else starve beside the tests of other processes.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray spells it so
     head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args=head)
     try:
