@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py --data DATA
 
-Photographs are read from detected boxes, as a user's would be, and together with their mirror images. Jitter, the clip
-and the videos are tracked. The sheet shows meshes only, and no photograph is copied.
+Photographs are read from detected boxes, as a user's would be, in three crops per face and their mirror images. Jitter,
+the clip and the videos are tracked. The sheet shows meshes only, and no photograph is copied.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ def photographs(reconstructor: Reconstructor, folder: Path, clip: Path, out: Pat
     cv2.imwrite(str(out / "shapes.jpg"), shape_sheet(faces))
     return {
         "Landmarks from detected boxes": {
-            f"{folder.name}, each face and its mirror image": mirrored,
+            f"{folder.name}, each face in three crops and their mirror images": mirrored,
             f"{folder.name}, without, as frames of videos": plain,
         },
         "Jitter of still photographs under sensor noise": {folder.name: jitter(reconstructor, folder)},

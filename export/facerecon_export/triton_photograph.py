@@ -1,7 +1,7 @@
 """Photograph files -> faces, inside Triton: its Python backend asks the detector and the FaceModel beside it.
 
 `facerecon-export triton --photographs` copies this file as model.py. It needs facerecon-rt in the server's Python,
-which brings numpy and OpenCV. ONNX Runtime is Triton's own. One request gets one response: the three crops per face and
+which brings numpy and OpenCV. ONNX Runtime is Triton's own. One request gets one response: the seven crops per face and
 the network's answers stay on the server.
 
 The input is picture (K,), the bytes of K files in JPEG, PNG and so on. The output record (K,) holds one JSON record per

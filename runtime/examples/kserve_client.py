@@ -195,7 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--on-server", action="store_true", help="send files to a model made by --photographs instead")
     parser.add_argument(
-        "--no-mirror", action="store_true", help="do not average with the mirror image: faster, and less exact"
+        "--no-mirror",
+        action="store_true",
+        help="read each face in one crop, not in three and their mirror images: faster, and less exact",
     )
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="S", help="maximum time for one answer, in seconds [%(default)s]"

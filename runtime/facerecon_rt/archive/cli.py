@@ -215,7 +215,7 @@ def _add_rows(parser: Parser) -> None:
         "--mirror",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="average each face of a photograph with its mirror image [--mirror]",
+        help="average each face of a photograph over three crops and their mirror images [--mirror]",
     )
     rows.add_argument(
         "--average",

@@ -11,6 +11,7 @@ from ..faces.pipeline import DETECT_EVERY
 from ..faces.reconstruct import DETECTOR_NAME, MIN_CONFIDENCE
 from ..faces.shapes import Average
 from ..networks.basis import basis_path
+from ..networks.views import VIEWS
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
 from ..providers.onnx_file import read_onnx
@@ -40,6 +41,8 @@ class Recipe:
         read."""
         return {
             **asdict(self),
+            # Averages over other crops are other rows.
+            "views": [list(view) for view in VIEWS] if self.mirror else [],
             "models": [read_onnx(model).sha256 for model in self.models],
             # Where it is missing, photographs of a person are averaged otherwise.
             "basis": basis_path(Path(self.models[0])).is_file(),

@@ -214,8 +214,8 @@ def _add_faces(parser: Parser) -> None:
         "--mirror",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="average each face of a photograph with its mirror image: smaller errors for one more crop; videos and "
-        "cameras are never mirrored [--mirror]",
+        help="average each face of a photograph over three crops and their mirror images: smaller errors for five more "
+        "crops per face; videos and cameras are read in one crop [--mirror]",
     )
 
 

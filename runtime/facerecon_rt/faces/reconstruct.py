@@ -19,7 +19,8 @@ from ..errors import ModelRefused, UsageError
 from ..networks.basis import Basis, BasisMissing, basis_path, read_basis
 from ..networks.ensemble import Ensemble, Mirrored, Network, Session
 from ..networks.precision import open_session
-from ..networks.session import DISAGREEMENTS
+from ..networks.session import DISAGREEMENTS, RawFaces
+from ..networks.views import VIEWS, average_of_views, square_of_view
 from ..paths import is_file
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
@@ -49,7 +50,9 @@ they are not believed."""
 SAME_FACE = 0.3
 """Minimum overlap of boxes (intersection over union) at which a detection lies on a face that is already known."""
 TOGETHER = 8
-"""Number of photographs whose faces are read in one network run."""
+"""Number of photographs whose faces are read together."""
+FACES_TOGETHER = 32
+"""Maximum number of faces in one network run, since a photograph of a crowd has hundreds, each in several crops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,11 @@ def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
         return []
     # A single crop is the common case, and need not be copied.
     images = crops[0].image[None] if len(crops) == 1 else np.stack([crop.image for crop in crops])
-    raw = network.run(images)
+    return faces_from_raw(network.run(images), crops)
+
+
+def faces_from_raw(raw: RawFaces, crops: Sequence[Crop]) -> list[Face]:
+    """Return the raw face of each crop as a face in the pixels of the crop's frame."""
     faces = []
     for i, crop in enumerate(crops):
         camera = compose(crop.frame_from_crop, raw.crop_from_head[i])
@@ -142,8 +149,8 @@ class Reconstructor(Unpicklable):
         - `min_confidence`: minimum confidence of a face, 0 to 1.
         - `precision`: fp32, fp16 or int8. Each model is replaced by the file beside it that has this precision, was
           made from the same weights and fits the provider.
-        - `mirror`: average each face of a photograph with its mirror image, which is more exact and takes one more crop
-          per face. Frames of videos and cameras are never mirrored.
+        - `mirror`: average each face of a photograph over three crops and their mirror images, which is more exact and
+          takes five more crops per face. Frames of videos and cameras are read in one crop.
         - `hints`: report places with too low a score for a face in `Scene.elsewhere`, for outputs that cover
           faces. They need a detector file.
         - `gpu`: options for the GPU, where there is one.
@@ -236,14 +243,26 @@ class Reconstructor(Unpicklable):
     ) -> list[list[Face]]:
         """Reconstruct the face in each square of each picture (H, W, 3) uint8 BGR, whatever its confidence.
 
-        Returns one face per square. The network runs once for all squares. `mirror`: average with the mirror images.
+        Returns one face per square. The network runs once for `FACES_TOGETHER` squares. `mirror`: average the face's
+        `VIEWS` and their mirror images.
         """
         stages = stages or Stages()
-        with stages.measure("align"):
-            size = self.contract.input_size
-            crops = [align(image, square, size) for image, of in zip(images, squares, strict=True) for square in of]
-        with stages.measure("infer"):
-            faces = faces_from_crops(Mirrored(self.network) if mirror else self.network, crops)
+        size = self.contract.input_size
+        places = [(image, square) for image, of in zip(images, squares, strict=True) for square in of]
+        faces: list[Face] = []
+        for start in range(0, max(1, len(places)), FACES_TOGETHER):
+            with stages.measure("align"):
+                crops = [
+                    align(image, square_of_view(square, view), size)
+                    for image, square in places[start : start + FACES_TOGETHER]
+                    for view in (VIEWS if mirror else VIEWS[:1])
+                ]
+            with stages.measure("infer"):
+                if mirror and crops:
+                    raw = Mirrored(self.network).run(np.stack([crop.image for crop in crops]))
+                    faces += faces_from_raw(average_of_views(raw, size), crops[:: len(VIEWS)])
+                else:
+                    faces += faces_from_crops(self.network, crops)
         if len(squares) == 1:
             return [faces]
         coming = iter(faces)
@@ -261,8 +280,8 @@ class Reconstructor(Unpicklable):
         per square.
 
         The network runs twice for all squares together: the second run uses the heads found in the first. Heads that
-        are not where the second run expected them get another run. `mirror`: average with the mirror images from the
-        second run on.
+        are not where the second run expected them get another run. `mirror`: average the views and their mirror images
+        from the second run on.
         """
         stages = stages or Stages()
         coarse = self.faces_at_each(images, squares, stages)
