@@ -161,6 +161,14 @@ def test_a_head_that_moves_fast_may_change_more(ball_face: MakeFace) -> None:
     assert steps.breaks(face(ball_face, 0.8, 1 + 4))
 
 
+def test_a_blurred_face_is_no_other_person(ball_face: MakeFace) -> None:
+    steps = Continuity()
+    steps.add(face(ball_face, 0, 0), follows=False)
+    other = face(ball_face, 0.8, 4)
+    assert steps.breaks(other)
+    assert not steps.breaks(replace(other, confidence=0.74))
+
+
 def test_the_first_face_and_one_without_looks_are_no_cut(ball_face: MakeFace) -> None:
     steps = Continuity()
     other = face(ball_face, 0.9, 5)

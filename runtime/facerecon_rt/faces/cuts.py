@@ -43,6 +43,9 @@ photographed people, and 1.24 or more in the others. Where a lively head jumps b
 1.55, against a usual change of 0.66."""
 TIMES = 2.6
 """Factor by which a change must exceed the usual change of the track, since fast heads change more."""
+LEAST_CONFIDENCE = 0.75
+"""Minimum confidence of the face after a cut. A head that passes near the camera is blurred: its confidence is 0.55 to
+0.74, and its shape and appearance change as they do at a cut (`crowd_1080p.mp4`)."""
 SURE = 1.85
 """Minimum product of both changes, each as a multiple of its limit."""
 NEWEST = 0.2
@@ -122,6 +125,8 @@ class Continuity:
 
     def breaks(self, face: Face) -> bool:
         """Return whether this face, in the frame after the last one, belongs to another person."""
+        if face.confidence < LEAST_CONFIDENCE:
+            return False
         changed, mm = self._step(face)
         by_appearance = changed / max(LEAST_CHANGE, TIMES * self._usual_change)
         by_shape = mm / max(LEAST_MM, TIMES * self._usual_mm)
