@@ -108,6 +108,10 @@ def parts_in(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
 
 
+def has_a_part_or_ended(process: subprocess.Popen[bytes], folder: Path) -> bool:
+    return process.poll() is not None or len(parts_in(folder)) == 1
+
+
 class Held(BaseHTTPRequestHandler):
     """A server that answers with a photograph, once `answer` is set."""
 
@@ -199,7 +203,7 @@ def test_a_run_that_was_killed_is_gone_on_with(
     for _ in range(3):  # Ray may not start on a busy machine, as it says
         killed = subprocess.Popen(command, start_new_session=True)
         try:
-            wait_until(lambda ended=killed.poll: len(parts_in(out)) == 1 or ended() is not None, "the first part")
+            wait_until(partial(has_a_part_or_ended, killed, out), "the first part")
         finally:
             killed.kill()
             killed.wait()
