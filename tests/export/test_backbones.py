@@ -43,8 +43,8 @@ def test_training_export_and_runtime_take_it(
     model.train()(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
     weights, target = tmp_path / "face.safetensors", tmp_path / "face.onnx"
     save_weights(model, weights)
-    # All precisions of one backbone. The shipped files, a `medium`, have all of them too.
-    precisions = PRECISIONS if name == "compact" else ("fp32",)
+    # All precisions of one of each kind of block: mobile and medium have more of compact's.
+    precisions = PRECISIONS if name in ("compact", "resnet18") else ("fp32",)
     options = ExportOptions(precisions, crops=few_crops, calibration=few_crops, budget_s=0)
     with few_are_enough():
         files = export_weights(weights, tmp_path, options, lambda line: None)

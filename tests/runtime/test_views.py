@@ -12,8 +12,9 @@ from facerecon_rt.align import Square, compose, frame_from_crop
 from facerecon_rt.contract import ModelContract
 from facerecon_rt.faces import reconstruct
 from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.networks import views
 from facerecon_rt.networks.session import RawFaces
-from facerecon_rt.networks.views import VIEWS, average_of_views, square_of_view
+from facerecon_rt.networks.views import VIEWS, average_of_views, views_of
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Image
@@ -42,12 +43,12 @@ def raw_faces(random: np.random.Generator, count: int, vertices: int = 9) -> Raw
     )
 
 
-def test_a_view_is_smaller_and_moved_along_the_diagonal_of_the_upright_head() -> None:
-    upright = square_of_view(Square(100, 50, 200), (0.9, 0.1))
+def test_views_are_smaller_and_moved_along_the_diagonal_of_the_upright_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert views_of(Square(100, 50, 200, 0.3))[0] == Square(100, 50, 200, 0.3)
+    monkeypatch.setattr(views, "VIEWS", ((0.9, 0.1),))
+    (upright,), (turned,) = (views_of(Square(100, 50, 200, roll)) for roll in (0, np.pi / 2))
     assert (upright.x, upright.y, upright.side, upright.roll) == pytest.approx((120, 70, 180, 0))
-    turned = square_of_view(Square(100, 50, 200, np.pi / 2), (0.9, 0.1))
     assert (turned.x, turned.y, turned.side, turned.roll) == pytest.approx((80, 70, 180, np.pi / 2))
-    assert square_of_view(Square(100, 50, 200, 0.3), VIEWS[0]) == Square(100, 50, 200, 0.3)
 
 
 @pytest.mark.parametrize("roll", [0.0, 0.7])
@@ -55,17 +56,17 @@ def test_views_that_agree_in_the_frame_average_to_the_first(roll: float) -> None
     first = raw_faces(np.random.default_rng(1), 2)
     square = Square(300, 200, 150, roll)
     frame_from_first = frame_from_crop(square, SIZE)
-    views = []
-    for view in VIEWS:
-        frame_from_view = np.vstack([frame_from_crop(square_of_view(square, view), SIZE), [0, 0, 0, 1]])
+    seen = []
+    for view in views_of(square):
+        frame_from_view = np.vstack([frame_from_crop(view, SIZE), [0, 0, 0, 1]])
         view_from_first = (np.linalg.inv(frame_from_view) @ np.vstack([frame_from_first, [0, 0, 0, 1]]))[:3]
         landmarks = first.landmarks @ view_from_first[:, :3].T + view_from_first[:, 3]
-        views.append(replace(first, crop_from_head=compose(view_from_first, first.crop_from_head), landmarks=landmarks))
+        seen.append(replace(first, crop_from_head=compose(view_from_first, first.crop_from_head), landmarks=landmarks))
     order = [(view, face) for face in range(2) for view in range(len(VIEWS))]
     together = replace(
         first,
         **{
-            name: np.stack([getattr(views[view], name)[face] for view, face in order])
+            name: np.stack([getattr(seen[view], name)[face] for view, face in order])
             for name in first.__slots__
             if getattr(first, name) is not None
         },

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -30,6 +32,16 @@ def model() -> FaceModel:
 
 def metadata(**changes: object) -> dict[str, str]:
     return {KEY: json.dumps({"template_sha256": load_template().sha256, **asdict(CONFIG), **changes})}
+
+
+def test_weights_load_without_pytorchs_compiler(tmp_path: Path, model: FaceModel) -> None:
+    """The import of `torch._dynamo` takes seconds."""
+    save_weights(model, tmp_path / "face.safetensors")
+    program = (
+        "import sys; from pathlib import Path; from facerecon_training.checkpoint import load_weights; "
+        "load_weights(Path(sys.argv[1])); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "face.safetensors")], check=True)
 
 
 def test_weights_come_back_with_their_configuration(tmp_path: Path, model: FaceModel) -> None:

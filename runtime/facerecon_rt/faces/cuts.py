@@ -124,7 +124,8 @@ class Continuity:
         self._asked: tuple[Face, float, float] | None = None
 
     def breaks(self, face: Face) -> bool:
-        """Return whether this face, in the frame after the last one, belongs to another person."""
+        """Return whether this face, in the frame after the last one, belongs to another person. A face with little
+        confidence does not."""
         if face.confidence < LEAST_CONFIDENCE:
             return False
         changed, mm = self._step(face)

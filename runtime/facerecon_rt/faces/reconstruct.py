@@ -20,7 +20,7 @@ from ..networks.basis import Basis, BasisMissing, basis_path, read_basis
 from ..networks.ensemble import Ensemble, Mirrored, Network, Session
 from ..networks.precision import open_session
 from ..networks.session import DISAGREEMENTS, RawFaces
-from ..networks.views import VIEWS, average_of_views, square_of_view
+from ..networks.views import VIEWS, average_of_views, views_of
 from ..paths import is_file
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
@@ -243,8 +243,8 @@ class Reconstructor(Unpicklable):
     ) -> list[list[Face]]:
         """Reconstruct the face in each square of each picture (H, W, 3) uint8 BGR, whatever its confidence.
 
-        Returns one face per square. The network runs once for `FACES_TOGETHER` squares. `mirror`: average the face's
-        `VIEWS` and their mirror images.
+        Returns one face per square. The network runs once for up to `FACES_TOGETHER` squares. `mirror`: average the
+        `VIEWS` of each face and their mirror images.
         """
         stages = stages or Stages()
         size = self.contract.input_size
@@ -253,9 +253,9 @@ class Reconstructor(Unpicklable):
         for start in range(0, max(1, len(places)), FACES_TOGETHER):
             with stages.measure("align"):
                 crops = [
-                    align(image, square_of_view(square, view), size)
+                    align(image, view, size)
                     for image, square in places[start : start + FACES_TOGETHER]
-                    for view in (VIEWS if mirror else VIEWS[:1])
+                    for view in (views_of(square) if mirror else (square,))
                 ]
             with stages.measure("infer"):
                 if mirror and crops:
@@ -279,9 +279,9 @@ class Reconstructor(Unpicklable):
         """Reconstruct the face in each coarse square of a detector in pictures (H, W, 3) uint8 BGR. Returns one face
         per square.
 
-        The network runs twice for all squares together: the second run uses the heads found in the first. Heads that
-        are not where the second run expected them get another run. `mirror`: average the views and their mirror images
-        from the second run on.
+        All squares are read together, and twice: the second time at the heads that were found in the first. Heads that
+        are not where they were expected the second time are read once more. `mirror`: average the `VIEWS` and their
+        mirror images from the second time on.
         """
         stages = stages or Stages()
         coarse = self.faces_at_each(images, squares, stages)

@@ -1,6 +1,7 @@
 """One face in several crops that differ a little in place and size -> one raw face, the average.
 
-Where the crop lies changes what the network sees by a part of its error, which averages out (test-time augmentation).
+The network's error depends a little on where the crop lies. That part of the error averages out (test-time
+augmentation).
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ from .session import DISAGREEMENTS, RawFaces
 
 VIEWS = ((1.0, 0.0), (0.95, 0.04), (0.95, -0.04))
 """Crops of a face: the side as a share of that of the head's square, and the shift in sides of that square, down and to
-the right as the upright head is seen. The first is the square itself. On lfpw-test, these crops have 0.96 of the
-landmark error of the first alone, all with their mirror images."""
+the right of the upright head. The first is the square itself, because its crop decides the confidence. On lfpw-test,
+the average over these crops has 0.96 of the landmark error of the first alone, each with its mirror image."""
 IN_PIXELS = np.array([name.endswith("_px") for name in DISAGREEMENTS])
+"""Whether each of the `DISAGREEMENTS` is in crop pixels."""
 
 
-def square_of_view(square: Square, view: tuple[float, float]) -> Square:
-    """Return the square of a view of the head in `square`."""
-    share, shift = view
-    along, across = shift * square.side * math.cos(square.roll), shift * square.side * math.sin(square.roll)
-    return replace(square, x=square.x + along - across, y=square.y + along + across, side=share * square.side)
+def views_of(square: Square) -> list[Square]:
+    """Return the squares of the `VIEWS` of the head in `square`."""
+    right, down = square.side * math.cos(square.roll), square.side * math.sin(square.roll)
+    return [
+        replace(
+            square,
+            x=square.x + shift * (right - down),
+            y=square.y + shift * (right + down),
+            side=share * square.side,
+        )
+        for share, shift in VIEWS
+    ]
 
 
 def average_of_views(raw: RawFaces, size: int) -> RawFaces:
@@ -35,8 +44,12 @@ def average_of_views(raw: RawFaces, size: int) -> RawFaces:
     The V views of a face, in the order of `VIEWS`, follow each other. Codes are averaged like shapes. The confidence is
     that of the first view.
     """
-    views = [raw.rows(slice(index, None, len(VIEWS))) for index in range(len(VIEWS))]
-    runs = [_moved(run, _first_from_view(view, size)) for run, view in zip(views, VIEWS, strict=True)]
+    middle = (size - 1) / 2
+    squares = views_of(Square(middle, middle, size))  # in pixels of the first crop
+    runs = [
+        _moved(raw.rows(slice(index, None, len(VIEWS))), frame_from_crop(square, size))
+        for index, square in enumerate(squares)
+    ]
     return replace(
         average_raw(runs),
         confidence=runs[0].confidence,
@@ -46,19 +59,10 @@ def average_of_views(raw: RawFaces, size: int) -> RawFaces:
     )
 
 
-def _first_from_view(view: tuple[float, float], size: int) -> Floats:
-    """Return the similarity (3, 4) from pixels and depth of a view's crop to those of the first view's."""
-    head = Square(0.0, 0.0, float(size))
-    frame_from_first, frame_from_view = (
-        np.vstack([frame_from_crop(square_of_view(head, one), size), [0.0, 0.0, 0.0, 1.0]]) for one in (VIEWS[0], view)
-    )
-    return np.asarray(np.linalg.solve(frame_from_first, frame_from_view)[:3], np.float32)
-
-
 def _moved(raw: RawFaces, first_from_view: Floats) -> RawFaces:
-    """Express raw faces of one view in pixels of the first."""
+    """Express raw faces of one view in pixels of the first, by the similarity (3, 4) between their crops."""
     disagreement = raw.disagreement
-    if disagreement is not None:  # its landmarks are in pixels, too
+    if disagreement is not None:
         disagreement = disagreement * np.where(IN_PIXELS, first_from_view[2, 2], np.float32(1))
     return replace(
         raw,
