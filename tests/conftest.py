@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-# Threads of PyTorch and BLAS wait for each other where two processes share two cores. Read when they are loaded.
+# Threads of PyTorch and BLAS wait for each other where several processes share two cores. Read when they are loaded.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
