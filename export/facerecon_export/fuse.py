@@ -123,7 +123,7 @@ def robust_weights(shapes: Tensor, confidence: Tensor) -> Tensor:
     They are the weights of `facerecon_rt.faces.shapes.average_shapes`. Distances to the average come from the shapes'
     inner products, which are computed once: (x - Xw)^2 = xx - 2 xXw + wXXw.
     """
-    count = len(shapes)
+    count = shapes.shape[0]
     base = confidence.clamp(min=LEAST_WEIGHT)
     weights = base / base.sum()
     centred = shapes - shapes.mean(0)

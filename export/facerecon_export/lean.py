@@ -84,7 +84,7 @@ class LeanReconstructor(nn.Module):
 
         There are nine outputs, or six for weights without gaze.
         """
-        count = len(features)
+        count = features.shape[0]
         code = self.identity(features[:, : self.identity_features])
         found = self.outputs(self.motion(features)).split(self.sizes, dim=1)
         if self.has_gaze:
@@ -187,7 +187,7 @@ def _vectors_from_sines() -> Tensor:
 
 def _homogeneous(points: Tensor, last: float) -> Tensor:
     """Append a fourth coordinate to 68 points: (K, 68 * 3) -> (K, 68 * 4)."""
-    return nn.functional.pad(points.reshape(len(points), LANDMARKS, 3), (0, 1), value=last).flatten(1)
+    return nn.functional.pad(points.reshape(points.shape[0], LANDMARKS, 3), (0, 1), value=last).flatten(1)
 
 
 def _camera_matrix() -> Tensor:

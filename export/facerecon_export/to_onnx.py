@@ -27,15 +27,16 @@ def export_onnx(
     """Export a PyTorch module in evaluation mode as one self-contained ONNX file, with BatchNorm folded.
 
     `dynamic_shapes` is the argument of torch.export, for example `({0: torch.export.Dim("N", min=1)},)`, or None. Its
-    names become the names of the dimensions. Give every dynamic dimension an example of at least 2. Raises ValueError
-    for a module in training mode.
+    names become the names of the dimensions. Give every dynamic dimension an example of at least 2. Write
+    `x.shape[0]` in the module instead of `len(x)`, which is a constant for the tracer. Raises ValueError for a module
+    in training mode, and RuntimeError for a module that makes a dynamic dimension constant.
     """
     if module.training:
         raise ValueError("the module is in training mode; call eval() first")
     with _quiet_exporter(), torch.no_grad():
         # The export has two steps, because torch.onnx.export alone silently turns to a static batch when it cannot keep
-        # it dynamic. The strict mode understands len(tensor) of a dynamic batch.
-        exported = torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes, strict=True)
+        # it dynamic.
+        exported = torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)
         torch.onnx.export(
             exported,
             (),

@@ -16,7 +16,7 @@ class TwoPictures(nn.Module):
     """A network unlike those of this project: two inputs, two dynamic dimensions."""
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return a + b, (a * b).sum(dim=1) / len(a)
+        return a + b, (a * b).sum(dim=1) / a.shape[0]
 
 
 def test_any_module_can_be_exported(tmp_path: Path) -> None:
@@ -38,3 +38,17 @@ def test_any_module_can_be_exported(tmp_path: Path) -> None:
 def test_a_module_in_training_mode_is_not_exported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="training mode"):
         export_onnx(TwoPictures(), (torch.ones(2, 4), torch.ones(2, 4)), ["a", "b"], ["c", "d"], None, tmp_path / "x")
+
+
+class FixedBatch(nn.Module):
+    """A network that the tracer cannot keep dynamic: len() gives it a number."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        return a.sum(1) / len(a)
+
+
+def test_a_dynamic_batch_is_never_made_a_fixed_one(tmp_path: Path) -> None:
+    shapes = ({0: torch.export.Dim("N", min=1)},)
+    with pytest.raises(RuntimeError, match="marked N as dynamic"):
+        export_onnx(FixedBatch().eval(), (torch.ones(2, 4),), ["a"], ["b"], shapes, tmp_path / "fixed.onnx")
+    assert not list(tmp_path.iterdir())
