@@ -28,6 +28,10 @@ from xdist.scheduler import LoadFileScheduling
 # Tests import ONNX Runtime themselves too; the package sets this before it does.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# Tests start hundreds of processes, and each would compile the packages again where bytecode is not written.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 TINY_SIZE = 64
 ROOT = Path(__file__).parents[1]
 
