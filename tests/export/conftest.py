@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,18 @@ from facerecon_export.subject import ExportOptions
 from facerecon_training.checkpoint import save_weights
 from facerecon_training.model import FaceModel, ModelConfig
 from torch import nn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_are_read_once() -> Iterator[None]:
+    """Keep what PyTorch's exporter learns about its 500 operators. It parses their sources in every export, which takes
+    most of a small network's time."""
+    from torch.onnx._internal.exporter import _registration
+
+    read = cache(_registration.onnxscript_apis.get_torchlib_ops)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registration.onnxscript_apis, "get_torchlib_ops", read)
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degra
 from .conventions import annotated_offsets
 from .photographs import camera_from_landmarks
 from .prepare import read_face
-from .rendered.backgrounds import invented_picture, random_patch, read_backgrounds
+from .rendered.backgrounds import random_patch, read_backgrounds
 from .rendered.expressions import EYE_LOOK
 from .rendered.eyes import BLINK
 from .rendered.morphable import MorphableFace
@@ -36,8 +36,6 @@ LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint",
 """Blendshapes whose machine-made labels come from open eyes and mean nothing under drawn lids."""
 LOOKED_SHARE = 0.5
 """Share of a folder's photographs in a batch that have labels given by looking, if the folder has any."""
-INVENTED_PICTURES = 400
-"""Number of generated pictures where no photographs without faces may be read."""
 IRIS_SEEN = 0.35
 """The eyeBlink weight from which on a tracker guesses where the iris is, in the middle of the lids."""
 
@@ -197,11 +195,6 @@ class Packed:
         return cls(images, labels, [group for group in groups if len(group) > 1])
 
 
-def invented(seed: int) -> list[Image]:
-    """Return generated pictures in place of photographs without faces."""
-    return [invented_picture(np.random.default_rng((seed, number))) for number in range(INVENTED_PICTURES)]
-
-
 def people_squares(people: Packed, face: MorphableFace) -> list[Square]:
     """Return the square of the crop of each rendered picture, canvas pixels, from its landmarks as in photographs.
 
@@ -258,8 +251,7 @@ class Batches(IterableDataset[Batch]):
         ]
         directed = prepared / "head_pose"
         self.head_poses = Packed.read(directed) if (directed / "labels.npz").is_file() else None
-        pictures = read_backgrounds(sorted(backgrounds.glob("*.jpg"))) if backgrounds else []
-        self.backgrounds = pictures or invented(seed)
+        self.backgrounds = read_backgrounds(sorted(backgrounds.glob("*.jpg"))) if backgrounds else []
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches from step `start` on."""
