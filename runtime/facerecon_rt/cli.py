@@ -34,15 +34,18 @@ from .paths import exists, is_folder, resolved, status
 from .providers.nvidia import AS_USUAL
 from .quiet import silence_opencv
 from .sinks.avatars import is_avatar
-from .sinks.files import PICTURE_SUFFIXES, Sink, check_texture, open_sink
+from .sinks.files import open_sink
 from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
 from .sinks.looks import Look
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, files_beside, write_mesh
 from .sinks.mqtt import is_mqtt
+from .sinks.options import check_texture
 from .sinks.outputs import Rotation, check_writable, numbered, source_path, write_whole
 from .sinks.parts import parts_of
+from .sinks.pictures import PICTURE_SUFFIXES
 from .sinks.sequence import is_sequence
+from .sinks.sink import Sink
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
 from .sinks.usd import USD_SUFFIXES

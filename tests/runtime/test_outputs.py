@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
-from facerecon_rt.sinks.files import write_picture
 from facerecon_rt.sinks.outputs import Partial, check_writable, remove_abandoned, whole, write_whole
+from facerecon_rt.sinks.pictures import write_picture
 from facerecon_rt.sinks.video import VideoSink
 from facerecon_rt.types import Frame, Scene
 

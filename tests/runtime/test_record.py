@@ -12,7 +12,7 @@ import pytest
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.pose import rotation_from_euler
-from facerecon_rt.sinks.files import JsonLinesSink
+from facerecon_rt.sinks.jsonl import JsonLinesSink
 from facerecon_rt.sinks.record import SCHEMA, arkit_blendshapes, record_from_scene, record_text
 from facerecon_rt.types import Face, Floats, Frame, Scene
 

@@ -19,11 +19,13 @@ import pytest
 import trimesh
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_rt.sinks import files as sinks_module
+from facerecon_rt.sinks import folder, jsonl
 from facerecon_rt.sinks.draw import draw_scene, montage
-from facerecon_rt.sinks.files import LatestMeshes, Sink, open_sink
+from facerecon_rt.sinks.face_meshes import LatestMeshes
+from facerecon_rt.sinks.files import open_sink
 from facerecon_rt.sinks.meshes import write_mesh
 from facerecon_rt.sinks.outputs import Rotation, only_writer_of, write_whole
+from facerecon_rt.sinks.sink import Sink
 from facerecon_rt.sinks.video import fit
 from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.template import FaceTemplate
@@ -602,7 +604,7 @@ def test_a_file_that_is_set_aside_before_it_is_locked_is_left_alone(
         Rotation(1).set_aside(at)
         only_writer_of(file, at)
 
-    monkeypatch.setattr(sinks_module, "only_writer_of", late)
+    monkeypatch.setattr(jsonl, "only_writer_of", late)
     scene = Scene(Frame(np.zeros((4, 4, 3), np.uint8), "cam0", still=False), (ball_face(50.0, 50.0, track=1),))
     with open_sink(str(path), blendshapes=BLENDSHAPES, rotation=Rotation(1)) as sink:
         sink.write(scene)
@@ -681,7 +683,7 @@ def test_no_camera_is_called_as_another_ones_older_files(tmp_path: Path) -> None
 
 
 def test_the_video_of_a_camera_that_has_gone_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks_module, "SILENT_S", 0.0)
+    monkeypatch.setattr(folder, "SILENT_S", 0.0)
     with open_sink(f"{tmp_path}/", blendshapes=BLENDSHAPES, rotation=Rotation(1)) as sink:
         for name in ("door", "yard"):
             sink.write(Scene(Frame(np.zeros((48, 64, 3), np.uint8), name, still=False, live=True, fps=25.0), ()))

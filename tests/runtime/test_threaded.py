@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
 from facerecon_rt.sinks import threaded
-from facerecon_rt.sinks.files import EventSink, JsonLinesSink, open_sink
+from facerecon_rt.sinks.files import open_sink
+from facerecon_rt.sinks.jsonl import JsonLinesSink
+from facerecon_rt.sinks.sink import EventSink
 from facerecon_rt.sinks.threaded import DEPTH, ThreadedSink
 from facerecon_rt.types import Event, Frame, Scene
 

@@ -20,8 +20,8 @@ from ..faces.reconstruct import MIN_CONFIDENCE
 from ..faces.shapes import Average
 from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
-from ..sinks.files import SINK_STYLES
 from ..sinks.hide import MARGIN, is_cover
+from ..sinks.pictures import SINK_STYLES
 from ..sinks.texture import TEXTURE_SIZES
 from ..sources.camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S, LiveOptions
 from ..values import (

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from ..types import Scene
-from .files import ChoosySink, EventSink, Sink
+from .sink import ChoosySink, EventSink, Sink
 
 log = logging.getLogger("facerecon_rt")
 
