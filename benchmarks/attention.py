@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from facerecon_rt import Pipeline, Reconstructor, open_source
-from facerecon_rt.faces.attention import CLOSES, Zone
+from facerecon_rt.faces.attention import CLOSES
+from facerecon_rt.faces.zones import Zone
 from facerecon_rt.providers.onnx_file import named_by_hash
 from facerecon_rt.types import Event
 

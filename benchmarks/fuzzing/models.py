@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
-from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract
 from facerecon_rt.template import load_template
 from numpy.random import Generator
 

@@ -30,7 +30,7 @@ from facerecon_rt.bench.compare import compare
 from facerecon_rt.bench.report import read_report
 from facerecon_rt.contract import BLENDSHAPES, ModelContract
 from facerecon_rt.errors import ProviderMissing
-from facerecon_rt.faces.detect import DetectorContract
+from facerecon_rt.faces.detector_contract import DetectorContract
 from facerecon_rt.networks.session import FaceSession
 from facerecon_rt.providers.engines import entry_name, fault, is_kept, open_with_engine
 from facerecon_rt.sources.inputs import Inputs

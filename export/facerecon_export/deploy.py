@@ -10,7 +10,7 @@ from typing import get_args
 
 import onnx
 from facerecon_rt.errors import FaceReconError, UsageError
-from facerecon_rt.faces.detect import read_detector_contract
+from facerecon_rt.faces.detector_contract import read_detector_contract
 from facerecon_rt.networks.session import read_contract
 from facerecon_rt.paths import is_file
 from facerecon_rt.providers.onnx_file import read_onnx, refuse_unsafe

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
 from facerecon_rt.errors import UsageError
-from facerecon_rt.faces.detect import DETECTOR_KEY, SMALL_INPUT, DetectorContract, read_detector_contract
+from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract, read_detector_contract
+from facerecon_rt.faces.detector_runs import SMALL_INPUT
 from facerecon_rt.faces.served import SHA256_KEY
 from facerecon_rt.networks.golden import golden_crop
 from facerecon_rt.networks.session import read_contract

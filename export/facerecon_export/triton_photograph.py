@@ -23,7 +23,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # Triton's own
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
 from facerecon_rt.errors import FaceReconError, ProviderMissing
-from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract
 from facerecon_rt.faces.pipeline import scene_of
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.faces.served import SHA256_KEY, ServedDetector, ServedNetwork

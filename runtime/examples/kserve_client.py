@@ -28,7 +28,7 @@ import numpy as np
 from facerecon_rt import Detector, FaceReconError, Pipeline, Reconstructor, open_detector, open_sink, open_source
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
 from facerecon_rt.errors import ProviderMissing, SourceError, UsageError
-from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract
 from facerecon_rt.faces.served import SHA256_KEY, ServedDetector, ServedNetwork
 from facerecon_rt.networks.session import read_contract
 from facerecon_rt.providers.onnx_file import read_onnx

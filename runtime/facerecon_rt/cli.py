@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import math
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from .addresses import public_name
 from .commands.default_model import models_or_default
 from .commands.faster import faster_on_cpu
+from .commands.log import log_to_stderr
 from .commands.options import DEFAULT_OUTPUT, Options, parse_options
 from .commands.progress import Progress
 from .commands.shell import run_command
-from .errors import SourceError, UsageError, one_line
+from .commands.targets import Written, changed_at, is_drawn, is_folder_target, name_of
+from .errors import SourceError, UsageError
 from .faces.calibrate import Calibration, read_calibration
 from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
@@ -30,20 +30,17 @@ from .faces.shapes import ImageSet
 from .head import MESH_FORMS, mesh_form
 from .interrupts import importing
 from .memory import given_back_regularly
-from .paths import exists, is_folder, resolved, status
+from .paths import resolved
 from .providers.nvidia import AS_USUAL
-from .quiet import silence_opencv
-from .sinks.avatars import is_avatar
 from .sinks.files import open_sink
 from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
 from .sinks.looks import Look
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, files_beside, write_mesh
-from .sinks.mqtt import is_mqtt
+from .sinks.mqtt_address import is_mqtt
 from .sinks.options import check_texture
-from .sinks.outputs import Rotation, check_writable, numbered, source_path, write_whole
+from .sinks.outputs import Rotation, check_writable, source_path, write_whole
 from .sinks.parts import parts_of
-from .sinks.pictures import PICTURE_SUFFIXES
 from .sinks.sequence import is_sequence
 from .sinks.sink import Sink
 from .sinks.systemd import ServiceNotifier
@@ -80,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return UsageError.exit_code
-    _log_to_stderr(quiet=False)
+    log_to_stderr(quiet=False)
     before: dict[signal.Signals, Any] = {}
 
     def command() -> int:
@@ -109,7 +106,7 @@ def _ending_signals() -> list[signal.Signals]:
 
 def _reconstruct(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
-    _log_to_stderr(quiet=options.quiet, once=options.set)
+    log_to_stderr(quiet=options.quiet, once=options.set)
     if options.keep is not None and options.rotate is None:
         raise UsageError("--keep limits the files of --rotate; give --rotate as well")
     if options.save_calibration is not None and not isinstance(options.calibrate, float):
@@ -150,7 +147,7 @@ def _check_meshes(options: Options) -> None:
 
 
 def _has_meshes(target: str) -> bool:
-    return _is_folder(target) or Path(target).suffix.lower() in MESH_SUFFIXES
+    return is_folder_target(target) or Path(target).suffix.lower() in MESH_SUFFIXES
 
 
 def _has_heads(target: str) -> bool:
@@ -222,7 +219,7 @@ def _run(options: Options) -> None:
         reconstructor = stack.enter_context(_reconstructor(options))
         # Outputs are opened first, so that an output that cannot be written is reported before any work.
         outputs = [
-            stack.enter_context(ThreadedSink(_sink(target, reconstructor, options), _name_of(target)))
+            stack.enter_context(ThreadedSink(_sink(target, reconstructor, options), name_of(target)))
             for target in targets
         ]
         sinks: list[SceneSink] = [*outputs]
@@ -246,7 +243,7 @@ def _run(options: Options) -> None:
             attention=options.zone if options.attention else None,
         )
         _say_choice(reconstructor, options)
-        progress = Progress(quiet=options.quiet or "-" in targets, draws=any(map(_is_drawn, targets)))
+        progress = Progress(quiet=options.quiet or "-" in targets, draws=any(map(is_drawn, targets)))
         try:
             groups = stack.enter_context(closing(limited(inputs.groups(), options.frames)))
             for scene in pipeline.run_together(groups, sinks):
@@ -262,7 +259,7 @@ def _run_set(options: Options) -> None:
     targets = _targets(options)
     wrote = Written(targets)
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
-    meshes += [Path(target) / "set.obj" for target in targets if _is_folder(target)]
+    meshes += [Path(target) / "set.obj" for target in targets if is_folder_target(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
     _check_set(inputs, others)
     with ExitStack() as stack:
@@ -396,7 +393,7 @@ def _targets(options: Options) -> list[str]:
     for target in targets:
         if targets.count(target) > 1:
             raise UsageError(f"the output {public_name(target)} is given twice; give each output once")
-    if targets == [DEFAULT_OUTPUT] and not options.output and _changed_at(DEFAULT_OUTPUT):
+    if targets == [DEFAULT_OUTPUT] and not options.output and changed_at(DEFAULT_OUTPUT):
         log.warning("%s replaces files of the same names from an earlier run; --output names another", DEFAULT_OUTPUT)
     return targets
 
@@ -460,95 +457,6 @@ def _web(
     with WebServer(state, options.serve or "", style=style, margin=margin, pictures=pictures) as server:
         log.info("%s", server.url)
         yield state
-
-
-def _name_of(target: str) -> str:
-    return "standard output" if target == "-" else public_name(target)
-
-
-def _is_place(target: str) -> bool:
-    """Return whether an output is a file or folder, and not a service to other programs."""
-    return target != "-" and not is_avatar(target) and not is_mqtt(target) and not is_socket(target)
-
-
-def _is_drawn(target: str) -> bool:
-    """Return whether the output holds annotated pictures or video."""
-    return _is_folder(target) or Path(target).suffix.lower() in (*CODECS, *PICTURE_SUFFIXES)
-
-
-def _is_folder(target: str) -> bool:
-    return _is_place(target) and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
-
-
-class Written:
-    """The outputs that this run has written. Files of earlier runs do not count."""
-
-    def __init__(self, targets: Sequence[str]) -> None:
-        self._before = {target: _changed_at(target) for target in targets if _is_place(target)}
-
-    def say(self) -> None:
-        """Log one line for each output."""
-        for target, before in self._before.items():
-            if _changed_at(target) == before:
-                log.info("nothing to write to %s", target)
-            elif exists(target) or is_sequence(target):
-                log.info("wrote %s", target)
-            else:
-                log.info("wrote %s and so on", numbered(Path(target), 1))
-
-
-def _changed_at(target: str) -> int:
-    """Return when the output, or any file in it, last changed, in ns since 1970; 0 where it does not exist."""
-    path = Path(target)
-    paths = [path, numbered(path, 1)]
-    if is_sequence(target):
-        pattern = re.sub(r"{\w+}", "*", glob.escape(path.name))
-        paths = list(path.parent.glob(pattern))
-    if is_folder(path):
-        with suppress(OSError):  # the folder is gone, or may not be read
-            paths = list(path.iterdir())
-    # Files may appear and vanish meanwhile, because other programs may write into the same folder.
-    return max((found.st_mtime_ns for one in paths if (found := _status(one)) is not None), default=0)
-
-
-def _status(path: Path) -> os.stat_result | None:
-    with suppress(OSError):
-        return status(path)
-    return None
-
-
-class SayOnce(logging.Filter):
-    """A filter that passes each line once. An image set is read twice, so a faulty file would be reported twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the line is new."""
-        line = record.getMessage()
-        new = line not in self._said
-        self._said.add(line)
-        return new
-
-
-class OneLine(logging.Formatter):
-    """A formatter that writes one line per message, since names may hold line feeds and other control characters."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the message."""
-        return one_line(record.getMessage())
-
-
-def _log_to_stderr(*, quiet: bool, once: bool = False) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine())
-    if once:
-        handler.addFilter(SayOnce())
-    log.handlers[:] = [handler]
-    log.propagate = False
-    log.setLevel(logging.ERROR if quiet else logging.INFO)
-    silence_opencv()
 
 
 if __name__ == "__main__":

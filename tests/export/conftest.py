@@ -25,11 +25,11 @@ from torch import nn
 def operators_are_read_once() -> Iterator[None]:
     """Keep what PyTorch's exporter learns about its 500 operators. It parses their sources in every export, which takes
     most of a small network's time."""
-    from torch.onnx._internal.exporter import _registration
+    from torch.onnx._internal import _lazy_import
 
-    read = cache(_registration.onnxscript_apis.get_torchlib_ops)
+    apis = vars(_lazy_import)["onnxscript_apis"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registration.onnxscript_apis, "get_torchlib_ops", read)
+        patch.setattr(apis, "get_torchlib_ops", cache(apis.get_torchlib_ops))
         yield
 
 

@@ -18,7 +18,9 @@ from facerecon_export.int8 import Recipe, Target, quantise
 from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import Gate
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.faces.detect import FaceDetector, letterbox, open_detector, read_detector_contract
+from facerecon_rt.faces.detect import FaceDetector, open_detector
+from facerecon_rt.faces.detector_contract import read_detector_contract
+from facerecon_rt.faces.detector_runs import letterbox
 from facerecon_rt.providers.choice import open_ort_session
 from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.sources.files import read_image

@@ -14,7 +14,7 @@ from facerecon_export import triton
 from facerecon_export.cli import main
 from facerecon_rt.contract import BLENDSHAPES, CONTRACT_KEY, SET_OUTPUTS, ModelContract
 from facerecon_rt.errors import UsageError
-from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract
 from facerecon_rt.faces.served import SHA256_KEY
 from facerecon_rt.networks.golden import golden_crop
 from facerecon_rt.networks.session import output_dims, read_contract

@@ -16,7 +16,8 @@ import onnx
 import onnxruntime
 import pytest
 from facerecon_rt.align import box_from_square, square_from_camera
-from facerecon_rt.faces.detect import DETECTOR_KEY, DetectorContract, detector_runs
+from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.detector_runs import detector_runs
 from facerecon_rt.networks import session as session_module
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.providers import choice as providers

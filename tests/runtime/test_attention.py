@@ -12,25 +12,20 @@ import numpy as np
 import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
-from facerecon_rt.faces.attention import (
-    BIN_S,
-    SPEAKS,
+from facerecon_rt.faces.attention import BIN_S, SPEAKS, WINDOW_S, Shares, Watch
+from facerecon_rt.faces.lids_and_lips import (
     SPEECH_QUIET,
     SPEECH_SURE,
     SPEECH_WINDOW_S,
     START,
-    WINDOW_S,
     LipMotion,
     OpenLevel,
-    Shares,
-    Watch,
-    Zone,
     aspect_ratios,
     distances,
-    zone_from_text,
 )
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.faces.zones import Zone, zone_from_text
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.sinks.record import event_records, record_from_scene
 from facerecon_rt.sources.files import open_source

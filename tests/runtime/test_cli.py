@@ -19,7 +19,7 @@ import pytest
 from cv2.typing import MatLike
 from facerecon_rt.cli import COMMANDS, main
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.faces.detect import FINE_INPUT
+from facerecon_rt.faces.detector_runs import FINE_INPUT
 from facerecon_rt.types import Image
 
 from tests.interrupted import default_interrupts

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from facerecon_rt.commands.options import parse_options
 from facerecon_rt.errors import UsageError
-from facerecon_rt.sinks.mqtt import MqttSink, broker_from_address
+from facerecon_rt.sinks.mqtt import MqttSink
+from facerecon_rt.sinks.mqtt_address import broker_from_address
 
 from ..conftest import ROOT
 

@@ -13,22 +13,10 @@ import numpy as np
 import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, box_from_square, square_from_camera
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.faces.detect import (
-    COARSE_INPUT,
-    DETECTOR_KEY,
-    FINE_INPUT,
-    DetectorContract,
-    FaceDetector,
-    YunetDetector,
-    decode,
-    detect_in_runs,
-    detector_runs,
-    letterbox,
-    merge,
-    open_detector,
-    square_from_yunet,
-    yunet_template,
-)
+from facerecon_rt.faces.detect import FaceDetector, decode, open_detector
+from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract
+from facerecon_rt.faces.detector_runs import COARSE_INPUT, FINE_INPUT, detect_in_runs, detector_runs, letterbox, merge
+from facerecon_rt.faces.yunet import YunetDetector, square_from_yunet, yunet_template
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.types import Detection, Floats, Image

@@ -6,7 +6,7 @@ import logging
 import pickle
 
 import pytest
-from facerecon_rt.cli import OneLine
+from facerecon_rt.commands.log import OneLine
 from facerecon_rt.errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError, one_line
 
 

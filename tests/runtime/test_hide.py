@@ -15,7 +15,8 @@ from facerecon_rt.cli import main
 from facerecon_rt.commands.options import parse_options
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_rt.faces.detect import DetectorContract, open_detector
+from facerecon_rt.faces.detect import open_detector
+from facerecon_rt.faces.detector_contract import DetectorContract
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.sinks.draw import draw_scene

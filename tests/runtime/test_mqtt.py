@@ -18,15 +18,9 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.errors import UsageError
 from facerecon_rt.sinks import mqtt
-from facerecon_rt.sinks.mqtt import (
-    MqttSink,
-    broker_from_address,
-    entities,
-    is_mqtt,
-    picture_entities,
-    state_of,
-    topic_of,
-)
+from facerecon_rt.sinks.home_assistant import entities, picture_entities
+from facerecon_rt.sinks.mqtt import MqttSink, state_of, topic_of
+from facerecon_rt.sinks.mqtt_address import broker_from_address, is_mqtt
 from facerecon_rt.sinks.threaded import ThreadedSink
 from facerecon_rt.types import Attention, Event, Frame, Scene
 

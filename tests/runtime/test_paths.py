@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from facerecon_rt.cli import _changed_at
+from facerecon_rt.commands.targets import changed_at
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.paths import exists, file_and_reason, is_file, is_folder, is_text, read_file, resolved, status
 from facerecon_rt.sinks.rerun import RerunSink
@@ -195,9 +195,9 @@ def test_a_file_that_goes_while_outputs_are_looked_at_is_no_error(
 ) -> None:
     (tmp_path / "kept").touch()
     monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / "kept", folder / "gone"]))
-    assert _changed_at(str(tmp_path)) == (tmp_path / "kept").stat().st_mtime_ns
-    assert _changed_at(str(tmp_path / "nothing.jsonl")) == 0
-    assert _changed_at(TOO_LONG) == 0
+    assert changed_at(str(tmp_path)) == (tmp_path / "kept").stat().st_mtime_ns
+    assert changed_at(str(tmp_path / "nothing.jsonl")) == 0
+    assert changed_at(TOO_LONG) == 0
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces import pipeline as pipeline_module
-from facerecon_rt.faces.attention import Zone
 from facerecon_rt.faces.metric import Intrinsics
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.faces.zones import Zone
 from facerecon_rt.networks.ensemble import Network
 from facerecon_rt.networks.session import RawFaces
 from facerecon_rt.types import Detection, Floats, Frame, Image, Scene

@@ -17,7 +17,8 @@ import pytest
 from facerecon_rt.align import BOX_SIDE_MM, CROP_CENTRE_MM, CROP_SIDE_MM, Square, box_overlap, frame_from_crop
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS_1, ModelContract
 from facerecon_rt.errors import ModelRefused, SourceError, UsageError
-from facerecon_rt.faces.detect import FINE_INPUT, open_detector
+from facerecon_rt.faces.detect import open_detector
+from facerecon_rt.faces.detector_runs import FINE_INPUT
 from facerecon_rt.faces.image_set import reconstruct_set_from_sources
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import (

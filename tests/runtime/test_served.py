@@ -11,7 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.faces.detect import FaceDetector, read_detector_contract
+from facerecon_rt.faces.detect import FaceDetector
+from facerecon_rt.faces.detector_contract import read_detector_contract
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.faces.served import ServedDetector, ServedNetwork
 from facerecon_rt.networks.session import FaceSession, read_contract

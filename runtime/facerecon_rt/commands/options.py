@@ -12,12 +12,12 @@ from typing import Any
 from ..contract import PRECISIONS
 from ..environment import installed_version
 from ..errors import UsageError
-from ..faces.attention import Zone, zone_from_text
-from ..faces.detect import LARGEST_SIZE, MULTIPLE
+from ..faces.detector_runs import LARGEST_SIZE, MULTIPLE
 from ..faces.metric import Intrinsics
 from ..faces.pipeline import DETECT_EVERY, SMOOTH
 from ..faces.reconstruct import MIN_CONFIDENCE
 from ..faces.shapes import Average
+from ..faces.zones import Zone, zone_from_text
 from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
 from ..sinks.hide import MARGIN, is_cover

@@ -14,36 +14,14 @@ or a safety device.
 from __future__ import annotations
 
 import math
-import re
-from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
-import numpy as np
-
-from ..errors import UsageError
 from ..pose import euler_from_camera, gaze_angles
-from ..template import Indices, load_template
-from ..types import Attention, Drowsiness, Event, Face, Floats
-from ..values import shown
-
-PAIRS = np.array([[43, 47], [44, 46], [42, 45], [37, 41], [38, 40], [36, 39], [62, 66], [60, 64]])
-"""(8, 2) iBUG points whose distance is measured: per eye, left first, two lid gaps and the width; gap and width of the
-inner lips."""
-
-START = 0.93
-"""Open level of an eye before it was observed, as a share of the aspect ratio of the person's neutral shape."""
-FLOOR = 0.75
-"""Minimum open level, as a share of the same. Eyes that stay shut must not become the person's usual eyes."""
-OPEN_PERCENTILE = 80.0
-OPEN_WINDOW_S = 60.0
-OPEN_AFTER_S = 3.0
-"""Open level: this percentile of the aspect ratio over this window; the neutral shape counts before `OPEN_AFTER_S`."""
-OPEN_STEP_S = 0.1
-"""Time between two samples of the open level, in seconds."""
-MOST_SAMPLES = round(OPEN_WINDOW_S / OPEN_STEP_S)
+from ..types import Attention, Drowsiness, Event, Face
+from .lids_and_lips import LipMotion, OpenLevel, aspect_ratios, crossing, distances
+from .zones import Zone
 
 CLOSES, OPENS = 0.6, 0.65
 """Openness of both eyes together at which a closure begins and ends."""
@@ -65,10 +43,6 @@ YAWN_S = 1.5
 """Time in seconds for which the mouth must be wide open to count as a yawn."""
 YAWNS_WINDOW_S = 300.0
 
-SPEECH_WINDOW_S = 1.5
-SPEECH_QUIET, SPEECH_SURE = 0.15, 0.8
-"""Speed of the lips in widths of the neutral mouth per second, counted as twice the lesser of opening and closing, at
-which the likelihood of speech is 0 and 1."""
 SPEAKS, SILENT = 0.5, 0.2
 """Likelihoods at which `speaking` begins and ends."""
 
@@ -91,38 +65,6 @@ LONGEST_GAP_S = 0.5
 """Time in seconds between two frames of a face from which nothing is assumed about what was between them."""
 
 LEVELS: tuple[Drowsiness, ...] = ("alert", "tired", "drowsy")
-_RANGE = r"(-?\d{1,3}(?:\.\d{1,6})?)\.\.(-?\d{1,3}(?:\.\d{1,6})?)"
-_ZONE = re.compile(rf"(?P<name>[\w-]{{1,40}})=(?:yaw:{_RANGE})?,?(?:pitch:{_RANGE})?")
-
-
-@dataclass(frozen=True, slots=True)
-class Zone:
-    """A named range of directions in degrees, as the pose's angles: yaw is positive to the subject's left, pitch is
-    positive upwards, and (0, 0) is towards the camera."""
-
-    name: str
-    yaw: tuple[float, float] = (-180.0, 180.0)
-    pitch: tuple[float, float] = (-90.0, 90.0)
-
-    def holds(self, yaw: float, pitch: float) -> bool:
-        """Return whether a direction in degrees lies in the zone."""
-        return self.yaw[0] <= yaw <= self.yaw[1] and self.pitch[0] <= pitch <= self.pitch[1]
-
-
-def zone_from_text(text: str) -> Zone:
-    """Read a zone such as `road=yaw:-15..15,pitch:-10..10`. Either range may be left out. Raises UsageError."""
-    found = _ZONE.fullmatch(text)
-    if found is None or text.endswith(("=", ",")):
-        raise UsageError(
-            f"{shown(text)} is not a zone; write NAME=yaw:FROM..TO,pitch:FROM..TO in degrees. A name has letters, "
-            "digits, _ and -, up to 40; one of the ranges may be left out"
-        )
-    values = [None if value is None else float(value) for value in found.groups()[1:]]
-    yaw = (-180.0, 180.0) if values[0] is None or values[1] is None else (values[0], values[1])
-    pitch = (-90.0, 90.0) if values[2] is None or values[3] is None else (values[2], values[3])
-    if yaw[0] >= yaw[1] or pitch[0] >= pitch[1]:
-        raise UsageError(f"the zone {found['name']} is empty; write the smaller angle first")
-    return Zone(found["name"], yaw, pitch)
 
 
 class Watch:
@@ -381,38 +323,6 @@ class Person:
             self._begin("drowsiness", time_s, LEVELS[level], confirmed=False)
 
 
-class OpenLevel:
-    """The usual aspect ratio of an eye of one person when it is open."""
-
-    def __init__(self) -> None:
-        self._samples: deque[float] = deque()
-        self._ordered: list[float] = []
-        """The samples by size, so that no frame must sort them."""
-        self._sampled_at = -math.inf
-        self._percentile: float | None = None
-
-    def openness(self, ratio: float, at_rest: float, time_s: float) -> float:
-        """Return how open the eye is, 0 to 1 of its open level. `at_rest`: aspect ratio of the neutral shape."""
-        if not 0 <= time_s - self._sampled_at < OPEN_STEP_S:
-            self._sampled_at = time_s
-            self._sample(ratio)
-        level = START * at_rest if self._percentile is None else max(self._percentile, FLOOR * at_rest)
-        return min(1.0, ratio / max(level, 1e-6))
-
-    def _sample(self, ratio: float) -> None:
-        if not math.isfinite(ratio):
-            return
-        self._samples.append(ratio)
-        insort(self._ordered, ratio)
-        if len(self._samples) > MOST_SAMPLES:
-            del self._ordered[bisect_left(self._ordered, self._samples.popleft())]
-        if len(self._samples) * OPEN_STEP_S >= OPEN_AFTER_S:
-            place = OPEN_PERCENTILE / 100 * (len(self._ordered) - 1)
-            below, share = int(place), place % 1
-            above = self._ordered[min(below + 1, len(self._ordered) - 1)]
-            self._percentile = (1 - share) * self._ordered[below] + share * above
-
-
 class Shares:
     """The share of the time within the last minute in which something was the case."""
 
@@ -455,60 +365,3 @@ class _Bin:
     begin_s: float
     observed: int = 0
     true: int = 0
-
-
-class LipMotion:
-    """Probability that lips speak: they open and close several times within a short time."""
-
-    def __init__(self) -> None:
-        self._last: float | None = None
-        self._steps: deque[tuple[float, float]] = deque()
-        """Time and change of the gap, in widths of the mouth."""
-        self._opened = self._closed = 0.0
-        """Sums of the changes. Rounding errors are far below the limits of speech, even after months."""
-        self.likelihood = 0.0
-
-    def add(self, gap: float, time_s: float) -> None:
-        """Add the gap between the lips, in widths of the neutral mouth."""
-        if self._last is not None:
-            self._steps.append((time_s, gap - self._last))
-            self._count(gap - self._last, 1)
-        self._last = gap
-        while self._steps and time_s - self._steps[0][0] > SPEECH_WINDOW_S:
-            self._count(self._steps.popleft()[1], -1)
-        speed = 2 * min(self._opened, self._closed) / SPEECH_WINDOW_S
-        self.likelihood = min(max((speed - SPEECH_QUIET) / (SPEECH_SURE - SPEECH_QUIET), 0.0), 1.0)
-
-    def _count(self, step: float, sign: int) -> None:
-        if step > 0:
-            self._opened += sign * step
-        else:
-            self._closed -= sign * step
-
-
-# Plain numbers are used from here on: for so few, calling numpy takes several times as long as the arithmetic.
-
-
-@cache
-def _ends() -> Indices:
-    """Return the vertices (16,) at both ends of the `PAIRS`: the first of all pairs, then the second of all."""
-    return np.asarray(load_template().landmarks[PAIRS.T.ravel()])
-
-
-def distances(vertices: Floats) -> list[float]:
-    """Return the distances (8,) in mm of the `PAIRS` of a mesh (V, 3) in mm."""
-    points = vertices.take(_ends(), 0).tolist()
-    return list(map(math.dist, points[: len(PAIRS)], points[len(PAIRS) :]))
-
-
-def aspect_ratios(lengths: Sequence[float]) -> tuple[float, float]:
-    """Return the eye aspect ratio of the left and the right eye from `distances`."""
-    left = (lengths[0] + lengths[1]) / max(2 * lengths[2], 1e-6)
-    right = (lengths[3] + lengths[4]) / max(2 * lengths[5], 1e-6)
-    return left, right
-
-
-def crossing(before: float, now: float, level: float, time_s: float, seconds: float) -> float:
-    """Return when a value crossed the level between the last frame, `seconds` ago, and this one, at `time_s`."""
-    share = (now - level) / (now - before) if now != before else 0.0
-    return time_s - seconds * min(max(share, 0.0), 1.0)

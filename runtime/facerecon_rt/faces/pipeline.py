@@ -9,7 +9,7 @@ from typing import Protocol
 from ..align import box_from_square, box_overlap
 from ..errors import UsageError
 from ..types import Attention, Event, Face, Floats, Frame, Scene
-from .attention import Watch, Zone
+from .attention import Watch
 from .budget import Budget, Shed
 from .calibrate import Calibration
 from .cuts import Scenery
@@ -19,6 +19,7 @@ from .reconstruct import SAME_FACE, Reconstructor, Sighting, no_hints, off_faces
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
+from .zones import Zone
 
 NO_ATTENTION: Mapping[int | None, Attention] = {}
 NO_EVENTS: tuple[Event, ...] = ()

@@ -12,7 +12,8 @@ from ..errors import ModelRefused, UsageError
 from ..networks.golden import failure, golden_crop
 from ..networks.session import RawFaces, no_rows, output_dims, raw_faces
 from ..types import Detection, Floats, Image
-from .detect import DetectorContract, detections
+from .detect import detections
+from .detector_contract import DetectorContract
 
 Infer = Callable[[Sequence[str], NDArray[np.uint8]], Mapping[str, Floats]]
 """Function that takes the names of outputs and the input `image` of one request, and returns those outputs by name. A

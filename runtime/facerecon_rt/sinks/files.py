@@ -21,7 +21,8 @@ from .jsonl import JsonLinesSink
 from .livelink import LiveLinkCsvSink
 from .local_socket import SocketSink, is_socket
 from .meshes import MESH_SUFFIXES
-from .mqtt import MqttSink, is_mqtt
+from .mqtt import MqttSink
+from .mqtt_address import is_mqtt
 from .options import SinkOptions, check_texture
 from .outputs import Rotation
 from .pictures import PICTURE_SUFFIXES, SINK_STYLES, PictureSink, bare

@@ -15,32 +15,25 @@ import sys
 import threading
 import time
 import uuid
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ..addresses import public_name, safe_reason, scheme_of
-from ..errors import SourceError, UsageError
+from ..addresses import public_name, safe_reason
+from ..errors import UsageError
 from ..faces.reconstruct import largest
 from ..interrupts import importing
 from ..regular import source_name
-from ..sources.camera import with_environment
 from ..types import Face, Scene
-from .hide import MARGIN, is_cover
+from .hide import MARGIN
+from .home_assistant import entities, picture_entities
+from .mqtt_address import GET, broker_from_address, snapshot_style
 from .record import as_json, attention_record, event_records
-from .snapshot import PLAIN, SNAPSHOT_STYLES, snapshot
+from .snapshot import snapshot
 
 log = logging.getLogger("facerecon_rt")
 
-SCHEMES = {"mqtt": 1883, "mqtts": 8883}
-"""Schemes of addresses and their default ports."""
-TOPIC = "facerecon"
-GET = "snapshot/get"
-"""End of the topics that ask for a picture."""
-DISCOVERY = "homeassistant"
 STATE_S = 1.0
 """Minimum time in seconds between two states of a camera, unless the number of its faces changes."""
 MOST_WAITING = 10_000
@@ -60,90 +53,6 @@ NO_PICTURES = "this program puts out no pictures (--no-pictures or ?snapshot=off
 CLOSED = "the connection was closed"
 REFUSED = ("Bad user name or password", "Not authorized")
 """Reasons of brokers that no waiting mends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """A broker's address, read from `mqtt://user:password@host:port/topic?discovery=PREFIX|off&snapshot=STYLE|off&ca=FILE`."""
-
-    host: str
-    port: int
-    tls: bool
-    user: str | None
-    password: str | None
-    topic: str
-    discovery: str | None
-    """Prefix of Home Assistant's topics; None for no discovery."""
-    snapshot: str | None
-    """How pictures look, one of `SNAPSHOT_STYLES`, or "off"; None for the default."""
-    ca: str | None
-    """File of certificates that the broker's must be signed with; None for the system's."""
-
-
-def is_mqtt(target: str) -> bool:
-    """Return whether an output is the address of a broker."""
-    return scheme_of(target) in SCHEMES
-
-
-def broker_from_address(address: str) -> Broker:
-    """Read the address of a broker. `${NAME}` is replaced by the environment variable. Raises UsageError."""
-    name = public_name(address)
-    try:
-        # Variables are replaced after the address is split, since a password may hold any character.
-        parts = urlsplit(address)
-        port, user, password = parts.port, _decoded(parts.username), _decoded(parts.password)
-    except SourceError as error:
-        raise UsageError(f"cannot connect to {name}: {error}") from error
-    except ValueError as error:
-        raise UsageError(f"cannot read {name}: its port is not a number up to 65535") from error
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    topic = unquote(parts.path).strip("/") or TOPIC
-    discovery = options.get("discovery", DISCOVERY)
-    # A bare # begins a fragment, which urlsplit takes off the topic.
-    if "#" in address or re.search(r"[+#\x00]", topic + discovery):
-        raise UsageError(
-            f"cannot read {name}: topics to publish to hold no # and no +; leave them out, and write them as %23 and "
-            "%2B in a password"
-        )
-    if not parts.hostname or options.keys() - {"discovery", "snapshot", "ca"}:
-        raise UsageError(
-            f"cannot read {name}; write mqtt://user:${{PASSWORD}}@host:port/topic, with ?discovery=off, "
-            "&snapshot=STYLE and &ca=FILE"
-        )
-    look = options.get("snapshot")
-    if look not in (None, "off", *SNAPSHOT_STYLES):
-        raise UsageError(f"{name}: unknown snapshot {look!r}; choose from {', '.join(SNAPSHOT_STYLES)}, off")
-    return Broker(
-        host=parts.hostname,
-        port=port or SCHEMES[parts.scheme],
-        tls=parts.scheme == "mqtts",
-        user=user,
-        password=password,
-        topic=topic,
-        discovery=None if discovery == "off" else discovery or DISCOVERY,
-        snapshot=look,
-        ca=options.get("ca"),
-    )
-
-
-def _decoded(part: str | None) -> str | None:
-    return None if part is None else with_environment(unquote(part))
-
-
-def snapshot_style(broker: Broker, style: str, *, pictures: bool) -> str | None:
-    """Return how pictures on demand look; None for no pictures. Faces are blurred, unless the address says otherwise.
-
-    `style`: the style of all outputs; one that covers faces holds here too. `pictures`: whether outputs may have
-    pixels. Raises UsageError where the address contradicts them.
-    """
-    wanted = broker.snapshot
-    if not pictures and wanted not in (None, "off"):
-        raise UsageError(f"snapshot={wanted} is a picture, and --no-pictures forbids them; leave out one of the two")
-    if is_cover(style) and wanted == PLAIN:
-        raise UsageError(f"snapshot={PLAIN} shows faces, and --style {style} covers them; leave out one of the two")
-    if not pictures or wanted == "off":
-        return None
-    return wanted or (style if is_cover(style) else "blur")
 
 
 def _import_paho() -> Any:
@@ -497,40 +406,3 @@ def state_of(scene: Scene) -> dict[str, object]:
 def _person(face: Face) -> dict[str, object]:
     person: dict[str, object] = {"track": face.track, "box": [round(float(value), 1) for value in face.box]}
     return person if face.attention is None else {**person, "attention": attention_record(face.attention)}
-
-
-def entities(prefix: str, topic: str, camera: str) -> list[tuple[str, dict[str, object]]]:
-    """Return the topics and configurations with which Home Assistant finds a camera's four sensors."""
-    found: dict[str, tuple[str, dict[str, object], str]] = {
-        "presence": ("binary_sensor", {"device_class": "occupancy"}, "{{ 'ON' if value_json.present else 'OFF' }}"),
-        "faces": ("sensor", {"state_class": "measurement"}, "{{ value_json.faces }}"),
-        "drowsiness": ("sensor", {}, "{{ value_json.drowsiness or 'unknown' }}"),
-        "blink_rate": ("sensor", {"unit_of_measurement": "1/min"}, "{{ value_json.blinks_per_min }}"),
-    }
-    state = {"state_topic": f"{topic}/{camera}/state"}
-    return [
-        _entity(prefix, topic, camera, name, kind, {"value_template": template, **state, **more})
-        for name, (kind, more, template) in found.items()
-    ]
-
-
-def picture_entities(prefix: str, topic: str, camera: str) -> list[tuple[str, dict[str, object]]]:
-    """Return the topics and configurations of a camera's last picture, and of the button that asks for another."""
-    return [
-        _entity(prefix, topic, camera, "picture", "camera", {"topic": f"{topic}/{camera}/snapshot"}),
-        _entity(prefix, topic, camera, "take_picture", "button", {"command_topic": f"{topic}/{camera}/{GET}"}),
-    ]
-
-
-def _entity(
-    prefix: str, topic: str, camera: str, name: str, kind: str, more: dict[str, object]
-) -> tuple[str, dict[str, object]]:
-    base = re.sub(r"[^A-Za-z0-9_-]", "_", f"{topic}_{camera}")
-    identity = f"{base}_{sha256(f'{topic}/{camera}'.encode()).hexdigest()[:6]}"
-    return f"{prefix}/{kind}/{identity}/{name}/config", {
-        "name": name.replace("_", " ").capitalize(),
-        "unique_id": f"{identity}_{name}",
-        "availability_topic": f"{topic}/status",
-        "device": {"identifiers": [identity], "name": f"facerecon {camera}", "manufacturer": "facerecon-rt"},
-        **more,
-    }

@@ -13,7 +13,7 @@ import numpy as np
 from facerecon_rt import align
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import UsageError
-from facerecon_rt.faces.detect import YunetDetector
+from facerecon_rt.faces.yunet import YunetDetector
 from facerecon_rt.sinks.outputs import whole
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from facerecon_rt.annotated import annotated_photographs
-from facerecon_rt.faces.detect import Detector, YunetDetector, open_detector
+from facerecon_rt.faces.detect import Detector, open_detector
+from facerecon_rt.faces.yunet import YunetDetector
 from facerecon_rt.sources.files import open_source
 from facerecon_rt.types import Detection, Floats, Image
 

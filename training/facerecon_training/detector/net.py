@@ -14,7 +14,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from facerecon_rt.faces.detect import BOX_CHANNELS, DETECTOR_VERSION, SIDE_UNIT, STRIDE
+from facerecon_rt.faces.detector_contract import BOX_CHANNELS, DETECTOR_VERSION, SIDE_UNIT, STRIDE
 from facerecon_rt.types import Floats
 from torch import Tensor, nn
 

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import torch
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.faces.detect import MULTIPLE, SMALL_INPUT, detections
+from facerecon_rt.faces.detect import detections
+from facerecon_rt.faces.detector_runs import MULTIPLE, SMALL_INPUT
 from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray

@@ -1,0 +1,81 @@
+"""Outputs of a command: which are files or drawn, and which were written."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..addresses import public_name
+from ..paths import exists, is_folder, status
+from ..sinks.avatars import is_avatar
+from ..sinks.local_socket import is_socket
+from ..sinks.mqtt_address import is_mqtt
+from ..sinks.outputs import numbered
+from ..sinks.pictures import PICTURE_SUFFIXES
+from ..sinks.sequence import is_sequence
+from ..sinks.video_writer import CODECS
+
+log = logging.getLogger("facerecon_rt")
+
+
+def name_of(target: str) -> str:
+    """Return the name of an output for messages, without passwords."""
+    return "standard output" if target == "-" else public_name(target)
+
+
+def is_place(target: str) -> bool:
+    """Return whether an output is a file or folder, and not a service to other programs."""
+    return target != "-" and not is_avatar(target) and not is_mqtt(target) and not is_socket(target)
+
+
+def is_drawn(target: str) -> bool:
+    """Return whether the output holds annotated pictures or video."""
+    return is_folder_target(target) or Path(target).suffix.lower() in (*CODECS, *PICTURE_SUFFIXES)
+
+
+def is_folder_target(target: str) -> bool:
+    """Return whether an output is a folder, which may not exist yet."""
+    return is_place(target) and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+
+
+class Written:
+    """The outputs that this run has written. Files of earlier runs do not count."""
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        """Remember the state of the outputs before the run."""
+        self._before = {target: changed_at(target) for target in targets if is_place(target)}
+
+    def say(self) -> None:
+        """Log one line for each output."""
+        for target, before in self._before.items():
+            if changed_at(target) == before:
+                log.info("nothing to write to %s", target)
+            elif exists(target) or is_sequence(target):
+                log.info("wrote %s", target)
+            else:
+                log.info("wrote %s and so on", numbered(Path(target), 1))
+
+
+def changed_at(target: str) -> int:
+    """Return when the output, or any file in it, last changed, in ns since 1970; 0 where it does not exist."""
+    path = Path(target)
+    paths = [path, numbered(path, 1)]
+    if is_sequence(target):
+        pattern = re.sub(r"{\w+}", "*", glob.escape(path.name))
+        paths = list(path.parent.glob(pattern))
+    if is_folder(path):
+        with suppress(OSError):  # the folder is gone, or may not be read
+            paths = list(path.iterdir())
+    # Files may appear and vanish meanwhile, because other programs may write into the same folder.
+    return max((found.st_mtime_ns for one in paths if (found := _status(one)) is not None), default=0)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    with suppress(OSError):
+        return status(path)
+    return None
