@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import os
 import signal
@@ -74,6 +75,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first = [unit_of(file) for file in SLOW]
     places = {unit: place for place, unit in enumerate(first)}
     items.sort(key=lambda item: places.get(unit_of(item.nodeid.partition("::")[0]), len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and the tests, which stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:

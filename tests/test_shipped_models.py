@@ -117,11 +117,13 @@ def test_annotated_faces_are_found_and_their_landmarks_are_near(tmp_path: Path) 
 
     folder = data_folder("faces/lfpw-test")
     records = tmp_path / "records.jsonl"
-    arguments = ["--model", str(MODEL), "--input", str(folder), "--output", str(records), "--quiet"]
+    photographs = list(annotated_photographs(folder))[::2]
+    inputs = [str(photograph.path) for photograph in photographs]
+    arguments = ["--model", str(MODEL), "--input", *inputs, "--output", str(records), "--quiet"]
     assert main([*arguments, "--provider", "cpu"]) == 0
     faces = {Path(r["source"]).stem: r["faces"] for r in map(json.loads, records.read_text().splitlines())}
     errors = []
-    for photograph in annotated_photographs(folder):
+    for photograph in photographs:
         true = photograph.landmarks
         ocular = np.linalg.norm(true[36] - true[45])
         candidates = [np.array(face["landmarks"])[:, :2] for face in faces[photograph.path.stem]]
