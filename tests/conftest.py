@@ -29,7 +29,8 @@ from xdist.scheduler import LoadFileScheduling
 # Tests import ONNX Runtime themselves too; the package sets this before it does.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# Tests start hundreds of processes, and each would compile the packages again where bytecode is not written.
+# Where the environment forbids bytecode, each of the hundreds of processes that tests start would compile the packages
+# again, and each worker would rewrite the asserts of all tests again. The tests take precedence.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -117,9 +117,13 @@ def test_annotated_faces_are_found_and_their_landmarks_are_near(tmp_path: Path) 
 
     folder = data_folder("faces/lfpw-test")
     records = tmp_path / "records.jsonl"
-    photographs = list(annotated_photographs(folder))[::2]
-    inputs = [str(photograph.path) for photograph in photographs]
-    arguments = ["--model", str(MODEL), "--input", *inputs, "--output", str(records), "--quiet"]
+    photographs = list(annotated_photographs(folder))[::2]  # half of them say as much, in half the time
+    half = tmp_path / "photographs"
+    half.mkdir()
+    for photograph in photographs:
+        for path in (photograph.path, photograph.path.with_suffix(".pts")):
+            (half / path.name).symlink_to(path)
+    arguments = ["--model", str(MODEL), "--input", str(half), "--output", str(records), "--quiet"]
     assert main([*arguments, "--provider", "cpu"]) == 0
     faces = {Path(r["source"]).stem: r["faces"] for r in map(json.loads, records.read_text().splitlines())}
     errors = []

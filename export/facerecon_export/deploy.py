@@ -61,7 +61,7 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
     make_folder(out)
     with staging(out) as folder:
         work = _Work(subject, folder, out, weights.stem, options, say)
-        say("fp32: tracing the network with PyTorch's exporter, about ten seconds")
+        say("fp32: tracing the network with PyTorch's exporter, some seconds")
         traced = folder / "traced.onnx"
         subject.trace(traced)
         parts = subject.parts(onnx.load(traced))

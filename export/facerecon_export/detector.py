@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 import torch
 from facerecon_rt.errors import UsageError
-from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract
-from facerecon_rt.faces.detector_runs import MULTIPLE, letterbox
+from facerecon_rt.faces.detector_contract import DETECTOR_KEY, MULTIPLE, DetectorContract
+from facerecon_rt.faces.detector_runs import letterbox
 from facerecon_rt.providers.choice import open_ort_session
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats, Image

@@ -18,9 +18,9 @@ from .commands.default_model import models_or_default
 from .commands.faster import faster_on_cpu
 from .commands.log import log_to_stderr
 from .commands.options import DEFAULT_OUTPUT, Options, parse_options
+from .commands.outputs import Written, changed_at, has_heads, has_meshes, is_drawn, is_folder_output, name_of
 from .commands.progress import Progress
 from .commands.shell import run_command
-from .commands.targets import Written, changed_at, is_drawn, is_folder_target, name_of
 from .errors import SourceError, UsageError
 from .faces.calibrate import Calibration, read_calibration
 from .faces.image_set import reconstruct_set_from_sources
@@ -45,7 +45,6 @@ from .sinks.sequence import is_sequence
 from .sinks.sink import Sink
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
-from .sinks.usd import USD_SUFFIXES
 from .sinks.video_writer import CODECS
 from .sources.files import read_image
 from .sources.inputs import Inputs, limited
@@ -138,20 +137,12 @@ def _check_meshes(options: Options) -> None:
     """Check that there are meshes that get a texture or a head, and that pixels may be written. Raises UsageError."""
     check_texture(options.texture, options.style, pictures=options.pictures)
     targets = [] if options.serve and not options.output else [*options.output] or [DEFAULT_OUTPUT]
-    if options.texture is not None and not any(map(_has_meshes, targets)):
+    if options.texture is not None and not any(map(has_meshes, targets)):
         raise UsageError("--texture colours meshes; give an output that has them: .glb, .obj, .ply or a folder")
-    if options.mesh != MESH_FORMS[0] and not any(map(_has_heads, targets)):
+    if options.mesh != MESH_FORMS[0] and not any(map(has_heads, targets)):
         raise UsageError(
             "--mesh head completes meshes; give an output that has them: .glb, .usdc, .obj, .ply or a folder"
         )
-
-
-def _has_meshes(target: str) -> bool:
-    return is_folder_target(target) or Path(target).suffix.lower() in MESH_SUFFIXES
-
-
-def _has_heads(target: str) -> bool:
-    return _has_meshes(target) or Path(target).suffix.lower() in USD_SUFFIXES
 
 
 def _bench(arguments: Sequence[str]) -> int:
@@ -259,7 +250,7 @@ def _run_set(options: Options) -> None:
     targets = _targets(options)
     wrote = Written(targets)
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
-    meshes += [Path(target) / "set.obj" for target in targets if is_folder_target(target)]
+    meshes += [Path(target) / "set.obj" for target in targets if is_folder_output(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
     _check_set(inputs, others)
     with ExitStack() as stack:

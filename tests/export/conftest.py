@@ -24,10 +24,10 @@ from torch import nn
 @pytest.fixture(scope="session", autouse=True)
 def operators_are_read_once() -> Iterator[None]:
     """Keep what PyTorch's exporter learns about its 500 operators. It parses their sources in every export, which takes
-    most of a small network's time."""
+    a third of a small network's time. The name is internal to PyTorch, whose version this project fixes."""
     from torch.onnx._internal import _lazy_import
 
-    apis = vars(_lazy_import)["onnxscript_apis"]
+    apis = vars(_lazy_import)["onnxscript_apis"]  # mypy takes it for a name that this module imports for itself
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apis, "get_torchlib_ops", cache(apis.get_torchlib_ops))
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from facerecon_rt.commands.targets import changed_at
+from facerecon_rt.commands.outputs import changed_at
 from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.paths import exists, file_and_reason, is_file, is_folder, is_text, read_file, resolved, status
 from facerecon_rt.sinks.rerun import RerunSink

@@ -14,7 +14,13 @@ from facerecon_rt.types import Floats
 from facerecon_training.fit import fit_head
 from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.prepare import colour_model, face_colours
-from facerecon_training.rendered.backgrounds import background_files, invented_picture, random_patch, read_backgrounds
+from facerecon_training.rendered.backgrounds import (
+    Invented,
+    background_files,
+    invented_picture,
+    random_patch,
+    read_backgrounds,
+)
 from facerecon_training.rendered.expressions import (
     EYE_LOOK,
     Expression,
@@ -181,6 +187,17 @@ def test_backgrounds_are_squares_of_the_photographs(tmp_path: Path) -> None:
     assert len(images) == 1
     sides = [random_patch(images, np.random.default_rng(i), 0.5, 1.0).shape for i in range(20)]
     assert all(height == width and 30 <= height <= 60 for height, width, _ in sides)
+
+
+def test_generated_backgrounds_are_the_same_for_a_seed_in_any_order() -> None:
+    one, other = Invented(3), Invented(3)
+    forwards = [one[number] for number in range(5)]
+    np.testing.assert_array_equal(forwards, [other[number] for number in (4, 3, 2, 1, 0)][::-1])
+    assert (forwards[0] != Invented(4)[0]).any()
+    sides = {random_patch(one, np.random.default_rng(number), 0.15, 0.9).shape[0] for number in range(20)}
+    assert 0.15 * 192 - 1 <= min(sides) < max(sides) <= 0.9 * 192
+    with pytest.raises(IndexError):
+        one[len(one)]
 
 
 def test_invented_pictures_are_smooth_varied_and_repeatable() -> None:

@@ -20,7 +20,8 @@ from ..commands.arguments import (
 from ..commands.default_model import models_or_default
 from ..contract import PRECISIONS
 from ..errors import SourceError, UsageError
-from ..faces.detector_runs import LARGEST_SIZE, MULTIPLE
+from ..faces.detector_contract import MULTIPLE
+from ..faces.detector_runs import LARGEST_SIZE
 from ..faces.pipeline import DETECT_EVERY
 from ..faces.reconstruct import MIN_CONFIDENCE
 from ..interrupts import importing

@@ -1,1 +1,1 @@
-"""Parts of the command line: its options, its progress display, and the commands `build` and `doctor`."""
+"""Parts of the command line: options, outputs, messages, progress, and the commands build, doctor, mesh and models."""

@@ -35,7 +35,10 @@ class OneLine(logging.Formatter):
 
 
 def log_to_stderr(*, quiet: bool, once: bool = False) -> None:
-    """Send the package's messages to standard error: errors alone with `quiet`, and each line once with `once`."""
+    """Send the package's messages to standard error, and silence those of OpenCV.
+
+    `quiet`: errors alone. `once`: each line once.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     if once:

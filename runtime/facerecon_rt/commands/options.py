@@ -12,7 +12,8 @@ from typing import Any
 from ..contract import PRECISIONS
 from ..environment import installed_version
 from ..errors import UsageError
-from ..faces.detector_runs import LARGEST_SIZE, MULTIPLE
+from ..faces.detector_contract import MULTIPLE
+from ..faces.detector_runs import LARGEST_SIZE
 from ..faces.metric import Intrinsics
 from ..faces.pipeline import DETECT_EVERY, SMOOTH
 from ..faces.reconstruct import MIN_CONFIDENCE
@@ -20,8 +21,8 @@ from ..faces.shapes import Average
 from ..faces.zones import Zone, zone_from_text
 from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
+from ..sinks.draw import SINK_STYLES
 from ..sinks.hide import MARGIN, is_cover
-from ..sinks.pictures import SINK_STYLES
 from ..sinks.texture import TEXTURE_SIZES
 from ..sources.camera import AS_IT_IS, CSI_SIZE, FLIPS, LONGEST_TIMEOUT_S, LiveOptions
 from ..values import (

@@ -3,11 +3,10 @@
 Everything is measured on the mesh in the head frame, so that the turn and the distance of the head do not count, and
 in seconds of the source, so that the frame rate does not count. Sources:
 
-- Eye aspect ratio: Soukupová and Čech, Real-time eye blink detection using facial landmarks, CVWW 2016.
 - PERCLOS, P80: Wierwille et al., Research on vehicle-based driver status/performance monitoring, DOT HS 808 247, 1994.
 - Glances of 2 s: NHTSA, Visual-manual driver distraction guidelines, 2012.
 
-The levels of drowsiness and the thresholds of yawns and speech are choices of this project. Nothing here is a medical
+The levels of drowsiness and the threshold of yawns are choices of this project. Nothing here is a medical
 or a safety device.
 """
 
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 
 from ..pose import euler_from_camera, gaze_angles
 from ..types import Attention, Drowsiness, Event, Face
-from .lids_and_lips import LipMotion, OpenLevel, aspect_ratios, crossing, distances
+from .lids_and_lips import LipMotion, OpenLevel, aspect_ratios, distances
 from .zones import Zone
 
 CLOSES, OPENS = 0.6, 0.65
@@ -365,3 +364,9 @@ class _Bin:
     begin_s: float
     observed: int = 0
     true: int = 0
+
+
+def crossing(before: float, now: float, level: float, time_s: float, seconds: float) -> float:
+    """Return when a value crossed the level between the last frame, `seconds` ago, and this one, at `time_s`."""
+    share = (now - level) / (now - before) if now != before else 0.0
+    return time_s - seconds * min(max(share, 0.0), 1.0)

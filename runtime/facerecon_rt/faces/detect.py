@@ -1,4 +1,4 @@
-"""Frames -> face boxes."""
+"""A detector file -> the detector that fits it, and frames -> face boxes by the detector of this project."""
 
 from __future__ import annotations
 

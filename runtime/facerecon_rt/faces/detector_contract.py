@@ -16,6 +16,8 @@ BOX_CHANNELS = {1: 3, 2: 5}
 DETECTOR_KIND = "centre"
 STRIDE = 8
 """Number of input pixels per cell of the network's outputs."""
+MULTIPLE = 32
+"""Divisor of the input's sides, because the network halves its input five times."""
 SIDE_UNIT = 32.0
 """Side of a face in pixels at which the network's logarithm of the side is 0."""
 

@@ -1,4 +1,4 @@
-"""A frame -> pictures of the sizes that a detector sees, and its boxes in the frame."""
+"""A frame -> pictures of the sizes that a detector sees, and its boxes in the frame. Limits of size and score."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from ..errors import UsageError
 from ..types import Detection, Floats, Image
+from .detector_contract import MULTIPLE
 
-MULTIPLE = 32
-"""Divisor of the input's sides, because the network halves its input five times."""
 LARGEST_SIZE = 4096
 """Maximum longer side of the network's input, in pixels."""
 OVERLAP = 0.4
 """Intersection over union above which two boxes belong to one face."""
+
 SMALL_INPUT = 256
 """Default longer side of the network's input, in pixels."""
 LARGE_PIXELS = 1600

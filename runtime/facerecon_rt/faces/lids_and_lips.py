@@ -1,4 +1,8 @@
-"""Meshes of one person over time -> how open the eyes are, and whether the lips speak."""
+"""Meshes of one person over time -> how open the eyes are, and whether the lips speak.
+
+The eye aspect ratio is that of Soukupová and Čech, Real-time eye blink detection using facial landmarks, CVWW 2016. The
+limits of speech are choices of this project.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from ..types import Floats
 PAIRS = np.array([[43, 47], [44, 46], [42, 45], [37, 41], [38, 40], [36, 39], [62, 66], [60, 64]])
 """(8, 2) iBUG points whose distance is measured: per eye, left first, two lid gaps and the width; gap and width of the
 inner lips."""
+
 START = 0.93
 """Open level of an eye before it was observed, as a share of the aspect ratio of the person's neutral shape."""
 FLOOR = 0.75
@@ -27,6 +32,7 @@ OPEN_AFTER_S = 3.0
 OPEN_STEP_S = 0.1
 """Time between two samples of the open level, in seconds."""
 MOST_SAMPLES = round(OPEN_WINDOW_S / OPEN_STEP_S)
+
 SPEECH_WINDOW_S = 1.5
 SPEECH_QUIET, SPEECH_SURE = 0.15, 0.8
 """Speed of the lips in widths of the neutral mouth per second, counted as twice the lesser of opening and closing, at
@@ -114,9 +120,3 @@ def aspect_ratios(lengths: Sequence[float]) -> tuple[float, float]:
     left = (lengths[0] + lengths[1]) / max(2 * lengths[2], 1e-6)
     right = (lengths[3] + lengths[4]) / max(2 * lengths[5], 1e-6)
     return left, right
-
-
-def crossing(before: float, now: float, level: float, time_s: float, seconds: float) -> float:
-    """Return when a value crossed the level between the last frame, `seconds` ago, and this one, at `time_s`."""
-    share = (now - level) / (now - before) if now != before else 0.0
-    return time_s - seconds * min(max(share, 0.0), 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import cv2
@@ -24,6 +24,8 @@ Style = Literal["shaded", "wireframe", "landmarks"] | Cover
 OVERLAYS: tuple[Style, ...] = ("shaded", "wireframe", "landmarks")
 """Styles that draw the faces over the frame."""
 STYLES: tuple[Style, ...] = (*OVERLAYS, *COVERS)
+SINK_STYLES = (*STYLES, "montage")
+"""Styles of the pictures of an output."""
 Painter = Callable[[Scene], Image]
 """Function that draws a scene as a picture."""
 Color = tuple[int, int, int]
@@ -72,6 +74,15 @@ CONTOURS: tuple[tuple[range, bool], ...] = (
 
 _SHIFT = 4
 """Number of fractional bits of line coordinates, so that lines do not jump from pixel to pixel."""
+
+
+def painter(style: str, template: FaceTemplate | None = None, margin: float = MARGIN, *, eyes: bool = False) -> Painter:
+    """Return the function that draws scenes in one of the `SINK_STYLES`. `margin`, `eyes`: as
+    `draw_scene`."""
+    if style == "montage":
+        return partial(montage, template=template, eyes=eyes)
+    (known,) = (name for name in STYLES if name == style)
+    return partial(draw_scene, style=known, template=template, margin=margin, eyes=eyes)
 
 
 def draw_scene(

@@ -12,7 +12,9 @@ from ..head import mesh_form
 from ..networks.basis import Basis, BasisMissing
 from ..paths import is_folder
 from ..template import FaceTemplate, load_template
+from ..types import Image, Scene
 from .avatars import AvatarSink, is_avatar
+from .draw import SINK_STYLES
 from .face_meshes import MeshSink
 from .folder import FolderSink
 from .hide import MARGIN, is_cover
@@ -25,7 +27,7 @@ from .mqtt import MqttSink
 from .mqtt_address import is_mqtt
 from .options import SinkOptions, check_texture
 from .outputs import Rotation
-from .pictures import PICTURE_SUFFIXES, SINK_STYLES, PictureSink, bare
+from .pictures import PICTURE_SUFFIXES, PictureSink
 from .rerun import RerunSink
 from .sequence import SequenceSink, is_sequence
 from .sink import EventSink, Sink
@@ -98,7 +100,7 @@ def open_sink(
 
 
 def _open_records(target: str, options: SinkOptions) -> EventSink:
-    return JsonLinesSink(Path(target), options.blendshapes, arkit=options.arkit, rotation=options.rotation)
+    return options.records(Path(target))
 
 
 def _open_video(target: str, options: SinkOptions) -> Sink:
@@ -147,8 +149,13 @@ def _open_identities(target: str, options: SinkOptions) -> Sink:
 def _open_recording(target: str, options: SinkOptions) -> Sink:
     recorded = None
     if options.pictures:
-        recorded = options.painter(target) if is_cover(options.style) else bare
+        recorded = options.painter(target) if is_cover(options.style) else _bare
     return RerunSink(Path(target), options.blendshapes, options.template, recorded)
+
+
+def _bare(scene: Scene) -> Image:
+    """Return the frame's picture as it is."""
+    return scene.frame.image
 
 
 _OPEN_FILE: dict[str, Callable[[str, SinkOptions], Sink]] = {

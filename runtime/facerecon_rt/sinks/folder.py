@@ -12,13 +12,13 @@ from types import TracebackType
 from ..errors import UsageError
 from ..paths import exists, resolved
 from ..types import Scene
+from .draw import painter
 from .face_meshes import MOST_TRACKS, FaceMesh, Meshes
 from .hide import is_cover
-from .jsonl import JsonLinesSink
 from .meshes import write_mesh
 from .options import SinkOptions
 from .outputs import cannot_write, source_path
-from .pictures import painter, write_picture
+from .pictures import write_picture
 from .stems import shortened, stem_of
 from .video import VideoSink
 
@@ -50,9 +50,7 @@ class FolderSink:
         self._paint = painter(style, options.template, options.margin, eyes=options.eyes)
         covered = is_cover(options.style)
         self._paint_montage = None if covered else painter("montage", options.template, eyes=options.eyes)
-        self._records = JsonLinesSink(
-            folder / "records.jsonl", options.blendshapes, arkit=options.arkit, rotation=options.rotation
-        )
+        self._records = options.records(folder / "records.jsonl")
         self._stems: dict[str, str] = {}
         self._videos: dict[Path, VideoSink] = {}
         self._written_at: dict[Path, float] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
-from .mqtt_address import GET
+GET = "snapshot/get"
+"""End of the topics that ask for a picture."""
 
 
 def entities(prefix: str, topic: str, camera: str) -> list[tuple[str, dict[str, object]]]:

@@ -27,8 +27,8 @@ from ..interrupts import importing
 from ..regular import source_name
 from ..types import Face, Scene
 from .hide import MARGIN
-from .home_assistant import entities, picture_entities
-from .mqtt_address import GET, broker_from_address, snapshot_style
+from .home_assistant import GET, entities, picture_entities
+from .mqtt_address import broker_from_address, snapshot_style
 from .record import as_json, attention_record, event_records
 from .snapshot import snapshot
 

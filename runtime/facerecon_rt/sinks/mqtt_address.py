@@ -15,8 +15,6 @@ from .snapshot import PLAIN, SNAPSHOT_STYLES
 SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 """Schemes of addresses and their default ports."""
 TOPIC = "facerecon"
-GET = "snapshot/get"
-"""End of the topics that ask for a picture."""
 DISCOVERY = "homeassistant"
 
 

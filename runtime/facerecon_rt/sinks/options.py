@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import UsageError
 from ..head import Form
 from ..networks.basis import Basis
 from ..template import FaceTemplate
-from .draw import Painter
+from .draw import Painter, painter
 from .hide import is_cover
+from .jsonl import JsonLinesSink
 from .outputs import Rotation
-from .pictures import painter
 from .texture import TEXTURE_SIZES
 
 
@@ -33,6 +34,10 @@ class SinkOptions:
     texture: int | None
     eyes: bool
     form: Form
+
+    def records(self, path: Path) -> JsonLinesSink:
+        """Open a file of records. Raises UsageError when it cannot be written."""
+        return JsonLinesSink(path, self.blendshapes, arkit=self.arkit, rotation=self.rotation)
 
     def painter(self, target: str) -> Painter:
         """Return the function that draws scenes. Raises UsageError where pictures are forbidden."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -10,13 +9,10 @@ import cv2
 
 from ..errors import UsageError
 from ..quiet import quiet_opencv
-from ..template import FaceTemplate
 from ..types import Image, Scene
-from .draw import STYLES, Painter, draw_scene, montage
-from .hide import MARGIN
+from .draw import Painter
 from .outputs import OutputNames, check_writable, write_whole
 
-SINK_STYLES = (*STYLES, "montage")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _PICTURE_OPTIONS = {
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 93],
@@ -46,20 +42,6 @@ class PictureSink:
 
     def close(self) -> None:
         """Do nothing: every picture is complete already."""
-
-
-def painter(style: str, template: FaceTemplate | None = None, margin: float = MARGIN, *, eyes: bool = False) -> Painter:
-    """Return the function that draws scenes in one of the `SINK_STYLES`. `margin`, `eyes`: as
-    `draw_scene`."""
-    if style == "montage":
-        return partial(montage, template=template, eyes=eyes)
-    (known,) = (name for name in STYLES if name == style)
-    return partial(draw_scene, style=known, template=template, margin=margin, eyes=eyes)
-
-
-def bare(scene: Scene) -> Image:
-    """Return the frame's picture as it is."""
-    return scene.frame.image
 
 
 def write_picture(path: Path, picture: Image) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.faces.detect import detections
-from facerecon_rt.faces.detector_runs import MULTIPLE, SMALL_INPUT
+from facerecon_rt.faces.detector_contract import MULTIPLE
+from facerecon_rt.faces.detector_runs import SMALL_INPUT
 from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
@@ -11,6 +12,8 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Image
 
 INVENTED_SIZE = 192
+INVENTED_PICTURES = 400
+"""Number of generated pictures where no photographs without faces may be read."""
 
 
 def background_files(folder: Path) -> list[Path]:
@@ -39,6 +42,33 @@ def random_patch(images: Sequence[Image], random: np.random.Generator, smallest:
     y, x = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
     patch: Image = image[y : y + side, x : x + side]
     return patch
+
+
+class Invented(Sequence[Image]):
+    """Generated pictures in place of photographs without faces. Each is drawn when it is first asked for."""
+
+    def __init__(self, seed: int) -> None:
+        """Make pictures that depend on `seed` alone."""
+        self._seed = seed
+        self._drawn: dict[int, Image] = {}
+
+    def __len__(self) -> int:
+        return INVENTED_PICTURES
+
+    @overload
+    def __getitem__(self, number: int) -> Image: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Image]: ...
+
+    def __getitem__(self, number: int | slice) -> Image | list[Image]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        if number not in self._drawn:
+            self._drawn[number] = invented_picture(np.random.default_rng((self._seed, number)))
+        return self._drawn[number]
 
 
 def invented_picture(random: np.random.Generator) -> Image:

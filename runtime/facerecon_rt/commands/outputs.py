@@ -1,4 +1,4 @@
-"""Outputs of a command: which are files or drawn, and which were written."""
+"""The names of outputs -> their kinds, and which of them a run has written."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from ..addresses import public_name
 from ..paths import exists, is_folder, status
 from ..sinks.avatars import is_avatar
 from ..sinks.local_socket import is_socket
+from ..sinks.meshes import MESH_SUFFIXES
 from ..sinks.mqtt_address import is_mqtt
 from ..sinks.outputs import numbered
 from ..sinks.pictures import PICTURE_SUFFIXES
 from ..sinks.sequence import is_sequence
+from ..sinks.usd import USD_SUFFIXES
 from ..sinks.video_writer import CODECS
 
 log = logging.getLogger("facerecon_rt")
@@ -35,12 +37,22 @@ def is_place(target: str) -> bool:
 
 def is_drawn(target: str) -> bool:
     """Return whether the output holds annotated pictures or video."""
-    return is_folder_target(target) or Path(target).suffix.lower() in (*CODECS, *PICTURE_SUFFIXES)
+    return is_folder_output(target) or Path(target).suffix.lower() in (*CODECS, *PICTURE_SUFFIXES)
 
 
-def is_folder_target(target: str) -> bool:
+def is_folder_output(target: str) -> bool:
     """Return whether an output is a folder, which may not exist yet."""
     return is_place(target) and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+
+
+def has_meshes(target: str) -> bool:
+    """Return whether the output holds meshes that may have a colour map."""
+    return is_folder_output(target) or Path(target).suffix.lower() in MESH_SUFFIXES
+
+
+def has_heads(target: str) -> bool:
+    """Return whether the output holds meshes that may be whole heads."""
+    return has_meshes(target) or Path(target).suffix.lower() in USD_SUFFIXES
 
 
 class Written:
