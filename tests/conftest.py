@@ -46,7 +46,8 @@ class MakeTinyModel(Protocol):
 
 TOGETHER = {
     "exported": [
-        f"tests/export/test_{name}.py" for name in ("cli", "deploy", "describe", "fp16", "fuse", "int8", "lean", "lint")
+        f"tests/export/test_{name}.py"
+        for name in ("basis", "cli", "deploy", "describe", "fp16", "fuse", "int8", "lean", "lint")
     ],
     "api_reference": ["tests/test_api_reference.py", "tests/test_docs.py"],
 }

