@@ -74,7 +74,7 @@ def test_the_clean_model_may_be_used_for_anything_and_sees_the_sample_clip() -> 
             points = np.array(true["landmarks"]) + to_annotated
             error = np.linalg.norm(face.landmarks[17:, :2] - points[17:], axis=1).mean()
             errors.append(error / np.linalg.norm(points[36] - points[45]))
-    assert np.mean(errors) < 0.055
+    assert np.mean(errors) < 0.05
 
 
 def test_the_sample_clip_is_reconstructed_as_it_was_rendered() -> None:
@@ -123,17 +123,11 @@ def test_annotated_faces_are_found_and_their_landmarks_are_near(tmp_path: Path) 
 
     folder = data_folder("faces/lfpw-test")
     records = tmp_path / "records.jsonl"
-    photographs = list(annotated_photographs(folder))[::2]  # half of them say as much, in half the time
-    half = tmp_path / "photographs"
-    half.mkdir()
-    for photograph in photographs:
-        for path in (photograph.path, photograph.path.with_suffix(".pts")):
-            (half / path.name).symlink_to(path)
-    arguments = ["--model", str(MODEL), "--input", str(half), "--output", str(records), "--quiet"]
+    arguments = ["--model", str(MODEL), "--input", str(folder), "--output", str(records), "--quiet"]
     assert main([*arguments, "--provider", "cpu"]) == 0
     faces = {Path(r["source"]).stem: r["faces"] for r in map(json.loads, records.read_text().splitlines())}
     errors = []
-    for photograph in photographs:
+    for photograph in annotated_photographs(folder):
         true = photograph.landmarks
         ocular = np.linalg.norm(true[36] - true[45])
         candidates = [np.array(face["landmarks"])[:, :2] for face in faces[photograph.path.stem]]

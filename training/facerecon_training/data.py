@@ -25,7 +25,7 @@ from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degra
 from .conventions import annotated_offsets
 from .photographs import camera_from_landmarks
 from .prepare import read_face
-from .rendered.backgrounds import Invented, random_patch, read_backgrounds
+from .rendered.backgrounds import Invented, Pictures, random_patch, read_backgrounds
 from .rendered.expressions import EYE_LOOK
 from .rendered.eyes import BLINK
 from .rendered.morphable import MorphableFace
@@ -252,7 +252,7 @@ class Batches(IterableDataset[Batch]):
         directed = prepared / "head_pose"
         self.head_poses = Packed.read(directed) if (directed / "labels.npz").is_file() else None
         pictures = read_backgrounds(sorted(backgrounds.glob("*.jpg"))) if backgrounds else []
-        self.backgrounds = pictures or Invented(seed)
+        self.backgrounds: Pictures = pictures or Invented(seed)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches from step `start` on."""

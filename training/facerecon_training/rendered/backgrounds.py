@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def read_backgrounds(files: Sequence[Path]) -> list[Image]:
     return [np.asarray(image, np.uint8) for image in images if image is not None]
 
 
-def random_patch(images: Sequence[Image], random: np.random.Generator, smallest: float, largest: float) -> Image:
+def random_patch(images: Pictures, random: np.random.Generator, smallest: float, largest: float) -> Image:
     """Return a random square of a random image, its side between two fractions of the image's shorter side.
 
     Without images, return a whole generated picture.
@@ -44,7 +44,15 @@ def random_patch(images: Sequence[Image], random: np.random.Generator, smallest:
     return patch
 
 
-class Invented(Sequence[Image]):
+class Pictures(Protocol):
+    """Pictures (H, W, 3) uint8 BGR by number: a list, or `Invented`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Image: ...
+
+
+class Invented:
     """Generated pictures in place of photographs without faces. Each is drawn when it is first asked for."""
 
     def __init__(self, seed: int) -> None:
@@ -55,15 +63,7 @@ class Invented(Sequence[Image]):
     def __len__(self) -> int:
         return INVENTED_PICTURES
 
-    @overload
-    def __getitem__(self, number: int) -> Image: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[Image]: ...
-
-    def __getitem__(self, number: int | slice) -> Image | list[Image]:
-        if isinstance(number, slice):
-            return [self[one] for one in range(*number.indices(len(self)))]
+    def __getitem__(self, number: int, /) -> Image:
         if not 0 <= number < len(self):
             raise IndexError(number)
         if number not in self._drawn:
