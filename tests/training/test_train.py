@@ -23,6 +23,7 @@ from facerecon_training.checkpoint import load_checkpoint, load_weights, save_we
 from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from facerecon_training.data import Batch, BatchConfig
 from facerecon_training.model import FaceModel, ModelConfig
+from facerecon_training.optimizer import is_matrix
 from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.shrink import imitate
 from facerecon_training.train import (
@@ -363,7 +364,9 @@ def test_the_learning_rate_rises_then_falls_to_a_hundredth(config: TrainConfig) 
 
 def test_every_weight_is_in_one_group_and_only_matrices_decay(config: TrainConfig) -> None:
     model = FaceModel(config.model)
-    groups = parameter_groups(model, config)
+    matrices, others = parameter_groups(model, config)
+    groups = [*matrices, *others]
+    assert all(is_matrix(p) for group in matrices for p in group["params"])
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     decaying = [group for group in groups if group["weight_decay"]]
     assert all(p.ndim > 1 for group in decaying for p in group["params"])

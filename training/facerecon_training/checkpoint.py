@@ -159,7 +159,9 @@ def fitting(path: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path} belongs to another network; give that network's options, or another --run") from error
+        raise UsageError(
+            f"{path} belongs to another network or to another release; give that network's options, or another --run"
+        ) from error
 
 
 def _check_archive(path: Path) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +31,7 @@ from .evaluate import evaluate_landmarks, people_figures, predict_people
 from .habits import with_habits
 from .model import FaceModel
 from .objective import Teacher, Terms, face_loss, is_taught
+from .optimizer import Group, MuonWithAdamW, is_matrix
 from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
 from .rendered.backgrounds import background_files
@@ -113,8 +113,8 @@ class TrainingState(Run):
         self.skin_head = torch.nn.Linear(config.model.hidden, SKIN_CODE).to(device)
         torch.nn.init.zeros_(self.skin_head.weight)
         skin_group = {"params": list(self.skin_head.parameters()), "scale": config.output_rate}
-        groups = [*parameter_groups(self.model, config), skin_group]
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
+        matrices, others = parameter_groups(self.model, config)
+        self.optimizer = MuonWithAdamW(matrices, [*others, skin_group])
         parts: dict[str, Stateful] = {
             "model": self.model,
             "average": self.average,
@@ -136,7 +136,7 @@ class TrainingState(Run):
         finite."""
         if not torch.isfinite(loss):
             raise FaceReconError(f"the loss is {loss.item()} at step {self.step}; resume with a lower --learning-rate")
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
@@ -315,11 +315,12 @@ def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Genera
         reconstructor.expression_basis.copy_(torch.from_numpy(solution))
 
 
-def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, Any]]:
-    """Return the parameter groups with their weight decay and relative learning rate.
+def parameter_groups(model: FaceModel, config: TrainConfig) -> tuple[list[Group], list[Group]]:
+    """Return the parameter groups of Muon and of AdamW with their weight decay and relative learning rate.
 
-    Weights decay, biases and normalisation do not. The output layers learn slowly, because one step of Adam moves a
-    camera by its rate times all hidden units at once. The decoders learn more slowly still and do not decay.
+    Muon trains the hidden layers. Weights decay, biases and normalisation do not. The output layers learn slowly,
+    because one step of Adam moves a camera by its rate times all hidden units at once. The decoders learn more slowly
+    still and do not decay.
     """
     reconstructor = model.reconstructor
     decoder = [reconstructor.mean, reconstructor.shape_basis, reconstructor.expression_basis]
@@ -334,8 +335,9 @@ def parameter_groups(model: FaceModel, config: TrainConfig) -> list[dict[str, An
     outputs = [parameter for layer in layers for parameter in layer.parameters()]
     apart = {id(parameter) for parameter in (*decoder, *outputs)}
     others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
-    return [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay, "scale": 1.0},
+    weights = [p for p in others if p.ndim > 1]
+    return [{"params": [p for p in weights if is_matrix(p)], "weight_decay": config.weight_decay, "scale": 1.0}], [
+        {"params": [p for p in weights if not is_matrix(p)], "weight_decay": config.weight_decay, "scale": 1.0},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "scale": 1.0},
         {"params": outputs, "weight_decay": 0.0, "scale": config.output_rate},
         {"params": decoder, "weight_decay": 0.0, "scale": config.decoder_rate},
