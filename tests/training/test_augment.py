@@ -11,6 +11,7 @@ import pytest
 from facerecon_rt.align import Square
 from facerecon_rt.template import load_template
 from facerecon_training.augment import (
+    GENTLE,
     AugmentConfig,
     bad_square,
     blinked,
@@ -182,3 +183,11 @@ def test_the_crop_that_is_degraded_stays_as_it_was() -> None:
     before = crop.copy()
     degrade(crop, ALWAYS, canvas(), np.random.default_rng(0))
     np.testing.assert_array_equal(crop, before)
+
+
+def test_a_gentle_augmentation_is_weaker_in_all_but_flips_and_lids() -> None:
+    config = AugmentConfig()
+    gentle = config.gently()
+    assert (gentle.roll_deg, gentle.shift) == pytest.approx((14.0 * GENTLE, 0.04 * GENTLE))
+    assert (gentle.occluder, gentle.jpeg) == pytest.approx((0.15 * GENTLE, 0.2 * GENTLE))
+    assert (gentle.flip, gentle.closed_eyes) == (config.flip, config.closed_eyes)

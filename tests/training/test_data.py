@@ -3,6 +3,7 @@ but rendered people."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +32,7 @@ from facerecon_training.data import (
     people_squares,
 )
 from facerecon_training.photographs import camera_from_landmarks
-from facerecon_training.prepare import EXPRESSIVE
+from facerecon_training.prepare import EXPRESSIVE, read_face
 from facerecon_training.rendered.morphable import IDENTITY_MODES, MorphableFace
 from facerecon_training.rendered.render import camera_for_crop
 from facerecon_training.weak_labels import LOOK_DEG
@@ -149,6 +150,31 @@ def test_a_heads_direction_turns_with_its_crop(prepared: Path, tmp_path: Path, r
         torch.testing.assert_close(rows, torch.from_numpy(direction).expand(3, 3))
     assert (made.is_face[10:13] == 1).all()
     assert not made.landmark_weights[10:13].any()
+
+
+@pytest.mark.parametrize("gentle", [0.0, 0.7, 1.0])
+def test_the_share_of_gently_augmented_crops_is_that_of_the_configuration(prepared: Path, gentle: float) -> None:
+    """Without other noise, a crop is turned by up to 2.5 * 14 degrees, and by 2.5 * 14 * GENTLE = 12.25 if gently.
+
+    A normal number exceeds 12.25 / 14 in 38 of 100 crops.
+    """
+    batches = iter(Batches(prepared, None, SMALL, replace(PLAIN, gentle=gentle), 64, 3, 0))
+    people, face = Packed.read(prepared / "people" / "train"), read_face(prepared)
+    upright = {
+        people.labels["identity"][i].tobytes() + people.labels["expression"][i].tobytes(): (square.roll, camera)
+        for i, (square, camera) in enumerate(
+            zip(people_squares(people, face), people.labels["canvas_from_head"], strict=True)
+        )
+    }
+    turns = []
+    for _ in range(40):
+        batch = next(batches)
+        for row in torch.nonzero(batch.rendered).flatten().tolist():
+            roll, camera = upright[batch.identity[row].numpy().tobytes() + batch.expression[row].numpy().tobytes()]
+            turn = batch.crop_from_head[row, :2, :3].numpy() @ np.linalg.pinv(camera[:2, :3])
+            turns.append(abs(np.degrees(math.remainder(-math.atan2(turn[1, 0], turn[0, 0]) - roll, 2 * math.pi))))
+    far = np.mean(np.array(turns) > 12.3)
+    assert far == pytest.approx(0.38 * (1 - gentle), abs=0.08)
 
 
 def test_without_photographs_every_face_is_rendered_and_the_layout_stays(
@@ -307,8 +333,9 @@ def test_the_folders_that_are_known_share_a_batch_and_expressive_ones_hold_sets(
 def test_backgrounds_are_photographs_if_there_are_any(take: Take, data: Path) -> None:
     invented, empty = take(), take(backgrounds=data / "faces")
     assert_equal(invented, empty)
-    photographed = take(backgrounds=data / "backgrounds")
-    assert (photographed.image[10:] != invented.image[10:]).any()
+    # Half of the crops without a face show the surroundings of a face instead.
+    pairs = ((take(i, backgrounds=data / "backgrounds"), take(i)) for i in range(4))
+    assert any((photographed.image[10:] != other.image[10:]).any() for photographed, other in pairs)
 
 
 def test_a_folder_that_was_not_prepared_is_named(take: Take, tmp_path: Path) -> None:

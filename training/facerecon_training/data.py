@@ -236,6 +236,7 @@ class Batches(IterableDataset[Batch]):
         """Open the prepared data. `folders` is the argument `chosen` of `folders_in`."""
         super().__init__()
         self.batch, self.augment, self.size, self.seed, self.start = batch, augment, size, seed, start
+        self.gently = augment.gently()
         self.people = Packed.read(prepared / "people" / "train")
         self.people_squares = people_squares(self.people, read_face(prepared))
         self.folders = folders_in(prepared / "photographs", folders)
@@ -334,9 +335,10 @@ class Batches(IterableDataset[Batch]):
     def _rendered(self, out: Batch, row: int, index: int, random: np.random.Generator) -> None:
         labels = self.people.labels
         canvas = np.ascontiguousarray(self.people.images[index])
-        square = jittered_square(self.augment, random, self.people_squares[index])
+        augment = self._strength(random)
+        square = jittered_square(augment, random, self.people_squares[index])
         crop, crop_from_canvas_ = crop_from_canvas(canvas, square, self.size)
-        out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
+        out.image[row] = torch.from_numpy(degrade(crop, augment, self._patch(random), random))
         out.rendered[row] = True
         out.identity[row] = torch.from_numpy(labels["identity"][index])
         out.expression[row] = torch.from_numpy(labels["expression"][index])
@@ -353,13 +355,14 @@ class Batches(IterableDataset[Batch]):
         scores: Floats = packed.labels["blendshapes"][index]
         trust: Floats = packed.labels["trust"][index]
         eyes: Floats = packed.labels["eyes"][index]
-        if random.random() < self.augment.flip:
+        augment = self._strength(random)
+        if random.random() < augment.flip:
             canvas, landmarks = flipped(canvas, landmarks)
             scores, trust = scores[BLENDSHAPE_MIRROR], trust[BLENDSHAPE_MIRROR]
             eyes = eyes[::-1] * [-1, 1] + [canvas.shape[1] - 1, 0]
-        canvas, landmarks, blink, blink_known, drawn = blinked(canvas, landmarks, self.augment, random)
-        crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
-        out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
+        canvas, landmarks, blink, blink_known, drawn = blinked(canvas, landmarks, augment, random)
+        crop, matrix = crop_from_canvas(canvas, jittered_square(augment, random), self.size)
+        out.image[row] = torch.from_numpy(degrade(crop, augment, self._patch(random), random))
         moved = landmarks @ matrix[:2, :2].T + matrix[:2, 3]
         known = np.isfinite(moved[:, 0])
         out.landmarks[row] = torch.from_numpy(np.where(known[:, None], moved, 0).astype(np.float32))
@@ -389,10 +392,11 @@ class Batches(IterableDataset[Batch]):
         index = int(random.integers(len(self.head_poses.images)))
         canvas = np.ascontiguousarray(self.head_poses.images[index])
         direction: Floats = self.head_poses.labels["direction"][index].astype(np.float32)
-        if random.random() < self.augment.flip:
+        augment = self._strength(random)
+        if random.random() < augment.flip:
             canvas, direction = np.ascontiguousarray(canvas[:, ::-1]), direction * np.array([-1, 1, 1], np.float32)
-        crop, matrix = crop_from_canvas(canvas, jittered_square(self.augment, random), self.size)
-        out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
+        crop, matrix = crop_from_canvas(canvas, jittered_square(augment, random), self.size)
+        out.image[row] = torch.from_numpy(degrade(crop, augment, self._patch(random), random))
         turned = matrix[:2, :2] @ direction[:2] / np.sqrt(np.linalg.det(matrix[:2, :2]))
         out.direction[row] = torch.from_numpy(np.append(turned, direction[2]).astype(np.float32))
 
@@ -408,6 +412,10 @@ class Batches(IterableDataset[Batch]):
             crop, _ = crop_from_canvas(canvas, bad_square(random), self.size)
         out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
         out.is_face[row] = 0.0
+
+    def _strength(self, random: np.random.Generator) -> AugmentConfig:
+        """Draw how strongly the next crop is augmented."""
+        return self.gently if random.random() < self.augment.gentle else self.augment
 
     def _patch(self, random: np.random.Generator) -> Image:
         return random_patch(self.backgrounds, random, 0.15, 0.9)
