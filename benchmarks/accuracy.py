@@ -1,6 +1,6 @@
 """Shipped model and data -> accuracy.md, accuracy.json and a sheet of reconstructed shapes, all through the runtime.
 
-    python benchmarks/accuracy.py --data DATA
+    python benchmarks/accuracy.py --data DATA --prepared runs/prepared
 
 Photographs are read from detected boxes, as a user's would be, in three crops per face and their mirror images. Jitter,
 the clip and the videos are tracked. The sheet shows meshes only, and no photograph is copied.
@@ -26,7 +26,9 @@ from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.faces.shapes import set_from_faces
 from facerecon_rt.pose import rmse_mm
 from facerecon_rt.types import Floats, Image
-from facerecon_training.consistency import auc, pair_figures
+from facerecon_training.consistency import SET_SIZES, auc, pair_figures
+from facerecon_training.evaluate import people_figures, read_people
+from facerecon_training.fused_sets import fused_set_figures, fused_sets
 from facerecon_training.prepare import draw_clay
 from facerecon_training.rendered.eyes import BLINK, hand_labelled
 from facerecon_training.rendered.head_pose import pointing_photographs, pose_figures
@@ -35,7 +37,7 @@ from tqdm import tqdm
 RESULTS = Path(__file__).with_name("results")
 Figures = dict[str, float]
 COLUMNS = {
-    "frames, photographs, people": "their number",
+    "frames, photographs, pictures, people": "their number",
     "found, found_percent": "frames or photographs in which the face was found",
     "landmarks_px": "mean error of the inner 51 landmarks in pixels",
     "nme_inner51, nme_68": "inter-ocular NME, mean landmark error in percent of the distance of the outer eye corners",
@@ -52,10 +54,17 @@ COLUMNS = {
     "same_person_mm, two_people_mm": "RMSE after rigid alignment of shapes of five photographs each; ratio: of both",
     "spread_mm": "mean distance of the photographs' shapes to their average",
     "frames_with_a_face, faces_per_frame, tracks": "frames with a face, faces per frame, and track numbers",
+    "rotation_deg, rotation_deg_near": "mean error of the rotation in degrees, of all pictures and of those with yaw "
+    "within 30 and pitch within 25 degrees",
+    "gaze_deg, correlation, correlation_tenth_worst": "mean error of the gaze in degrees, and correlation of the "
+    "blendshape weights with the truth, mean of 53 and the tenth worst, of the same pictures",
+    "rmse_mm_1, _5, _10": "root mean square error after a similarity of the neutral shape, of one picture and of sets",
     "longest_track_percent": "frames with the track that was seen most, in percent",
 }
 """Columns of the tables and their definitions."""
-COUNTS = ("frames", "found", "photographs", "people", "closed", "open", "frames_with_a_face", "tracks")
+OF_PEOPLE = ("rotation_deg_near", "rotation_deg", "gaze_deg", "correlation", "correlation_tenth_worst")
+"""Figures of `evaluate.people_figures` that are in the report."""
+COUNTS = ("frames", "found", "photographs", "pictures", "people", "closed", "open", "frames_with_a_face", "tracks")
 """Columns of whole numbers."""
 
 
@@ -112,6 +121,25 @@ def identities(reconstructor: Reconstructor, folder: Path) -> Figures:
         "ratio": float(np.mean(other) / np.mean(same)),
         "spread_mm": float(np.mean(spreads)),
     }
+
+
+def rendered_people(reconstructor: Reconstructor, packed: Path) -> dict[str, Figures]:
+    """Return errors on held-out rendered people that `facerecon-train prepare` made, read at the places of their
+    landmarks, as photographs and as frames of a video.
+
+    Shapes of sets are fused by precision, and stand only where the model has a basis file.
+    """
+    rows = {}
+    for name, as_photographs in (("as photographs", True), ("as frames of videos", False)):
+        seen = read_people(reconstructor, packed, as_photographs=as_photographs)
+        figures = people_figures(seen)
+        rows[name] = {"pictures": float(len(seen.cameras)), **{column: figures[column] for column in OF_PEOPLE}}
+        _, basis = reconstructor.average_of_sets()
+        if basis is not None:
+            sets = fused_set_figures(fused_sets(seen.output, seen, basis), seen)
+            rows[name] |= {f"rmse_mm_{size}": sets[str(size)]["rmse_mm"] for size in SET_SIZES}
+            rows[name]["rmse_mm_of_mean_face"] = sets["mean face"]["rmse_mm"]
+    return rows
 
 
 def blink(reconstructor: Reconstructor, faces: Path) -> Figures:
@@ -295,6 +323,9 @@ def main() -> None:
         "--detector", type=Path, default=Path("models/face_detector.onnx"), help="face detector [%(default)s]"
     )
     parser.add_argument("--data", type=Path, default=default_data(), help="data folder [$FACERECON_DATA]")
+    parser.add_argument(
+        "--prepared", type=Path, help="folder of `facerecon-train prepare`, with its held-out rendered people [none]"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results [benchmarks/results]")
     options = parser.parse_args()
     if options.data is None or not options.data.is_dir():
@@ -312,6 +343,8 @@ def main() -> None:
             figures |= photographs(reconstructor, benchmark, clip, options.out)
             if (options.data / "faces" / "youtube-test").is_dir():
                 figures["Blink"] = {"photographs labelled by hand": blink(reconstructor, options.data / "faces")}
+        if options.prepared is not None:
+            figures["Rendered people"] = rendered_people(reconstructor, options.prepared / "people" / "held-out")
         if (options.data / "head_pose").is_dir():
             figures["Head pose (Pointing'04, within 60 degrees)"] = head_pose(reconstructor, options.data / "head_pose")
         if (options.data / "identities").is_dir():
@@ -320,7 +353,11 @@ def main() -> None:
             figures["Tracking"] = videos(reconstructor, options.data / "videos")
         report: dict[str, object] = {
             "command": " ".join(
-                ["python benchmarks/accuracy.py --data DATA", *(f"--model {model}" for model in options.model or [])]
+                [
+                    "python benchmarks/accuracy.py --data DATA",
+                    *(["--prepared PREPARED"] if options.prepared else []),
+                    *(f"--model {model}" for model in options.model or []),
+                ]
             ),
             "machine": f"Python {platform.python_version()}, {platform.machine()}, CPU provider",
             "model": reconstructor.network.sha256[:16],

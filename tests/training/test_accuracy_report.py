@@ -9,12 +9,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from facerecon_rt.align import square_from_camera
+from facerecon_rt.contract import ModelContract
 from facerecon_rt.errors import UsageError
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.networks.session import RawFaces
+from facerecon_rt.networks.views import VIEWS
+from facerecon_rt.template import load_template
+from facerecon_rt.types import Detection, Image
 from facerecon_training.accuracy_report import markdown, reliability, rows_by_yaw, write_report
-from facerecon_training.evaluate import PredictedPhotographs, people_figures, predict_people
+from facerecon_training.data import Packed, people_squares
+from facerecon_training.evaluate import PredictedPhotographs, people_figures, predict, predict_people, read_people
 from facerecon_training.losses import HALF_TRUST_ERROR
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig
 from facerecon_training.photographs import CANVAS_SIZE
+from facerecon_training.prepare import read_face
 from facerecon_training.rendered.morphable import MorphableFace
 from facerecon_training.train import fit_decoders
 
@@ -83,6 +92,53 @@ def test_rendered_people_are_counted_once_by_yaw(prepared: Path, ball_face: Morp
     rows = rows_by_yaw(seen)
     assert sum(row["pictures"] for row in rows.values()) == len(seen.shape) == 8
     assert rows["0-15"]["rmse_mm"] > 0
+
+
+class AsNetwork:
+    """A model as a network of the runtime."""
+
+    provider, sha256 = "cpu", "model"
+
+    def __init__(self, model: FaceModel) -> None:
+        self.model = model
+        vertices = load_template().vertex_count
+        self.contract = ModelContract(64, vertices, load_template().sha256, "tiny", code_size=8)
+        self.crops: list[int] = []
+
+    def run(self, images: Image) -> RawFaces:
+        self.crops.append(len(images))
+        seen = predict(self.model, list(images))._asdict()
+        return RawFaces(**{name: tensor.numpy() for name, tensor in seen.items()})
+
+
+class NoDetector:
+    def detect(self, image: Image) -> list[Detection]:
+        raise AssertionError("the places of the heads are known")
+
+
+@pytest.mark.parametrize(("as_photographs", "views"), [(False, 1), (True, 2 * len(VIEWS))])
+def test_rendered_people_are_read_by_the_runtime_at_the_places_of_their_landmarks(
+    prepared: Path, ball_face: MorphableFace, as_photographs: bool, views: int
+) -> None:
+    """The untrained network sees an upright head that fills its crop, so its camera is that of the square that it
+    read. The squares of photographs are smaller on average."""
+    share = np.mean([share for share, _ in VIEWS]) if as_photographs else 1.0
+    packed = prepared / "people" / "held-out"
+    network = AsNetwork(tiny(ball_face))
+    with Reconstructor(network, detector=NoDetector()) as reconstructor:
+        seen = read_people(reconstructor, packed, as_photographs=as_photographs)
+    people = Packed.read(packed)
+    assert sum(network.crops) == len(people.images) * (1 + views)
+    for camera, square in zip(
+        seen.output.crop_from_head.numpy(), people_squares(people, read_face(prepared)), strict=True
+    ):
+        read = square_from_camera(camera)
+        assert (read.x, read.y) == pytest.approx((square.x, square.y), abs=0.02 * square.side)
+        assert (read.side, read.roll) == pytest.approx((share * square.side, square.roll), rel=0.02, abs=0.02)
+    truth = predict_people(tiny(ball_face), packed)
+    assert (seen.shape == truth.shape).all()
+    assert (seen.person == truth.person).all()
+    np.testing.assert_array_equal(seen.cameras, people.labels["canvas_from_head"])
 
 
 def test_a_confidence_that_is_right_lies_on_the_diagonal() -> None:

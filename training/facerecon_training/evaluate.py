@@ -12,6 +12,8 @@ from facerecon_rt.align import Square, align, compose, square_from_box, square_f
 from facerecon_rt.annotated import INNER_51, Annotated, annotated_photographs, landmark_figures
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.faces.detect import Detector
+from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.faces.stages import Stages
 from facerecon_rt.pose import euler_from_camera, rmse_mm, rotation_angle_deg, similarity_align, split_camera
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats, Image
@@ -122,26 +124,58 @@ def predict_people(model: FaceNetwork, packed: Path, limit: int | None = None) -
 
     `limit` is the maximum number of pictures, spread over the people; None for all.
     """
-    people = Packed.read(packed)
-    count = min(limit or len(people.images), len(people.images))
-    chosen = np.linspace(0, len(people.images) - 1, count).astype(int)
-    face = read_face(packed.parent.parent)
-    squares = people_squares(people, face)
+    people, squares, chosen = _open_people(packed, limit)
     crops, cameras = [], []
     for index in chosen:
         canvas = np.ascontiguousarray(people.images[index])
         crop, matrix = crop_from_canvas(canvas, squares[index], model.config.input_size)
         crops.append(crop)
         cameras.append(compose(matrix, people.labels["canvas_from_head"][index]))
-    teacher = Teacher.from_face(face)
+    return _beside_truth(predict(model, crops), cameras, people, chosen, packed)
+
+
+def read_people(reconstructor: Reconstructor, packed: Path, *, as_photographs: bool) -> PredictedPeople:
+    """Read held-out rendered people through the runtime, at the places of their landmarks.
+
+    `as_photographs`: read several crops and their mirror images, as of photographs, and not one crop, as of frames of a
+    video. Cameras are those of the canvas.
+    """
+    people, squares, chosen = _open_people(packed, None)
+    faces = []
+    for index in chosen:
+        canvas = np.ascontiguousarray(people.images[index])
+        ((face,),) = reconstructor.read_at([canvas], [[squares[index]]], Stages(), mirror=as_photographs)
+        faces.append(face)
+
+    def column(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(face, name) for face in faces]).astype(np.float32))
+
+    names = [name if name != "crop_from_head" else "frame_from_head" for name in FaceOutput._fields]
+    output = FaceOutput(*(column(name) for name in names))
+    return _beside_truth(output, list(people.labels["canvas_from_head"]), people, chosen, packed)
+
+
+def _open_people(packed: Path, limit: int | None) -> tuple[Packed, list[Square], NDArray[np.intp]]:
+    """Return the packed people, the square of the crop of each picture, and the indices of at most `limit` pictures."""
+    people = Packed.read(packed)
+    count = min(limit or len(people.images), len(people.images))
+    chosen = np.linspace(0, len(people.images) - 1, count).astype(np.intp)
+    return people, people_squares(people, read_face(packed.parent.parent)), chosen
+
+
+def _beside_truth(
+    output: FaceOutput, cameras: list[Floats], people: Packed, chosen: NDArray[np.intp], packed: Path
+) -> PredictedPeople:
+    """Return the predictions for the `chosen` pictures together with the truth."""
+    teacher = read_teacher(packed.parent.parent)
     identity, expression = (torch.from_numpy(people.labels[name][chosen]) for name in ("identity", "expression"))
     shape, vertices = teacher.true_geometry(identity, expression)
     person = people.labels["person"][chosen].astype(np.int64)
-    mean = teacher.mean.reshape(1, -1, 3)
-    output = predict(model, crops)
     rmse = np.array([rmse_mm(a, b) for a, b in zip(output.shape.numpy(), shape.numpy(), strict=True)])
     gaze = torch.from_numpy(gaze_vectors(people.labels["gaze_deg"][chosen]))
-    return PredictedPeople(output, shape, vertices, expression, gaze, cameras, person, mean, rmse)
+    return PredictedPeople(
+        output, shape, vertices, expression, gaze, cameras, person, teacher.mean.reshape(1, -1, 3), rmse
+    )
 
 
 def people_figures(seen: PredictedPeople) -> dict[str, float]:
