@@ -484,17 +484,6 @@ def test_a_set_without_a_face_is_a_usage_error(reconstructor: Reconstructor) -> 
         set_from_faces([])
 
 
-def write_basis(path: Path, contract: ModelContract) -> tuple[np.ndarray, np.ndarray]:
-    """Write a decoder for a tiny model, whose first direction moves all vertices. Returns its mean face and
-    directions."""
-    mean = np.random.default_rng(0).normal(0, 30, (contract.vertex_count, 3)).astype(np.float32)
-    shape = np.zeros((2, *mean.shape), np.float32)
-    shape[0, :, 2] = 4.0
-    expression = np.zeros((len(contract.blendshapes), *mean.shape), np.float16)
-    np.savez(path, mean=mean, shape=shape, expression=expression, weights_sha256=np.array(contract.weights_sha256))
-    return mean, shape
-
-
 def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tmp_path: Path) -> None:
     """The tiny model's codes are (m, 0) with variances (0.5, 1). Two pictures count as 2 / (1 + 0.8), so the precision
     of the first number is 1 + 2 / 1.8 * (1 / 0.5 - 1)."""
@@ -504,7 +493,14 @@ def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tm
         with pytest.raises(UsageError, match=r"no basis at .*, or choose `robust`"):
             reconstructor.reconstruct_set([grey(90)], "precision")
         contract, faces = reconstructor.contract, [reconstructor.faces(grey(level))[0] for level in (60, 180)]
-    mean, shape = write_basis(tmp_path / "face.basis.npz", contract)
+    mean = np.random.default_rng(0).normal(0, 30, (contract.vertex_count, 3)).astype(np.float32)
+    shape = np.zeros((2, *mean.shape), np.float32)
+    shape[0, :, 2] = 4.0
+    expression = np.zeros((len(contract.blendshapes), *mean.shape), np.float16)
+    np.savez(
+        tmp_path / "face.basis.npz", mean=mean, shape=shape, expression=expression,
+        weights_sha256=np.array(contract.weights_sha256),
+    )  # fmt: skip
     with Reconstructor(beside, detector=Finds(BOX)) as reconstructor:
         images = [grey(60), grey(180)]
         fused = reconstructor.reconstruct_set(images)
@@ -518,26 +514,6 @@ def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tm
     assert codes[0] is not None and codes[1] is not None and codes[0][0] != codes[1][0]
     code = (codes[0][0] + codes[1][0]) / 1.8 / 0.5 / (1 + 2 / 1.8)
     np.testing.assert_allclose(fused.shape, mean + code * shape[0], atol=1e-3)
-
-
-def test_a_track_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tmp_path: Path) -> None:
-    """The tiny model's codes are (m, 0) with variances (0.5, 1). Two frames of equal confidence count as 2 / 1.9."""
-    beside = Path(shutil.copy(model, tmp_path / "face.onnx"))
-    frames = [Frame(grey(level), "video", index, index / 25, still=False) for index, level in enumerate((60, 180))]
-    with Reconstructor(beside, detector=Finds(BOX)) as reconstructor:
-        plain = [scene.faces[0] for scene in Pipeline(reconstructor).run(frames)]
-        mean, shape = write_basis(tmp_path / "face.basis.npz", reconstructor.contract)
-    with Reconstructor(beside, detector=Finds(BOX)) as reconstructor:
-        fused = [scene.faces[0] for scene in Pipeline(reconstructor).run(frames)]
-    codes = np.array([face.identity for face in fused])[:, 0]
-    weights = np.array([face.confidence for face in fused])
-    assert codes[0] != codes[1]
-    count = weights.sum() ** 2 / (weights**2).sum()
-    share = 1 / (1 + (count - 1) * 0.9)
-    code = share * (weights * codes / 0.5).sum() / (1 + share * weights.sum())
-    np.testing.assert_allclose(fused[1].shape, mean + code * shape[0], atol=1e-3)
-    np.testing.assert_allclose(fused[1].vertices - fused[1].shape, plain[1].vertices - plain[1].shape, atol=1e-3)
-    np.testing.assert_array_equal(fused[1].spread_mm, plain[1].spread_mm)
 
 
 def test_a_model_of_contract_1_is_never_fused_by_precision(model_1: Path) -> None:

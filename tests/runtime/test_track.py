@@ -9,9 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from facerecon_rt.align import CROP_SIDE_MM, Square, box_from_square, square_from_camera
-from facerecon_rt.faces.shapes import MEMORY, STEP_MM, FusedShape, ShapeAverage
+from facerecon_rt.faces.shapes import MEMORY, ShapeAverage
 from facerecon_rt.faces.track import HIDDEN, STILL_SCALE, STILL_SIDES, Track, Tracker, drifted, still, unknown
-from facerecon_rt.networks.basis import Basis
 from facerecon_rt.types import Face
 
 MakeFace = Callable[..., Face]
@@ -437,78 +436,6 @@ def test_on_a_track_only_the_identity_is_averaged(ball_face: MakeFace) -> None:
     assert face.landmarks is second.landmarks
     assert face.spread_mm is not None
     np.testing.assert_allclose(face.spread_mm, np.linalg.norm(second.shape - first.shape, axis=1) / 2, atol=1e-3)
-
-
-# The shape fused by precision
-
-
-@pytest.fixture
-def basis() -> Basis:
-    """A decoder with two directions and one vertex: 4 mm along x, and 1 mm along y."""
-    shape = np.array([[[4, 0, 0]], [[0, 1, 0]]], np.float32)
-    return Basis(np.array([[0, 0, 10]], np.float32), shape, np.zeros((1, 1, 3), np.float32), "")
-
-
-def row(*values: float) -> np.ndarray:
-    return np.array(values, np.float32)
-
-
-def test_a_sure_frame_counts_more_than_an_unsure_frame(basis: Basis) -> None:
-    """The information of the frames is 1 / 0.5 - 1 = 1 and 1 / 0.2 - 1 = 4 in the first direction; the second direction
-    was not seen. Kish's number is 25 / 17, so the frames count by share = 1 / (1 + 8 / 17 * 0.9)."""
-    fused = FusedShape(basis)
-    fused.add(row(0.2, 0.0), row(0.5, 1.0), 1.0)
-    shape = fused.add(row(0.8, 0.0), row(0.2, 1.0), 1.0)
-    share = 1 / (1 + 8 / 17 * 0.9)
-    code = share * (0.2 / 0.5 + 0.8 / 0.2) / (1 + share * 5)
-    np.testing.assert_allclose(shape, [[4 * code, 0, 10]], rtol=1e-5)
-
-
-def test_the_first_frame_is_its_own_shape(basis: Basis) -> None:
-    np.testing.assert_allclose(FusedShape(basis).add(row(0.5, -1.0), row(0.5, 0.3), 0.9)[0, 0], 4 * 0.5, rtol=0.06)
-    np.testing.assert_allclose(FusedShape(basis).add(row(0.5, -1.0), row(0.5, 0.3), 1.0), [[2, -1, 10]], rtol=1e-5)
-
-
-def test_a_head_that_does_not_move_becomes_no_caricature(basis: Basis) -> None:
-    """A thousand equal frames count as at most 1 / 0.9 frames."""
-    fused = FusedShape(basis)
-    for _ in range(1000):
-        shape = fused.add(row(0.5, -1.0), row(0.5, 0.5), 1.0)
-    limit = (1 / 0.9) * (0.5 / 0.5) / (1 + 1 / 0.9)
-    np.testing.assert_allclose(shape, [[4 * limit, -2 * limit, 10]], atol=STEP_MM)
-
-
-def test_a_fused_shape_forgets_old_frames(basis: Basis) -> None:
-    fused = FusedShape(basis)
-    for value in (-1.0, 1.0):
-        for _ in range(int(3 * MEMORY)):
-            shape = fused.add(row(value, 0.0), row(0.2, 1.0), 1.0)
-    assert shape[0, 0] > 0.9 * 4
-
-
-def test_a_shape_is_decoded_again_only_after_a_change_that_can_be_seen(basis: Basis) -> None:
-    fused = FusedShape(basis)
-    first = fused.add(row(0.5, 0.0), row(0.2, 1.0), 1.0)
-    assert fused.add(row(0.502, 0.0), row(0.2, 1.0), 1.0) is first
-    assert fused.add(row(0.9, 0.0), row(0.2, 1.0), 1.0) is not first
-
-
-def test_a_track_fuses_codes_and_keeps_the_spread_of_its_shapes(ball_face: MakeFace, basis: Basis) -> None:
-    tracker = Tracker(basis=basis)
-    smile = np.array([0, -2, 0], np.float32)
-
-    def frame(code: float) -> Face:
-        shape = np.array([[4 * code, 0, 10]], np.float32)
-        face = replace(ball_face(100, 200), shape=shape, vertices=shape + smile, confidence=1.0)
-        return replace(face, identity=row(code, 0.0), identity_variance=row(0.5, 1.0))
-
-    look(tracker, [frame(1.0)])
-    (face,) = look(tracker, [frame(0.5)])
-    code = (2 / 1.9) * 0.75 / 0.5 / (1 + 2 / 1.9)
-    np.testing.assert_allclose(face.shape, [[4 * code, 0, 10]], rtol=1e-5)
-    np.testing.assert_allclose(face.vertices, face.shape + smile, rtol=1e-5)
-    assert face.spread_mm is not None
-    np.testing.assert_allclose(face.spread_mm, [1.0], rtol=1e-5)
 
 
 # Detections beside tracks

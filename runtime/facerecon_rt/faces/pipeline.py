@@ -112,9 +112,7 @@ class Pipeline:
         calibration: Calibration | None = None,
         attention: Sequence[Zone] | None = None,
     ) -> None:
-        """Set the options of the pipeline.
-
-        Raises UsageError, and ModelRefused for a damaged basis file beside the model.
+        """Set the options of the pipeline. Raises UsageError.
 
         - `detect_every`: number of frames between two runs of the detector. It also runs in the frame after a face is
           lost, and in every frame while there is no face.
@@ -131,7 +129,6 @@ class Pipeline:
         if smooth not in SMOOTH:
             raise UsageError(f"unknown smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
         self.reconstructor = reconstructor
-        _, self._basis = reconstructor.average_of_sets()
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
         self.lens = lens
@@ -200,7 +197,7 @@ class Pipeline:
 
     def _new_stream(self, source: str) -> _Stream:
         smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
-        tracker = Tracker(first_number=self._numbers.get(source, 1), basis=self._basis)
+        tracker = Tracker(first_number=self._numbers.get(source, 1))
         watch = None if self.attention is None else Watch(self.attention)
         return _Stream(tracker, self.detect_every, smoother, watch)
 

@@ -10,20 +10,13 @@ from typing import Literal
 import numpy as np
 
 from ..errors import UsageError
-from ..networks.basis import Basis, FusedIdentity, fuse_identities
+from ..networks.basis import Basis, fuse_identities
 from ..template import load_template
 from ..types import Face, Floats
 
 ONES = np.ones(3, np.float32)
 MEMORY = 300.0
 """Maximum weight of the running mean, in frames. Older frames are gradually forgotten."""
-
-FRAMES_SHARED_ERROR = 0.9
-"""Correlation of the errors of two frames' identity codes. It lies between that of pictures with different poses
-(`basis.SHARED_ERROR`) and that of a head that does not move, 1."""
-STEP_MM = 0.05
-"""Minimum change of a track's shape, root mean square in mm. Decoding a code takes as long as a twentieth of a frame,
-and a track's code hardly changes after a second."""
 
 Average = Literal["precision", "robust", "mean"]
 LEAST_WEIGHT = 1e-3
@@ -152,30 +145,3 @@ class ShapeAverage:
             return 0.0
         offset = shape - self._mean
         return math.sqrt(float(np.vdot(offset, offset)) / len(offset))
-
-
-class FusedShape:
-    """Shape of a track, fused from the frames' identity codes by how surely each frame shows each feature."""
-
-    def __init__(self, basis: Basis) -> None:
-        """Start without frames. `basis`: the decoder of the model that predicts the codes."""
-        self._basis = basis
-        self._fused = FusedIdentity(FRAMES_SHARED_ERROR)
-        self._weight = 0.0
-        self._code: Floats | None = None
-        self._shape = basis.mean
-        """Shape (V, 3) mm of the code `_code`."""
-
-    def add(self, code: Floats, variance: Floats, weight: float) -> Floats:
-        """Add a frame's identity code (K,) with its variance (K,) and weight. Returns the shape so far (V, 3) in mm,
-        to within STEP_MM."""
-        weight = max(weight, LEAST_WEIGHT)
-        total = min(self._weight + weight, MEMORY)
-        if self._weight:
-            self._fused.fade((total - weight) / self._weight)
-        self._weight = total
-        self._fused.add(code[None], variance[None], [weight])
-        fused, _ = self._fused.code()
-        if self._code is None or self._basis.distance_mm(fused, self._code) > STEP_MM:
-            self._code, self._shape = fused, self._basis.neutral(fused)
-        return self._shape

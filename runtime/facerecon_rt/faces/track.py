@@ -10,11 +10,10 @@ from typing import TypeVar
 import numpy as np
 
 from ..align import CROP_SIDE_MM, Square, box_from_square, box_overlap, square_from_camera
-from ..networks.basis import Basis
 from ..types import Face, Floats
 from .cuts import Continuity
 from .reconstruct import SAME_FACE
-from .shapes import FusedShape, ShapeAverage
+from .shapes import ShapeAverage
 
 AnySquare = TypeVar("AnySquare", bound=Square)
 AGREES = 0.6
@@ -54,9 +53,7 @@ MOST_SKIPPED = 250
 class Track:
     """One person in front of one camera."""
 
-    def __init__(self, number: int, face: Face, basis: Basis | None = None) -> None:
-        """Start with a face. `basis`: the model's decoder, with which the shape is fused by precision; without it, the
-        shape is the mean of the frames' shapes."""
+    def __init__(self, number: int, face: Face) -> None:
         self.number = number
         self.missed = 0
         """Number of frames since the face was last seen."""
@@ -68,7 +65,6 @@ class Track:
         self.skipped = 0
         """Number of frames since the face was last updated."""
         self._shape = ShapeAverage()
-        self._fused = None if basis is None else FusedShape(basis)
         self._steps = Continuity()
         self._located: tuple[Face, Square] | None = None
         self._square = self._seen_at = self._where(face)
@@ -172,8 +168,6 @@ class Track:
         self.hidden_by = None
         self.seen += 1
         shape, spread = self._shape.add(face.shape, face.confidence)
-        if self._fused is not None and face.identity is not None and face.identity_variance is not None:
-            shape = self._fused.add(face.identity, face.identity_variance, face.confidence)
         vertices = shape + (face.vertices - face.shape)
         return replace(face, track=self.number, shape=shape, vertices=vertices, spread_mm=spread)
 
@@ -248,12 +242,11 @@ def _in_front_of(track: Track, found: Sequence[tuple[Track, Face]]) -> Track | N
 class Tracker:
     """The tracks of one source."""
 
-    def __init__(self, *, forget_after: int = 25, first_number: int = 1, basis: Basis | None = None) -> None:
+    def __init__(self, *, forget_after: int = 25, first_number: int = 1) -> None:
         """Start without tracks.
 
         `forget_after`: number of frames that a face may be unseen and keep its number, in addition to the frames
-        (`HIDDEN` at most) in which it is behind another face. `first_number`: number of the first track. `basis`:
-        that of `Track`.
+        (`HIDDEN` at most) in which it is behind another face. `first_number`: number of the first track.
         """
         self.tracks: list[Track] = []
         self.entered: tuple[int, ...] = ()
@@ -263,7 +256,6 @@ class Tracker:
         self.behind: tuple[Track, ...] = ()
         """Tracks whose faces are unseen because other faces are at their places."""
         self._forget_after = forget_after
-        self._basis = basis
         self.next_number = first_number
         """Number of the next track."""
 
@@ -332,7 +324,7 @@ class Tracker:
         return min(near)[2] if near else None
 
     def _start(self, face: Face) -> Track:
-        track = Track(self.next_number, face, self._basis)
+        track = Track(self.next_number, face)
         self.next_number += 1
         self.tracks.append(track)
         return track

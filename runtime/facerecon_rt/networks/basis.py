@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..contract import ModelContract
 from ..errors import ModelRefused
@@ -36,7 +35,7 @@ class BasisMissing(ModelRefused):
     """The model has no basis file."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Basis:
     """The linear decoder of a FaceModel. Head frame: +x the subject's left, +y up, +z out of the face."""
 
@@ -52,16 +51,6 @@ class Basis:
     def neutral(self, identity: ArrayLike) -> Floats:
         """Return the neutral face (V, 3) in mm of an identity code (K,)."""
         return np.asarray(self.mean + np.tensordot(np.asarray(identity, np.float32), self.shape, 1), np.float32)
-
-    def distance_mm(self, first: Floats, second: Floats) -> float:
-        """Return the distance of the neutral faces of two identity codes (K,), root mean square over vertices in mm, as
-        if the directions of the code were orthogonal."""
-        return float(np.linalg.norm((first - second) * self._reach_mm))
-
-    @cached_property
-    def _reach_mm(self) -> Floats:
-        """Root mean square motion (K,) of the vertices, in mm, per standard deviation of the code."""
-        return np.asarray(np.sqrt((self.shape.astype(np.float64) ** 2).sum(2).mean(1)), np.float32)
 
     def expected_error(self, variance: ArrayLike) -> Floats:
         """Return the expected error (..., V) in mm, root mean square, of neutral faces of codes with this variance
@@ -123,8 +112,13 @@ def read_basis(path: Path, contract: ModelContract) -> Basis:
     return basis
 
 
-class FusedIdentity:
-    """The identity code of one person, fused from the codes of any number of pictures.
+def fuse_identities(
+    codes: ArrayLike, variances: ArrayLike, trust: ArrayLike, shared_error: float = SHARED_ERROR
+) -> tuple[Floats, Floats]:
+    """Fuse the identity codes of several pictures of one person.
+
+    `codes`: (N, K). `variances`: (N, K). `trust`: (N,) weight of each picture, 0 to 1. `shared_error`: correlation of
+    the errors of two pictures, 0 to 1. Returns the code (K,) of all pictures together and its variance (K,).
 
     Each code is the mean of a posterior whose prior, people's standard normal, counts once for any number of pictures:
     a product of Gaussians divided by all priors but one. A picture adds the information a = trust (1 / v - 1). N
@@ -132,47 +126,11 @@ class FusedIdentity:
     number (sum a)^2 / sum a^2 in each direction. precision = 1 + share sum a, code = share sum trust m / v / precision.
     A quantity that a picture does not show (v = 1) adds nothing, and does not pull the code to the mean face.
     """
-
-    def __init__(self, shared_error: float = SHARED_ERROR) -> None:
-        """Start without pictures. `shared_error`: correlation of the errors of two pictures, 0 to 1."""
-        self._shared_error = shared_error
-        self._information: NDArray[np.float64] | float = 0.0
-        self._squares: NDArray[np.float64] | float = 0.0
-        self._weighted: NDArray[np.float64] | float = 0.0
-
-    def add(self, codes: ArrayLike, variances: ArrayLike, trust: ArrayLike) -> None:
-        """Add pictures: codes (N, K) with their variances (N, K), and the weight (N,) of each picture, 0 to 1."""
-        codes, variances = np.asarray(codes, np.float64), np.clip(np.asarray(variances, np.float64), 1e-3, 1.0)
-        trusts = np.asarray(trust, np.float64)[:, None]
-        information = trusts * (1.0 / variances - 1.0) + 1e-9
-        self._information = self._information + information.sum(0)
-        self._squares = self._squares + (information**2).sum(0)
-        self._weighted = self._weighted + (trusts * codes / variances).sum(0)
-
-    def fade(self, share: float) -> None:
-        """Let all pictures so far count as a share, 0 to 1, of as many pictures."""
-        self._information = self._information * share
-        self._squares = self._squares * share
-        self._weighted = self._weighted * share
-
-    def code(self) -> tuple[Floats, Floats]:
-        """Return the code (K,) of all pictures together and its variance (K,). There must be at least one picture."""
-        information = np.asarray(self._information)
-        count = information**2 / self._squares
-        share = 1.0 / (1.0 + (count - 1.0) * self._shared_error)
-        precision = 1.0 + share * information
-        fused = share * self._weighted / precision
-        return fused.astype(np.float32), (1.0 / precision).astype(np.float32)
-
-
-def fuse_identities(
-    codes: ArrayLike, variances: ArrayLike, trust: ArrayLike, shared_error: float = SHARED_ERROR
-) -> tuple[Floats, Floats]:
-    """Fuse the identity codes of several pictures of one person, as in `FusedIdentity`.
-
-    `codes`: (N, K). `variances`: (N, K). `trust`: (N,) weight of each picture, 0 to 1. Returns the code (K,) of all
-    pictures together and its variance (K,).
-    """
-    fused = FusedIdentity(shared_error)
-    fused.add(codes, variances, trust)
-    return fused.code()
+    codes, variances = np.asarray(codes, np.float64), np.clip(np.asarray(variances, np.float64), 1e-3, 1.0)
+    trusts = np.asarray(trust, np.float64)[:, None]
+    information = trusts * (1.0 / variances - 1.0) + 1e-9
+    count = information.sum(0) ** 2 / (information**2).sum(0)
+    share = 1.0 / (1.0 + (count - 1.0) * shared_error)
+    precision = 1.0 + share * information.sum(0)
+    fused = share * (trusts * codes / variances).sum(0) / precision
+    return fused.astype(np.float32), (1.0 / precision).astype(np.float32)
