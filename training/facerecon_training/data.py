@@ -410,7 +410,7 @@ class Batches(IterableDataset[Batch]):
             images = sources[random.integers(len(sources))].images
             canvas = np.ascontiguousarray(images[random.integers(len(images))])
             crop, _ = crop_from_canvas(canvas, bad_square(random), self.size)
-        out.image[row] = torch.from_numpy(degrade(crop, self.augment, self._patch(random), random))
+        out.image[row] = torch.from_numpy(degrade(crop, self._strength(random), self._patch(random), random))
         out.is_face[row] = 0.0
 
     def _strength(self, random: np.random.Generator) -> AugmentConfig:
