@@ -58,7 +58,8 @@ COLUMNS = {
     "within 30 and pitch within 25 degrees",
     "gaze_deg, correlation, correlation_tenth_worst": "mean error of the gaze in degrees, and correlation of the "
     "blendshape weights with the truth, mean of 53 and the tenth worst, of the same pictures",
-    "rmse_mm_1, _5, _10": "root mean square error after a similarity of the neutral shape, of one picture and of sets",
+    "rmse_mm_1, _2, _5, _10, _of_mean_face": "root mean square error after a similarity of the neutral shape, of one "
+    "picture, of sets and of the mean face",
     "longest_track_percent": "frames with the track that was seen most, in percent",
 }
 """Columns of the tables and their definitions."""
@@ -332,6 +333,8 @@ def main() -> None:
         parser.error(
             "there is no data folder; give --data or set FACERECON_DATA (training/README.md describes the layout)"
         )
+    if options.prepared is not None and not (options.prepared / "people" / "held-out").is_dir():
+        parser.error(f"{options.prepared} holds no people/held-out; make it with facerecon-train prepare")
     options.out.mkdir(parents=True, exist_ok=True)
     models = options.model or ["models/face.onnx"]
     figures: dict[str, object] = {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from tokenize import TokenError
 from unicodedata import category
 
 from .addresses import without_secrets
@@ -16,6 +19,13 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c.encode("unicode_escape").decode() if category(c) in UNFIT else c for c in text)
+
+
+DAMAGED_ARRAYS = (
+    OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, NotImplementedError, RecursionError,
+    SyntaxError, TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""Errors that numpy and zipfile raise for a damaged .npz or .npy file, found by flipping single bits."""
 
 
 class FaceReconError(Exception):

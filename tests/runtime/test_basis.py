@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS_1, ModelContract
 from facerecon_rt.errors import ModelRefused
-from facerecon_rt.networks.basis import Basis, basis_path, fuse_identities, read_basis
+from facerecon_rt.networks.basis import SHARED_ERROR, Basis, basis_path, fuse_identities, read_basis
 
 CONTRACT = ModelContract(64, 70, "template", "tiny", weights_sha256="ab" * 32, code_size=3)
 
@@ -65,6 +65,28 @@ def test_one_that_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
         read_basis(path, CONTRACT)
 
 
+def test_a_flipped_bit_is_refused_or_changes_nothing_but_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "face.basis.npz"
+    random = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "mean": np.zeros((70, 3), np.float32),
+        "shape": np.zeros((3, 70, 3), np.float16),
+        "expression": np.zeros((len(BLENDSHAPES), 70, 3), np.float16),
+        "weights_sha256": np.array("ab" * 32),
+    }
+    np.savez_compressed(path, **arrays)
+    whole, refused = bytearray(path.read_bytes()), 0
+    for bit in random.integers(0, 8 * len(whole), 400):
+        damaged = whole.copy()
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            read_basis(path, CONTRACT)
+        except ModelRefused:
+            refused += 1
+    assert refused > 200
+
+
 def test_one_picture_keeps_its_code_and_its_variance() -> None:
     code, variance = fuse_identities([[1.0, -0.5]], [[0.25, 1.0]], [1.0])
     np.testing.assert_allclose(variance, [0.25, 1.0])
@@ -80,10 +102,19 @@ def test_the_prior_counts_once_however_many_pictures_there_are() -> None:
     assert code[0] > codes.mean()
 
 
-def test_a_picture_that_tells_nothing_changes_nothing() -> None:
-    code, variance = fuse_identities([[1.0], [0.0]], [[0.5], [1.0]], [1.0, 1.0])
-    np.testing.assert_allclose(code, [1.0], atol=1e-6)
+def test_a_picture_that_tells_nothing_adds_no_information() -> None:
+    """Its code 0 still counts as a code: the sum of both codes has the share 1 / (1 + 0.6)."""
+    code, variance = fuse_identities([[1.0], [0.0]], [[0.5], [1.0]], [1.0, 1.0], shared_error=0.6)
+    np.testing.assert_allclose(code, [(1.0 + 1 / 1.6) / 2], atol=1e-6)
     np.testing.assert_allclose(variance, [0.5], atol=1e-6)
+
+
+@pytest.mark.parametrize("variance", [1.0, 0.99, 0.9, 0.5])
+def test_hundreds_of_unsure_pictures_add_up_to_no_caricature(variance: float) -> None:
+    codes, variances = np.full((301, 1), 0.3), np.full((301, 1), variance)
+    codes[0], variances[0] = 0.5, 0.2
+    code, _ = fuse_identities(codes, variances, np.ones(301))
+    assert 0.3 <= code[0] <= 0.5 / SHARED_ERROR
 
 
 def test_the_surer_picture_counts_for_more() -> None:

@@ -485,8 +485,8 @@ def test_a_set_without_a_face_is_a_usage_error(reconstructor: Reconstructor) -> 
 
 
 def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tmp_path: Path) -> None:
-    """The tiny model's codes are (m, 0) with variances (0.5, 1). Two pictures count as 2 / (1 + 0.8), so the precision
-    of the first number is 1 + 2 / 1.8 * (1 / 0.5 - 1)."""
+    """The tiny model's codes are (m, 0) with variances (0.5, 1). Two pictures count as 2 / (1 + 0.6), so the precision
+    of the first number is 1 + 2 / 1.6 * (1 / 0.5 - 1)."""
     beside = Path(shutil.copy(model, tmp_path / "face.onnx"))
     with Reconstructor(beside, detector=Finds(BOX)) as reconstructor:
         assert reconstructor.average_of_sets() == ("robust", None)
@@ -512,7 +512,7 @@ def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tm
     assert np.abs(copies.shape - faces[0].shape).max() > 1
     codes = [face.identity for face in faces]
     assert codes[0] is not None and codes[1] is not None and codes[0][0] != codes[1][0]
-    code = (codes[0][0] + codes[1][0]) / 1.8 / 0.5 / (1 + 2 / 1.8)
+    code = (codes[0][0] + codes[1][0]) / 1.6 / 0.5 / (1 + 2 / 1.6)
     np.testing.assert_allclose(fused.shape, mean + code * shape[0], atol=1e-3)
 
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import DAMAGED_ARRAYS, UsageError
 from numpy.typing import NDArray
-
-DAMAGED = (
-    OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile,
-    zlib.error,
-)  # fmt: skip
-"""Errors that the readers of archives, arrays and JSON raise for a damaged file."""
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -32,7 +24,7 @@ def of_prepare(path: Path) -> Iterator[None]:
     """Turn errors of a damaged file, which the block reads, into UsageError."""
     try:
         yield
-    except DAMAGED as error:
+    except DAMAGED_ARRAYS as error:
         raise UsageError(
             f"{path} cannot be read ({first_line(error)}); delete it and run `facerecon-train prepare` again"
         ) from error

@@ -160,7 +160,8 @@ def fitting(path: Path) -> Iterator[None]:
         yield
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"{path} belongs to another network or to another release; give that network's options, or another --run"
+            f"{path} belongs to another network or to another release; give that network's options, or "
+            "another --run, which --init starts from other weights"
         ) from error
 
 

@@ -148,7 +148,10 @@ def read_people(reconstructor: Reconstructor, packed: Path, *, as_photographs: b
         faces.append(face)
 
     def column(name: str) -> Tensor:
-        return torch.from_numpy(np.stack([getattr(face, name) for face in faces]).astype(np.float32))
+        values = [getattr(face, name) for face in faces]
+        # An ensemble predicts no identity code.
+        rows = np.zeros((len(faces), 0)) if values[0] is None else np.stack(values)
+        return torch.from_numpy(rows.astype(np.float32))
 
     names = [name if name != "crop_from_head" else "frame_from_head" for name in FaceOutput._fields]
     output = FaceOutput(*(column(name) for name in names))

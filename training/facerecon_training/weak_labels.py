@@ -7,14 +7,13 @@ answers and not the truth. Blendshapes that it never gives are left out, and sco
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import DAMAGED_ARRAYS, UsageError
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
@@ -131,7 +130,7 @@ def read_weak_labels(path: Path) -> WeakLabels:
             person = arrays["person"].astype(np.int64) if "person" in arrays else np.full(count, -1)
             everything = np.tile(np.array([0, 0, 1 << 20, 1 << 20]), (count, 1))
             valid = arrays["valid"].astype(np.int64) if "valid" in arrays else everything
-    except (KeyError, ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise UsageError(
             f"{path} holds no weak labels ({error}); replace it (see training/README.md), or remove it"
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import BLENDSHAPES
-from ..errors import UsageError
+from ..errors import DAMAGED_ARRAYS, UsageError
 from ..head import Form
 from ..networks.basis import Basis
 from ..paths import read_file
@@ -151,7 +150,7 @@ def read_identities(path: str | Path) -> Identities:
             )
     except FileNotFoundError as error:
         raise UsageError(f"{path} does not exist; write it with --output {Path(path).name}") from error
-    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise UsageError(f"{path} is not a readable file of identities ({error}); write it again") from error
     people, names = len(read.shape), len(read.blendshapes)
     lengths = [len(column) for column in (read.spread_mm, read.source, read.track, read.frame, read.face)]

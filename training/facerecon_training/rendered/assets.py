@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import DAMAGED_ARRAYS, UsageError
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -81,7 +80,7 @@ def _read_asset(path: Path, head: HeadGeometry, origin: Floats) -> Asset | None:
             vertices = arrays["vertices"].astype(np.float32) - origin
             triangles, uv = arrays["triangles"].astype(np.int32), arrays["uv"].astype(np.float32)
             bound = arrays.get("ict_vertex")
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise UsageError(f"{path} is not a readable .npz file ({error}); remove it from the folder") from error
     texture = _coarser(read_texture(path.with_name(texture_name)), TEXTURE_SIDE.get(kind, 4096))
     texture[:, :, 3] *= OPACITY.get(kind, 1.0)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from facerecon_rt.contract import BLENDSHAPES
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import DAMAGED_ARRAYS, UsageError
 from facerecon_rt.sinks.eyes import CORNERS
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
@@ -116,7 +115,7 @@ def _read_npz(path: Path) -> MorphableHead:
                 arrays["landmarks68"].astype(np.int32),
                 np.zeros(3, np.float32),
             )
-    except (ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED_ARRAYS as error:
         raise UsageError(f"{path} is not a readable packed ICT-FaceKit ({error}); {WHERE}") from error
     _check(path, head)
     return head
