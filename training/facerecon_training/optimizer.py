@@ -20,7 +20,7 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Return a matrix (M, N) with the singular vectors of `matrix`, and singular values between 0.7 and 1.2.
+    """Return a matrix (M, N) with the singular vectors of `matrix`, and singular values of about 0.7 to 1.2.
 
     Directions in which `matrix` hardly reaches, by less than a thousandth of its norm, remain smaller. This is the
     Newton-Schulz iteration of Jordan et al., Muon, 2024 (kellerjordan.github.io/posts/muon).

@@ -126,7 +126,8 @@ def fuse_identities(
     sums get the factor share = 1 / (1 + (n - 1) shared_error). The product weighs codes by m / v = a m + m. Its first
     part has the share for Kish's effective number (sum a)^2 / sum a^2 of the information, its second part that for the
     number of the trusts. One share for both would add up the codes of hundreds of pictures that show nothing of a
-    direction (v = 1). As it is, no code exceeds the largest of the pictures by more than 1 / shared_error.
+    direction (v = 1). With two shares, the fused code is at most 1 / shared_error times the largest code of the
+    pictures.
     """
     codes, variances = np.asarray(codes, np.float64), np.clip(np.asarray(variances, np.float64), 1e-3, 1.0)
     trusts = np.asarray(trust, np.float64)[:, None]
