@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -371,6 +373,22 @@ def test_a_cache_of_another_version_is_not_taken_for_one(run_folder: Path, tmp_p
         np.savez(tmp_path / "labels.npz", **{name: arrays[name] for name in arrays if name != "version"})
     with pytest.raises(UsageError, match="remove the folder"):
         build_cache(Path("/nowhere"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["labels.npz", "pixels.bin"])
+@pytest.mark.parametrize("how", ["emptied", "halved", "text", "other arrays"])
+def test_a_damaged_cache_is_refused_in_one_line(name: str, how: str, run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    shutil.copytree(run_folder / "cache", folder)
+    build_cache(Path("/nowhere"), folder)
+    data = (folder / name).read_bytes()
+    other = BytesIO()
+    np.savez(other, version=CACHE_VERSION, sizes=np.zeros(3))
+    damaged = {"emptied": b"", "halved": data[: len(data) // 2], "text": b"[" * 5000, "other arrays": other.getvalue()}
+    (folder / name).write_bytes(damaged[how])
+    with pytest.raises(UsageError, match=r"cannot be read .*; remove the folder and run the command again") as said:
+        build_cache(Path("/nowhere"), folder)
+    assert "\n" not in str(said.value)
 
 
 def test_the_scenes_of_a_step_are_always_the_same(cache: DetectorCache) -> None:

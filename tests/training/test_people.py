@@ -252,7 +252,12 @@ def test_people_of_the_real_head_wear_photographed_skin(data_folder: Path, tmp_p
     few = colour_model(geometry, head, colours, tmp_path)
     assert few is None, "six photographs are too few to learn how skins differ"
     tints = np.linspace(0.7, 1.3, 8)[:, None, None]
-    model = colour_model(geometry, head, (colours[:1] * tints).astype(np.float16), tmp_path)
+    eight: Floats = np.asarray(colours[:1] * tints, np.float32)
+    (tmp_path / "skins_albedo.npz").write_bytes(b"PK\x03\x04 is not all of an archive")
+    with pytest.raises(UsageError, match=r"skins_albedo.npz cannot be read .*; download the data again"):
+        colour_model(geometry, head, eight, tmp_path)
+    (tmp_path / "skins_albedo.npz").unlink()
+    model = colour_model(geometry, head, eight, tmp_path)
     assert model is not None and model.skins is None
     renderer = PeopleRenderer(geometry, read_panoramas(data_folder / "lighting"), [], face_colours=model)
     (view,) = renderer.person(np.random.default_rng(1), views=1)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .arrays import of_prepare, read_arrays
+from .arrays import read_arrays, readable
 from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
 from .conventions import annotated_offsets
 from .photographs import camera_from_landmarks
@@ -185,10 +185,10 @@ class Packed:
         if not (folder / "labels.npz").is_file():
             raise UsageError(f"{folder} holds no packed pictures; run `facerecon-train prepare` first")
         labels = read_arrays(folder / "labels.npz")
-        with of_prepare(folder / "labels.npz"):
+        with readable(folder / "labels.npz"):
             order = np.argsort(labels["person"], kind="stable")
             groups = np.split(order, np.flatnonzero(np.diff(labels["person"][order])) + 1)
-        with of_prepare(folder / "images.npy"):
+        with readable(folder / "images.npy"):
             images = np.lib.format.open_memmap(folder / "images.npy", "r")
             if len(images) != len(order):
                 raise ValueError(f"it has {len(images)} pictures, but there are labels for {len(order)}")
@@ -243,7 +243,7 @@ class Batches(IterableDataset[Batch]):
         self.photographs = [Packed.read(prepared / "photographs" / f.name) for f in self.folders]
         self.looked = []
         for folder, packed in zip(self.folders, self.photographs, strict=True):
-            with of_prepare(prepared / "photographs" / folder.name / "labels.npz"):
+            with readable(prepared / "photographs" / folder.name / "labels.npz"):
                 self.looked.append(np.flatnonzero((packed.labels["trust"] > 1).any(1)))
         shares = np.array([folder.share for folder in self.folders])
         self.shares = shares / shares.sum() if len(shares) else shares

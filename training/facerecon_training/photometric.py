@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from .arrays import of_prepare, read_arrays
+from .arrays import read_arrays, readable
 from .model import project
 
 SKIN_CODE = 20
@@ -51,7 +51,7 @@ class SkinModel:
                 f"{path} does not exist; delete people_sheet.png beside it and run `facerecon-train prepare`"
             )
         arrays = read_arrays(path)
-        with of_prepare(path):
+        with readable(path):
             return cls(*(torch.from_numpy(arrays[name].astype(np.float32)).to(device) for name in ("mean", "basis")))
 
     def albedo(self, code: Tensor) -> Tensor:

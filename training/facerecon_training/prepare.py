@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from .arrays import of_prepare, read_arrays
+from .arrays import read_arrays, readable
 from .fit import fit_head
 from .photographs import canvas_from_photograph, pack_photographs, pack_weakly_labelled
 from .photometric import fit_skin
@@ -146,7 +146,7 @@ def photographed_albedo(
     if not path.is_file():
         sources = [folder for folder in folders if folder.name in COLOUR_FOLDERS] or folders
         np.save(path, face_colours(geometry, head, sources))
-    with of_prepare(path):
+    with readable(path):
         found: Floats = np.load(path)
     print(f"took skin colours from {len(found)} photographed faces")
     return found
@@ -214,7 +214,7 @@ def write_settings(config: PrepareConfig) -> None:
     path = config.out / "prepare.json"
     settings = json.loads(json.dumps(asdict(config), default=str))
     if path.is_file():
-        with of_prepare(path):
+        with readable(path):
             before = {"clean": False, **json.loads(path.read_text())}
         for key in ("clean", "photographs", "people", "held_out_people", "seed"):
             then, now = before.get(key, settings[key]), settings[key]
@@ -230,7 +230,7 @@ def write_settings(config: PrepareConfig) -> None:
 def is_clean(prepared: Path) -> bool:
     """Return whether this folder was prepared with --clean."""
     path = prepared / "prepare.json"
-    with of_prepare(path):
+    with readable(path):
         return path.is_file() and bool(dict(json.loads(path.read_text())).get("clean", False))
 
 
@@ -252,7 +252,7 @@ def read_face(prepared: Path) -> MorphableFace:
     if not path.is_file():
         raise UsageError(f"{prepared} holds no prepared data; run `facerecon-train prepare --out {prepared}` first")
     arrays = read_arrays(path)
-    with of_prepare(path):
+    with readable(path):
         if str(arrays["template_sha256"]) != load_template().sha256:
             raise UsageError(f"{path} was prepared for another face template; delete {prepared} and prepare again")
         if "eyes" not in arrays:
@@ -289,17 +289,20 @@ def face_colours(geometry: HeadGeometry, head: MorphableHead, folders: list[Path
 def colour_model(geometry: HeadGeometry, head: MorphableHead, colours: Floats, assets: Path) -> FaceColours | None:
     """Return the colour model of people from albedo (P, F, 3) of photographed faces, and whole skins if they exist.
 
-    The result is None for fewer than eight faces.
+    The result is None for fewer than eight faces. Raises UsageError for a damaged file of whole skins.
     """
     if len(colours) < 8:
         return None
     face = geometry.parts["face"]
     mirror = cKDTree(head.mean[face]).query(head.mean[face] * [-1, 1, 1])[1]
     skins = None
-    if (assets / "skins_albedo.npz").is_file():
-        with np.load(assets / "skins_albedo.npz", allow_pickle=False) as arrays:
+    path = assets / "skins_albedo.npz"
+    if path.is_file():
+        remedy = "download the data again, or remove the file"
+        arrays = read_arrays(path, remedy)
+        with readable(path, remedy):
             rgb = np.concatenate([arrays["albedo"], arrays["albedo_head"]], 1) / np.float32(255)
-        skins = np.ascontiguousarray(rgb[:, :, ::-1] ** np.float32(2.2), np.float32)
+            skins = np.ascontiguousarray(rgb[:, :, ::-1] ** np.float32(2.2), np.float32)
     return learn_colours(colours, mirror, skins)
 
 

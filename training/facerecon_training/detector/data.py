@@ -19,6 +19,7 @@ from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..arrays import read_arrays, readable
 from ..photographs import camera_from_landmarks
 from ..rendered.head_pose import pointing_photographs
 
@@ -182,7 +183,7 @@ class DetectorCache:
 def build_cache(data: Path, folder: Path) -> DetectorCache:
     """Label everything once and write `folder`/pixels.bin and labels.npz, or open existing files.
 
-    Raises UsageError for files of another version.
+    Raises UsageError for files of another version and for damaged files.
     """
     labels_path = folder / "labels.npz"
     if not labels_path.is_file():
@@ -211,10 +212,12 @@ def build_cache(data: Path, folder: Path) -> DetectorCache:
             )
         summary = {g: int((np.array(groups) == g).sum()) for g in dict.fromkeys(groups)}
         (folder / "summary.json").write_text(json.dumps({"images": summary}, indent=1))
-    with np.load(labels_path, allow_pickle=False) as arrays:
+    remedy = "remove the folder and run the command again"
+    with readable(folder, remedy):
+        arrays = read_arrays(labels_path, remedy)
         if "version" not in arrays or int(arrays["version"]) != CACHE_VERSION:
-            raise UsageError(f"{folder} was labelled by another version; remove the folder and run the command again")
-        return DetectorCache(
+            raise UsageError(f"{folder} was labelled by another version; {remedy}")
+        cache = DetectorCache(
             pixels=np.memmap(folder / "pixels.bin", np.uint8, mode="r"),
             offsets=arrays["offsets"],
             sizes=arrays["sizes"],
@@ -222,3 +225,7 @@ def build_cache(data: Path, folder: Path) -> DetectorCache:
             held_out=arrays["held_out"],
             faces=np.split(arrays["faces"], np.cumsum(arrays["counts"])[:-1]),
         )
+        expected = 3 * int(cache.sizes.astype(np.int64).prod(1).sum())
+        if len(cache.pixels) != expected:
+            raise ValueError(f"pixels.bin has {len(cache.pixels)} bytes instead of {expected}")
+    return cache
