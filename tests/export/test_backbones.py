@@ -20,6 +20,7 @@ from facerecon_training.model import FaceModel, ModelConfig
 from .conftest import few_are_enough
 
 SHALLOW: dict[str, dict[str, Any]] = {
+    "resnet18": {"depths": (2, 1, 1, 1)},
     "resnet50": {"depths": (2, 1, 1, 1)},
     "densenet121": {"depths": (2, 1, 1, 1), "channels": 72},
 }

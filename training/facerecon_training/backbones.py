@@ -193,9 +193,11 @@ class ResNet18(Backbone):
     """The ResNet-18 of He et al., Deep residual learning, CVPR 2016. 0.6 GMACs at 128 px."""
 
     channels = 512
+    depths = (2, 2, 2, 2)
+    """Blocks per stage."""
 
     def __init__(self) -> None:
-        super().__init__(*resnet_stages(BasicBlock, (2, 2, 2, 2)))
+        super().__init__(*resnet_stages(BasicBlock, self.depths))
 
 
 class ResNet50(Backbone):
