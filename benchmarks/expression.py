@@ -1,14 +1,13 @@
 """Photographs with expression labels of a vision language model -> how surely blendshape weights show each expression.
 
-    python benchmarks/expression.py --data DATA                       # models/face.onnx through the runtime
-    python benchmarks/expression.py --data DATA --weak-labels         # MediaPipe's scores, where they exist
-    python benchmarks/expression.py --data DATA --geometry            # the mesh beside MediaPipe's mesh
-    python benchmarks/expression.py --data DATA --noise               # noise of calibrated weights of still faces
+    python benchmarks/expression.py --data DATA          # two minutes; writes results/expression.md and .json
 
 The figure is the area under the ROC curve (AUC) of the matching weight, present against absent; "unsure" is left out.
 The mean is over labels with at least six positives. A vision language model gave the labels in `expression_labels.json`
 by looking at the pictures, which are named by their files under DATA. People of `pseudo/expressive` that appear here
-were never trained on (`weak_labels.DEVELOPMENT_SHARE`).
+were never trained on (`weak_labels.DEVELOPMENT_SHARE`). MediaPipe's scores of the same pictures stand beside, where
+DATA has them. The first model's mesh is also compared with MediaPipe's, and its weights of still faces are watched
+under the noise of a camera.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, read_image
@@ -26,6 +26,7 @@ from facerecon_rt.data_folder import default_data
 from facerecon_rt.faces.calibrate import MOST, NOISE
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import euler_from_camera
+from facerecon_rt.providers.onnx_file import named_by_hash
 from facerecon_rt.sinks.eyes import CORNERS, EYE_RADIUS_MM, eye_centre
 from facerecon_rt.sinks.record import arkit_blendshapes
 from facerecon_rt.template import load_template
@@ -33,7 +34,10 @@ from facerecon_rt.types import Floats
 from facerecon_training.weak_labels import DEVELOPMENT_SHARE
 
 LABELS = Path(__file__).with_name("expression_labels.json")
+RESULTS = Path(__file__).with_name("results")
+MODELS = [Path("models/face.onnx"), Path("models/face.int8-cpu.onnx")]
 LEAST_POSITIVES = 6
+SEEN = "faces/youtube-test"
 Weights = Mapping[str, float]
 
 
@@ -116,27 +120,6 @@ def wink_differences(found: Mapping[str, Weights], images: list[dict[str, object
             difference = w["eyeBlinkLeft"] - w["eyeBlinkRight"]
             differences.append(difference if sides[0] == "present" else -difference)
     return differences
-
-
-def table(rows: Mapping[str, Mapping[str, float]], winks: list[float], found: int, count: int) -> str:
-    """Return the figures as Markdown."""
-    lines = ["| label | n+ / n- | AUC | mean present / absent |", "|---|---|---|---|"]
-    for label, row in rows.items():
-        few = "" if row["present"] >= LEAST_POSITIVES else " (too few to count)"
-        lines.append(
-            f"| {label}{few} | {row['present']} / {row['absent']} | {row['auc']:.2f} "
-            f"| {row['mean_present']:.2f} / {row['mean_absent']:.2f} |"
-        )
-    counted = {label: row["auc"] for label, row in rows.items() if row["present"] >= LEAST_POSITIVES}
-    least = min(counted, key=lambda label: counted[label])
-    lines.append(f"| **mean of {len(counted)}** | | **{np.mean(list(counted.values())):.3f}** | least: {least} |")
-    if winks:
-        right = sum(difference > 0 for difference in winks)
-        lines.append(
-            f"\nWinks: difference of the two eyeBlinks {np.mean(winks):.2f}, right side {right} of {len(winks)}."
-        )
-    lines.append(f"\nFaces found: {found} of {count}.")
-    return "\n".join(lines)
 
 
 def through_runtime(
@@ -263,16 +246,18 @@ def _iris_offset(eyes: Floats) -> tuple[float, float]:
     return float(np.mean([x for x, _ in offsets])), float(np.mean([y for _, y in offsets]))
 
 
-def noise(model: Path, photographs: list[Path], frames: int = 30) -> str:
+def noise(model: Path, detector: Path | None, photographs: list[Path], frames: int = 30) -> dict[str, float]:
     """Return the noise of weights on still photographs, which are shown as tracked videos with sensor noise (normal, 4
     of 255 levels).
 
     Weights are calibrated, as with `--calibrate`, by the median over the frames of each photograph.
+
+    - `deviation` and `largest_deviation`: standard deviation over time, mean and largest of all weights
+    - `calibrated_below_noise_percent` and `calibrated_zero_percent`: calibrated weights below `NOISE`, and exactly 0
     """
     random = np.random.default_rng(0)
     deviations, calibrated = [], []
-    with Reconstructor(model, provider="cpu") as reconstructor:
-        names = reconstructor.contract.blendshapes
+    with Reconstructor(model, detector=detector, provider="cpu") as reconstructor:
         for path in photographs:
             image, pipeline, weights = read_image(path), Pipeline(reconstructor), []
             for index in range(frames + 5):
@@ -288,39 +273,138 @@ def noise(model: Path, photographs: list[Path], frames: int = 30) -> str:
                 calibrated += [np.clip((one - rest) / (1 - rest), 0, 1) for one in weights]
     spread = np.mean(deviations, axis=0)
     moved = np.array(calibrated)
-    return (
-        f"{len(deviations)} photographs, {frames} frames each: standard deviation {spread.mean():.4f}, at most "
-        f"{spread.max():.4f} ({names[int(spread.argmax())]}); calibrated weights below {NOISE}: "
-        f"{100 * np.mean(moved < NOISE):.1f} %, exactly 0 {100 * np.mean(moved == 0):.1f} %"
-    )
+    return {
+        "photographs": float(len(deviations)),
+        "deviation": float(spread.mean()),
+        "largest_deviation": float(spread.max()),
+        "calibrated_below_noise_percent": 100 * float(np.mean(moved < NOISE)),
+        "calibrated_zero_percent": 100 * float(np.mean(moved == 0)),
+    }
+
+
+MEDIAPIPE = "MediaPipe's scores"
+DEFINITIONS = f"""\
+- **AUC**: how often the matching weight of a picture with the expression is larger than that of a picture without it:
+  0.5 is chance, 1 is perfect. Below {LEAST_POSITIVES} pictures with the expression, it counts for no mean.
+- **weights**: mean weight of pictures with the expression / without it, of the first model.
+- **{MEDIAPIPE}** are known for some of the pictures only.
+- **strangers**: without the pictures of `{SEEN}`, whose people have other frames in training.
+- **lip_gap**: median distance of our inner lips where MediaPipe's are shut; **opening_gain**: how far our mouth opens
+  where MediaPipe's is open, as a factor.
+- **iris_x_correlation**, **iris_y_correlation**: places of our irises and of MediaPipe's between the corners of the
+  eye, sideways and in height. **yaw_correlation**, **pitch_correlation**: our gaze in the head frame beside the place
+  of MediaPipe's irises.
+- **deviation**, **largest_deviation**: standard deviation of weights over the frames, mean and largest of all weights.
+  **calibrated_below_noise_percent**, **calibrated_zero_percent**: calibrated weights (`--calibrate`) below {NOISE},
+  and those that are exactly 0.
+"""
+
+
+def of_model(found: Mapping[str, Weights], images: list[dict[str, object]]) -> dict[str, Any]:
+    """Return the figures of one source of weights: `scores` by label, and the means of their AUC and the winks."""
+    rows = scores(found, images)
+    strange = scores(found, [image for image in images if image["folder"] != SEEN])
+    return {
+        "found": sum(str(image["file"]) in found for image in images),
+        "labels": rows,
+        "auc": summary(rows),
+        "auc_strangers": summary(strange),
+        "winks": wink_differences(found, images),
+    }
+
+
+def summary(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return mean and least AUC of the labels with enough positives, of which there is at least one, the label of the
+    least, and their number."""
+    counted = {label: row["auc"] for label, row in rows.items() if row["present"] >= LEAST_POSITIVES}
+    least = min(counted, key=lambda label: counted[label])
+    return {
+        "labels": len(counted),
+        "mean": float(np.mean(list(counted.values()))),
+        "least": counted[least],
+        "label": least,
+    }
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Return the report as Markdown."""
+    columns: Mapping[str, Any] = report["auc"]
+    first = next(iter(columns.values()))
+    lines = ["# Expressions and gaze of photographs", "", f"`{report['command']}`", ""]
+    lines += [f"Models {report['models']}, detector `{report['detector']}`.", "", DEFINITIONS]
+    lines += [f"| AUC | pictures with / without | {' | '.join(columns)} | weights |", "|---" * (len(columns) + 3) + "|"]
+    for label, row in first["labels"].items():
+        cells = []
+        for column in columns.values():
+            of_label = column["labels"].get(label)
+            enough = of_label is not None and of_label["present"] >= LEAST_POSITIVES
+            cells.append(f"{of_label['auc']:.2f}" if enough else "–")
+        lines.append(
+            f"| {label} | {row['present']} / {row['absent']} | {' | '.join(cells)} "
+            f"| {row['mean_present']:.2f} / {row['mean_absent']:.2f} |"
+        )
+    for title, name in (("mean", "auc"), ("mean, strangers", "auc_strangers")):
+        cells = [f"{c[name]['mean']:.3f} of {c[name]['labels']}" for c in columns.values()]
+        lines.append(f"| **{title}** | | {' | '.join(cells)} | |")
+        cells = [f"{c[name]['least']:.2f} ({c[name]['label']})" for c in columns.values()]
+        lines.append(f"| **{title.replace('mean', 'least')}** | | {' | '.join(cells)} | |")
+    cells = [_winks(column["winks"]) for column in columns.values()]
+    lines.append(f"| winks: difference of the two eyeBlinks; on the right side | | {' | '.join(cells)} | |")
+    cells = [str(column["found"]) for column in columns.values()]
+    lines += [f"| pictures that count | {report['pictures']} | {' | '.join(cells)} | |", ""]
+    for title, figures in report["figures"].items():
+        lines += [f"## {title}", "", "| | |", "|---|---|"]
+        lines += [f"| {name} | {value:.{0 if value == int(value) else 4}f} |" for name, value in figures.items()] + [""]
+    return "\n".join(lines)
+
+
+def _winks(differences: list[float]) -> str:
+    right = sum(difference > 0 for difference in differences)
+    return f"{np.mean(differences):.2f}; {right} of {len(differences)}" if differences else "–"
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure everything for which there are data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=default_data(), help="data folder [$FACERECON_DATA]")
-    parser.add_argument("--model", type=Path, default=Path("models/face.onnx"), help="model file [%(default)s]")
-    parser.add_argument("--detector", type=Path, help="face detector [face_detector.onnx beside the model]")
-    parser.add_argument("--weak-labels", action="store_true", help="use MediaPipe's scores instead of a model's")
-    parser.add_argument("--geometry", action="store_true", help="compare openings and gaze with MediaPipe's mesh")
-    parser.add_argument("--noise", action="store_true", help="measure the noise on still photographs instead")
+    parser.add_argument("--models", type=Path, nargs="+", default=MODELS, help=f"model files [{_listed(MODELS)}]")
+    parser.add_argument("--detector", type=Path, help="face detector [face_detector.onnx beside each model]")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results [benchmarks/results]")
     options = parser.parse_args()
-    if options.data is None:
+    if options.data is None or not options.data.is_dir():
         parser.error("there is no data folder; give --data or set FACERECON_DATA")
-    if options.geometry:
-        for name, value in beside_tracker(options.model, options.detector, options.data).items():
-            print(f"{name}: {value:.3f}")
-        return
-    if options.noise:
-        print(noise(options.model, sorted((options.data / "faces" / "lfpw-test").glob("*.jpg"))[::12]))
-        return
+    options.out.mkdir(parents=True, exist_ok=True)
     images = json.loads(LABELS.read_text())["images"]
-    if options.weak_labels:
-        found = of_weak_labels(options.data / "pseudo" / "expressive.npz")
-    else:
-        found = through_runtime(options.model, options.detector, options.data, images)
-    known = [image for image in images if image["file"] in found]
-    print(table(scores(found, images), wink_differences(found, images), len(known), len(images)))
+    columns = {
+        model.name: of_model(through_runtime(model, options.detector, options.data, images), images)
+        for model in options.models
+    }
+    first, figures = options.models[0], {}
+    tracker = options.data / "pseudo" / "expressive.npz"
+    if tracker.is_file():
+        columns[MEDIAPIPE] = of_model(of_weak_labels(tracker), images)
+        figures[f"The mesh of {first.name} beside MediaPipe's mesh"] = beside_tracker(
+            first, options.detector, options.data
+        )
+    stills = sorted((options.data / "faces" / "lfpw-test").glob("*.jpg"))[::12]
+    if stills:
+        figures[f"Noise of {first.name} on still photographs"] = noise(first, options.detector, stills)
+    given = "" if options.models == MODELS else f" --models {_listed(options.models)}"
+    report = {
+        "command": f"python benchmarks/expression.py --data DATA{given}",
+        "models": named_by_hash(*options.models),
+        "detector": (options.detector or Path("face_detector.onnx")).name,
+        "pictures": len(images),
+        "auc": columns,
+        "figures": figures,
+    }
+    (options.out / "expression.json").write_text(json.dumps(report, indent=1) + "\n")
+    (options.out / "expression.md").write_text(markdown(report))
+    print(markdown(report))
+
+
+def _listed(paths: list[Path]) -> str:
+    return " ".join(str(path) for path in paths)
 
 
 if __name__ == "__main__":

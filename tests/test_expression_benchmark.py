@@ -97,11 +97,27 @@ def test_the_mean_is_over_labels_with_enough_positives(expression: ModuleType) -
         return {"auc": auc, "present": present, "absent": 20, "mean_present": 0.5, "mean_absent": 0.1}
 
     rows = {"smile": row(0.9, 6), "frown": row(0.7, 8), "squint": row(0.1, expression.LEAST_POSITIVES - 1)}
-    text = expression.table(rows, [0.5, -0.1], 30, 31)
-    assert "| **mean of 2** | | **0.800** | least: frown |" in text
-    assert "| squint (too few to count) | 5 / 20 | 0.10 | 0.50 / 0.10 |" in text
-    assert "difference of the two eyeBlinks 0.20, right side 1 of 2" in text
-    assert "Faces found: 30 of 31." in text
+    summary = expression.summary(rows)
+    assert summary == {"labels": 2, "mean": pytest.approx(0.8), "least": 0.7, "label": "frown"}
+    column = {"found": 30, "labels": rows, "auc": summary, "auc_strangers": summary, "winks": [0.5, -0.1]}
+    other = column | {"labels": {"smile": row(0.8, 7), "frown": row(1.0, 3)}, "winks": []}
+    report = {
+        "command": "python this.py",
+        "models": "`face.onnx`",
+        "detector": "face_detector.onnx",
+        "pictures": 31,
+        "auc": {"face.onnx": column, "another": other},
+        "figures": {"The mesh": {"faces": 351.0, "lip_gap": 0.01234}},
+    }
+    text = expression.markdown(report)
+    assert "| smile | 6 / 20 | 0.90 | 0.80 | 0.50 / 0.10 |" in text
+    assert "| frown | 8 / 20 | 0.70 | – | 0.50 / 0.10 |" in text, "three positives are too few"
+    assert "| squint | 5 / 20 | – | – | 0.50 / 0.10 |" in text
+    assert "| **mean** | | 0.800 of 2 | 0.800 of 2 | |" in text
+    assert "| **least** | | 0.70 (frown) | 0.70 (frown) | |" in text
+    assert "| 0.20; 1 of 2 | – | |" in text
+    assert "| pictures that count | 31 | 30 | 30 | |" in text
+    assert "| faces | 351 |" in text and "| lip_gap | 0.0123 |" in text
 
 
 def test_every_label_that_is_read_is_given_to_every_picture(expression: ModuleType) -> None:

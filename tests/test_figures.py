@@ -92,6 +92,48 @@ def test_sizes_of_model_files_are_those_of_the_files(name: str) -> None:
     assert row_of("benchmarks/docs/speed.md", f"`{name}`")[0] == size
 
 
+@pytest.fixture(scope="module")
+def expression() -> Any:
+    return json.loads((RESULTS / "expression.json").read_text())
+
+
+OF_LABELS = {
+    "gaze to the left / right": ("gazeLeft", "gazeRight"),
+    "gaze up / down": ("gazeUp", "gazeDown"),
+    "squint; brow up; brow down": ("squint", "browUp", "browDown"),
+    "eyes wide; mouth": ("eyesWide", "mouthPressOrRoll", "frown", "noseSneer"),
+}
+
+
+def test_expressions_are_those_of_the_results(expression: Any) -> None:
+    columns = list(expression["auc"].values())
+    page = "benchmarks/docs/accuracy.md"
+    means = row_of(page, "AUC, mean of 17 labels")[1:]
+    assert [numbers(cell)[0] for cell in means] == [round(column["auc"]["mean"], 3) for column in columns]
+    assert [column["auc"]["labels"] for column in columns] == [17, 17, 15]
+    for first, labels in OF_LABELS.items():
+        for cell, column in zip(row_of(page, first)[1:], columns, strict=True):
+            rows = [column["labels"].get(label, {"present": 0}) for label in labels]
+            # Fewer than six pictures with the expression have no figure.
+            assert numbers(cell) == [round(row["auc"], 2) for row in rows if row["present"] >= 6], (first, cell)
+    of_first = columns[0]["auc"]
+    text = row_of("models/README.md", "expressions and gaze against their absence")[0]
+    assert text == f"mean AUC of 17 labels {of_first['mean']:.3f}, the least {of_first['least']:.2f}"
+
+
+def test_openings_and_irises_are_those_of_the_results(expression: Any) -> None:
+    mesh, still = expression["figures"].values()
+    text = " ".join((ROOT / "benchmarks" / "docs" / "accuracy.md").read_text().split())
+    assert f"our lips are {mesh['lip_gap']:.3f} eye distances apart" in text
+    assert f"our mouth opens {mesh['opening_gain']:.2f} times as far" in text
+    irises = f"correlate by {mesh['iris_x_correlation']:.2f} (sideways) and {mesh['iris_y_correlation']:.2f} (height)"
+    assert irises in text
+    gaze = f"correlate by {mesh['yaw_correlation']:.2f} (yaw) and {mesh['pitch_correlation']:.2f} (pitch)"
+    assert gaze in text
+    takes = " ".join((ROOT / "runtime" / "docs" / "takes.md").read_text().split())
+    assert f"{still['deviation']:.3f}" in takes
+
+
 def test_crossings_and_cuts_are_those_of_the_results() -> None:
     kinds = [cells for cells in rows_of("benchmarks/results/crossing.md") if cells[1].isdecimal()]
     cases, kept = (sum(int(cells[column]) for cells in kinds) for column in (1, 2))

@@ -20,7 +20,7 @@ LARGEST = 2**24
 """Maximum size in bytes of a file of calibrations."""
 NOISE = 0.02
 """Weight that a face at rest may have by noise alone: about two standard deviations of the noisiest blendshape on still
-photographs with the noise of a camera (benchmarks/expression.py --noise)."""
+photographs with the noise of a camera (benchmarks/expression.py)."""
 MOST_TRACKS = 1000
 """Number of tracks whose calibration is kept. The longest unseen is forgotten, since a camera may run for months."""
 MOST = 0.9
