@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from facerecon_rt.annotated import landmark_figures
 from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
+from facerecon_rt.networks.golden import TOLERANCES, distances, golden_crop
 from facerecon_rt.networks.session import FaceSession, RawFaces
 from facerecon_rt.pose import rotation_angle_deg, split_camera
 from facerecon_rt.types import Floats
@@ -157,6 +158,15 @@ class Reference:
         count = max(len(crops.images), *BATCH_SIZES)
         images = np.resize(crops.images, (count, *crops.images.shape[1:]))
         return cls(images, np.resize(crops.landmarks, (count, 68, 2)), run_torch(model, images))
+
+
+def self_test(session: FaceSession) -> Row:
+    """Return the error in the answer to the golden crop, by which the runtime judges a file that it opens: in crop
+    pixels or in mm, whichever is larger."""
+    crops = golden_crop(session.contract.input_size)[None].repeat(session.contract.batch or 1, axis=0)
+    answer = session.run(crops, ["landmarks", "vertices"])
+    error = max(distances(session.contract, answer.landmarks[0], answer.vertices[0]))
+    return Row("self-test", "px, mm", error, error, error, TOLERANCES[session.contract.precision], "mean")
 
 
 def verify(session: FaceSession, reference: Reference, gate: Gate) -> list[Row]:

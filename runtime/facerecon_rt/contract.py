@@ -97,7 +97,8 @@ class ModelContract:
     is part of `landmarks`. Averaging a crop with its mirror image cancels it, so it must be added again.
     """
     golden: tuple[float, ...] = ()
-    """Outputs of the weights for `golden.golden_crop`, (68 * 5,); () in files that cannot be tested with it.
+    """Outputs of the weights, in int8 of the file itself, for `golden.golden_crop`, (68 * 5,); () in files that cannot
+    be tested with it.
 
     Each landmark has x and y in crop pixels, and x, y and z of its vertex in mm.
     """

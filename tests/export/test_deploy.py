@@ -25,8 +25,10 @@ from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import GATES, run_torch
 from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.networks.golden import TOLERANCES, distances, golden_crop
 from facerecon_rt.networks.precision import open_session
-from facerecon_rt.networks.session import FaceSession
+from facerecon_rt.networks.session import FaceSession, read_contract
+from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights, save_weights
 from safetensors.torch import load_file, save_file
@@ -131,6 +133,30 @@ def test_progress_is_told_and_tables_shown(exported: SmallExport) -> None:
     assert beginnings[:5] == ["reading", "fp32", "fp16", "int8", "int8"]
     assert beginnings.count("wrote") == 5
     assert "landmarks         px" in exported.said[5]
+
+
+@pytest.mark.parametrize("name", ["small.onnx", "small.fp16.onnx", "small.int8.onnx", "small.int8-cpu.onnx"])
+def test_every_file_is_tested_as_the_runtime_tests_it(name: str, exported: SmallExport) -> None:
+    row = exported.files[name].rows[0]
+    assert (row.name, row.passed) == ("self-test", True)
+    path = exported.folder / name
+    contract = read_contract(read_onnx(path))
+    with FaceSession(path, provider="cpu") as session:
+        answer = session.run(golden_crop(contract.input_size)[None])
+    off = max(distances(contract, answer.landmarks[0], answer.vertices[0]))
+    # A file in int8 has its own answer, and the others have PyTorch's.
+    assert off < {"fp32": 0.002, "fp16": 0.1, "int8": 0.001}[contract.precision]
+    of_weights = read_contract(read_onnx(exported.onnx)).golden
+    assert (contract.golden == of_weights) == (contract.precision != "int8")
+
+
+def test_a_file_that_the_runtime_would_refuse_is_not_written(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TOLERANCES, "fp32", -1.0)
+    with pytest.raises(VerificationError, match=r"small\.onnx: not written"):
+        export_weights(exported.weights, tmp_path, ExportOptions(("fp32",)), quiet)
+    assert "self-test" in (tmp_path / "report.md").read_text()
 
 
 def test_the_runtime_takes_the_int8_file_of_its_provider(exported: SmallExport) -> None:
