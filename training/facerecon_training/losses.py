@@ -18,7 +18,12 @@ from .rendered.eyes import EYES
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Weights of the terms of `face_loss`."""
+    """Weights of the terms of `face_loss`.
+
+    A term's size does not say what its gradient teaches. Most of the loss is the error of shapes and expressions, which
+    no picture could remove. Rotations and places of points can become nearly exact, but only with large weights
+    (training/RUNS.md).
+    """
 
     shape: float = 1.0
     """Weight per mm^2 of squared vertex distance of the neutral face, on rendered faces."""
@@ -36,29 +41,29 @@ class LossWeights:
     """Weight per radian of yaw and pitch of an eye, on rendered faces."""
     weak_gaze: float = 25.0
     """Weight per radian of yaw and pitch of an eye, on photographs with weak labels."""
-    eyes: float = 60.0
+    eyes: float = 160.0
     """Weight per eye distance of the position of the iris between the corners of the eye, on photographs."""
     identity: float = 0.3
     """Weight of the negative log-likelihood of the shape code's error. It trains the variance alone."""
-    rotation: float = 20.0
+    rotation: float = 60.0
     """Weight per radian, on rendered faces."""
-    direction: float = 4.0
+    direction: float = 12.0
     """Weight per radian, on photographs whose head direction is nominally known."""
-    projection: float = 10.0
+    projection: float = 120.0
     """Weight per eye distance of projected-vertex error, on rendered faces."""
-    landmarks: float = 40.0
+    landmarks: float = 80.0
     """Weight per eye distance of landmark error, on photographs."""
-    rendered_landmarks: float = 20.0
+    rendered_landmarks: float = 100.0
     """Weight per eye distance of landmark error on rendered faces, whose jaw points lie on the true visible contour."""
     geometry: float = 10.0
     """Weight per eye distance of the error of landmark vertices and of the jaw's visible contour, on photographs."""
     image_set: float = 1.0
     """Weight per eye distance of the error of landmark vertices when two photographs of one person share a shape."""
-    jaw: float = 1.0
+    jaw: float = 1.5
     """Weight of a jaw point relative to an inner point."""
     jaw_tangent: float = 0.3
     """Weight of the error along the contour relative to the error across it, in the geometry terms."""
-    openings: float = 40.0
+    openings: float = 60.0
     """Weight per eye distance of the error of eye and lip openings, on photographs."""
     photometric: float = 0.0
     """Weight per squared mean brightness of colour error, on photographs. With 0 the term costs no time."""
@@ -72,7 +77,7 @@ class LossWeights:
     blink: float = 2.0
     """Weight of the Kullback-Leibler divergence of eyeBlink, on photographs whose landmarks show whether eyes are
     closed."""
-    person: float = 5.0
+    person: float = 8.0
     """Weight of the cross-entropy of finding a person's other photograph among all pairs of a batch, by neutral
     shape."""
     distillation: float = 1.0
