@@ -169,7 +169,9 @@ def beside_tracker(model: Path, detector: Path | None, data: Path) -> dict[str, 
     - `iris_x_correlation` and `iris_y_correlation`: places of our irises and of the tracker's between the eye's corners
       in the picture, on faces with open eyes that look ahead within FRONTAL_DEG
     - `yaw_correlation` and `pitch_correlation`: our gaze in the head frame beside the place of the tracker's irises.
-      People who nod and keep looking into the camera turn their eyes, while their irises hardly move in the picture
+      People who nod and keep looking into the camera turn their eyes, while their irises hardly move in the picture.
+
+    Models without gaze (contract 1) lack the four correlations.
     """
     with np.load(data / "pseudo" / "expressive.npz", allow_pickle=False) as arrays:
         names = [str(name) for name in arrays["files"]]
@@ -192,19 +194,19 @@ def beside_tracker(model: Path, detector: Path | None, data: Path) -> dict[str, 
                 gazes.append(
                     (*_angles(face.gaze.mean(0)), *_iris_offset(_eyes(face)), *_iris_offset(theirs[row, list(EYES)]))
                 )
-    ours, other = np.array(openings).T
-    looks = np.corrcoef(np.array(gazes).T)
-    opened = other > OPEN
-    return {
-        "faces": float(len(ours)),
-        "lip_gap": float(np.median(ours[other < SHUT])),
-        "opening_gain": float((ours[opened] * other[opened]).sum() / (other[opened] ** 2).sum()),
-        "frontal_faces": float(len(gazes)),
-        "iris_x_correlation": float(looks[2, 4]),
-        "iris_y_correlation": float(looks[3, 5]),
-        "yaw_correlation": float(looks[0, 4]),
-        "pitch_correlation": float(looks[1, 5]),
-    }
+    figures = {"faces": float(len(openings)), "frontal_faces": float(len(gazes))}
+    if openings:
+        ours, other = np.array(openings).T
+        opened = other > OPEN
+        figures["lip_gap"] = float(np.median(ours[other < SHUT]))
+        figures["opening_gain"] = float((ours[opened] * other[opened]).sum() / (other[opened] ** 2).sum())
+    if len(gazes) > 1:
+        looks = np.corrcoef(np.array(gazes).T)
+        figures["iris_x_correlation"] = float(looks[2, 4])
+        figures["iris_y_correlation"] = float(looks[3, 5])
+        figures["yaw_correlation"] = float(looks[0, 4])
+        figures["pitch_correlation"] = float(looks[1, 5])
+    return figures
 
 
 def _ratio(points: Floats, first: tuple[int, int], second: tuple[int, int]) -> float:
@@ -285,7 +287,8 @@ def noise(model: Path, detector: Path | None, photographs: list[Path], frames: i
 MEDIAPIPE = "MediaPipe's scores"
 DEFINITIONS = f"""\
 - **AUC**: how often the matching weight of a picture with the expression is larger than that of a picture without it:
-  0.5 is chance, 1 is perfect. Below {LEAST_POSITIVES} pictures with the expression, it counts for no mean.
+  0.5 is chance, 1 is perfect. A label with fewer than {LEAST_POSITIVES} such pictures has no AUC here (–) and is left
+  out of the mean.
 - **weights**: mean weight of pictures with the expression / without it, of the first model.
 - **{MEDIAPIPE}** are known for some of the pictures only.
 - **strangers**: without the pictures of `{SEEN}`, whose people have other frames in training.
@@ -314,9 +317,11 @@ def of_model(found: Mapping[str, Weights], images: list[dict[str, object]]) -> d
 
 
 def summary(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Return mean and least AUC of the labels with enough positives, of which there is at least one, the label of the
-    least, and their number."""
+    """Return the mean AUC, the least AUC with its label, and the number of labels that have enough positives. Without
+    such labels, there is the number alone."""
     counted = {label: row["auc"] for label, row in rows.items() if row["present"] >= LEAST_POSITIVES}
+    if not counted:
+        return {"labels": 0}
     least = min(counted, key=lambda label: counted[label])
     return {
         "labels": len(counted),
@@ -344,9 +349,11 @@ def markdown(report: Mapping[str, Any]) -> str:
             f"| {row['mean_present']:.2f} / {row['mean_absent']:.2f} |"
         )
     for title, name in (("mean", "auc"), ("mean, strangers", "auc_strangers")):
-        cells = [f"{c[name]['mean']:.3f} of {c[name]['labels']}" for c in columns.values()]
+        cells = [
+            f"{c[name]['mean']:.3f} of {c[name]['labels']}" if c[name]["labels"] else "–" for c in columns.values()
+        ]
         lines.append(f"| **{title}** | | {' | '.join(cells)} | |")
-        cells = [f"{c[name]['least']:.2f} ({c[name]['label']})" for c in columns.values()]
+        cells = [f"{c[name]['least']:.2f} ({c[name]['label']})" if c[name]["labels"] else "–" for c in columns.values()]
         lines.append(f"| **{title.replace('mean', 'least')}** | | {' | '.join(cells)} | |")
     cells = [_winks(column["winks"]) for column in columns.values()]
     lines.append(f"| winks: difference of the two eyeBlinks; on the right side | | {' | '.join(cells)} | |")
@@ -354,7 +361,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += [f"| pictures that count | {report['pictures']} | {' | '.join(cells)} | |", ""]
     for title, figures in report["figures"].items():
         lines += [f"## {title}", "", "| | |", "|---|---|"]
-        lines += [f"| {name} | {value:.{0 if value == int(value) else 4}f} |" for name, value in figures.items()] + [""]
+        lines += [f"| {name} | {value:.{0 if value.is_integer() else 4}f} |" for name, value in figures.items()] + [""]
     return "\n".join(lines)
 
 
@@ -373,6 +380,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.data is None or not options.data.is_dir():
         parser.error("there is no data folder; give --data or set FACERECON_DATA")
+    if len({model.name for model in options.models}) < len(options.models):
+        parser.error("two model files have the same name, which would name both columns; rename one")
     options.out.mkdir(parents=True, exist_ok=True)
     images = json.loads(LABELS.read_text())["images"]
     columns = {
@@ -389,9 +398,12 @@ def main() -> None:
     stills = sorted((options.data / "faces" / "lfpw-test").glob("*.jpg"))[::12]
     if stills:
         figures[f"Noise of {first.name} on still photographs"] = noise(first, options.detector, stills)
-    given = "" if options.models == MODELS else f" --models {_listed(options.models)}"
+    given = ["python benchmarks/expression.py --data DATA"]
+    given += [f"--models {_listed(options.models)}"] if options.models != MODELS else []
+    given += [f"--detector {options.detector}"] if options.detector is not None else []
+    given += [f"--out {options.out}"] if options.out != RESULTS else []
     report = {
-        "command": f"python benchmarks/expression.py --data DATA{given}",
+        "command": " ".join(given),
         "models": named_by_hash(*options.models),
         "detector": (options.detector or Path("face_detector.onnx")).name,
         "pictures": len(images),

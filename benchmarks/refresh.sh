@@ -6,15 +6,26 @@
 #
 # PREPARED is the folder of `facerecon-train prepare` with the held-out people. JOBS scripts [2] run side by side; those
 # that measure time come last, one after the other, and need a quiet machine. Each script's output is kept in LOGS
-# (runs/refresh- and the model's hash). You can stop at any time: the same command leaves out what has ended well.
+# (runs/refresh- and the hash of all model files). You can stop at any time: the same command leaves out what has ended
+# well. After a change of the code or of the data, give another LOGS.
 set -euo pipefail
+usage="usage: benchmarks/refresh.sh DATA PREPARED [LOGS]"
+data=$(realpath -m "${1:?$usage}")
+prepared=$(realpath -m "${2:?$usage}")
+logs=${3:+$(realpath -m "$3")}
+mediapipe=${MEDIAPIPE_PYTHON:+$(realpath -s -m "$MEDIAPIPE_PYTHON")} # the link is kept: it says which environment is meant
+cache=${DETECTOR_CACHE:+$(realpath -m "$DETECTOR_CACHE")}            # backgrounds for hard_faces.py
 cd "$(dirname "$0")/.."
-data=${1:?usage: benchmarks/refresh.sh DATA PREPARED [LOGS]}
-prepared=${2:?usage: benchmarks/refresh.sh DATA PREPARED [LOGS]}
-logs=${3:-runs/refresh-$(sha256sum models/face.onnx | cut -c1-8)}
+logs=${logs:-runs/refresh-$(cat models/*.onnx models/*.npz models/*.safetensors | sha256sum | cut -c1-8)}
 mkdir -p "$logs"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-trap 'trap - INT TERM; kill 0' INT TERM # scripts in the background would not see Ctrl-C
+
+# End the scripts too: each runs in a process group of its own.
+stop() {
+    for job in $(jobs -p); do kill -- "-$job" || true; done
+    exit 130
+}
+trap stop INT TERM HUP
 
 # NAME COMMAND...: run the command unless it has ended well before.
 once() {
@@ -30,10 +41,16 @@ once() {
     fi
 }
 
-# The same, beside others.
+# The same beside others, and alone.
 beside() {
     while (($(jobs -pr | wc -l) >= ${JOBS:-2})); do wait -n; done
+    set -m
     once "$@" &
+    set +m
+}
+alone() {
+    beside "$@"
+    wait
 }
 
 rm -f "$logs/failed"
@@ -43,7 +60,7 @@ beside accuracy python benchmarks/accuracy.py --data "$data" --prepared "$prepar
 beside evaluate facerecon-train evaluate models/face.safetensors --data "$data" --prepared "$prepared" --out "$logs/evaluate"
 beside cuts python benchmarks/cuts.py --data "$data"
 beside texture python benchmarks/texture.py --data "$data"
-beside hard_faces python benchmarks/hard_faces.py --data "$data" ${DETECTOR_CACHE:+--cache "$DETECTOR_CACHE"}
+beside hard_faces python benchmarks/hard_faces.py --data "$data" ${cache:+--cache "$cache"}
 beside expression python benchmarks/expression.py --data "$data"
 beside attention python benchmarks/attention.py --data "$data"
 beside privacy python benchmarks/privacy.py --data "$data"
@@ -53,16 +70,16 @@ if [[ -f $logs/evaluate/calibration.png ]]; then
     cp "$logs/evaluate/calibration.png" benchmarks/results/
 fi
 
-if [[ -n ${MEDIAPIPE_PYTHON:-} ]]; then
-    once latency python benchmarks/latency.py --mediapipe-python "$MEDIAPIPE_PYTHON"
-    once latency_detecting python benchmarks/latency.py --detecting --mediapipe-python "$MEDIAPIPE_PYTHON"
-    once precisions python benchmarks/precisions.py --data "$data"
-    once cpu python benchmarks/gpu.py --providers cpu
-    once sessions python benchmarks/sessions.py
-    once footprint python benchmarks/footprint.py --mediapipe-python "$MEDIAPIPE_PYTHON"
-    once pipelines_cost python benchmarks/pipelines_cost.py --blocks 60 --size 100
-    once takes_time python benchmarks/takes.py --time
-    once archive python benchmarks/archive.py --count 600 --part-size 30 --rounds 2
+if [[ -n $mediapipe ]]; then
+    alone latency python benchmarks/latency.py --mediapipe-python "$mediapipe"
+    alone latency_detecting python benchmarks/latency.py --detecting --mediapipe-python "$mediapipe"
+    alone precisions python benchmarks/precisions.py --data "$data"
+    alone cpu python benchmarks/gpu.py --providers cpu
+    alone sessions python benchmarks/sessions.py
+    alone footprint python benchmarks/footprint.py --mediapipe-python "$mediapipe"
+    alone pipelines_cost python benchmarks/pipelines_cost.py --blocks 60 --size 100
+    alone takes_time python benchmarks/takes.py --time
+    alone archive python benchmarks/archive.py --count 600 --part-size 30 --rounds 2
 fi
 
 git diff --stat -- benchmarks/results || true # not every copy is a checkout

@@ -120,6 +120,21 @@ def test_the_mean_is_over_labels_with_enough_positives(expression: ModuleType) -
     assert "| faces | 351 |" in text and "| lip_gap | 0.0123 |" in text
 
 
+def test_too_few_positives_of_every_label_are_no_mean(expression: ModuleType) -> None:
+    of_image = image("a", smile="present")
+    column = expression.of_model(
+        {"a": weights(mouthSmileLeft=0.5), "b": weights()}, [of_image, image("b", smile="absent")]
+    )
+    assert column["auc"] == {"labels": 0}
+    report = {
+        "command": "", "models": "", "detector": "", "pictures": 2, "auc": {"face.onnx": column},
+        "figures": {"The mesh": {"faces": 2.0, "lip_gap": float("nan")}},
+    }  # fmt: skip
+    text = expression.markdown(report)
+    assert "| **mean** | | – | |" in text and "| **least, strangers** | | – | |" in text
+    assert "| lip_gap | nan |" in text
+
+
 def test_every_label_that_is_read_is_given_to_every_picture(expression: ModuleType) -> None:
     images = json.loads(expression.LABELS.read_text())["images"]
     files = [one["file"] for one in images]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
-from facerecon_export.verify import GATES, UNITS, Gate, compare, table
-from facerecon_rt.networks.session import RawFaces
+from facerecon_export.verify import GATES, UNITS, Gate, compare, self_test, table
+from facerecon_rt.networks.session import FaceSession, RawFaces
 from facerecon_rt.pose import rotation_from_euler
 
 FP32 = GATES["fp32"]
@@ -132,3 +134,14 @@ def test_a_value_that_is_no_number_never_passes(name: str, gate: str) -> None:
 
 def test_every_row_has_a_tolerance_in_every_precision() -> None:
     assert all(set(gate.allowed) == set(UNITS) for gate in GATES.values())
+
+
+@pytest.mark.parametrize(("wrong_mm", "passes"), [(0.04, True), (0.06, False), (np.nan, False)])
+def test_the_self_test_is_the_larger_of_both_errors(wrong_mm: float, passes: bool) -> None:
+    vertices = np.zeros((1, 4032, 3), np.float32)
+    vertices[..., 1] = wrong_mm
+    raw = dataclasses.replace(answers(1), vertices=vertices)
+    contract = SimpleNamespace(input_size=64, batch=0, precision="fp32", golden=(0.0,) * 340)
+    row = self_test(cast(FaceSession, SimpleNamespace(contract=contract, run=lambda images, names: raw)))
+    np.testing.assert_allclose(row.mean, wrong_mm)
+    assert row.passed == passes

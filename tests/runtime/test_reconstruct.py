@@ -31,6 +31,7 @@ from facerecon_rt.faces.reconstruct import (
     reconstruct_set,
 )
 from facerecon_rt.faces.shapes import average_shapes, set_from_faces
+from facerecon_rt.networks.basis import SHARED_ERROR
 from facerecon_rt.networks.ensemble import Ensemble, Network, average_raw, disagreement_of
 from facerecon_rt.networks.session import FaceSession, RawFaces
 from facerecon_rt.networks.views import VIEWS
@@ -512,7 +513,8 @@ def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tm
     assert np.abs(copies.shape - faces[0].shape).max() > 1
     codes = [face.identity for face in faces]
     assert codes[0] is not None and codes[1] is not None and codes[0][0] != codes[1][0]
-    code = (codes[0][0] + codes[1][0]) / 1.6 / 0.5 / (1 + 2 / 1.6)
+    counts = 2 / (1 + SHARED_ERROR)
+    code = counts * (codes[0][0] + codes[1][0]) / 2 / 0.5 / (1 + counts)
     np.testing.assert_allclose(fused.shape, mean + code * shape[0], atol=1e-3)
 
 
