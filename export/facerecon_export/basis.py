@@ -9,14 +9,16 @@ from facerecon_training.model import FaceModel
 from numpy.typing import NDArray
 from torch import Tensor
 
-STEP_MM = 2.0**-8
+STEP_MM = 2.0**-10
 """Step to which the decoder's values are rounded."""
 
 
 def write_basis(model: FaceModel, weights_sha256: str, path: Path) -> None:
-    """Write the decoder of a FaceModel to `path`: 1.5 MB in float16 in steps of `STEP_MM`.
+    """Write the decoder of a FaceModel to `path`: 2 MB in float16 in steps of `STEP_MM`.
 
-    The steps halve the file. They move a vertex by 15 micrometres on average.
+    The steps save a quarter of the file. They move a vertex of a random person by 4 micrometres on average. Steps of
+    1/256 mm would save as much again, but move it by 14, and a rebuilt mesh then differs from the network's by more
+    than 0.01 mm.
     """
     reconstructor = model.reconstructor
     vertices = (-1, len(reconstructor.mean) // 3, 3)

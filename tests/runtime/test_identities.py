@@ -66,7 +66,7 @@ def test_a_record_and_its_identity_are_the_runtimes_own_mesh(run: Path, last_ver
     record = record_of(run, FRAMES - 1)
     assert max(record["faces"][0]["blendshapes"].values()) > 0.2  # an expression, so that something is tested
     rebuilt = vertices_from_record(record, read_identities(run / "identity.npz"), track=1)
-    assert np.linalg.norm(rebuilt - last_vertices, axis=1).max() < 0.02
+    assert np.linalg.norm(rebuilt - last_vertices, axis=1).max() < 0.01
 
 
 def test_lines_of_events_are_no_frames(run: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_the_command_writes_the_same_mesh(
         command = ["mesh", records, "--identity", identity, "--frame", str(FRAMES - 1), "-o", place]
         assert main(command) == 0
         loaded: Any = trimesh.load(place, process=False)
-        assert np.linalg.norm(loaded.vertices - last_vertices, axis=1).max() < 0.02
+        assert np.linalg.norm(loaded.vertices - last_vertices, axis=1).max() < 0.01
     assert "wrote" in capsys.readouterr().err
 
 
