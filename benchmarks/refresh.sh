@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # models/ with new weights -> benchmarks/results/: every result that depends on the weights.
 #
-#   benchmarks/refresh.sh DATA PREPARED [LOGS]                                      # half an hour on two cores
+#   benchmarks/refresh.sh DATA PREPARED [LOGS]                                      # a quarter of an hour on two cores
 #   MEDIAPIPE_PYTHON=VENV/bin/python benchmarks/refresh.sh DATA PREPARED [LOGS]     # results that measure time, too
 #
 # PREPARED is the folder of `facerecon-train prepare` with the held-out people. JOBS scripts [2] run side by side; those

@@ -144,8 +144,9 @@ def test_every_file_is_tested_as_the_runtime_tests_it(name: str, exported: Small
     with FaceSession(path, provider="cpu") as session:
         answer = session.run(golden_crop(contract.input_size)[None])
     off = max(distances(contract, answer.landmarks[0], answer.vertices[0]))
-    # A file in int8 has its own answer, and the others have PyTorch's.
-    assert off < {"fp32": 0.002, "fp16": 0.1, "int8": 0.001}[contract.precision]
+    # A file in int8 has its own answer in exact arithmetic, which processors round differently; the others have
+    # PyTorch's.
+    assert off < {"fp32": 0.002, "fp16": 0.1, "int8": 0.2}[contract.precision]
     of_weights = read_contract(read_onnx(exported.onnx)).golden
     assert (contract.golden == of_weights) == (contract.precision != "int8")
 

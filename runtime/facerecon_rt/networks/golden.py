@@ -2,7 +2,7 @@
 
 Broken drivers and engines return wrong numbers, not errors. Each file therefore stores in its contract an answer for
 one picture that every machine can draw, and is tested with it when it is opened. It is PyTorch's answer, or in int8
-files their own on the exporter's CPU: a drawn face is unlike the photographs by which the steps of int8 were chosen, so
+files their own in exact arithmetic: a drawn face is unlike the photographs by which the steps of int8 were chosen, so
 that rounding may move its landmarks by more than a pixel.
 """
 
