@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,12 +21,15 @@ APPLE = sorted(arkit_blendshapes(np.zeros(53), BLENDSHAPES))
 
 
 @pytest.fixture(scope="module")
-def expression() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("expression", ROOT / "benchmarks" / "expression.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def expression() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        yield importlib.import_module("expression")
+
+
+@pytest.fixture
+def beside(expression: ModuleType) -> ModuleType:
+    return sys.modules["beside_mediapipe"]
 
 
 def weights(**given: float) -> dict[str, float]:
@@ -36,10 +41,10 @@ def image(file: str, **labels: str) -> dict[str, object]:
 
 
 def test_an_area_is_the_share_of_pairs_in_order_with_draws_half(expression: ModuleType) -> None:
-    assert expression.auc([0.5, 0.9], [0.1, 0.2]) == 1
-    assert expression.auc([0.1], [0.5, 0.9]) == 0
+    assert expression.auc(np.array([0.5, 0.9]), np.array([0.1, 0.2])) == 1
+    assert expression.auc(np.array([0.1]), np.array([0.5, 0.9])) == 0
     # 0.5 beats one, draws with one, loses to one; 0.9 beats all three.
-    assert expression.auc([0.5, 0.9], [0.1, 0.5, 0.7]) == pytest.approx((1 + 0.5 + 3) / 6)
+    assert expression.auc(np.array([0.5, 0.9]), np.array([0.1, 0.5, 0.7])) == pytest.approx((1 + 0.5 + 3) / 6)
 
 
 def test_a_label_is_told_by_its_weights_of_pictures_that_are_sure(expression: ModuleType) -> None:
@@ -178,23 +183,23 @@ def test_pictures_are_read_through_the_runtime(expression: ModuleType, tmp_path:
     assert sorted(found["head.png"]) == APPLE
 
 
-def test_irises_lie_between_the_corners_of_both_eyes(expression: ModuleType) -> None:
+def test_irises_lie_between_the_corners_of_both_eyes(beside: ModuleType) -> None:
     mesh = np.zeros((478, 2), np.float32)
     # A face seen from the front: the subject's left eye is on the picture's right, and y points down.
-    for place, (outer, inner, iris) in zip((60.0, 20.0), expression.EYES, strict=True):
+    for place, (outer, inner, iris) in zip((60.0, 20.0), beside.EYES, strict=True):
         away = 10.0 if place == 60 else -10.0
         mesh[outer], mesh[inner], mesh[iris] = (place + away, 50), (place - away, 50), (place + 4, 48)
-    eyes = list(expression.EYES)
-    assert expression._iris_offset(mesh[eyes]) == pytest.approx((0.2, 0.1))
+    eyes = list(beside.EYES)
+    assert beside._iris_offset(mesh[eyes]) == pytest.approx((0.2, 0.1))
     turn = np.array([[0.8, -0.6], [0.6, 0.8]], np.float32)  # the gaze of a head that leans is the same
-    assert expression._iris_offset((mesh @ turn.T)[eyes]) == pytest.approx((0.2, 0.1), abs=1e-5)
+    assert beside._iris_offset((mesh @ turn.T)[eyes]) == pytest.approx((0.2, 0.1), abs=1e-5)
 
 
-def test_a_gaze_has_angles(expression: ModuleType) -> None:
-    yaw, pitch = expression._angles(np.array([np.sin(0.2) * np.cos(0.1), np.sin(0.1), np.cos(0.2) * np.cos(0.1)]))
+def test_a_gaze_has_angles(beside: ModuleType) -> None:
+    yaw, pitch = beside._angles(np.array([np.sin(0.2) * np.cos(0.1), np.sin(0.1), np.cos(0.2) * np.cos(0.1)]))
     assert (yaw, pitch) == pytest.approx((0.2, 0.1))
 
 
-def test_openings_are_in_distances_of_the_eyes(expression: ModuleType) -> None:
+def test_openings_are_in_distances_of_the_eyes(beside: ModuleType) -> None:
     points = np.array([[0, 0], [0, 3], [-5, 10], [5, 10]], np.float32)
-    assert expression._ratio(points, (0, 1), (2, 3)) == pytest.approx(0.3)
+    assert beside._ratio(points, (0, 1), (2, 3)) == pytest.approx(0.3)
