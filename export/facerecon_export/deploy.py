@@ -23,8 +23,8 @@ from .detector import DetectorSubject
 from .export_report import write_report
 from .exported import Exported
 from .face import FaceSubject
-from .fp16 import Feeds, lossy_layers, stays_fp32, to_fp16
-from .graph import Parts
+from .fp16 import Feeds, lossy_layers, stays_fp32, store_in_half, to_fp16
+from .graph import HIDDEN, MATRICES, Parts
 from .int8 import Target, choose
 from .lint import lint
 from .staging import staging
@@ -149,6 +149,7 @@ def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Export
     path = work.folder / f"{work.stem}.fp16.onnx"
     for attempt in range(RETRIES + 1):
         half = to_fp16(model, stays)
+        store_in_half(half, (*HIDDEN, *MATRICES))
         onnx.save(half, path)
         rows = work.verified(path, "fp16", "")
         if all(row.passed for row in rows) or attempt == RETRIES:

@@ -15,6 +15,7 @@ import onnx
 from facerecon_rt.interrupts import importing
 from facerecon_rt.providers.choice import import_onnxruntime
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from .graph import Parts
 
@@ -117,6 +118,30 @@ def lossy_layers(model: onnx.ModelProto, half: onnx.ModelProto, feeds: Feeds) ->
         if node.name in errors
     }
     return sorted(added, key=lambda name: -added[name])
+
+
+def store_in_half(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
+    """Store the float32 matrices whose names begin with one of `names` as float16 with a Cast behind them, in place.
+
+    Runtimes fold the Cast while loading: the file has half the bytes, and the weights are float32 in use. Layers that
+    give millimetres and angles need sums in float32, but their weights need no more than three digits.
+    """
+    weights = {node.input[1] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")}
+    casts = []
+    for tensor in list(model.graph.initializer):
+        chosen = tensor.name in weights and tensor.name.startswith(names)
+        if chosen and tensor.data_type == onnx.TensorProto.FLOAT:
+            half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{tensor.name}_half")
+            casts.append(
+                onnx.helper.make_node(
+                    "Cast", [half.name], [tensor.name], f"{tensor.name}_cast", to=onnx.TensorProto.FLOAT
+                )
+            )
+            model.graph.initializer.remove(tensor)
+            model.graph.initializer.append(half)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _drop_round_trips(model: onnx.ModelProto) -> None:

@@ -22,12 +22,12 @@ import onnx
 from facerecon_rt.interrupts import importing
 from facerecon_rt.providers.choice import import_onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 from tqdm import tqdm
 
 from .fold import PLANES, fold_columns, take_codes
-from .fp16 import Feeds
-from .graph import BLOCKED, DECODERS, HIDDEN, JOINS, ONNX_RUNTIME_DOMAIN, Parts
+from .fp16 import Feeds, store_in_half
+from .graph import BLOCKED, HIDDEN, JOINS, MATRICES, ONNX_RUNTIME_DOMAIN, Parts
 
 Target = Literal["tensorrt", "cpu"]
 PERCENTILE = 99.99
@@ -158,7 +158,7 @@ def quantise(
         multiply_in_blocks(model, parts.matrices)
         store_in_half(model, HIDDEN)
     else:
-        store_in_half(model, DECODERS)
+        store_in_half(model, (*HIDDEN, *MATRICES))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -239,28 +239,6 @@ def in_blocks(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[
     # A block of zeros has scale 0. With another scale, ONNX Runtime would give the noise of its sums instead of 0.
     codes = np.round(blocked / np.where(scales == 0, 1, scales)[:, :, None]) + 128
     return codes.astype(np.uint8), scales
-
-
-def store_in_half(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
-    """Store the float32 matrices whose names begin with one of `names` as float16 with a Cast behind them, in place.
-
-    8-bit codes would be too coarse for them. Runtimes fold the Cast while loading: the file has half the bytes,
-    and the weights are float32 in use.
-    """
-    weights = {node.input[1] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")}
-    casts = []
-    for tensor in list(model.graph.initializer):
-        chosen = tensor.name in weights and tensor.name.startswith(names)
-        if chosen and tensor.data_type == TensorProto.FLOAT:
-            half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{tensor.name}_half")
-            casts.append(
-                onnx.helper.make_node("Cast", [half.name], [tensor.name], f"{tensor.name}_cast", to=TensorProto.FLOAT)
-            )
-            model.graph.initializer.remove(tensor)
-            model.graph.initializer.append(half)
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def _reader(feeds: Feeds, what: str) -> Any:

@@ -23,13 +23,17 @@ def test_inputs_and_outputs_keep_their_types(exported: SmallExport) -> None:
     assert {value.type.tensor_type.elem_type for value in graph.output} == {TensorProto.FLOAT}
 
 
-def test_convolutions_are_in_half_and_decoders_are_not(exported: SmallExport) -> None:
+def test_convolutions_compute_in_half_and_decoders_do_not(exported: SmallExport) -> None:
     model = onnx.load(exported.folder / "small.fp16.onnx")
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     convolutions = [types[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
     assert convolutions.count(TensorProto.FLOAT16) >= len(convolutions) - 1
-    for name in ("reconstructor.shape_basis", "reconstructor.outputs.weight", "reconstructor.mean"):
-        assert types[name] == TensorProto.FLOAT, name
+    assert types["reconstructor.mean"] == TensorProto.FLOAT
+    casts = {node.output[0]: node for node in model.graph.node if node.op_type == "Cast"}
+    for name in ("reconstructor.shape_basis", "reconstructor.outputs.weight"):  # half in the file alone
+        assert types[f"{name}_half"] == TensorProto.FLOAT16, name
+        assert casts[name].attribute[0].i == TensorProto.FLOAT, name
+        assert any(name in node.input for node in model.graph.node if node.op_type in ("Gemm", "MatMul")), name
     assert set(exported.files["small.fp16.onnx"].float_layers.values()) >= {"geometry"}
 
 
