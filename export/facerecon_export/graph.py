@@ -13,7 +13,7 @@ LAYERS = ("Conv", "Gemm", "MatMul", BLOCKED)
 """Operators with weights."""
 JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
 """Operators between convolutions that may also compute in integers."""
-HIDDEN = ("reconstructor.identity.0.", "reconstructor.motion.0.")
+HIDDEN = ("extractor.places.2.", "reconstructor.identity.0.", "reconstructor.motion.0.")
 """Beginnings of the names of the hidden layers' initializers. All other layers of the reconstructor give millimetres or
 angles."""
 DECODERS = ("reconstructor.shape_basis", "reconstructor.expression_basis")

@@ -33,7 +33,7 @@ class LeanFace(nn.Module):
     def __init__(self, model: FaceModel) -> None:
         super().__init__()
         self.extractor = model.extractor
-        self.reconstructor = LeanReconstructor(model.reconstructor, model.extractor.feature_count)
+        self.reconstructor = LeanReconstructor(model.reconstructor)
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -51,10 +51,12 @@ class LeanReconstructor(nn.Module):
     is linear, are in the last matrix.
     """
 
-    def __init__(self, trained: ShapeReconstructor, feature_count: int) -> None:
+    def __init__(self, trained: ShapeReconstructor) -> None:
         super().__init__()
-        self.identity_features = feature_count // 2
+        self.identity_features = trained.identity_features
         self.identity, self.motion = trained.identity, trained.motion
+        direct = trained.direct_identity
+        self.direct_identity = None if direct is None else nn.Parameter(direct.weight.detach().T.contiguous())
         self.has_gaze = trained.has_gaze
         self.mean = trained.mean
         self.shape_basis, self.expression_basis = trained.shape_basis, trained.expression_basis
@@ -85,7 +87,10 @@ class LeanReconstructor(nn.Module):
         There are nine outputs, or six for weights without gaze.
         """
         count = features.shape[0]
-        code = self.identity(features[:, : self.identity_features])
+        identity_features = features[:, self.identity_features]
+        code = self.identity(identity_features)
+        if self.direct_identity is not None:
+            code = torch.addmm(code, identity_features, self.direct_identity)
         found = self.outputs(self.motion(features)).split(self.sizes, dim=1)
         if self.has_gaze:
             logits, *others, eye_look, angles = found

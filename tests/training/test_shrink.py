@@ -105,6 +105,34 @@ def test_a_network_of_before_gaze_is_a_start_for_one_with_gaze_and_back() -> Non
     torch.testing.assert_close(back(picture(128)).shape, older(picture(128)).shape, rtol=1e-4, atol=1e-3)
 
 
+@torch.no_grad()
+def test_features_of_places_are_new_or_kept_and_stretched() -> None:
+    """What older weights read stays where it was; the new features are read as soon as there is a gradient."""
+    older, model = used(replace(COMPACT, places=0)), used(COMPACT, seed=1)
+    take_over(model, older)
+    image = picture(128)
+    for found, expected in zip(model(image), older(image), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with torch.enable_grad():
+        output, codes = model.train().with_codes(image)
+        (output.identity.square().mean() + codes.motion.square().mean()).backward()
+    gradients = {name: one.grad for name, one in model.reconstructor.named_parameters()}
+    for name in ("identity.0.0.weight", "motion.0.weight", "direct_identity.weight"):
+        gradient = gradients[name]
+        assert gradient is not None and gradient.any(0).all(), name
+    larger = used(replace(COMPACT, input_size=160), seed=2)
+    take_over(larger, model.eval())
+    assert model.extractor.places is not None and larger.extractor.places is not None
+    flat = torch.rand(1, 512, 1, 1, generator=torch.Generator().manual_seed(0))
+    given, wanted = (
+        larger.extractor.places(flat.expand(1, 512, 5, 5)),
+        model.extractor.places(flat.expand(1, 512, 4, 4)),
+    )
+    torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="it has 640 features, not 576"):
+        take_over(used(replace(COMPACT, places=64)), model)
+
+
 def test_blocks_are_matched_by_kind_and_size_in_order() -> None:
     mobile, compact = BACKBONES["mobile"](), BACKBONES["compact"]()
     assert common_blocks(compact, mobile) == [(1, 2), (2, 3), (3, 4), (4, 5), (5, 7), (6, 8), (7, 10)]

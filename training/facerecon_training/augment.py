@@ -41,7 +41,7 @@ class AugmentConfig:
     """Probability that half of the face is hidden."""
     dark: float = 0.06
     """Probability that a photograph gets dark, by a gamma of 2 to 6."""
-    gentle: float = 0.7
+    gentle: float = 0.5
     """Share of the crops that are augmented gently, nearly as the runtime cuts them out of good pictures."""
 
     def gently(self) -> AugmentConfig:

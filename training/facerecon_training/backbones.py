@@ -261,40 +261,60 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
 """Name in the configuration -> class."""
 
 
+PLACE_CHANNELS = 64
+"""Channels of the map from which features that mix channels and places are read."""
+
+
 def normalised(image: Tensor) -> Tensor:
     """Scale brightness 0..255 for the backbones by a power of two, which folds into the first weights exactly."""
     return image * (1.0 / 128.0)
 
 
 class FeatureExtractor(nn.Module):
-    """Image -> features, with the last map weighed by place and not averaged.
+    """Image -> features of the last map, in which the place of a feature matters as much as its presence.
 
-    The weighing is a global depthwise convolution (MobileFaceNet, Chen et al. 2018). The place of a feature matters as
-    much as its presence.
+    `pool` weighs each channel by place (a global depthwise convolution: MobileFaceNet, Chen et al. 2018). `places`
+    mixes channels and places: a linear map from the whole map, of fewer channels, to further features. Where points
+    lie relative to each other tells people apart, and one weighted channel alone does not show it.
     """
 
     mixed_precision = False
     """Whether training computes the features, and their gradients, in bfloat16. The weights keep their type."""
 
-    def __init__(self, backbone: str, input_size: int) -> None:
+    def __init__(self, backbone: str, input_size: int, places: int = 0) -> None:
+        """`places` is the number of features that mix channels and places, an even number."""
         super().__init__()
         self.backbone = BACKBONES[backbone]()
-        self.feature_count = self.backbone.channels
+        channels, side = self.backbone.channels, input_size // 32
         self.pool = nn.Sequential(
-            nn.Conv2d(self.feature_count, self.feature_count, input_size // 32, groups=self.feature_count, bias=False),
-            nn.BatchNorm2d(self.feature_count),
-            nn.Flatten(),
+            nn.Conv2d(channels, channels, side, groups=channels, bias=False), nn.BatchNorm2d(channels), nn.Flatten()
         )
+        self.places = (
+            nn.Sequential(
+                conv(channels, PLACE_CHANNELS, 1, relu=False),
+                nn.Flatten(),
+                nn.Linear(PLACE_CHANNELS * side**2, places, bias=False),
+                nn.BatchNorm1d(places),
+            )
+            if places
+            else None
+        )
+        self.feature_count = channels + places
+        self.identity_features = slice(places // 2, places + channels // 2)
+        """The half of the features that describes the person: half of either kind. They stand in the middle."""
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute (N, feature_count) from (N, 3, S, S) float 0..255, BGR."""
         image = normalised(image)
         if not self.mixed_precision:
-            features: Tensor = self.pool(self.backbone(image))
-            return features
+            return self._features(image)
         with torch.autocast(image.device.type, torch.bfloat16):
-            computed: Tensor = self.pool(self.backbone(image))
-            return computed.float()
+            return self._features(image).float()
+
+    def _features(self, image: Tensor) -> Tensor:
+        last_map = self.backbone(image)
+        pooled: Tensor = self.pool(last_map)
+        return pooled if self.places is None else torch.cat([self.places(last_map), pooled], 1)
 
 
 def in_channels_last(network: Network) -> Network:

@@ -78,7 +78,7 @@ def load_weights(path: Path) -> FaceModel:
     if value.pop("template_sha256", None) != load_template().sha256:
         raise ModelRefused(f"{path} was trained for another face template; train it again with this release")
     try:
-        config = ModelConfig(**{"gaze": False, **value})  # weights of release 0.1.0 lack the field
+        config = ModelConfig(**{"gaze": False, "places": 0, **value})  # older weights lack the fields
         config.check()
         with torch.device("meta"):  # allocates no memory: a file of a few bytes may ask for too much
             outline = FaceModel(config)

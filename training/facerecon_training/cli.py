@@ -412,7 +412,7 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         bfloat16=options.bfloat16,
         folders=tuple(_folder(text) for text in options.folder),
         batch=CLEAN_BATCH if is_clean(options.prepared) else BatchConfig(),
-        model=replace(start, backbone=backbone, input_size=size, terms=terms, gaze=True),
+        model=replace(start, backbone=backbone, input_size=size, terms=terms, gaze=True, places=ModelConfig().places),
     )
 
 

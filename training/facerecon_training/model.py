@@ -38,6 +38,8 @@ class ModelConfig:
     """Permitted use of the weights. It is copied into the contract."""
     gaze: bool = True
     """Whether the model has heads for gaze and for the precision of the shape. Weights of release 0.1 have none."""
+    places: int = 128
+    """Number of features that mix channels and places of the last map, even. Weights of before December 2026 have 0."""
 
     def check(self) -> None:
         """Raise ValueError if a field has the wrong type or an impossible value."""
@@ -47,6 +49,8 @@ class ModelConfig:
                 raise ValueError(f"{name} {value!r:.40} is not a whole number from 1 to {most}")
         if self.input_size % 32:
             raise ValueError(f"input_size {self.input_size} is not a multiple of 32")
+        if type(self.places) is not int or self.places % 2 or not 0 <= self.places <= 65_536:
+            raise ValueError(f"places {self.places!r:.40} is not an even number from 0 to 65536")
         if type(self.gaze) is not bool:
             raise ValueError(f"gaze {self.gaze!r:.40} is neither true nor false")
         for name in ("backbone", "terms"):
@@ -107,20 +111,22 @@ class ShapeReconstructor(nn.Module):
     """Features -> face, with fully connected layers.
 
     Half of the features describe the person (shape), the other half the view (expression, camera, confidence). The loss
-    can therefore ask the features of two photographs of one person to agree. The decoders are linear maps, and are
-    trained.
+    can therefore ask the features of two photographs of one person to agree. The shape code is read from them directly
+    and through a hidden layer. The decoders are linear maps, and are trained.
 
     Landmarks are the projected landmark vertices plus an offset in the picture. The offset covers annotators'
     conventions: points on the visible contour of the jaw, which belong to no fixed place on the skull, and habits such
     as the end of an inner lip. Without the offset, geometry would bend to follow conventions.
     """
 
-    def __init__(self, feature_count: int, config: ModelConfig) -> None:
+    def __init__(self, feature_count: int, identity_features: slice, config: ModelConfig) -> None:
         super().__init__()
         vertex_count = load_template().vertex_count
         self.input_size = config.input_size
+        self.identity_features = identity_features
         half = feature_count // 2
         self.identity = nn.Sequential(hidden_layer(half, config.hidden), nn.Linear(config.hidden, config.shape_code))
+        self.direct_identity = nn.Linear(half, config.shape_code, bias=False) if config.places else None
         self.motion = hidden_layer(feature_count, config.hidden)
         self.expression = nn.Linear(config.hidden, len(BLENDSHAPES))
         self.has_gaze = config.gaze
@@ -130,6 +136,8 @@ class ShapeReconstructor(nn.Module):
             for head in (self.gaze, self.precision):
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
+        if self.direct_identity is not None:
+            nn.init.zeros_(self.direct_identity.weight)
         self.register_buffer("eye_look", eye_look_from_angles(), persistent=False)
         self.eye_look: Tensor
         """Matrix (4, 53) from yaw and pitch of both eyes, in radians, to the eyeLook weights."""
@@ -159,8 +167,10 @@ class ShapeReconstructor(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[FaceOutput, FaceCodes]:
         """Compute the outputs from features (N, F), and the values that the losses need."""
-        identity_features = features[:, : features.shape[1] // 2]
+        identity_features = features[:, self.identity_features]
         code = self.identity(identity_features)
+        if self.direct_identity is not None:
+            code = code + self.direct_identity(identity_features)
         motion = self.motion(features)
         expression_logit = self.expression(motion)
         expression = torch.sigmoid(expression_logit)
@@ -224,8 +234,9 @@ class FaceModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.extractor = FeatureExtractor(config.backbone, config.input_size)
-        self.reconstructor = ShapeReconstructor(self.extractor.feature_count, config)
+        self.extractor = FeatureExtractor(config.backbone, config.input_size, config.places)
+        extractor = self.extractor
+        self.reconstructor = ShapeReconstructor(extractor.feature_count, extractor.identity_features, config)
 
     def forward(self, image: Tensor) -> FaceOutput:
         """Compute the outputs of the contract from (N, 3, S, S) float32 0..255, BGR."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from .backbones import Backbone, normalised
+from .backbones import PLACE_CHANNELS, Backbone, normalised
 from .data import Batch
 from .model import FaceModel
 
@@ -19,34 +20,49 @@ def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
 
     Each block takes the weights of the trained network's next block of its kind and size. Returns the number of blocks
     before the first copied block, in the model and in the trained network. Blocks that the trained network lacks start
-    as the identity, so that a larger network starts with what the smaller one learned (Net2Net, Chen et al., ICLR
-    2016). Missing heads keep their initial weights. Pooling over another number of places interpolates its weights.
+    as the identity, and features that it lacks are not read at first, so that a larger network starts with what the
+    smaller one learned (Net2Net, Chen et al., ICLR 2016). Missing heads keep their initial weights. Weights of places
+    are interpolated for another number of places.
 
     Raises ValueError if the features have no counterpart, or a block that cannot be the identity has none.
     """
-    counts = model.extractor.feature_count, trained.extractor.feature_count
+    extractor, features = model.extractor, trained.extractor
+    counts = extractor.backbone.channels, features.backbone.channels
     if counts[0] != counts[1]:
         raise ValueError(f"it gives {counts[1]} features, not {counts[0]}")
-    backbone = model.extractor.backbone
-    pairs = common_blocks(backbone, trained.extractor.backbone)
+    pairs = common_blocks(extractor.backbone, features.backbone)
     own, theirs = model.reconstructor.state_dict(), trained.reconstructor.state_dict()
+    new = extractor.feature_count - features.feature_count
+    if new and features.places is not None:
+        raise ValueError(f"it has {features.feature_count} features, not {extractor.feature_count}")
+    for name, width in (("identity.0.0.weight", new // 2), ("motion.0.weight", new)):
+        theirs[name] = functional.pad(theirs[name], (width, 0))
     model.reconstructor.load_state_dict({name: theirs.get(name, tensor) for name, tensor in own.items()})
-    pool = trained.extractor.pool.state_dict()
-    side = model.extractor.pool.state_dict()["0.weight"].shape[-1]
-    if pool["0.weight"].shape[-1] != side:
-        area = pool["0.weight"].shape[-1] ** 2 / side**2
-        weight = functional.interpolate(pool["0.weight"], (side, side), mode="bilinear", align_corners=True)
-        pool["0.weight"] = weight * area
-    model.extractor.pool.load_state_dict(pool)
+    load_resampled(extractor.pool, features.pool.state_dict())
+    if extractor.places is not None and features.places is not None:
+        load_resampled(extractor.places, features.places.state_dict())
     for index, source in pairs:
-        backbone[index].load_state_dict(trained.extractor.backbone[source].state_dict())
-    for new in set(range(pairs[0][0], len(backbone))) - {index for index, _ in pairs}:
+        extractor.backbone[index].load_state_dict(features.backbone[source].state_dict())
+    for block in set(range(pairs[0][0], len(extractor.backbone))) - {index for index, _ in pairs}:
         # The last normalisation is zero, so the block adds nothing.
-        layers = backbone[new].get_submodule("layers")
+        layers = extractor.backbone[block].get_submodule("layers")
         *_, last = (part for part in layers.modules() if isinstance(part, nn.BatchNorm2d))
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
     return pairs[0]
+
+
+def load_resampled(layers: nn.Module, trained: dict[str, Tensor]) -> None:
+    """Load trained weights of layers that read a map, interpolated if the map has another number of places."""
+    for name, own in layers.state_dict().items():
+        if own.shape != trained[name].shape:
+            # (C, 1, S, S) of a convolution, or (F, C * S * S) of a linear map.
+            channels = 1 if own.ndim == 4 else PLACE_CHANNELS
+            before, after = (math.isqrt(one[0].numel() // channels) for one in (trained[name], own))
+            weight = trained[name].reshape(-1, channels, before, before)
+            weight = functional.interpolate(weight, (after, after), mode="bilinear", align_corners=True)
+            trained[name] = (weight * before**2 / after**2).reshape(own.shape)
+    layers.load_state_dict(trained)
 
 
 def common_blocks(model: Backbone, trained: Backbone) -> list[tuple[int, int]]:

@@ -251,8 +251,7 @@ def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) 
         return model, False
     trained = load_weights(config.init)
     own = config.model
-    same = replace(trained.config, backbone=own.backbone, terms=own.terms, input_size=own.input_size, gaze=own.gaze)
-    if same != own:
+    if replace(own, shape_code=trained.config.shape_code, hidden=trained.config.hidden) != own:
         raise UsageError(
             f"{config.init} has the configuration {trained.config}, but the run has {config.model}; give matching "
             "options"
