@@ -134,6 +134,35 @@ def test_openings_and_irises_are_those_of_the_results(expression: Any) -> None:
     assert f"{still['deviation']:.3f}" in takes
 
 
+@pytest.mark.parametrize(("folder", "column"), [("clean", 1), (".", -1)])
+def test_the_clean_card_has_the_figures_of_both_models(folder: str, column: int) -> None:
+    measured = json.loads((RESULTS / folder / "accuracy.json").read_text())
+    expressions = json.loads((RESULTS / folder / "expression.json").read_text())
+    figures = measured["figures"]
+    still, moving = figures["Landmarks from detected boxes"].values()
+    of_labels, mesh = next(iter(expressions["auc"].values())), next(iter(expressions["figures"].values()))
+    jitter = figures["Jitter of still photographs under sensor noise"]["lfpw-test"]
+    eyes = figures["Blink"]["photographs labelled by hand"]
+    others = figures["Head pose (Pointing'04, within 60 degrees)"]["people not trained on"]
+    rows = {
+        "lfpw-test, inner 51": [f"{still['nme_inner51']:.2f}"],
+        "the same as frames": [f"{moving['nme_inner51']:.2f}"],
+        "lfpw-test, 68": [f"{still['nme_68']:.2f}"],
+        "expressions and gaze": [f"{of_labels['auc']['mean']:.3f}", f"{of_labels['auc']['least']:.2f}"],
+        "blinks among": [f"{of_labels['labels'][f'blink{side}']['auc']:.2f}" for side in ("Left", "Right")],
+        "closed against open": [f"{eyes['auc']:.2f}"],
+        "gap of lips": [f"{mesh['lip_gap']:.3f}", f"{mesh['opening_gain']:.2f}"],
+        "places of irises": [f"{mesh[f'iris_{axis}_correlation']:.2f}" for axis in "xy"],
+        "Pointing'04 within": [f"{others['pan_deg']:.1f}", f"{others['tilt_deg']:.1f}"],
+        "jitter of stills": [f"{jitter['jitter_percent']:.2f}"],
+        "same person or not": [f"{figures['Image sets']['identities']['auc_of_pairs']:.2f}"],
+        "tracks of the crowd": [str(figures["Tracking"]["crowd_1080p.mp4"]["tracks"])],
+    }
+    for first, expected in rows.items():
+        cell = ["", *row_of("models/face.clean.md", first)][column]
+        assert re.findall(r"\d+(?:\.\d+)?", cell)[: len(expected)] == expected, first
+
+
 def test_crossings_and_cuts_are_those_of_the_results() -> None:
     kinds = [cells for cells in rows_of("benchmarks/results/crossing.md") if cells[1].isdecimal()]
     cases, kept = (sum(int(cells[column]) for cells in kinds) for column in (1, 2))
