@@ -141,6 +141,7 @@ def test_the_clean_card_has_the_figures_of_both_models(folder: str, column: int)
     figures = measured["figures"]
     still, moving = figures["Landmarks from detected boxes"].values()
     of_labels, mesh = next(iter(expressions["auc"].values())), next(iter(expressions["figures"].values()))
+    strangers = of_labels["auc_strangers"]
     jitter = figures["Jitter of still photographs under sensor noise"]["lfpw-test"]
     eyes = figures["Blink"]["photographs labelled by hand"]
     others = figures["Head pose (Pointing'04, within 60 degrees)"]["people not trained on"]
@@ -149,6 +150,7 @@ def test_the_clean_card_has_the_figures_of_both_models(folder: str, column: int)
         "the same as frames": [f"{moving['nme_inner51']:.2f}"],
         "lfpw-test, 68": [f"{still['nme_68']:.2f}"],
         "expressions and gaze": [f"{of_labels['auc']['mean']:.3f}", f"{of_labels['auc']['least']:.2f}"],
+        "the same without": [f"{strangers['mean']:.3f}", f"{strangers['least']:.2f}"],
         "blinks among": [f"{of_labels['labels'][f'blink{side}']['auc']:.2f}" for side in ("Left", "Right")],
         "closed against open": [f"{eyes['auc']:.2f}"],
         "gap of lips": [f"{mesh['lip_gap']:.3f}", f"{mesh['opening_gain']:.2f}"],

@@ -123,8 +123,8 @@ def lossy_layers(model: onnx.ModelProto, half: onnx.ModelProto, feeds: Feeds) ->
 def store_in_half(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
     """Store the float32 matrices whose names begin with one of `names` as float16 with a Cast behind them, in place.
 
-    Runtimes fold the Cast while loading: the file has half the bytes, and the weights are float32 in use. Layers that
-    give millimetres and angles need sums in float32, but their weights need no more than three digits.
+    Runtimes fold the Cast while loading: the file has half the bytes, and the weights are float32 in use. Sums of
+    millimetres and angles need float32, but weights need no more than three digits.
     """
     weights = {node.input[1] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")}
     casts = []

@@ -14,12 +14,13 @@ LAYERS = ("Conv", "Gemm", "MatMul", BLOCKED)
 JOINS = ("Add", "Concat", "MaxPool", "AveragePool", "Resize")
 """Operators between convolutions that may also compute in integers."""
 HIDDEN = ("extractor.places.2.", "reconstructor.identity.0.", "reconstructor.motion.0.")
-"""Beginnings of the names of the hidden layers' initializers. All other layers of the reconstructor give millimetres or
-angles."""
+"""Beginnings of the names of the initializers of hidden layers, and of the layer that mixes channels and places. All
+other layers of the reconstructor give codes, millimetres or angles."""
 DECODERS = ("reconstructor.shape_basis", "reconstructor.expression_basis")
 """Initializers of the linear decoders: the displacements of all vertices in mm."""
 MATRICES = ("reconstructor.identity.1.weight", "reconstructor.outputs.weight", *DECODERS)
-"""Initializers of the reconstructor's matrices, which hold more than half of a file's weights."""
+"""Initializers of the reconstructor's large matrices, which hold more than half of a file's weights. The direct map
+from features to the code is not among them: its product has a matrix as its bias, which `BLOCKED` does not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Parts:
 def face_parts(model: onnx.ModelProto) -> Parts:
     """Return the parts of a FaceModel that `to_onnx` exported, with any backbone.
 
-    The weighted pooling of the last map is not in `body`, because everything that the face is read from goes through
-    it.
+    The layers that read the last map (the weighted pooling, and the convolution before the features of places) are not
+    in `body`, because everything that the face is read from goes through them.
     """
     pool = next(node for node in model.graph.node if _uses(node, ("extractor.pool.",)))
     before = _ancestors(model, pool)

@@ -61,7 +61,7 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_weights_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights like `small_weights` of a network without gaze, as in release 0.1."""
+    """Weights like `small_weights` of a network without gaze and places, as in release 0.1."""
     path = tmp_path_factory.mktemp("weights") / "older.safetensors"
     save_weights(_random_model(gaze=False), path)
     return path
@@ -69,13 +69,16 @@ def small_weights_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _random_model(*, gaze: bool) -> FaceModel:
     torch.manual_seed(0)
-    config = ModelConfig("tiny", input_size=64, shape_code=8, hidden=16, terms="test use only", gaze=gaze)
+    places = ModelConfig().places if gaze else 0
+    config = ModelConfig("tiny", 64, shape_code=8, hidden=16, terms="test use only", gaze=gaze, places=places)
     model = FaceModel(config)
     with torch.no_grad():
         if gaze:
             for head in (model.reconstructor.gaze, model.reconstructor.precision):
                 head.weight.normal_(0, 0.3)
                 head.bias.normal_(0, 0.3)
+        if model.reconstructor.direct_identity is not None:
+            model.reconstructor.direct_identity.weight.normal_(0, 0.3)
         model.reconstructor.mean.normal_(0, 40)
         model.reconstructor.shape_basis.normal_(0, 0.3)
         model.reconstructor.expression_basis.normal_()

@@ -28,6 +28,9 @@ def test_it_answers_as_the_model_does(which: str, outputs: tuple[str, ...], requ
         for layer in (part.camera, part.annotation, *((part.gaze, part.precision) if part.has_gaze else ())):
             layer.weight.normal_(generator=random)
             layer.bias.normal_(generator=random)
+        assert (part.direct_identity is None) == (which == "small_weights_1")
+        if part.direct_identity is not None:
+            part.direct_identity.weight.normal_(generator=random)
         lean = LeanFace(model)
         features = torch.randn(20, model.extractor.feature_count, generator=random)
         expected, _ = model.reconstructor(features)

@@ -183,14 +183,13 @@ def network(arguments: list[str], data: Path, prepared: Path) -> ModelConfig:
     return train_config(build_parser().parse_args(options)).model
 
 
-def test_the_default_network_is_the_shipped_one(data: Path, prepared: Path) -> None:
+def test_the_default_backbone_and_size_are_the_shipped_ones(data: Path, prepared: Path) -> None:
     shipped = Path(__file__).parents[2] / "models" / "face.safetensors"
-    for model in (
-        network([], data, prepared),
-        network(["--init", str(shipped)], data, prepared),
-        load_weights(shipped).config,
-    ):
+    trained = network([], data, prepared), network(["--init", str(shipped)], data, prepared)
+    for model in (*trained, load_weights(shipped).config):
         assert (model.backbone, model.input_size) == ("medium", 160)
+    # Heads and features that older weights lack are added.
+    assert all((model.gaze, model.places) == (True, 128) for model in trained)
 
 
 def test_clean_data_have_few_photographs_in_a_batch(data: Path, prepared: Path, tmp_path: Path) -> None:

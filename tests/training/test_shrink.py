@@ -29,6 +29,8 @@ def used(config: ModelConfig, seed: int = 0) -> FaceModel:
         model.reconstructor.shape_basis.normal_()
         if config.gaze:
             model.reconstructor.gaze.weight.normal_(0, 0.1)
+        if model.reconstructor.direct_identity is not None:
+            model.reconstructor.direct_identity.weight.normal_(0, 0.1)
     return model.eval()
 
 
@@ -106,9 +108,10 @@ def test_a_network_of_before_gaze_is_a_start_for_one_with_gaze_and_back() -> Non
 
 
 @torch.no_grad()
-def test_features_of_places_are_new_or_kept_and_stretched() -> None:
-    """What older weights read stays where it was; the new features are read as soon as there is a gradient."""
+def test_older_weights_keep_their_answer_and_learn_from_the_features_of_places() -> None:
     older, model = used(replace(COMPACT, places=0)), used(COMPACT, seed=1)
+    assert model.reconstructor.direct_identity is not None
+    torch.nn.init.zeros_(model.reconstructor.direct_identity.weight)  # as in a new network
     take_over(model, older)
     image = picture(128)
     for found, expected in zip(model(image), older(image), strict=True):
@@ -120,17 +123,30 @@ def test_features_of_places_are_new_or_kept_and_stretched() -> None:
     for name in ("identity.0.0.weight", "motion.0.weight", "direct_identity.weight"):
         gradient = gradients[name]
         assert gradient is not None and gradient.any(0).all(), name
-    larger = used(replace(COMPACT, input_size=160), seed=2)
-    take_over(larger, model.eval())
-    assert model.extractor.places is not None and larger.extractor.places is not None
+
+
+@torch.no_grad()
+def test_features_of_places_and_their_direct_map_are_taken_over() -> None:
+    trained, model = used(COMPACT), used(COMPACT, seed=1)
+    take_over(model, trained)
+    for found, expected in zip(model(picture(128)), trained(picture(128)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_features_of_places_are_stretched_over_a_larger_map() -> None:
+    trained, model = used(COMPACT), used(replace(COMPACT, input_size=160), seed=1)
+    take_over(model, trained)
+    assert trained.extractor.places is not None and model.extractor.places is not None
     flat = torch.rand(1, 512, 1, 1, generator=torch.Generator().manual_seed(0))
-    given, wanted = (
-        larger.extractor.places(flat.expand(1, 512, 5, 5)),
-        model.extractor.places(flat.expand(1, 512, 4, 4)),
-    )
+    wanted = trained.extractor.places(flat.expand(1, 512, 4, 4))
+    given = model.extractor.places(flat.expand(1, 512, 5, 5))
     torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="it has 640 features, not 576"):
-        take_over(used(replace(COMPACT, places=64)), model)
+
+
+def test_another_number_of_features_of_places_is_no_start() -> None:
+    with pytest.raises(ValueError, match="it has 128 features of places, not 64"):
+        take_over(FaceModel(replace(COMPACT, places=64)), FaceModel(COMPACT))
 
 
 def test_blocks_are_matched_by_kind_and_size_in_order() -> None:

@@ -229,14 +229,15 @@ def test_a_bigger_backbone_and_bigger_crops_start_from_all_of_a_smaller_ones(
             torch.testing.assert_close(own[place].state_dict()[name], tensor, atol=0, rtol=0)
 
 
-def test_weights_of_before_gaze_are_a_start(config: TrainConfig) -> None:
+def test_weights_of_before_gaze_and_places_are_a_start(config: TrainConfig) -> None:
     init = config.run.parent / "older.safetensors"
-    older = FaceModel(replace(config.model, gaze=False))
+    older = FaceModel(replace(config.model, gaze=False, places=0))
     torch.nn.init.normal_(older.reconstructor.mean, std=40)
     save_weights(older, init)
     train(replace(config, init=init, pictures=2 * config.batch.size))
     found = load_weights(config.run / "face.safetensors")
     assert found.config.gaze
+    assert found.config.places == config.model.places > 0
     assert load_checkpoint(config.run / "checkpoint.pt")["running"]["gaze"] > 0
     assert found.reconstructor.mean.std() > 20
 

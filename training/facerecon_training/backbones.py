@@ -271,7 +271,7 @@ def normalised(image: Tensor) -> Tensor:
 
 
 class FeatureExtractor(nn.Module):
-    """Image -> features of the last map, in which the place of a feature matters as much as its presence.
+    """Image -> features. The place of what the last map shows matters as much as its presence.
 
     `pool` weighs each channel by place (a global depthwise convolution: MobileFaceNet, Chen et al. 2018). `places`
     mixes channels and places: a linear map from the whole map, of fewer channels, to further features. Where points

@@ -375,8 +375,8 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def train_config(options: argparse.Namespace) -> TrainConfig:
-    """Return the configuration that the options of `train` ask for. The network is that of `--init`, else the shipped
-    one, unless options name another.
+    """Return the configuration that the options of `train` ask for. Backbone and size are those of `--init`, else the
+    shipped ones, unless options name others. Gaze and places are always part of the network.
 
     Raises UsageError for impossible options, and ModelRefused for `--init` weights that cannot be read.
     """

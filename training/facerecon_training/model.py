@@ -39,7 +39,8 @@ class ModelConfig:
     gaze: bool = True
     """Whether the model has heads for gaze and for the precision of the shape. Weights of release 0.1 have none."""
     places: int = 128
-    """Number of features that mix channels and places of the last map, even. Weights of before December 2026 have 0."""
+    """Number of features that mix channels and places of the last map, even. Weights of before 30 November 2026 have
+    none."""
 
     def check(self) -> None:
         """Raise ValueError if a field has the wrong type or an impossible value."""
@@ -111,8 +112,8 @@ class ShapeReconstructor(nn.Module):
     """Features -> face, with fully connected layers.
 
     Half of the features describe the person (shape), the other half the view (expression, camera, confidence). The loss
-    can therefore ask the features of two photographs of one person to agree. The shape code is read from them directly
-    and through a hidden layer. The decoders are linear maps, and are trained.
+    can therefore ask the features of two photographs of one person to agree. The shape code is read from the
+    identity features directly, and through a hidden layer. The decoders are linear maps, and are trained.
 
     Landmarks are the projected landmark vertices plus an offset in the picture. The offset covers annotators'
     conventions: points on the visible contour of the jaw, which belong to no fixed place on the skull, and habits such

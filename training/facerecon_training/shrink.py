@@ -16,36 +16,36 @@ from .model import FaceModel
 
 
 def take_over(model: FaceModel, trained: FaceModel) -> tuple[int, int]:
-    """Copy the layers that both networks have: the reconstructor, the pooling, and blocks of the backbone.
+    """Copy the layers that both networks have: the reconstructor, layers on the last map, and blocks of the backbone.
 
     Each block takes the weights of the trained network's next block of its kind and size. Returns the number of blocks
     before the first copied block, in the model and in the trained network. Blocks that the trained network lacks start
-    as the identity, and features that it lacks are not read at first, so that a larger network starts with what the
-    smaller one learned (Net2Net, Chen et al., ICLR 2016). Missing heads keep their initial weights. Weights of places
-    are interpolated for another number of places.
+    as the identity, and features of places that it lacks are not read at first, so that a larger network starts with
+    what the smaller one learned (Net2Net, Chen et al., ICLR 2016). Missing heads keep their initial weights. Layers on
+    a last map of another size interpolate their weights.
 
     Raises ValueError if the features have no counterpart, or a block that cannot be the identity has none.
     """
-    extractor, features = model.extractor, trained.extractor
-    counts = extractor.backbone.channels, features.backbone.channels
+    extractor, source = model.extractor, trained.extractor
+    counts = extractor.backbone.channels, source.backbone.channels
     if counts[0] != counts[1]:
         raise ValueError(f"it gives {counts[1]} features, not {counts[0]}")
-    pairs = common_blocks(extractor.backbone, features.backbone)
+    new = model.config.places - trained.config.places
+    if new and source.places is not None:
+        raise ValueError(f"it has {trained.config.places} features of places, not {model.config.places}")
+    pairs = common_blocks(extractor.backbone, source.backbone)
     own, theirs = model.reconstructor.state_dict(), trained.reconstructor.state_dict()
-    new = extractor.feature_count - features.feature_count
-    if new and features.places is not None:
-        raise ValueError(f"it has {features.feature_count} features, not {extractor.feature_count}")
     for name, width in (("identity.0.0.weight", new // 2), ("motion.0.weight", new)):
         theirs[name] = functional.pad(theirs[name], (width, 0))
     model.reconstructor.load_state_dict({name: theirs.get(name, tensor) for name, tensor in own.items()})
-    load_resampled(extractor.pool, features.pool.state_dict())
-    if extractor.places is not None and features.places is not None:
-        load_resampled(extractor.places, features.places.state_dict())
-    for index, source in pairs:
-        extractor.backbone[index].load_state_dict(features.backbone[source].state_dict())
-    for block in set(range(pairs[0][0], len(extractor.backbone))) - {index for index, _ in pairs}:
+    load_resampled(extractor.pool, source.pool.state_dict())
+    if extractor.places is not None and source.places is not None:
+        load_resampled(extractor.places, source.places.state_dict())
+    for index, place in pairs:
+        extractor.backbone[index].load_state_dict(source.backbone[place].state_dict())
+    for index in set(range(pairs[0][0], len(extractor.backbone))) - {index for index, _ in pairs}:
         # The last normalisation is zero, so the block adds nothing.
-        layers = extractor.backbone[block].get_submodule("layers")
+        layers = extractor.backbone[index].get_submodule("layers")
         *_, last = (part for part in layers.modules() if isinstance(part, nn.BatchNorm2d))
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)

@@ -276,6 +276,8 @@ def shrink(trained: FaceModel, model: FaceModel, config: TrainConfig, device: to
         own, theirs = take_over(model, trained)
         first = f", but the first {own}," if own else ""
         print(f"{config.init} is {backbones[0]}: its blocks in common with {backbones[1]}{first} are taken over")
+        if model.config.places != trained.config.places:
+            print(f"{model.config.places} features of places are new, and are not read at first")
         if own:
             blocks, originals = (
                 in_channels_last(torch.nn.Sequential(*list(network.extractor.backbone)[:count]).to(device))
@@ -317,8 +319,9 @@ def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Genera
 def parameter_groups(model: FaceModel, config: TrainConfig) -> tuple[list[Group], list[Group]]:
     """Return the parameter groups of Muon and of AdamW with their weight decay and relative learning rate.
 
-    Muon trains the hidden layers. Weights decay, biases and normalisation do not. The output layers learn slowly,
-    because one step of Adam moves a camera by its rate times all hidden units at once. The decoders learn more slowly
+    Muon trains the hidden layers, and the direct map from features to the shape code, whose steps it keeps small in
+    every direction. Weights decay, biases and normalisation do not. The output layers learn slowly, because one step of
+    Adam moves a camera by its rate times all hidden units at once. The decoders learn more slowly
     still and do not decay.
     """
     reconstructor = model.reconstructor
