@@ -141,8 +141,8 @@ def _fp32(work: _Work, traced: Path) -> Exported:
 def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Exported:
     """Export in half precision.
 
-    More and more layers go back to float32 until the file passes or `RETRIES` is reached. Weights of hidden layers are
-    stored in half in the first attempt alone.
+    If the file does not pass, no weight of a float32 layer is stored in half any longer, and more and more layers go
+    back to float32 until the file passes or `RETRIES` is reached.
     """
     work.say(f"fp16: measuring the activations of {len(activations)} batches")
     model = onnx.load(traced)
@@ -150,7 +150,8 @@ def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Export
     path = work.folder / f"{work.stem}.fp16.onnx"
     for attempt in range(RETRIES + 1):
         half = to_fp16(model, stays)
-        store_in_half(half, MATRICES if attempt else (*HIDDEN, *MATRICES))
+        if not attempt:
+            store_in_half(half, (*HIDDEN, *MATRICES))
         onnx.save(half, path)
         rows = work.verified(path, "fp16", "")
         if all(row.passed for row in rows) or attempt == RETRIES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +162,19 @@ def test_packed_people_are_rendered_ones(tmp_path: Path, renderer: PeopleRendere
         np.testing.assert_array_equal(labels["expression"][6], view.expression)
         np.testing.assert_array_equal(labels["gaze_deg"][6], view.gaze_deg)
         np.testing.assert_array_equal(labels["identity"][6], view.identity)
+
+
+def test_render_processes_end_whatever_handler_their_parent_has() -> None:
+    """A handler of SIGTERM is inherited by forks. Another process tries it, because the failure is to wait for ever."""
+    script = """
+import signal
+from facerecon_training.rendered.people import render_processes
+signal.signal(signal.SIGTERM, lambda *_: None)
+for _ in range(5):
+    with render_processes() as pool:
+        assert list(pool.imap(abs, [-1, -2])) == [1, 2]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_without_panoramas_the_folder_is_named(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import cv2
@@ -339,6 +341,14 @@ def _drawn_person(seed: int, views: int, person: int) -> list[RenderedFace]:
     return _renderers[-1].person(np.random.default_rng((seed, person)), views)
 
 
+def render_processes() -> Pool:
+    """Return processes that inherit `_renderers` by the fork.
+
+    They end when they are told to. With the handler of SIGTERM that their parent may have, they would wait for ever.
+    """
+    return get_context("fork").Pool(os.cpu_count(), signal.signal, (signal.SIGTERM, signal.SIG_DFL))
+
+
 def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, views: int = VIEWS_PER_PERSON) -> None:
     """Write `count` rendered people with several views each.
 
@@ -351,7 +361,7 @@ def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, v
     faces: list[RenderedFace] = []
     _renderers.append(renderer)
     # Each person depends on its own seed alone, whichever process renders it.
-    with get_context("fork").Pool(os.cpu_count()) as pool:
+    with render_processes() as pool:
         drawn = pool.imap(partial(_drawn_person, seed, views), range(count), chunksize=4)
         for person in tqdm(drawn, total=count, desc="rendering people", unit="person"):
             for view in person:
