@@ -27,7 +27,7 @@ import pytest
 from facerecon_rt.archive.part import PartReconstructor
 from facerecon_rt.archive.plan import inputs_of, list_inputs, open_plan
 from facerecon_rt.archive.recipe import Recipe, Workers
-from facerecon_rt.archive.run import archive
+from facerecon_rt.archive.run import archive, sigterm_kept
 from facerecon_rt.cli import main
 
 from .conftest import PaintSpots
@@ -78,7 +78,8 @@ def cluster() -> Iterator[Any]:
         for _ in range(2):
             nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES, wait=False)
         nodes.wait_for_nodes()
-        ray.init(nodes.address, logging_level=logging.ERROR, log_to_driver=False)
+        with sigterm_kept():
+            ray.init(nodes.address, logging_level=logging.ERROR, log_to_driver=False)
         yield nodes
     finally:
         ray.shutdown()
@@ -258,6 +259,28 @@ def test_a_ray_that_starts_too_slowly_is_one_line(
     said = capsys.readouterr().err
     assert "Ray does not start: The current node timed out during startup. Run the command again" in said
     assert said.count("\n") == 1
+
+
+def test_the_handler_of_sigterm_stays_whatever_ray_sets() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ValueError, match="no start"), sigterm_kept():
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        raise ValueError("no start")
+    assert signal.getsignal(signal.SIGTERM) is before
+    # Another thread may not set handlers.
+    failures: list[BaseException] = []
+
+    def in_thread() -> None:
+        try:
+            with sigterm_kept():
+                pass
+        except ValueError as error:
+            failures.append(error)
+
+    thread = Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    assert not failures
 
 
 class _ForBob(SimpleHTTPRequestHandler):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -103,10 +104,9 @@ def started(address: str | None, *, quiet: bool) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports unless the user allows them
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     level = logging.ERROR if quiet else logging.WARNING
     try:
-        with _InTime():
+        with sigterm_kept(), _InTime():
             if address is None:
                 # "local" is needed, since Ray would otherwise join the cluster that was last started here.
                 ray.init("local", include_dashboard=False, logging_level=level, log_to_driver=not quiet)
@@ -115,10 +115,23 @@ def started(address: str | None, *, quiet: bool) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(f"Ray does not start: {_last_line(error)}; check --ray-address") from error
     try:
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's handler would end the program at once
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Restore the handler of SIGTERM after the block. Ray's would end the program at once, and forks would inherit it.
+
+    Only the main thread may set handlers. In other threads, Ray sets none.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _dataset(
