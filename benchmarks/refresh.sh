@@ -68,6 +68,7 @@ beside pictures python benchmarks/pictures.py
 wait
 if [[ -f $logs/evaluate/calibration.png ]]; then
     cp "$logs/evaluate/calibration.png" benchmarks/results/
+    cp "$logs/evaluate/report.json" benchmarks/results/evaluate.json
 fi
 
 if [[ -n $mediapipe ]]; then
@@ -83,5 +84,5 @@ if [[ -n $mediapipe ]]; then
 fi
 
 git diff --stat -- benchmarks/results || true # not every copy is a checkout
-echo "Not run: benchmarks/takes.py, which needs three.js and Blender. Next: the pages, as benchmarks/README.md says."
+echo "Not run: benchmarks/takes.py, which needs three.js and Blender. Next: python benchmarks/pages.py, which rewrites the figures on pages."
 [[ ! -f $logs/failed ]]
