@@ -327,6 +327,21 @@ def _sums(cells: list[list[str]]) -> list[str]:
     return [str(sum(map(int, column))) for column in zip(*cells, strict=True)]
 
 
+def _disk_and_memory() -> Iterator[Quote]:
+    programs = list(read("footprint.json")["medians"].values())
+    sizes = [program["site-packages, MB"] for program in programs]
+    megabytes = [f"{float(f'{size:.3g}'):.0f}" for size in sizes]  # three digits are known
+    yield quote(SPEED, "MB of models) | {} MB | {} MB | {} MB |", *megabytes)
+    yield quote(README, "installed packages, with models | {} MB | {} MB |", megabytes[0], megabytes[2])
+    for text, name, unit, digits in (
+        ("memory after 1000 frames", "resident, MB", "MB", 0),
+        ("import", "import, s", "s", 2),
+        ("start of the process to its first result", "start to first result, s", "s", 2),
+    ):
+        figures = [f"{program[name]:.{digits}f}" for program in programs]
+        yield quote(SPEED, f"| {text} | {{}} {unit} | {{}} {unit} | {{}} {unit} |", *figures)
+
+
 def _speed() -> Iterator[Quote]:
     tracking, detecting = (list(read(f"{name}.json").values()) for name in ("latency", "latency_detecting"))
     for text, programs in (
@@ -340,6 +355,13 @@ def _speed() -> Iterator[Quote]:
     yield quote(README, "8-bit instructions) | {} ms |", f"{tracking[2]['p50']:.1f}")
     text = "The int8 median is {} of MediaPipe's, and the fp32 median {}."
     yield quote(SPEED, text, *(f"{tracking[index]['p50'] / tracking[2]['p50']:.2f}" for index in (1, 0)))
+    share = f"{100 * tracking[1]['p50'] / tracking[0]['p50']:.0f}"
+    yield quote(CARD, "for the CPU; {} % of the time per frame", share)
+    (stages,) = re.findall(r"int8 \(`\w+`\) by stage, median ms: (.+)\.", (RESULTS / "latency.md").read_text())
+    medians = dict(stage.split() for stage in stages.split(", "))
+    for text, stage in (("network and decoding", "infer"), ("crop", "align"), ("tracking, cuts and doubts", "post")):
+        yield quote(SPEED, f"| {text} | {{}} |", medians[stage])
+    yield from _disk_and_memory()
     for name, file in read("precisions.json")["files"].items():
         size = f"{(ROOT / 'models' / name).stat().st_size / 1e6:.1f}"
         kind = {"face.fp16.onnx": " (GPUs)", "face.int8.onnx": " (TensorRT)"}.get(name, "")
