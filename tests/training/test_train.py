@@ -22,6 +22,7 @@ from facerecon_training.backbones import BACKBONES
 from facerecon_training.checkpoint import load_checkpoint, load_weights, save_weights
 from facerecon_training.config import CLEAN_TERMS, RESEARCH_TERMS, TrainConfig
 from facerecon_training.data import Batch, BatchConfig
+from facerecon_training.losses import LossWeights
 from facerecon_training.model import FaceModel, ModelConfig
 from facerecon_training.optimizer import is_matrix
 from facerecon_training.rendered.morphable import MorphableFace
@@ -34,6 +35,7 @@ from facerecon_training.train import (
     learning_rate,
     parameter_groups,
     start_model,
+    summary,
     train,
     update_average,
 )
@@ -64,6 +66,17 @@ def tiny_config(prepared: Path, data: Path, run: Path) -> TrainConfig:
         batch=batch,
         augment=AugmentConfig(roll_deg=3, grey=0, blur=0, low_resolution=0, jpeg=0, cut=0, half_hidden=0, dark=0),
     )
+
+
+def test_the_first_line_says_what_is_trained_and_with_which_weights(config: TrainConfig) -> None:
+    model, device = FaceModel(ModelConfig("compact", 128)), torch.device("cpu")
+    started = replace(config, model=model.config, pictures=5000)
+    assert summary(model, started, device) == (
+        "training `compact` at 128 px (2.9 M parameters, 128 features of places) on 5000 crops, on cpu; "
+        "loss weights: the defaults"
+    )
+    other = replace(started, loss=LossWeights(shape=1.5, person=12))
+    assert summary(model, other, device).endswith("; loss weights: shape 1.5, person 12")
 
 
 def assert_same_weights(a: Path, b: Path) -> None:

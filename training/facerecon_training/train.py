@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import cv2
@@ -29,6 +29,7 @@ from .data import Batch, Batches
 from .ensemble import FaceModelEnsemble
 from .evaluate import evaluate_landmarks, people_figures, predict_people
 from .habits import with_habits
+from .losses import LossWeights
 from .model import FaceModel
 from .objective import Teacher, Terms, face_loss, is_taught
 from .optimizer import Group, MuonWithAdamW, is_matrix
@@ -60,6 +61,7 @@ def train(config: TrainConfig) -> Path:
     state = TrainingState(config, face, device)
     for network in (state.model, *(bigger.members if bigger is not None else ())):
         network.extractor.mixed_precision = config.bfloat16
+    print(summary(state.model, config, device))
     (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
     batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
@@ -94,6 +96,19 @@ def train(config: TrainConfig) -> Path:
     state.save()
     save_weights(finished, state.weights_path)
     return state.weights_path
+
+
+def summary(model: FaceModel, config: TrainConfig, device: torch.device) -> str:
+    """Return a line that says what is trained, and which loss weights are not the defaults."""
+    network, millions = config.model, sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    usual = LossWeights()
+    weights = {field.name: getattr(config.loss, field.name) for field in fields(LossWeights)}
+    changed = [f"{name} {value:g}" for name, value in weights.items() if value != getattr(usual, name)]
+    return (
+        f"training `{network.backbone}` at {network.input_size} px ({millions:.1f} M parameters, "
+        f"{network.places} features of places) on {config.pictures} crops, on {device}; "
+        f"loss weights: {', '.join(changed) if changed else 'the defaults'}"
+    )
 
 
 class TrainingState(Run):
