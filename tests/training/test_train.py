@@ -384,7 +384,10 @@ def test_every_weight_is_in_one_group_and_only_matrices_decay(config: TrainConfi
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     decaying = [group for group in groups if group["weight_decay"]]
     assert all(p.ndim > 1 for group in decaying for p in group["params"])
-    assert {group["scale"] for group in decaying} == {1.0}
+    assert model.reconstructor.direct_identity is not None
+    direct = model.reconstructor.direct_identity.weight
+    for group in decaying:
+        assert group["scale"] == (config.direct_rate if any(p is direct for p in group["params"]) else 1.0)
     (decoder,) = (group for group in groups if any(p is model.reconstructor.mean for p in group["params"]))
     assert (decoder["scale"], decoder["weight_decay"]) == (config.decoder_rate, 0.0)
 

@@ -334,10 +334,9 @@ def fit_decoders(model: FaceModel, face: MorphableFace, random: np.random.Genera
 def parameter_groups(model: FaceModel, config: TrainConfig) -> tuple[list[Group], list[Group]]:
     """Return the parameter groups of Muon and of AdamW with their weight decay and relative learning rate.
 
-    Muon trains the hidden layers, and the direct map from features to the shape code, whose steps it keeps small in
-    every direction. Weights decay, biases and normalisation do not. The output layers learn slowly, because one step of
-    Adam moves a camera by its rate times all hidden units at once. The decoders learn more slowly
-    still and do not decay.
+    Muon trains the hidden layers, and slowly the direct map from features to the shape code. Weights decay, biases and
+    normalisation do not. The output layers learn slowly, because one step of Adam moves a camera by its rate times all
+    hidden units at once. The decoders learn more slowly still and do not decay.
     """
     reconstructor = model.reconstructor
     decoder = [reconstructor.mean, reconstructor.shape_basis, reconstructor.expression_basis]
@@ -350,10 +349,15 @@ def parameter_groups(model: FaceModel, config: TrainConfig) -> tuple[list[Group]
         *((reconstructor.gaze, reconstructor.precision) if reconstructor.has_gaze else ()),
     )
     outputs = [parameter for layer in layers for parameter in layer.parameters()]
-    apart = {id(parameter) for parameter in (*decoder, *outputs)}
+    direct = [] if reconstructor.direct_identity is None else list(reconstructor.direct_identity.parameters())
+    apart = {id(parameter) for parameter in (*decoder, *outputs, *direct)}
     others = [parameter for parameter in model.parameters() if id(parameter) not in apart]
     weights = [p for p in others if p.ndim > 1]
-    return [{"params": [p for p in weights if is_matrix(p)], "weight_decay": config.weight_decay, "scale": 1.0}], [
+    matrices = [p for p in weights if is_matrix(p)]
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay, "scale": 1.0},
+        {"params": direct, "weight_decay": config.weight_decay, "scale": config.direct_rate},
+    ], [
         {"params": [p for p in weights if not is_matrix(p)], "weight_decay": config.weight_decay, "scale": 1.0},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "scale": 1.0},
         {"params": outputs, "weight_decay": 0.0, "scale": config.output_rate},
