@@ -58,7 +58,7 @@ class Quote:
 
 def quotes() -> list[Quote]:
     """Return all quotes, with the figures of the results."""
-    parts = _landmarks, _rest_of_accuracy, _evaluated, _expression, _clean, _hard_faces, _tracks, _speed
+    parts = _landmarks, _through_the_runtime, _evaluated, _expression, _clean, _hard_faces, _tracks, _speed
     return [one for part in parts for one in part()]
 
 
@@ -95,7 +95,7 @@ def _landmarks() -> Iterator[Quote]:
             yield quote(page, f"| {text} | {{}} % | {{}} % |\n", *figures)
 
 
-def _rest_of_accuracy() -> Iterator[Quote]:
+def _through_the_runtime() -> Iterator[Quote]:
     figures = read("accuracy.json")["figures"]
     still, _ = figures["Landmarks from detected boxes"].values()
     yield quote(ACCURACY, "inner 51 points | {} % | 3.96 %", f"{still['nme_inner51']:.2f}")
@@ -196,7 +196,8 @@ def _expression() -> Iterator[Quote]:
     result = read("expression.json")
     columns = list(result["auc"].values())
     means = [f"{column['auc']['mean']:.3f}" for column in columns]
-    yield quote(ACCURACY, "| AUC, mean of 17 labels | 0.71 | {} | {} | {} (15 labels) |", *means)
+    ours, _, theirs = (str(column["auc"]["labels"]) for column in columns)
+    yield quote(ACCURACY, "| AUC, mean of {} labels | 0.71 | {} | {} | {} ({} labels) |", ours, *means, theirs)
     for text, labels in (
         ("gaze to the left / right | 0.47 / 0.34 | {} / {} | {} / {} | {} / {} |", "gazeLeft gazeRight"),
         ("gaze up / down | 0.66 / 0.97 | {} / {} | {} / {} | {} / {} |", "gazeUp gazeDown"),
@@ -213,8 +214,8 @@ def _expression() -> Iterator[Quote]:
     first = columns[0]
     text = "the mean is {}, and the least is the gaze upwards with {} (fp32)."
     yield quote(ACCURACY, text, *of(first["auc_strangers"], "mean least", 2))
-    text = "mean AUC of 17 labels {}, the least {} |"
-    yield quote(CARD, text, f"{first['auc']['mean']:.3f}", f"{first['auc']['least']:.2f}")
+    text = "mean AUC of {} labels {}, the least {} |"
+    yield quote(CARD, text, ours, f"{first['auc']['mean']:.3f}", f"{first['auc']['least']:.2f}")
     mesh, noise = result["figures"].values()
     yield quote(ACCURACY, "our lips are {} eye distances apart", *of(mesh, "lip_gap", 3))
     yield quote(ACCURACY, "our mouth opens {} times as far", *of(mesh, "opening_gain", 2))

@@ -141,8 +141,8 @@ def _fp32(work: _Work, traced: Path) -> Exported:
 def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Exported:
     """Export in half precision.
 
-    If the file does not pass, no weight of a float32 layer is stored in half any longer, and more and more layers go
-    back to float32 until the file passes or `RETRIES` is reached.
+    More and more layers go back to float32 until the file passes or `RETRIES` is reached. Then the weights of float32
+    layers are stored in half, if the file still passes.
     """
     work.say(f"fp16: measuring the activations of {len(activations)} batches")
     model = onnx.load(traced)
@@ -150,14 +150,21 @@ def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Export
     path = work.folder / f"{work.stem}.fp16.onnx"
     for attempt in range(RETRIES + 1):
         half = to_fp16(model, stays)
-        if not attempt:
-            store_in_half(half, (*HIDDEN, *MATRICES))
         onnx.save(half, path)
         rows = work.verified(path, "fp16", "")
         if all(row.passed for row in rows) or attempt == RETRIES:
             break
         lossy = [name for name in lossy_layers(model, half, activations[:4]) if name not in stays]
         stays |= dict.fromkeys(lossy[:LAYERS_BACK], "adds most to the error")
+    if all(row.passed for row in rows):
+        exact = path.read_bytes()
+        store_in_half(half, (*HIDDEN, *MATRICES))
+        onnx.save(half, path)
+        smaller = work.verified(path, "fp16", "")
+        if all(row.passed for row in smaller):
+            rows = smaller
+        else:
+            path.write_bytes(exact)
     file = work.judged(path, "fp16", "", rows)
     file.float_layers = stays
     return file

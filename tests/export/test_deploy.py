@@ -19,7 +19,7 @@ from facerecon_export import deploy, face
 from facerecon_export.cli import main
 from facerecon_export.crops import synthetic_crops
 from facerecon_export.deploy import VerificationError, export_weights, verify_file
-from facerecon_export.fp16 import stays_fp32
+from facerecon_export.fp16 import stays_fp32, store_in_half
 from facerecon_export.lean import ROTATED
 from facerecon_export.subject import ExportOptions
 from facerecon_export.verify import GATES, run_torch
@@ -31,6 +31,7 @@ from facerecon_rt.networks.session import FaceSession, read_contract
 from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.template import load_template
 from facerecon_training.checkpoint import load_weights, save_weights
+from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 
 from tests.interrupted import default_interrupts
@@ -227,8 +228,26 @@ def test_lossy_layers_go_back_to_float32_until_half_precision_passes(
     options = ExportOptions(("fp16",), crops=exported.crops)
     (file,) = export_weights(exported.weights, tmp_path, options, quiet)
     assert "adds most to the error" in file.float_layers.values()
-    stored = {tensor.name for tensor in onnx.load(tmp_path / "small.fp16.onnx").graph.initializer}
-    assert not any(name.endswith("_half") for name in stored)
+
+
+def test_matrices_are_stored_in_half_only_if_the_file_passes_so(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that fails with its matrices in half, here because they are also enlarged, is written as it passed."""
+    spoil(monkeypatch, exported, lambda values: None)
+
+    def store_badly(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
+        store_in_half(model, names)
+        (basis,) = (one for one in model.graph.initializer if one.name == "reconstructor.shape_basis_half")
+        basis.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(basis) * np.float16(30), basis.name))
+
+    monkeypatch.setattr(deploy, "store_in_half", store_badly)
+    (file,) = export_weights(exported.weights, tmp_path, ExportOptions(("fp16",), crops=exported.crops), quiet)
+    assert all(row.passed for row in file.rows)
+    assert file.sha256 == hashlib.sha256((tmp_path / "small.fp16.onnx").read_bytes()).hexdigest()
+    for folder, in_half in ((exported.folder, True), (tmp_path, False)):
+        stored = {tensor.name for tensor in onnx.load(folder / "small.fp16.onnx").graph.initializer}
+        assert ("reconstructor.shape_basis_half" in stored) == in_half
 
 
 def test_int8_refuses_to_guess_what_faces_look_like(

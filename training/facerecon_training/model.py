@@ -125,7 +125,7 @@ class ShapeReconstructor(nn.Module):
         vertex_count = load_template().vertex_count
         self.input_size = config.input_size
         self.identity_features = identity_features
-        half = feature_count // 2
+        half = identity_features.stop - identity_features.start
         self.identity = nn.Sequential(hidden_layer(half, config.hidden), nn.Linear(config.hidden, config.shape_code))
         self.direct_identity = nn.Linear(half, config.shape_code, bias=False) if config.places else None
         self.motion = hidden_layer(feature_count, config.hidden)
