@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_training import run as run_module
 from facerecon_training.checkpoint import load_checkpoint, save_checkpoint
-from facerecon_training.run import LOG_EVERY, Run, Stateful
+from facerecon_training.run import LOG_EVERY, Run, Stateful, code_state, write_config
 
 
 def network(width: int = 2) -> tuple[torch.nn.Linear, dict[str, Stateful]]:
@@ -58,3 +62,44 @@ def test_checkpoints_of_other_networks_and_other_files_are_refused(tmp_path: Pat
     (tmp_path / "checkpoint.pt").write_text("step 3")
     with pytest.raises(ModelRefused, match="is not a readable checkpoint"):
         Run(tmp_path).resume(network()[1])
+
+
+@dataclass(frozen=True)
+class Settings:
+    run: Path
+    seed: int = 3
+
+
+def git(folder: Path, *command: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    return subprocess.run(
+        ["git", *identity, *command], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_the_code_of_a_run_is_a_commit_edited_or_not(tmp_path: Path) -> None:
+    code = tmp_path / "training"
+    code.mkdir()
+    (code / "losses.py").write_text("a = 1\n")
+    git(tmp_path, "init", "--quiet")
+    # Packages that are installed within somebody else's checkout are not that checkout's code.
+    assert code_state(code).startswith("facerecon-rt")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert code_state(code) == commit
+    (code / "notes.txt").write_text("not part of the code\n")
+    assert code_state(code) == commit
+    (code / "losses.py").write_text("a = 2\n")
+    assert code_state(code) == f"{commit} and changes"
+
+
+def test_the_configuration_keeps_all_code_that_trained_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.json"
+    for state in ("one", "one", "two"):
+        monkeypatch.setattr(run_module, "code_state", lambda state=state: state)
+        write_config(tmp_path, Settings(tmp_path))
+    assert json.loads(path.read_text()) == {"code": ["one", "two"], "run": str(tmp_path), "seed": 3}
+    path.write_text(path.read_text()[:20])
+    write_config(tmp_path, Settings(tmp_path))
+    assert json.loads(path.read_text())["code"] == ["two"]

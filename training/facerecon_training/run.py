@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
+import subprocess
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from facerecon_rt.environment import installed_version
 from facerecon_rt.interrupts import importing
 from torch import Tensor
 
 from .checkpoint import fitting, load_checkpoint, save_checkpoint
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 LOG_EVERY = 50
 """Interval of the log's entries in steps."""
+
+
+def write_config(folder: Path, config: DataclassInstance) -> None:
+    """Write config.json: the settings of a run, and under "code" every state of the code that has trained it, in order.
+
+    Two runs are only comparable if both agree.
+    """
+    path = folder / "config.json"
+    try:
+        states = list(json.loads(path.read_text()).get("code", []))
+    except (OSError, ValueError):  # a new run, or one that was killed while it wrote the file
+        states = []
+    state = code_state()
+    if state not in states[-1:]:
+        states.append(state)
+    path.write_text(json.dumps({"code": states, **asdict(config)}, indent=1, default=str) + "\n")
+
+
+def code_state(folder: Path = Path(__file__).parent) -> str:
+    """Return the git commit of the code in `folder`, with " and changes" if its tracked files were edited since.
+
+    Outside of a checkout, it is the installed version of facerecon-rt.
+    """
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        edited = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        tracked = _git(folder, "ls-files", "--", ".")
+    except (OSError, subprocess.CalledProcessError):
+        tracked = ""
+    if not tracked:  # site-packages may lie within somebody else's checkout
+        return f"facerecon-rt {installed_version('facerecon-rt')}"
+    return f"{commit} and changes" if edited else commit
+
+
+def _git(folder: Path, *command: str) -> str:
+    done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 class Interrupt:

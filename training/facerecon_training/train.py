@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -37,7 +37,7 @@ from .photometric import SKIN_CODE, SkinModel
 from .prepare import is_clean, read_face
 from .rendered.backgrounds import background_files
 from .rendered.morphable import MorphableFace
-from .run import Interrupt, Run, Stateful
+from .run import Interrupt, Run, Stateful, write_config
 from .shrink import imitate, take_over
 
 
@@ -62,7 +62,7 @@ def train(config: TrainConfig) -> Path:
     for network in (state.model, *(bigger.members if bigger is not None else ())):
         network.extractor.mixed_precision = config.bfloat16
     print(summary(state.model, config, device))
-    (config.run / "config.json").write_text(json.dumps(asdict(config), indent=1, default=str))
+    write_config(config.run, config)
     batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
     progress = tqdm(total=config.pictures, initial=done, unit="img", desc="training", smoothing=0.05)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from ..backbones import in_channels_last
 from ..checkpoint import read_tensors
-from ..run import LOG_EVERY, Interrupt, Run
+from ..run import LOG_EVERY, Interrupt, Run, write_config
 from .config import DETECTOR_MARK, SCORE, DetectorConfig
 from .data import DetectorCache, build_cache
 from .measure import (
@@ -56,7 +55,7 @@ def train_detector(config: DetectorConfig) -> Path:
     make_folder(folder)
     cache = build_cache(Path(config.data), folder / "cache")
     scenes = SceneMaker(cache, config.size, config.seed)
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+    write_config(folder, config)
 
     net = FaceDetectorNet() if config.init is None else begin_from(Path(config.init))
     net = in_channels_last(net)
