@@ -18,7 +18,16 @@ from .commands.default_model import models_or_default
 from .commands.faster import faster_on_cpu
 from .commands.log import log_to_stderr
 from .commands.options import DEFAULT_OUTPUT, Options, parse_options
-from .commands.outputs import Written, changed_at, has_heads, has_meshes, is_drawn, is_folder_output, name_of
+from .commands.outputs import (
+    Written,
+    changed_at,
+    check_inputs_stay,
+    has_heads,
+    has_meshes,
+    is_drawn,
+    is_folder_output,
+    name_of,
+)
 from .commands.progress import Progress
 from .commands.shell import run_command
 from .errors import SourceError, UsageError
@@ -123,6 +132,10 @@ def _reconstruct(arguments: Sequence[str]) -> int:
             raise UsageError(
                 "--calibrate applies to videos and single photographs, not to --set; leave one of them out"
             )
+        following = {"--smooth": options.smooth != "off", "--max-faces": options.max_faces is not None}
+        following["--budget-ms"] = options.budget_ms is not None
+        if given := [name for name, is_given in following.items() if is_given]:
+            raise UsageError(f"{given[0]} applies to videos and cameras, not to --set; leave one of them out")
         if options.serve:
             raise UsageError("--serve shows frames as they come, and --set averages all frames first; give one of them")
         _run_set(options)
@@ -206,6 +219,7 @@ def _run(options: Options) -> None:
             stack.enter_context(given_back_regularly())
         targets = _targets(options)
         wrote = Written(targets)
+        _check_inputs_stay(inputs, targets, options)
         _check_cameras(inputs, targets)
         reconstructor = stack.enter_context(_reconstructor(options))
         # Outputs are opened first, so that an output that cannot be written is reported before any work.
@@ -222,7 +236,7 @@ def _run(options: Options) -> None:
             place = Path(options.save_calibration)
             check_writable(place)
             learnt = calibration
-            stack.callback(lambda: write_whole(place, learnt.to_json().encode()))
+            stack.callback(lambda: _save_calibration(learnt, place))
         pipeline = Pipeline(
             reconstructor,
             detect_every=options.det_every,
@@ -237,7 +251,8 @@ def _run(options: Options) -> None:
         progress = Progress(quiet=options.quiet or "-" in targets, draws=any(map(is_drawn, targets)))
         try:
             groups = stack.enter_context(closing(limited(inputs.groups(), options.frames)))
-            for scene in pipeline.run_together(groups, sinks):
+            # It is closed before the sinks, so that they get the ends of running events.
+            for scene in stack.enter_context(closing(pipeline.run_together(groups, sinks))):
                 progress.show(scene)
         finally:
             progress.finish()
@@ -252,6 +267,7 @@ def _run_set(options: Options) -> None:
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if is_folder_output(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
+    _check_inputs_stay(inputs, targets, options)
     _check_set(inputs, others)
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
@@ -277,7 +293,7 @@ def _run_set(options: Options) -> None:
                     yield from group
 
         try:
-            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, show)
+            image_set, scenes = reconstruct_set_from_sources(reconstructor, frames, options.average, show, options.lens)
         finally:
             progress.finish()
         if image_set is not None:
@@ -346,6 +362,14 @@ def _calibration(options: Options, reconstructor: Reconstructor) -> Calibration 
     return Calibration(names, everyone=face.expression)
 
 
+def _save_calibration(calibration: Calibration, place: Path) -> None:
+    """Write what was learnt. An earlier file stays where nobody was seen."""
+    if calibration.learnt:
+        write_whole(place, calibration.to_json().encode())
+    else:
+        log.warning("no face of a video or camera was seen, so no calibration is written to %s", place)
+
+
 def _inputs(options: Options) -> Inputs:
     return Inputs(options.input, options.live, options.retries, options.max_delay_s)
 
@@ -358,6 +382,15 @@ def _reloaded_on_hangup(inputs: Inputs) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
+
+
+def _check_inputs_stay(inputs: Inputs, targets: Sequence[str], options: Options) -> None:
+    """Check that nothing that is read would be overwritten. Raises UsageError."""
+    read = inputs.files()
+    if isinstance(options.calibrate, str):
+        read.append(Path(options.calibrate))
+    written = [*targets, *filter(None, [options.save_calibration])]
+    check_inputs_stay(read, written)
 
 
 def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from facerecon_rt.cli import main
@@ -166,3 +167,13 @@ def test_a_photograph_calibrates_and_one_without_a_face_is_named(
     assert set(record["faces"][0]["blendshapes"].values()) == {0.0}
     assert main([*command, "--calibrate", str(tmp_path / "grey.png")]) == 5
     assert "no face was found in" in capsys.readouterr().err
+
+
+def test_a_saved_calibration_stays_where_nobody_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    black, rest = tmp_path / "black.png", tmp_path / "rest.json"
+    cv2.imwrite(str(black), np.zeros((64, 64, 3), np.uint8))
+    before = saved(tmp_path, 0.2).rename(rest).read_bytes()
+    command = ["--model", str(MODEL), "--input", str(black), "--output", str(tmp_path / "r.jsonl")]
+    assert main([*command, "--calibrate", "1", "--save-calibration", str(rest)]) == 0
+    assert rest.read_bytes() == before
+    assert "no calibration is written" in capsys.readouterr().err

@@ -188,6 +188,8 @@ def test_a_name_shows_no_password_and_is_nobody_elses(tmp_path: Path) -> None:
         ("- {uri: cam0, fps: .nan}", "source 1: fps '.nan' is not a number above 0"),
         ("- {uri: cam0, retries: 0b11}", "source 1: retries '0b11' is not a whole number"),
         ("- {uri: cam0, retries: yes}", "source 1: retries 'yes' is not a whole number"),
+        ("- {uri: talk.mp4, name: door}", "source 1: name applies to cameras and streams"),
+        ("- cam0\n- {uri: talk.mp4, flip: 180}", "source 2: flip applies to cameras and streams"),
         (
             '- {uri: cam0, name: "a\\nb"}',
             "is not valid YAML (line 1, column 21): a text with a control character",

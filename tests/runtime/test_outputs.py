@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from facerecon_rt.commands.outputs import check_inputs_stay
 from facerecon_rt.errors import UsageError
-from facerecon_rt.sinks.outputs import Partial, check_writable, remove_abandoned, whole, write_whole
-from facerecon_rt.sinks.pictures import write_picture
+from facerecon_rt.sinks.outputs import Partial, Rotation, check_writable, remove_abandoned, whole, write_whole
+from facerecon_rt.sinks.pictures import jpeg, within, write_picture
 from facerecon_rt.sinks.video import VideoSink
+from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Frame, Scene
 
 
@@ -115,3 +118,72 @@ def test_what_a_killed_run_left_is_removed_and_what_another_one_writes_is_not(tm
         remove_abandoned(place)
         assert own.path.exists()
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted([own.path.name, ".x.00.partial.mkv"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "target"),
+    [
+        (["a.jpg", "z.jpg"], "z.jpg"),
+        (["a.jpg", "out_0002.jpg"], "out.jpg"),
+        (["a.jpg", "out/b.jpg"], "out"),
+        (["a.jpg", "out/b.jpg"], "out/"),
+        (["a.jpg", "face_texture.png"], "face.obj"),
+        (["a.jpg", "face_0003_texture.png"], "face.obj"),
+        (["a.jpg", "take_000007.jpg"], "take_{frame}.jpg"),
+        (["a.jpg", "link.jpg"], "z.jpg"),
+    ],
+)
+def test_an_input_that_is_read_later_is_never_replaced(
+    inputs: list[str], target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    for name in {*inputs, "z.jpg"} - {"link.jpg"}:
+        (tmp_path / name).touch()
+    (tmp_path / "link.jpg").symlink_to("z.jpg")
+    with pytest.raises(UsageError, match="choose another"):
+        check_inputs_stay(map(Path, inputs), ["records.jsonl", target])
+    check_inputs_stay(map(Path, inputs), ["other.jpg", "else/", "-", "mqtt://host", "livelink://host:11111"])
+    # The numbers of outputs have at least four digits.
+    check_inputs_stay([Path("out_2.jpg")], ["out.jpg"])
+
+
+def test_a_refused_video_leaves_its_input_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "b.mp4"
+    path.write_bytes(b"precious")
+    with VideoSink(path, lambda scene: scene.frame.image) as sink:
+        sink.write(Scene(Frame(np.zeros((32, 32, 3), np.uint8), "a.mp4", still=False), ()))
+        with pytest.raises(UsageError, match="would be overwritten"):
+            sink.write(Scene(Frame(np.zeros((32, 32, 3), np.uint8), str(path), still=False), ()))
+    assert path.read_bytes() == b"precious"
+    assert [one.name for one in tmp_path.iterdir()] == ["b.mp4"]
+
+
+def test_only_files_that_were_set_aside_are_counted_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    theirs = [tmp_path / "records_1999.jsonl", tmp_path / "records_20240101.jsonl"]
+    for one in theirs:
+        one.write_text("somebody else's")
+    for number in range(4):
+        path.write_text(str(number))
+        Rotation(1, keep=2).set_aside(path)
+    assert all(one.read_text() == "somebody else's" for one in theirs)
+    ours = sorted(set(tmp_path.glob("records_*")) - set(theirs))
+    assert [one.read_text() for one in ours] == ["2", "3"]
+    (tmp_path / ".records.jsonl.rotated").write_text("not\na list")
+    path.write_text("4")
+    Rotation(1, keep=1).set_aside(path)
+    assert all(one.exists() for one in [*theirs, *ours])
+
+
+def test_a_picture_that_is_too_large_for_its_format_is_written_smaller(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "long.jpg"
+    write_picture(path, np.full((70_000, 2, 3), 90, np.uint8))
+    image = read_image(path)
+    assert image.shape == (65_500, 2, 3)
+    assert "65500" in caplog.text and "70000" in caplog.text
+    assert within(image, None) is image
+    decoded = cv2.imdecode(np.frombuffer(jpeg(np.zeros((4, 70_000, 3), np.uint8), 80), np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None and decoded.shape[1] == 65_500

@@ -184,7 +184,7 @@ def test_what_is_closed_in_a_folder_is_skipped(closed: Path, model: Path, tmp_pa
     command = [*COMMAND, "--model", str(model), "--input", "photographs", "--output", "out.jsonl"]
     done = unprivileged(command, tmp_path)
     assert done.returncode == 5, done.stderr
-    assert "2 of the 3 files of photographs could not be read whole" in done.stderr
+    assert "2 of the 3 files of photographs could not be read whole: a.png, c.jpg" in done.stderr
     assert "skipped: cannot read photographs/a.png: Permission denied" in done.stderr
     assert "skipped: cannot read photographs/c.jpg: Permission denied" in done.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1

@@ -276,7 +276,7 @@ def test_an_unreadable_file_in_a_folder_is_skipped_with_a_warning(
 ) -> None:
     with open_source(album) as source:
         list(source)
-    assert source.lost == f"1 of the 4 files of {album} could not be read whole"
+    assert source.lost == f"1 of the 4 files of {album} could not be read whole: img1.jpg"
     assert [record.getMessage() for record in caplog.records] == [
         f"skipped: {album / 'img1.jpg'} is a text file, not a photograph",
         source.lost,
@@ -288,7 +288,7 @@ def test_a_damaged_video_in_a_folder_counts_and_the_files_behind_it_are_read(alb
     (album / "img4.mp4").write_bytes(whole[: len(whole) // 2] + bytes(20_000) + whole[len(whole) // 2 + 20_000 :])
     with open_source(f"{album}/img[2-9]*") as source:
         frames = list(source)
-        assert source.lost == f"1 of the 3 files of {album}/img[2-9]* could not be read whole"
+        assert source.lost == f"1 of the 3 files of {album}/img[2-9]* could not be read whole: img4.mp4"
     assert frames[-1].source == str(album / "img4.mp4")
     with open_source(f"{album}/img*0.jpg") as source:
         assert len(list(source)) == 1 and not source.lost
@@ -467,3 +467,8 @@ def test_opencv_gets_its_log_level_back_however_many_threads_silence_it() -> Non
         assert opencv_log.getLogLevel() == 3
     finally:
         opencv_log.setLogLevel(before)
+
+
+def test_a_bracket_in_a_name_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"write \[\[\] for a bracket"):
+        open_source(f"{tmp_path}/set [2024]/a.jpg")

@@ -6,12 +6,13 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..addresses import public_name
-from ..paths import exists, is_folder, status
+from ..errors import UsageError
+from ..paths import exists, is_folder, resolved, status
 from ..sinks.avatars import is_avatar
 from ..sinks.local_socket import is_socket
 from ..sinks.meshes import MESH_SUFFIXES
@@ -53,6 +54,40 @@ def has_meshes(target: str) -> bool:
 def has_heads(target: str) -> bool:
     """Return whether the output holds meshes that may be whole heads."""
     return has_meshes(target) or Path(target).suffix.lower() in USD_SUFFIXES
+
+
+def check_inputs_stay(files: Iterable[Path], targets: Iterable[str]) -> None:
+    """Check before any work that no output would replace a file that is read, at once or later.
+
+    `files`: the files that are read. `targets`: the outputs. Raises UsageError.
+    """
+    inside: dict[Path, dict[str, Path]] = {}
+    """Files by the name in their folder, for each folder."""
+    for file in files:
+        place = resolved(file)
+        inside.setdefault(place.parent, {})[place.name] = file
+    for target in filter(is_place, targets):
+        if is_folder_output(target):
+            for file in inside.get(resolved(target), {}).values():
+                raise UsageError(f"{file} lies in the output folder {target}; choose another folder")
+            continue
+        for path in (resolved(target), resolved(Path(target).parent) / Path(target).name):
+            pattern = _names_like(path)
+            for name, file in inside.get(path.parent, {}).items():
+                if pattern.fullmatch(name):
+                    raise UsageError(
+                        f"{file} is an input and would be overwritten by the output {target}; choose another name"
+                    )
+
+
+def _names_like(path: Path) -> re.Pattern[str]:
+    """Return the pattern of the names of all files that an output may write: itself, with numbers, and beside it."""
+    if is_sequence(path.name):
+        fields = {"{frame}": r"\d+", "{track}": r"\d+", "{source}": ".*"}
+        parts = re.split(r"({\w+})", path.name)
+        return re.compile("".join(fields.get(part, re.escape(part)) for part in parts))
+    beside = r"|\.mtl|_texture\.png" if path.suffix.lower() == ".obj" else ""
+    return re.compile(rf"{re.escape(path.stem)}(_\d{{4,}})?({re.escape(path.suffix)}{beside})")
 
 
 class Written:

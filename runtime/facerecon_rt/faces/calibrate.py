@@ -105,6 +105,11 @@ class Calibration:
             rest.frames = []
         return rest.weights
 
+    @property
+    def learnt(self) -> int:
+        """Number of tracks whose neutral weights were learnt."""
+        return len(self._tracks)
+
     def to_json(self) -> str:
         """Return the neutral weights that were learnt as JSON, for `read_calibration`."""
         people = [

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO
 
 from ..errors import UsageError
-from ..paths import is_folder, resolved, status
+from ..paths import exists, is_folder, resolved, status
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Error numbers of file systems without locks."""
@@ -185,24 +185,41 @@ class Rotation:
     def set_aside(self, path: Path, successor: Path | None = None) -> None:
         """Rename the file to the next number, for example `records_0003.jsonl`. Raises UsageError.
 
+        With `keep`, a hidden file (`.records.jsonl.rotated`) lists the numbers of the files that were set aside, one
+        per line. Only these files are counted and removed: a name such as `records_2024.jsonl` may be somebody else's.
+
         `successor`: a file that takes the name. No other program finds the name free in between.
         """
-        older = sorted(
-            (int(digits), one)
-            for one in path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{glob.escape(path.suffix)}")
-            if (digits := one.stem.rpartition("_")[2]).isdecimal() and one == numbered(path, int(digits))
-        )
-        aside = numbered(path, older[-1][0] + 1 if older else 1)
+        others = path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{glob.escape(path.suffix)}")
+        digits = [one.stem.rpartition("_")[2] for one in others]
+        number = max((int(one) for one in digits if one.isdecimal()), default=0) + 1
         try:
             if successor is None:
-                path.rename(aside)
+                path.rename(numbered(path, number))
             else:
-                _succeed(path, aside, successor)
+                _succeed(path, numbered(path, number), successor)
             if self.keep is not None:
-                for _, one in older[: max(0, len(older) + 1 - self.keep)]:
-                    one.unlink(missing_ok=True)
+                self._remove_oldest(path, number, self.keep)
         except OSError as error:
             raise cannot_write(path, error) from error
+
+    def _remove_oldest(self, path: Path, newest: int, keep: int) -> None:
+        """Add a number to the list of the files that were set aside, and remove the oldest of them. Raises OSError."""
+        listing = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:LONGEST_STEM])}.rotated")
+        numbers = [*_read_numbers(listing), newest]
+        numbers = [number for number in numbers if exists(numbered(path, number))]
+        while len(numbers) > keep:
+            numbered(path, numbers.pop(0)).unlink(missing_ok=True)
+        write_whole(listing, "".join(f"{number}\n" for number in numbers).encode())
+
+
+def _read_numbers(listing: Path) -> list[int]:
+    """Return the numbers of the files that were set aside, in ascending order; none where there is no list."""
+    try:
+        lines = listing.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return []
+    return sorted({int(line) for line in lines if line.isdecimal() and len(line) < 10})
 
 
 def _succeed(path: Path, aside: Path, successor: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -61,7 +62,8 @@ class VideoSink:
         """Append the scene's picture. Raises UsageError when the video cannot be encoded."""
         frame = scene.frame
         if source_path(frame.source) == resolved(self.path):
-            raise UsageError(f"{self.path} is the input and would be overwritten; choose another name")
+            self._discard()
+            raise UsageError(f"{self.path} is an input and would be overwritten; choose another name")
         picture = self._paint(scene)
         writer = self._writer or self._open(picture, frame)
         picture = fit(picture, self._size)
@@ -98,6 +100,14 @@ class VideoSink:
         if not self._said:
             self._said = True
             log.info("%s: %s", self.path, writer.codec)
+
+    def _discard(self) -> None:
+        """Drop the video that has begun."""
+        writer, self._writer = self._writer, None
+        if writer is not None and self._partial is not None:
+            with suppress(OSError):
+                writer.close()
+            self._partial.discard()
 
     def _open(self, picture: Image, frame: Frame) -> VideoWriter:
         height, width = picture.shape[:2]

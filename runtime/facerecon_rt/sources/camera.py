@@ -260,7 +260,10 @@ def _open_device(number: int, options: LiveOptions) -> cv2.VideoCapture:
     device = Path(f"/dev/video{number}")
     if not exists(device):
         found = ", ".join(sorted(path.name.replace("video", "cam") for path in Path("/dev").glob("video[0-9]*")))
-        raise SourceError(f"there is no camera cam{number} ({device}); {f'try {found}' if found else 'connect one'}")
+        # Names of digits alone are cameras. A file or folder of that name may be meant.
+        path = next((name for name in (f"cam{number}", str(number), f"{number:03d}") if exists(Path(name))), None)
+        fix = f"for the file or folder {path}, give ./{path}" if path else f"try {found}" if found else "connect one"
+        raise SourceError(f"there is no camera cam{number} ({device}); {fix}")
     try:
         device.open("rb").close()
     except PermissionError as error:

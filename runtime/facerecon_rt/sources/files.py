@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "VideoSource",
     "decode_image",
+    "files_of",
     "is_video_name",
     "natural_order",
     "open_source",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 log = logging.getLogger("facerecon_rt")
+
+MOST_NAMES = 5
+"""Number of faulty files that a message names."""
 
 
 class Source(Protocol):
@@ -96,10 +100,28 @@ def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int |
     if there:
         return _open_file(path)
     if any(sign in text for sign in "*?["):
-        return FilesSource(text, _media_in(_each_once(map(Path, matches(text))), f"pattern {text}"))
+        hint = " ([ ] stand for one of the signs within; write [[] for a bracket)" if "[" in text else ""
+        return FilesSource(text, _media_in(_each_once(map(Path, matches(text))), f"pattern {text}{hint}"))
     raise SourceError(
         f"{text} does not exist; give a camera (cam0), a stream, a video, a photograph, a folder or a glob"
     )
+
+
+def files_of(uri: str | Path) -> list[Path]:
+    """Return the files that `open_source` would read. There are none for cameras and streams, and for what cannot be
+    read, which `open_source` refuses."""
+    text = str(uri)
+    if is_live(text) or "://" in text:
+        return []
+    path = Path(uri)
+    try:
+        if is_folder(path):
+            return _media_in(path.iterdir(), f"folder {text}")
+        if status(path) is not None:
+            return [path]
+        return _media_in(_each_once(map(Path, matches(text))), f"pattern {text}")
+    except (OSError, SourceError):
+        return []
 
 
 class ImageSource:
@@ -159,7 +181,7 @@ class FilesSource:
         """Yield the frames of each file. Logs one warning with the number of files that were not read whole. Raises
         SourceError when no file could be read."""
         found = False
-        faulty = 0
+        faulty: list[str] = []
         for path in self._paths:
             if self._closed:
                 return
@@ -168,14 +190,17 @@ class FilesSource:
                     for frame in self._current:
                         found = True
                         yield frame
-                    faulty += bool(self._current.lost)
+                    if self._current.lost:
+                        faulty.append(path.name)
             except SourceError as error:
-                faulty += 1
+                faulty.append(path.name)
                 log.warning("skipped: %s", error)
         if not found:
             raise SourceError(f"none of the {len(self._paths)} files of {self.name} could be read")
         if faulty:
-            self.lost = f"{faulty} of the {len(self._paths)} files of {self.name} could not be read whole"
+            names = ", ".join([*faulty[:MOST_NAMES], *(["..."] if len(faulty) > MOST_NAMES else [])])
+            count = f"{len(faulty)} of the {len(self._paths)} files of {self.name}"
+            self.lost = f"{count} could not be read whole: {names}"
             log.warning("%s", self.lost)
 
     def close(self) -> None:

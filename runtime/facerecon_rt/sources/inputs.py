@@ -6,11 +6,12 @@ import logging
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 from ..errors import FaceReconError, SourceError
 from ..types import Frame
 from .camera import AS_IT_IS, LiveOptions
-from .files import open_source
+from .files import FilesSource, files_of, open_source
 from .listing import ListedSource, is_list, listed_sources
 from .live import LiveSource, LiveSources, SourceStatus
 from .prefetch import prefetched
@@ -51,6 +52,10 @@ class Inputs:
         """The listed cameras and streams."""
         return [one for one in self._listed if one.live]
 
+    def files(self) -> list[Path]:
+        """Return the files that will be read."""
+        return [path for one in self._listed for path in files_of(one.uri)]
+
     def groups(self) -> Generator[list[Frame], None, None]:
         """Yield the frames of every input in groups.
 
@@ -64,7 +69,9 @@ class Inputs:
                         for frame in ahead.enter_context(closing(prefetched(source))):
                             yield [frame]
                         if source.lost:
-                            self._errors[one.name] = SourceError(f"{one.name} could not be read whole")
+                            several = isinstance(source, FilesSource)
+                            whole = source.lost if several else f"{one.name} could not be read whole"
+                            self._errors[one.name] = SourceError(whole)
                 except SourceError as error:
                     self._note(one.name, error)
         if self.live_sources:
