@@ -57,7 +57,7 @@ class TritonPythonModel:
             records = []
             for index, (image, faces) in enumerate(zip(images, found, strict=True)):
                 frame = Frame(image, f"picture {index}", captured_at=arrived)
-                scene = scene_of(reconstructor, frame, faces)
+                scene = scene_of(reconstructor, frame, faces, ())
                 records.append(json.dumps(record_from_scene(scene, reconstructor.contract.blendshapes)))
         except FaceReconError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))

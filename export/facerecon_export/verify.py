@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from .crops import Crops, FaceCrops
 
 BATCH_SIZES = (1, 7)
+EYE_CORNERS = [36, 45]
+"""Landmarks that an NME needs. Crops may lack others, such as the jaw in sets of 49 points."""
 """Batch sizes of the verification: one face, and a number that no graph was traced with."""
 
 UNITS = {
@@ -192,7 +194,7 @@ def compare(
         values = np.concatenate(parts)
         crops = np.sqrt((values**2).mean(1)) if unit in ("mm", "px") else values.mean(1)
         rows.append(_row(name, crops, float(values.max()), gate))
-    known = np.zeros(0, bool) if landmarks is None else np.asarray(np.isfinite(landmarks).all((1, 2)))
+    known = np.zeros(0, bool) if landmarks is None else np.asarray(np.isfinite(landmarks[:, EYE_CORNERS]).all((1, 2)))
     if landmarks is not None and known.any():
         worse = [_nme(one, landmarks, known) - _nme(reference, landmarks, known) for one in candidates]
         rows.append(_row("NME", np.array([max(worse, key=lambda w: np.inf if np.isnan(w) else w)]), float("nan"), gate))

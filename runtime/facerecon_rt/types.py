@@ -161,6 +161,10 @@ class Face:
     elsewhere. Camera axes: x right, y down, z forward."""
 
 
+NO_PICTURE: Image = np.empty((0, 0, 3), np.uint8)
+"""The picture of a frame whose picture was not kept."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
     """A frame with all faces found in it."""

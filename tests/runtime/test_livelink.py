@@ -18,6 +18,7 @@ from facerecon_rt.sinks.avatars import AvatarSink, unity_rotation
 from facerecon_rt.sinks.files import open_sink
 from facerecon_rt.sinks.livelink import ANGLES, ORDER, timecode
 from facerecon_rt.sinks.record import arkit_blendshapes, record_from_scene
+from facerecon_rt.sinks.take import head_pose
 from facerecon_rt.types import Face, Frame, Scene
 
 from .conftest import MakeFace
@@ -220,3 +221,11 @@ def test_a_run_sends_and_writes_at_the_same_time(avatar: socket.socket, tmp_path
         sent = np.frombuffer(packet[-61 * 4 :], ">f4")
         np.testing.assert_allclose(sent, np.array(row.split(",")[2:], np.float64), atol=1e-6)
     assert [path.name for path in tmp_path.iterdir()] == ["take.csv"]
+
+
+def test_an_avatar_and_a_take_turn_alike_with_a_lens(ball_face: MakeFace) -> None:
+    face = replace(ball_face(0, 0), camera_from_head=np.eye(4, dtype=np.float32))
+    face.camera_from_head[:3, :3] = rotation_from_euler(0, 25.0, 0)  # type: ignore[index]
+    w, x, y, z = head_pose(face, (640, 480))[0]
+    np.testing.assert_allclose(unity_rotation(face), [x, -y, -z, w], atol=1e-6)
+    assert 2 * np.degrees(np.arccos(w)) == pytest.approx(25.0, abs=1e-3)

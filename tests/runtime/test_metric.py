@@ -84,7 +84,7 @@ def test_a_field_of_view_is_a_focal_length() -> None:
 
 
 def test_the_face_carries_it_in_float32() -> None:
-    face = with_metric_pose(seen(pose_of((0, 0, 600), 0, 0, 0)), LENS)
+    face = with_metric_pose(seen(pose_of((0, 0, 600), 0, 0, 0)), LENS, (1280, 720))
     assert face.camera_from_head is not None
     assert face.camera_from_head.shape == (4, 4)
     assert face.camera_from_head.dtype == np.float32

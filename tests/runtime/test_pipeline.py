@@ -16,7 +16,7 @@ from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.faces.zones import Zone
 from facerecon_rt.networks.ensemble import Network
 from facerecon_rt.networks.session import RawFaces
-from facerecon_rt.types import Detection, Floats, Frame, Image, Scene
+from facerecon_rt.types import Attention, Detection, Event, Face, Floats, Frame, Image, Scene
 
 Box = tuple[int, int, int, int]
 
@@ -354,3 +354,97 @@ def test_the_identity_settles_over_a_video(reconstructor: Reconstructor) -> None
     (alone,) = reconstructor.faces(bright)
     np.testing.assert_allclose(second.shape, (first.shape + alone.shape) / 2, atol=1e-3)
     np.testing.assert_allclose(second.landmarks, alone.landmarks, atol=1e-2)
+
+
+class Present:
+    """A watch whose only event is that a face is there: from its first frame until its track or the source ends."""
+
+    def __init__(self, zones: Sequence[Zone]) -> None:
+        self.since: dict[int, float] = {}
+        self.time_s = 0.0
+
+    def __call__(
+        self, faces: Sequence[Face], time_s: float, left: Sequence[int] = ()
+    ) -> tuple[dict[int | None, Attention], tuple[Event, ...]]:
+        self.time_s = time_s
+        new = [face.track for face in faces if face.track is not None and face.track not in self.since]
+        self.since |= dict.fromkeys(new, time_s)
+        return {}, tuple(Event("there", "begin", track, time_s, time_s) for track in new)
+
+    def end(self) -> tuple[Event, ...]:
+        since, self.since = self.since, {}
+        return tuple(Event("there", "end", track, self.time_s, began) for track, began in since.items())
+
+
+def test_a_limit_of_faces_leaves_the_others_out_of_everything(
+    reconstructor: Reconstructor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other face is still tracked, and covered in pictures."""
+    monkeypatch.setattr(pipeline_module, "Watch", Present)
+    frames = video([picture(LEFT, RIGHT)] * 10 + [picture()] * 40)
+    told: dict[int | None, set[int | None]] = {}
+    for limit in (None, 1):
+        pipeline = Pipeline(reconstructor, detect_every=1, max_faces=limit, attention=[])
+        scenes = list(pipeline.run(frames))
+        shown = {track for scene in scenes for track in tracks(scene)}
+        assert {number for scene in scenes for number in scene.entered} == shown
+        assert {number for scene in scenes for number in scene.left} == shown
+        assert {event.track for scene in scenes for event in scene.events} == shown
+        assert len(scenes[5].elsewhere) == 2 - len(shown)
+        told[limit] = shown
+    assert told[None] == {1, 2} and len(told[1]) == 1
+
+
+def test_events_that_run_at_the_end_end_for_sinks_that_take_events(
+    reconstructor: Reconstructor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "Watch", Present)
+
+    class Notes:
+        def __init__(self) -> None:
+            self.events: list[Scene] = []
+
+        def write(self, scene: Scene) -> None:
+            pass
+
+        def write_events(self, scene: Scene) -> None:
+            self.events.append(scene)
+
+    for count in (10, 4):  # to the end, and until the caller stops
+        notes = Notes()
+        pipeline = Pipeline(reconstructor, attention=[])
+        frames = [replace(frame, time_s=frame.index / 25) for frame in video([picture(LEFT)] * 10)]
+        scenes = pipeline.run(frames, [notes])
+        for _ in range(count):
+            next(scenes)
+        scenes.close()
+        (last,) = notes.events
+        (event,) = last.events
+        assert (event.phase, event.track, event.time_s) == ("end", 1, (count - 1) / 25)
+        assert (last.frame.source, last.frame.index, last.faces) == ("talk.mp4", count - 1, ())
+        assert not last.frame.image.size, "a picture is not kept"
+        assert pipeline.ends() == [], "an end is told once"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_faces": 0}, "at least 1"),
+        ({"budget_ms": 0.0}, "above 0"),
+        ({"budget_ms": -1.0}, "above 0"),
+        ({"lens": 200.0}, "field of view"),
+        ({"lens": float("nan")}, "field of view"),
+    ],
+)
+def test_options_without_a_meaning_are_refused_at_once(
+    reconstructor: Reconstructor, options: dict[str, float], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Pipeline(reconstructor, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32)])
+@pytest.mark.parametrize("still", [True, False])
+def test_a_frame_that_is_no_picture_is_refused(reconstructor: Reconstructor, image: Image, still: bool) -> None:
+    with pytest.raises(UsageError, match="give uint8"):
+        Pipeline(reconstructor).process(Frame(image, "x", still=still))

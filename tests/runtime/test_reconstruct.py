@@ -804,3 +804,26 @@ def test_what_they_give_is_sent_as_it_is(model: Path, spots: PaintSpots) -> None
         again = pickle.loads(pickle.dumps(face))
         np.testing.assert_array_equal(again.vertices, face.vertices)
         assert pickle.loads(pickle.dumps(reconstructor.contract)) == reconstructor.contract
+
+
+def test_a_set_shows_where_other_faces_are_and_takes_a_lens(model: Path) -> None:
+    """Outputs that cover faces cover bystanders of a set, too."""
+    with Reconstructor(model, detector=Finds([0, 0, 40, 40], BOX), mirror=False) as reconstructor:
+        image_set, scenes = reconstruct_set_from_sources(
+            reconstructor, lambda: iter([Frame(grey(100), "a.jpg"), Frame(grey(150), "b.jpg")]), lens=60.0
+        )
+        assert image_set is not None
+        for scene in scenes:
+            (face,) = scene.faces
+            (other,) = scene.elsewhere
+            assert face.camera_from_head is not None and face.camera_from_head[2, 3] > 0
+            assert other[2] < 60 < face.box[2]
+
+
+def test_an_unknown_average_or_confidence_is_refused(reconstructor: Reconstructor, model: Path) -> None:
+    for name in ("median", "Precision"):
+        with pytest.raises(UsageError, match="choose from precision, robust, mean"):
+            reconstructor.reconstruct_set([grey(100)], name)  # type: ignore[arg-type]
+    for value in (50, -0.1, float("nan"), "0.5"):
+        with pytest.raises(UsageError, match="from 0 to 1"):
+            Reconstructor(model, min_confidence=value)  # type: ignore[arg-type]

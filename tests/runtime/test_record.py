@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
-from facerecon_rt.pose import rotation_from_euler
+from facerecon_rt.pose import quaternion, rotation_from_euler, viewer_from_head
 from facerecon_rt.sinks.jsonl import JsonLinesSink
 from facerecon_rt.sinks.record import SCHEMA, arkit_blendshapes, record_from_scene, record_text
 from facerecon_rt.types import Face, Floats, Frame, Scene
+
+from ..conftest import ROOT
 
 APPLE = (
     "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
@@ -174,3 +177,12 @@ def test_a_record_can_carry_apples_names() -> None:
 def test_other_blendshapes_have_no_apple_names() -> None:
     with pytest.raises(UsageError, match="do not ask for ARKit names"):
         arkit_blendshapes([0.0], ["smile"])
+
+
+def test_the_example_on_the_page_agrees_with_itself() -> None:
+    """Implementers compare their signs with it."""
+    page = (ROOT / "runtime" / "docs" / "record.md").read_text()
+    pitch, yaw, roll = map(float, re.findall(r'"(?:pitch|yaw|roll)": (-?[0-9.]+)', page)[:3])
+    (said,) = re.findall(r'"quaternion": \[([-0-9., ]+)\]', page)
+    camera = np.hstack([rotation_from_euler(pitch, yaw, roll), np.zeros((3, 1))])
+    np.testing.assert_allclose([float(one) for one in said.split(",")], quaternion(viewer_from_head(camera)), atol=1e-5)

@@ -169,7 +169,7 @@ class PartReconstructor:
         scenes: list[Scene | FaceReconError] = []
         for frame, faces in zip(frames, found, strict=True):
             shared = stages.share(len(frames), frame.capture_ms)
-            scenes.append(scene_of(self._reconstructor, frame, faces, shared))
+            scenes.append(scene_of(self._reconstructor, frame, faces, (), shared))
         return scenes
 
     def _seen(self, of: Input, scene: Scene) -> _Seen:

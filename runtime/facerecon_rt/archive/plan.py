@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,14 +35,16 @@ import pyarrow.parquet as pq
 
 from ..addresses import public_name
 from ..environment import installed_version
-from ..errors import SourceError, UsageError
-from ..paths import exists, is_folder, matches, read_file
+from ..errors import SourceError, UsageError, one_line
+from ..paths import exists, is_folder, is_text, matches, read_file
 from ..sinks.outputs import Partial, cannot_write, make_folder, write_whole
 from ..sources.camera import with_environment
 from ..sources.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
 from .lock import LOCK
 from .recipe import Recipe
 from .rows import Input
+
+log = logging.getLogger("facerecon_rt")
 
 SCHEMA = "facerecon-rt/archive/1"
 MANIFEST, INPUTS, PERSONS = "_manifest.json", "_inputs.parquet", "_persons"
@@ -98,8 +101,20 @@ def _listed(name: str) -> pa.Table:
 
 
 def _table(paths: Iterable[Path]) -> pa.Table:
-    # Workers may have another current folder.
-    return pa.table({"uri": pa.array([str(path.absolute()) for path in paths], pa.string())})
+    """Return the absolute paths as a table. Workers may have another current folder.
+
+    Raises SourceError where no name is UTF-8, which is the only encoding of texts in Parquet; a warning counts names
+    that are not.
+    """
+    names = [str(path.absolute()) for path in paths]
+    kept = [name for name in names if is_text(name)]
+    if len(kept) < len(names):
+        odd = next(name for name in names if not is_text(name))
+        said = f"the names of {len(names) - len(kept)} files are not UTF-8, such as {one_line(odd)}; rename them"
+        if not kept:
+            raise SourceError(said)
+        log.warning("left out: %s", said)
+    return pa.table({"uri": pa.array(kept, pa.string())})
 
 
 def _from_environment(name: str) -> str:

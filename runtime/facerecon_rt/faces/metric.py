@@ -57,8 +57,10 @@ class Intrinsics:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
 
 
-def with_metric_pose(face: Face, intrinsics: Intrinsics) -> Face:
-    """Return the face with `camera_from_head`."""
+def with_metric_pose(face: Face, lens: Intrinsics | float, size: tuple[int, int]) -> Face:
+    """Return the face with `camera_from_head`. `lens`: intrinsics, or the horizontal field of view in degrees of frames
+    of `size` (width, height). Raises UsageError for another field of view."""
+    intrinsics = lens if isinstance(lens, Intrinsics) else Intrinsics.from_field_of_view(lens, *size)
     return replace(face, camera_from_head=camera_from_head(face, intrinsics).astype(np.float32))
 
 

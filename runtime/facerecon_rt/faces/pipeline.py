@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..align import box_from_square, box_overlap
 from ..errors import UsageError
-from ..types import Attention, Event, Face, Floats, Frame, Scene
+from ..types import NO_PICTURE, Attention, Event, Face, Floats, Frame, Scene
 from .attention import Watch
 from .budget import Budget, Shed
 from .calibrate import Calibration
 from .cuts import Scenery
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
-from .reconstruct import SAME_FACE, Reconstructor, Sighting, no_hints, off_faces, visible_area
+from .reconstruct import (
+    SAME_FACE,
+    Reconstructor,
+    Sighting,
+    check_picture,
+    no_hints,
+    off_faces,
+    visible_area,
+)
 from .smooth import STRENGTHS, Smoother
 from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
@@ -42,10 +50,19 @@ videos."""
 
 
 class SceneSink(Protocol):
-    """The interface of a sink for scenes."""
+    """The interface of a sink for scenes. A sink that also has `write_events` gets the ends of events when a source
+    ends (`Pipeline.ends`)."""
 
     def write(self, scene: Scene) -> None:
         """Write one scene."""
+
+
+@runtime_checkable
+class SceneEventSink(SceneSink, Protocol):
+    """A sink for scenes that also takes events alone."""
+
+    def write_events(self, scene: Scene) -> None:
+        """Write only the events of a scene, which has neither picture nor faces."""
 
 
 @dataclass(slots=True)
@@ -58,6 +75,8 @@ class _Stream:
     smoother: Smoother | None
     watch: Watch | None
     scenery: Scenery = field(default_factory=Scenery)
+    frame: Frame | None = None
+    """The last frame without its picture, if there is a watch."""
     last_frame: int = 0
     """Count of all frames when this source was last seen."""
     last_s: float = 0.0
@@ -72,6 +91,8 @@ class _Stream:
     """Tracks that a gap has ended, for the next scene."""
     ended_events: tuple[Event, ...] = ()
     """Ends of their events, for the next scene."""
+    shown: set[int] = field(default_factory=set)
+    """Tracks whose face was in a scene, if the number of faces is limited."""
 
 
 @dataclass(slots=True)
@@ -116,8 +137,8 @@ class Pipeline:
 
         - `detect_every`: number of frames between two runs of the detector. It also runs in the frame after a face is
           lost, and in every frame while there is no face.
-        - `max_faces`: maximum number of faces; the largest are kept. While so many faces are tracked, the detector runs
-          a fifth as often.
+        - `max_faces`: maximum number of faces; the largest are kept, and no scene tells anything of the others. While
+          so many faces are tracked, the detector runs a fifth as often.
         - `lens`: the camera's intrinsics, or its horizontal field of view in degrees. Adds `camera_from_head` to faces.
         - `smooth`: off, low or high. Smooths tracked faces, which adds a little lag.
         - `budget_ms`: time budget in ms per frame of a video or camera. When it is exceeded, work is skipped
@@ -128,6 +149,12 @@ class Pipeline:
         """
         if smooth not in SMOOTH:
             raise UsageError(f"unknown smoothing {smooth!r}; choose from {', '.join(SMOOTH)}")
+        if max_faces is not None and max_faces < 1:
+            raise UsageError(f"the maximum number of faces must be at least 1, got {max_faces}; None keeps all")
+        if budget_ms is not None and not budget_ms > 0:
+            raise UsageError(f"the time budget must be above 0 ms, got {budget_ms}; None has no budget")
+        if lens is not None and not isinstance(lens, Intrinsics):
+            Intrinsics.from_field_of_view(lens, 1, 1)  # checks the angle
         self.reconstructor = reconstructor
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
@@ -140,6 +167,8 @@ class Pipeline:
         """State of each source, the longest unseen first."""
         self._numbers: dict[str, int] = {}
         """Number of the next track of each forgotten or interrupted source, so that no number is used twice."""
+        self._over: list[Scene] = []
+        """Ends of events of sources that were forgotten, for `ends`."""
         self._frames = 0
 
     def process(self, frame: Frame) -> Scene:
@@ -164,17 +193,42 @@ class Pipeline:
         self._read_detections(works, together)
         return [self._scene(work, together.share(len(works), work.frame.capture_ms), shed) for work in works]
 
-    def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
+    def run(self, frames: Iterable[Frame], sinks: Sequence[SceneSink] = ()) -> Generator[Scene, None, None]:
         """Process frames one by one. Yields the scenes, each after it was written to every sink."""
         return self.run_together(([frame] for frame in frames), sinks)
 
-    def run_together(self, groups: Iterable[Sequence[Frame]], sinks: Sequence[SceneSink] = ()) -> Iterator[Scene]:
-        """Process groups of frames of different sources. Yields the scenes as `run` does."""
-        for group in groups:
-            for scene in self.process_together(group):
+    def run_together(
+        self, groups: Iterable[Sequence[Frame]], sinks: Sequence[SceneSink] = ()
+    ) -> Generator[Scene, None, None]:
+        """Process groups of frames of different sources. Yields the scenes as `run` does.
+
+        At the end, also when the caller closes the iterator, sinks that have `write_events` get the ends of events that
+        are still running.
+        """
+        try:
+            for group in groups:
+                for scene in self.process_together(group):
+                    for sink in sinks:
+                        sink.write(scene)
+                    yield scene
+        finally:
+            for scene in self.ends():
                 for sink in sinks:
-                    sink.write(scene)
-                yield scene
+                    if isinstance(sink, SceneEventSink):
+                        sink.write_events(scene)
+
+    def ends(self) -> list[Scene]:
+        """Return the ends of all events that are still running: a scene without picture and faces for each source that
+        has any. `run` and `run_together` call it at the end; after `process`, call it when the source has ended."""
+        for stream in self._streams.values():
+            self._end_watch(stream)
+        over, self._over = self._over, []
+        return over
+
+    def _end_watch(self, stream: _Stream) -> None:
+        """Note the ends of a stream's running events. They have its last frame, without the picture."""
+        if stream.watch is not None and stream.frame is not None and (events := stream.watch.end()):
+            self._over.append(Scene(stream.frame, (), events=events))
 
     def _stream_of(self, frame: Frame) -> _Stream:
         """Return the state of the frame's source, and forget a source that was not seen for too long."""
@@ -184,15 +238,20 @@ class Pipeline:
         if stream is not None and frame.live and not 0 <= frame.time_s - stream.last_s <= GAP_S:
             self._numbers[frame.source] = stream.tracker.next_number
             before, stream = stream, self._new_stream(frame.source)
-            stream.ended_tracks = tuple(track.number for track in before.tracker.tracks)
+            tracks = (track.number for track in before.tracker.tracks)
+            stream.ended_tracks = tuple(track for track in tracks if self.max_faces is None or track in before.shown)
             stream.ended_events = NO_EVENTS if before.watch is None else before.watch.end()
         elif stream is None:
             stream = self._new_stream(frame.source)
         stream.last_frame, stream.last_s = self._frames, frame.time_s
+        if stream.watch is not None:
+            stream.frame = replace(frame, image=NO_PICTURE)
         self._streams[frame.source] = stream
         longest = next(iter(self._streams))
         if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
-            self._numbers[longest] = self._streams.pop(longest).tracker.next_number
+            forgotten = self._streams.pop(longest)
+            self._numbers[longest] = forgotten.tracker.next_number
+            self._end_watch(forgotten)
         return stream
 
     def _new_stream(self, source: str) -> _Stream:
@@ -203,6 +262,7 @@ class Pipeline:
 
     def _work_on(self, frame: Frame, shed: Shed) -> _Work:
         """Decide which tracked faces to update in this frame, and which to skip."""
+        check_picture(frame.image)
         if frame.still:
             return _Work(frame)
         stream = self._stream_of(frame)
@@ -262,30 +322,39 @@ class Pipeline:
         stages.add(work.stages)
         if stream is None:
             found, doubted = self.reconstructor.faces_and_doubts(frame.image, stages)
-            faces = self._kept(frame, found, stages)
-            missing = [*doubted, *_boxes_beyond(faces, found)]
-            return scene_of(self.reconstructor, frame, faces, stages, elsewhere=missing)
+            kept = self._largest(frame, found)
+            missing = [*doubted, *boxes_beyond(kept, found)]
+            return scene_of(self.reconstructor, frame, self._finished(frame, kept, stages), missing, stages)
         with stages.measure("post"):
             pairs = list(zip(work.updated, work.seen, strict=True))
             faces = stream.tracker.update(
                 pairs, work.new, self.reconstructor.min_confidence, scene_changed=work.scene_changed
             )
+            shown = self._largest(frame, faces)
             attention, events = NO_ATTENTION, NO_EVENTS
             if stream.watch is not None:
                 # Smoothing would make blinks shallow, so the faces are watched before it.
-                attention, events = stream.watch(faces, frame.time_s, stream.tracker.left)
+                attention, events = stream.watch(shown, frame.time_s, stream.tracker.left)
             if stream.smoother is not None:
                 faces = stream.smoother(faces, frame.time_s)
             seen = {face.track for face in faces}
             elsewhere = [track.wide_box for track in stream.tracker.tracks if track.number not in seen]
             elsewhere.extend(off_faces(stream.detected, faces))
-        found, faces = faces, self._kept(frame, faces, stages)
-        elsewhere += _boxes_beyond(faces, found)
-        scene = scene_of(self.reconstructor, frame, faces, stages, stream.tracker, shed, elsewhere, attention, events)
-        if stream.ended_tracks:
-            left, events = (*stream.ended_tracks, *scene.left), (*stream.ended_events, *scene.events)
-            scene = replace(scene, left=left, events=events)
-            stream.ended_tracks = stream.ended_events = ()
+        tracks = {face.track for face in shown}
+        kept = tuple(face for face in faces if face.track in tracks)
+        elsewhere += boxes_beyond(kept, faces)
+        kept = self._finished(frame, kept, stages)
+        scene = scene_of(self.reconstructor, frame, kept, elsewhere, stages, shed, attention, events)
+        entered, left = stream.tracker.entered, stream.tracker.left
+        if self.max_faces is not None:
+            entered, left = _shown_alone(stream, kept)
+        scene = replace(
+            scene,
+            entered=entered,
+            left=(*stream.ended_tracks, *left),
+            events=(*stream.ended_events, *scene.events),
+        )
+        stream.ended_tracks = stream.ended_events = ()
         if self.budget is not None:
             self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
         return scene
@@ -293,18 +362,18 @@ class Pipeline:
     def _confident(self, faces: Sequence[Face]) -> list[Face]:
         return [face for face in faces if face.confidence >= self.reconstructor.min_confidence]
 
-    def _kept(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> tuple[Face, ...]:
-        """Return the largest faces up to the limit, with their metric pose where the lens is known, and
-        calibrated."""
-        if self.max_faces is not None and len(faces) > self.max_faces:
-            by_size = sorted(faces, key=lambda face: -visible_area(face, frame.size))
-            faces = tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
+    def _largest(self, frame: Frame, faces: tuple[Face, ...]) -> tuple[Face, ...]:
+        """Return the largest faces up to the limit, in their order."""
+        if self.max_faces is None or len(faces) <= self.max_faces:
+            return faces
+        by_size = sorted(faces, key=lambda face: -visible_area(face, frame.size))
+        return tuple(face for face in faces if any(face is kept for kept in by_size[: self.max_faces]))
+
+    def _finished(self, frame: Frame, faces: tuple[Face, ...], stages: Stages) -> tuple[Face, ...]:
+        """Return the faces with their metric pose where the lens is known, and calibrated."""
         if self.lens is not None and faces:
             with stages.measure("post"):
-                lens = self.lens
-                if not isinstance(lens, Intrinsics):
-                    lens = Intrinsics.from_field_of_view(lens, *frame.size)
-                faces = tuple(with_metric_pose(face, lens) for face in faces)
+                faces = tuple(with_metric_pose(face, self.lens, frame.size) for face in faces)
         return faces if self.calibration is None else self.calibration(faces, frame)
 
 
@@ -316,7 +385,17 @@ def _is_sure(at: Sighting, face: Face, before: Sequence[Sighting]) -> bool:
     return any(box_overlap(box, box_from_square(other)) >= SAME_FACE for other in before)
 
 
-def _boxes_beyond(kept: Sequence[Face], found: Sequence[Face]) -> list[Floats]:
+def _shown_alone(stream: _Stream, faces: Sequence[Face]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the tracks that are shown for the first time, and those that have ended after they were shown."""
+    now = [face.track for face in faces if face.track is not None]
+    entered = tuple(track for track in now if track not in stream.shown)
+    left = tuple(track for track in stream.tracker.left if track in stream.shown)
+    stream.shown.update(now)
+    stream.shown.difference_update(left)
+    return entered, left
+
+
+def boxes_beyond(kept: Sequence[Face], found: Sequence[Face]) -> list[Floats]:
     """Return the boxes of the found faces that were not kept, since they exceed the maximum number."""
     boxes = {id(face.box) for face in kept}
     return [face.box for face in found if id(face.box) not in boxes]
@@ -336,15 +415,18 @@ def scene_of(
     reconstructor: Reconstructor,
     frame: Frame,
     faces: tuple[Face, ...],
+    elsewhere: Sequence[Floats],
     stages: Stages | None = None,
-    tracker: Tracker | None = None,
     shed: Shed = NOTHING,
-    elsewhere: Sequence[Floats] = (),
     attention: Mapping[int | None, Attention] = NO_ATTENTION,
     events: tuple[Event, ...] = NO_EVENTS,
 ) -> Scene:
     """Return the scene of a frame and its faces, with the doubts about each face, the attention by the number of its
-    track, and the network that read them."""
+    track, and the network that read them.
+
+    `elsewhere`: boxes (4,) xyxy, pixels, of all other places where a face may be. Outputs that cover faces cover them
+    too.
+    """
     network, stages = reconstructor.network, stages or Stages()
     with stages.measure("post"):
         faces = tuple(
@@ -358,8 +440,6 @@ def scene_of(
         network.provider,
         network.contract.precision,
         network.sha256,
-        entered=tracker.entered if tracker else (),
-        left=tracker.left if tracker else (),
         events=events,
         elsewhere=tuple(elsewhere),
         shed={"looks": shed.interval, "faces": shed.faces} if shed != NOTHING else None,

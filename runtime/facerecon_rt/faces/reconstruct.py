@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -64,6 +64,14 @@ class Sighting(Square):
     hint: bool = False
     """Whether the score is below the detector's minimum, so that the place is covered where faces are covered, and
     ignored elsewhere."""
+
+
+def check_picture(image: Image) -> None:
+    """Check that a picture is (H, W, 3) uint8. Raises UsageError."""
+    if not isinstance(image, np.ndarray):
+        raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UsageError(f"a picture is {image.dtype} {image.shape}; give uint8 (H, W, 3) BGR, as read_image does")
 
 
 def faces_from_crops(network: Network, crops: Sequence[Crop]) -> list[Face]:
@@ -158,6 +166,8 @@ class Reconstructor(Unpicklable):
 
         Raises ModelRefused, ProviderMissing, UsageError.
         """
+        if isinstance(min_confidence, str) or not 0 <= min_confidence <= 1:
+            raise UsageError(f"min_confidence must be a number from 0 to 1, got {min_confidence!r}")
         paths, network = _files_or_network(model)
         if network is not None and detector is None:
             raise UsageError("a network has no detector file beside it; give a detector")
@@ -220,10 +230,7 @@ class Reconstructor(Unpicklable):
 
         `believed` decides which of the faces found there count.
         """
-        if not isinstance(image, np.ndarray):
-            raise UsageError(f"a picture is an array, not {type(image).__name__}; read files with read_image")
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise UsageError(f"a picture is {image.dtype} {image.shape}; give uint8 (H, W, 3) BGR, as read_image does")
+        check_picture(image)
         if self._detector is None:
             raise UsageError("this Reconstructor is closed; open another one")
         sightings = []
@@ -374,6 +381,8 @@ class Reconstructor(Unpicklable):
         """
         if average in ("robust", "mean"):
             return average, None
+        if average not in (None, "precision"):
+            raise UsageError(f"unknown average {average!r}; choose from {', '.join(get_args(Average))}")
         why = "its network outputs no identity code; export the model again"
         try:
             if "identity_variance" in self.contract.outputs:

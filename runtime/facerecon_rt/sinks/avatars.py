@@ -150,7 +150,8 @@ def vmc_messages(face: Face | None, blendshapes: Sequence[str], *, capitals: boo
 def unity_rotation(face: Face) -> list[float]:
     """Return the head's quaternion x, y, z, w in Unity's axes, left-handed: x the avatar's right, y up, z where it
     looks."""
-    turn = cv2.Rodrigues(viewer_from_head(face.frame_from_head))[0].ravel()
+    camera = face.frame_from_head if face.camera_from_head is None else face.camera_from_head
+    turn = cv2.Rodrigues(viewer_from_head(camera))[0].ravel()
     angle = float(np.linalg.norm(turn))
     x, y, z = turn * (np.sin(angle / 2) / max(angle, 1e-9))
     # x is mirrored, and with it the sense of the turns about y and z.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from ..addresses import public_name
 from ..head import Form
 from ..types import Floats, Image, Scene, face_label
 from .coloured import ColouredMesh
@@ -65,7 +66,8 @@ class MeshSink:
     def _write(self, meshes: Iterable[FaceMesh]) -> None:
         for mesh in meshes:
             path = self._names.next_for(mesh.source)
-            write_mesh(path, mesh.vertices, self._template, self._unit, mesh.texture, mesh.parts)
+            about = f"{public_name(mesh.source)}, {mesh.label}"
+            write_mesh(path, mesh.vertices, self._template, self._unit, mesh.texture, mesh.parts, about)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,8 +109,8 @@ class Meshes:
             self._looks.see(scene)
 
     def take(self, but: int = 0) -> Iterator[FaceMesh]:
-        """Make the neutral meshes of the tracks, the longest unseen first, and forget them. The last `but` tracks that
-        were seen stay."""
+        """Make the neutral meshes of the tracks in the order of `LatestMeshes.take`, and forget them. The last `but`
+        tracks that were seen stay."""
         for source, label, shape in self._latest.take(but):
             texture = None if self._looks is None else self._looks.take(source, label)
             vertices = self._form.neutral(shape)
@@ -121,20 +123,25 @@ class LatestMeshes:
     frames."""
 
     def __init__(self) -> None:
-        self._vertices: dict[tuple[str, str], Floats] = {}
+        self._vertices: dict[tuple[str, str], tuple[int, Floats]] = {}
+        """Each track's number in the order in which they were first seen, and its shape, the longest unseen first."""
+        self._count = 0
 
     def see(self, scene: Scene) -> None:
         """Remember the faces of a frame."""
         for index, face in enumerate(scene.faces):
             key = scene.frame.source, face_label(index, face)
-            self._vertices.pop(key, None)
-            self._vertices[key] = face.shape
+            if key not in self._vertices:
+                self._count += 1
+            first, _ = self._vertices.pop(key, (self._count, None))
+            self._vertices[key] = first, face.shape
 
     def take(self, but: int = 0) -> list[tuple[str, str, Floats]]:
-        """Remove and return (source, label, vertices) of the tracks, the longest unseen first. The last `but` tracks
-        that were seen stay."""
-        meshes = []
+        """Remove and return (source, label, vertices) of the tracks that were unseen for the longest time, in the order
+        in which they were first seen. The last `but` tracks that were seen stay."""
+        taken = []
         while len(self._vertices) > but:
-            source, label = key = next(iter(self._vertices))
-            meshes.append((source, label, self._vertices.pop(key)))
-        return meshes
+            key = next(iter(self._vertices))
+            first, shape = self._vertices.pop(key)
+            taken.append((first, *key, shape))
+        return [(source, label, shape) for _, source, label, shape in sorted(taken, key=lambda one: one[0])]

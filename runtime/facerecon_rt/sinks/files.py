@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from .identities import IDENTITY_SUFFIX, IdentitySink
 from .jsonl import JsonLinesSink
 from .livelink import LiveLinkCsvSink
 from .local_socket import SocketSink, is_socket
-from .meshes import MESH_SUFFIXES
+from .meshes import MESH_SUFFIXES, UNITS
 from .mqtt import MqttSink
 from .mqtt_address import is_mqtt
 from .options import SinkOptions, check_texture
@@ -40,7 +41,7 @@ log = logging.getLogger("facerecon_rt")
 
 
 def open_sink(
-    target: str,
+    target: str | Path,
     *,
     blendshapes: Sequence[str],
     arkit: bool = False,
@@ -78,19 +79,27 @@ def open_sink(
 
     `blendshapes`: (B,) names from the model's contract. `arkit`: use Apple's names in records. `style`: shaded,
     wireframe, landmarks, or montage, which shows the crop, the overlay and the mesh from two sides; blur, pixelate or
-    mask, which cover every face with `margin` around it in every picture. `meshes`: whether a folder gets meshes.
-    `pictures`: whether pixels may be written at all; without them a folder and a recording have no pictures.
-    `rotation`: when records and videos continue in a new file; the previous file gets a number. `basis`: reads the
-    model's basis, as `Reconstructor.basis` does, for .glb, .usdc and .npz. `unit`: mm, cm or m, for .obj and .ply.
-    `texture`: 512 or 1024, the side in pixels of a colour map for .glb, .obj and .ply; None for none. `eyes`: whether
-    shaded meshes in pictures, .obj and .ply have eyeballs; animated heads always have them. `mesh`: "face", or "head"
-    for .glb, .usdc, .obj and .ply with ears, neck and the back of the head.
+    mask, which cover every face with `margin` around it in every picture. For these three, open the Reconstructor
+    with `hints=True`, so that places that may hold a face are covered too, and the Pipeline of a video with
+    `detect_every=1`. `meshes`: whether a folder gets meshes. `pictures`: whether pixels may be written at all;
+    without them a folder and a recording have no pictures. `rotation`: when records and videos continue in a new
+    file; the previous file gets a number. `basis`: reads the model's basis, as `Reconstructor.basis` does, for .glb,
+    .usdc and .npz. `unit`: mm, cm or m, for .obj and .ply. `texture`: 512 or 1024, the side in pixels of a colour map
+    for .glb, .obj and .ply; None for none. `eyes`: whether shaded meshes in pictures, .obj and .ply have eyeballs;
+    animated heads always have them. `mesh`: "face", or "head" for .glb, .usdc, .obj and .ply with ears, neck and the
+    back of the head.
 
     Raises UsageError when the kind of the target is unknown, the target cannot be written, or it would be a picture,
-    video or colour map without `pictures`, or a colour map of faces that `style` covers.
+    video or colour map without `pictures`, or a colour map of faces that `style` covers, and for an unknown style, unit
+    or margin.
     """
     if style not in SINK_STYLES:
         raise UsageError(f"unknown style {style!r}; choose from {', '.join(SINK_STYLES)}")
+    if unit not in UNITS:
+        raise UsageError(f"unknown unit {unit!r}; choose from {', '.join(UNITS)}")
+    if not 0 <= margin < math.inf:
+        raise UsageError(f"the margin around covered faces must be at least 0, got {margin:g}")
+    target = str(target)
     check_texture(texture, style, pictures=pictures)
     form = mesh_form(mesh, template or load_template())
     options = SinkOptions(
@@ -193,9 +202,15 @@ def _open_path(target: str, options: SinkOptions) -> Sink:
     suffix = path.suffix.lower()
     if is_folder(path) or target.endswith("/") or not suffix:
         return FolderSink(path, options)
+    if is_sequence(path.name) and suffix not in MESH_SUFFIXES:
+        raise UsageError(
+            f"cannot write {target}: {{frame}} gives a mesh per frame, in .obj, .ply or .glb; pictures get numbers of "
+            "their own"
+        )
     if suffix not in _OPEN_FILE:
         known = " ".join(_OPEN_FILE)
         raise UsageError(
-            f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder, or - for stdout"
+            f"cannot write {target}: {suffix} is not a known kind of output; use {known}, a folder (its name ends "
+            f"with /, as in {target}/), or - for stdout"
         )
     return _OPEN_FILE[suffix](target, options)

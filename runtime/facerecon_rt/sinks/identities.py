@@ -151,7 +151,9 @@ def read_identities(path: str | Path) -> Identities:
     except FileNotFoundError as error:
         raise UsageError(f"{path} does not exist; write it with --output {Path(path).name}") from error
     except DAMAGED_ARRAYS as error:
-        raise UsageError(f"{path} is not a readable file of identities ({error}); write it again") from error
+        # NumPy's own message for other files recommends to load them unsafely.
+        why = "" if "allow_pickle" in str(error) else f" ({error})"
+        raise UsageError(f"{path} is not a readable file of identities{why}; write it with --output x.npz") from error
     people, names = len(read.shape), len(read.blendshapes)
     lengths = [len(column) for column in (read.spread_mm, read.source, read.track, read.frame, read.face)]
     if lengths != [people] * 5 or read.shape.ndim != 3 or read.expression.shape != (names, *read.shape.shape[1:]):
@@ -252,6 +254,8 @@ def read_record(path: str | Path, frame: int, source: str | None = None) -> dict
                     if record["frame"] == frame and "event" not in record and source in (None, record["source"]):
                         found[record["source"]] = record
                 except (ValueError, KeyError, TypeError) as error:
+                    if not line.endswith("\n"):  # a run that was killed, or still writes
+                        continue
                     raise UsageError(f"line {number} of {path} is not a record ({error})") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a file of records ({error.reason}); give a .jsonl") from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import UsageError
+from ..errors import UsageError, one_line
 from ..interrupts import importing
 from ..template import FaceTemplate
 from ..types import Floats, Image
@@ -34,6 +35,7 @@ def write_mesh(
     unit: str = "mm",
     texture: Image | None = None,
     parts: ColouredMesh | None = None,
+    about: str = "",
 ) -> None:
     """Write vertices (V, 3) in mm, head frame, with the template's triangles and texture coordinates.
 
@@ -42,7 +44,8 @@ def write_mesh(
 
     `texture`: colour map (S, S, 3) of `texture.colour_map`. .glb contains it, .obj names `x.mtl` and `x_texture.png`
     that are written beside `x.obj`, and .ply has the colours of its vertices. `parts`: eyeballs and the lining of the
-    mouth, whose vertices and triangles come behind those of the mesh; .obj then has materials in `x.mtl`.
+    mouth, whose vertices and triangles come behind those of the mesh; .obj then has materials in `x.mtl`. `about`: who
+    is shown, for a comment in .obj and .ply.
 
     Raises UsageError for another suffix, when the disk refuses, and when trimesh (.ply) or pygltflib (.glb) is missing.
     """
@@ -53,7 +56,7 @@ def write_mesh(
     if suffix == ".glb":
         write_whole(path, static_glb(points, template, texture, parts))
     elif suffix == ".ply":
-        write_whole(path, _ply(points, template, unit, texture, parts))
+        write_whole(path, _ply(points, template, unit, texture, parts, about))
     else:
         material, picture = files_beside(path)
         if texture is not None:
@@ -61,7 +64,7 @@ def write_mesh(
         plain = texture is None and parts is None
         if not plain:
             write_whole(material, _mtl(None if texture is None else picture.name, parts))
-        write_whole(path, _obj(points, template, unit, None if plain else material.name, parts))
+        write_whole(path, _obj(points, template, unit, None if plain else material.name, parts, about))
 
 
 def files_beside(path: Path) -> tuple[Path, Path]:
@@ -73,12 +76,13 @@ def move_mesh(old: Path, new: Path) -> None:
     """Rename an OBJ file that `write_mesh` wrote, with its material and its colour map. Raises UsageError."""
     try:
         data = old.read_bytes()
-        before, after = (f"{MATERIAL} {files_beside(path)[0].name}\n".encode() for path in (old, new))
+        before, after = (_encoded(f"{MATERIAL} {files_beside(path)[0].name}\n") for path in (old, new))
         if before in data:
             (old_material, old_picture), (material, picture) = files_beside(old), files_beside(new)
-            if old_picture.name.encode() in (said := old_material.read_bytes()):
+            names = _encoded(old_picture.name), _encoded(picture.name)
+            if names[0] in (said := old_material.read_bytes()):
                 old_picture.replace(picture)
-            write_whole(material, said.replace(old_picture.name.encode(), picture.name.encode()))
+            write_whole(material, said.replace(*names))
             write_whole(new, data.replace(before, after, 1))
             old_material.unlink()
             old.unlink()
@@ -89,7 +93,10 @@ def move_mesh(old: Path, new: Path) -> None:
 
 
 def check_mesh_format(path: Path) -> None:
-    """Raise UsageError when the suffix is not one of a mesh, or needs a library that is missing."""
+    """Raise UsageError when the suffix is not one of a mesh, or needs a library that is missing, and for a line feed or
+    another control character in the name, which files that name each other cannot hold."""
+    if any(category(sign) == "Cc" for sign in path.name):
+        raise UsageError(f"cannot write a mesh to {one_line(str(path))}: its name has a control character; rename it")
     suffix = path.suffix.lower()
     if suffix not in MESH_SUFFIXES:
         raise UsageError(f"cannot write a mesh to {path}; use one of the suffixes {', '.join(MESH_SUFFIXES)}")
@@ -109,16 +116,21 @@ def _mtl(picture: str | None, parts: ColouredMesh | None) -> bytes:
         lines += [f"newmtl {name}", f"Ka {colour}", f"Kd {colour}", "Ks 0 0 0", "illum 1"]
         if name == "face" and picture is not None:
             lines.append(f"map_Kd {picture}")
-    return ("\n".join(lines) + "\n").encode()
+    return _encoded("\n".join(lines) + "\n")
 
 
 def _obj(
-    points: Floats, template: FaceTemplate, unit: str, material: str | None = None, parts: ColouredMesh | None = None
+    points: Floats,
+    template: FaceTemplate,
+    unit: str,
+    material: str | None = None,
+    parts: ColouredMesh | None = None,
+    about: str = "",
 ) -> bytes:
     """Encode a mesh as OBJ. The format needs no library, and trimesh's OBJ refers to a material file that does not
     exist."""
     _, scale, decimals = UNITS[unit]
-    lines = [f"# {_about(unit)}"]
+    lines = [f"# {line}" for line in _comments(unit, about)]
     if material is not None:
         lines.append(f"{MATERIAL} {material}")
     normals = vertex_normals(points, template.triangles)
@@ -135,11 +147,21 @@ def _obj(
     for name, part in {} if parts is None else parts.materials.items():
         lines.append(f"usemtl {name}")
         lines += ["f " + " ".join(f"{i}//{i}" for i in triangle) for triangle in (part + 1 + len(points)).tolist()]
-    return ("\n".join(lines) + "\n").encode()
+    return _encoded("\n".join(lines) + "\n")
+
+
+def _encoded(text: str) -> bytes:
+    """Encode a text in UTF-8. Names of files need not be UTF-8; their bytes stay."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _ply(
-    points: Floats, template: FaceTemplate, unit: str, texture: Image | None = None, parts: ColouredMesh | None = None
+    points: Floats,
+    template: FaceTemplate,
+    unit: str,
+    texture: Image | None = None,
+    parts: ColouredMesh | None = None,
+    about: str = "",
 ) -> bytes:
     trimesh = _import_trimesh()
     triangles, normals = template.triangles, vertex_normals(points, template.triangles)
@@ -165,11 +187,13 @@ def _ply(
     data: bytes = mesh.export(file_type="ply", vertex_normal=True)
     magic, end, rest = data.partition(b"\n")
     kind, _, rest = rest.partition(b"\n")
-    return magic + end + kind + end + f"comment {_about(unit)}\n".encode() + rest
+    comments = "".join(f"comment {line}\n" for line in _comments(unit, about))
+    return magic + end + kind + end + comments.encode("ascii", "backslashreplace") + rest
 
 
-def _about(unit: str) -> str:
-    return f"facerecon-rt: {UNITS[unit][0]}; +x the subject's left, +y up, +z out of the face"
+def _comments(unit: str, about: str) -> list[str]:
+    axes = f"facerecon-rt: {UNITS[unit][0]}; +x the subject's left, +y up, +z out of the face"
+    return [axes, one_line(about)] if about else [axes]
 
 
 def _import_trimesh() -> Any:

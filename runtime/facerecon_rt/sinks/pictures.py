@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import TracebackType
 
 import cv2
+import numpy as np
 
 from ..errors import UsageError
 from ..quiet import quiet_opencv
@@ -13,7 +15,11 @@ from ..types import Image, Scene
 from .draw import Painter
 from .outputs import OutputNames, check_writable, write_whole
 
+log = logging.getLogger("facerecon_rt")
+
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LARGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
+"""Largest side of a picture of each format, in pixels: those of libjpeg and of libwebp."""
 _PICTURE_OPTIONS = {
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 93],
     ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 93],
@@ -45,11 +51,33 @@ class PictureSink:
 
 
 def write_picture(path: Path, picture: Image) -> None:
-    """Encode a picture by its suffix and write it. Raises UsageError when the format or the disk refuses."""
+    """Encode a picture by its suffix and write it. A picture beyond the format's largest side is written smaller, and a
+    warning says so. Raises UsageError when the format or the disk refuses."""
     suffix = path.suffix.lower()
+    height, width = picture.shape[:2]
+    picture = within(picture, LARGEST_SIDE.get(suffix))
+    if picture.shape[:2] != (height, width):
+        size = f"{picture.shape[1]}x{picture.shape[0]}"
+        log.warning("%s has %s instead of %dx%d pixels, because %s holds no more", path, size, width, height, suffix)
     with quiet_opencv():
         encoded, data = cv2.imencode(suffix, picture, _PICTURE_OPTIONS.get(suffix, []))
     if not encoded:
         size = f"{picture.shape[1]}x{picture.shape[0]}"
         raise UsageError(f"cannot write {path}: {size} pixels do not fit {suffix}; choose .png")
     write_whole(path, data.tobytes())
+
+
+def jpeg(picture: Image, quality: int, largest_side: int = LARGEST_SIDE[".jpg"]) -> bytes:
+    """Encode a picture (H, W, 3) uint8 BGR as JPEG, smaller if a side has more than `largest_side` pixels."""
+    fitted = within(picture, largest_side)
+    return cv2.imencode(".jpg", fitted, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def within(picture: Image, largest_side: int | None) -> Image:
+    """Return the picture (H, W, 3), reduced if a side has more than `largest_side` pixels; None for no limit."""
+    height, width = picture.shape[:2]
+    if largest_side is None or max(height, width) <= largest_side:
+        return picture
+    scale = largest_side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)

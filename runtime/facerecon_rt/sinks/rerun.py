@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..addresses import public_name
@@ -24,6 +23,9 @@ from ..template import FaceTemplate, load_template
 from ..types import Face, Scene, face_label
 from .draw import Painter
 from .outputs import Partial, check_writable, remove_abandoned
+from .pictures import jpeg
+
+JPEG_QUALITY = 85
 
 
 class RerunSink:
@@ -72,8 +74,8 @@ class RerunSink:
         to.set_time("frame", sequence=scene.frame.index)
         to.set_time("time", duration=scene.frame.time_s)
         if self._paint is not None:
-            jpeg = cv2.imencode(".jpg", self._paint(scene), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
-            to.log(f"{root}/picture", rerun.EncodedImage(contents=jpeg, media_type="image/jpeg"))
+            contents = jpeg(self._paint(scene), JPEG_QUALITY)
+            to.log(f"{root}/picture", rerun.EncodedImage(contents=contents, media_type="image/jpeg"))
         boxes = np.reshape([face.box for face in scene.faces], (-1, 4))
         labels = [face_label(index, face) for index, face in enumerate(scene.faces)]
         to.log(f"{root}/picture/boxes", rerun.Boxes2D(array=boxes, array_format=rerun.Box2DFormat.XYXY, labels=labels))

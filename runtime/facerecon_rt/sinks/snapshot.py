@@ -7,6 +7,7 @@ import numpy as np
 
 from ..types import Image, Scene
 from .hide import COVERS, MARGIN, cover_faces
+from .pictures import jpeg
 
 PLAIN = "plain"
 SNAPSHOT_STYLES = (*COVERS, PLAIN)
@@ -36,4 +37,4 @@ def as_jpeg(picture: Image, width: int) -> bytes:
     if columns > width:
         size = (width, max(1, round(rows * width / columns)))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return jpeg(picture, JPEG_QUALITY)

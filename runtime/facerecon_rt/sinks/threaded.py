@@ -9,9 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 
-import numpy as np
-
-from ..types import Scene
+from ..types import NO_PICTURE, Scene
 from .sink import ChoosySink, EventSink, Sink
 
 log = logging.getLogger("facerecon_rt")
@@ -20,7 +18,6 @@ DEPTH = 4
 """Maximum number of waiting scenes. Each holds its frame."""
 MOST_EVENTS = 10_000
 """Maximum number of waiting scenes of which only the events are kept."""
-NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
 
 class ThreadedSink:
@@ -74,14 +71,15 @@ class ThreadedSink:
             self.dropped += 1
             if self.dropped == 1:
                 log.warning("%s is slower than the cameras; frames are dropped from it and counted", self.name)
-            if scene.events and self._events is not None:
-                self._keep_events(self._events, scene)
+            self.write_events(scene)
 
-    def _keep_events(self, sink: EventSink, scene: Scene) -> None:
-        """Pass the events of a dropped scene, without its picture and faces."""
+    def write_events(self, scene: Scene) -> None:
+        """Pass the events of a scene without its picture and faces, if the sink is an `EventSink`."""
+        if not scene.events or self._events is None or self._error is not None or self._closed:
+            return
         if len(self._waiting) < MOST_EVENTS:
             alone = Scene(replace(scene.frame, image=NO_PICTURE), (), events=scene.events)
-            self._waiting.append(self._writer.submit(self._write, sink.write_events, alone))
+            self._waiting.append(self._writer.submit(self._write, self._events.write_events, alone))
         else:
             self.dropped_events += len(scene.events)
 
