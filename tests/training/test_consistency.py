@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from facerecon_training.consistency import auc, pair_figures, set_figures
+from facerecon_training.consistency import auc, can_be_paired, pair_figures, set_figures
 
 
 def people_and_views(noise: float, people: int = 6, views: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,3 +47,10 @@ def test_larger_sets_err_less() -> None:
 def test_people_with_few_photographs_make_no_large_sets() -> None:
     shapes, who, _ = people_and_views(noise=1.0, views=4)
     assert list(set_figures(shapes, np.ones(len(shapes), np.float32), who)) == ["1", "2"]
+
+
+def test_pairs_need_one_person_twice_and_two_people() -> None:
+    assert can_be_paired(np.array([0, 0, 1]))
+    assert not can_be_paired(np.array([0, 0, 0]))
+    assert not can_be_paired(np.array([0, 1, 2]))
+    assert not can_be_paired(np.array([], np.int64))

@@ -51,8 +51,14 @@ Take = Callable[..., Batch]
 def take(prepared: Path) -> Take:
     """The i-th batch of the prepared folder, or of another one."""
 
-    def batch(index: int = 0, folder: Path = prepared, backgrounds: Path | None = None, start: int = 0) -> Batch:
-        batches = iter(Batches(folder, backgrounds, SMALL, PLAIN, 64, 3, start))
+    def batch(
+        index: int = 0,
+        folder: Path = prepared,
+        backgrounds: Path | None = None,
+        start: int = 0,
+        layout: BatchConfig = SMALL,
+    ) -> Batch:
+        batches = iter(Batches(folder, backgrounds, layout, PLAIN, 64, 3, start))
         for _ in range(index):
             next(batches)
         return next(batches)
@@ -121,6 +127,20 @@ def test_the_two_of_a_photographed_pair_are_one_person(take: Take, prepared: Pat
         found = [int(np.abs(known - one).argmin()) for one in proportions(take(index).landmarks[4:6].numpy())]
         assert found[0] != found[1]
         assert person[found[0]] == person[found[1]]
+        people = take(index).person
+        assert people[4] == people[5] >= 0 and (people[:4] == -1).all() and (people[6:] == -1).all()
+
+
+def test_no_person_is_in_two_pairs_of_a_batch(take: Take, prepared: Path) -> None:
+    """Where people are too few, two augmentations of one photograph take their place."""
+    many = Packed.read(prepared / "photographs" / "youtube-train")
+    batch = take(layout=replace(SMALL, person_pairs=len(many.people) + 2, photograph_pairs=0))
+    people = batch.person[batch.person >= 0]
+    assert len(people) == 2 * len(many.people) == 2 * len(people.unique())
+    first = 2 * SMALL.rendered_pairs + len(people)
+    for row in (first, first + 2):
+        one, other = proportions(batch.landmarks[row : row + 2].numpy())
+        assert one == pytest.approx(other, rel=1e-4)
 
 
 def proportions(landmarks: Floats) -> Floats:

@@ -11,7 +11,7 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.template import load_template
 from facerecon_training.conventions import annotated_offsets
 from facerecon_training.data import Batch
-from facerecon_training.losses import LossWeights, code_of_shape, likelihood_loss
+from facerecon_training.losses import LossWeights, code_of_shape, likelihood_loss, person_loss
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
 from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
@@ -62,6 +62,7 @@ def batch_of(rendered: list[bool], is_face: list[float]) -> Batch:
         torch.zeros(n, 3),
         torch.ones(n, 2),
         torch.ones(n, 2),
+        torch.full((n,), -1) if all(rendered) else torch.arange(n) // 2,
     )
 
 
@@ -291,3 +292,19 @@ def test_weights_scale_their_terms(ball_face: MorphableFace) -> None:
     torch.testing.assert_close(changed["landmarks"], 2 * terms["landmarks"])
     assert changed["rotation"] == 0
     torch.testing.assert_close(changed["projection"], terms["projection"])
+
+
+def test_only_known_people_are_told_apart(ball_face: MorphableFace) -> None:
+    """Two augmentations of photographs outside of image sets may show anyone."""
+    torch.manual_seed(0)
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([False] * 8, [1.0] * 8)
+    output, codes = model.with_codes(batch.image.float())
+    found = []
+    for people in ([0, 0, 1, 1, -1, -1, -1, -1], [0, 0, 1, 1, 2, 2, 3, 3], [-1] * 8):
+        known = batch._replace(person=torch.tensor(people))
+        _, terms = face_loss(output, codes, known, 4, Teacher.from_face(ball_face), LossWeights(person=1.0))
+        found.append(terms["person"].item())
+    some = person_loss(output.shape[:4], Teacher.from_face(ball_face).unseen)
+    assert found[0] == pytest.approx(some.mean().item(), rel=1e-5)
+    assert found[1] > found[0] > found[2] == 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from facerecon_rt.types import Floats
 from facerecon_training.fit import fit_head
 from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.prepare import colour_model, face_colours
+from facerecon_training.rendered import people
 from facerecon_training.rendered.backgrounds import (
     Invented,
     background_files,
@@ -40,7 +43,7 @@ from facerecon_training.rendered.people import (
     shoulders,
 )
 from facerecon_training.rendered.raster import Light, paint
-from facerecon_training.rendered.render import HeadGeometry, camera_for_crop
+from facerecon_training.rendered.render import HeadGeometry, RenderedFace, camera_for_crop
 from facerecon_training.rendered.skin import random_complexion
 
 LIGHT = np.vstack([np.full((1, 3), 1 / 0.282095), np.zeros((8, 3))])
@@ -280,3 +283,32 @@ def test_people_of_the_real_head_wear_photographed_skin(data_folder: Path, tmp_p
     points = points_head @ view.image_from_head[:, :3].T + view.image_from_head[:, 3]
     assert points[:, :2].min() > 0
     assert points[:, :2].max() < CANVAS_SIZE
+
+
+def test_an_interrupted_rendering_continues(
+    tmp_path: Path, renderer: PeopleRenderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_people(renderer, 3, 7, tmp_path / "whole")
+    target, labels_of, calls = tmp_path / "people", people.labels_of, iter([False, True])
+
+    def interrupted(faces: Sequence[RenderedFace]) -> dict[str, Any]:
+        if next(calls):
+            raise KeyboardInterrupt
+        return labels_of(faces)
+
+    monkeypatch.setattr(people, "PART", 2)
+    monkeypatch.setattr(people, "labels_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack_people(renderer, 3, 7, target)
+    assert not (target / "labels.npz").exists()
+    monkeypatch.setattr(people, "labels_of", labels_of)
+    np.lib.format.open_memmap(target / "images.npy", "r+")[0] = 7  # shows that it is not rendered again
+    pack_people(renderer, 3, 7, target)
+    assert sorted(path.name for path in target.iterdir()) == ["images.npy", "labels.npz"]
+    whole, own = np.load(tmp_path / "whole" / "images.npy"), np.load(target / "images.npy")
+    assert (own[0] == 7).all()
+    np.testing.assert_array_equal(own[1:], whole[1:])
+    with np.load(target / "labels.npz") as one, np.load(tmp_path / "whole" / "labels.npz") as other:
+        assert set(one) == set(other)
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])

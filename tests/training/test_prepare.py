@@ -12,11 +12,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from facerecon_rt.annotated import read_pts
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import SourceError, UsageError
-from facerecon_rt.template import load_template
+from facerecon_rt.template import IBUG_MIRROR, load_template
 from facerecon_training.augment import AugmentConfig
 from facerecon_training.data import BatchConfig, Batches, Packed
+from facerecon_training.landmark_sheet import LEFT, RIGHT
 from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.photometric import SkinModel
 from facerecon_training.prepare import (
@@ -27,6 +29,7 @@ from facerecon_training.prepare import (
     photograph_folders,
     prepare,
     read_face,
+    write_photographs,
     write_settings,
 )
 from facerecon_training.rendered.morphable import MorphableFace, MorphableHead, read_head
@@ -115,6 +118,35 @@ def test_photographs_are_packed_and_lend_their_skin(config: PrepareConfig, ball_
         UsageError, match=r"prepare\.json: the folder was prepared with clean = False, not True; give another --out"
     ):
         prepare(replace(config, clean=True))
+
+
+def test_photographs_are_drawn_with_their_points_and_swapped_sides_and_new_ones_are_said(
+    config: PrepareConfig, ball_geometry: HeadGeometry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = config.data / "faces" / "mine"
+    add_photographs(mine, ball_geometry)
+    swapped = config.data / "faces" / "swapped-sets"
+    add_photographs(swapped, ball_geometry)
+    for path in swapped.glob("*.pts"):
+        points = read_pts(path)[IBUG_MIRROR] + 1
+        text = "\n".join(f"{x} {y}" for x, y in points)
+        path.write_text(f"version: 1\nn_points: 68\n{{\n{text}\n}}\n")
+    write_photographs(config, [mine, swapped])
+    said = capsys.readouterr().out
+    assert "mine: 2 photographs\n" in said and "swapped-sets: 2 photographs of 2 people\n" in said
+    assert "swapped-sets: in 2 of 2 photographs" in said and "mine: in" not in said
+    packed = config.out / "photographs" / "mine"
+    sheet = cv2.imread(str(packed / "sheet.jpg"))
+    assert sheet is not None and sheet.shape == (CANVAS_SIZE, 2 * CANVAS_SIZE, 3)
+    points = np.load(packed / "labels.npz")["landmarks"][0]
+    for corner, colour in ((36, RIGHT), (45, LEFT)):
+        x, y = points[corner].round().astype(int)
+        assert np.abs(sheet[y, x].astype(int) - colour).max() < 90
+    for suffix in (".png", ".pts"):
+        shutil.copy(mine / f"0{suffix}", mine / f"2{suffix}")
+    write_photographs(config, [mine, swapped])
+    said = capsys.readouterr().out
+    assert f"mine: has 3 photographs now, but 2 were packed; delete {packed}" in said and "swapped" not in said
 
 
 def test_weak_labels_and_expressive_faces_are_packed_where_there_are_any(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +103,34 @@ def test_the_configuration_keeps_all_code_that_trained_the_run(tmp_path: Path, m
     path.write_text(path.read_text()[:20])
     write_config(tmp_path, Settings(tmp_path))
     assert json.loads(path.read_text())["code"] == ["two"]
+
+
+@dataclass(frozen=True)
+class Nested:
+    run: Path
+    init: Path | None = None
+    pictures: int = 100
+    loss: Settings = Settings(Path("a"))
+
+
+def test_a_run_is_not_resumed_with_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that began elsewhere would get the terms of these settings."""
+    monkeypatch.chdir(tmp_path)
+    begun = Nested(tmp_path, tmp_path / "face.safetensors")
+    write_config(tmp_path, begun)
+    write_config(tmp_path, replace(begun, init=None))  # nothing was trained yet
+    write_config(tmp_path, begun)
+    (tmp_path / "checkpoint.pt").touch()
+    for other, name in (
+        (replace(begun, init=None), "init"),
+        (replace(begun, loss=Settings(Path("a"), seed=4)), r"loss\.seed = 3, not 4"),
+    ):
+        with pytest.raises(UsageError, match=rf"was begun with {name}.*give another --run"):
+            write_config(tmp_path, other)
+    # More pictures, another place and another way to write a path are the same run.
+    write_config(tmp_path, replace(begun, run=Path(), pictures=200, init=Path("face.safetensors")))
+    # Settings of a later release are no difference.
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["loss"]["seed"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    write_config(tmp_path, begun)

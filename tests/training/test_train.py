@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_training import train as train_module
 from facerecon_training.augment import AugmentConfig
 from facerecon_training.backbones import BACKBONES
 from facerecon_training.checkpoint import load_checkpoint, load_weights, save_weights
@@ -31,6 +32,7 @@ from facerecon_training.train import (
     TrainingState,
     choose_device,
     default_terms,
+    development_folder,
     fit_decoders,
     learning_rate,
     parameter_groups,
@@ -307,8 +309,36 @@ def test_weights_of_another_configuration_are_no_start(finished: Path, config: T
 
 def test_a_run_of_another_network_is_not_resumed(finished: Path, config: TrainConfig) -> None:
     other = replace(config, run=finished, model=replace(config.model, hidden=32))
-    with pytest.raises(UsageError, match=r"checkpoint\.pt belongs to another network"):
+    with pytest.raises(UsageError, match=r"was begun with model\.hidden = \d+, not 32"):
         train(other)
+    # Weights that are for research only stay so.
+    with pytest.raises(UsageError, match=r"was begun with model\.terms = for tests, not any purpose"):
+        train(replace(config, run=finished, model=replace(config.model, terms="any purpose")))
+
+
+def test_an_interruption_after_the_last_step_loses_nothing(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    short = replace(config, pictures=2 * config.batch.size)
+    with monkeypatch.context() as context:
+        context.setattr(train_module, "with_habits", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(short)
+    assert load_checkpoint(config.run / "checkpoint.pt")["step"] == 2
+    assert train(short).is_file()
+
+
+def test_another_folder_of_test_photographs_is_evaluated_where_ours_is_missing(config: TrainConfig) -> None:
+    faces = config.data / "faces"
+    assert development_folder(config) is None
+    for name in ("mine-test", "mine", "other-test"):
+        (faces / name).mkdir(parents=True)
+    assert development_folder(config) == faces / "mine-test"
+    (faces / config.development).mkdir()
+    assert development_folder(config) == faces / config.development
 
 
 def test_without_backgrounds_the_run_says_so_before_it_starts(config: TrainConfig, tmp_path: Path) -> None:
@@ -409,3 +439,6 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
     assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(UsageError, match="--device cuda: PyTorch finds no GPU; use --device cpu"):
         choose_device("cuda")
+    for name in ("mps", "xpu", "meta", "gpu", "cuda:x"):
+        with pytest.raises(UsageError, match="give auto, cpu, cuda"):
+            choose_device(name)

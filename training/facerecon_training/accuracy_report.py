@@ -22,7 +22,7 @@ from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
 from .augment import bad_square, crop_from_canvas
-from .consistency import auc, pair_figures, set_figures
+from .consistency import auc, can_be_paired, pair_figures, set_figures
 from .ensemble import FaceModelEnsemble, FaceNetwork
 from .evaluate import (
     PredictedPeople,
@@ -61,6 +61,8 @@ def write_report(
     model = members[0] if len(members) == 1 else FaceModelEnsemble(members)
     make_folder(out)
     finder = open_detector(detector) if detector.is_file() else None
+    if finder is None:
+        print(f"there is no face detector at {detector}, so head poses and identities are left out; give --detector")
     seen = {
         folder.name: predict_photographs(model, annotated_photographs(folder))
         for folder in sorted((data / "faces").glob("*-test"))
@@ -268,7 +270,7 @@ def people_apart(
     report: dict[str, Rows] = {}
     if sources:
         report["Same person or not, from neutral shapes"] = {
-            name: pair_figures(shapes, who) for name, (shapes, _, who) in sources.items()
+            name: pair_figures(shapes, who) for name, (shapes, _, who) in sources.items() if can_be_paired(who)
         }
     for name, (shapes, confidences, who) in sources.items():
         report[f"Shapes of sets, {name}"] = set_figures(shapes, confidences, who)

@@ -396,6 +396,9 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
     if size % 32:
         raise UsageError(f"--size {size}: must be a multiple of 32, at least 64")
     terms = options.terms or default_terms(options.prepared, options.init, *options.distil)
+    batch = CLEAN_BATCH if is_clean(options.prepared) else BatchConfig()
+    if options.pictures < batch.size:
+        raise UsageError(f"--pictures {options.pictures}: a batch has {batch.size} crops; give at least as many")
     return TrainConfig(
         prepared=options.prepared,
         data=data_folder(options.data),
@@ -411,7 +414,7 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         threads=options.threads,
         bfloat16=options.bfloat16,
         folders=tuple(_folder(text) for text in options.folder),
-        batch=CLEAN_BATCH if is_clean(options.prepared) else BatchConfig(),
+        batch=batch,
         model=replace(start, backbone=backbone, input_size=size, terms=terms, gaze=True, places=ModelConfig().places),
     )
 

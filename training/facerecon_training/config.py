@@ -60,7 +60,8 @@ class TrainConfig:
     folders: tuple[Folder, ...] = ()
     """Shares and weights of folders of photographs that replace the values in data.FOLDERS."""
     development: str = "lfpw-test"
-    """Folder under data/faces that is evaluated during training. It is never trained on."""
+    """Folder under data/faces that is evaluated during training; if it does not exist, the first whose name ends in
+    -test is. It is never trained on."""
     model: ModelConfig = field(default_factory=ModelConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -54,6 +54,12 @@ def pair_figures(shapes: Floats, people: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
+def can_be_paired(people: NDArray[np.int64]) -> bool:
+    """Return whether there are two photographs of one person, and photographs of two people, for `pair_figures`."""
+    _, counts = np.unique(people, return_counts=True)
+    return len(counts) > 1 and bool(counts.max() > 1)
+
+
 def sets_of(people: NDArray[np.int64], size: int) -> list[list[NDArray[np.int64]]]:
     """Return disjoint sets of `size` pictures for each person with as many, as indices into `people` (P,)."""
     groups = [np.flatnonzero(people == person) for person in np.unique(people)]

@@ -24,7 +24,7 @@ from .arrays import read_arrays, readable
 from .augment import AugmentConfig, bad_square, blinked, crop_from_canvas, degrade, flipped, jittered_square
 from .conventions import annotated_offsets
 from .photographs import camera_from_landmarks
-from .prepare import read_face
+from .prepare import SETS_SUFFIX, read_face
 from .rendered.backgrounds import Invented, Pictures, random_patch, read_backgrounds
 from .rendered.expressions import EYE_LOOK
 from .rendered.eyes import BLINK
@@ -86,7 +86,7 @@ def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
     """
     by_name = {folder.name: folder for folder in FOLDERS}
     for path in sorted(packed.glob("*")):
-        by_name.setdefault(path.name, replace(OTHER_FOLDER, name=path.name, sets=path.name.endswith("-sets")))
+        by_name.setdefault(path.name, replace(OTHER_FOLDER, name=path.name, sets=path.name.endswith(SETS_SUFFIX)))
     there = {name: folder for name, folder in by_name.items() if (packed / name / "labels.npz").is_file()}
     for folder in chosen:
         if folder.name not in there:
@@ -168,6 +168,9 @@ class Batch(NamedTuple):
     """eyeBlink weights of the left and the right eye of photographs, (N, 2)."""
     blink_weights: Tensor
     """Weights of `blink`, (N, 2); 0 where it is not known."""
+    person: Tensor
+    """Number of the photographed person, (N,) int64; -1 where it is not known, as outside of folders with image
+    sets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,8 +221,8 @@ def people_squares(people: Packed, face: MorphableFace) -> list[Square]:
 class Batches(IterableDataset[Batch]):
     """Endless batches. The i-th batch depends on (seed, i) alone, so that a resumed run continues where it stopped.
 
-    Without photographs of several people, pairs are two augmentations of one photograph. Without any photographs, all
-    faces are rendered. Without backgrounds, generated pictures take their place.
+    Where photographs of several people are too few, pairs are two augmentations of one photograph. Without any
+    photographs, all faces are rendered. Without backgrounds, generated pictures take their place.
     """
 
     def __init__(
@@ -285,6 +288,7 @@ class Batches(IterableDataset[Batch]):
             torch.zeros(n, 3),
             torch.zeros(n, 2),
             torch.zeros(n, 2),
+            torch.full((n,), -1, dtype=torch.int64),
         )
         rendered_pairs, person_pairs, photograph_pairs = self._pairs()
         row = 0
@@ -294,12 +298,11 @@ class Batches(IterableDataset[Batch]):
                 self._rendered(out, row, int(index), random)
                 row += 1
         everybody = self.photographed_people
-        # No person appears twice, unless there are too few.
-        again = person_pairs > len(everybody)
-        for person in random.choice(len(everybody), person_pairs, replace=again) if person_pairs else ():
+        for person in random.choice(len(everybody), person_pairs, replace=False) if person_pairs else ():
             which, group = everybody[person]
             for index in random.choice(group, 2, replace=False):
                 self._photograph(out, row, which, int(index), random)
+                out.person[row] = int(person)
                 row += 1
         head_poses = config.head_poses if self.head_poses is not None else 0
         singles = config.photographs + config.head_poses - head_poses
@@ -323,14 +326,15 @@ class Batches(IterableDataset[Batch]):
         return out._replace(image=out.image.permute(0, 3, 1, 2))
 
     def _pairs(self) -> tuple[int, int, int]:
-        """Return the numbers of pairs that the prepared data allow: rendered, photographs of a person, one
-        photograph."""
+        """Return the numbers of pairs that the prepared data allow: rendered, photographs of a person, one photograph.
+
+        No person appears in two pairs.
+        """
         config = self.batch
         if not self.folders:
             return config.pairs, 0, 0
-        if not self.photographed_people:
-            return config.rendered_pairs, 0, config.person_pairs + config.photograph_pairs
-        return config.rendered_pairs, config.person_pairs, config.photograph_pairs
+        of_people = min(config.person_pairs, len(self.photographed_people))
+        return config.rendered_pairs, of_people, config.photograph_pairs + config.person_pairs - of_people
 
     def _rendered(self, out: Batch, row: int, index: int, random: np.random.Generator) -> None:
         labels = self.people.labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from facerecon_rt.errors import UsageError
@@ -64,10 +64,10 @@ def average_weights(members: Sequence[FaceModel]) -> FaceModel:
         raise UsageError("an average needs the weights of two runs or more; give more files")
     configs = {replace(member.config, terms="") for member in members}
     if len(configs) != 1:
-        raise UsageError(
-            "weights of different networks have no average; give runs of one configuration, not "
-            f"{', '.join(map(str, configs))}"
-        )
+        every = [asdict(config) for config in configs]
+        different = [name for name in every[0] if len({one[name] for one in every}) > 1]
+        values = "; ".join(f"{name}: {', '.join(sorted(str(one[name]) for one in every))}" for name in different)
+        raise UsageError(f"weights of different networks have no average ({values}); give runs of one configuration")
     mean = deepcopy(members[0])
     states = [member.state_dict() for member in members]
     with torch.no_grad():

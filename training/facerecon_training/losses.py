@@ -366,9 +366,9 @@ def shared_shapes(shape: Tensor, vertices: Tensor) -> Tensor:
 def person_loss(shape: Tensor, unseen: Tensor) -> Tensor:
     """Return the cross-entropy (2 P,) of finding a face's pair among all other faces by squared distance.
 
-    `shape` (2 P, V, 3) holds neutral faces in mm; the two faces of a pair are neighbours. The loss is InfoNCE (van den
-    Oord et al. 2018), and makes shapes of one person nearer than those of two (RingNet, Sanyal et al., CVPR 2019). It
-    is empty for fewer than two pairs.
+    `shape` (2 P, V, 3) holds neutral faces in mm; the two faces of a pair are neighbours, and no two pairs show one
+    person. The loss is InfoNCE (van den Oord et al. 2018), and makes shapes of one person nearer than those of two
+    (RingNet, Sanyal et al., CVPR 2019). It is empty for fewer than two pairs.
 
     Distance along `unseen` (7, V * 3; see `unseen_directions`) does not count. Otherwise a size that no photograph
     shows would be an easy number to recognise people by.

@@ -107,6 +107,8 @@ class Known:
     """Vertices (R, V, 3) mm of the rendered pictures."""
     eye: float
     """Distance of the outer eye corners in crop pixels, the unit of errors."""
+    person: Tensor
+    """Number of the photographed person, (N,) int64; -1 where it is not known."""
 
 
 Taught = tuple[Tensor, Tensor]
@@ -132,7 +134,7 @@ def known_of(batch: Batch, teacher: Teacher, taught: Taught | None = None) -> Kn
         rows, pseudo = taught
         machine = (batch.machine_made & photograph & rows)[:, None]
         trust = torch.where(machine, teacher_trust(pseudo, landmarks, trust, eye), trust)
-    return Known(batch.rendered, photograph, directed, landmarks, trust, shape, vertices, eye)
+    return Known(batch.rendered, photograph, directed, landmarks, trust, shape, vertices, eye, batch.person)
 
 
 def is_taught(batch: Batch) -> Tensor:
@@ -295,11 +297,12 @@ def photograph_terms(
 def pair_terms(output: FaceOutput, known: Known, pairs: int, teacher: Teacher, weights: LossWeights) -> Terms:
     """Return the terms of pairs of photographs, which come first in a batch.
 
-    One shape must explain both photographs of a person and tell the person from others. Pairs of rendered faces need
-    neither term, because their shapes are known.
+    One shape must explain both photographs of a person, and tell known people apart. Two augmentations of a photograph
+    may show anyone. Pairs of rendered faces need neither term, because their shapes are known.
     """
     rows = known.photograph.clone()
     rows[2 * pairs :] = False
+    people = rows & (known.person >= 0)
     shared = shared_shapes(output.shape[rows], output.vertices[rows])
     of_sets = geometry_loss(
         shared,
@@ -312,7 +315,7 @@ def pair_terms(output: FaceOutput, known: Known, pairs: int, teacher: Teacher, w
     )
     return {
         "image_set": weights.image_set * mean_or_zero(of_sets),
-        "person": weights.person * mean_or_zero(person_loss(output.shape[rows], teacher.unseen)),
+        "person": weights.person * mean_or_zero(person_loss(output.shape[people], teacher.unseen)),
     }
 
 

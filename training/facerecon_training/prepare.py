@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from .arrays import read_arrays, readable
 from .fit import fit_head
+from .landmark_sheet import check_landmarks
 from .photographs import canvas_from_photograph, pack_photographs, pack_weakly_labelled
 from .photometric import fit_skin
 from .rendered.backgrounds import background_files
@@ -51,7 +52,8 @@ COLOUR_FOLDERS = ("helen-train", "lfpw-train")
 """Folders from which skin colours are taken. If neither exists, all folders of photographs serve."""
 EXPRESSIVE = "expressive"
 """Folder under data/pseudo: photographs of expressive faces that have only weak labels."""
-TEST_SUFFIX = "-test"
+TEST_SUFFIX, SETS_SUFFIX = "-test", "-sets"
+"""Ends of the names of folders that are only evaluated, and of folders with image sets."""
 """Suffix of the folders under data/faces that are never trained on."""
 
 
@@ -127,14 +129,28 @@ def write_photographs(config: PrepareConfig, folders: Sequence[Path]) -> None:
     weak = None if config.clean else weak_labels(config.data)
     for folder in folders:
         target = config.out / "photographs" / folder.name
-        if not (target / "labels.npz").is_file():
+        if (target / "labels.npz").is_file():
+            say_outdated(folder, target)
+        else:
             count = pack_photographs(folder, target, weak)
-            print(f"{folder.name}: {count} photographs")
+            people = len(np.unique(read_arrays(target / "labels.npz")["person"]))
+            of_people = f" of {people} people" if folder.name.endswith(SETS_SUFFIX) else ""
+            print(f"{folder.name}: {count} photographs{of_people}")
+            check_landmarks(target)
     expressive = config.data / "pseudo" / EXPRESSIVE
     target = config.out / "photographs" / EXPRESSIVE
-    if expressive.is_dir() and not config.clean and not (target / "labels.npz").is_file():
+    wanted = not config.clean and (not config.photographs or EXPRESSIVE in config.photographs)
+    if expressive.is_dir() and wanted and not (target / "labels.npz").is_file():
         count = pack_weakly_labelled(expressive, read_weak_labels(expressive.with_suffix(".npz")), target)
         print(f"{EXPRESSIVE}: {count} photographs with weak labels only")
+
+
+def say_outdated(folder: Path, target: Path) -> None:
+    """Say how to pack a folder again if its number of photographs has changed."""
+    packed = len(read_arrays(target / "labels.npz")["person"])
+    there = sum(1 for _ in annotated_photographs(folder))
+    if packed != there:
+        print(f"{folder.name}: has {there} photographs now, but {packed} were packed; delete {target} to pack it again")
 
 
 def photographed_albedo(
@@ -195,6 +211,7 @@ def photograph_folders(config: PrepareConfig) -> list[Path]:
     names = config.photographs or [
         path.name for path in sorted(faces.glob("*")) if path.is_dir() and not path.name.endswith(TEST_SUFFIX)
     ]
+    names = [name for name in names if name != EXPRESSIVE]  # it has no points of annotators
     if not names:
         raise UsageError(
             f"{faces} holds no folder of annotated photographs; add one (see training/README.md), or use --clean"
@@ -303,6 +320,7 @@ def colour_model(geometry: HeadGeometry, head: MorphableHead, colours: Floats, a
         with readable(path, remedy):
             rgb = np.concatenate([arrays["albedo"], arrays["albedo_head"]], 1) / np.float32(255)
             skins = np.ascontiguousarray(rgb[:, :, ::-1] ** np.float32(2.2), np.float32)
+        print(f"took whole skins from {path}, which are for research only")
     return learn_colours(colours, mirror, skins)
 
 

@@ -7,13 +7,14 @@ import math
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from facerecon_rt.environment import installed_version
+from facerecon_rt.errors import UsageError
 from facerecon_rt.interrupts import importing
 from torch import Tensor
 
@@ -26,20 +27,59 @@ LOG_EVERY = 50
 """Interval of the log's entries in steps."""
 
 
+PLACES = ("init", "prepared")
+"""Settings that name files and folders."""
+CHANGEABLE = (
+    "run",
+    "data",
+    "pictures",
+    "steps",
+    "device",
+    "threads",
+    "bfloat16",
+    "checkpoint_minutes",
+    "evaluate_minutes",
+)
+"""Settings that may change when a run resumes."""
+
+
 def write_config(folder: Path, config: DataclassInstance) -> None:
     """Write config.json: the settings of a run, and under "code" every state of the code that has trained it, in order.
 
-    Two runs are only comparable if both agree.
+    Two runs are only comparable if both agree. Raises UsageError if the run was begun with other settings, since its
+    weights would come from both: they might carry terms of use that their data do not allow.
     """
     path = folder / "config.json"
     try:
-        states = list(json.loads(path.read_text()).get("code", []))
-    except (OSError, ValueError):  # a new run, or one that was killed while it wrote the file
-        states = []
+        before = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):  # a new run, or one that was killed while it wrote the file
+        before = {}
+    states = list(before.pop("code", []))
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    if (folder / "checkpoint.pt").is_file():
+        for name, then, now in differences(before, settings):
+            if name not in CHANGEABLE:
+                raise UsageError(
+                    f"{folder} was begun with {name} = {then}, not {now}; to resume it, give the same options; for a "
+                    "new run, give another --run"
+                )
     state = code_state()
     if state not in states[-1:]:
         states.append(state)
-    path.write_text(json.dumps({"code": states, **asdict(config)}, indent=1, default=str) + "\n")
+    path.write_text(json.dumps({"code": states, **settings}, indent=1) + "\n")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, former and present value of each setting that differs. Settings that one of them lacks are equal."""
+    for name in (name for name in now if name in before):
+        then, value = before[name], now[name]
+        if isinstance(then, dict) and isinstance(value, dict):
+            yield from ((f"{name}.{inner}", *values) for inner, *values in differences(then, value))
+        elif name in PLACES and isinstance(then, str) and isinstance(value, str):
+            if Path(then).resolve() != Path(value).resolve():
+                yield name, then, value
+        elif then != value:
+            yield name, then, value
 
 
 def code_state(folder: Path = Path(__file__).parent) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ from .model import FaceModel
 from .objective import Teacher, Terms, face_loss, is_taught
 from .optimizer import Group, MuonWithAdamW, is_matrix
 from .photometric import SKIN_CODE, SkinModel
-from .prepare import is_clean, read_face
+from .prepare import TEST_SUFFIX, is_clean, read_face
 from .rendered.backgrounds import background_files
 from .rendered.morphable import MorphableFace
 from .run import Interrupt, Run, Stateful, write_config
@@ -55,6 +56,7 @@ def train(config: TrainConfig) -> Path:
     if not is_clean(config.prepared):
         background_files(config.data / "backgrounds")
     make_folder(config.run)
+    write_config(config.run, config)
     skin = SkinModel.read(config.prepared / "skin.npz", device) if config.loss.photometric else None
     teacher = Teacher.from_face(face, device, skin)
     bigger = read_bigger(config.distil, config.model.input_size, device) if config.distil else None
@@ -62,7 +64,6 @@ def train(config: TrainConfig) -> Path:
     for network in (state.model, *(bigger.members if bigger is not None else ())):
         network.extractor.mixed_precision = config.bfloat16
     print(summary(state.model, config, device))
-    write_config(config.run, config)
     batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
     progress = tqdm(total=config.pictures, initial=done, unit="img", desc="training", smoothing=0.05)
@@ -91,6 +92,7 @@ def train(config: TrainConfig) -> Path:
         state.save()
         print(f"stopped; run the same command to resume from {state.checkpoint_path}")
         raise KeyboardInterrupt
+    state.save()  # an interruption from here on loses nothing
     finished = with_habits(state.average, config.prepared / "photographs", config.folders)
     print(json.dumps(state.note(development_figures(finished, config))))
     state.save()
@@ -244,12 +246,13 @@ def choose_device(name: str) -> torch.device:
     """Return a device; auto is the GPU if there is one. Raises UsageError for a missing GPU and for an unknown name."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(
+            f"--device {name}: there is no such device; give auto, cpu, cuda, or cuda:1 for the second GPU"
+        )
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: PyTorch finds no GPU; use --device cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name}: PyTorch knows no such device; give auto, cpu or cuda") from error
+    return torch.device(name)
 
 
 def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> tuple[FaceModel, bool]:
@@ -387,7 +390,14 @@ def update_average(average: FaceModel, model: FaceModel, decay: float) -> None:
 def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, float]:
     """Return figures of the development benchmark and of held-out rendered people, computed in a few seconds."""
     figures = people_figures(predict_people(model, config.prepared / "people" / "held-out", limit=200))
-    folder = config.data / "faces" / config.development
-    if folder.is_dir():
+    if (folder := development_folder(config)) is not None:
         figures |= evaluate_landmarks(model, annotated_photographs(folder))
-    return figures
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def development_folder(config: TrainConfig) -> Path | None:
+    """Return the folder of photographs that is evaluated during training: config.development, or else the first whose
+    name ends in -test. None if there is none."""
+    faces = config.data / "faces"
+    folders = [faces / config.development, *sorted(faces.glob(f"*{TEST_SUFFIX}"))]
+    return next(filter(Path.is_dir, folders), None)

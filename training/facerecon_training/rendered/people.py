@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from facerecon_rt.errors import UsageError
+from facerecon_rt.sinks.outputs import whole
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..arrays import read_arrays
 from ..photographs import CANVAS_MARGIN, CANVAS_SIZE
 from .assets import Asset, grown_normals, read_assets, read_texture
 from .backgrounds import random_patch, read_backgrounds
@@ -38,6 +42,8 @@ from .skin import Complexion, FaceColours, SkinMap, mix, random_complexion, skin
 from .wrinkles import Wrinkles, texture_coordinates
 
 VIEWS_PER_PERSON = 4
+PART = 100
+"""Number of people after which an interrupted rendering continues."""
 HELD_OUT_VIEWS = 10
 """Views of each held-out person, enough for sets of ten."""
 SKIN = Material(gloss=0.03, shininess=14.0, softness=0.3, grain=0.05)
@@ -350,30 +356,50 @@ def render_processes() -> Pool:
 
 
 def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, views: int = VIEWS_PER_PERSON) -> None:
-    """Write `count` rendered people with several views each.
+    """Write `count` rendered people with several views each. The same call continues after an interruption.
 
     `target/images.npy` is (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8. `target/labels.npz` holds identity, expression,
-    gaze_deg, canvas_from_head and person for each picture.
+    gaze_deg, canvas_from_head and person for each picture. `target/part.npz` holds the labels so far.
     """
     target.mkdir(parents=True, exist_ok=True)
-    total = count * views
-    images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (total, CANVAS_SIZE, CANVAS_SIZE, 3))
-    faces: list[RenderedFace] = []
+    pictures, part = target / "images.npy", target / "part.npz"
+    shape = count * views, CANVAS_SIZE, CANVAS_SIZE, 3
+    done, labels = 0, dict[str, Any]()
+    if part.is_file() and pictures.is_file():
+        labels = read_arrays(part)
+        done = len(labels["identity"]) // views
+        images = np.lib.format.open_memmap(pictures, "r+")
+        if images.shape != shape:
+            done, labels = 0, {}
+    if not done:
+        images = np.lib.format.open_memmap(pictures, "w+", np.uint8, shape)
     _renderers.append(renderer)
     # Each person depends on its own seed alone, whichever process renders it.
     with render_processes() as pool:
-        drawn = pool.imap(partial(_drawn_person, seed, views), range(count), chunksize=4)
-        for person in tqdm(drawn, total=count, desc="rendering people", unit="person"):
-            for view in person:
-                images[len(faces)] = view.image
-                faces.append(replace(view, image=images[len(faces)]))
+        drawn = pool.imap(partial(_drawn_person, seed, views), range(done, count), chunksize=4)
+        with tqdm(total=count, initial=done, desc="rendering people", unit="person") as progress:
+            while done < count:
+                faces: list[RenderedFace] = []
+                for person in islice(drawn, min(PART, count - done)):
+                    faces += person
+                    progress.update()
+                images[done * views : done * views + len(faces)] = [face.image for face in faces]
+                new = labels_of(faces)
+                labels = {name: np.concatenate([labels[name], new[name]]) for name in new} if labels else new
+                done += len(faces) // views
+                images.flush()
+                with whole(part) as growing:
+                    np.savez(growing, **labels)
     _renderers.pop()
-    images.flush()
-    np.savez(
-        target / "labels.npz",
-        identity=np.stack([face.identity for face in faces]),
-        expression=np.stack([face.expression for face in faces]),
-        gaze_deg=np.stack([face.gaze_deg for face in faces]),
-        canvas_from_head=np.stack([face.image_from_head for face in faces]),
-        person=np.repeat(np.arange(count, dtype=np.int32), views),
-    )
+    np.savez(target / "labels.npz", **labels, person=np.repeat(np.arange(count, dtype=np.int32), views))
+    part.unlink()
+
+
+def labels_of(faces: Sequence[RenderedFace]) -> dict[str, Any]:
+    """Return the labels of rendered faces by name."""
+    return {
+        "identity": np.stack([face.identity for face in faces]),
+        "expression": np.stack([face.expression for face in faces]),
+        "gaze_deg": np.stack([face.gaze_deg for face in faces]),
+        "canvas_from_head": np.stack([face.image_from_head for face in faces]),
+    }
