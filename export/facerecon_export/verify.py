@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .crops import Crops, FaceCrops
 
-BATCH_SIZES = (1, 7)
 EYE_CORNERS = [36, 45]
 """Landmarks that an NME needs. Crops may lack others, such as the jaw in sets of 49 points."""
+BATCH_SIZES = (1, 7)
 """Batch sizes of the verification: one face, and a number that no graph was traced with."""
 
 UNITS = {

@@ -26,6 +26,7 @@ from .commands.outputs import (
     has_meshes,
     is_drawn,
     is_folder_output,
+    is_place,
     name_of,
 )
 from .commands.progress import Progress
@@ -389,7 +390,11 @@ def _check_inputs_stay(inputs: Inputs, targets: Sequence[str], options: Options)
     read = inputs.files()
     if isinstance(options.calibrate, str):
         read.append(Path(options.calibrate))
-    written = [*targets, *filter(None, [options.save_calibration])]
+    written = list(targets)
+    if (learnt := options.save_calibration) is not None:
+        if resolved(learnt) in map(resolved, filter(is_place, targets)):
+            raise UsageError(f"--save-calibration {learnt} is an output, too; give it a name of its own")
+        written.append(learnt)
     check_inputs_stay(read, written)
 
 

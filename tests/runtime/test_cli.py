@@ -487,8 +487,34 @@ def test_an_input_is_never_written_over(run: Run, photo: Path) -> None:
     before = photo.read_bytes()
     done = run("--input", photo, "--output", photo)
     assert done.code == 2
-    assert "is an input and would be overwritten" in done.err
+    assert "is an input and may be overwritten" in done.err
     assert photo.read_bytes() == before
+
+
+def test_an_input_that_is_read_later_is_never_written_over(run: Run, photo: Path, tmp_path: Path) -> None:
+    for name in ("z.png", "out_0002.png", "out/z.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(photo.read_bytes() + b"precious")
+    for name, target in (("z.png", "z.png"), ("out_0002.png", "out.png"), ("out/z.png", "out/")):
+        for more in ([], ["--set"]):
+            done = run("--input", photo, name, "--output", target, *more)
+            assert done.code == 2 and "choose another" in done.err
+            assert (tmp_path / name).read_bytes().endswith(b"precious")
+    done = run("--input", photo, "--output", "r.jsonl", "--calibrate", "1", "--save-calibration", "r.jsonl")
+    assert done.code == 2 and "is an output, too" in done.err
+
+
+def test_a_set_refuses_what_follows_people_over_time(run: Run, photo: Path) -> None:
+    for option, value in (("--smooth", "low"), ("--max-faces", "1"), ("--budget-ms", "9")):
+        done = run("--set", "--input", photo, "--output", "set.jsonl", option, value)
+        assert done.code == 2
+        assert f"{option} applies to videos and cameras, not to --set" in done.err
+
+
+def test_a_set_knows_the_lens(run: Run, photo: Path, tmp_path: Path) -> None:
+    assert run("--set", "--input", photo, "--output", "set.jsonl", "--fov", "60").code == 0
+    (record,) = map(json.loads, (tmp_path / "set.jsonl").read_text().splitlines())
+    assert record["faces"][0]["pose"]["camera_from_head"]
 
 
 def test_help_and_version_end_well(run: Run) -> None:

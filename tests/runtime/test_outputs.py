@@ -131,6 +131,8 @@ def test_what_a_killed_run_left_is_removed_and_what_another_one_writes_is_not(tm
         (["a.jpg", "face_0003_texture.png"], "face.obj"),
         (["a.jpg", "take_000007.jpg"], "take_{frame}.jpg"),
         (["a.jpg", "link.jpg"], "z.jpg"),
+        (["a.jpg", "link.jpg"], "link.jpg"),
+        (["out/link.jpg"], "out/"),
     ],
 )
 def test_an_input_that_is_read_later_is_never_replaced(
@@ -140,12 +142,15 @@ def test_an_input_that_is_read_later_is_never_replaced(
     (tmp_path / "out").mkdir()
     for name in {*inputs, "z.jpg"} - {"link.jpg"}:
         (tmp_path / name).touch()
-    (tmp_path / "link.jpg").symlink_to("z.jpg")
+    for link in (tmp_path / "link.jpg", tmp_path / "out" / "link.jpg"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / "z.jpg")
     with pytest.raises(UsageError, match="choose another"):
         check_inputs_stay(map(Path, inputs), ["records.jsonl", target])
     check_inputs_stay(map(Path, inputs), ["other.jpg", "else/", "-", "mqtt://host", "livelink://host:11111"])
-    # The numbers of outputs have at least four digits.
-    check_inputs_stay([Path("out_2.jpg")], ["out.jpg"])
+    # Numbers have at least four digits, and no output has a date for a number. A full video gets a free number.
+    check_inputs_stay([Path("out_2.jpg"), Path("out_00002.jpg"), Path("out_20240101.jpg")], ["out.jpg"])
+    check_inputs_stay([Path("clip_2024.mp4")], ["clip.mp4"])
 
 
 def test_a_refused_video_leaves_its_input_as_it_was(tmp_path: Path) -> None:
@@ -174,6 +179,20 @@ def test_only_files_that_were_set_aside_are_counted_and_removed(tmp_path: Path) 
     path.write_text("4")
     Rotation(1, keep=1).set_aside(path)
     assert all(one.exists() for one in [*theirs, *ours])
+
+
+def test_files_that_another_program_moves_away_and_dates_with_a_time_cost_no_records(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    (tmp_path / "records_20240101120000.jsonl").write_text("somebody else's")
+    for number in range(1, 6):
+        path.write_text(str(number))
+        Rotation(1, keep=1).set_aside(path)
+        aside = tmp_path / f"records_{number:04d}.jsonl"
+        assert aside.read_text() == str(number)
+        if number < 4:
+            aside.unlink()  # a log shipper has taken it
+    assert not (tmp_path / "records_0004.jsonl").exists()
+    assert (tmp_path / "records_20240101120000.jsonl").exists()
 
 
 def test_a_picture_that_is_too_large_for_its_format_is_written_smaller(

@@ -424,6 +424,37 @@ def test_events_that_run_at_the_end_end_for_sinks_that_take_events(
         assert (last.frame.source, last.frame.index, last.faces) == ("talk.mp4", count - 1, ())
         assert not last.frame.image.size, "a picture is not kept"
         assert pipeline.ends() == [], "an end is told once"
+    # One video ends where the next one begins.
+    notes = Notes()
+    pipeline = Pipeline(reconstructor, attention=[])
+    ends = []
+    for scene in pipeline.run([*video([picture(LEFT)] * 4), *video([picture(LEFT)] * 4, "b.mp4")], [notes]):
+        ends.append([one.frame.source for one in notes.events])
+        assert scene.faces
+    assert ends == [[]] * 5 + [["talk.mp4"]] * 3
+    assert [one.frame.source for one in notes.events] == ["talk.mp4", "b.mp4"]
+
+
+def test_ends_of_events_hide_no_error(reconstructor: Reconstructor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sinks may be closed already, or have failed before."""
+    monkeypatch.setattr(pipeline_module, "Watch", Present)
+
+    class Broken:
+        def write(self, scene: Scene) -> None:
+            if scene.frame.index == 2:
+                raise BrokenPipeError
+
+        def write_events(self, scene: Scene) -> None:
+            raise ValueError("I/O operation on closed file")
+
+    frames = video([picture(LEFT)] * 4)
+    with pytest.raises(BrokenPipeError):
+        list(Pipeline(reconstructor, attention=[]).run(frames, [Broken()]))
+    scenes = Pipeline(reconstructor, attention=[]).run(frames[:2], [Broken()])
+    next(scenes)
+    scenes.close()
+    with pytest.raises(ValueError, match="closed file"):
+        list(Pipeline(reconstructor, attention=[]).run(frames[:2], [Broken()]))
 
 
 @pytest.mark.parametrize(

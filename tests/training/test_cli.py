@@ -101,7 +101,7 @@ def test_the_data_folder_may_come_from_the_environment(
             "there is no such backbone; choose one of compact, medium, mobile, resnet18, resnet50, densenet121, tiny",
         ),
         (["train", "--size", "100"], 2, "--size 100: must be a multiple of 32, at least 64"),
-        (["train", "--prepared", "nowhere", "--device", "abacus"], 2, "--device abacus: there is no such device"),
+        (["train", "--prepared", "nowhere", "--device", "abacus"], 2, "--device abacus is not supported"),
         (["train", "--prepared", "nowhere", "--pictures", "65"], 2, "a batch has 66 crops; give at least as many"),
         (["train", "--prepared", "nowhere"], 2, "nowhere holds no prepared data; run `facerecon-train prepare"),
         (["train", "--init", "missing.safetensors"], 3, "no weights at missing.safetensors"),

@@ -316,6 +316,13 @@ def test_a_run_of_another_network_is_not_resumed(finished: Path, config: TrainCo
         train(replace(config, run=finished, model=replace(config.model, terms="any purpose")))
 
 
+def test_a_run_does_not_claim_fewer_crops_than_it_saw(finished: Path, config: TrainConfig) -> None:
+    before = (finished / "config.json").read_text()
+    with pytest.raises(UsageError, match=r"has seen \d+ crops already"):
+        train(replace(config, run=finished, pictures=config.batch.size))
+    assert (finished / "config.json").read_text() == before
+
+
 def test_an_interruption_after_the_last_step_loses_nothing(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,10 +341,15 @@ def test_an_interruption_after_the_last_step_loses_nothing(
 def test_another_folder_of_test_photographs_is_evaluated_where_ours_is_missing(config: TrainConfig) -> None:
     faces = config.data / "faces"
     assert development_folder(config) is None
-    for name in ("mine-test", "mine", "other-test"):
+    for name in ("empty-test", "mine-test", "mine", config.development):
         (faces / name).mkdir(parents=True)
+    assert development_folder(config) is None
+    for name in ("mine", "mine-test"):
+        cv2.imwrite(str(faces / name / "a.png"), np.zeros((9, 9, 3), np.uint8))
+        points = "".join(f"{i + 1} {i * i % 60}\n" for i in range(68))
+        (faces / name / "a.pts").write_text(f"version: 1\nn_points: 68\n{{\n{points}}}\n")
     assert development_folder(config) == faces / "mine-test"
-    (faces / config.development).mkdir()
+    shutil.copytree(faces / "mine", faces / config.development, dirs_exist_ok=True)
     assert development_folder(config) == faces / config.development
 
 

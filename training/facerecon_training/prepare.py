@@ -53,8 +53,7 @@ COLOUR_FOLDERS = ("helen-train", "lfpw-train")
 EXPRESSIVE = "expressive"
 """Folder under data/pseudo: photographs of expressive faces that have only weak labels."""
 TEST_SUFFIX, SETS_SUFFIX = "-test", "-sets"
-"""Ends of the names of folders that are only evaluated, and of folders with image sets."""
-"""Suffix of the folders under data/faces that are never trained on."""
+"""Ends of the names of folders that are never trained on, and of folders with image sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +130,8 @@ def write_photographs(config: PrepareConfig, folders: Sequence[Path]) -> None:
         target = config.out / "photographs" / folder.name
         if (target / "labels.npz").is_file():
             say_outdated(folder, target)
+            if not (target / "sheet.jpg").is_file():
+                check_landmarks(target)
         else:
             count = pack_photographs(folder, target, weak)
             people = len(np.unique(read_arrays(target / "labels.npz")["person"]))
@@ -208,10 +209,10 @@ def photograph_folders(config: PrepareConfig) -> list[Path]:
     Raises UsageError or SourceError if a folder holds nothing annotated.
     """
     faces = config.data / "faces"
-    names = config.photographs or [
+    # Those of EXPRESSIVE have no points of annotators, and are packed from another place.
+    names = [name for name in config.photographs if name != EXPRESSIVE] or [
         path.name for path in sorted(faces.glob("*")) if path.is_dir() and not path.name.endswith(TEST_SUFFIX)
     ]
-    names = [name for name in names if name != EXPRESSIVE]  # it has no points of annotators
     if not names:
         raise UsageError(
             f"{faces} holds no folder of annotated photographs; add one (see training/README.md), or use --clean"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import signal
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from facerecon_rt.environment import installed_version
 from facerecon_rt.errors import UsageError
 from facerecon_rt.interrupts import importing
+from facerecon_rt.sinks.outputs import write_whole
 from torch import Tensor
 
 from .checkpoint import fitting, load_checkpoint, save_checkpoint
@@ -27,46 +29,57 @@ LOG_EVERY = 50
 """Interval of the log's entries in steps."""
 
 
-PLACES = ("init", "prepared")
+PLACES = ("init", "prepared", "distil")
 """Settings that name files and folders."""
 CHANGEABLE = (
-    "run",
-    "data",
-    "pictures",
-    "steps",
-    "device",
-    "threads",
-    "bfloat16",
-    "checkpoint_minutes",
+    "run", "data", "pictures", "steps", "learning_rate", "device", "threads", "bfloat16", "checkpoint_minutes",
     "evaluate_minutes",
-)
+)  # fmt: skip
 """Settings that may change when a run resumes."""
+
+
+def check_config(folder: Path, config: DataclassInstance) -> None:
+    """Check that a run resumes with the settings that it began with. Raises UsageError.
+
+    Otherwise its weights would come from both, and might carry terms of use that their data do not allow.
+    """
+    if not (folder / "checkpoint.pt").is_file():
+        return
+    try:
+        before = dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{folder} has a checkpoint, but its config.json cannot be read, so nobody knows what it learned from; "
+            "give another --run"
+        ) from error
+    for name, then, now in differences(before, _values(config)):
+        if name not in CHANGEABLE:
+            raise UsageError(
+                f"{folder} was begun with {name} = {then}, not {now}; to resume it, give the options that it began "
+                "with, in the same release; for a new run, give another --run"
+            )
 
 
 def write_config(folder: Path, config: DataclassInstance) -> None:
     """Write config.json: the settings of a run, and under "code" every state of the code that has trained it, in order.
 
-    Two runs are only comparable if both agree. Raises UsageError if the run was begun with other settings, since its
-    weights would come from both: they might carry terms of use that their data do not allow.
+    Two runs are only comparable if both agree.
     """
     path = folder / "config.json"
     try:
-        before = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):  # a new run, or one that was killed while it wrote the file
-        before = {}
-    states = list(before.pop("code", []))
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
-    if (folder / "checkpoint.pt").is_file():
-        for name, then, now in differences(before, settings):
-            if name not in CHANGEABLE:
-                raise UsageError(
-                    f"{folder} was begun with {name} = {then}, not {now}; to resume it, give the same options; for a "
-                    "new run, give another --run"
-                )
+        states = list(json.loads(path.read_text()).get("code", []))
+    except (OSError, ValueError):  # a new run
+        states = []
     state = code_state()
     if state not in states[-1:]:
         states.append(state)
-    path.write_text(json.dumps({"code": states, **settings}, indent=1) + "\n")
+    write_whole(path, (json.dumps({"code": states, **_values(config)}, indent=1) + "\n").encode())
+
+
+def _values(config: DataclassInstance) -> dict[str, Any]:
+    """Return the settings as values of JSON, with absolute paths."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=lambda path: str(Path(path).resolve())))
+    return values
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -75,27 +88,32 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[t
         then, value = before[name], now[name]
         if isinstance(then, dict) and isinstance(value, dict):
             yield from ((f"{name}.{inner}", *values) for inner, *values in differences(then, value))
-        elif name in PLACES and isinstance(then, str) and isinstance(value, str):
-            if Path(then).resolve() != Path(value).resolve():
-                yield name, then, value
-        elif then != value:
+        elif then != value and not (name in PLACES and _resolved(then) == _resolved(value)):
             yield name, then, value
 
 
+def _resolved(places: Any) -> list[Path]:
+    """Return one path or several, or none for None, as absolute paths."""
+    return [Path(place).resolve() for place in (places if isinstance(places, list) else [places]) if place is not None]
+
+
 def code_state(folder: Path = Path(__file__).parent) -> str:
-    """Return the git commit of the code in `folder`, with " and changes" if its tracked files were edited since.
+    """Return the git commit of the checkout of `folder`. If Python files differ from it or are new, a hash of them is
+    added.
 
     Outside of a checkout, it is the installed version of facerecon-rt.
     """
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        edited = _git(folder, "status", "--porcelain", "--untracked-files=no")
         tracked = _git(folder, "ls-files", "--", ".")
+        commit = _git(folder, "rev-parse", "HEAD")
+        edited = _git(folder, "diff", "HEAD", "--", ":/*.py")
+        added = _git(folder, "ls-files", "--others", "--exclude-standard", "--", ":/*.py").split()
     except (OSError, subprocess.CalledProcessError):
         tracked = ""
     if not tracked:  # site-packages may lie within somebody else's checkout
         return f"facerecon-rt {installed_version('facerecon-rt')}"
-    return f"{commit} and changes" if edited else commit
+    changes = edited.encode() + b"".join(name.encode() + (folder / name).read_bytes() for name in added)
+    return f"{commit} and changes {hashlib.sha256(changes).hexdigest()[:8]}" if changes else commit
 
 
 def _git(folder: Path, *command: str) -> str:

@@ -8,15 +8,17 @@ import re
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from facerecon_rt.annotated import annotated_photographs
-from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.errors import FaceReconError, SourceError, UsageError
 from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
@@ -38,8 +40,11 @@ from .photometric import SKIN_CODE, SkinModel
 from .prepare import TEST_SUFFIX, is_clean, read_face
 from .rendered.backgrounds import background_files
 from .rendered.morphable import MorphableFace
-from .run import Interrupt, Run, Stateful, write_config
+from .run import Interrupt, Run, Stateful, check_config, write_config
 from .shrink import imitate, take_over
+
+MOST_PHOTOGRAPHS = 300
+"""Number of photographs that are evaluated during training."""
 
 
 def train(config: TrainConfig) -> Path:
@@ -56,13 +61,18 @@ def train(config: TrainConfig) -> Path:
     if not is_clean(config.prepared):
         background_files(config.data / "backgrounds")
     make_folder(config.run)
-    write_config(config.run, config)
+    check_config(config.run, config)
     skin = SkinModel.read(config.prepared / "skin.npz", device) if config.loss.photometric else None
     teacher = Teacher.from_face(face, device, skin)
     bigger = read_bigger(config.distil, config.model.input_size, device) if config.distil else None
     state = TrainingState(config, face, device)
     for network in (state.model, *(bigger.members if bigger is not None else ())):
         network.extractor.mixed_precision = config.bfloat16
+    if (seen := state.step * config.batch.size) > config.pictures:
+        raise UsageError(
+            f"{config.run} has seen {seen} crops already; give --pictures {seen} or more, or another --run"
+        )
+    write_config(config.run, config)
     print(summary(state.model, config, device))
     batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
@@ -247,9 +257,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UsageError(
-            f"--device {name}: there is no such device; give auto, cpu, cuda, or cuda:1 for the second GPU"
-        )
+        raise UsageError(f"--device {name} is not supported; give auto, cpu, cuda, or cuda:1 for the second GPU")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: PyTorch finds no GPU; use --device cpu")
     return torch.device(name)
@@ -391,13 +399,16 @@ def development_figures(model: FaceModel, config: TrainConfig) -> dict[str, floa
     """Return figures of the development benchmark and of held-out rendered people, computed in a few seconds."""
     figures = people_figures(predict_people(model, config.prepared / "people" / "held-out", limit=200))
     if (folder := development_folder(config)) is not None:
-        figures |= evaluate_landmarks(model, annotated_photographs(folder))
+        figures |= evaluate_landmarks(model, islice(annotated_photographs(folder), MOST_PHOTOGRAPHS))
     return {name: round(value, 4) for name, value in figures.items()}
 
 
 def development_folder(config: TrainConfig) -> Path | None:
     """Return the folder of photographs that is evaluated during training: config.development, or else the first whose
-    name ends in -test. None if there is none."""
+    name ends in -test and that holds annotated photographs. None if there is none."""
     faces = config.data / "faces"
-    folders = [faces / config.development, *sorted(faces.glob(f"*{TEST_SUFFIX}"))]
-    return next(filter(Path.is_dir, folders), None)
+    for folder in (faces / config.development, *sorted(faces.glob(f"*{TEST_SUFFIX}"))):
+        with suppress(SourceError):
+            if folder.is_dir() and next(annotated_photographs(folder), None) is not None:
+                return folder
+    return None

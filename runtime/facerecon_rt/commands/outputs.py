@@ -61,33 +61,43 @@ def check_inputs_stay(files: Iterable[Path], targets: Iterable[str]) -> None:
 
     `files`: the files that are read. `targets`: the outputs. Raises UsageError.
     """
+    folders: dict[Path, Path] = {}
     inside: dict[Path, dict[str, Path]] = {}
-    """Files by the name in their folder, for each folder."""
+    """Files by the name in their folder, for each folder. A link has two places: its own and that of its file."""
     for file in files:
-        place = resolved(file)
-        inside.setdefault(place.parent, {})[place.name] = file
+        if file.parent not in folders:
+            folders[file.parent] = resolved(file.parent)
+        places = [folders[file.parent] / file.name]
+        if file.is_symlink():
+            places.append(resolved(file))
+        for place in places:
+            inside.setdefault(place.parent, {})[place.name] = file
     for target in filter(is_place, targets):
         if is_folder_output(target):
             for file in inside.get(resolved(target), {}).values():
                 raise UsageError(f"{file} lies in the output folder {target}; choose another folder")
             continue
-        for path in (resolved(target), resolved(Path(target).parent) / Path(target).name):
-            pattern = _names_like(path)
+        for path in {resolved(target), resolved(Path(target).parent) / Path(target).name}:
             for name, file in inside.get(path.parent, {}).items():
-                if pattern.fullmatch(name):
+                if may_be_written(name, path):
                     raise UsageError(
-                        f"{file} is an input and would be overwritten by the output {target}; choose another name"
+                        f"{file} is an input and may be overwritten by the output {target}; choose another name"
                     )
 
 
-def _names_like(path: Path) -> re.Pattern[str]:
-    """Return the pattern of the names of all files that an output may write: itself, with numbers, and beside it."""
+def may_be_written(name: str, path: Path) -> bool:
+    """Return whether the output `path` may write a file of this name: its own, one with a number, or one beside it."""
     if is_sequence(path.name):
         fields = {"{frame}": r"\d+", "{track}": r"\d+", "{source}": ".*"}
         parts = re.split(r"({\w+})", path.name)
-        return re.compile("".join(fields.get(part, re.escape(part)) for part in parts))
+        return bool(re.fullmatch("".join(fields.get(part, re.escape(part)) for part in parts), name))
+    if name == path.name:
+        return True
+    if path.suffix.lower() in CODECS:
+        return False  # a full video gets a number that no file has
     beside = r"|\.mtl|_texture\.png" if path.suffix.lower() == ".obj" else ""
-    return re.compile(rf"{re.escape(path.stem)}(_\d{{4,}})?({re.escape(path.suffix)}{beside})")
+    found = re.fullmatch(rf"{re.escape(path.stem)}(?:_(\d{{4,6}}))?(?:{re.escape(path.suffix)}{beside})", name)
+    return found is not None and (found[1] is None or found[1] == f"{int(found[1]):04d}")
 
 
 class Written:

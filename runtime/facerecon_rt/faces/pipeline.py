@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -29,6 +30,8 @@ from .stages import Stages
 from .track import Track, Tracker, drifted, unknown
 from .zones import Zone
 
+log = logging.getLogger("facerecon_rt")
+
 NO_ATTENTION: Mapping[int | None, Attention] = {}
 NO_EVENTS: tuple[Event, ...] = ()
 NOTHING = Shed()
@@ -50,8 +53,8 @@ videos."""
 
 
 class SceneSink(Protocol):
-    """The interface of a sink for scenes. A sink that also has `write_events` gets the ends of events when a source
-    ends (`Pipeline.ends`)."""
+    """The interface of a sink for scenes. A sink that also has `write_events` gets the ends of events when their source
+    has ended."""
 
     def write(self, scene: Scene) -> None:
         """Write one scene."""
@@ -168,7 +171,7 @@ class Pipeline:
         self._numbers: dict[str, int] = {}
         """Number of the next track of each forgotten or interrupted source, so that no number is used twice."""
         self._over: list[Scene] = []
-        """Ends of events of sources that were forgotten, for `ends`."""
+        """Ends of events of sources that have ended or were forgotten."""
         self._frames = 0
 
     def process(self, frame: Frame) -> Scene:
@@ -202,8 +205,8 @@ class Pipeline:
     ) -> Generator[Scene, None, None]:
         """Process groups of frames of different sources. Yields the scenes as `run` does.
 
-        At the end, also when the caller closes the iterator, sinks that have `write_events` get the ends of events that
-        are still running.
+        Sinks that have `write_events` also get the ends of events whose source has ended, at the latest at the end of
+        all sources, or when the caller closes the iterator.
         """
         try:
             for group in groups:
@@ -211,17 +214,27 @@ class Pipeline:
                     for sink in sinks:
                         sink.write(scene)
                     yield scene
-        finally:
-            for scene in self.ends():
-                for sink in sinks:
-                    if isinstance(sink, SceneEventSink):
-                        sink.write_events(scene)
+                if self._over:
+                    _write_events(sinks, self._take_over())
+        except BaseException:
+            # Its cause counts. A sink may have failed before, or be closed already.
+            ends = self.ends()
+            for sink in sinks:
+                try:
+                    _write_events([sink], ends)
+                except Exception as error:  # whatever a sink raises
+                    log.debug("events could not be ended: %s", error)
+            raise
+        _write_events(sinks, self.ends())
 
     def ends(self) -> list[Scene]:
-        """Return the ends of all events that are still running: a scene without picture and faces for each source that
-        has any. `run` and `run_together` call it at the end; after `process`, call it when the source has ended."""
+        """End all events that are still running. Returns a scene without picture and faces for each source that has
+        any. `run` and `run_together` call it at the end; after `process`, call it when all sources have ended."""
         for stream in self._streams.values():
             self._end_watch(stream)
+        return self._take_over()
+
+    def _take_over(self) -> list[Scene]:
         over, self._over = self._over, []
         return over
 
@@ -242,6 +255,8 @@ class Pipeline:
             stream.ended_tracks = tuple(track for track in tracks if self.max_faces is None or track in before.shown)
             stream.ended_events = NO_EVENTS if before.watch is None else before.watch.end()
         elif stream is None:
+            if not frame.live:
+                self._end_files()
             stream = self._new_stream(frame.source)
         stream.last_frame, stream.last_s = self._frames, frame.time_s
         if stream.watch is not None:
@@ -253,6 +268,12 @@ class Pipeline:
             self._numbers[longest] = forgotten.tracker.next_number
             self._end_watch(forgotten)
         return stream
+
+    def _end_files(self) -> None:
+        """End the events of all videos that were read before another one: files come one after the other."""
+        for stream in self._streams.values():
+            if stream.frame is not None and not stream.frame.live:
+                self._end_watch(stream)
 
     def _new_stream(self, source: str) -> _Stream:
         smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
@@ -383,6 +404,13 @@ def _is_sure(at: Sighting, face: Face, before: Sequence[Sighting]) -> bool:
         return True
     box = box_from_square(at)
     return any(box_overlap(box, box_from_square(other)) >= SAME_FACE for other in before)
+
+
+def _write_events(sinks: Sequence[SceneSink], scenes: Sequence[Scene]) -> None:
+    for scene in scenes:
+        for sink in sinks:
+            if isinstance(sink, SceneEventSink):
+                sink.write_events(scene)
 
 
 def _shown_alone(stream: _Stream, faces: Sequence[Face]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from ..paths import exists, is_folder, resolved, status
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Error numbers of file systems without locks."""
+NUMBER = re.compile("[0-9]{1,9}")
+"""A number of a file. Longer ones are dates with a time, which somebody else has written."""
 LONGEST_STEM = 120
 """Number of bytes of an output's name that its partial file keeps. File names end at 255 bytes."""
 
@@ -190,27 +193,32 @@ class Rotation:
 
         `successor`: a file that takes the name. No other program finds the name free in between.
         """
-        others = path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{glob.escape(path.suffix)}")
-        digits = [one.stem.rpartition("_")[2] for one in others]
-        number = max((int(one) for one in digits if one.isdecimal()), default=0) + 1
+        listing = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:LONGEST_STEM])}.rotated")
+        listed = _read_numbers(listing)
+        number = max([0, *listed, *_numbers_of(path)]) + 1
         try:
             if successor is None:
                 path.rename(numbered(path, number))
             else:
                 _succeed(path, numbered(path, number), successor)
             if self.keep is not None:
-                self._remove_oldest(path, number, self.keep)
+                kept = [one for one in [*listed, number] if exists(numbered(path, one))]
+                while len(kept) > self.keep:
+                    numbered(path, kept.pop(0)).unlink(missing_ok=True)
+                # The newest number stays in the list, so that it is not used twice where files are moved away.
+                write_whole(listing, "".join(f"{one}\n" for one in sorted({*kept, number})).encode())
         except OSError as error:
             raise cannot_write(path, error) from error
 
-    def _remove_oldest(self, path: Path, newest: int, keep: int) -> None:
-        """Add a number to the list of the files that were set aside, and remove the oldest of them. Raises OSError."""
-        listing = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:LONGEST_STEM])}.rotated")
-        numbers = [*_read_numbers(listing), newest]
-        numbers = [number for number in numbers if exists(numbered(path, number))]
-        while len(numbers) > keep:
-            numbered(path, numbers.pop(0)).unlink(missing_ok=True)
-        write_whole(listing, "".join(f"{number}\n" for number in numbers).encode())
+
+def _numbers_of(path: Path) -> list[int]:
+    """Return the numbers of the files that are named like `numbered(path, number)`."""
+    names = path.parent.glob(f"{glob.escape(path.stem)}_[0-9]*{glob.escape(path.suffix)}")
+    return [
+        int(digits)
+        for one in names
+        if NUMBER.fullmatch(digits := one.stem.rpartition("_")[2]) and one == numbered(path, int(digits))
+    ]
 
 
 def _read_numbers(listing: Path) -> list[int]:
@@ -219,7 +227,7 @@ def _read_numbers(listing: Path) -> list[int]:
         lines = listing.read_text(encoding="ascii").split()
     except (OSError, ValueError):
         return []
-    return sorted({int(line) for line in lines if line.isdecimal() and len(line) < 10})
+    return sorted({int(line) for line in lines if NUMBER.fullmatch(line)})
 
 
 def _succeed(path: Path, aside: Path, successor: Path) -> None:

@@ -53,8 +53,9 @@ class Inputs:
         return [one for one in self._listed if one.live]
 
     def files(self) -> list[Path]:
-        """Return the files that will be read."""
-        return [path for one in self._listed for path in files_of(one.uri)]
+        """Return the files that will be read, and the lists of sources."""
+        lists = [Path(uri) for uri in self._uris if is_list(uri)]
+        return [*lists, *(path for one in self._listed for path in files_of(one.uri))]
 
     def groups(self) -> Generator[list[Frame], None, None]:
         """Yield the frames of every input in groups.

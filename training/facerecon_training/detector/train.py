@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ..backbones import in_channels_last
 from ..checkpoint import read_tensors
-from ..run import LOG_EVERY, Interrupt, Run, write_config
+from ..run import LOG_EVERY, Interrupt, Run, check_config, write_config
 from .config import DETECTOR_MARK, SCORE, DetectorConfig
 from .data import DetectorCache, build_cache
 from .measure import (
@@ -53,6 +53,7 @@ def train_detector(config: DetectorConfig) -> Path:
         raise UsageError(f"--size {config.size}: must be a multiple of {MULTIPLE}")
     folder = Path(config.run)
     make_folder(folder)
+    check_config(folder, config)
     cache = build_cache(Path(config.data), folder / "cache")
     scenes = SceneMaker(cache, config.size, config.seed)
     write_config(folder, config)

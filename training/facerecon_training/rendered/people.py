@@ -391,7 +391,8 @@ def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, v
                 with whole(part) as growing:
                     np.savez(growing, **labels)
     _renderers.pop()
-    np.savez(target / "labels.npz", **labels, person=np.repeat(np.arange(count, dtype=np.int32), views))
+    with whole(target / "labels.npz") as growing:
+        np.savez(growing, **labels, person=np.repeat(np.arange(count, dtype=np.int32), views))
     part.unlink()
 
 
