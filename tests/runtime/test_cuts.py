@@ -131,7 +131,7 @@ def face(ball_face: MakeFace, changed: float, mm: float) -> Face:
         (3.9 * LEAST_CHANGE, 0.9 * LEAST_MM, False),  # a light
         (0.9 * LEAST_CHANGE, 9 * LEAST_MM, False),  # a blur
         (1.3 * LEAST_CHANGE, 1.3 * LEAST_MM, False),  # a small change of both
-        (1.3 * LEAST_CHANGE, 1.7 * LEAST_MM, True),
+        (1.4 * LEAST_CHANGE, 1.7 * LEAST_MM, True),
         (3.9 * LEAST_CHANGE, 1.1 * LEAST_MM, True),
         (1.1 * LEAST_CHANGE, 4 * LEAST_MM, True),
     ],

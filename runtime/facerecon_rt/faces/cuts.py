@@ -46,8 +46,9 @@ TIMES = 2.6
 LEAST_CONFIDENCE = 0.75
 """Minimum confidence of the face after a cut. A head that passes near the camera is blurred: its confidence is 0.55 to
 0.74, and its shape and appearance change as they do at a cut (`crowd_1080p.mp4`)."""
-SURE = 1.85
-"""Minimum product of both changes, each as a multiple of its limit."""
+SURE = 2.25
+"""Minimum product of both changes, each as a multiple of its limit. It is 2.47 and more at cuts between talking heads,
+and up to 2.12 where a head turns fast (`head_d12.mp4`)."""
 NEWEST = 0.2
 """Weight of the newest step in the usual change."""
 SAMPLE = 8
