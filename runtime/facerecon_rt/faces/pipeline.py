@@ -365,16 +365,11 @@ class Pipeline:
         kept = tuple(face for face in faces if face.track in tracks)
         elsewhere += boxes_beyond(kept, faces)
         kept = self._finished(frame, kept, stages)
-        scene = scene_of(self.reconstructor, frame, kept, elsewhere, stages, shed, attention, events)
         entered, left = stream.tracker.entered, stream.tracker.left
         if self.max_faces is not None:
             entered, left = _shown_alone(stream, kept)
-        scene = replace(
-            scene,
-            entered=entered,
-            left=(*stream.ended_tracks, *left),
-            events=(*stream.ended_events, *scene.events),
-        )
+        left, events = (*stream.ended_tracks, *left), (*stream.ended_events, *events)
+        scene = scene_of(self.reconstructor, frame, kept, elsewhere, stages, shed, attention, events, entered, left)
         stream.ended_tracks = stream.ended_events = ()
         if self.budget is not None:
             self.budget.note(sum(spent for stage, spent in stages.milliseconds.items() if stage != "capture"))
@@ -448,6 +443,8 @@ def scene_of(
     shed: Shed = NOTHING,
     attention: Mapping[int | None, Attention] = NO_ATTENTION,
     events: tuple[Event, ...] = NO_EVENTS,
+    entered: tuple[int, ...] = (),
+    left: tuple[int, ...] = (),
 ) -> Scene:
     """Return the scene of a frame and its faces, with the doubts about each face, the attention by the number of its
     track, and the network that read them.
@@ -468,6 +465,8 @@ def scene_of(
         network.provider,
         network.contract.precision,
         network.sha256,
+        entered=entered,
+        left=left,
         events=events,
         elsewhere=tuple(elsewhere),
         shed={"looks": shed.interval, "faces": shed.faces} if shed != NOTHING else None,

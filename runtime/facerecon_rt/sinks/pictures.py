@@ -67,9 +67,9 @@ def write_picture(path: Path, picture: Image) -> None:
     write_whole(path, data.tobytes())
 
 
-def jpeg(picture: Image, quality: int, largest_side: int = LARGEST_SIDE[".jpg"]) -> bytes:
-    """Encode a picture (H, W, 3) uint8 BGR as JPEG, smaller if a side has more than `largest_side` pixels."""
-    fitted = within(picture, largest_side)
+def jpeg(picture: Image, quality: int) -> bytes:
+    """Encode a picture (H, W, 3) uint8 BGR as JPEG, smaller if a side is too long for the format."""
+    fitted = within(picture, LARGEST_SIDE[".jpg"])
     return cv2.imencode(".jpg", fitted, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 

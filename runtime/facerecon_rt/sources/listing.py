@@ -165,7 +165,7 @@ def _entry(entry: Any, where: str, path: Path, options: LiveOptions, retries: in
     if nested := [key for key in given if not isinstance(given[key], str)]:
         raise UsageError(f"{where}: {nested[0]} is a list or a mapping, but must be a text or a number")
     uri = given["uri"]
-    ignored = [key for key in ("name", "size", "fps", "flip", "timeout", "retries") if _is_given(given, key)]
+    ignored = [key for key in KEYS[1:] if _is_given(given, key)]
     if ignored and not is_live(uri):
         raise UsageError(
             f"{where}: {ignored[0]} applies to cameras and streams, and {public_name(uri)} is a file; leave it out"
