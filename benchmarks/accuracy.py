@@ -21,9 +21,9 @@ import numpy as np
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
 from facerecon_rt.annotated import annotated_photographs, photograph_figures
 from facerecon_rt.data_folder import default_data
-from facerecon_rt.faces.pipeline import SMOOTH
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.faces.shapes import set_from_faces
+from facerecon_rt.faces.streams import SMOOTH
 from facerecon_rt.pose import rmse_mm
 from facerecon_rt.types import Floats, Image
 from facerecon_training.consistency import SET_SIZES, auc, pair_figures

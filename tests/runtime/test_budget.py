@@ -84,7 +84,7 @@ def test_faces_that_are_passed_over_keep_their_numbers_and_cost_no_looks(
         pipeline = Pipeline(reconstructor, budget_ms=1e-6)
         scenes = [pipeline.process(frame) for frame in frames]
     assert [scene.entered for scene in scenes if scene.entered] == [(1, 2, 3, 4)]
-    (stream,) = pipeline._streams.values()
+    (stream,) = pipeline._streams
     assert len(stream.tracker.tracks) == 4
     # The detector runs every 10, 20, 40 and then 80 frames.
     assert sum(scene.stages_ms["detect"] > 0 for scene in scenes) < 8

@@ -15,9 +15,10 @@ from ..errors import UsageError
 from ..faces.detector_contract import MULTIPLE
 from ..faces.detector_runs import LARGEST_SIZE
 from ..faces.metric import Intrinsics
-from ..faces.pipeline import DETECT_EVERY, SMOOTH
+from ..faces.pipeline import DETECT_EVERY
 from ..faces.reconstruct import MIN_CONFIDENCE
 from ..faces.shapes import Average
+from ..faces.streams import SMOOTH
 from ..faces.zones import Zone, zone_from_text
 from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions

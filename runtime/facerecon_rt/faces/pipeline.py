@@ -9,11 +9,9 @@ from typing import Protocol, runtime_checkable
 
 from ..align import box_from_square, box_overlap
 from ..errors import UsageError
-from ..types import NO_PICTURE, Attention, Event, Face, Floats, Frame, Scene
-from .attention import Watch
+from ..types import Attention, Event, Face, Floats, Frame, Scene
 from .budget import Budget, Shed
 from .calibrate import Calibration
-from .cuts import Scenery
 from .doubts import doubts
 from .metric import Intrinsics, with_metric_pose
 from .reconstruct import (
@@ -25,9 +23,9 @@ from .reconstruct import (
     off_faces,
     visible_area,
 )
-from .smooth import STRENGTHS, Smoother
 from .stages import Stages
-from .track import Track, Tracker, drifted, unknown
+from .streams import SMOOTH, Stream, Streams
+from .track import Track, drifted, unknown
 from .zones import Zone
 
 log = logging.getLogger("facerecon_rt")
@@ -38,18 +36,12 @@ NOTHING = Shed()
 """State in which no work is skipped."""
 FULL = 5
 """Factor by which the detector runs less often while the maximum number of faces is tracked."""
-SMOOTH = ("off", *STRENGTHS)
 DETECT_EVERY = 10
 """Usual number of frames of a video or camera between two runs of the detector."""
 FOUND_ONCE_CONFIDENCE = 0.8
 """Minimum confidence of a new face in a video or camera whose doubtful detection is the first at its place. Any other
 begins when the detector finds it again in the next frame. In crowd_1080p.mp4, letters on a wall are found in a single
 frame, and the FaceModel then reads them with a confidence of 0.68 to 0.73 as long as they are in view."""
-GAP_S = 2.0
-"""Maximum gap of a camera in seconds. After a longer gap another person may be in front of it."""
-IDLE_FRAMES = 1000
-"""Number of frames of other sources after which a source's tracks are forgotten. A folder may hold thousands of
-videos."""
 
 
 class SceneSink(Protocol):
@@ -69,41 +61,11 @@ class SceneEventSink(SceneSink, Protocol):
 
 
 @dataclass(slots=True)
-class _Stream:
-    """Tracking state of one source."""
-
-    tracker: Tracker
-    since_detection: int
-    """Number of frames since the detector last ran."""
-    smoother: Smoother | None
-    watch: Watch | None
-    scenery: Scenery = field(default_factory=Scenery)
-    frame: Frame | None = None
-    """The last frame without its picture, if there is a watch."""
-    last_frame: int = 0
-    """Count of all frames when this source was last seen."""
-    last_s: float = 0.0
-    """Time of its last frame, in seconds of the source."""
-    detected: Sequence[Sighting] = ()
-    """Squares of the detector's last run."""
-    detected_before: Sequence[Sighting] = ()
-    """Squares of the run before it."""
-    found_once: bool = False
-    """Whether a face waits for the detector to find it again, so that the detector runs on the next frame."""
-    ended_tracks: tuple[int, ...] = ()
-    """Tracks that a gap has ended, for the next scene."""
-    ended_events: tuple[Event, ...] = ()
-    """Ends of their events, for the next scene."""
-    shown: set[int] = field(default_factory=set)
-    """Tracks whose face was in a scene, if the number of faces is limited."""
-
-
-@dataclass(slots=True)
 class _Work:
     """One frame on its way to a scene."""
 
     frame: Frame
-    stream: _Stream | None = None
+    stream: Stream | None = None
     """The state of its source; None for a photograph."""
     updated: Sequence[Track] = ()
     """Tracks whose faces are updated in this frame."""
@@ -162,17 +124,9 @@ class Pipeline:
         self.detect_every = max(1, detect_every)
         self.max_faces = max_faces
         self.lens = lens
-        self.smooth = smooth
         self.calibration = calibration
         self.budget = None if budget_ms is None else Budget(budget_ms)
-        self.attention = attention
-        self._streams: dict[str, _Stream] = {}
-        """State of each source, the longest unseen first."""
-        self._numbers: dict[str, int] = {}
-        """Number of the next track of each forgotten or interrupted source, so that no number is used twice."""
-        self._over: list[Scene] = []
-        """Ends of events of sources that have ended or were forgotten."""
-        self._frames = 0
+        self._streams = Streams(smooth, attention, limited=max_faces is not None)
 
     def process(self, frame: Frame) -> Scene:
         """Process one frame. Returns its scene."""
@@ -214,8 +168,7 @@ class Pipeline:
                     for sink in sinks:
                         sink.write(scene)
                     yield scene
-                if self._over:
-                    _write_events(sinks, self._take_over())
+                _write_events(sinks, self._streams.take_ended())
         except BaseException:
             # Its cause counts. A sink may have failed before, or be closed already.
             ends = self.ends()
@@ -230,63 +183,14 @@ class Pipeline:
     def ends(self) -> list[Scene]:
         """End all events that are still running. Returns a scene without picture and faces for each source that has
         any. `run` and `run_together` call it at the end; after `process`, call it when all sources have ended."""
-        for stream in self._streams.values():
-            self._end_watch(stream)
-        return self._take_over()
-
-    def _take_over(self) -> list[Scene]:
-        over, self._over = self._over, []
-        return over
-
-    def _end_watch(self, stream: _Stream) -> None:
-        """Note the ends of a stream's running events. They have its last frame, without the picture."""
-        if stream.watch is not None and stream.frame is not None and (events := stream.watch.end()):
-            self._over.append(Scene(stream.frame, (), events=events))
-
-    def _stream_of(self, frame: Frame) -> _Stream:
-        """Return the state of the frame's source, and forget a source that was not seen for too long."""
-        self._frames += 1
-        stream = self._streams.pop(frame.source, None)
-        # The time goes back when another camera takes the name.
-        if stream is not None and frame.live and not 0 <= frame.time_s - stream.last_s <= GAP_S:
-            self._numbers[frame.source] = stream.tracker.next_number
-            before, stream = stream, self._new_stream(frame.source)
-            tracks = (track.number for track in before.tracker.tracks)
-            stream.ended_tracks = tuple(track for track in tracks if self.max_faces is None or track in before.shown)
-            stream.ended_events = NO_EVENTS if before.watch is None else before.watch.end()
-        elif stream is None:
-            if not frame.live:
-                self._end_files()
-            stream = self._new_stream(frame.source)
-        stream.last_frame, stream.last_s = self._frames, frame.time_s
-        if stream.watch is not None:
-            stream.frame = replace(frame, image=NO_PICTURE)
-        self._streams[frame.source] = stream
-        longest = next(iter(self._streams))
-        if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
-            forgotten = self._streams.pop(longest)
-            self._numbers[longest] = forgotten.tracker.next_number
-            self._end_watch(forgotten)
-        return stream
-
-    def _end_files(self) -> None:
-        """End the events of all videos that were read before another one: files come one after the other."""
-        for stream in self._streams.values():
-            if stream.frame is not None and not stream.frame.live:
-                self._end_watch(stream)
-
-    def _new_stream(self, source: str) -> _Stream:
-        smoother = None if self.smooth == "off" else Smoother(STRENGTHS[self.smooth])
-        tracker = Tracker(first_number=self._numbers.get(source, 1))
-        watch = None if self.attention is None else Watch(self.attention)
-        return _Stream(tracker, self.detect_every, smoother, watch)
+        return self._streams.end_all()
 
     def _work_on(self, frame: Frame, shed: Shed) -> _Work:
         """Decide which tracked faces to update in this frame, and which to skip."""
         check_picture(frame.image)
         if frame.still:
             return _Work(frame)
-        stream = self._stream_of(frame)
+        stream = self._streams.of(frame)
         updated, skipped = _within_budget(stream, shed)
         return _Work(frame, stream, updated, skipped, scene_changed=stream.scenery.changed(frame.image))
 
@@ -365,9 +269,7 @@ class Pipeline:
         kept = tuple(face for face in faces if face.track in tracks)
         elsewhere += boxes_beyond(kept, faces)
         kept = self._finished(frame, kept, stages)
-        entered, left = stream.tracker.entered, stream.tracker.left
-        if self.max_faces is not None:
-            entered, left = _shown_alone(stream, kept)
+        entered, left = stream.entered_and_left(kept)
         left, events = (*stream.ended_tracks, *left), (*stream.ended_events, *events)
         scene = scene_of(self.reconstructor, frame, kept, elsewhere, stages, shed, attention, events, entered, left)
         stream.ended_tracks = stream.ended_events = ()
@@ -408,23 +310,13 @@ def _write_events(sinks: Sequence[SceneSink], scenes: Sequence[Scene]) -> None:
                 sink.write_events(scene)
 
 
-def _shown_alone(stream: _Stream, faces: Sequence[Face]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the tracks that are shown for the first time, and those that have ended after they were shown."""
-    now = [face.track for face in faces if face.track is not None]
-    entered = tuple(track for track in now if track not in stream.shown)
-    left = tuple(track for track in stream.tracker.left if track in stream.shown)
-    stream.shown.update(now)
-    stream.shown.difference_update(left)
-    return entered, left
-
-
 def boxes_beyond(kept: Sequence[Face], found: Sequence[Face]) -> list[Floats]:
     """Return the boxes of the found faces that were not kept, since they exceed the maximum number."""
     boxes = {id(face.box) for face in kept}
     return [face.box for face in found if id(face.box) not in boxes]
 
 
-def _within_budget(stream: _Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
+def _within_budget(stream: Stream, shed: Shed) -> tuple[list[Track], list[Track]]:
     """Return the visible tracks to update in this frame, the largest first, and those to skip for the budget."""
     visible = stream.tracker.visible
     if shed.faces == 1:

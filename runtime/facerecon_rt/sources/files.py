@@ -82,46 +82,41 @@ def open_source(uri: str | Path, *, live: LiveOptions = AS_IT_IS, retries: int |
     `live`: options for cameras and streams. `retries`: attempts to reopen a lost camera or stream; None for no limit.
     Raises SourceError with a one-line message that names the fix.
     """
-    text = str(uri)
-    if is_live(text):
-        return LiveSource(text, live, retries=retries)
-    if "://" in text:
-        raise SourceError(
-            f"cannot open {public_name(text)}; streams are {', '.join(s + '://' for s in STREAM_SCHEMES)}"
-        )
-    path = Path(uri)
-    try:
-        inside = iter(list(path.iterdir())) if is_folder(path) else None
-        there = status(path) is not None
-    except OSError as error:
-        raise SourceError(f"cannot read {text}: {error.strerror}") from error
-    if inside is not None:
-        return FilesSource(text, _media_in(inside, f"folder {text}"))
-    if there:
-        return _open_file(path)
-    if any(sign in text for sign in "*?["):
-        hint = " ([ ] stand for one of the signs within; write [[] for a bracket)" if "[" in text else ""
-        return FilesSource(text, _media_in(_each_once(map(Path, matches(text))), f"pattern {text}{hint}"))
-    raise SourceError(
-        f"{text} does not exist; give a camera (cam0), a stream, a video, a photograph, a folder or a glob"
-    )
+    if is_live(str(uri)):
+        return LiveSource(str(uri), live, retries=retries)
+    paths, several = _found(uri)
+    return FilesSource(str(uri), paths) if several else _open_file(paths[0])
 
 
 def files_of(uri: str | Path) -> list[Path]:
     """Return the files that `open_source` would read. There are none for cameras and streams, and for what cannot be
     read, which `open_source` refuses."""
-    text = str(uri)
-    if is_live(text) or "://" in text:
+    try:
+        return [] if is_live(str(uri)) else _found(uri)[0]
+    except SourceError:
         return []
-    path = Path(uri)
+
+
+def _found(uri: str | Path) -> tuple[list[Path], bool]:
+    """Return the files that a URI names, and whether it may name several: a folder or a pattern. Raises SourceError."""
+    text, path = str(uri), Path(uri)
+    if "://" in text:
+        raise SourceError(
+            f"cannot open {public_name(text)}; streams are {', '.join(s + '://' for s in STREAM_SCHEMES)}"
+        )
     try:
         if is_folder(path):
-            return _media_in(path.iterdir(), f"folder {text}")
+            return _media_in(list(path.iterdir()), f"folder {text}"), True
         if status(path) is not None:
-            return [path]
-        return _media_in(_each_once(map(Path, matches(text))), f"pattern {text}")
-    except (OSError, SourceError):
-        return []
+            return [path], False
+    except OSError as error:
+        raise SourceError(f"cannot read {text}: {error.strerror}") from error
+    if any(sign in text for sign in "*?["):
+        hint = " ([ ] stand for one of the signs within; write [[] for a bracket)" if "[" in text else ""
+        return _media_in(_each_once(map(Path, matches(text))), f"pattern {text}{hint}"), True
+    raise SourceError(
+        f"{text} does not exist; give a camera (cam0), a stream, a video, a photograph, a folder or a glob"
+    )
 
 
 class ImageSource:
@@ -229,7 +224,7 @@ def _open_file(path: Path) -> Source:
     )
 
 
-def _media_in(paths: Iterator[Path], where: str) -> list[Path]:
+def _media_in(paths: Iterable[Path], where: str) -> list[Path]:
     """Return the photographs and videos among `paths`, by suffix, in natural order."""
     known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     try:
