@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .addresses import public_name
+from .commands.combinations import check_options, options_without_effect, outputs_of
 from .commands.default_model import models_or_default
 from .commands.faster import faster_on_cpu
 from .commands.log import log_to_stderr
@@ -22,8 +23,6 @@ from .commands.outputs import (
     Written,
     changed_at,
     check_inputs_stay,
-    has_heads,
-    has_meshes,
     is_drawn,
     is_folder_output,
     is_place,
@@ -37,7 +36,7 @@ from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
 from .faces.reconstruct import Reconstructor, largest
 from .faces.shapes import ImageSet
-from .head import MESH_FORMS, mesh_form
+from .head import mesh_form
 from .interrupts import importing
 from .memory import given_back_regularly
 from .paths import resolved
@@ -48,10 +47,8 @@ from .sinks.local_socket import is_socket
 from .sinks.looks import Look
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, files_beside, write_mesh
 from .sinks.mqtt_address import is_mqtt
-from .sinks.options import check_texture
 from .sinks.outputs import Rotation, check_writable, source_path, write_whole
 from .sinks.parts import parts_of
-from .sinks.sequence import is_sequence
 from .sinks.sink import Sink
 from .sinks.systemd import ServiceNotifier
 from .sinks.threaded import ThreadedSink
@@ -116,47 +113,9 @@ def _ending_signals() -> list[signal.Signals]:
 def _reconstruct(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
     log_to_stderr(quiet=options.quiet, once=options.set)
-    if options.keep is not None and options.rotate is None:
-        raise UsageError("--keep limits the files of --rotate; give --rotate as well")
-    if options.save_calibration is not None and not isinstance(options.calibrate, float):
-        raise UsageError("--save-calibration keeps what --calibrate SECONDS learns; give that as well")
-    names = [zone.name for zone in options.zone]
-    if len(set(names)) < len(names):
-        raise UsageError("two zones have the same name; give each --zone its own")
-    _check_meshes(options)
-    if options.set and any(map(is_sequence, options.output)):
-        raise UsageError("{frame} in a name gives a mesh per frame, and --set makes one mesh of all; leave it out")
-    if options.set and options.attention:
-        raise UsageError("--attention follows people over time, and --set averages photographs; give one of them")
-    if options.set:
-        if options.calibrate is not None:
-            raise UsageError(
-                "--calibrate applies to videos and single photographs, not to --set; leave one of them out"
-            )
-        following = {"--smooth": options.smooth != "off", "--max-faces": options.max_faces is not None}
-        following["--budget-ms"] = options.budget_ms is not None
-        if given := [name for name, is_given in following.items() if is_given]:
-            raise UsageError(f"{given[0]} applies to videos and cameras, not to --set; leave one of them out")
-        if options.serve:
-            raise UsageError("--serve shows frames as they come, and --set averages all frames first; give one of them")
-        _run_set(options)
-        return 0
-    if options.average is not None:
-        raise UsageError("--average applies only to --set; give --set, or leave it out")
-    _run(options)
+    check_options(options)
+    (_run_set if options.set else _run)(options)
     return 0
-
-
-def _check_meshes(options: Options) -> None:
-    """Check that there are meshes that get a texture or a head, and that pixels may be written. Raises UsageError."""
-    check_texture(options.texture, options.style, pictures=options.pictures)
-    targets = [] if options.serve and not options.output else [*options.output] or [DEFAULT_OUTPUT]
-    if options.texture is not None and not any(map(has_meshes, targets)):
-        raise UsageError("--texture colours meshes; give an output that has them: .glb, .obj, .ply or a folder")
-    if options.mesh != MESH_FORMS[0] and not any(map(has_heads, targets)):
-        raise UsageError(
-            "--mesh head completes meshes; give an output that has them: .glb, .usdc, .obj, .ply or a folder"
-        )
 
 
 def _bench(arguments: Sequence[str]) -> int:
@@ -372,7 +331,11 @@ def _save_calibration(calibration: Calibration, place: Path) -> None:
 
 
 def _inputs(options: Options) -> Inputs:
-    return Inputs(options.input, options.live, options.retries, options.max_delay_s)
+    """Return the inputs of the command line. Options that do nothing with them are logged."""
+    inputs = Inputs(options.input, options.live, options.retries, options.max_delay_s)
+    for line in options_without_effect(options, inputs):
+        log.warning("%s", line)
+    return inputs
 
 
 @contextmanager
@@ -418,7 +381,7 @@ def _say_choice(reconstructor: Reconstructor, options: Options) -> None:
 
 
 def _targets(options: Options) -> list[str]:
-    targets = list(options.output) or ([] if options.serve else [DEFAULT_OUTPUT])
+    targets = outputs_of(options)
     for target in targets:
         if targets.count(target) > 1:
             raise UsageError(f"the output {public_name(target)} is given twice; give each output once")

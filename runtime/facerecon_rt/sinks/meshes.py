@@ -21,6 +21,8 @@ from .shade import CLAY, vertex_normals
 from .texture import as_png, vertex_colours
 
 MESH_SUFFIXES = (".obj", ".ply", ".glb")
+UNIT_SUFFIXES = (".obj", ".ply")
+"""Suffixes of formats that know no unit. glTF is in metres."""
 MATERIAL = "mtllib"
 
 
