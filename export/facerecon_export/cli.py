@@ -195,7 +195,8 @@ def _export_parser() -> argparse.ArgumentParser:
         "--calibration",
         type=Path,
         metavar="FOLDER",
-        help=f"at least 200 photographs for int8 calibration: {PHOTOGRAPHS} [$FACERECON_DATA/faces/helen-train]",
+        help=f"at least 200 photographs for int8 calibration: {PHOTOGRAPHS}; or a folder of `facerecon-train prepare`, "
+        "with its rendered people and photographs [$FACERECON_DATA/faces/helen-train]",
     )
     _add_crops(parser)
     parser.add_argument(

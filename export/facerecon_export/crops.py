@@ -1,9 +1,10 @@
-"""Folder of photographs -> crops as the network sees them, for calibration and for verification."""
+"""Folder of photographs, or of prepared training data -> crops as the network sees them, for calibration and for
+verification."""
 
 from __future__ import annotations
 
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -16,7 +17,10 @@ from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.paths import exists, is_folder
 from facerecon_rt.sources.files import IMAGE_SUFFIXES, read_image
 from facerecon_rt.types import Floats, Image
+from facerecon_training.augment import crop_from_canvas, ideal_square
+from facerecon_training.data import Packed, people_squares
 from facerecon_training.photographs import camera_from_landmarks
+from facerecon_training.prepare import read_face
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -37,7 +41,7 @@ class FaceCrops:
     source: str
     """Description of the pictures, for messages and the report."""
     real: bool
-    """Whether the pictures are photographs; False for artificial pictures."""
+    """Whether the pictures are photographs or rendered people; False for artificial pictures."""
 
 
 def faces_of_data(name: str) -> Path | None:
@@ -65,8 +69,8 @@ def calibration_folder(folder: Path | None) -> Path:
     folder = folder or faces_of_data("helen-train")
     if folder is None:
         raise UsageError(
-            "int8 needs real photographs for calibration: give them with --calibration FOLDER, set $FACERECON_DATA, or "
-            "ask for --precision fp32 fp16"
+            "int8 needs pictures of faces for calibration: give photographs, or the folder of `facerecon-train "
+            "prepare`, with --calibration FOLDER, set $FACERECON_DATA, or ask for --precision fp32 fp16"
         )
     return folder
 
@@ -104,14 +108,36 @@ def enough(crops: SomePictures, purpose: str, option: str) -> SomePictures:
 
 
 def load_crops(folder: Path, size: int, count: int) -> FaceCrops:
-    """Return up to `count` crops of a folder.
+    """Return up to `count` crops of a folder of photographs, or of a folder that `facerecon-train prepare` made.
 
     A picture `x.jpg` with `x.pts` beside it is aligned by its landmarks. A picture without landmarks counts as a crop,
-    and is scaled.
+    and is scaled. Raises SourceError, and UsageError for damaged prepared data.
     """
+    if exists(folder / "people" / "train" / "labels.npz"):
+        return _prepared_crops(folder, size, count)
     shown = tqdm(picture_paths(folder, count), f"reading {folder.name}", unit="img", leave=False, disable=None)
     crops, landmarks = zip(*(_load_crop(path, size) for path in shown), strict=True)
     return FaceCrops(np.stack(crops), np.stack(landmarks), f"{len(crops)} crops of {folder}", real=True)
+
+
+def _prepared_crops(folder: Path, size: int, count: int) -> FaceCrops:
+    """Return crops of the pictures that a network is trained on, without augmentation and without their landmarks: as
+    many of rendered people as of each packed folder of photographs."""
+    photographs = [*sorted((folder / "photographs").glob("*")), folder / "head_pose"]
+    sources = [folder / "people" / "train", *(path for path in photographs if exists(path / "labels.npz"))]
+    crops = []
+    for number, source in enumerate(sources):
+        packed = Packed.read(source)
+        of_this = count // len(sources) + (number < count % len(sources))
+        chosen = np.linspace(0, len(packed.images) - 1, min(of_this, len(packed.images))).round().astype(int)
+        squares = [ideal_square()] * len(chosen)
+        if number == 0:
+            packed = replace(packed, labels={name: values[chosen] for name, values in packed.labels.items()})
+            squares = people_squares(packed, read_face(folder))
+        canvases = (np.ascontiguousarray(packed.images[index]) for index in chosen)
+        crops += [crop_from_canvas(canvas, at, size)[0] for canvas, at in zip(canvases, squares, strict=True)]
+    which = f"{len(crops)} crops of the training data in {folder}"
+    return FaceCrops(np.stack(crops), np.full((len(crops), 68, 2), np.nan, np.float32), which, real=True)
 
 
 def picture_paths(folder: Path, count: int) -> list[Path]:
