@@ -85,14 +85,13 @@ def add_unit(parser: _ActionsContainer) -> None:
     )
 
 
-def add_mesh(parser: _ActionsContainer) -> None:
-    """Add `--mesh`, which commands that write meshes share."""
+def add_mesh(parser: _ActionsContainer, formats: str) -> None:
+    """Add `--mesh`, which commands that write meshes share. `formats`: suffixes of these meshes."""
     parser.add_argument(
         "--mesh",
         choices=MESH_FORMS,
         default=MESH_FORMS[0],
-        help="part of the head in .glb, .usdc, .obj and .ply: "
-        "head adds ears, neck and the back of the head [%(default)s]",
+        help=f"part of the head in {formats}: head adds ears, neck and the back of the head [%(default)s]",
     )
 
 

@@ -51,5 +51,5 @@ def mesh_parser() -> argparse.ArgumentParser:
     which.add_argument("--face", type=whole, metavar="N", help="index of the face in the record [the only face]")
     parser.add_argument("-o", "--output", type=name, required=True, metavar="FILE", help="mesh: .obj .ply .glb")
     add_unit(parser)
-    add_mesh(parser)
+    add_mesh(parser, ".glb, .obj and .ply")
     return parser
