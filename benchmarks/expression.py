@@ -183,6 +183,7 @@ DEFINITIONS = f"""\
   out of the mean.
 - **weights**: mean weight of pictures with the expression / without it, of the first model.
 - **{MEDIAPIPE}** are known for some of the pictures only.
+- **shared**: the pictures whose scores of MediaPipe are known, alone.
 - **strangers**: without the pictures of `{SEEN}`, whose people have other frames in training.
 - **lip_gap**: median distance of our inner lips where MediaPipe's are shut; **opening_gain**: how far our mouth opens
   where MediaPipe's is open, as a factor.
@@ -195,14 +196,19 @@ DEFINITIONS = f"""\
 """
 
 
-def of_model(found: Mapping[str, Weights], images: list[dict[str, object]]) -> dict[str, Any]:
-    """Return the figures of one source of weights: `scores` by label, and the means of their AUC and the winks."""
+def of_model(
+    found: Mapping[str, Weights], images: list[dict[str, object]], shared: Mapping[str, Weights]
+) -> dict[str, Any]:
+    """Return the figures of one source of weights: `scores` by label, and the means of their AUC and the winks. The
+    pictures in `shared` have a mean of their own."""
     rows = scores(found, images)
     strange = scores(found, [image for image in images if image["folder"] != SEEN])
+    common = scores(found, [image for image in images if str(image["file"]) in shared])
     return {
         "found": sum(str(image["file"]) in found for image in images),
         "labels": rows,
         "auc": summary(rows),
+        "auc_shared": summary(common),
         "auc_strangers": summary(strange),
         "winks": wink_differences(found, images),
     }
@@ -240,7 +246,8 @@ def markdown(report: Mapping[str, Any]) -> str:
             f"| {label} | {row['present']} / {row['absent']} | {' | '.join(cells)} "
             f"| {row['mean_present']:.2f} / {row['mean_absent']:.2f} |"
         )
-    for title, name in (("mean", "auc"), ("mean, strangers", "auc_strangers")):
+    kinds = {"mean": "auc", "mean, shared": "auc_shared", "mean, strangers": "auc_strangers"}
+    for title, name in kinds.items():
         cells = [
             f"{c[name]['mean']:.3f} of {c[name]['labels']}" if c[name]["labels"] else "–" for c in columns.values()
         ]
@@ -276,14 +283,15 @@ def main() -> None:
         parser.error("two model files have the same name, which would name both columns; rename one")
     options.out.mkdir(parents=True, exist_ok=True)
     images = json.loads(LABELS.read_text())["images"]
+    tracker = options.data / "pseudo" / "expressive.npz"
+    theirs = of_weak_labels(tracker) if tracker.is_file() else {}
     columns = {
-        model.name: of_model(through_runtime(model, options.detector, options.data, images), images)
+        model.name: of_model(through_runtime(model, options.detector, options.data, images), images, theirs)
         for model in options.models
     }
     first, figures = options.models[0], {}
-    tracker = options.data / "pseudo" / "expressive.npz"
-    if tracker.is_file():
-        columns[MEDIAPIPE] = of_model(of_weak_labels(tracker), images)
+    if theirs:
+        columns[MEDIAPIPE] = of_model(theirs, images, theirs)
         figures[f"The mesh of {first.name} beside MediaPipe's mesh"] = beside_mediapipe(
             first, options.detector, options.data
         )

@@ -304,8 +304,8 @@ def _hard_faces() -> Iterator[Quote]:
 
     yield quote(
         CARD,
-        "{} % are reconstructed (with an error below 10 %) rolled by 60 degrees, {} % at 20 pixels and {} % at 30 pixels (`compact`: 97.5, 95 and 95 %), "
-        "and {} % blurred by a sigma of 8 pixels",
+        "{} % are reconstructed (with an error below 10 %) rolled by 60 degrees, {} % at 20 pixels and {} % at 30 "
+        "pixels (`compact`: 97.5, 95 and 95 %), and {} % blurred by a sigma of 8 pixels",
         *shown("rolled by 60 degrees", "20 pixels", "30 pixels", "blurred, sigma 8"),
     )
     yield quote(

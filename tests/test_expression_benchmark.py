@@ -104,7 +104,8 @@ def test_the_mean_is_over_labels_with_enough_positives(expression: ModuleType) -
     rows = {"smile": row(0.9, 6), "frown": row(0.7, 8), "squint": row(0.1, expression.LEAST_POSITIVES - 1)}
     summary = expression.summary(rows)
     assert summary == {"labels": 2, "mean": pytest.approx(0.8), "least": 0.7, "label": "frown"}
-    column = {"found": 30, "labels": rows, "auc": summary, "auc_strangers": summary, "winks": [0.5, -0.1]}
+    column = {"found": 30, "labels": rows, "auc": summary, "winks": [0.5, -0.1]}
+    column |= {"auc_shared": {"labels": 0}, "auc_strangers": summary}
     other = column | {"labels": {"smile": row(0.8, 7), "frown": row(1.0, 3)}, "winks": []}
     report = {
         "command": "python this.py",
@@ -119,6 +120,7 @@ def test_the_mean_is_over_labels_with_enough_positives(expression: ModuleType) -
     assert "| frown | 8 / 20 | 0.70 | – | 0.50 / 0.10 |" in text, "three positives are too few"
     assert "| squint | 5 / 20 | – | – | 0.50 / 0.10 |" in text
     assert "| **mean** | | 0.800 of 2 | 0.800 of 2 | |" in text
+    assert "| **mean, shared** | | – | – | |" in text
     assert "| **least** | | 0.70 (frown) | 0.70 (frown) | |" in text
     assert "| 0.20; 1 of 2 | – | |" in text
     assert "| pictures that count | 31 | 30 | 30 | |" in text
@@ -128,7 +130,7 @@ def test_the_mean_is_over_labels_with_enough_positives(expression: ModuleType) -
 def test_too_few_positives_of_every_label_are_no_mean(expression: ModuleType) -> None:
     of_image = image("a", smile="present")
     column = expression.of_model(
-        {"a": weights(mouthSmileLeft=0.5), "b": weights()}, [of_image, image("b", smile="absent")]
+        {"a": weights(mouthSmileLeft=0.5), "b": weights()}, [of_image, image("b", smile="absent")], {}
     )
     assert column["auc"] == {"labels": 0}
     report = {

@@ -24,7 +24,7 @@ from .export_report import write_report
 from .exported import Exported
 from .face import FaceSubject
 from .fp16 import Feeds, lossy_layers, stays_fp32, store_in_half, to_fp16
-from .graph import HIDDEN, MATRICES, Parts
+from .graph import DECODERS, HIDDEN, MATRICES, Parts
 from .int8 import Target, choose
 from .lint import lint
 from .staging import staging
@@ -133,9 +133,27 @@ class _Work:
 
 
 def _fp32(work: _Work, traced: Path) -> Exported:
+    """Export in float32. The decoders, which hold half of the weights, are stored in half, if the file passes so."""
     path = work.folder / f"{work.stem}.onnx"
     path.write_bytes(traced.read_bytes())
-    return work.judged(path, "fp32", "", work.verified(path, "fp32", ""))
+    rows = _smaller(work, path, "fp32", work.verified(path, "fp32", ""), DECODERS)
+    return work.judged(path, "fp32", "", rows)
+
+
+def _smaller(work: _Work, path: Path, precision: str, rows: list[Row], names: tuple[str, ...]) -> list[Row]:
+    """Store the matrices of a verified file in half, if it passes and still passes so. Returns the rows of the file
+    that stays."""
+    if not all(row.passed for row in rows):
+        return rows
+    exact = path.read_bytes()
+    model = onnx.load_model_from_string(exact)
+    store_in_half(model, names)
+    onnx.save(model, path)
+    smaller = work.verified(path, precision, "")
+    if all(row.passed for row in smaller):
+        return smaller
+    path.write_bytes(exact)
+    return rows
 
 
 def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Exported:
@@ -156,15 +174,7 @@ def _fp16(work: _Work, traced: Path, parts: Parts, activations: Feeds) -> Export
             break
         lossy = [name for name in lossy_layers(model, half, activations[:4]) if name not in stays]
         stays |= dict.fromkeys(lossy[:LAYERS_BACK], "adds most to the error")
-    if all(row.passed for row in rows):
-        exact = path.read_bytes()
-        store_in_half(half, (*HIDDEN, *MATRICES))
-        onnx.save(half, path)
-        smaller = work.verified(path, "fp16", "")
-        if all(row.passed for row in smaller):
-            rows = smaller
-        else:
-            path.write_bytes(exact)
+    rows = _smaller(work, path, "fp16", rows, (*HIDDEN, *MATRICES))
     file = work.judged(path, "fp16", "", rows)
     file.float_layers = stays
     return file

@@ -21,6 +21,7 @@ from .contract import BLENDSHAPES, ModelContract
 from .errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError
 from .faces.detect import Detector, open_detector
 from .faces.image_set import reconstruct_set_from_sources
+from .faces.metric import Intrinsics
 from .faces.pipeline import Pipeline
 from .faces.reconstruct import Reconstructor, reconstruct, reconstruct_set
 from .faces.shapes import ImageSet
@@ -60,6 +61,7 @@ __all__ = [
     "Frame",
     "GpuOptions",
     "ImageSet",
+    "Intrinsics",
     "ModelContract",
     "ModelRefused",
     "Pipeline",

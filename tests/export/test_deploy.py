@@ -230,8 +230,9 @@ def test_lossy_layers_go_back_to_float32_until_half_precision_passes(
     assert "adds most to the error" in file.float_layers.values()
 
 
+@pytest.mark.parametrize(("precision", "name"), [("fp32", "small.onnx"), ("fp16", "small.fp16.onnx")])
 def test_matrices_are_stored_in_half_only_if_the_file_passes_so(
-    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, name: str, exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that fails with its matrices in half, here because they are also enlarged, is written as it passed."""
     spoil(monkeypatch, exported, lambda values: None)
@@ -242,11 +243,11 @@ def test_matrices_are_stored_in_half_only_if_the_file_passes_so(
         basis.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(basis) * np.float16(30), basis.name))
 
     monkeypatch.setattr(deploy, "store_in_half", store_badly)
-    (file,) = export_weights(exported.weights, tmp_path, ExportOptions(("fp16",), crops=exported.crops), quiet)
+    (file,) = export_weights(exported.weights, tmp_path, ExportOptions((precision,), crops=exported.crops), quiet)
     assert all(row.passed for row in file.rows)
-    assert file.sha256 == hashlib.sha256((tmp_path / "small.fp16.onnx").read_bytes()).hexdigest()
+    assert file.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
     for folder, in_half in ((exported.folder, True), (tmp_path, False)):
-        stored = {tensor.name for tensor in onnx.load(folder / "small.fp16.onnx").graph.initializer}
+        stored = {tensor.name for tensor in onnx.load(folder / name).graph.initializer}
         assert ("reconstructor.shape_basis_half" in stored) == in_half
 
 
