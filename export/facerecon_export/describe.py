@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 from facerecon_rt.contract import CONTRACT_KEY
-from facerecon_rt.errors import ModelRefused
+from facerecon_rt.errors import ModelRefused, first_line
 from facerecon_rt.faces.detector_contract import DETECTOR_KEY
 from facerecon_rt.providers.onnx_file import read_onnx, refuse_unsafe
-from facerecon_training.arrays import first_line
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -125,3 +126,25 @@ def is_live(uri: str) -> bool:
     """Return whether the URI is a camera or a stream, whose frames cannot be read twice."""
     device = CAMERA.fullmatch(uri) or CSI.fullmatch(uri)
     return device is not None or scheme_of(uri) in STREAM_SCHEMES
+
+
+class DistinctNames:
+    """Names of sources in the alphabet of another program, each for one source: a name that another source has gets a
+    number, in the order in which the sources come."""
+
+    def __init__(self, name_of: Callable[[str], str]) -> None:
+        """`name_of` turns a source into a name, and may give several sources the same."""
+        self._name_of = name_of
+        self._names: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def __call__(self, source: str) -> str:
+        """Return the name of a source, always the same."""
+        if source not in self._names:
+            first, number = self._name_of(source), 2
+            name = first
+            while name in self._taken:
+                name, number = f"{first}_{number}", number + 1
+            self._names[source] = name
+            self._taken.add(name)
+        return self._names[source]

@@ -34,13 +34,15 @@ from .errors import SourceError, UsageError
 from .faces.calibrate import Calibration, read_calibration
 from .faces.image_set import reconstruct_set_from_sources
 from .faces.pipeline import Pipeline, SceneSink
-from .faces.reconstruct import Reconstructor, largest
+from .faces.reconstruct import DETECTOR_NAME, Reconstructor, largest
 from .faces.shapes import ImageSet
 from .head import mesh_form
 from .interrupts import importing
 from .memory import given_back_regularly
+from .networks.basis import basis_path
 from .paths import resolved
 from .providers.nvidia import AS_USUAL
+from .shipped import model_path, shipped_models
 from .sinks.files import open_sink
 from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
@@ -179,7 +181,7 @@ def _run(options: Options) -> None:
             stack.enter_context(given_back_regularly())
         targets = _targets(options)
         wrote = Written(targets)
-        _check_inputs_stay(inputs, targets, options)
+        _check_run(options, inputs, targets)
         _check_cameras(inputs, targets)
         reconstructor = stack.enter_context(_reconstructor(options))
         # Outputs are opened first, so that an output that cannot be written is reported before any work.
@@ -227,7 +229,7 @@ def _run_set(options: Options) -> None:
     meshes = [Path(target) for target in targets if Path(target).suffix.lower() in MESH_SUFFIXES]
     meshes += [Path(target) / "set.obj" for target in targets if is_folder_output(target)]
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
-    _check_inputs_stay(inputs, targets, options)
+    _check_run(options, inputs, targets)
     _check_set(inputs, others)
     with ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
@@ -331,11 +333,15 @@ def _save_calibration(calibration: Calibration, place: Path) -> None:
 
 
 def _inputs(options: Options) -> Inputs:
-    """Return the inputs of the command line. Options that do nothing with them are logged."""
-    inputs = Inputs(options.input, options.live, options.retries, options.max_delay_s)
-    for line in options_without_effect(options, inputs):
+    return Inputs(options.input, options.live, options.retries, options.max_delay_s)
+
+
+def _check_run(options: Options, inputs: Inputs, targets: Sequence[str]) -> None:
+    """Check that nothing that is read would be overwritten, and log options that do nothing. Raises UsageError."""
+    files = inputs.files()
+    _check_inputs_stay(files, targets, options)
+    for line in options_without_effect(options, inputs, files):
         log.warning("%s", line)
-    return inputs
 
 
 @contextmanager
@@ -348,9 +354,9 @@ def _reloaded_on_hangup(inputs: Inputs) -> Iterator[None]:
         signal.signal(signal.SIGHUP, before or signal.SIG_DFL)
 
 
-def _check_inputs_stay(inputs: Inputs, targets: Sequence[str], options: Options) -> None:
+def _check_inputs_stay(files: Sequence[Path], targets: Sequence[str], options: Options) -> None:
     """Check that nothing that is read would be overwritten. Raises UsageError."""
-    read = inputs.files()
+    read = list(files)
     if isinstance(options.calibrate, str):
         read.append(Path(options.calibrate))
     written = list(targets)
@@ -359,6 +365,16 @@ def _check_inputs_stay(inputs: Inputs, targets: Sequence[str], options: Options)
             raise UsageError(f"--save-calibration {learnt} is an output, too; give it a name of its own")
         written.append(learnt)
     check_inputs_stay(read, written)
+    # A folder's own files have other names than models.
+    check_inputs_stay(_model_files(options), [target for target in written if not is_folder_output(target)])
+
+
+def _model_files(options: Options) -> list[Path]:
+    """Return the model files that a run may read, their decoders, and the detectors."""
+    models = [Path(model_path(name)) for name in options.model] or list(shipped_models())
+    detectors = [model.with_name(DETECTOR_NAME) for model in models]
+    given = [] if options.detector is None else [Path(options.detector)]
+    return [*models, *map(basis_path, models), *detectors, *given]
 
 
 def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:

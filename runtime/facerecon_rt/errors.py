@@ -60,3 +60,9 @@ class SourceError(FaceReconError):
     """A source is missing, unreadable or was lost."""
 
     exit_code = 5
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error, cut to 200 characters."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

@@ -8,9 +8,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from facerecon_rt.addresses import path_of, public_name, safe_reason, split_user, without_secrets
+from facerecon_rt.addresses import DistinctNames, path_of, public_name, safe_reason, split_user, without_secrets
 from facerecon_rt.commands.arguments import Parser
 from facerecon_rt.errors import SourceError
+from facerecon_rt.sinks.mqtt import topic_of
 from facerecon_rt.sinks.rerun import entity
 from facerecon_rt.sinks.stems import stem_of
 
@@ -109,3 +110,11 @@ def test_who_logs_in(uri: str, address: str, user: tuple[str, str] | None) -> No
 def test_the_path_of_an_address_ends_where_its_query_begins() -> None:
     assert path_of("http://bob:pw@host/clip.mp4?token=a.jpg").suffix == ".mp4"
     assert path_of("why?.mp4") == Path("why?.mp4")
+
+
+def test_two_sources_never_share_a_name() -> None:
+    names = DistinctNames(topic_of)
+    assert names("front (left)") == "front_left"
+    assert names("front left") == "front_left_2"
+    assert names("front/left") == "front_left_3"
+    assert names("front (left)") == "front_left"

@@ -13,6 +13,7 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
+from facerecon_rt.faces import calibrate as module
 from facerecon_rt.faces.calibrate import Calibration, read_calibration, rested, without_noise
 from facerecon_rt.types import Face, Floats, Frame
 
@@ -120,6 +121,26 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, change: dict[s
         read_calibration(path, BLENDSHAPES)
     with pytest.raises(UsageError, match="cannot read"):
         read_calibration(tmp_path / "none.json", BLENDSHAPES)
+
+
+def test_people_whose_track_is_no_number_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, 0.2, 0.5)
+    value = json.loads(path.read_text())
+    for person in value["people"]:
+        person["track"] = [person["track"]]
+    path.write_text(json.dumps(value))
+    with pytest.raises(UsageError, match="is not a calibration for this model"):
+        read_calibration(path, BLENDSHAPES)
+
+
+def test_calibrations_that_are_forgotten_are_said_once(
+    ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MOST_TRACKS", 3)
+    calibration = Calibration(BLENDSHAPES, seconds=1.0)
+    calibration([ball_face(0, 0, track=track) for track in range(6)], a_frame(0))
+    assert calibration.learnt == 3
+    assert caplog.messages == ["calibrations of more than 3 tracks: the longest unseen are forgotten"]
 
 
 def test_the_command_calibrates_saves_and_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -391,8 +391,11 @@ def test_one_missing_input_of_several_is_skipped_and_named(run: Run, photo: Path
 def test_inputs_that_are_all_missing_are_an_error(run: Run) -> None:
     done = run("--input", "gone.jpg", "--input", "away.mp4", "--output", "-")
     assert done.code == 5
-    assert "skipped: gone.jpg" in done.err
+    assert "skipped: gone.jpg does not exist" in done.err
+    assert "skipped: away.mp4 does not exist" in done.err
     assert "2 of the 2 inputs could not be read: gone.jpg, away.mp4" in done.err
+    twice = run("--input", "gone.jpg", "gone.jpg")
+    assert "2 of the 2 inputs could not be read: gone.jpg, gone.jpg" in twice.err
 
 
 # Wrong models, options and outputs
@@ -487,7 +490,7 @@ def test_an_input_is_never_written_over(run: Run, photo: Path) -> None:
     before = photo.read_bytes()
     done = run("--input", photo, "--output", photo)
     assert done.code == 2
-    assert "is an input and may be overwritten" in done.err
+    assert "is read in this run and may be overwritten" in done.err
     assert photo.read_bytes() == before
 
 
@@ -502,6 +505,19 @@ def test_an_input_that_is_read_later_is_never_written_over(run: Run, photo: Path
             assert (tmp_path / name).read_bytes().endswith(b"precious")
     done = run("--input", photo, "--output", "r.jsonl", "--calibrate", "1", "--save-calibration", "r.jsonl")
     assert done.code == 2 and "is an output, too" in done.err
+
+
+@pytest.mark.parametrize("name", ["face.onnx", "face.basis.npz", "face_detector.onnx"])
+def test_no_output_replaces_a_model_its_decoder_or_a_detector(name: str, run: Run, photo: Path, tmp_path: Path) -> None:
+    before = (tmp_path / name).write_bytes(b"precious")
+    options = ["--calibrate", "1", "--output", "r.jsonl", "--save-calibration", name]
+    for given in (options, ["--output", name]):
+        if name.endswith(".onnx") and given is not options:
+            continue  # no output has this suffix
+        done = run("--input", photo, *given, models=(tmp_path / "face.onnx",))
+        assert done.code == 2
+        assert f"{name} is read in this run and may be overwritten" in done.err
+        assert (tmp_path / name).stat().st_size == before
 
 
 def test_a_set_refuses_what_follows_people_over_time(run: Run, photo: Path) -> None:

@@ -20,14 +20,16 @@ def without_effect(line: str, folder: Path) -> list[str]:
         (folder / name).touch()
     (folder / "sources.yaml").write_text("sources:\n  - uri: video.mp4\n")
     options = parse_options(line.split())
-    return options_without_effect(options, Inputs(options.input, options.live, options.retries, options.max_delay_s))
+    inputs = Inputs(options.input, options.live, options.retries, options.max_delay_s)
+    return options_without_effect(options, inputs, inputs.files())
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
         (f"--input {VIDEO} --flip 180 --camera-fps 5 --retries 3", f"--flip, --camera-fps, --retries {LIVE}"),
-        (f"--input {PHOTO} --camera-size 640x480 --timeout 5", f"--camera-size, --timeout {LIVE}"),
+        (f"--input {PHOTO} --timeout 5", "--timeout does nothing here; it is for cameras and streams"),
+        ("--input rtsp://host/a --camera-size 640x480", "--camera-size does nothing here; it is for cameras, and not"),
         (
             f"--input {CAMERA} --max-delay-ms 20",
             "--max-delay-ms does nothing here; it is for several cameras and streams",
@@ -68,6 +70,8 @@ def test_an_option_without_effect_is_named(
         f"--input {PHOTO} --output - --blendshapes arkit",
         f"--input {PHOTO} --output a.ply --unit cm --eyes",
         f"--input {PHOTO} --output a.png --style montage --eyes",
+        f"--set --input {PHOTO} --output a.glb --eyes",
+        f"--input {VIDEO} --output take_{{frame}}.glb --eyes",
         f"--input {VIDEO} --serve 127.0.0.1:1 --style blur --cover-margin 0.5",
         f"--input {VIDEO} --output a.rrd --style blur",
         f"--input {VIDEO} --output mqtt://host/topic --cover-margin 0.5",

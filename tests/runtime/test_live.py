@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from facerecon_rt.addresses import CSI, public_name
@@ -327,3 +329,48 @@ def test_the_command_gives_up_when_it_is_told_to(
     output = ["--output", str(tmp_path / "records.jsonl")]
     assert main(["--model", str(model), "--input", server.uri, "--retries", "1", "--timeout", "1", *output]) == 5
     assert "cannot open http://127.0.0.1" in capsys.readouterr().err
+
+
+class Ticking(Nothing):
+    """A capture with a frame at every tick of a clock of its own, for ten seconds."""
+
+    def __init__(self, fps: float) -> None:
+        super().__init__()
+        self.fps, self.now, self.kept = fps, 0.0, 0
+
+    def grab(self) -> bool:
+        self.now += 1 / self.fps
+        return self.now < 10
+
+    def retrieve(self) -> tuple[bool, Image]:
+        self.kept += 1
+        return True, np.zeros((4, 4, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("fps", "most"), [(30, 25), (30, 24), (30, 20), (30, 15), (60, 50), (30, 30), (25, 30)])
+def test_no_more_frames_are_kept_than_asked_and_no_fewer(fps: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = Ticking(fps)
+    monkeypatch.setattr(camera_module, "time", SimpleNamespace(monotonic=lambda: capture.now))
+    camera = CameraSource("cam0", capture, most_fps=most)
+    camera._grabber.join(10)
+    assert capture.kept == pytest.approx(10 * min(fps, most), abs=2)
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), cv2.error("broken\ndriver")])
+def test_an_error_of_the_driver_is_a_loss_with_its_reason(error: Exception) -> None:
+    def fail(uri: str, options: LiveOptions) -> CameraSource:
+        raise error
+
+    source = LiveSource("cam0", QUICK, retries=2, patient=True, open_once=fail)
+    with LiveSources([source]) as sources, pytest.raises(SourceError, match=r"cam0: .*(Too many open files|broken)"):
+        list(sources)
+    assert source.losses == 1
+
+
+def test_a_fault_in_a_reading_thread_ends_the_source_and_not_in_silence() -> None:
+    def fail(uri: str, options: LiveOptions) -> CameraSource:
+        raise RuntimeError("a fault of the program")
+
+    sources = LiveSources([LiveSource("cam0", QUICK, patient=True, open_once=fail)])
+    with sources, pytest.raises(SourceError, match="cam0 failed: a fault of the program"):
+        list(sources)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from facerecon_rt.align import box_overlap
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces import streams
 from facerecon_rt.faces.metric import Intrinsics
@@ -479,3 +481,26 @@ def test_options_without_a_meaning_are_refused_at_once(
 def test_a_frame_that_is_no_picture_is_refused(reconstructor: Reconstructor, image: Image, still: bool) -> None:
     with pytest.raises(UsageError, match="give uint8"):
         Pipeline(reconstructor).process(Frame(image, "x", still=still))
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["a limit of faces", "an exceeded budget"])
+def test_where_faces_are_covered_a_newcomer_is_found_in_the_first_frame(model: Path, busy: bool) -> None:
+    """Neither the limit nor the budget may let the detector pause: an uncovered face cannot be taken back."""
+    lamps = Lamps(LEFT, RIGHT)
+    with Reconstructor(model, detector=lamps, hints=True) as reconstructor:
+        limits: dict[str, Any] = {"budget_ms": 0.001} if busy else {"max_faces": 1}
+        pipeline = Pipeline(reconstructor, detect_every=1, **limits)
+        frames = video([picture(LEFT)] * 60 + [picture(LEFT, RIGHT)])
+        *_, before, scene = [pipeline.process(frame) for frame in frames]
+    assert lamps.calls == len(frames)
+    assert before.elsewhere == ()
+    boxes = [face.box for face in scene.faces] + list(scene.elsewhere)
+    assert any(box_overlap(box, np.array(RIGHT, np.float32)) > 0.4 for box in boxes)
+
+
+def test_a_file_that_is_read_again_begins_with_new_tracks(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor, smooth="high")
+    scenes = [pipeline.process(frame) for _ in range(2) for frame in video([picture(LEFT)] * 4, "a.mp4")]
+    assert [tracks(scene) for scene in scenes] == [[1]] * 4 + [[2]] * 4
+    assert (scenes[4].entered, scenes[4].left) == ((2,), (1,))
+    np.testing.assert_array_equal(scenes[4].faces[0].landmarks, scenes[0].faces[0].landmarks)

@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from facerecon_rt.sinks import folder, jsonl
 from facerecon_rt.sinks.draw import draw_scene, montage
 from facerecon_rt.sinks.face_meshes import LatestMeshes
 from facerecon_rt.sinks.files import open_sink
+from facerecon_rt.sinks.folder import FolderSink
 from facerecon_rt.sinks.meshes import move_mesh, write_mesh
 from facerecon_rt.sinks.outputs import Rotation, only_writer_of, write_whole
 from facerecon_rt.sinks.sink import Sink
@@ -732,3 +734,51 @@ def test_options_without_a_meaning_are_refused_before_any_work(
 def test_numbers_of_frames_are_for_meshes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a mesh per frame"):
         open_sink(str(tmp_path / "take_{frame}.jpg"), blendshapes=BLENDSHAPES)
+
+
+def test_names_of_many_photographs_are_found_at_once(
+    tmp_path: Path, sink_to: OpenSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each name is looked up once or twice, however many there are: a folder may hold 100 000 photographs."""
+    looked_up: list[str] = []
+    is_taken = FolderSink._is_taken
+
+    def noted(self: FolderSink, name: str) -> bool:
+        looked_up.append(name)
+        return is_taken(self, name)
+
+    monkeypatch.setattr(FolderSink, "_is_taken", noted)
+    with sink_to(f"{tmp_path / 'out'}/") as sink:
+        assert isinstance(sink, FolderSink)
+        names = [sink._stem(f"{folder}/{number}.jpg") for folder in "abc" for number in range(50)]
+    assert names == [f"{number}{end}" for end in ("", "_2", "_3") for number in range(50)]
+    assert len(looked_up) == 50 * (1 + 2 + 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "rotation", "name"),
+    [
+        ("a/x.jpg", "a/x_montage.jpg", None, "x_montage_2"),
+        ("a/x_montage.jpg", "a/x.jpg", None, "x_2"),
+        ("a/x.mp4", "a/x_0001.mp4", Rotation(1), "x_0001_2"),
+        ("a/x_0001.mp4", "a/x.mp4", Rotation(1), "x_2"),
+        ("a/x_0001.mp4", "a/x.mp4", None, "x"),
+    ],
+)
+def test_a_name_that_files_of_another_source_have_gets_a_number(
+    first: str, second: str, rotation: Rotation | None, name: str, tmp_path: Path
+) -> None:
+    with open_sink(f"{tmp_path / 'out'}/", blendshapes=BLENDSHAPES, rotation=rotation) as sink:
+        assert isinstance(sink, FolderSink)
+        sink._stem(first)
+        assert sink._stem(second) == name
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_meshes_of_a_camera_have_one_name_with_and_without_pictures(
+    pictures: bool, tmp_path: Path, ball: FaceTemplate, ball_face: MakeFace
+) -> None:
+    with open_sink(f"{tmp_path / 'out'}/", blendshapes=BLENDSHAPES, template=ball, pictures=pictures) as sink:
+        scene = video_frame("door.front", 0, ball_face(30, 20, track=1))
+        sink.write(replace(scene, frame=replace(scene.frame, live=True)))
+    assert "door.front_track1.obj" in names_in(tmp_path / "out")

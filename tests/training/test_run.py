@@ -96,7 +96,9 @@ def test_the_code_of_a_run_is_a_commit_edited_or_not(tmp_path: Path) -> None:
         states.add(code_state(code))
     (code / "new.py").write_text("b = 1\n")
     states.add(code_state(code))
-    assert len(states) == 4 and all(state.startswith(commit) for state in states)
+    (code / "my test.py").write_text("c = 1\n")
+    states.add(code_state(code))
+    assert len(states) == 5 and all(state.startswith(commit) for state in states)
 
 
 def test_the_configuration_keeps_all_code_that_trained_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,8 +260,9 @@ def people_apart(
                     images.append(image)
                     squares.append(square_from_box(box))
                     people.append(number)
-        output, _ = predict_twice(model, images, squares)
-        sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(people))
+        if images:
+            output, _ = predict_twice(model, images, squares)
+            sources["identities"] = (output.shape.numpy(), output.confidence.numpy(), np.array(people))
     for name, one in seen.items():
         names = [path.stem.rpartition("_")[0] for path in one.paths]
         _, number_of_name = np.unique(names, return_inverse=True)

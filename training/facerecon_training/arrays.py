@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from facerecon_rt.errors import DAMAGED_ARRAYS, UsageError
+from facerecon_rt.errors import DAMAGED_ARRAYS, UsageError, first_line
 from numpy.typing import NDArray
 
 PREPARE_AGAIN = "delete it and run `facerecon-train prepare` again"
@@ -28,9 +28,3 @@ def readable(path: Path, remedy: str = PREPARE_AGAIN) -> Iterator[None]:
         yield
     except DAMAGED_ARRAYS as error:
         raise UsageError(f"{path} cannot be read ({first_line(error)}); {remedy}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of a library's error, cut to 200 characters."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.errors import ModelRefused, UsageError, first_line
 from facerecon_rt.paths import is_file
 from facerecon_rt.sinks.outputs import whole
 from facerecon_rt.template import load_template
@@ -22,7 +22,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .arrays import first_line
 from .model import FaceModel, ModelConfig
 
 KEY = "facerecon.config"

@@ -38,7 +38,8 @@ WATCHED = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "browInnerUp_L", "mouthPucke
 
 @torch.no_grad()
 def predict(model: FaceNetwork, crops: list[Image], batch: int = 64) -> FaceOutput:
-    """Return the outputs for crops (S, S, 3) uint8 BGR, computed on the model's device in evaluation mode."""
+    """Return the outputs for crops (S, S, 3) uint8 BGR, at least one, computed on the model's device in evaluation
+    mode."""
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -305,7 +306,7 @@ def evaluate_pose(model: FaceNetwork, folder: Path, detector: Detector) -> dict[
     """Return the mean error of pan and tilt on Pointing'04, in degrees within +-60, from detected boxes.
 
     Each photograph gets two looks, as in the runtime. The rows are all people, and the people who were never trained
-    on.
+    on. The last row is the share of faces found.
     """
     wanted = [p for p in pointing_photographs(folder) if max(abs(p.tilt), abs(p.pan)) <= 60]
     images, squares, seen = [], [], []
@@ -316,6 +317,8 @@ def evaluate_pose(model: FaceNetwork, folder: Path, detector: Detector) -> dict[
             images.append(image)
             squares.append(square_from_box(found[0].box))
             seen.append(photograph)
+    if not seen:
+        return {"found": {"percent": 0.0}}
     _, cameras = predict_twice(model, images, squares)
     measured = np.array([euler_from_camera(camera)[:2] for camera in cameras])
     nominal = np.array([(photograph.tilt, photograph.pan) for photograph in seen], float)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from facerecon_rt.environment import installed_version
 from facerecon_rt.errors import UsageError
 from facerecon_rt.interrupts import importing
@@ -107,12 +108,13 @@ def code_state(folder: Path = Path(__file__).parent) -> str:
         tracked = _git(folder, "ls-files", "--", ".")
         commit = _git(folder, "rev-parse", "HEAD")
         edited = _git(folder, "diff", "HEAD", "--", ":/*.py")
-        added = _git(folder, "ls-files", "--others", "--exclude-standard", "--", ":/*.py").split()
+        added = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", ":/*.py").split("\0")
+        contents = [name.encode() + (folder / name).read_bytes() for name in added if name]
     except (OSError, subprocess.CalledProcessError):
         tracked = ""
     if not tracked:  # site-packages may lie within somebody else's checkout
         return f"facerecon-rt {installed_version('facerecon-rt')}"
-    changes = edited.encode() + b"".join(name.encode() + (folder / name).read_bytes() for name in added)
+    changes = edited.encode() + b"".join(contents)
     return f"{commit} and changes {hashlib.sha256(changes).hexdigest()[:8]}" if changes else commit
 
 
@@ -191,8 +193,9 @@ class Run:
     def count(self, terms: Mapping[str, Tensor]) -> None:
         """Count a step and record its loss and terms."""
         self.step += 1
-        for name, term in terms.items():
-            self.running[name] = 0.98 * self.running.get(name, float(term)) + 0.02 * float(term)
+        values = torch.stack([term.detach().float() for term in terms.values()]).tolist()  # waits for a GPU once
+        for name, value in zip(terms, values, strict=True):
+            self.running[name] = 0.98 * self.running.get(name, value) + 0.02 * value
         if self.step % LOG_EVERY == 0:
             self.log.append({"step": self.step, **self.running})
 

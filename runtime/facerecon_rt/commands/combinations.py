@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..addresses import STREAM_SCHEMES, scheme_of
 from ..errors import UsageError
 from ..head import MESH_FORMS
 from ..sinks.hide import MARGIN, is_cover
@@ -73,6 +74,8 @@ def outputs_of(options: Options) -> list[str]:
 class _Run(NamedTuple):
     """What a run reads and writes."""
 
+    cameras: bool
+    """Whether it reads cameras that are no streams, or may do so later."""
     live: bool
     """Whether it reads cameras or streams, or may do so later."""
     several_live: bool
@@ -86,11 +89,18 @@ class _Run(NamedTuple):
         return any(map(is_kind, self.targets))
 
 
-def options_without_effect(options: Options, inputs: Inputs) -> list[str]:
-    """Return sentences about the options that are given and do nothing with these inputs and outputs."""
-    live = bool(inputs.live_sources) or inputs.reloadable
-    several = len(inputs.live_sources) > 1 or inputs.reloadable
-    run = _Run(live, several, live or any(map(is_video_name, inputs.files())), outputs_of(options), options)
+def options_without_effect(options: Options, inputs: Inputs, files: Sequence[Path]) -> list[str]:
+    """Return sentences about the options that are given and do nothing with these inputs, their `files`, and these
+    outputs."""
+    sources, later = inputs.live_sources, inputs.reloadable
+    run = _Run(
+        later or any(scheme_of(source.uri) not in STREAM_SCHEMES for source in sources),
+        later or bool(sources),
+        later or len(sources) > 1,
+        later or bool(sources) or any(map(is_video_name, files)),
+        outputs_of(options),
+        options,
+    )
     idle: dict[str, list[str]] = {}
     for name, purpose in _without_effect(run):
         idle.setdefault(purpose, []).append(name)
@@ -108,7 +118,7 @@ def _without_effect(run: _Run) -> Iterator[tuple[str, str]]:
     for name, given, works, purpose in (
         ("--flip", live.flip != AS_IT_IS.flip, run.live, "cameras and streams"),
         ("--camera-fps", live.fps is not None, run.live, "cameras and streams"),
-        ("--camera-size", live.size is not None, run.live, "cameras and streams"),
+        ("--camera-size", live.size is not None, run.cameras, "cameras, and not for streams"),
         ("--timeout", live.timeout_s != AS_IT_IS.timeout_s, run.live, "cameras and streams"),
         ("--retries", options.retries is not None, run.live, "cameras and streams"),
         ("--max-delay-ms", options.max_delay_s > 0, run.several_live, "several cameras and streams"),
@@ -121,7 +131,7 @@ def _without_effect(run: _Run) -> Iterator[tuple[str, str]]:
         (
             "--eyes",
             options.eyes,
-            run.writes(_has_units) or _is_shaded(run),
+            run.writes(_has_units) or _has_eyes(run),
             "shaded pictures, .obj and .ply",
         ),
         ("--style", options.style != "shaded", _has_style(run), "annotated pictures and videos"),
@@ -144,7 +154,10 @@ def _is_rotated(target: str) -> bool:
     return is_folder_output(target) or _suffix(target) in (".jsonl", *CODECS)
 
 
-def _is_shaded(run: _Run) -> bool:
+def _has_eyes(run: _Run) -> bool:
+    """Return whether `--eyes` changes pictures, or a .glb that is no take."""
+    if run.writes(lambda target: _suffix(target) == ".glb" and (run.options.set or is_sequence(target))):
+        return True
     return run.options.style in ("shaded", "montage") and run.options.pictures and run.writes(is_drawn)
 
 

@@ -410,7 +410,9 @@ def _add_meshes(output: _ActionsContainer) -> None:
     add_unit(output)
     add_mesh(output, ".glb, .usdc, .obj and .ply")
     output.add_argument(
-        "--eyes", action="store_true", help="eyeballs with iris in shaded pictures, .obj and .ply; .glb has them anyway"
+        "--eyes",
+        action="store_true",
+        help="eyeballs with iris in shaded pictures, .obj and .ply; animated .glb has them anyway",
     )
     output.add_argument(
         "--texture",

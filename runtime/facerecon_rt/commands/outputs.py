@@ -81,7 +81,7 @@ def check_inputs_stay(files: Iterable[Path], targets: Iterable[str]) -> None:
             for name, file in inside.get(path.parent, {}).items():
                 if may_be_written(name, path):
                     raise UsageError(
-                        f"{file} is an input and may be overwritten by the output {target}; choose another name"
+                        f"{file} is read in this run and may be overwritten by the output {target}; choose another name"
                     )
 
 

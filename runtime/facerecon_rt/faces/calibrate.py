@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from ..errors import UsageError
 from ..paths import read_file
 from ..types import Face, Floats, Frame
+
+log = logging.getLogger("facerecon_rt")
 
 SCHEMA = "facerecon-rt-calibration/1"
 """Version of the file of calibrations."""
@@ -75,6 +78,7 @@ class Calibration:
         self._everyone = everyone
         self._known = dict(known or {})
         self._tracks: dict[tuple[str, int | None], Rest] = {}
+        self._forgot = False
 
     def __call__(self, faces: Sequence[Face], frame: Frame) -> tuple[Face, ...]:
         """Return the faces of a frame with calibrated expressions. Their vertices stay as they are.
@@ -94,6 +98,9 @@ class Calibration:
         if rest is None:
             self._tracks[key] = Rest(weights, time_s, [weights])
             if len(self._tracks) > MOST_TRACKS:
+                if not self._forgot:
+                    log.warning("calibrations of more than %d tracks: the longest unseen are forgotten", MOST_TRACKS)
+                self._forgot = True
                 del self._tracks[next(iter(self._tracks))]
             return weights
         self._tracks[key] = rest
@@ -135,9 +142,9 @@ def read_calibration(path: str | Path, blendshapes: Sequence[str]) -> Calibratio
     """
     try:
         value: Any = json.loads(read_file(path, LARGEST))
-        people = [
-            ((str(one["source"]), one["track"]), _weights(one["blendshapes"], blendshapes)) for one in value["people"]
-        ]
+        people = {
+            (str(one["source"]), one["track"]): _weights(one["blendshapes"], blendshapes) for one in value["people"]
+        }
         if value["schema"] != SCHEMA or not people:
             raise ValueError("no people" if value["schema"] == SCHEMA else f"its schema is {value['schema']}")
     except OSError as error:
@@ -147,8 +154,8 @@ def read_calibration(path: str | Path, blendshapes: Sequence[str]) -> Calibratio
             f"{path} is not a calibration for this model ({error}); write it with --save-calibration"
         ) from error
     if len(people) == 1:
-        return Calibration(blendshapes, everyone=people[0][1])
-    return Calibration(blendshapes, known=dict(people))
+        return Calibration(blendshapes, everyone=next(iter(people.values())))
+    return Calibration(blendshapes, known=people)
 
 
 def _weights(by_name: Mapping[str, float], blendshapes: Sequence[str]) -> Floats:

@@ -103,11 +103,12 @@ class Pipeline:
         - `detect_every`: number of frames between two runs of the detector. It also runs in the frame after a face is
           lost, and in every frame while there is no face.
         - `max_faces`: maximum number of faces; the largest are kept, and no scene tells anything of the others. While
-          so many faces are tracked, the detector runs a fifth as often.
+          so many faces are tracked, the detector runs a fifth as often, unless outputs cover faces (`hints` of the
+          Reconstructor).
         - `lens`: the camera's intrinsics, or its horizontal field of view in degrees. Adds `camera_from_head` to faces.
         - `smooth`: off, low or high. Smooths tracked faces, which adds a little lag.
         - `budget_ms`: time budget in ms per frame of a video or camera. When it is exceeded, work is skipped
-          (`budget.Budget`) and recorded in the scenes.
+          (`budget.Budget`) and recorded in the scenes. The detector keeps its pace where outputs cover faces.
         - `calibration`: neutral weights that are subtracted from expressions.
         - `attention`: zones, possibly none, with which tracked faces get their `attention` and scenes their events;
           None leaves both out.
@@ -202,15 +203,14 @@ class Pipeline:
         tracker, confident = stream.tracker, self._confident(work.seen)
         stream.since_detection += 1
         lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.skipped)
-        full = self.max_faces is not None and len(confident) >= self.max_faces
+        # Outputs that cover faces must cover a newcomer from the first frame, whatever it costs.
+        covering = self.reconstructor.hints
+        full = self.max_faces is not None and len(confident) >= self.max_faces and not covering
+        interval = 1 if covering else shed.interval
         pairs = zip(work.updated, work.seen, strict=True)
         jumped = any(track.jumped(face) or (work.scene_changed and track.cut_to(face)) for track, face in pairs)
-        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.interval
-        if (
-            due
-            or ((lost or jumped or stream.found_once) and stream.since_detection >= shed.interval)
-            or not tracker.tracks
-        ):
+        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * interval
+        if due or ((lost or jumped or stream.found_once) and stream.since_detection >= interval) or not tracker.tracks:
             stream.since_detection = 0
             with work.stages.measure("detect"):
                 stream.found_once = False

@@ -191,6 +191,8 @@ class Reconstructor(Unpicklable):
             self.contract = self.network.contract
             self.min_confidence = min_confidence
             self.mirror = mirror
+            self.hints = hints
+            """Whether outputs cover faces, so that no place where a face may be is to be missed."""
             self._least_score = 0.0
             """Score below which a detection is a hint."""
             self._detector: Detector | None
@@ -312,8 +314,9 @@ class Reconstructor(Unpicklable):
     def read_turned(
         self, images: Sequence[Image], squares: Sequence[Sequence[Square]], faces: Sequence[list[Face]], stages: Stages
     ) -> None:
-        """Read detections of pictures (H, W, 3) uint8 BGR again at other rolls where `faces`, from `read_at`, are not
-        believed. Replaces such a face in place if the face at another roll is surer than `DOUBTFUL_CONFIDENCE`."""
+        """Read detections of pictures (H, W, 3) uint8 BGR again at other rolls where `faces`, from `read_at`, are less
+        sure than both the minimum confidence and `DOUBTFUL_CONFIDENCE`. Replaces such a face in place if the face at
+        another roll is as sure as `DOUBTFUL_CONFIDENCE`."""
         unsure = min(self.min_confidence, DOUBTFUL_CONFIDENCE)
         for image, of, seen in zip(images, squares, faces, strict=True):
             lost = [index for index, face in enumerate(seen) if face.confidence < unsure]

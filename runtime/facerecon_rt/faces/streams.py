@@ -39,6 +39,8 @@ class Stream:
     """Count of all frames when this source was last seen."""
     last_s: float = 0.0
     """Time of its last frame, in seconds of the source."""
+    last_index: int = 0
+    """Number of its last frame."""
     detected: Sequence[Sighting] = ()
     """Squares of the detector's last run."""
     detected_before: Sequence[Sighting] = ()
@@ -46,9 +48,16 @@ class Stream:
     found_once: bool = False
     """Whether a face waits for the detector to find it again, so that the detector runs on the next frame."""
     ended_tracks: tuple[int, ...] = ()
-    """Tracks that a gap has ended, for the next scene."""
+    """Tracks that a gap or a new reading has ended, for the next scene."""
     ended_events: tuple[Event, ...] = ()
     """Ends of their events, for the next scene."""
+
+    def is_over(self, frame: Frame) -> bool:
+        """Return whether the source's next frame continues nothing: after a gap of a camera, when another camera takes
+        its name, and when a file is read again."""
+        if not frame.live:
+            return frame.index < self.last_index
+        return not 0 <= frame.time_s - self.last_s <= GAP_S
 
     def entered_and_left(self, faces: Sequence[Face]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the tracks that begin and end with a scene of these faces. If the number of faces is limited, a track
@@ -62,8 +71,8 @@ class Stream:
             self.shown.difference_update(left)
         return entered, left
 
-    def end_after_gap(self, before: Stream) -> None:
-        """Note that a gap has ended the tracks and events of the state before it."""
+    def begin_after(self, before: Stream) -> None:
+        """Note that the tracks and events of the source's former state have ended."""
         tracks = (track.number for track in before.tracker.tracks)
         self.ended_tracks = tuple(track for track in tracks if before.shown is None or track in before.shown)
         self.ended_events = () if before.watch is None else before.watch.end()
@@ -91,16 +100,15 @@ class Streams:
         """Return the state of the frame's source, and forget a source that was not seen for too long."""
         self._frames += 1
         stream = self._streams.pop(frame.source, None)
-        # The time goes back when another camera takes the name.
-        if stream is not None and frame.live and not 0 <= frame.time_s - stream.last_s <= GAP_S:
+        if stream is not None and stream.is_over(frame):
             self._numbers[frame.source] = stream.tracker.next_number
             before, stream = stream, self._new(frame.source)
-            stream.end_after_gap(before)
+            stream.begin_after(before)
         elif stream is None:
             if not frame.live:
                 self._end_files()
             stream = self._new(frame.source)
-        stream.last_frame, stream.last_s = self._frames, frame.time_s
+        stream.last_frame, stream.last_s, stream.last_index = self._frames, frame.time_s, frame.index
         if stream.watch is not None:
             stream.frame = replace(frame, image=NO_PICTURE)
         self._streams[frame.source] = stream

@@ -272,8 +272,8 @@ class Tracker:
         *,
         scene_changed: bool = True,
     ) -> tuple[Face, ...]:
-        """Update the tracks with the faces of this frame. Returns the faces with their numbers, in the order of the
-        tracks.
+        """Update the tracks with the faces of this frame. Returns the faces with their numbers: first those of
+        `seen`, in its order, then faces of new tracks and of tracks that are found again.
 
         `seen`: each updated track with the face found at its place. `new`: faces at detections that are `unknown`. A
         face below `min_confidence`, or on top of another track's face that it resembles more, counts as unseen. A new

@@ -52,6 +52,13 @@ class FolderSink:
         self._paint_montage = None if covered else painter("montage", options.template, eyes=options.eyes)
         self._records = options.records(folder / "records.jsonl")
         self._stems: dict[str, str] = {}
+        """Name of the files of each source."""
+        self._names: set[str] = set()
+        """These names."""
+        self._begun: set[str] = set()
+        """These names without the number that `--rotate` may have given."""
+        self._numbers: dict[str, int] = {}
+        """Number of the next source with the same stem."""
         self._videos: dict[Path, VideoSink] = {}
         self._written_at: dict[Path, float] = {}
         """Time of the last frame of each camera's video with `rotation`, by time.monotonic()."""
@@ -100,6 +107,7 @@ class FolderSink:
             self._write_meshes(self._meshes.of_photograph(scene))
 
     def _write_video_frame(self, scene: Scene) -> None:
+        self._stem(scene.frame.source, live=scene.frame.live)  # meshes are named after it, too
         if self._options.pictures:
             self._write_picture_of_video(scene)
         if self._meshes is not None:
@@ -142,18 +150,27 @@ class FolderSink:
             write_mesh(path, mesh.vertices, template, unit, mesh.texture, mesh.parts)
 
     def _stem(self, source: str, *, live: bool = False) -> str:
-        """Return a name for the source that no file of another source uses."""
+        """Return a name for the source that no file of another source uses. `live`: as in `stem_of`; it counts when the
+        source is first named."""
         if source not in self._stems:
-            stem, number = shortened(stem_of(source, live=live)), 2
-            name = stem
-            while any(self._collide(name, other) for other in self._stems.values()):
+            stem = shortened(stem_of(source, live=live))
+            name, number = stem, self._numbers.get(stem, 2)
+            while self._is_taken(name):
                 name, number = f"{stem}_{number}", number + 1
+            self._numbers[stem] = number
             self._stems[source] = name
+            self._names.add(name)
+            self._begun.add(_without_number(name))
         return self._stems[source]
 
-    def _collide(self, one: str, other: str) -> bool:
-        """Return whether files of two stems would have the same names."""
-        if one in (other, f"{other}_montage") or other == f"{one}_montage":
+    def _is_taken(self, name: str) -> bool:
+        """Return whether files of this stem would have the names of another source's files."""
+        if self._names & {name, f"{name}_montage", name.removesuffix("_montage")}:
             return True
-        shorter, longer = sorted((one, other), key=len)
-        return self._options.rotation is not None and bool(re.fullmatch(rf"{re.escape(shorter)}_\d{{4,}}", longer))
+        rotated = self._options.rotation is not None
+        return rotated and (name in self._begun or _without_number(name) in self._names)
+
+
+def _without_number(name: str) -> str:
+    """Return the stem of a file that `--rotate` has numbered, or the name itself."""
+    return re.sub(r"_\d{4,}$", "", name)

@@ -20,7 +20,7 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Any
 
-from ..addresses import public_name, safe_reason
+from ..addresses import DistinctNames, public_name, safe_reason
 from ..errors import UsageError
 from ..faces.reconstruct import largest
 from ..interrupts import importing
@@ -97,6 +97,7 @@ class MqttSink:
         self._reached = False
         """Whether the broker has accepted a connection."""
         self._lock = threading.Lock()
+        self._topics = DistinctNames(topic_of)
         self._states: dict[str, str] = {}
         """Newest state of each camera, as JSON."""
         self._live: set[str] = set()
@@ -167,7 +168,7 @@ class MqttSink:
 
     def wants(self, scene: Scene) -> bool:
         """Return whether the scene has events, its state is due, or somebody asked for a picture of its camera."""
-        camera = topic_of(scene.frame.source)
+        camera = self._topics(scene.frame.source)
         return bool(scene.events) or camera in self._asked_for or self._is_due(camera, len(scene.faces))
 
     def _is_due(self, camera: str, faces: int) -> bool:
@@ -177,7 +178,7 @@ class MqttSink:
 
     def write(self, scene: Scene) -> None:
         """Publish the state and the events of a scene. Raises UsageError when a file's events cannot be delivered."""
-        camera = topic_of(scene.frame.source)
+        camera = self._topics(scene.frame.source)
         self.write_events(scene)
         if camera in self._asked_for:
             self._send_picture(camera, scene)
@@ -196,7 +197,7 @@ class MqttSink:
 
     def write_events(self, scene: Scene) -> None:
         """Publish only the events of a scene. Raises UsageError when a file's events cannot be delivered."""
-        topic = f"{self._broker.topic}/{topic_of(scene.frame.source)}/event"
+        topic = f"{self._broker.topic}/{self._topics(scene.frame.source)}/event"
         for event in event_records(scene):
             self._number += 1
             self._publish_event(topic, {**event, "n": self._number}, scene.frame.live)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..addresses import public_name
+from ..addresses import DistinctNames, public_name
 from ..errors import UsageError
 from ..interrupts import importing
 from ..paths import is_text
@@ -54,6 +54,7 @@ class RerunSink:
         self._blendshapes = tuple(blendshapes)
         self._template = template or load_template()
         self._paint = paint
+        self._entities = DistinctNames(entity)
         self._recording: Any = rerun.RecordingStream("facerecon-rt")
         self._partial: Partial | None = None
         """The growing file; None until something is written."""
@@ -65,12 +66,12 @@ class RerunSink:
         self.close()
 
     def write(self, scene: Scene) -> None:
-        """Add one scene to the recording."""
+        """Add one scene to the recording. Raises UsageError when the file cannot be written."""
         rerun, to = self._rerun, self._recording
         if self._partial is None:
             self._partial = Partial(self._path)
             to.save(self._partial.path)
-        root = entity(scene.frame.source)
+        root = self._entities(scene.frame.source)
         to.set_time("frame", sequence=scene.frame.index)
         to.set_time("time", duration=scene.frame.time_s)
         if self._paint is not None:

@@ -31,8 +31,8 @@ CSI_SIZE, CSI_FPS = (1280, 720), 30.0
 FLIPS = {"none": None, "horizontal": 1, "vertical": 0, "180": -1}
 """Name of a flip -> the flip code of cv2.flip."""
 RATE_SLACK = 0.2
-"""Share of the frame interval by which a frame may come early and still be kept when the frame rate is limited. No
-clock is exact."""
+"""Share of the frame interval by which a frame may come before its time and still be kept when the frame rate is
+limited. No clock is exact."""
 LONGEST_TIMEOUT_S = 3600.0
 
 # Without this setting OpenCV locks all captures: one stream that does not answer keeps every other capture and video
@@ -143,8 +143,8 @@ class CameraSource:
         self.name = name
         self._repeats = Repeats() if untrusted else None
         self._stale = False
-        self._least_s = 0.0 if most_fps is None else (1 - RATE_SLACK) / most_fps
-        """Minimum time between two frames that are kept, in seconds."""
+        self._interval_s = 0.0 if most_fps is None else 1 / most_fps
+        """Mean time in seconds between two frames that are kept, at least."""
         self._flip = FLIPS[flip]
         self._capture = capture
         self._timeout_s = timeout_s
@@ -186,7 +186,7 @@ class CameraSource:
     def _next(self) -> Frame | None:
         with self._changed:
             # Frames that the frame rate limit drops do not wake this thread.
-            most_s = self._timeout_s + self._least_s
+            most_s = self._timeout_s + self._interval_s
             self._changed.wait_for(lambda: self._newest or self._lost or self._closed, most_s)
             frame, self._newest = self._newest, None
             if self._closed:
@@ -207,15 +207,18 @@ class CameraSource:
 
     def _grab(self) -> None:
         opened = time.monotonic()
-        kept = -math.inf
+        due = -math.inf
         try:
             while not self._closed:
                 # The age of a frame includes decoding it, but not waiting for it.
                 arrived = time.monotonic() if self._capture.grab() else None
-                if arrived and arrived - kept < self._least_s:
+                if arrived and arrived < due - RATE_SLACK * self._interval_s:
                     self._grabbed += 1
                     continue
-                kept = arrived or kept
+                if arrived:
+                    # The next frame is due an interval after this one was, not after it came: of 30 frames per second
+                    # limited to 25, every sixth is dropped. After a pause, time starts anew.
+                    due = (due if arrived < due + self._interval_s else arrived) + self._interval_s
                 ok, image = self._capture.retrieve() if arrived else (False, np.zeros(0, np.uint8))
                 if ok and self._repeats is not None and (repeats := self._repeats.count(np.asarray(image, np.uint8))):
                     # OpenCV could not convert this frame, or the stream shows a still picture. Neither is a new frame.

@@ -41,8 +41,8 @@ class Inputs:
         self.reloadable = any(map(is_list, uris))
         """Whether sources can be added and removed while running, since a sources.yaml is given."""
         self._listed = self._list()
-        self._errors: dict[str, SourceError] = {}
-        """Errors of the inputs that could not be read, by name."""
+        self._errors: dict[tuple[int, str], SourceError] = {}
+        """Errors of the inputs that could not be read, by place and name. Cameras and streams have the place -1."""
         self._sources: LiveSources | None = None
         """The open cameras and streams; None while no live source is read."""
         self._reloading = threading.Lock()
@@ -63,7 +63,7 @@ class Inputs:
         Files come first, one after the other and one frame per group. Then the cameras and streams come all at once:
         each group holds the frames that are there together, or arrive within `most_delay_s` seconds.
         """
-        for one in self._listed:
+        for place, one in enumerate(self._listed):
             if not one.live:
                 try:
                     with open_source(one.uri) as source, ExitStack() as ahead:
@@ -72,9 +72,9 @@ class Inputs:
                         if source.lost:
                             several = isinstance(source, FilesSource)
                             whole = source.lost if several else f"{one.name} could not be read whole"
-                            self._errors[one.name] = SourceError(whole)
+                            self._errors[place, one.name] = SourceError(whole)
                 except SourceError as error:
-                    self._note(one.name, error)
+                    self._note((place, one.name), error)
         if self.live_sources:
             yield from self._live_groups()
 
@@ -90,13 +90,13 @@ class Inputs:
                 yield from sources.groups(self._most_delay_s)
             except SourceError as error:
                 if not sources.given_up:
-                    self._note(cameras[0].name, error)
+                    self._note((-1, cameras[0].name), error)
             finally:
                 with self._reloading:
                     self._sources = None
                 for status in sources.statuses():
                     log.info("%s", summary_of(status))
-                self._errors |= sources.given_up
+                self._errors |= {(-1, name): error for name, error in sources.given_up.items()}
 
     def statuses(self) -> list[SourceStatus]:
         """Return the status of each camera and stream; empty until the files have been read."""
@@ -137,15 +137,15 @@ class Inputs:
             for error in self._errors.values():
                 raise error
         if self._errors:
-            names = ", ".join(self._errors)
+            names = ", ".join(name for _, name in self._errors)
             raise SourceError(f"{len(self._errors)} of the {len(self._listed)} inputs could not be read: {names}")
 
     def _list(self) -> list[ListedSource]:
         return listed_sources(self._uris, self._live_options, self._retries)
 
-    def _note(self, name: str, error: SourceError) -> None:
-        self._errors[name] = error
-        if len(self._errors) < len(self._listed):
+    def _note(self, which: tuple[int, str], error: SourceError) -> None:
+        self._errors[which] = error
+        if len(self._listed) > 1:  # a single error ends the program
             log.warning("skipped: %s", error)
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 
+import cv2
+
 from ..addresses import public_name
-from ..errors import SourceError, UsageError
+from ..errors import SourceError, UsageError, first_line
 from ..types import Frame
 from .camera import AS_IT_IS, CameraSource, LiveOptions, open_camera
 
@@ -21,6 +23,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """Pause in seconds before the second attempt to open, and the maximum. Each pause is twice the previous."""
 JITTER = 0.5
 """Random share of a pause, so that a hundred cameras behind one switch do not reconnect at the same moment."""
+
+LOSSES = (SourceError, OSError, cv2.error)
+"""Errors with which a camera or its driver may fail, after which it is opened again."""
 
 Open = Callable[[str, LiveOptions], CameraSource]
 
@@ -111,7 +116,7 @@ class LiveSource:
                         time_s = max(0.0, frame.captured_at - started)
                         yield replace(frame, source=self.name, index=newest, time_s=time_s)
                     return  # closed
-                except SourceError as error:
+                except LOSSES as error:
                     self._note_loss(error)
                     self._camera.close()
                     self._camera = None
@@ -148,7 +153,7 @@ class LiveSource:
                     return False
             try:
                 self._camera = self._open_once(self._uri, self._options)
-            except SourceError as error:
+            except LOSSES as error:
                 self._note_loss(error)
                 continue
             if self._closed.is_set():
@@ -158,10 +163,11 @@ class LiveSource:
             return True
         raise SourceError(self.why_not)
 
-    def _note_loss(self, error: SourceError) -> None:
+    def _note_loss(self, error: Exception) -> None:
         self.losses += not self._lost
         self._lost = True
-        self.why_not = str(error) if self.name in str(error) else f"{self.name}: {error}"
+        reason = first_line(error)
+        self.why_not = reason if self.name in reason else f"{self.name}: {reason}"
 
 
 class LiveSources:
@@ -285,7 +291,10 @@ class LiveSources:
                     self._newest[source.name] = frame
                     self._grabbed[source.name] = frame.index + 1
                     self._changed.notify_all()
-        except SourceError as error:
+        except Exception as fault:  # a reading thread that dies silently would hang the program
+            error = (
+                fault if isinstance(fault, SourceError) else SourceError(f"{source.name} failed: {first_line(fault)}")
+            )
             with self._changed:
                 if self._sources.get(source.name) is source:
                     self.given_up[source.name] = error

@@ -15,7 +15,7 @@ from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.faces.detect import detections
 from facerecon_rt.faces.detector_contract import MULTIPLE
 from facerecon_rt.faces.detector_runs import SMALL_INPUT
-from facerecon_rt.sinks.outputs import make_folder
+from facerecon_rt.sinks.outputs import make_folder, whole
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from safetensors.torch import save_file
@@ -136,9 +136,10 @@ def schedule(step: int, warmup: int, steps: int) -> float:
 
 
 def save_weights(net: FaceDetectorNet, path: Path) -> None:
-    """Write the weights as safetensors, marked as a detector."""
+    """Write the weights as safetensors, marked as a detector, completely or not at all."""
     state = {name: value.contiguous() for name, value in net.state_dict().items() if "num_batches" not in name}
-    save_file(state, path, {DETECTOR_MARK: "1"})
+    with whole(path) as partial:
+        save_file(state, partial, {DETECTOR_MARK: "1"})
 
 
 def load_weights(path: Path) -> FaceDetectorNet:
