@@ -40,7 +40,7 @@ from .head import mesh_form
 from .interrupts import importing
 from .memory import given_back_regularly
 from .networks.basis import basis_path
-from .paths import resolved
+from .paths import is_file, resolved
 from .providers.nvidia import AS_USUAL
 from .shipped import model_path, shipped_models
 from .sinks.files import open_sink
@@ -370,11 +370,12 @@ def _check_inputs_stay(files: Sequence[Path], targets: Sequence[str], options: O
 
 
 def _model_files(options: Options) -> list[Path]:
-    """Return the model files that a run may read, their decoders, and the detectors."""
+    """Return the model files that a run may read, their decoders, and the detectors, as far as they exist. What may not
+    be read is reported when it is opened."""
     models = [Path(model_path(name)) for name in options.model] or list(shipped_models())
     detectors = [model.with_name(DETECTOR_NAME) for model in models]
     given = [] if options.detector is None else [Path(options.detector)]
-    return [*models, *map(basis_path, models), *detectors, *given]
+    return [path for path in (*models, *map(basis_path, models), *detectors, *given) if is_file(path)]
 
 
 def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:

@@ -75,7 +75,7 @@ def resolved(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def is_text(name: str) -> bool:
+def is_utf8(name: str) -> bool:
     """Return whether a text can be written as UTF-8.
 
     The name of a file may hold any bytes. Python represents bytes outside of UTF-8 by surrogates, which crash libraries

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from .addresses import public_name
 from .errors import SourceError
+from .paths import is_utf8
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -50,7 +51,7 @@ def first_bytes(path: Path, count: int = 4096) -> bytes:
             raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
 
-def is_text(start: bytes) -> bool:
+def begins_as_text(start: bytes) -> bool:
     """Return whether a file with these first bytes is a text, possibly with a few invalid bytes."""
     head = start[:8]
     if head and not head.startswith(_LETTERS_FIRST) and all(byte in b"\t\n\f\r" or 32 <= byte < 127 for byte in head):
@@ -71,19 +72,13 @@ def encodable(path: Path) -> Iterator[str]:
     cannot be made.
     """
     name = str(path.absolute())
-    if is_encodable(name):
+    if is_utf8(name):
         yield name
         return
     with TemporaryDirectory(prefix="facerecon-rt-") as folder:
-        link = Path(folder) / f"file{path.suffix if is_encodable(path.suffix) else ''}"
+        link = Path(folder) / f"file{path.suffix if is_utf8(path.suffix) else ''}"
         link.symlink_to(path.absolute())
         yield str(link)
-
-
-def is_encodable(name: str) -> bool:
-    """Return whether a name can be written as UTF-8. Linux allows any bytes in file names, and Python represents the
-    others by surrogates."""
-    return _SURROGATE.search(name) is None
 
 
 def shown(name: str) -> str:

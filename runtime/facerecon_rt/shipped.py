@@ -10,6 +10,8 @@ from .paths import is_file, is_folder
 DEFAULT = "face.onnx"
 DEFAULT_ON_CPU = "face.int8-cpu.onnx"
 CARD = "README.md"
+MOST_CARD_BYTES = 2**20
+"""Maximum size in bytes of the card, and of the file of precisions."""
 PRECISIONS = "precisions.json"
 """File of the speed and accuracy of each shipped file, which benchmarks/precisions.py writes."""
 

@@ -13,7 +13,7 @@ import cv2
 import pytest
 from facerecon_rt.commands.outputs import changed_at
 from facerecon_rt.errors import SourceError, UsageError
-from facerecon_rt.paths import exists, file_and_reason, is_file, is_folder, is_text, read_file, resolved, status
+from facerecon_rt.paths import exists, file_and_reason, is_file, is_folder, is_utf8, read_file, resolved, status
 from facerecon_rt.sinks.rerun import RerunSink
 from facerecon_rt.sources.files import open_source
 
@@ -93,7 +93,7 @@ def test_a_file_is_read_whole_and_nothing_else_is(tmp_path: Path) -> None:
 
 
 def test_what_is_no_utf_8_is_handed_to_no_library(tmp_path: Path) -> None:
-    assert is_text("ä/\x1b") and not is_text("\udcff") and not is_text("\ud800")
+    assert is_utf8("ä/\x1b") and not is_utf8("\udcff") and not is_utf8("\ud800")
     with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/\\udcff holds bytes that are not UTF-8"):
         open_source("http://127.0.0.1:9/\udcff")
     pytest.importorskip("rerun", reason="the extra `rerun` is not installed")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.errors import SourceError
-from facerecon_rt.regular import encodable, is_text, shown
+from facerecon_rt.regular import begins_as_text, encodable, shown
 from facerecon_rt.sources.files import open_source, read_image
 
 VIDEOS = Path(__file__).parents[1] / "data" / "videos"
@@ -101,7 +101,7 @@ def test_a_name_that_is_not_utf_8_has_another_for_a_while(tmp_path: Path) -> Non
     ],
 )
 def test_texts_are_known_by_their_beginning(start: bytes, text: bool) -> None:
-    assert is_text(start) == text
+    assert begins_as_text(start) == text
 
 
 def test_a_name_is_shown_in_utf_8() -> None:

@@ -213,7 +213,7 @@ def seen(x: float, y: float, side: float, score: float) -> Detection:
 def test_other_faces_in_a_photograph_are_labelled_and_doubtful_ones_ignored() -> None:
     own = [100.0, 100.0, 60.0, 1.0, 0.0]
     found = [seen(103, 98, 65, 0.95), seen(250, 80, 30, 0.9), seen(20, 30, 12, 0.5)]
-    assert label_photograph(np.zeros((1, 1, 3), np.uint8), own, found, noisy=False) == [
+    assert label_photograph(own, found, noisy=False) == [
         own,
         [250.0, 80.0, 30.0, 1.0, 0.0],
         [20.0, 30.0, 12.0, 0.0, 0.0],
@@ -223,9 +223,8 @@ def test_other_faces_in_a_photograph_are_labelled_and_doubtful_ones_ignored() ->
 def test_a_machine_made_annotation_that_yunet_contradicts_is_left_out() -> None:
     own = [100.0, 100.0, 60.0, 1.0, 0.0]
     contradiction = [seen(118, 100, 60, 0.95)]
-    image = np.zeros((1, 1, 3), np.uint8)
-    assert label_photograph(image, own, contradiction, noisy=True) is None
-    assert label_photograph(image, own, contradiction, noisy=False) == [own]
+    assert label_photograph(own, contradiction, noisy=True) is None
+    assert label_photograph(own, contradiction, noisy=False) == [own]
 
 
 # Scenes

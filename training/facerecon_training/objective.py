@@ -170,7 +170,7 @@ def face_loss(
     terms = {
         "reconstruction": reconstruction_term(output, codes, known, pairs, teacher, weights),
         **landmark_terms(output, known, taught, weights),
-        **rendered_terms(output, codes, batch, known, teacher, weights),
+        **rendered_terms(output, codes, batch, known, weights),
         **photograph_terms(output, codes, batch, known, teacher, weights),
         **pair_terms(output, known, pairs, teacher, weights),
         "direction": weights.direction
@@ -231,9 +231,7 @@ def landmark_terms(output: FaceOutput, known: Known, taught: Taught | None, weig
     return terms
 
 
-def rendered_terms(
-    output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known, teacher: Teacher, weights: LossWeights
-) -> Terms:
+def rendered_terms(output: FaceOutput, codes: FaceCodes, batch: Batch, known: Known, weights: LossWeights) -> Terms:
     """Return the terms of rendered faces beside shape and landmarks: expression, gaze, rotation and projected
     vertices."""
     rows = known.rendered

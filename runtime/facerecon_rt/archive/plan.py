@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from ..addresses import public_name
 from ..environment import installed_version
 from ..errors import SourceError, UsageError, one_line
-from ..paths import exists, is_folder, is_text, matches, read_file
+from ..paths import exists, is_folder, is_utf8, matches, read_file
 from ..sinks.outputs import Partial, cannot_write, make_folder, write_whole
 from ..sources.camera import with_environment
 from ..sources.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_order
@@ -107,9 +107,9 @@ def _table(paths: Iterable[Path]) -> pa.Table:
     that are not.
     """
     names = [str(path.absolute()) for path in paths]
-    kept = [name for name in names if is_text(name)]
+    kept = [name for name in names if is_utf8(name)]
     if len(kept) < len(names):
-        odd = next(name for name in names if not is_text(name))
+        odd = next(name for name in names if not is_utf8(name))
         said = f"the names of {len(names) - len(kept)} files are not UTF-8, such as {one_line(odd)}; rename them"
         if not kept:
             raise SourceError(said)

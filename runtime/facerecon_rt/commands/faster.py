@@ -8,9 +8,8 @@ from pathlib import Path
 from ..errors import UsageError
 from ..networks.precision import file_of_precision
 from ..paths import is_file, read_file
-from ..shipped import CARD
+from ..shipped import CARD, MOST_CARD_BYTES
 
-MOST_CARD_BYTES = 2**20
 _SHARE = re.compile(r"`face\.int8-cpu\.onnx`[^\n]*?(\d+) % of the time per frame")
 
 

@@ -12,10 +12,8 @@ from ..errors import ModelRefused
 from ..networks.session import read_contract
 from ..paths import is_file, read_file
 from ..providers.onnx_file import read_onnx
-from ..shipped import CARD, measured_precisions, shipped_folder, shipped_models
+from ..shipped import CARD, MOST_CARD_BYTES, measured_precisions, shipped_folder, shipped_models
 from .arguments import Parser
-
-MOST_CARD_BYTES = 2**20
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from ..sinks.avatars import is_avatar
 from ..sinks.local_socket import is_socket
 from ..sinks.meshes import MESH_SUFFIXES
 from ..sinks.mqtt_address import is_mqtt
-from ..sinks.outputs import numbered
+from ..sinks.outputs import is_folder_name, numbered
 from ..sinks.pictures import PICTURE_SUFFIXES
 from ..sinks.sequence import is_sequence
 from ..sinks.usd import USD_SUFFIXES
@@ -43,7 +43,7 @@ def is_drawn(target: str) -> bool:
 
 def is_folder_output(target: str) -> bool:
     """Return whether an output is a folder, which may not exist yet."""
-    return is_place(target) and (is_folder(target) or target.endswith("/") or not Path(target).suffix)
+    return is_place(target) and is_folder_name(target)
 
 
 def has_meshes(target: str) -> bool:

@@ -11,7 +11,6 @@ from pathlib import Path
 from ..errors import UsageError
 from ..head import mesh_form
 from ..networks.basis import Basis, BasisMissing
-from ..paths import is_folder
 from ..template import FaceTemplate, load_template
 from ..types import Image, Scene
 from .avatars import AvatarSink, is_avatar
@@ -27,7 +26,7 @@ from .meshes import MESH_SUFFIXES, UNITS
 from .mqtt import MqttSink
 from .mqtt_address import is_mqtt
 from .options import SinkOptions, check_texture
-from .outputs import Rotation
+from .outputs import Rotation, is_folder_name
 from .pictures import PICTURE_SUFFIXES, PictureSink
 from .rerun import RerunSink
 from .sequence import SequenceSink, is_sequence
@@ -200,7 +199,7 @@ def _open_path(target: str, options: SinkOptions) -> Sink:
     """Return the sink of a file or folder."""
     path = Path(target)
     suffix = path.suffix.lower()
-    if is_folder(path) or target.endswith("/") or not suffix:
+    if is_folder_name(target):
         return FolderSink(path, options)
     if is_sequence(path.name) and suffix not in MESH_SUFFIXES:
         raise UsageError(

@@ -106,6 +106,12 @@ def whole(place: Path) -> Iterator[Path]:
         partial.finish()
 
 
+def is_folder_name(target: str) -> bool:
+    """Return whether the path of an output is that of a folder, which may not exist yet: it ends in "/" or has no
+    suffix."""
+    return is_folder(target) or target.endswith("/") or not Path(target).suffix
+
+
 def is_regular(file: IO[str]) -> bool:
     """Return whether an open file is a regular one, not a pipe or device, which cannot be cut or rotated."""
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)

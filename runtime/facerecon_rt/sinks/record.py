@@ -55,7 +55,7 @@ def record_from_scene(
         "provider": scene.provider,
         "precision": scene.precision,
         "model": scene.model,
-        "faces": [_face(face, scene, blendshapes, arkit) for face in scene.faces],
+        "faces": [_face(face, blendshapes, arkit) for face in scene.faces],
         "stages_ms": {stage: _number(value, 3) for stage, value in scene.stages_ms.items()},
         **sometimes,
     }
@@ -141,7 +141,7 @@ def apple_name(name: str) -> str:
     return name if side is None else stem if stem in MERGED else stem + side
 
 
-def _face(face: Face, scene: Scene, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
+def _face(face: Face, blendshapes: Sequence[str], arkit: bool) -> dict[str, object]:
     pitch, yaw, roll = euler_from_camera(face.frame_from_head)
     if arkit:
         apple = arkit_blendshapes(face.expression, blendshapes)

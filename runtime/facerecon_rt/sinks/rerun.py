@@ -17,7 +17,7 @@ import numpy as np
 from ..addresses import DistinctNames, public_name
 from ..errors import UsageError
 from ..interrupts import importing
-from ..paths import is_text
+from ..paths import is_utf8
 from ..pose import euler_from_camera, gaze_angles
 from ..template import FaceTemplate, load_template
 from ..types import Face, Scene, face_label
@@ -47,7 +47,7 @@ class RerunSink:
             raise UsageError(f"{path.suffix} needs {error.name}: pip install 'facerecon-rt[rerun]'") from error
         check_writable(path)
         remove_abandoned(path)
-        if not is_text(str(path.absolute())):
+        if not is_utf8(str(path.absolute())):
             raise UsageError(f"cannot write {path}: Rerun accepts only names in UTF-8; choose another name")
         self._rerun: Any = rerun
         self._path = path

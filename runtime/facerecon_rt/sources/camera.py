@@ -21,7 +21,7 @@ from cv2.typing import MatLike
 from ..addresses import CAMERA, CSI, public_name
 from ..errors import SourceError, UsageError
 from ..limits import MOST_FRAME_PIXELS
-from ..paths import exists, is_text
+from ..paths import exists, is_utf8
 from ..quiet import quiet_opencv, set_capture_options
 from ..types import Frame
 from .interlaced import MOST_REPEATS, Repeats, may_be_unreadable
@@ -304,7 +304,7 @@ def _open_pipeline(pipeline: str, uri: str) -> cv2.VideoCapture:
 
 def _open_stream(uri: str, name: str, timeout_s: float) -> cv2.VideoCapture:
     """Open a stream. `name`: the display name for errors, since `uri` may hold secrets from the environment."""
-    if not is_text(uri):
+    if not is_utf8(uri):
         raise SourceError(
             f"the address {name} holds bytes that are not UTF-8; write each as % and two hexadecimal digits"
         )

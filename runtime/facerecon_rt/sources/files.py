@@ -16,7 +16,7 @@ import cv2
 from ..addresses import STREAM_SCHEMES, is_live, public_name
 from ..errors import SourceError
 from ..paths import is_folder, matches, status
-from ..regular import encodable, first_bytes, is_text
+from ..regular import begins_as_text, encodable, first_bytes
 from ..types import Frame
 from .camera import AS_IT_IS, LiveOptions
 from .live import LiveSource
@@ -210,7 +210,7 @@ def _open_file(path: Path) -> Source:
         return VideoSource(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(path)
-    if is_text(first_bytes(path)):
+    if begins_as_text(first_bytes(path)):
         raise SourceError(f"{path} is a text file, not a photograph or video")
     try:
         with encodable(path) as name:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import SourceError
 from ..limits import MOST_PICTURE_BYTES
 from ..quiet import complains, quiet_opencv
-from ..regular import is_text, open_regular
+from ..regular import begins_as_text, open_regular
 from ..types import Image
 from .boxes import brands, orientation
 
@@ -226,7 +226,7 @@ def _tiff_pages(data: memoryview) -> Iterator[int]:
 def _why_no_image(data: memoryview) -> str:
     start = bytes(data[:4096])
     kinds = set(brands(start))
-    if is_text(start):
+    if begins_as_text(start):
         return "is a text file, not a photograph"
     if further := _further_pictures(data):
         return f"holds {further}, which this OpenCV cannot read, or is damaged"

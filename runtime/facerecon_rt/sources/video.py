@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import SourceError
 from ..limits import MOST_FRAME_PIXELS
-from ..regular import first_bytes, is_text
+from ..regular import begins_as_text, first_bytes
 from ..types import Frame, Image
 
 VIDEO_SUFFIXES = (
@@ -68,7 +68,7 @@ class VideoSource:
             raise SourceError(f"{path} is empty; copy it again")
         # FFmpeg would draw a text file as a video of letters, and follow the addresses in a playlist. It does both
         # behind an ID3 tag too.
-        if is_text(start):
+        if begins_as_text(start):
             raise SourceError(f"{path} is a text file, not a video")
         if start.startswith(b"ID3"):
             raise SourceError(f"{path} is an audio file, not a video")

@@ -76,7 +76,7 @@ def same_face(a: list[float], b: list[float], distance: float = 0.5, factor: flo
     return near and 1 / factor <= a[2] / b[2] <= factor
 
 
-def label_photograph(image: Image, own: list[float], found: list[Detection], noisy: bool) -> list[list[float]] | None:
+def label_photograph(own: list[float], found: list[Detection], noisy: bool) -> list[list[float]] | None:
     """Return the labels of the annotated face and of other faces that YuNet sees.
 
     The result is None if a noisy annotation contradicts YuNet.
@@ -113,7 +113,7 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
             image = read_image(photograph.path)
             own = label_from_landmarks(photograph.landmarks)
             found = detect_padded(yunet, image, TIGHT_MARGIN) if group in TIGHT else yunet.detect(image)
-            labels = label_photograph(image, own, found, noisy=group in TIGHT)
+            labels = label_photograph(own, found, noisy=group in TIGHT)
             if labels is not None:
                 held_out = number % VALIDATION_EVERY["photographs"] == 0
                 yield LabelledImage(image, np.array(labels, np.float32), group, held_out)

@@ -192,9 +192,7 @@ class PeopleRenderer:
         expression = random_expression(random, facing=(-yaw, -pitch))
         camera = camera_for_crop(pitch, yaw, roll, CANVAS_SIZE, CANVAS_SIZE / CANVAS_MARGIN)
         surfaces = self._surfaces(neutral, dressing, expression)
-        picture, covered = paint(
-            surfaces, self._light(random, camera), camera, CANVAS_SIZE, int(random.integers(1 << 30))
-        )
+        picture, covered = paint(surfaces, self._light(random), camera, CANVAS_SIZE, int(random.integers(1 << 30)))
         background = (self._background(random) / np.float32(255)) ** 2.2
         picture += background * (1 - covered[:, :, None])
         image = (255.0 * np.clip(picture, 0, 1) ** (1 / 2.2)).astype(np.uint8)
@@ -285,7 +283,7 @@ class PeopleRenderer:
             two_sided=True,
         )
 
-    def _light(self, random: np.random.Generator, camera: Floats) -> Light:
+    def _light(self, random: np.random.Generator) -> Light:
         sky = self.panoramas[int(random.integers(len(self.panoramas)))]
         angle = random.uniform(0, 2 * np.pi)
         turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
