@@ -13,6 +13,7 @@ from facerecon_rt.align import (
     Square,
     align,
     box_from_square,
+    box_overlap,
     compose,
     frame_from_crop,
     square_from_box,
@@ -220,3 +221,9 @@ def test_the_frame_is_left_as_it_was() -> None:
     before = image.copy()
     align(image, Square(150, 150, 250, 0.2), SIZE)
     assert np.array_equal(image, before)
+
+
+def test_overlap_is_the_common_part_of_the_union() -> None:
+    box, beside, apart = (np.array([x, 0, x + 10, 10], np.float32) for x in (0, 5, 45))
+    assert box_overlap(box, beside) == pytest.approx(1 / 3)
+    assert box_overlap(box, apart) == 0.0

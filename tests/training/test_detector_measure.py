@@ -11,7 +11,6 @@ from facerecon_training.detector.measure import (
     agreement,
     best_hit,
     crowd_agreement,
-    intersection_over_union,
     measure_found,
     share_with_a_face,
     turned,
@@ -66,11 +65,6 @@ def test_recall_counts_pictures_and_errors_only_what_was_found() -> None:
     assert (found.pictures, found.recall) == (4, 0.5)
     assert found.centre_error == pytest.approx(0.1)
     assert found.scale_error == pytest.approx(0.0, abs=1e-6)
-
-
-def test_overlap_is_the_common_part_of_the_union() -> None:
-    assert intersection_over_union(seen(5, 5, 10).box, seen(10, 5, 10).box) == pytest.approx(1 / 3)
-    assert intersection_over_union(seen(5, 5, 10).box, seen(50, 5, 10).box) == 0.0
 
 
 def test_one_box_agrees_with_one_other_at_most() -> None:

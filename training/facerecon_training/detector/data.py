@@ -15,6 +15,7 @@ from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.yunet import YunetDetector
 from facerecon_rt.sinks.outputs import whole
+from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -146,14 +147,6 @@ def label_pointing(folder: Path, yunet: YunetDetector) -> Iterator[LabelledImage
         if found and found[0].score >= CERTAIN:
             labels = [label_from_detection(found[0], True)]
             yield LabelledImage(image, np.array(labels, np.float32), "head_pose", False)
-
-
-def read_image(path: Path) -> Image:
-    """Read a picture (H, W, 3) uint8 BGR. Raises UsageError if the file is not an image."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UsageError(f"{path}: cannot be read as an image; download the data again")
-    return np.asarray(image, np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,14 +10,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from facerecon_rt.align import box_overlap
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.faces.detect import Detector, open_detector
 from facerecon_rt.faces.yunet import YunetDetector
-from facerecon_rt.sources.files import open_source
+from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.types import Detection, Floats, Image
 
 from ..rendered.head_pose import pointing_photographs
-from .data import NATIVE, YUNET, DetectorCache, label_from_landmarks, read_image
+from .data import NATIVE, YUNET, DetectorCache, label_from_landmarks
 
 HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
 """A face counts as found if a box's centre is within this many sides of its own, and the sides within this factor."""
@@ -161,17 +162,11 @@ def agreement(ours: list[Detection], theirs: list[Detection], overlap: float = 0
     left = list(ours)
     agreed = 0
     for other in theirs:
-        best = max(left, key=lambda d: intersection_over_union(d.box, other.box), default=None)
-        if best is not None and intersection_over_union(best.box, other.box) >= overlap:
+        best = max(left, key=lambda d: box_overlap(d.box, other.box), default=None)
+        if best is not None and box_overlap(best.box, other.box) >= overlap:
             left.remove(best)
             agreed += 1
     return agreed
-
-
-def intersection_over_union(a: Floats, b: Floats) -> float:
-    """Return the intersection over union of two boxes (4,) xyxy."""
-    common = float(np.maximum(0, np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).prod())
-    return common / float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)
 
 
 def crowd_agreement(ours: Detector, theirs: Detector, pictures: Iterable[Image]) -> tuple[int, int, int]:
