@@ -69,10 +69,21 @@ wait
 if [[ -f $logs/evaluate/calibration.png ]]; then
     cp "$logs/evaluate/calibration.png" benchmarks/results/
     cp "$logs/evaluate/report.json" benchmarks/results/evaluate.json
+    {
+        cat << 'END'
+# Evaluation with PyTorch
+
+`facerecon-train evaluate models/face.safetensors --data DATA --prepared PREPARED`, without the runtime.
+`at_work`, `at_rest`: mean weight where the true weight is above 0.5, and below 0.02.
+
+END
+        sed '1,2d; /^## Pictures/,$d' "$logs/evaluate/report.md"
+    } > benchmarks/results/evaluate.md
 fi
 
 if [[ -n $mediapipe ]]; then
     alone latency python benchmarks/latency.py --mediapipe-python "$mediapipe"
+    alone latency_clean python benchmarks/latency.py --model models/face.clean.onnx --mediapipe-python "$mediapipe" --out benchmarks/results/clean/latency.md
     alone latency_detecting python benchmarks/latency.py --detecting --mediapipe-python "$mediapipe"
     alone precisions python benchmarks/precisions.py --data "$data"
     alone cpu python benchmarks/gpu.py --providers cpu

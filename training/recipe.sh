@@ -59,9 +59,14 @@ facerecon-train average "$runs/mesh/face.safetensors" "$runs/mixed/face.safetens
 facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/long" \
     --init "$runs/half/face.safetensors" --pictures 620000 --learning-rate 2e-3 --output-rate 1.0 --seed 10
 
-# A shorter one at half the learning rate, for the shape and for telling people apart. Its weights ship.
-facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/final" \
+# Two shorter ones at half the learning rate, for the shape and for telling people apart. Their average ships.
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/places" \
     --init "$runs/long/face.safetensors" --pictures 270000 --learning-rate 1e-3 --output-rate 1.0 --seed 14 \
     --loss shape=1.5 --loss person=12
+facerecon-train train --data "$data" --prepared "$runs/prepared" --run "$runs/people" \
+    --init "$runs/places/face.safetensors" --pictures 200000 --learning-rate 1e-3 --output-rate 1.0 --seed 15 \
+    --loss shape=3 --loss person=16
+mkdir -p "$runs/final"
+facerecon-train average "$runs/places/face.safetensors" "$runs/people/face.safetensors" -o "$runs/final/face.safetensors"
 
 facerecon-train evaluate "$runs/final/face.safetensors" --data "$data" --prepared "$runs/prepared"

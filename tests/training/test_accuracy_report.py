@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from facerecon_rt.align import square_from_camera
-from facerecon_rt.contract import ModelContract
+from facerecon_rt.contract import BLENDSHAPES, ModelContract
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.networks.session import RawFaces
@@ -60,6 +60,10 @@ def test_a_report_holds_what_there_is_data_for(
     assert report["Landmarks, true box"]["lfpw-test"]["photographs"] == 6
     assert {"rmse_mm", "rotation_deg"} < set(report["Rendered people not trained on"]["all"])
     assert list(report["Rendered people, by photographs in a set"]) == ["1", "2"]
+    weights = report["Rendered people, weights of nearly frontal faces"]
+    assert list(weights) == list(BLENDSHAPES)
+    mean = report["Rendered people not trained on"]["all"]["correlation"]
+    assert np.mean([row["correlation"] for row in weights.values()]) == pytest.approx(mean)
     assert 0 < report["Confidence: faces from others (AUC)"]["lfpw-test"]["backgrounds"] <= 1
     assert "Ensembles" not in report
     assert not any("Pointing" in title for title in report)

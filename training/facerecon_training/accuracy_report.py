@@ -27,6 +27,7 @@ from .ensemble import FaceModelEnsemble, FaceNetwork
 from .evaluate import (
     PredictedPeople,
     PredictedPhotographs,
+    blendshape_figures,
     evaluate_blinks,
     evaluate_landmarks,
     evaluate_pose,
@@ -121,6 +122,7 @@ def people_sections(model: FaceNetwork, packed: Path, out: Path) -> dict[str, Ro
     sections = {
         "Rendered people not trained on": {"all": people_figures(people)},
         "Rendered people, by yaw": rows_by_yaw(people),
+        "Rendered people, weights of nearly frontal faces": blendshape_figures(people),
         "Rendered people, by photographs in a set": set_figures(
             people.output.shape.numpy(), people.output.confidence.numpy(), people.person, people.shape.numpy()
         ),
@@ -290,7 +292,7 @@ def markdown(report: dict[str, Rows], pictures: list[str]) -> str:
             lines += [f"## {title}", "", "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
             lines += [f"| {name} | " + " | ".join(_cell(row, c) for c in columns) + " |" for name, row in rows.items()]
         lines.append("")
-    lines += [f"![{name}]({name})" for name in pictures]
+    lines += ["## Pictures", "", *(f"![{name}]({name})" for name in pictures)]
     return "\n".join(lines) + "\n"
 
 

@@ -207,12 +207,8 @@ def people_figures(seen: PredictedPeople) -> dict[str, float]:
 
 
 def expression_figures(seen: PredictedPeople) -> dict[str, float]:
-    """Return how well blendshape weights and gaze of nearly frontal faces follow the truth, with errors of rotation.
-
-    Nearly frontal means yaw within 30 and pitch within 25 degrees.
-    """
-    angles = np.abs([euler_from_camera(camera)[:2] for camera in seen.cameras])
-    near = (angles[:, 0] < 25) & (angles[:, 1] < 30)
+    """Return how well blendshape weights and gaze of nearly frontal faces follow the truth, with errors of rotation."""
+    near = nearly_frontal(seen)
     output, true = seen.output, seen.expression[near]
     correlations = sorted(_correlation(output.expression[near], true, name) for name in BLENDSHAPES)
     open_ = true[:, BLINK] < 0.5
@@ -226,6 +222,26 @@ def expression_figures(seen: PredictedPeople) -> dict[str, float]:
         "weights_at_rest": float(output.expression[near][true < 0.02].mean()),
         "weights_at_work": float(output.expression[near][true > 0.5].mean()),
     }
+
+
+def blendshape_figures(seen: PredictedPeople) -> dict[str, dict[str, float]]:
+    """Return how well each of the 53 weights of nearly frontal faces follows the truth: the correlation, and its mean
+    where the true weight is above 0.5 and below 0.02, if there are such faces."""
+    near = nearly_frontal(seen)
+    output, true = seen.output.expression[near], seen.expression[near]
+    rows = {}
+    for column, name in enumerate(BLENDSHAPES):
+        rows[name] = {"correlation": _correlation(output, true, name)}
+        for title, chosen in (("at_work", true[:, column] > 0.5), ("at_rest", true[:, column] < 0.02)):
+            if chosen.any():
+                rows[name][title] = float(output[chosen, column].mean())
+    return rows
+
+
+def nearly_frontal(seen: PredictedPeople) -> NDArray[np.bool_]:
+    """Return which faces (P,) have a true yaw within 30 and a true pitch within 25 degrees."""
+    angles = np.abs([euler_from_camera(camera)[:2] for camera in seen.cameras])
+    return np.asarray((angles[:, 0] < 25) & (angles[:, 1] < 30))
 
 
 def rotation_errors(output: FaceOutput, cameras: Iterable[Floats]) -> NDArray[np.float64]:
