@@ -246,11 +246,11 @@ def _clean() -> Iterator[Quote]:
     figures = read("clean/accuracy.json")["figures"]["Landmarks from detected boxes"]
     still = next(iter(figures.values()))
     mean = next(iter(read("clean/expression.json")["auc"].values()))["auc"]["mean"]
-    for name, text in (("still", "inner 51 / 68 points"), ("moving", "videos, in one crop")):
+    for name, text in (("still", "photographs: 51 / 68 points"), ("moving", "video frames, in one crop")):
         both = [row for folder in ("", "clean/") for row in of(_detected(folder)[name], "nme_inner51 nme_68", 2)]
         yield quote(README, f"{text} | {{}} / {{}} % | {{}} / {{}} % |", *both)
     ours = next(iter(read("expression.json")["auc"].values()))["auc"]["mean"]
-    yield quote(README, "0.5 is chance) | {} | {} |", f"{ours:.2f}", f"{mean:.2f}")
+    yield quote(README, "expression, gaze: mean AUC | {} | {} |", f"{ours:.2f}", f"{mean:.2f}")
     text = "`face.clean.onnx`, which may be used for any purpose, has {} % on the inner 51 points, and a mean AUC of {}"
     yield quote(ACCURACY, text, f"{still['nme_inner51']:.2f}", f"{mean:.3f}")
 
@@ -357,7 +357,7 @@ def _disk_and_memory() -> Iterator[Quote]:
     sizes = [program["site-packages, MB"] for program in programs]
     megabytes = [f"{float(f'{size:.3g}'):.0f}" for size in sizes]  # three digits are known
     yield quote(SPEED, "MB of models) | {} MB | {} MB | {} MB |", *megabytes)
-    yield quote(README, "with models | {} MB | the same | {} MB |", megabytes[0], megabytes[2])
+    yield quote(README, "disk space, with models | {} MB | {} MB | {} MB |", megabytes[0], megabytes[1], megabytes[2])
     memory = [f"{program['resident, MB']:.0f}" for program in programs]
     text = "take {} MB of disk, 18 MB of it models. A process that tracks one face holds {} MB of memory with the int8 "
     yield quote("runtime/docs/devices.md", f"{text}file and {{}} MB", megabytes[0], memory[1], memory[0])
@@ -379,9 +379,9 @@ def _speed() -> Iterator[Quote]:
         yield quote(SPEED, text, *(figure for program in programs for figure in of(program, "p50 p90", 1)))
     times = [f"{program['cpu_ms']:.1f}" for program in tracking]
     yield quote(SPEED, "processor time per frame | {} ms | {} ms | {} ms |", *times)
-    yield quote(README, "one CPU thread, median | {} ms", f"{tracking[1]['p50']:.1f}")
+    yield quote(README, "720p frame, one thread | {} ms", f"{tracking[1]['p50']:.1f}")
     clean = [program["p50"] for program in read("clean/latency.json").values()]
-    text = "(`face.int8-cpu.onnx`) | {} ms (`face.clean.int8-cpu.onnx`) | {} ms |"
+    text = "ms (int8) | {} ms (int8) | {} ms |"
     yield quote(README, text, f"{clean[1]:.1f}", f"{tracking[2]['p50']:.1f}")
     text = "its medians are {} ms in fp32 and {} ms in int8, {} and {} of MediaPipe's."
     figures = (f"{clean[0]:.1f}", f"{clean[1]:.1f}", f"{clean[0] / clean[2]:.2f}", f"{clean[1] / clean[2]:.2f}")

@@ -3,7 +3,7 @@ verification."""
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -125,19 +125,27 @@ def _prepared_crops(folder: Path, size: int, count: int) -> FaceCrops:
     many of rendered people as of each packed folder of photographs."""
     photographs = [*sorted((folder / "photographs").glob("*")), folder / "head_pose"]
     sources = [folder / "people" / "train", *(path for path in photographs if exists(path / "labels.npz"))]
-    crops = []
-    for number, source in enumerate(sources):
-        packed = Packed.read(source)
-        of_this = count // len(sources) + (number < count % len(sources))
-        chosen = np.linspace(0, len(packed.images) - 1, min(of_this, len(packed.images))).round().astype(int)
-        squares = [ideal_square()] * len(chosen)
+    packed = [Packed.read(source) for source in sources]
+    crops: list[Image] = []
+    for number, (one, most) in enumerate(zip(packed, _shares(count, [len(one.images) for one in packed]), strict=True)):
+        chosen = np.linspace(0, len(one.images) - 1, most).round().astype(int)
+        squares = [ideal_square()] * most
         if number == 0:
-            packed = replace(packed, labels={name: values[chosen] for name, values in packed.labels.items()})
-            squares = people_squares(packed, read_face(folder))
-        canvases = (np.ascontiguousarray(packed.images[index]) for index in chosen)
+            labels = {name: values[chosen] for name, values in one.labels.items()}
+            squares = people_squares(replace(one, labels=labels), read_face(folder))
+        canvases = (np.ascontiguousarray(one.images[index]) for index in chosen)
         crops += [crop_from_canvas(canvas, at, size)[0] for canvas, at in zip(canvases, squares, strict=True)]
     which = f"{len(crops)} crops of the training data in {folder}"
     return FaceCrops(np.stack(crops), np.full((len(crops), 68, 2), np.nan, np.float32), which, real=True)
+
+
+def _shares(count: int, sizes: Sequence[int]) -> list[int]:
+    """Return how many of `count` pictures each folder of these sizes gives: as many each, or all that it has."""
+    shares = [0] * len(sizes)
+    smallest_first = sorted(range(len(sizes)), key=lambda index: sizes[index])
+    for left, index in zip(range(len(sizes), 0, -1), smallest_first, strict=True):
+        shares[index] = min(sizes[index], -(-(count - sum(shares)) // left))
+    return shares
 
 
 def picture_paths(folder: Path, count: int) -> list[Path]:

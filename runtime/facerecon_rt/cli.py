@@ -372,7 +372,8 @@ def _check_inputs_stay(files: Sequence[Path], targets: Sequence[str], options: O
 def _model_files(options: Options) -> list[Path]:
     """Return the model files that a run may read, their decoders, and the detectors, as far as they exist. What may not
     be read is reported when it is opened."""
-    models = [Path(model_path(name)) for name in options.model] or list(shipped_models())
+    named = [Path(model_path(name)) for name in options.model] or list(shipped_models())
+    models = [path for path in named if is_file(path)]
     detectors = [model.with_name(DETECTOR_NAME) for model in models]
     given = [] if options.detector is None else [Path(options.detector)]
     return [path for path in (*models, *map(basis_path, models), *detectors, *given) if is_file(path)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from facerecon_rt.faces.budget import MOST_STEPS, OVER_FRAMES, UNDER_FRAMES, Budget, Shed
+from facerecon_rt.faces.budget import FACE_STEPS, INTERVAL_STEPS, OVER_FRAMES, UNDER_FRAMES, Budget, Shed
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.faces.track import MOST_SKIPPED, Tracker
@@ -36,12 +36,18 @@ def test_one_slow_frame_is_no_load() -> None:
     assert after(budget, 20, 5.0) == Shed()
 
 
+def test_where_the_detector_keeps_its_pace_faces_are_skipped_first() -> None:
+    budget = Budget(10.0, detector_first=False)
+    assert after(budget, OVER_FRAMES, 50.0) == Shed(1, 2)
+    assert after(budget, 1000, 50.0) == Shed(1, 2**FACE_STEPS)
+
+
 def test_it_ends_somewhere_and_comes_back() -> None:
     budget = Budget(10.0)
-    assert after(budget, 1000, 50.0) == Shed(8, 2 ** (MOST_STEPS - 3))
+    assert after(budget, 1000, 50.0) == Shed(8, 2**FACE_STEPS)
     after(budget, 30, 1.0)  # the mean comes down
-    assert after(budget, UNDER_FRAMES, 1.0).faces == 2 ** (MOST_STEPS - 4)
-    assert after(budget, MOST_STEPS * UNDER_FRAMES, 1.0) == Shed()
+    assert after(budget, UNDER_FRAMES, 1.0).faces == 2 ** (FACE_STEPS - 1)
+    assert after(budget, (INTERVAL_STEPS + FACE_STEPS) * UNDER_FRAMES, 1.0) == Shed()
 
 
 def test_close_to_the_budget_nothing_changes() -> None:

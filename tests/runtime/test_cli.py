@@ -509,6 +509,7 @@ def test_an_input_that_is_read_later_is_never_written_over(run: Run, photo: Path
 
 @pytest.mark.parametrize("name", ["face.onnx", "face.basis.npz", "face_detector.onnx"])
 def test_no_output_replaces_a_model_its_decoder_or_a_detector(name: str, run: Run, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "face.onnx").write_bytes(b"a model")
     before = (tmp_path / name).write_bytes(b"precious")
     options = ["--calibrate", "1", "--output", "r.jsonl", "--save-calibration", name]
     for given in (options, ["--output", name]):
@@ -518,6 +519,13 @@ def test_no_output_replaces_a_model_its_decoder_or_a_detector(name: str, run: Ru
         assert done.code == 2
         assert f"{name} is read in this run and may be overwritten" in done.err
         assert (tmp_path / name).stat().st_size == before
+
+
+@pytest.mark.parametrize("name", [".", "/", "..", "none.onnx"])
+def test_a_model_that_is_no_file_is_one_line(run: Run, photo: Path, name: str) -> None:
+    done = run("--input", photo, models=(name,))
+    assert done.code == 3
+    assert len(done.err.splitlines()) == 1
 
 
 def test_a_set_refuses_what_follows_people_over_time(run: Run, photo: Path) -> None:

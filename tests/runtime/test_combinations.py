@@ -38,10 +38,6 @@ def without_effect(line: str, folder: Path) -> list[str]:
         (f"--input {PHOTO} --zone road=yaw:-9..9,pitch:-9..9", f"--attention does nothing {FOLLOWING}"),
         (f"--input {PHOTO} --calibrate 2", f"--calibrate SECONDS does nothing {FOLLOWING}"),
         (f"--input {PHOTO} --output a.glb --unit m", "--unit does nothing here; it is for meshes in .obj and .ply"),
-        (
-            f"--input {PHOTO} --output a.glb --eyes",
-            "--eyes does nothing here; it is for shaded pictures, .obj and .ply",
-        ),
         (f"--input {PHOTO} --output a.png --style landmarks --eyes", "--eyes does nothing here"),
         (f"--input {PHOTO} --output a.csv --blendshapes arkit", "--blendshapes does nothing here; it is for records"),
         (f"--input {VIDEO} --serve 127.0.0.1:1 --style landmarks", "--style does nothing here; it is for annotated"),
@@ -70,7 +66,8 @@ def test_an_option_without_effect_is_named(
         f"--input {PHOTO} --output - --blendshapes arkit",
         f"--input {PHOTO} --output a.ply --unit cm --eyes",
         f"--input {PHOTO} --output a.png --style montage --eyes",
-        f"--set --input {PHOTO} --output a.glb --eyes",
+        f"--input {PHOTO} --output a.glb --eyes",  # without a basis it is a mesh
+        f"--input {PHOTO} --output r.jsonl --style blur",  # the detector runs in every frame
         f"--input {VIDEO} --output take_{{frame}}.glb --eyes",
         f"--input {VIDEO} --serve 127.0.0.1:1 --style blur --cover-margin 0.5",
         f"--input {VIDEO} --output a.rrd --style blur",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from facerecon_export.crops import load_crops
+import pytest
+from facerecon_export.crops import _shares, load_crops
 from facerecon_training.augment import crop_from_canvas, ideal_square
 from facerecon_training.data import Packed, people_squares
 from facerecon_training.prepare import read_face
@@ -19,11 +20,19 @@ def test_prepared_training_data_give_crops_of_every_kind(prepared: Path) -> None
     people = Packed.read(prepared / "people" / "train")
     photographs = Packed.read(prepared / "photographs" / "youtube-train")
     squares = people_squares(people, read_face(prepared))
-    cut = [(people, index, squares[index]) for index in (0, 6, 12, 17, 23)]  # evenly spread over 24
-    cut += [(photographs, index, ideal_square()) for index in (0, 2, 3, 5)]
+    cut = [(people, index, squares[index]) for index in (0, 8, 15, 23)]  # evenly spread over 24
+    cut += [(photographs, index, ideal_square()) for index in (0, 1, 2, 4, 5)]
     for image, (packed, index, square) in zip(crops.images, cut, strict=True):
         np.testing.assert_array_equal(image, crop_from_canvas(np.array(packed.images[index]), square, 32)[0])
 
 
 def test_few_prepared_pictures_are_all_taken(prepared: Path) -> None:
     assert len(load_crops(prepared, 32, 200).images) == 24 + 6
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes", "shares"),
+    [(9, [24, 6], [4, 5]), (320, [20, 1000], [20, 300]), (200, [24, 6], [24, 6]), (10, [5, 5, 5], [4, 3, 3])],
+)
+def test_what_a_small_folder_lacks_the_others_give(count: int, sizes: list[int], shares: list[int]) -> None:
+    assert _shares(count, sizes) == shares

@@ -115,6 +115,7 @@ def options_without_effect(options: Options, inputs: Inputs, files: Sequence[Pat
 def _without_effect(run: _Run) -> Iterator[tuple[str, str]]:
     """Yield each option that is given and does nothing, and its purpose."""
     options, live = run.options, run.options.live
+    drawn = options.style != "shaded" and not is_cover(options.style)
     for name, given, works, purpose in (
         ("--flip", live.flip != AS_IT_IS.flip, run.live, "cameras and streams"),
         ("--camera-fps", live.fps is not None, run.live, "cameras and streams"),
@@ -134,7 +135,8 @@ def _without_effect(run: _Run) -> Iterator[tuple[str, str]]:
             run.writes(_has_units) or _has_eyes(run),
             "shaded pictures, .obj and .ply",
         ),
-        ("--style", options.style != "shaded", _has_style(run), "annotated pictures and videos"),
+        # A style that covers faces also sets the pace of the detector.
+        ("--style", drawn, _has_style(run), "annotated pictures and videos"),
         ("--cover-margin", options.cover_margin != MARGIN, _covers(run), "--style blur, pixelate and mask"),
         ("--rotate", options.rotate is not None, run.writes(_is_rotated), "records and videos"),
     ):
@@ -155,8 +157,9 @@ def _is_rotated(target: str) -> bool:
 
 
 def _has_eyes(run: _Run) -> bool:
-    """Return whether `--eyes` changes pictures, or a .glb that is no take."""
-    if run.writes(lambda target: _suffix(target) == ".glb" and (run.options.set or is_sequence(target))):
+    """Return whether `--eyes` may change an output. A .glb may be no take: that of a set or frame, or without a
+    basis."""
+    if run.writes(lambda target: _suffix(target) == ".glb"):
         return True
     return run.options.style in ("shaded", "montage") and run.options.pictures and run.writes(is_drawn)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 INTERVAL_STEPS = 3
 """Number of steps that make the detector run less often, before faces are skipped."""
-MOST_STEPS = 8
+FACE_STEPS = 5
+"""Number of further steps, each of which halves the number of faces that are updated."""
 OVER_FRAMES, UNDER_FRAMES = 10, 60
 """Number of consecutive frames over the budget before a step is taken, and well under it before a step is undone."""
 WELL_UNDER = 0.6
@@ -37,9 +38,14 @@ class Shed:
 class Budget:
     """A time budget that measures frames and decides what to skip."""
 
-    def __init__(self, milliseconds: float) -> None:
-        """Start without skipped work. `milliseconds`: time budget per frame, which excludes reading the frame."""
+    def __init__(self, milliseconds: float, *, detector_first: bool = True) -> None:
+        """Start without skipped work.
+
+        `milliseconds`: time budget per frame, which excludes reading the frame. `detector_first`: whether the detector
+        may run less often, before fewer faces are updated.
+        """
         self.milliseconds = milliseconds
+        self._interval_steps = INTERVAL_STEPS if detector_first else 0
         self._steps = 0
         self._mean = 0.0
         self._over = self._under = 0
@@ -47,7 +53,7 @@ class Budget:
     @property
     def shed(self) -> Shed:
         """Work to skip in the next frame to stay within the budget."""
-        slower = min(self._steps, INTERVAL_STEPS)
+        slower = min(self._steps, self._interval_steps)
         return Shed(2**slower, 2 ** (self._steps - slower))
 
     def note(self, milliseconds: float) -> None:
@@ -55,7 +61,7 @@ class Budget:
         self._mean += (FORGETTING if self._mean else 1.0) * (milliseconds - self._mean)
         self._over = self._over + 1 if self._mean > self.milliseconds else 0
         self._under = self._under + 1 if self._mean < WELL_UNDER * self.milliseconds else 0
-        if self._over >= OVER_FRAMES and self._steps < MOST_STEPS:
+        if self._over >= OVER_FRAMES and self._steps < self._interval_steps + FACE_STEPS:
             self._steps, self._over = self._steps + 1, 0
         elif self._under >= UNDER_FRAMES and self._steps:
             self._steps, self._under = self._steps - 1, 0

@@ -126,7 +126,8 @@ class Pipeline:
         self.max_faces = max_faces
         self.lens = lens
         self.calibration = calibration
-        self.budget = None if budget_ms is None else Budget(budget_ms)
+        # Outputs that cover faces must cover a newcomer from the first frame, whatever it costs.
+        self.budget = None if budget_ms is None else Budget(budget_ms, detector_first=not reconstructor.hints)
         self._streams = Streams(smooth, attention, limited=max_faces is not None)
 
     def process(self, frame: Frame) -> Scene:
@@ -203,14 +204,15 @@ class Pipeline:
         tracker, confident = stream.tracker, self._confident(work.seen)
         stream.since_detection += 1
         lost = not confident or len(confident) < len(tracker.tracks) - len(tracker.behind) - len(work.skipped)
-        # Outputs that cover faces must cover a newcomer from the first frame, whatever it costs.
-        covering = self.reconstructor.hints
-        full = self.max_faces is not None and len(confident) >= self.max_faces and not covering
-        interval = 1 if covering else shed.interval
+        full = self.max_faces is not None and len(confident) >= self.max_faces and not self.reconstructor.hints
         pairs = zip(work.updated, work.seen, strict=True)
         jumped = any(track.jumped(face) or (work.scene_changed and track.cut_to(face)) for track, face in pairs)
-        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * interval
-        if due or ((lost or jumped or stream.found_once) and stream.since_detection >= interval) or not tracker.tracks:
+        due = stream.since_detection >= self.detect_every * (FULL if full else 1) * shed.interval
+        if (
+            due
+            or ((lost or jumped or stream.found_once) and stream.since_detection >= shed.interval)
+            or not tracker.tracks
+        ):
             stream.since_detection = 0
             with work.stages.measure("detect"):
                 stream.found_once = False

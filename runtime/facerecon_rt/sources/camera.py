@@ -19,7 +19,7 @@ import numpy as np
 from cv2.typing import MatLike
 
 from ..addresses import CAMERA, CSI, public_name
-from ..errors import SourceError, UsageError
+from ..errors import SourceError, UsageError, first_line
 from ..limits import MOST_FRAME_PIXELS
 from ..paths import exists, is_utf8
 from ..quiet import quiet_opencv, set_capture_options
@@ -34,6 +34,8 @@ RATE_SLACK = 0.2
 """Share of the frame interval by which a frame may come before its time and still be kept when the frame rate is
 limited. No clock is exact."""
 LONGEST_TIMEOUT_S = 3600.0
+DRIVER_ERRORS = (OSError, cv2.error)
+"""Errors with which a camera's driver, or OpenCV, may fail."""
 
 # Without this setting OpenCV locks all captures: one stream that does not answer keeps every other capture and video
 # writer from opening until its timeout. FFmpeg since 4 does not need the lock. OpenCV reads the setting on first use.
@@ -154,6 +156,8 @@ class CameraSource:
         self._newest: Frame | None = None
         self._grabbed = 0
         self._lost = False
+        self._failure = ""
+        """Error of the driver that ended it, if there was one."""
         self._closed = False
         self._grabber = threading.Thread(target=self._grab, name=f"grab {name}", daemon=True)
         self._grabber.start()
@@ -199,6 +203,8 @@ class CameraSource:
                         "opencv-python-headless 4.12"
                     )
                 what = f"gave no frame for {self._timeout_s:g} s"
+                if self._failure:
+                    raise SourceError(f"{self.name} failed: {self._failure}")
                 if self._lost:
                     what = "was lost" if self._grabbed else "was opened, but gave no frame that can be decoded"
                 advice = "check the network" if "://" in self.name else "check the cable"
@@ -246,6 +252,10 @@ class CameraSource:
                     )
                     self._grabbed += 1
                     self._changed.notify_all()
+        except DRIVER_ERRORS as error:
+            with self._changed:
+                self._lost, self._failure = True, first_line(error)
+                self._changed.notify_all()
         finally:
             self._capture.release()
 

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-import cv2
-
 from ..addresses import public_name
 from ..errors import SourceError, UsageError, first_line
 from ..types import Frame
-from .camera import AS_IT_IS, CameraSource, LiveOptions, open_camera
+from .camera import AS_IT_IS, DRIVER_ERRORS, CameraSource, LiveOptions, open_camera
 
 log = logging.getLogger("facerecon_rt")
 
@@ -24,8 +22,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 JITTER = 0.5
 """Random share of a pause, so that a hundred cameras behind one switch do not reconnect at the same moment."""
 
-LOSSES = (SourceError, OSError, cv2.error)
-"""Errors with which a camera or its driver may fail, after which it is opened again."""
+LOSSES = (SourceError, *DRIVER_ERRORS)
+"""Errors after which a camera or stream is opened again."""
 
 Open = Callable[[str, LiveOptions], CameraSource]
 
@@ -92,7 +90,10 @@ class LiveSource:
         """Attempts to reopen it since the last frame. A source that opens but gives no frame counts as lost."""
         self.why_not = ""
         """Reason for the last loss or failure to open."""
-        self._camera = None if patient else open_once(uri, options)
+        try:
+            self._camera = None if patient else open_once(uri, options)
+        except DRIVER_ERRORS as error:
+            raise SourceError(f"cannot open {self.name}: {first_line(error)}") from error
 
     def __enter__(self) -> LiveSource:
         return self
@@ -166,7 +167,7 @@ class LiveSource:
     def _note_loss(self, error: Exception) -> None:
         self.losses += not self._lost
         self._lost = True
-        reason = first_line(error)
+        reason = str(error) if isinstance(error, SourceError) else first_line(error)
         self.why_not = reason if self.name in reason else f"{self.name}: {reason}"
 
 
@@ -264,7 +265,7 @@ class LiveSources:
             self._changed.wait_for(lambda: self._newest or self._closed or self._all_given_up)
             if self._newest and most_delay_s:
                 self._changed.wait_for(
-                    lambda: self._closed or len(self._newest) >= sum(one.connected for one in self._sources.values()),
+                    lambda: self._closed or len(self._newest) >= self._open_sources,
                     most_delay_s,
                 )
             if self._closed:
@@ -277,6 +278,10 @@ class LiveSources:
                 self._taken[name] += 1
             self._newest.clear()
             return group
+
+    @property
+    def _open_sources(self) -> int:
+        return sum(one.connected and name not in self.given_up for name, one in self._sources.items())
 
     @property
     def _all_given_up(self) -> bool:
@@ -295,6 +300,9 @@ class LiveSources:
             error = (
                 fault if isinstance(fault, SourceError) else SourceError(f"{source.name} failed: {first_line(fault)}")
             )
+            if error is not fault:
+                source.why_not = str(error)
+                source.close()
             with self._changed:
                 if self._sources.get(source.name) is source:
                     self.given_up[source.name] = error
