@@ -85,8 +85,13 @@ def of(row: dict[str, float], names: str, digits: int) -> list[str]:
     return [f"{row[name]:.{digits}f}" for name in names.split()]
 
 
+def _detected(folder: str = "") -> list[dict[str, float]]:
+    """Return landmark errors from detected boxes: of photographs, and of frames of videos."""
+    return list(read(f"{folder}accuracy.json")["figures"]["Landmarks from detected boxes"].values())
+
+
 def _landmarks() -> Iterator[Quote]:
-    still, moving = read("accuracy.json")["figures"]["Landmarks from detected boxes"].values()
+    still, moving = _detected()
     points = {"nme_inner51": "inter-ocular NME, inner 51 points", "nme_68": "inter-ocular NME, 68 points"}
     points["nme_68_bbox"] = "bbox-normalised NME, 68 points"
     for name, text in points.items():
@@ -97,7 +102,7 @@ def _landmarks() -> Iterator[Quote]:
 
 def _through_the_runtime() -> Iterator[Quote]:
     figures = read("accuracy.json")["figures"]
-    still, _ = figures["Landmarks from detected boxes"].values()
+    still, _ = _detected()
     yield quote(ACCURACY, "inner 51 points | {} % | 3.96 %", f"{still['nme_inner51']:.2f}")
     yield quote(ACCURACY, "68 points | {} % | 5.43 %", f"{still['nme_68']:.2f}")
     yield quote(ACCURACY, "68 points | {} % | 3.26 %", f"{still['nme_68_bbox']:.2f}")
@@ -243,27 +248,24 @@ def _clean() -> Iterator[Quote]:
     clean, research = (_of_card(folder) for folder in ("clean/", ""))
     for (text, own), theirs in zip(clean, (figures for _, figures in research), strict=True):
         yield quote(CLEAN, text, *own, *theirs)
-    figures = read("clean/accuracy.json")["figures"]["Landmarks from detected boxes"]
-    still = next(iter(figures.values()))
-    mean = next(iter(read("clean/expression.json")["auc"].values()))["auc"]["mean"]
-    for name, text in (("still", "photographs: 51 / 68 points"), ("moving", "video frames, in one crop")):
-        both = [row for folder in ("", "clean/") for row in of(_detected(folder)[name], "nme_inner51 nme_68", 2)]
-        yield quote(README, f"{text} | {{}} / {{}} % | {{}} / {{}} % |", *both)
-    ours = next(iter(read("expression.json")["auc"].values()))["auc"]["mean"]
-    yield quote(README, "expression, gaze: mean AUC | {} | {} |", f"{ours:.2f}", f"{mean:.2f}")
+    for text, *both in zip(
+        ("photographs: 51 / 68 points", "video frames, in one crop"), _detected(), _detected("clean/"), strict=True
+    ):
+        figures = [figure for row in both for figure in of(row, "nme_inner51 nme_68", 2)]
+        yield quote(README, f"{text} | {{}} / {{}} % | {{}} / {{}} % |", *figures)
+    # Those of the photographs that MediaPipe's figure is of.
+    columns = [list(read(f"{folder}expression.json")["auc"].values()) for folder in ("", "clean/")]
+    means = [f"{column['auc_shared']['mean']:.2f}" for column in (columns[0][0], columns[1][0], columns[0][-1])]
+    yield quote(README, "expression, gaze: mean AUC | {} | {} | {} (Face Landmarker) |", *means)
+    still, _ = _detected("clean/")
+    mean = columns[1][0]["auc"]["mean"]
     text = "`face.clean.onnx`, which may be used for any purpose, has {} % on the inner 51 points, and a mean AUC of {}"
     yield quote(ACCURACY, text, f"{still['nme_inner51']:.2f}", f"{mean:.3f}")
 
 
-def _detected(folder: str) -> dict[str, dict[str, float]]:
-    """Return landmark errors from detected boxes, of photographs and of frames of videos."""
-    figures = read(f"{folder}accuracy.json")["figures"]["Landmarks from detected boxes"]
-    return dict(zip(("still", "moving"), figures.values(), strict=True))
-
-
 def _of_card(folder: str) -> list[tuple[str, list[str]]]:
     figures, expressions = read(f"{folder}accuracy.json")["figures"], read(f"{folder}expression.json")
-    still, moving = figures["Landmarks from detected boxes"].values()
+    still, moving = _detected(folder)
     column, mesh = next(iter(expressions["auc"].values())), next(iter(expressions["figures"].values()))
     strangers, others = column["auc_strangers"], list(figures["Head pose (Pointing'04, within 60 degrees)"].values())[1]
     (jitter,) = figures["Jitter of still photographs under sensor noise"].values()

@@ -296,18 +296,20 @@ class LiveSources:
                     self._newest[source.name] = frame
                     self._grabbed[source.name] = frame.index + 1
                     self._changed.notify_all()
-        except Exception as fault:  # a reading thread that dies silently would hang the program
-            error = (
-                fault if isinstance(fault, SourceError) else SourceError(f"{source.name} failed: {first_line(fault)}")
-            )
-            if error is not fault:
-                source.why_not = str(error)
-                source.close()
-            with self._changed:
-                if self._sources.get(source.name) is source:
-                    self.given_up[source.name] = error
-                    if len(self._sources) > 1:
-                        log.warning("%s; giving up", str(error).partition(";")[0])
-                self._changed.notify_all()
+        except SourceError as error:
+            self._give_up(source, error)
+        except Exception as error:  # a reading thread that dies silently would hang the program
+            log.debug("reading %s failed", source.name, exc_info=True)
+            source.why_not = f"{source.name} failed: {first_line(error)}"
+            source.close()
+            self._give_up(source, SourceError(source.why_not))
         if self._sources.get(source.name) is not source:
             source.close()
+
+    def _give_up(self, source: LiveSource, error: SourceError) -> None:
+        with self._changed:
+            if self._sources.get(source.name) is source:
+                self.given_up[source.name] = error
+                if len(self._sources) > 1:
+                    log.warning("%s; giving up", str(error).partition(";")[0])
+            self._changed.notify_all()
