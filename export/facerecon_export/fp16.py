@@ -144,6 +144,14 @@ def store_in_half(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
     model.graph.node.extend(nodes)
 
 
+def stored_in_half(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of the float32 matrices that `store_in_half` has stored as float16."""
+    halves = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    return tuple(
+        node.output[0] for node in model.graph.node if node.op_type == "Cast" and not halves.isdisjoint(node.input)
+    )
+
+
 def _drop_round_trips(model: onnx.ModelProto) -> None:
     """Remove casts to half precision and straight back, in place.
 

@@ -33,6 +33,7 @@ from facerecon_rt.providers.onnx_file import read_onnx, refuse_unsafe
 from facerecon_rt.template import load_template
 from torch import Tensor, nn
 
+from .fp16 import store_in_half, stored_in_half
 from .simplify import simplify
 from .staging import staging
 from .stamp import stamp
@@ -214,8 +215,12 @@ def _contract(path: Path) -> ModelContract:
 
 
 def _write(model: onnx.ModelProto, path: Path, contract: ModelContract) -> None:
+    """Write a joined graph. Matrices that its members store in half stay so: the simplifier makes them float32."""
     onnx.save(model, path)
     simplify(path)
+    simplified = onnx.load(path)
+    store_in_half(simplified, stored_in_half(model))
+    onnx.save(simplified, path)
     stamp(path, CONTRACT_KEY, contract.to_json())
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from facerecon_export.crops import synthetic_crops
 from facerecon_export.deploy import export_weights
+from facerecon_export.fp16 import stored_in_half
 from facerecon_export.fuse import fuse_ensemble, fuse_set, nearest_rotation, robust_weights
 from facerecon_export.lint import lint
 from facerecon_export.subject import ExportOptions
@@ -93,10 +94,12 @@ def test_files_of_contract_1_are_fused_as_before(exported: SmallExport, exported
         fuse_ensemble([exported.onnx, exported_1], tmp_path / "mixed.onnx", quiet)
 
 
-def test_a_set_of_files_with_operators_of_onnx_runtime_is_fused_too(exported: SmallExport, tmp_path: Path) -> None:
-    path = exported.folder / "small.int8-cpu.onnx"
+@pytest.mark.parametrize("name", ["small.int8-cpu.onnx", "small.onnx"])
+def test_matrices_stay_bytes_or_halves_in_a_fused_file(exported: SmallExport, name: str, tmp_path: Path) -> None:
+    path = exported.folder / name
+    assert stored_in_half(onnx.load(path))
     fuse_ensemble([path, path], tmp_path / "twice.onnx", quiet)
-    assert (tmp_path / "twice.onnx").stat().st_size < 2.1 * path.stat().st_size  # its matrices are still bytes
+    assert (tmp_path / "twice.onnx").stat().st_size < 2.1 * path.stat().st_size
     crops = synthetic_crops(64, 3)
     with FaceSession(path) as one, FaceSession(tmp_path / "twice.onnx") as twice:
         np.testing.assert_allclose(twice.run(crops).vertices, one.run(crops).vertices, atol=1e-3)

@@ -11,7 +11,7 @@ import torch
 from facerecon_rt.align import CROP_CENTRE_MM, CROP_SIDE_MM
 from facerecon_rt.contract import BLENDSHAPES, OUTPUTS
 from facerecon_rt.template import load_template
-from facerecon_training.backbones import BACKBONES, FeatureExtractor, conv, multiply_adds
+from facerecon_training.backbones import BACKBONES, FeatureExtractor, InvertedResidual, conv, multiply_adds
 from facerecon_training.checkpoint import load_weights
 from facerecon_training.model import (
     EYE_DISTANCE_MM,
@@ -239,6 +239,18 @@ def test_a_backbone_has_stride_32(name: str, size: int) -> None:
 def test_a_published_backbone_has_its_published_size(name: str, parameters: int) -> None:
     # Those of the papers' networks without their classifiers.
     assert sum(parameter.numel() for parameter in BACKBONES[name]().parameters()) == parameters
+
+
+def test_a_strided_depthwise_convolution_stays_in_float32_in_bfloat16() -> None:
+    block = InvertedResidual(8, 16, 8, 2)
+    kinds = []
+    for name in ("layers.0.0", "layers.1.0", "layers.2.0"):
+        block.get_submodule(name).register_forward_hook(lambda _, __, output: kinds.append(output.dtype))
+    image = torch.rand(2, 8, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = block(image)
+    assert kinds == [torch.bfloat16, torch.float32, torch.bfloat16]
+    torch.testing.assert_close(mixed.float(), block(image), atol=0.05, rtol=0.05)
 
 
 def test_features_are_one_vector_per_crop() -> None:
