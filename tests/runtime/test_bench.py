@@ -19,6 +19,7 @@ from facerecon_rt.addresses import public_name
 from facerecon_rt.bench.compare import compare
 from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.figures import LEAST_FOR_P99, doubts, stage_summary, summary
+from facerecon_rt.bench.measure import BenchOptions
 from facerecon_rt.bench.report import SCHEMA, markdown, read_report, verdict_of, web_page, write_report
 from facerecon_rt.bench.scenarios import camera, offline, paced, streamed
 from facerecon_rt.cli import main
@@ -444,6 +445,29 @@ def test_a_run_ends_in_a_report(
     assert (report["verdict"] is not None) == ("--budget-ms" in more)
     assert report["input"]["size"] == [256, 192]
     assert "wrote" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"streams": 2}, ["--streams does nothing here; it is for --scenario multi-stream"]),
+        ({"streams": 2, "scenario": "multi-stream"}, []),
+        ({"batches": (1, 3)}, ["--batch does nothing here; it is for --scenario offline"]),
+        ({"batches": (1, 3), "scenario": "offline"}, []),
+        ({"fps": 25.0, "scenario": "camera"}, []),
+        (
+            {"fps": 25.0, "scenario": "camera", "input": "cam0"},
+            ["--fps does nothing here; it is for --scenario camera with a file"],
+        ),
+        (
+            {"detect_every": 3, "scenario": "offline"},
+            ["--det-every does nothing here; it is for scenarios that follow faces"],
+        ),
+        ({"detect_every": 3}, []),
+    ],
+)
+def test_options_without_effect_are_named(given: dict[str, Any], says: list[str]) -> None:
+    assert BenchOptions(**{"models": ("face.onnx",), "input": "video.mp4", **given}).without_effect() == says
 
 
 def test_over_the_budget_is_exit_code_1(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -75,6 +75,21 @@ class BenchOptions:
                 f"{public_name(self.input)} sends frames at its own rate; measure it with --scenario camera"
             )
 
+    def without_effect(self) -> list[str]:
+        """Return sentences about options that are given and do nothing in this scenario."""
+        usual = {field.name: field.default for field in fields(self)}
+        offline, live = self.scenario == "offline", is_live(self.input)
+        return [
+            f"{option} does nothing here; it is for {purpose}"
+            for option, name, works, purpose in (
+                ("--streams", "streams", self.scenario == "multi-stream", "--scenario multi-stream"),
+                ("--batch", "batches", offline, "--scenario offline"),
+                ("--fps", "fps", self.scenario == "camera" and not live, "--scenario camera with a file"),
+                ("--det-every", "detect_every", not offline, "scenarios that follow faces"),
+            )
+            if getattr(self, name) != usual[name] and not works
+        ]
+
 
 def measure(options: BenchOptions, show: Show) -> Report:
     """Run the benchmark. Raises UsageError, SourceError, ModelRefused, ProviderMissing. Ctrl-C ends the run early."""
@@ -126,6 +141,7 @@ def measure(options: BenchOptions, show: Show) -> Report:
             "environment": {"machine": machine(), "before": before, "after": after},
             "warnings": [
                 *(["interrupted: fewer samples than requested"] if any(of.interrupted for _, of in runs) else []),
+                *options.without_effect(),
                 *_shortened(frames),
                 *doubts(first.milliseconds, float((before.get("load average") or "0").split()[0]), usable_cores()),
             ],
