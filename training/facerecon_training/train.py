@@ -57,6 +57,9 @@ def train(config: TrainConfig) -> Path:
     FaceReconError if the loss is not finite.
     """
     device = choose_device(config.device)
+    # The momentum of weights without gradient decays to numbers so small that processors take many times as long. The
+    # setting must come before the threads, which take it over.
+    torch.set_flush_denormal(True)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     face = read_face(config.prepared)
