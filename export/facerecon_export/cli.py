@@ -14,7 +14,8 @@ from facerecon_rt.commands.shell import say as say_error
 from facerecon_rt.contract import PRECISIONS
 from facerecon_rt.errors import UsageError
 from facerecon_rt.interrupts import importing
-from facerecon_rt.paths import exists, is_folder
+from facerecon_rt.paths import exists, is_folder, resolved
+from facerecon_rt.sinks.outputs import check_no_input
 from facerecon_rt.values import batch, number_above_0, shown, threads, whole_number
 
 EPILOG = """\
@@ -43,6 +44,7 @@ exit codes: 0 written; 1 a file differs too much; 2 bad arguments, too few photo
 3 the weights are missing or refused; 4 ONNX Runtime is missing; 5 the photographs cannot be read; 130 Ctrl-C.
 """
 
+USUAL_BUDGET_S = 90.0
 MOST_BUDGET_S = 86_400
 PHOTOGRAPHS = "x.jpg with x.pts (68 landmarks) is aligned; x.jpg alone counts as a crop"
 
@@ -71,6 +73,10 @@ def _export(options: argparse.Namespace) -> int:
         raise UsageError(f"-o {options.output}: give a folder; the files in it are named after the weights")
     if exists(options.output) and not is_folder(options.output):
         raise UsageError(f"-o {options.output}: is a file, not a folder; give a folder")
+    if "int8" not in options.precision:
+        for name, given in (("--calibration", options.calibration), ("--budget", options.budget)):
+            if given is not None:
+                say_error(f"facerecon-export: warning: {name} does nothing here; it is for --precision int8")
     with importing():
         from .deploy import export_weights
         from .subject import ExportOptions
@@ -85,7 +91,7 @@ def _export(options: argparse.Namespace) -> int:
             options.size,
             options.crops,
             options.calibration,
-            options.budget,
+            USUAL_BUDGET_S if options.budget is None else options.budget,
         ),
         say,
     )
@@ -115,7 +121,7 @@ def _ensemble(options: argparse.Namespace) -> int:
     with importing():
         from .fuse import fuse_ensemble
 
-    fuse_ensemble(options.files, _target(options.output), say)
+    fuse_ensemble(options.files, _target(options.output, options.files), say)
     return 0
 
 
@@ -123,7 +129,7 @@ def _set(options: argparse.Namespace) -> int:
     with importing():
         from .fuse import fuse_set
 
-    fuse_set(options.file, options.set_size, _target(options.output), say)
+    fuse_set(options.file, options.set_size, _target(options.output, [options.file]), say)
     return 0
 
 
@@ -148,11 +154,13 @@ def _triton(options: argparse.Namespace) -> int:
     return 0
 
 
-def _target(path: Path) -> Path:
+def _target(path: Path, read: Sequence[Path]) -> Path:
+    """Return the path of a fused file. Raises UsageError where nothing can be written, or a file that is read lies."""
     if path.suffix != ".onnx":
         raise UsageError(f"-o {path}: give a path ending in .onnx")
     if not is_folder(path.parent):
         raise UsageError(f"-o {path}: {path.parent} is not a folder; make it first")
+    check_no_input(path, set(map(resolved, read)))
     return path
 
 
@@ -202,9 +210,8 @@ def _export_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--budget",
         type=number_above_0(MOST_BUDGET_S),
-        default=90.0,
         metavar="SECONDS",
-        help="time to try quantisation recipes, per int8 file [%(default)s]",
+        help=f"time to try quantisation recipes, per int8 file [{USUAL_BUDGET_S:g}]",
     )
     return parser
 

@@ -34,6 +34,32 @@ def test_what_was_asked_for_is_handed_on(tmp_path: Path, monkeypatch: pytest.Mon
     ]
 
 
+def test_options_for_int8_are_named_where_no_int8_file_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(deploy, "export_weights", lambda *_: None)
+    given = ["--calibration", "faces", "--budget", "5"]
+    assert main(["face.safetensors", *given]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["face.safetensors", *given, "--precision", "fp32", "fp16"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"facerecon-export: warning: {name} does nothing here; it is for --precision int8"
+        for name in ("--calibration", "--budget")
+    ]
+
+
+@pytest.mark.parametrize("command", [("set", "--set-size", "2"), ("ensemble", "other.onnx")])
+def test_a_fused_file_never_replaces_what_it_is_made_from(
+    exported: SmallExport, tmp_path: Path, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "face.onnx"
+    file.write_bytes(exported.onnx.read_bytes())
+    assert main([command[0], str(file), *command[1:], "-o", f"{tmp_path}/../{tmp_path.name}/face.onnx"]) == 2
+    assert "face.onnx is an input and would be overwritten; choose another name" in capsys.readouterr().err
+    assert file.read_bytes() == exported.onnx.read_bytes()
+
+
 @pytest.mark.parametrize("batch", ["0", "-1", "many"])
 def test_a_batch_is_dynamic_or_a_number(batch: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:

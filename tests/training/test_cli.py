@@ -227,3 +227,5 @@ def test_weights_are_averaged_into_a_file(tmp_path: Path, capsys: pytest.Capture
         in complaint(["average", *names, "-o", str(tmp_path / "no" / "m.safetensors")], capsys)[1]
     )
     assert complaint(["average", names[0], "-o", str(target)], capsys)[0] == 2
+    code, said = complaint(["average", *names, "-o", names[0]], capsys)
+    assert (code, "is an input and would be overwritten; choose another name" in said) == (2, True)

@@ -15,7 +15,8 @@ from facerecon_rt.commands.shell import run_command
 from facerecon_rt.data_folder import data_folder, default_data
 from facerecon_rt.errors import UsageError
 from facerecon_rt.interrupts import importing
-from facerecon_rt.sinks.outputs import check_writable
+from facerecon_rt.paths import resolved
+from facerecon_rt.sinks.outputs import check_no_input, check_writable
 from facerecon_rt.values import number_above_0, positive, seed, threads, whole, whole_number
 
 from .detector import cli as detector_cli
@@ -487,6 +488,7 @@ def _average(options: argparse.Namespace) -> None:
 
     if options.out.suffix != ".safetensors":
         raise UsageError(f"-o {options.out}: give a path ending in .safetensors")
+    check_no_input(options.out, set(map(resolved, options.weights)))
     check_writable(options.out)
     save_weights(average_weights([load_weights(path) for path in options.weights]), options.out)
     print(f"{options.out}: next, run facerecon-train evaluate {options.out} and facerecon-export {options.out}")

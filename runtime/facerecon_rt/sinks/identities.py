@@ -20,7 +20,7 @@ from ..networks.basis import Basis
 from ..paths import read_file
 from ..regular import source_name
 from ..types import Floats, Scene
-from .outputs import check_writable, source_path, write_whole
+from .outputs import check_no_input, check_writable, source_path, write_whole
 from .record import MERGED, apple_name
 
 log = logging.getLogger("facerecon_rt")
@@ -98,8 +98,7 @@ class IdentitySink:
 
     def write(self, scene: Scene) -> None:
         """Keep the newest shapes of a scene's faces. Raises UsageError when the file would replace the source."""
-        if source_path(scene.frame.source) == source_path(str(self._path)):
-            raise UsageError(f"{self._path} is an input and would be overwritten; choose another name")
+        check_no_input(self._path, {source_path(scene.frame.source)})
         source = source_name(scene.frame.source)
         for index, face in enumerate(scene.faces):
             key = (source, NO_TRACK, index) if face.track is None else (source, face.track, 0)

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +149,12 @@ def check_writable(path: Path) -> None:
     Partial(path).discard()
 
 
+def check_no_input(path: Path, inputs: Collection[Path]) -> None:
+    """Check that an output is none of the resolved paths of inputs, which it would overwrite. Raises UsageError."""
+    if resolved(path) in inputs:
+        raise UsageError(f"{path} is an input and would be overwritten; choose another name")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for outputs and its parents. An existing folder is fine. Raises UsageError."""
     try:
@@ -282,8 +288,7 @@ class OutputNames:
 
     def _free(self, path: Path) -> Path:
         for one in (path, *self._beside(path)):
-            if resolved(one) in self._inputs:
-                raise UsageError(f"{one} is an input and would be overwritten; choose another name")
+            check_no_input(one, self._inputs)
         return path
 
 

@@ -11,10 +11,9 @@ from ..addresses import public_name
 from ..errors import UsageError
 from ..faces.reconstruct import largest
 from ..head import Form
-from ..paths import resolved
 from ..types import Scene
 from .meshes import check_mesh_format, write_mesh
-from .outputs import check_writable, source_path
+from .outputs import check_no_input, check_writable, source_path
 from .parts import parts_of
 from .stems import shortened, stem_of
 
@@ -79,8 +78,7 @@ class SequenceSink:
             number = index if one.track is None else one.track
             values = {"frame": f"{frame.index:0{DIGITS}d}", "track": str(number), "source": stem}
             path = self._path(values)
-            if resolved(path) == source_path(frame.source):
-                raise UsageError(f"{path} is an input and would be overwritten; choose another name")
+            check_no_input(path, {source_path(frame.source)})
             vertices = self._form.expressed(one.shape, one.vertices)
             parts = parts_of(self._form, vertices, one.shape, one.gaze, eyes=self._eyes)
             write_mesh(path, vertices, self._form.template, self._unit, parts=parts)

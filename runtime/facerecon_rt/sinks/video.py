@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from ..errors import UsageError
-from ..paths import exists, resolved
+from ..paths import exists
 from ..types import Frame, Image, Scene
 from .draw import Painter
-from .outputs import Partial, Rotation, cannot_write, check_writable, remove_abandoned, source_path
+from .outputs import Partial, Rotation, cannot_write, check_no_input, check_writable, remove_abandoned, source_path
 from .video_writer import VideoWriter, open_writer
 
 log = logging.getLogger("facerecon_rt")
@@ -61,9 +61,11 @@ class VideoSink:
     def write(self, scene: Scene) -> None:
         """Append the scene's picture. Raises UsageError when the video cannot be encoded."""
         frame = scene.frame
-        if source_path(frame.source) == resolved(self.path):
+        try:
+            check_no_input(self.path, {source_path(frame.source)})
+        except UsageError:
             self._discard()
-            raise UsageError(f"{self.path} is an input and would be overwritten; choose another name")
+            raise
         picture = self._paint(scene)
         writer = self._writer or self._open(picture, frame)
         picture = fit(picture, self._size)
