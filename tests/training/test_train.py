@@ -301,22 +301,6 @@ def test_a_run_in_bfloat16_learns_much_the_same(finished: Path, config: TrainCon
     assert logs[0] != logs[1]
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # PyTorch's compiler imports what it deprecates
-@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is no C++ compiler")
-def test_compiled_features_learn_much_the_same(finished: Path, config: TrainConfig) -> None:
-    train(replace(config, compile=True))
-    logs = [load_checkpoint(run / "checkpoint.pt")["log"][-1] for run in (config.run, finished)]
-    assert logs[0]["rmse_mm"] == pytest.approx(logs[1]["rmse_mm"], rel=0.1)
-    # Names of parameters stay those of the network, so that the run resumes without the option.
-    train(replace(config, pictures=config.pictures + config.batch.size))
-
-
-def test_compiling_without_a_compiler_names_the_fix(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UsageError, match=r"--compile needs a C\+\+ compiler, .* no no-such-compiler .* install g\+\+"):
-        train(replace(config, compile=True))
-
-
 def test_weights_of_another_configuration_are_no_start(finished: Path, config: TrainConfig) -> None:
     other = replace(config, init=finished / "face.safetensors", model=replace(config.model, hidden=32))
     with pytest.raises(UsageError, match=r"face\.safetensors has .*hidden=16.* the run has .*hidden=32"):

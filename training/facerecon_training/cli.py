@@ -199,13 +199,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bfloat16",
         action="store_true",
-        help="compute the features in bfloat16; 1.75 times as fast for resnet18 on a processor with AVX512_BF16",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the features, which takes minutes at the start and needs a C++ compiler; with --bfloat16, "
-        "1.9 times as fast for medium on a processor with AMX",
+        help="compute the features in bfloat16; 1.5 times as fast for medium on a processor with AMX",
     )
 
 
@@ -420,7 +414,6 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         device=options.device,
         threads=options.threads,
         bfloat16=options.bfloat16,
-        compile=options.compile,
         folders=tuple(_folder(text) for text in options.folder),
         batch=batch,
         model=replace(start, backbone=backbone, input_size=size, terms=terms, gaze=True, places=ModelConfig().places),

@@ -55,8 +55,6 @@ class TrainConfig:
     bfloat16: bool = False
     """Whether to compute features in bfloat16. Processors with instructions for it are faster, most of all for dense
     convolutions."""
-    compile: bool = False
-    """Whether to compile the features with torch.compile, which joins operations and needs a C++ compiler."""
     checkpoint_minutes: float = 3.0
     evaluate_minutes: float = 10.0
     folders: tuple[Folder, ...] = ()

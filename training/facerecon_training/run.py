@@ -33,8 +33,8 @@ LOG_EVERY = 50
 PLACES = ("init", "prepared", "distil")
 """Settings that name files and folders."""
 CHANGEABLE = (
-    "run", "data", "pictures", "steps", "learning_rate", "device", "threads", "bfloat16", "compile",
-    "checkpoint_minutes", "evaluate_minutes",
+    "run", "data", "pictures", "steps", "learning_rate", "device", "threads", "bfloat16", "checkpoint_minutes",
+    "evaluate_minutes",
 )  # fmt: skip
 """Settings that may change when a run resumes."""
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -73,8 +71,6 @@ def train(config: TrainConfig) -> Path:
     state = TrainingState(config, face, device)
     for network in (state.model, *(bigger.members if bigger is not None else ())):
         network.extractor.mixed_precision = config.bfloat16
-        if config.compile:
-            compile_features(network)
     if (seen := state.step * config.batch.size) > config.pictures:
         raise UsageError(
             f"{config.run} has seen {seen} crops already; give --pictures {seen} or more, or another --run"
@@ -268,17 +264,6 @@ def choose_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda: PyTorch finds no GPU; use --device cpu")
     return torch.device(name)
-
-
-def compile_features(network: FaceModel) -> None:
-    """Compile the feature extractor in place, at its first batch. Raises UsageError without a C++ compiler."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise UsageError(
-            f"--compile needs a C++ compiler, and there is no {compiler} on the path; install g++, or name a compiler "
-            "in the environment variable CXX"
-        )
-    network.extractor.compile(dynamic=False)
 
 
 def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> tuple[FaceModel, bool]:
