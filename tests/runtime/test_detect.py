@@ -287,6 +287,10 @@ def test_a_file_that_breaks_its_contract_is_refused(tmp_path: Path, make_bright_
         ("[" * 100_000, "is not JSON"),
         ("1" * 5000, "is not JSON"),
         ('{"version": 1, "kind": "centre", "score": 1e309}', "has score inf, not between 0 and 1"),
+        (
+            '{"version": 1, "kind": "centre", "score": 0.5, "precision": "bf16"}',
+            "has precision bf16, not one of fp32, fp16, int8",
+        ),
         ('{"version": 1, "kind": "centre", "score": 1' + "0" * 309 + "}", "has score 1000"),
         ('{"version": 1, "kind": "centre", "score": NaN}', "has score nan"),
         ('{"version": 1, "kind": "centre", "score": [' + "1," * 5000 + "1]}", "has score \\[1, 1"),
