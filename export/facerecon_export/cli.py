@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from facerecon_rt.commands.arguments import Parser
+from facerecon_rt.commands.arguments import Parser, idle_sentences
 from facerecon_rt.commands.shell import run_command
 from facerecon_rt.commands.shell import say as say_error
 from facerecon_rt.contract import PRECISIONS
@@ -74,9 +74,9 @@ def _export(options: argparse.Namespace) -> int:
     if exists(options.output) and not is_folder(options.output):
         raise UsageError(f"-o {options.output}: is a file, not a folder; give a folder")
     if "int8" not in options.precision:
-        for name, given in (("--calibration", options.calibration), ("--budget", options.budget)):
-            if given is not None:
-                say_error(f"facerecon-export: warning: {name} does nothing here; it is for --precision int8")
+        given = {"--calibration": options.calibration, "--budget": options.budget}
+        for line in idle_sentences((name, "--precision int8") for name, value in given.items() if value is not None):
+            say_error(f"facerecon-export: warning: {line}")
     with importing():
         from .deploy import export_weights
         from .subject import ExportOptions

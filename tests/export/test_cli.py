@@ -42,11 +42,8 @@ def test_options_for_int8_are_named_where_no_int8_file_is_written(
     assert main(["face.safetensors", *given]) == 0
     assert capsys.readouterr().err == ""
     assert main(["face.safetensors", *given, "--precision", "fp32", "fp16"]) == 0
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
-        f"facerecon-export: warning: {name} does nothing here; it is for --precision int8"
-        for name in ("--calibration", "--budget")
-    ]
+    warning = "facerecon-export: warning: --calibration, --budget do nothing here; they are for --precision int8\n"
+    assert capsys.readouterr().err == warning
 
 
 @pytest.mark.parametrize("command", [("set", "--set-size", "2"), ("ensemble", "other.onnx")])

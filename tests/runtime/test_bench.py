@@ -470,6 +470,13 @@ def test_options_without_effect_are_named(given: dict[str, Any], says: list[str]
     assert BenchOptions(**{"models": ("face.onnx",), "input": "video.mp4", **given}).without_effect() == says
 
 
+def test_an_option_without_effect_is_named_before_the_run(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(model, pictures, tmp_path / "out", "--streams", "2", "--photographs", "/dev/null/x") == 5
+    assert "--streams does nothing here; it is for --scenario multi-stream" in capsys.readouterr().err
+
+
 def test_over_the_budget_is_exit_code_1(
     model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -291,6 +291,7 @@ def test_a_file_that_breaks_its_contract_is_refused(tmp_path: Path, make_bright_
             '{"version": 1, "kind": "centre", "score": 0.5, "precision": "bf16"}',
             "has precision bf16, not one of fp32, fp16, int8",
         ),
+        ('{"version": 1, "kind": "centre", "score": 0.5, "target": "npu"}', "has target npu, not one of cpu, tensorrt"),
         ('{"version": 1, "kind": "centre", "score": 1' + "0" * 309 + "}", "has score 1000"),
         ('{"version": 1, "kind": "centre", "score": NaN}', "has score nan"),
         ('{"version": 1, "kind": "centre", "score": [' + "1," * 5000 + "1]}", "has score \\[1, 1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -513,6 +514,8 @@ def test_a_run_can_go_on_from_weights(run_folder: Path, tmp_path: Path) -> None:
         "/nowhere", str(tmp_path), init=str(tmp_path / "w.safetensors"), steps=1, batch=2, size=64, learning_rate=1e-6
     )
     trained = load_weights(train_detector(config))
+    with pytest.raises(UsageError, match=r"face_detector\.safetensors is an input and would be overwritten"):
+        train_detector(replace(config, init=str(tmp_path / "face_detector.safetensors")))
     torch.testing.assert_close(trained.head.weight, net.head.weight, atol=1e-5, rtol=0)
 
 

@@ -12,7 +12,7 @@ import torch
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_training import run as run_module
 from facerecon_training.checkpoint import load_checkpoint, save_checkpoint
-from facerecon_training.run import LOG_EVERY, Run, Stateful, check_config, code_state, write_config
+from facerecon_training.run import LOG_EVERY, Run, Stateful, check_config, code_state, use_processor, write_config
 
 
 def network(width: int = 2) -> tuple[torch.nn.Linear, dict[str, Stateful]]:
@@ -143,3 +143,12 @@ def test_a_run_is_not_resumed_with_other_settings(tmp_path: Path, monkeypatch: p
     (tmp_path / "config.json").write_text(json.dumps(values)[:20])
     with pytest.raises(UsageError, match="nobody knows what it learned from"):
         check_config(tmp_path, begun)
+
+
+def test_numbers_too_small_for_normal_arithmetic_count_as_0() -> None:
+    try:
+        use_processor(torch.get_num_threads())
+        assert torch.tensor([1e-30]).mul(1e-10).tolist() == [0.0]
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.tensor([1e-30]).mul(1e-10).item() > 0

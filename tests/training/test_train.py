@@ -301,6 +301,15 @@ def test_a_run_in_bfloat16_learns_much_the_same(finished: Path, config: TrainCon
     assert logs[0] != logs[1]
 
 
+def test_a_run_never_replaces_the_weights_that_it_learns_from(finished: Path, config: TrainConfig) -> None:
+    weights = finished / "face.safetensors"
+    before = weights.read_bytes()
+    for learning in ({"init": weights}, {"distil": (weights,)}):
+        with pytest.raises(UsageError, match=r"face\.safetensors is an input and would be overwritten"):
+            train(replace(config, run=finished / ".." / finished.name, **learning))
+    assert weights.read_bytes() == before
+
+
 def test_weights_of_another_configuration_are_no_start(finished: Path, config: TrainConfig) -> None:
     other = replace(config, init=finished / "face.safetensors", model=replace(config.model, hidden=32))
     with pytest.raises(UsageError, match=r"face\.safetensors has .*hidden=16.* the run has .*hidden=32"):

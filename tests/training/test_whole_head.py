@@ -125,4 +125,7 @@ def test_samples_are_spread_over_all_points() -> None:
 
 def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["head", "--face-model", str(tmp_path / "no.npz"), str(tmp_path / "head.npz")]) == 2
+    (tmp_path / "kit.npz").write_bytes(b"kit")
+    assert main(["head", "--face-model", str(tmp_path / "kit.npz"), str(tmp_path / "kit.npz")]) == 2
+    assert (tmp_path / "kit.npz").read_bytes() == b"kit"
     assert "there is no face model at" in capsys.readouterr().err

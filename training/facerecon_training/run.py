@@ -39,6 +39,16 @@ CHANGEABLE = (
 """Settings that may change when a run resumes."""
 
 
+def use_processor(threads: int) -> None:
+    """Set PyTorch's threads, and let numbers too small for normal arithmetic count as 0.
+
+    The momentum of weights without gradient decays to such numbers within 2000 steps. A Xeon then took 40 % of a step
+    for `optimizer.Muon`, instead of 16 %.
+    """
+    torch.set_flush_denormal(True)  # before the threads begin, which take the setting over
+    torch.set_num_threads(threads)
+
+
 def check_config(folder: Path, config: DataclassInstance) -> None:
     """Check that a run resumes with the settings that it began with. Raises UsageError.
 

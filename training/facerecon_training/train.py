@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import FaceReconError, SourceError, UsageError
-from facerecon_rt.sinks.outputs import make_folder
+from facerecon_rt.paths import resolved
+from facerecon_rt.sinks.outputs import check_no_input, make_folder
 from facerecon_rt.template import IBUG_MIRROR
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -40,9 +41,11 @@ from .photometric import SKIN_CODE, SkinModel
 from .prepare import TEST_SUFFIX, is_clean, read_face
 from .rendered.backgrounds import background_files
 from .rendered.morphable import MorphableFace
-from .run import Interrupt, Run, Stateful, check_config, write_config
+from .run import Interrupt, Run, Stateful, check_config, use_processor, write_config
 from .shrink import imitate, take_over
 
+WEIGHTS_NAME = "face.safetensors"
+"""Name of the file of averaged weights in the run folder."""
 MOST_PHOTOGRAPHS = 300
 """Number of photographs that are evaluated during training."""
 
@@ -55,10 +58,8 @@ def train(config: TrainConfig) -> Path:
     FaceReconError if the loss is not finite.
     """
     device = choose_device(config.device)
-    # The momentum of weights without gradient decays to numbers so small that processors take many times as long. The
-    # setting must come before the threads, which take it over.
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(config.threads)
+    check_no_input(config.run / WEIGHTS_NAME, {resolved(path) for path in (config.init, *config.distil) if path})
+    use_processor(config.threads)
     torch.manual_seed(config.seed)
     face = read_face(config.prepared)
     if not is_clean(config.prepared):
@@ -136,7 +137,7 @@ class TrainingState(Run):
         that cannot be read.
         """
         super().__init__(config.run)
-        self.weights_path = config.run / "face.safetensors"
+        self.weights_path = config.run / WEIGHTS_NAME
         model, taught = (FaceModel(config.model), False) if self.begun else start_model(config, face, device)
         self.model = in_channels_last(model.to(device))
         self.average = deepcopy(self.model).eval()

@@ -83,6 +83,8 @@ def main(arguments: Sequence[str]) -> int:
         gpu=gpu_options(options),
     )
     wanted.check()
+    for sentence in wanted.without_effect():
+        log.warning("%s", sentence)
     make_folder(options.report)
     check_writable(options.report / "report.json")
     line = StatusLine(quiet=options.quiet)

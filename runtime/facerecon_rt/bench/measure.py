@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..addresses import is_live, public_name
 from ..annotated import annotated_photographs, photograph_figures
+from ..commands.arguments import idle_sentences
 from ..environment import machine, sensors, usable_cores
 from ..errors import SourceError, UsageError
 from ..faces.pipeline import DETECT_EVERY
@@ -79,8 +80,8 @@ class BenchOptions:
         """Return sentences about options that are given and do nothing in this scenario."""
         usual = {field.name: field.default for field in fields(self)}
         offline, live = self.scenario == "offline", is_live(self.input)
-        return [
-            f"{option} does nothing here; it is for {purpose}"
+        return idle_sentences(
+            (option, purpose)
             for option, name, works, purpose in (
                 ("--streams", "streams", self.scenario == "multi-stream", "--scenario multi-stream"),
                 ("--batch", "batches", offline, "--scenario offline"),
@@ -88,7 +89,7 @@ class BenchOptions:
                 ("--det-every", "detect_every", not offline, "scenarios that follow faces"),
             )
             if getattr(self, name) != usual[name] and not works
-        ]
+        )
 
 
 def measure(options: BenchOptions, show: Show) -> Report:
@@ -141,7 +142,6 @@ def measure(options: BenchOptions, show: Show) -> Report:
             "environment": {"machine": machine(), "before": before, "after": after},
             "warnings": [
                 *(["interrupted: fewer samples than requested"] if any(of.interrupted for _, of in runs) else []),
-                *options.without_effect(),
                 *_shortened(frames),
                 *doubts(first.milliseconds, float((before.get("load average") or "0").split()[0]), usable_cores()),
             ],

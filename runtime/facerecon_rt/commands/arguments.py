@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace, _ActionsContainer, _SubParsersAction
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -37,6 +38,20 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message and end the program with exit code 2."""
         self.exit(2, f"{self.prog}: {without_secrets(message)}; see {self.prog} --help\n")
+
+
+def idle_sentences(idle: Iterable[tuple[str, str]]) -> list[str]:
+    """Return sentences about options that are given and do nothing, from pairs of an option and its purpose. Options of
+    one purpose share a sentence."""
+    options: dict[str, list[str]] = {}
+    for option, purpose in idle:
+        options.setdefault(purpose, []).append(option)
+    return [
+        f"{first} does nothing here; it is for {purpose}"
+        if not others
+        else f"{', '.join([first, *others])} do nothing here; they are for {purpose}"
+        for purpose, (first, *others) in options.items()
+    ]
 
 
 def model_file(text: str) -> str:

@@ -19,6 +19,7 @@ from ..sinks.video_writer import CODECS
 from ..sources.camera import AS_IT_IS
 from ..sources.inputs import Inputs
 from ..sources.video import is_video_name
+from .arguments import idle_sentences
 from .options import DEFAULT_OUTPUT, Options
 from .outputs import has_heads, has_meshes, is_drawn, is_folder_output
 
@@ -101,15 +102,7 @@ def options_without_effect(options: Options, inputs: Inputs, files: Sequence[Pat
         outputs_of(options),
         options,
     )
-    idle: dict[str, list[str]] = {}
-    for name, purpose in _without_effect(run):
-        idle.setdefault(purpose, []).append(name)
-    return [
-        f"{name} does nothing here; it is for {purpose}"
-        if not others
-        else f"{', '.join([name, *others])} do nothing here; they are for {purpose}"
-        for purpose, (name, *others) in idle.items()
-    ]
+    return idle_sentences(_without_effect(run))
 
 
 def _without_effect(run: _Run) -> Iterator[tuple[str, str]]:

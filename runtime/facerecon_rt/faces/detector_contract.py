@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 
-from ..contract import PRECISIONS
+from ..contract import PRECISIONS, TARGETS
 from ..errors import ModelRefused
 from ..providers.onnx_file import FLOAT, UINT8, OnnxFile
 
@@ -77,11 +77,12 @@ class DetectorContract:
             text = getattr(contract, name)
             if not isinstance(text, str) or not text.isprintable():
                 raise ModelRefused(f"its {DETECTOR_KEY} has a {name} that is not a text of one line; export it again")
-        if contract.precision not in PRECISIONS:
-            raise ModelRefused(
-                f"its {DETECTOR_KEY} has precision {contract.precision:.40}, not one of {', '.join(PRECISIONS)}; "
-                "export it again"
-            )
+        for name, known_values in (("precision", PRECISIONS), ("target", TARGETS)):
+            if (value := getattr(contract, name)) not in known_values:
+                allowed = ", ".join(filter(None, known_values))
+                raise ModelRefused(
+                    f"its {DETECTOR_KEY} has {name} {value:.40}, not one of {allowed}; export the detector again"
+                )
         if not (isinstance(contract.score, float) and 0 < contract.score < 1):
             raise ModelRefused(
                 f"its {DETECTOR_KEY} has score {contract.score!r:.40}, not between 0 and 1; export it again"

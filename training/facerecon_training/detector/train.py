@@ -15,7 +15,8 @@ from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.faces.detect import detections
 from facerecon_rt.faces.detector_contract import MULTIPLE
 from facerecon_rt.faces.detector_runs import SMALL_INPUT
-from facerecon_rt.sinks.outputs import make_folder, whole
+from facerecon_rt.paths import resolved
+from facerecon_rt.sinks.outputs import check_no_input, make_folder, whole
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from safetensors.torch import save_file
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from ..backbones import in_channels_last
 from ..checkpoint import read_tensors
-from ..run import LOG_EVERY, Interrupt, Run, check_config, write_config
+from ..run import LOG_EVERY, Interrupt, Run, check_config, use_processor, write_config
 from .config import DETECTOR_MARK, SCORE, DetectorConfig
 from .data import DetectorCache, build_cache
 from .measure import (
@@ -46,12 +47,14 @@ def train_detector(config: DetectorConfig) -> Path:
     Raises UsageError for a wrong size or a checkpoint of another network, and ModelRefused for unfit weights or
     checkpoints.
     """
-    torch.set_num_threads(config.threads)
+    folder = Path(config.run)
+    weights = folder / "face_detector.safetensors"
+    check_no_input(weights, set() if config.init is None else {resolved(config.init)})
+    use_processor(config.threads)
     cv2.setNumThreads(config.threads)
     torch.manual_seed(config.seed)
     if config.size % MULTIPLE:
         raise UsageError(f"--size {config.size}: must be a multiple of {MULTIPLE}")
-    folder = Path(config.run)
     make_folder(folder)
     check_config(folder, config)
     cache = build_cache(Path(config.data), folder / "cache")
@@ -85,7 +88,6 @@ def train_detector(config: DetectorConfig) -> Path:
         run.save()
         print(f"stopped; run the same command to resume from {run.checkpoint_path}")
         raise KeyboardInterrupt
-    weights = folder / "face_detector.safetensors"
     save_weights(net, weights)
     return weights
 
