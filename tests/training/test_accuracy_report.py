@@ -56,6 +56,8 @@ def test_a_report_holds_what_there_is_data_for(
     photographs: Path, prepared: Path, ball_face: MorphableFace, tmp_path: Path
 ) -> None:
     out = tmp_path / "report"
+    out.mkdir()
+    (out / "earlier.png").write_bytes(b"a picture of another report")
     report = write_report([tiny(ball_face)], photographs, prepared, tmp_path / "no-detector.onnx", out)
     assert report["Landmarks, true box"]["lfpw-test"]["photographs"] == 6
     assert {"rmse_mm", "rotation_deg"} < set(report["Rendered people not trained on"]["all"])
@@ -72,6 +74,7 @@ def test_a_report_holds_what_there_is_data_for(
     for picture in ("error_curves.png", "meshes.jpg", "reliability.png", "worst.jpg", "yaw.png"):
         assert (out / picture).stat().st_size > 1000
         assert f"![{picture}]({picture})" in text
+    assert "earlier.png" not in text
 
 
 def test_several_models_are_measured_together_and_alone(
@@ -84,6 +87,19 @@ def test_several_models_are_measured_together_and_alone(
     packed = prepared / "people" / "held-out"
     degrees = [people_figures(predict_people(one, packed))["rotation_deg"] for one in members]
     assert alone["rotation_deg"] == pytest.approx(np.mean(degrees))
+
+
+def test_what_is_left_out_and_few_photographs_are_said_and_no_error(
+    photographs: Path, ball_face: MorphableFace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in sorted((photographs / "faces" / "lfpw-test").glob("*.pts"))[2:]:
+        path.unlink()
+    report = write_report([tiny(ball_face)], photographs, tmp_path / "typo", tmp_path / "none.onnx", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'typo'} holds no rendered people, so shapes, angles and blendshapes are left out" in said
+    assert len(report["Confidence: error it stands for, error there is"]) == 2
+    figures = [value for rows in report.values() for row in rows.values() for value in row.values()]
+    assert np.isfinite(figures).all()
 
 
 def test_without_data_there_is_no_report(data: Path, ball_face: MorphableFace, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import zipfile
@@ -15,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from facerecon_rt.errors import ModelRefused
+from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.template import load_template
+from facerecon_training.arrays import new_pictures, save_arrays
 from facerecon_training.checkpoint import KEY, load_checkpoint, load_weights, save_checkpoint, save_weights
 from facerecon_training.model import FaceModel, ModelConfig
 from safetensors.torch import save_file
@@ -259,3 +261,26 @@ def test_a_checkpoint_with_code_or_damage_is_refused(tmp_path: Path, content: st
     with pytest.raises(ModelRefused, match=r"checkpoint\.pt is not a readable checkpoint.*; delete it") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_named_and_leaves_the_earlier_files(tmp_path: Path, model: FaceModel) -> None:
+    weights, checkpoint, pictures = (tmp_path / name for name in ("face.safetensors", "checkpoint.pt", "images.npy"))
+    save_weights(model, weights)
+    save_checkpoint(checkpoint, {"step": 1})
+    state = {"model": model.state_dict()}
+    before = weights.read_bytes(), checkpoint.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # no file may become larger than this
+    try:
+        for write in (
+            lambda: save_weights(model, weights),
+            lambda: save_checkpoint(checkpoint, state),
+            lambda: new_pictures(pictures, (9, 20, 20, 3)),
+            lambda: save_arrays(tmp_path / "labels.npz", zeros=np.zeros(1000)),
+        ):
+            with pytest.raises(UsageError, match=r"cannot write .*/(face|checkpoint|images|labels)\."):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (weights.read_bytes(), checkpoint.read_bytes()) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "face.safetensors"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from facerecon_training.checkpoint import load_weights, save_weights
-from facerecon_training.cli import build_parser, main, train_config
+from facerecon_training.cli import build_parser, idle_options, main, train_config
 from facerecon_training.data import CLEAN_BATCH, BatchConfig
 from facerecon_training.model import FaceModel, ModelConfig
 
@@ -137,6 +137,41 @@ def test_a_folder_is_a_name_a_share_and_a_weight(text: str, data: Path, capsys: 
     code, said = complaint(["train", "--data", str(data), "--folder", text], capsys)
     assert code == 2
     assert f"--folder {text}: " in said
+
+
+def test_a_share_alone_leaves_a_folder_its_weight(data: Path, prepared: Path) -> None:
+    words = ["--folder", "aaf-train=0.3", "--folder", "mine=0.5", "--folder", "afw=0.1,0.2"]
+    options = build_parser().parse_args(["train", "--data", str(data), "--prepared", str(prepared), *words])
+    assert [(one.share, one.weight) for one in train_config(options).folders] == [(0.3, 0.7), (0.5, 1.0), (0.1, 0.2)]
+
+
+def test_terms_that_no_file_may_hold_are_refused(
+    data: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words = ["--prepared", str(prepared), "--run", str(run), "--terms", "for tests\nonly"]
+    code, said = complaint(["train", "--data", str(data), *words], capsys)
+    assert (code, run.exists()) == (2, False)
+    assert "--terms 'for tests\\nonly': terms is not a text of one line" in said
+
+
+def test_loss_weights_that_do_nothing_are_named(data: Path) -> None:
+    def said(*words: str) -> list[str]:
+        return idle_options(build_parser().parse_args(["train", "--data", str(data), *words]))
+
+    assert said("--loss", "shape=3") == []
+    assert said("--loss", "distillation=2", "--distil", "a.safetensors") == []
+    assert said("--loss", "skin_prior=1", "--loss", "photometric=1") == []
+    assert said("--loss", "distillation=2", "--loss", "skin_prior=1") == [
+        "--loss distillation does nothing here; it is for --distil",
+        "--loss skin_prior does nothing here; it is for --loss photometric",
+    ]
+
+
+def test_the_head_is_written_to_an_npz_file_alone(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = complaint(["head", "--data", str(data), "out.bin"], capsys)
+    assert code == 2
+    assert "out.bin: give a path ending in .npz" in said
 
 
 def test_clean_and_photographs_exclude_each_other(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ from facerecon_training.data import (
     Packed,
     folders_in,
     people_squares,
+    usual_folder,
 )
 from facerecon_training.photographs import camera_from_landmarks
 from facerecon_training.prepare import EXPRESSIVE, read_face
@@ -370,6 +371,8 @@ def test_shares_and_weights_of_folders_can_be_chosen(prepared: Path, tmp_path: P
     helen, mine = folders_in(tmp_path, chosen)
     assert (helen.name, helen.share, helen.weight) == ("helen-train", 0.2, 1.0)
     assert (mine.name, mine.share, mine.weight) == ("mine", 0.6, 0.5)
+    assert usual_folder("aaf-train").weight == 0.7
+    assert usual_folder("mine-sets") == Folder("mine-sets", 0.25, 1.0, sets=True)
     with pytest.raises(UsageError, match=r"no such packed photographs .* choose from helen-train, afw, mine"):
         folders_in(tmp_path, (Folder("other", 1.0, 1.0),))
 

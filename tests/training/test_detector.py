@@ -14,17 +14,21 @@ import numpy as np
 import pytest
 import torch
 from facerecon_rt.align import BOX_SIDE_MM
-from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.errors import FaceReconError, ModelRefused, SourceError, UsageError
 from facerecon_rt.faces.detect import decode
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Detection, Floats
 from facerecon_training.detector import train as detector_train
-from facerecon_training.detector.config import DetectorConfig
+from facerecon_training.detector.config import LARGEST_SCENE, DetectorConfig
 from facerecon_training.detector.data import (
+    ANNOTATED,
     CACHE_VERSION,
+    YUNET,
     DetectorCache,
     build_cache,
+    check_pictures,
     label_from_landmarks,
+    label_images,
     label_photograph,
 )
 from facerecon_training.detector.net import FaceDetectorNet, box_loss, detector_loss, heat_loss, make_targets
@@ -448,7 +452,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
         folder.mkdir(exist_ok=True)
         if not (folder / "cache").exists():
             (folder / "cache").symlink_to(run_folder / "cache")
-        return DetectorConfig("/nowhere", str(folder), steps=4, batch=2, size=64, warmup=2, checkpoint_every_s=0.0)
+        return DetectorConfig(Path("/nowhere"), folder, steps=4, batch=2, size=64, warmup=2, checkpoint_every_s=0.0)
 
     whole = load_weights(train_detector(config("whole"))).state_dict()
     calls = 0
@@ -511,12 +515,43 @@ def test_a_run_can_go_on_from_weights(run_folder: Path, tmp_path: Path) -> None:
     save_weights(net, tmp_path / "w.safetensors")
     (tmp_path / "cache").symlink_to(run_folder / "cache")
     config = DetectorConfig(
-        "/nowhere", str(tmp_path), init=str(tmp_path / "w.safetensors"), steps=1, batch=2, size=64, learning_rate=1e-6
+        Path("/nowhere"), tmp_path, init=tmp_path / "w.safetensors", steps=1, batch=2, size=64, learning_rate=1e-6
     )
     trained = load_weights(train_detector(config))
     with pytest.raises(UsageError, match=r"face_detector\.safetensors is an input and would be overwritten"):
-        train_detector(replace(config, init=str(tmp_path / "face_detector.safetensors")))
+        train_detector(replace(config, init=tmp_path / "face_detector.safetensors"))
     torch.testing.assert_close(trained.head.weight, net.head.weight, atol=1e-5, rtol=0)
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_weights(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").symlink_to(run_folder / "cache")
+    config = DetectorConfig(
+        Path("/nowhere"), tmp_path, steps=40, batch=2, size=64, warmup=1, learning_rate=1e30, checkpoint_every_s=0.0
+    )
+    with pytest.raises(FaceReconError, match=r"diverged: at step \d+, .*; resume with a lower --learning-rate"):
+        train_detector(config)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["net"]
+    assert all(torch.isfinite(value).all() for value in saved.values())
+
+
+@pytest.mark.parametrize("missing", ["yunet", "faces/afw", "head_pose", "backgrounds"])
+def test_missing_pictures_are_named_before_anything_is_labelled(tmp_path: Path, missing: str) -> None:
+    for name in ANNOTATED:
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        (tmp_path / "faces" / name / "a.jpg").touch()
+        (tmp_path / "faces" / name / "a.pts").write_text("{" + "".join(f"{9 * i} {8 * i}\n" for i in range(49)) + "}")
+    for name in (YUNET, "head_pose/person01100+0+0.jpg", "backgrounds/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    check_pictures(tmp_path)
+    shutil.rmtree(tmp_path / {"yunet": "detector"}.get(missing, missing))
+    with pytest.raises((UsageError, SourceError), match=missing):
+        next(label_images(tmp_path))
+
+
+def test_scenes_of_the_largest_size_have_noise(cache: DetectorCache) -> None:
+    largest = SceneMaker(cache, LARGEST_SCENE, 0)
+    assert {image.shape for image, _ in (largest.scene() for _ in range(12))} == {(LARGEST_SCENE, LARGEST_SCENE, 3)}
 
 
 def test_an_evaluation_counts_faces_and_backgrounds_kept_aside(cache: DetectorCache) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from facerecon_rt.template import IBUG_MIRROR
 from facerecon_rt.types import Floats
-from facerecon_training.data import Packed
+from facerecon_training.data import Folder, Packed
 from facerecon_training.evaluate import predict
 from facerecon_training.habits import annotated_crops, mean_asymmetry, mean_residual, with_habits
 from facerecon_training.model import FaceModel, ModelConfig, offset_scale
@@ -65,8 +66,24 @@ def test_a_step_to_the_right_is_found_in_crop_pixels(model: FaceModel, annotated
     np.testing.assert_allclose(step, np.tile([crop_pixels, 0.0], (67, 1)), atol=1e-3)
 
 
+def test_landmarks_count_as_much_as_their_folder_does(model: FaceModel, annotated: Path) -> None:
+    shutil.copytree(annotated / "mine", annotated / "shifted")
+    path = annotated / "shifted" / "labels.npz"
+    with np.load(path) as labels:
+        landmarks, person = labels["landmarks"] + np.array([4.0, 0.0], np.float32), labels["person"]
+    np.savez(path, landmarks=landmarks, person=person)
+
+    def residual_of(mine: float, shifted: float) -> Floats:
+        folders = [Folder("mine", 0.25, mine), Folder("shifted", 0.25, shifted)]
+        return mean_residual(model, *annotated_crops(annotated, folders, 64))[:67]
+
+    step = residual_of(0, 1) - residual_of(1, 0)
+    np.testing.assert_allclose(residual_of(1.0, 0.25), residual_of(1, 0) + step / 5, atol=1e-3)
+    assert not residual_of(0, 0).any()
+
+
 def test_a_step_to_the_right_turns_round_in_a_mirror_and_one_down_does_not(model: FaceModel, annotated: Path) -> None:
-    crops, _ = annotated_crops(annotated, (), 64)
+    crops, _, _ = annotated_crops(annotated, (), 64)
     before = mean_asymmetry(model, crops)
     with torch.no_grad():
         model.reconstructor.annotation.bias.add_(torch.tensor([0.05, 0.02]).repeat(68))
@@ -80,7 +97,7 @@ def test_what_depends_on_the_picture_counts_as_well(model: FaceModel, annotated:
     with torch.no_grad():
         model.reconstructor.annotation.weight.normal_(0, 0.1)
     corrected = with_habits(model, annotated)
-    crops, truth = annotated_crops(annotated, (), 64)
+    crops, truth, _ = annotated_crops(annotated, (), 64)
     mirrored = [np.ascontiguousarray(crop[:, ::-1]) for crop in crops]
     straight, turned = (predict(corrected, seen).landmarks[:, :, :2].numpy() for seen in (crops, mirrored))
     turned[:, :, 0] = 63 - turned[:, :, 0]

@@ -13,7 +13,7 @@ from facerecon_training.conventions import annotated_offsets
 from facerecon_training.data import Batch
 from facerecon_training.losses import LossWeights, code_of_shape, likelihood_loss, person_loss
 from facerecon_training.model import FaceModel, FaceOutput, ModelConfig, project
-from facerecon_training.objective import Teacher, face_loss, is_taught, known_of
+from facerecon_training.objective import Teacher, confidence_term, face_loss, is_taught, known_of
 from facerecon_training.photometric import SKIN_CODE, SkinModel
 from facerecon_training.rendered.expressions import EYE_LOOK
 from facerecon_training.rendered.eyes import BLINK
@@ -101,6 +101,22 @@ def test_a_face_of_known_direction_teaches_that_alone(ball_face: MorphableFace) 
     output, codes = model.with_codes(batch.image.float())
     _, terms = face_loss(output, codes, batch, 1, Teacher.from_face(ball_face), LossWeights())
     assert {name for name, term in terms.items() if term > 0} == {"direction", "reconstruction"}
+
+
+def test_confidence_is_taught_where_landmarks_are_known_or_there_is_no_face(ball_face: MorphableFace) -> None:
+    model = FaceModel(ModelConfig("tiny", 64)).eval()
+    batch = batch_of([False] * 3, [1.0, 1.0, 0.0])
+    output, codes = model.with_codes(batch.image.float())
+    taught = []
+    for unknown in (0, 1, 2):
+        weights = batch.landmark_weights.clone()
+        weights[unknown] = 0
+        known = known_of(batch._replace(landmark_weights=weights), Teacher.from_face(ball_face))
+        (slope,) = torch.autograd.grad(
+            confidence_term(output, codes, batch, known), codes.confidence_logit, retain_graph=True
+        )
+        taught.append((slope != 0).flatten().tolist())
+    assert taught == [[False, True, True], [True, False, True], [True, True, True]]
 
 
 def test_blinks_are_taught_where_they_are_known(ball_face: MorphableFace) -> None:

@@ -20,6 +20,7 @@ from facerecon_training.photographs import CANVAS_SIZE
 from facerecon_training.prepare import colour_model, face_colours
 from facerecon_training.rendered import people
 from facerecon_training.rendered.backgrounds import (
+    LARGEST_SIDE,
     Invented,
     background_files,
     invented_picture,
@@ -45,6 +46,8 @@ from facerecon_training.rendered.people import (
 from facerecon_training.rendered.raster import Light, paint
 from facerecon_training.rendered.render import HeadGeometry, RenderedFace, camera_for_crop
 from facerecon_training.rendered.skin import random_complexion
+
+from tests.interrupted import default_interrupts
 
 LIGHT = np.vstack([np.full((1, 3), 1 / 0.282095), np.zeros((8, 3))])
 
@@ -180,6 +183,27 @@ for _ in range(5):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+def test_render_processes_say_nothing_on_ctrl_c() -> None:
+    """A terminal sends Ctrl-C to all processes of a command."""
+    script = """
+import os, signal
+from facerecon_training.rendered.people import render_processes
+with render_processes() as pool:
+    list(pool.map(abs, range(9)))
+    try:
+        os.killpg(0, signal.SIGINT)
+        signal.pause()
+    except KeyboardInterrupt:
+        pass
+    assert list(pool.map(abs, [-1, -2])) == [1, 2]
+"""
+    with default_interrupts():
+        done = subprocess.run(
+            [sys.executable, "-c", script], timeout=60, start_new_session=True, capture_output=True, text=True
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_panoramas_the_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"lighting holds no \.hdr panorama"):
         read_panoramas(tmp_path / "lighting")
@@ -205,6 +229,11 @@ def test_backgrounds_are_squares_of_the_photographs(tmp_path: Path) -> None:
     assert len(images) == 1
     sides = [random_patch(images, np.random.default_rng(i), 0.5, 1.0).shape for i in range(20)]
     assert all(height == width and 30 <= height <= 60 for height, width, _ in sides)
+
+
+def test_large_backgrounds_are_reduced(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "large.jpg"), np.zeros((2 * LARGEST_SIDE, 3 * LARGEST_SIDE, 3), np.uint8))
+    assert read_backgrounds(background_files(tmp_path))[0].shape == (LARGEST_SIDE, 3 * LARGEST_SIDE // 2, 3)
 
 
 def test_generated_backgrounds_are_the_same_for_a_seed_in_any_order() -> None:

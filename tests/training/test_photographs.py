@@ -178,6 +178,17 @@ def test_a_folder_of_weak_labels_alone_is_packed_without_the_people_kept_for_dev
         np.testing.assert_allclose(brightest(images[0], points[0, landmark]), points[0, landmark], atol=0.2)
 
 
+def test_weak_labels_without_people_are_each_of_another_person(tmp_path: Path) -> None:
+    image, landmarks = photograph(300, size=500)
+    names = [f"film_{i}.png" for i in range(3)]
+    for name in names:
+        cv2.imwrite(str(tmp_path / name), image)
+    weak = weak_labels(names, landmarks, person=np.full(3, -1))
+    assert pack_weakly_labelled(tmp_path, weak, tmp_path / "packed") == 3
+    with np.load(tmp_path / "packed" / "labels.npz") as labels:
+        assert labels["person"].tolist() == [0, 1, 2]
+
+
 def test_landmarks_that_span_far_more_than_the_picture_are_named(tmp_path: Path) -> None:
     image, landmarks = photograph(100)
     cv2.imwrite(str(tmp_path / "far.png"), image[:2, :2])

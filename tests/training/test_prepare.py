@@ -24,6 +24,7 @@ from facerecon_training.photometric import SkinModel
 from facerecon_training.prepare import (
     EXPRESSIVE,
     PrepareConfig,
+    check_same_face,
     is_clean,
     people_sheet,
     photograph_folders,
@@ -194,6 +195,34 @@ def test_weak_labels_and_expressive_faces_are_packed_where_there_are_any(
     assert not (again.out / "photographs").exists()
 
 
+def test_expressive_faces_alone_are_wanted_by_name(config: PrepareConfig, ball_geometry: HeadGeometry) -> None:
+    add_photographs(config.data / "faces" / "family", ball_geometry, 1)
+    alone = replace(config, photographs=(EXPRESSIVE,))
+    with pytest.raises(UsageError, match=r"there is no .*pseudo/expressive; leave expressive out of --photographs"):
+        photograph_folders(alone)
+    (config.data / "pseudo" / EXPRESSIVE).mkdir(parents=True)
+    assert photograph_folders(alone) == []
+    assert [folder.name for folder in photograph_folders(replace(config, photographs=("family",)))] == ["family"]
+    # With and without them are two settings of a prepared folder.
+    write_settings(replace(config, photographs=("family", EXPRESSIVE)), ["family"])
+    with pytest.raises(UsageError, match=r"was prepared with expressive = True, not False"):
+        write_settings(replace(config, photographs=("family",)), ["family"])
+
+
+def test_a_folder_keeps_its_face_model(tmp_path: Path, ball_face: MorphableFace) -> None:
+    path = tmp_path / "face.npz"
+    check_same_face(path, ball_face)
+    sha256 = load_template().sha256
+    np.savez(path, mean=ball_face.mean, identity=ball_face.identity, template_sha256=sha256)
+    check_same_face(path, ball_face)
+    for other in (replace(ball_face, mean=ball_face.mean + 1), replace(ball_face, identity=-ball_face.identity)):
+        with pytest.raises(UsageError, match=r"face\.npz was prepared from another --face-model; give another --out"):
+            check_same_face(path, other)
+    # A new template changes the face, whatever the model.
+    np.savez(path, mean=ball_face.mean + 1, identity=ball_face.identity, template_sha256="earlier")
+    check_same_face(path, ball_face)
+
+
 def test_what_an_earlier_release_prepared_is_refused(tmp_path: Path, ball_face: MorphableFace) -> None:
     arrays: dict[str, Any] = {
         "mean": ball_face.mean,
@@ -219,12 +248,12 @@ def test_what_was_prepared_before_there_were_clean_data_is_not_clean(config: Pre
     (config.out / "prepare.json").write_text(json.dumps(old))
     assert not is_clean(config.out)
     with pytest.raises(UsageError, match="prepared with clean = False, not True"):
-        write_settings(replace(config, clean=True))
+        write_settings(replace(config, clean=True), [])
     with pytest.raises(UsageError, match="prepared with photographs"):
-        write_settings(replace(config, photographs=("a", "c")))
-    write_settings(replace(config, photographs=("a", "b")))
+        write_settings(config, ["a", "c"])
+    write_settings(config, ["b", "a"])
     with pytest.raises(UsageError, match="prepared with people = 1, not 2"):
-        write_settings(replace(config, photographs=("a", "b"), people=2))
+        write_settings(replace(config, people=2), ["a", "b"])
 
 
 def test_all_folders_are_trained_on_but_test_ones(config: PrepareConfig, ball_geometry: HeadGeometry) -> None:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from facerecon_rt.errors import ModelRefused, UsageError
+from facerecon_rt.errors import FaceReconError, ModelRefused, SourceError, UsageError
 from facerecon_training import train as train_module
 from facerecon_training.augment import AugmentConfig
 from facerecon_training.backbones import BACKBONES
@@ -178,8 +178,28 @@ def test_a_run_interrupted_and_killed_ends_with_the_weights_of_one_that_was_not(
 def test_a_finished_run_stays_as_it_is(finished: Path, prepared: Path, tmp_path: Path) -> None:
     config = tiny_config(prepared, backgrounds(tmp_path / "data"), finished)
     shutil.copy(finished / "face.safetensors", tmp_path / "before.safetensors")
+    before = load_checkpoint(finished / "checkpoint.pt")["log"]
     train(config)
     assert_same_weights(finished / "face.safetensors", tmp_path / "before.safetensors")
+    assert load_checkpoint(finished / "checkpoint.pt")["log"] == before
+
+
+def test_photographs_that_cannot_be_evaluated_are_named_before_training(config: TrainConfig, tmp_path: Path) -> None:
+    folder = config.data / "faces" / config.development
+    folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        (folder / f"{name}.pts").write_text("{" + "".join(f"{9 * i} {8 * i}\n" for i in range(49)) + "}")
+        (folder / f"{name}.jpg").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"a\.jpg"):
+        train(config)
+    assert not (config.run / "config.json").exists()
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_weights(config: TrainConfig) -> None:
+    diverging = replace(config, learning_rate=1e30, output_rate=1e6, checkpoint_minutes=0.0)
+    with pytest.raises(FaceReconError, match=r"diverged: at step \d+, .*; resume with a lower --learning-rate"):
+        train(diverging)
+    load_weights(config.run / "face.safetensors")  # refuses numbers that are not finite
 
 
 def test_a_run_starts_from_other_weights(finished: Path, config: TrainConfig) -> None:
@@ -458,7 +478,7 @@ def test_the_average_moves_by_one_minus_the_decay(config: TrainConfig) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named() -> None:
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(UsageError, match="--device cuda: PyTorch finds no GPU; use --device cpu"):
+    with pytest.raises(UsageError, match="--device cuda: PyTorch finds no GPU; use --device auto"):
         choose_device("cuda")
     for name in ("mps", "xpu", "meta", "gpu", "cuda:x"):
         with pytest.raises(UsageError, match="give auto, cpu, cuda"):

@@ -16,7 +16,7 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.detect import Detector, open_detector
 from facerecon_rt.pose import euler_from_camera
-from facerecon_rt.sinks.outputs import make_folder
+from facerecon_rt.sinks.outputs import make_folder, write_whole
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
@@ -61,6 +61,7 @@ def write_report(
     """
     model = members[0] if len(members) == 1 else FaceModelEnsemble(members)
     make_folder(out)
+    earlier = pictures_in(out)
     finder = open_detector(detector) if detector.is_file() else None
     if finder is None:
         print(f"there is no face detector at {detector}, so head poses and identities are left out; give --detector")
@@ -77,6 +78,8 @@ def write_report(
         report["Plausible faces"] = {
             name: {"coefficient_spread": coefficient_spread(one, prepared)} for name, one in seen.items()
         }
+    else:
+        print(f"{prepared} holds no rendered people, so shapes, angles and blendshapes are left out; give --prepared")
     if (data / "head_pose").is_dir() and finder:
         report["Head pose (Pointing'04, within 60 degrees, detected box)"] = evaluate_pose(
             model, data / "head_pose", finder
@@ -89,9 +92,15 @@ def write_report(
         raise UsageError(
             f"nothing to evaluate on: {data} has no faces/*-test and {prepared} has no held-out people; add one of them"
         )
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    (out / "report.md").write_text(markdown(report, sorted(path.name for path in out.glob("*.[jp][pn]g"))))
+    drawn = [path.name for path, when in pictures_in(out).items() if earlier.get(path) != when]
+    write_whole(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_whole(out / "report.md", markdown(report, drawn).encode())
     return report
+
+
+def pictures_in(folder: Path) -> dict[Path, int]:
+    """Return the pictures of a folder in name order, with the times of their last changes in nanoseconds."""
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.glob("*.[jp][pn]g"))}
 
 
 def photograph_sections(
@@ -138,11 +147,11 @@ def people_sections(model: FaceNetwork, packed: Path, out: Path) -> dict[str, Ro
 
 
 def reliability(seen: PredictedPhotographs, bins: int = 6) -> list[dict[str, float]]:
-    """Return mean confidence, predicted error and measured error of photographs, in equal bins by falling
+    """Return mean confidence, predicted error and measured error of photographs, in up to `bins` equal bins by falling
     confidence."""
     order = np.argsort(-seen.output.confidence.numpy())
     rows = []
-    for part in np.array_split(order, bins):
+    for part in np.array_split(order, min(bins, len(order))):
         confidence = seen.output.confidence[torch.from_numpy(part)]
         rows.append(
             {

@@ -1,7 +1,8 @@
-"""Files that `facerecon-train` wrote or downloaded -> arrays, or a one-line error about a damaged file."""
+"""Arrays of `facerecon-train` -> files and back, or a one-line error about a full disk or a damaged file."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 from facerecon_rt.errors import DAMAGED_ARRAYS, UsageError, first_line
-from numpy.typing import NDArray
+from facerecon_rt.sinks.outputs import cannot_write, whole
+from numpy.typing import ArrayLike, NDArray
 
 PREPARE_AGAIN = "delete it and run `facerecon-train prepare` again"
 
@@ -28,3 +30,28 @@ def readable(path: Path, remedy: str = PREPARE_AGAIN) -> Iterator[None]:
         yield
     except DAMAGED_ARRAYS as error:
         raise UsageError(f"{path} cannot be read ({first_line(error)}); {remedy}") from error
+
+
+def save_arrays(path: Path, **arrays: ArrayLike) -> None:
+    """Write an .npz file completely or not at all. Raises UsageError for an error of the disk."""
+    with whole(path) as partial:
+        try:
+            np.savez(partial, allow_pickle=False, **arrays)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
+def new_pictures(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Return a new .npy file of pictures of this shape, uint8, mapped into memory.
+
+    Its space on the disk is taken at once: on a full disk, writing into a mapped file would end the process. Raises
+    UsageError where the space is not there.
+    """
+    try:
+        pictures: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    return pictures

@@ -19,7 +19,8 @@ from .rendered.eyes import blink_labels, draw_lids
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
-    """Strength and probability of each augmentation. Standard deviations are cut at about two and a half times."""
+    """Strength and probability of each augmentation. Shifts and scales are cut at two and a half standard
+    deviations, and turns at 45 degrees."""
 
     roll_deg: float = 14.0
     shift: float = 0.04
@@ -40,7 +41,7 @@ class AugmentConfig:
     half_hidden: float = 0.05
     """Probability that half of the face is hidden."""
     dark: float = 0.06
-    """Probability that a photograph gets dark, by a gamma of 2 to 6."""
+    """Probability that a picture gets dark, by a gamma of 2 to 6."""
     gentle: float = 0.5
     """Share of the crops that are augmented gently, nearly as the runtime cuts them out of good pictures."""
 

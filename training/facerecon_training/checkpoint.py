@@ -54,8 +54,21 @@ def save_weights(model: FaceModel, path: Path) -> None:
     # The metadata has one key: safetensors writes several in random order, and equal weights should have equal
     # checksums.
     metadata = {KEY: json.dumps({"template_sha256": load_template().sha256, **asdict(model.config)})}
-    with whole(path) as partial:
+    with written(path) as partial:
         save_file(tensors, partial, metadata)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Yield a path for PyTorch or safetensors to write, completely or not at all.
+
+    Raises UsageError for an error of the disk, which the two report by errors of their own.
+    """
+    with whole(path) as partial:
+        try:
+            yield partial
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise UsageError(f"cannot write {path}: {first_line(error)}") from error
 
 
 def load_weights(path: Path) -> FaceModel:
@@ -131,7 +144,7 @@ def check_fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write the training state completely or not at all. It consists of tensors, numbers, strings, dicts and lists."""
-    with whole(path) as partial:
+    with written(path) as partial:
         torch.save(state, partial)
 
 

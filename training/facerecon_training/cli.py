@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facerecon_rt.commands.arguments import Parser
-from facerecon_rt.commands.shell import run_command
+from facerecon_rt.commands.arguments import Parser, idle_sentences
+from facerecon_rt.commands.shell import run_command, say
 from facerecon_rt.data_folder import data_folder, default_data
 from facerecon_rt.errors import UsageError
 from facerecon_rt.interrupts import importing
@@ -89,7 +89,8 @@ def _add_prepare(commands: Commands) -> None:
         nargs="+",
         default=(),
         metavar="NAME",
-        help="folders under DATA/faces to train on [all except names that end in -test]",
+        help="folders under DATA/faces to train on, and `expressive` for DATA/pseudo/expressive; Pointing'04 is packed "
+        "in any case [all except names that end in -test]",
     )
     photographs.add_argument(
         "--clean",
@@ -123,8 +124,8 @@ def _add_train(commands: Commands) -> None:
     _add_machine(parser)
     parser.add_argument(
         "--terms",
-        help="permitted use of the weights, stored in their file [research only; any purpose if the data were prepared "
-        "with --clean and the --init weights, if any, are for any purpose]",
+        help="permitted use of the weights, one line that is stored in their file [research only; any purpose if the "
+        "data were prepared with --clean, and the weights of --init and --distil are for any purpose]",
     )
     parser.set_defaults(run_command=_train)
 
@@ -161,7 +162,8 @@ def _add_lessons(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=SHARE[,WEIGHT]",
         help="share of a folder of photographs in the batches (0 leaves it out), and the weight of its landmarks in "
-        "the loss; may be repeated [0.25,1, or the values in data.py for the folders that it names]",
+        "the loss, which stays as it is unless you give it; may be repeated [0.25,1, or the values in data.py for the "
+        "folders that it names]",
     )
     parser.add_argument(
         "--loss",
@@ -260,8 +262,9 @@ def _add_measure_detector(commands: Commands) -> None:
     parser = commands.add_parser(
         "measure-detector",
         help="measure how well a face detector finds faces, on data that training never sees",
-        description="Prints, as JSON, the share of faces found in lfpw-test (upright and turned), videos, a crowd and "
-        "Pointing'04. Pictures without annotations are compared with YuNet.",
+        description="Prints, as JSON, the share of faces found in faces/lfpw-test (upright and turned), youtube-test, "
+        "videos/head_*.mp4, videos/crowd_1080p.mp4, identities/ and Pointing'04, where they exist. Pictures without "
+        "annotations are compared with YuNet.",
     )
     parser.add_argument("file", type=Path, help="a detector of ours, or a YuNet .onnx")
     _add_data(parser)
@@ -289,7 +292,7 @@ def _add_head(commands: Commands) -> None:
     )
     parser.add_argument("--prepared", type=Path, help="folder of the prepared data [do not measure predicted faces]")
     parser.add_argument(
-        "--weights", type=Path, default=Path("models/face.safetensors"), help="weights that predict faces [%(default)s]"
+        "--weights", type=Path, help="weights that predict faces, with --prepared [models/face.safetensors]"
     )
     parser.add_argument(
         "out",
@@ -312,6 +315,10 @@ def _head(options: argparse.Namespace) -> None:
         from .rendered.whole_head import build_head, cut_rest, save_head
 
     face_model = options.face_model or data_folder(options.data) / "face_model" / "ict_facekit.npz"
+    if options.out.suffix != ".npz":
+        raise UsageError(f"{options.out}: give a path ending in .npz")
+    if options.weights and options.prepared is None:
+        say("facerecon-train: --weights does nothing here; it is for --prepared")
     check_no_input(options.out, {resolved(face_model)})
     check_writable(options.out)
     head = read_head(face_model)
@@ -322,7 +329,7 @@ def _head(options: argparse.Namespace) -> None:
     whole, truth = read_completed(options.out, template), TrueHeads(head, template_face(head), rest)
     print(f"\ntrue faces of random people\n{as_table(truth.errors(whole, truth.random_people(200)))}")
     if options.prepared is not None:
-        people = predicted_people(options.weights, options.prepared, 300)
+        people = predicted_people(options.weights or Path("models/face.safetensors"), options.prepared, 300)
         print(f"\nfaces predicted from pictures of held-out people\n{as_table(truth.errors(whole, people))}")
 
 
@@ -354,18 +361,21 @@ def _prepare(options: argparse.Namespace) -> None:
 
     data = data_folder(options.data)
     face_model = options.face_model or data / "face_model" / "ict_facekit.npz"
-    prepare(
-        PrepareConfig(
-            data,
-            face_model,
-            options.out,
-            tuple(options.photographs),
-            options.people,
-            clean=options.clean,
-            rebuild_template=options.rebuild_template,
-            seed=options.seed,
-        )
+    config = PrepareConfig(
+        data,
+        face_model,
+        options.out,
+        tuple(options.photographs),
+        options.people,
+        clean=options.clean,
+        rebuild_template=options.rebuild_template,
+        seed=options.seed,
     )
+    try:
+        prepare(config)
+    except KeyboardInterrupt:
+        print("stopped; run the same command to continue")
+        raise
     print(f"{options.out}: check contact_sheet.png and people_sheet.png, then run facerecon-train train")
 
 
@@ -373,8 +383,25 @@ def _train(options: argparse.Namespace) -> None:
     with importing():
         from .train import train
 
+    for line in idle_options(options):
+        say(f"facerecon-train: {line}")
     weights = train(train_config(options))
     print(f"{weights}: next, run facerecon-train evaluate {weights} and facerecon-export {weights}")
+
+
+def idle_options(options: argparse.Namespace) -> list[str]:
+    """Return sentences about loss weights of `train` that are given and do nothing."""
+    from .losses import LossWeights
+
+    loss, usual = _loss(options.loss), LossWeights()
+    return idle_sentences(
+        (f"--loss {name}", purpose)
+        for name, purpose, used in (
+            ("distillation", "--distil", bool(options.distil)),
+            ("skin_prior", "--loss photometric", loss.photometric > 0),
+        )
+        if not used and getattr(loss, name) != getattr(usual, name)
+    )
 
 
 def train_config(options: argparse.Namespace) -> TrainConfig:
@@ -402,6 +429,11 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
     batch = CLEAN_BATCH if is_clean(options.prepared) else BatchConfig()
     if options.pictures < batch.size:
         raise UsageError(f"--pictures {options.pictures}: a batch has {batch.size} crops; give at least as many")
+    model = replace(start, backbone=backbone, input_size=size, terms=terms, gaze=True, places=ModelConfig().places)
+    try:
+        model.check()
+    except ValueError as error:
+        raise UsageError(f"--terms {terms!r}: {error}") from error
     return TrainConfig(
         prepared=options.prepared,
         data=data_folder(options.data),
@@ -418,7 +450,7 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         bfloat16=options.bfloat16,
         folders=tuple(_folder(text) for text in options.folder),
         batch=batch,
-        model=replace(start, backbone=backbone, input_size=size, terms=terms, gaze=True, places=ModelConfig().places),
+        model=model,
     )
 
 
@@ -445,12 +477,12 @@ def _loss(texts: list[str]) -> LossWeights:
 
 def _folder(text: str) -> Folder:
     """Return the Folder of a text NAME=SHARE[,WEIGHT]. Raises UsageError for any other text."""
-    from .data import Folder
+    from .data import Folder, usual_folder
 
     name, _, numbers = text.partition("=")
     share, _, weight = numbers.partition(",")
     try:
-        folder = Folder(name, float(share), float(weight or 1.0))
+        folder = Folder(name, float(share), float(weight) if weight else usual_folder(name).weight)
     except ValueError as error:
         raise UsageError(
             f"--folder {text}: not a share; write NAME=SHARE or NAME=SHARE,WEIGHT, e.g. mine=0.3,0.5"

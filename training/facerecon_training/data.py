@@ -35,7 +35,8 @@ BLENDSHAPE_MIRROR = np.asarray(blendshape_mirror(BLENDSHAPES))
 LIDS = [i for i, name in enumerate(BLENDSHAPES) if name.startswith(("eyeSquint", "eyeWide", "cheekSquint"))]
 """Blendshapes whose machine-made labels come from open eyes and mean nothing under drawn lids."""
 LOOKED_SHARE = 0.5
-"""Share of a folder's photographs in a batch that have labels given by looking, if the folder has any."""
+"""Probability that a photograph is drawn from those of its folder that have labels given by looking, if there are any.
+Otherwise it is drawn from all of them."""
 IRIS_SEEN = 0.35
 """The eyeBlink weight from which on a tracker guesses where the iris is, in the middle of the lids."""
 
@@ -74,8 +75,11 @@ FOLDERS: tuple[Folder, ...] = (
 )
 
 
-OTHER_FOLDER = Folder("", 0.25, 1.0)
-"""Settings of any other folder: carefully annotated photographs. A folder whose name ends in -sets holds image sets."""
+def usual_folder(name: str) -> Folder:
+    """Return the settings of a folder that `FOLDERS` names, or those of carefully annotated photographs. A folder whose
+    name ends in -sets holds image sets."""
+    named = {folder.name: folder for folder in FOLDERS}
+    return named.get(name, Folder(name, 0.25, 1.0, sets=name.endswith(SETS_SUFFIX)))
 
 
 def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
@@ -86,7 +90,7 @@ def folders_in(packed: Path, chosen: Sequence[Folder] = ()) -> list[Folder]:
     """
     by_name = {folder.name: folder for folder in FOLDERS}
     for path in sorted(packed.glob("*")):
-        by_name.setdefault(path.name, replace(OTHER_FOLDER, name=path.name, sets=path.name.endswith(SETS_SUFFIX)))
+        by_name.setdefault(path.name, usual_folder(path.name))
     there = {name: folder for name, folder in by_name.items() if (packed / name / "labels.npz").is_file()}
     for folder in chosen:
         if folder.name not in there:

@@ -32,8 +32,8 @@ def with_habits(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) 
     The model also stores how much of this shift an average with the mirror image loses. Both are 0 if people annotated
     no photographs.
     """
-    crops, truth = annotated_crops(packed, folders, model.config.input_size)
-    habits = torch.from_numpy(mean_residual(model, crops, truth)).flatten()
+    crops, truth, weights = annotated_crops(packed, folders, model.config.input_size)
+    habits = torch.from_numpy(mean_residual(model, crops, truth, weights)).flatten()
     corrected = deepcopy(model)
     bias = corrected.reconstructor.annotation.bias
     with torch.no_grad():
@@ -42,34 +42,39 @@ def with_habits(model: FaceModel, packed: Path, folders: Sequence[Folder] = ()) 
     return corrected
 
 
-def annotated_crops(packed: Path, folders: Sequence[Folder], size: int) -> tuple[list[Image], Floats]:
-    """Return upright crops of the packed photographs that people annotated, and their landmarks.
+def annotated_crops(packed: Path, folders: Sequence[Folder], size: int) -> tuple[list[Image], Floats, Floats]:
+    """Return upright crops of the packed photographs that people annotated, their landmarks and their weights.
 
-    Crops are (size, size, 3) uint8 BGR. Landmarks are (N, 68, 2) crop pixels, NaN where a point is not known.
+    Crops are (size, size, 3) uint8 BGR. Landmarks are (N, 68, 2) crop pixels, NaN where a point is not known. Weights
+    (N,) are those of the folders' landmarks in the loss.
     """
     crops: list[Image] = []
     truth: list[Floats] = []
+    weights: list[float] = []
     for folder in folders_in(packed, folders):
-        if folder.machine_made:
+        if folder.machine_made or not folder.weight:
             continue
         photographs = Packed.read(packed / folder.name)
         for canvas, landmarks in zip(photographs.images, photographs.labels["landmarks"], strict=True):
             crop, matrix = crop_from_canvas(np.ascontiguousarray(canvas), ideal_square(), size)
             crops.append(crop)
             truth.append(landmarks @ matrix[:2, :2].T + matrix[:2, 3])
-    return crops, np.asarray(truth, np.float32).reshape(-1, 68, 2)
+            weights.append(folder.weight)
+    return crops, np.asarray(truth, np.float32).reshape(-1, 68, 2), np.asarray(weights, np.float32)
 
 
-def mean_residual(model: FaceModel, crops: list[Image], truth: Floats) -> Floats:
-    """Return the mean (68, 2) of true minus predicted landmarks in crop pixels; 0 where no true landmark is known.
+def mean_residual(model: FaceModel, crops: list[Image], truth: Floats, weights: Floats) -> Floats:
+    """Return the weighted mean (68, 2) of true minus predicted landmarks in crop pixels; 0 where no true landmark is
+    known.
 
-    `truth` is (N, 68, 2) crop pixels.
+    `truth` is (N, 68, 2) crop pixels, `weights` (N,).
     """
     if not crops:
         return np.zeros((68, 2), np.float32)
     residual = truth - predict(model, crops).landmarks[:, :, :2].numpy()
-    known = np.isfinite(residual)
-    return np.asarray(np.where(known, residual, 0).sum(0) / np.maximum(known.sum(0), 1), np.float32)
+    counted = np.isfinite(residual) * weights[:, None, None]
+    total = counted.sum(0)
+    return np.asarray((np.nan_to_num(residual) * counted).sum(0) / np.where(total > 0, total, 1), np.float32)
 
 
 def mean_asymmetry(model: FaceModel, crops: list[Image]) -> Floats:

@@ -111,9 +111,9 @@ def hidden_layer(inputs: int, outputs: int) -> nn.Sequential:
 class ShapeReconstructor(nn.Module):
     """Features -> face, with fully connected layers.
 
-    Half of the features describe the person (shape), the other half the view (expression, camera, confidence). The loss
-    can therefore ask the features of two photographs of one person to agree. The shape code is read from the
-    identity features directly, and through a hidden layer. The decoders are linear maps, and are trained.
+    Half of the features describe the person, and the shape code is read from them alone: directly, and through a hidden
+    layer. Expression, camera and confidence are read from all features. The loss can therefore ask the features of the
+    person to agree in two photographs. The decoders are linear maps, and are trained.
 
     Landmarks are the projected landmark vertices plus an offset in the picture. The offset covers annotators'
     conventions: points on the visible contour of the jaw, which belong to no fixed place on the skull, and habits such

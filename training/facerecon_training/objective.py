@@ -352,5 +352,5 @@ def confidence_term(output: FaceOutput, codes: FaceCodes, batch: Batch, known: K
     """
     error = landmark_loss(output.landmarks, known.landmarks, (known.trust > 0).to(known.trust), 0.0, known.eye)
     target = batch.is_face * confidence_target(error)
-    kept = ~known.directed
+    kept = ~known.directed & ((known.trust > 0).any(1) | (batch.is_face == 0))
     return functional.binary_cross_entropy_with_logits(codes.confidence_logit[kept], target[kept])

@@ -13,11 +13,13 @@ from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import SourceError
 from facerecon_rt.pose import fit_camera
+from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Floats, Image
 from tqdm import tqdm
 
+from .arrays import new_pictures, save_arrays
 from .weak_labels import DEVELOPMENT_SHARE, WeakLabels
 
 CANVAS_SIZE = 224
@@ -87,16 +89,18 @@ def pack_photographs(folder: Path, target: Path, weak: WeakLabels | None = None)
 def pack_weakly_labelled(folder: Path, weak: WeakLabels, target: Path) -> int:
     """Write the same files for a folder whose photographs have only weak labels, including landmarks.
 
-    Returns the number of photographs. People who are kept for development are left out.
+    Returns the number of photographs. People who are kept for development are left out. Where the labels do not name
+    the person, each photograph shows another one.
     """
-    rows = [row for row in weak.files.values() if weak.person[row] % DEVELOPMENT_SHARE]
+    rows = [row for row in weak.files.values() if weak.person[row] < 0 or weak.person[row] % DEVELOPMENT_SHARE]
     names = list(weak.files)
 
     def faces() -> Iterator[_Photograph]:
         for row in rows:
             x0, y0, x1, y1 = (int(value) for value in weak.valid[row])
             part = slice(y0, y1), slice(x0, x1)
-            yield folder / names[row], part, weak.landmarks[row] - [x0, y0], str(weak.person[row])
+            person = str(weak.person[row]) if weak.person[row] >= 0 else names[row]
+            yield folder / names[row], part, weak.landmarks[row] - [x0, y0], person
 
     corner = weak.valid[:, None, None, :2]
     return _pack(faces(), len(rows), rows, replace(weak, eyes=weak.eyes - corner), target)
@@ -104,8 +108,8 @@ def pack_weakly_labelled(folder: Path, weak: WeakLabels, target: Path) -> int:
 
 def _pack(faces: Iterable[_Photograph], count: int, rows: list[int], weak: WeakLabels | None, target: Path) -> int:
     """Write the files of these photographs. `rows` are their rows in the weak labels, or -1."""
-    target.mkdir(parents=True, exist_ok=True)
-    images = np.lib.format.open_memmap(target / "images.npy", "w+", np.uint8, (count, CANVAS_SIZE, CANVAS_SIZE, 3))
+    make_folder(target)
+    images = new_pictures(target / "images.npy", (count, CANVAS_SIZE, CANVAS_SIZE, 3))
     landmarks = np.zeros((count, 68, 2), np.float32)
     blendshapes = np.full((count, len(BLENDSHAPES)), np.nan, np.float32)
     trust = np.ones((count, len(BLENDSHAPES)), np.float32)
@@ -127,7 +131,7 @@ def _pack(faces: Iterable[_Photograph], count: int, rows: list[int], weak: WeakL
         people.append(person)
     images.flush()
     _, number = np.unique(people, return_inverse=True)
-    np.savez(
+    save_arrays(
         target / "labels.npz",
         landmarks=landmarks,
         person=number.astype(np.int32),

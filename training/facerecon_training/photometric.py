@@ -47,9 +47,7 @@ class SkinModel:
     def read(cls, path: Path, device: torch.device | str = "cpu") -> SkinModel:
         """Read the file that `prepare` wrote. Raises UsageError if it does not exist or is damaged."""
         if not path.is_file():
-            raise UsageError(
-                f"{path} does not exist; delete people_sheet.png beside it and run `facerecon-train prepare`"
-            )
+            raise UsageError(f"{path} does not exist; `facerecon-train prepare --out {path.parent}` writes it")
         arrays = read_arrays(path)
         with readable(path):
             return cls(*(torch.from_numpy(arrays[name].astype(np.float32)).to(device) for name in ("mean", "basis")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.detect import Detector, open_detector
 from facerecon_rt.pose import euler_from_camera
-from facerecon_rt.sinks.outputs import make_folder
+from facerecon_rt.sinks.outputs import make_folder, whole, write_whole
 from facerecon_rt.sinks.shade import render_mesh
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.template import FaceTemplate, load_template
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from .arrays import read_arrays, readable
+from .arrays import read_arrays, readable, save_arrays
 from .fit import fit_head
 from .landmark_sheet import check_landmarks
 from .photographs import canvas_from_photograph, pack_photographs, pack_weakly_labelled
@@ -93,7 +93,7 @@ def prepare(config: PrepareConfig) -> None:
     backgrounds = [] if config.clean else background_files(config.data / "backgrounds")
     panoramas = read_panoramas(config.data / "lighting")
     head = read_head(config.face_model)
-    write_settings(replace(config, photographs=tuple(folder.name for folder in folders)))
+    write_settings(config, [folder.name for folder in folders])
     write_face(config, head)
     write_photographs(config, folders)
     geometry = HeadGeometry(head)
@@ -110,8 +110,10 @@ def write_face(config: PrepareConfig, head: MorphableHead) -> None:
     if config.rebuild_template or not TEMPLATE_PATH.is_file():
         save_template(build_template(head), TEMPLATE_PATH)
         load_template.cache_clear()
+        (config.out / "skin.npz").unlink(missing_ok=True)  # it lies on the old template
     face = template_face(head)
-    np.savez(
+    check_same_face(config.out / "face.npz", face)
+    save_arrays(
         config.out / "face.npz",
         mean=face.mean,
         identity=face.identity,
@@ -120,7 +122,27 @@ def write_face(config: PrepareConfig, head: MorphableHead) -> None:
         template_sha256=load_template().sha256,
     )
     if config.rebuild_template or not (config.out / "contact_sheet.png").is_file():
-        cv2.imwrite(str(config.out / "contact_sheet.png"), contact_sheet(face, load_template()))
+        write_png(config.out / "contact_sheet.png", contact_sheet(face, load_template()))
+
+
+def check_same_face(path: Path, face: MorphableFace) -> None:
+    """Raise UsageError if the folder's face.npz holds another face model on the same template: its people would not be
+    people of this model."""
+    if not path.is_file():
+        return
+    before = read_arrays(path)
+    with readable(path):
+        same_template = str(before["template_sha256"]) == load_template().sha256
+        same = np.shape(before["mean"]) == face.mean.shape and np.allclose(before["mean"], face.mean, atol=1e-3)
+        if same_template and not (same and np.allclose(before["identity"][:1], face.identity[:1], atol=1e-3)):
+            raise UsageError(
+                f"{path} was prepared from another --face-model; give another --out, or delete {path.parent}"
+            )
+
+
+def write_png(path: Path, picture: Image) -> None:
+    """Write a picture (H, W, 3) uint8 BGR completely or not at all. Raises UsageError."""
+    write_whole(path, cv2.imencode(".png", picture)[1].tobytes())
 
 
 def write_photographs(config: PrepareConfig, folders: Sequence[Path]) -> None:
@@ -140,10 +162,18 @@ def write_photographs(config: PrepareConfig, folders: Sequence[Path]) -> None:
             check_landmarks(target)
     expressive = config.data / "pseudo" / EXPRESSIVE
     target = config.out / "photographs" / EXPRESSIVE
-    wanted = not config.clean and (not config.photographs or EXPRESSIVE in config.photographs)
-    if expressive.is_dir() and wanted and not (target / "labels.npz").is_file():
+    if wants_expressive(config) and not (target / "labels.npz").is_file():
         count = pack_weakly_labelled(expressive, read_weak_labels(expressive.with_suffix(".npz")), target)
         print(f"{EXPRESSIVE}: {count} photographs with weak labels only")
+
+
+def wants_expressive(config: PrepareConfig) -> bool:
+    """Return whether the expressive faces with weak labels only are packed. Raises UsageError if they are named and do
+    not exist."""
+    folder = config.data / "pseudo" / EXPRESSIVE
+    if EXPRESSIVE in config.photographs and not folder.is_dir():
+        raise UsageError(f"there is no {folder}; leave {EXPRESSIVE} out of --photographs, or add it")
+    return folder.is_dir() and not config.clean and (not config.photographs or EXPRESSIVE in config.photographs)
 
 
 def say_outdated(folder: Path, target: Path) -> None:
@@ -162,7 +192,8 @@ def photographed_albedo(
     path = config.out / "face_colours.npy"
     if not path.is_file():
         sources = [folder for folder in folders if folder.name in COLOUR_FOLDERS] or folders
-        np.save(path, face_colours(geometry, head, sources))
+        with whole(path) as partial:
+            np.save(partial, face_colours(geometry, head, sources))
     with readable(path):
         found: Floats = np.load(path)
     print(f"took skin colours from {len(found)} photographed faces")
@@ -191,9 +222,9 @@ def write_people(config: PrepareConfig, renderer: PeopleRenderer, albedo: Floats
     """
     if not (config.out / "skin.npz").is_file():
         mean, basis = skin_statistics(renderer, albedo, config.seed, config.invented_skins)
-        np.savez(config.out / "skin.npz", mean=mean, basis=basis)
+        save_arrays(config.out / "skin.npz", mean=mean, basis=basis)
     if not (config.out / "people_sheet.png").is_file():
-        cv2.imwrite(str(config.out / "people_sheet.png"), people_sheet(renderer, config.seed + 99))
+        write_png(config.out / "people_sheet.png", people_sheet(renderer, config.seed + 99))
     kinds = (
         ("held-out", config.held_out_people, 1, HELD_OUT_VIEWS),
         ("train", config.people, 2, VIEWS_PER_PERSON),
@@ -210,10 +241,11 @@ def photograph_folders(config: PrepareConfig) -> list[Path]:
     """
     faces = config.data / "faces"
     # Those of EXPRESSIVE have no points of annotators, and are packed from another place.
-    names = [name for name in config.photographs if name != EXPRESSIVE] or [
-        path.name for path in sorted(faces.glob("*")) if path.is_dir() and not path.name.endswith(TEST_SUFFIX)
-    ]
-    if not names:
+    names = [name for name in config.photographs if name != EXPRESSIVE]
+    if not config.photographs:
+        names = [path.name for path in sorted(faces.glob("*")) if path.is_dir()]
+        names = [name for name in names if not name.endswith(TEST_SUFFIX)]
+    if not names and not wants_expressive(config):
         raise UsageError(
             f"{faces} holds no folder of annotated photographs; add one (see training/README.md), or use --clean"
         )
@@ -223,18 +255,20 @@ def photograph_folders(config: PrepareConfig) -> list[Path]:
     return folders
 
 
-def write_settings(config: PrepareConfig) -> None:
-    """Write prepare.json. Raises UsageError if the folder was prepared with other settings.
+def write_settings(config: PrepareConfig, photographs: Sequence[str]) -> None:
+    """Write prepare.json, with the names of the folders of annotated photographs.
 
+    Raises UsageError if the folder was prepared with other settings.
     Existing results are kept, so other settings would mix two kinds of data, such as photographs' colours in a clean
     set.
     """
     path = config.out / "prepare.json"
-    settings = json.loads(json.dumps(asdict(config), default=str))
+    packed = {"photographs": list(photographs), EXPRESSIVE: wants_expressive(config)}
+    settings = json.loads(json.dumps(asdict(config), default=str)) | packed
     if path.is_file():
         with readable(path):
             before = {"clean": False, **json.loads(path.read_text())}
-        for key in ("clean", "photographs", "people", "held_out_people", "seed"):
+        for key in ("clean", "photographs", EXPRESSIVE, "people", "held_out_people", "seed"):
             then, now = before.get(key, settings[key]), settings[key]
             if then != now and not (key == "photographs" and sorted(then) == sorted(now)):
                 raise UsageError(
@@ -242,7 +276,7 @@ def write_settings(config: PrepareConfig) -> None:
                     "the folder"
                 )
     make_folder(config.out)
-    path.write_text(json.dumps(settings, indent=1) + "\n")
+    write_whole(path, (json.dumps(settings, indent=1) + "\n").encode())
 
 
 def is_clean(prepared: Path) -> bool:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from facerecon_rt.environment import installed_version
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import FaceReconError, UsageError
 from facerecon_rt.interrupts import importing
-from facerecon_rt.sinks.outputs import write_whole
+from facerecon_rt.sinks.outputs import whole, write_whole
 from torch import Tensor
 
 from .checkpoint import fitting, load_checkpoint, save_checkpoint
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 LOG_EVERY = 50
 """Interval of the log's entries in steps."""
-
-
+LONGEST_GRADIENT = 5.0
 PLACES = ("init", "prepared", "distil")
 """Settings that name files and folders."""
 CHANGEABLE = (
@@ -157,6 +156,33 @@ class Interrupt:
         self.asked = True
 
 
+class Steps(Protocol):
+    """An optimizer."""
+
+    def zero_grad(self) -> object:
+        """Forget the gradient."""
+
+    def step(self) -> object:
+        """Change the weights."""
+
+
+def take_step(optimizer: Steps, network: torch.nn.Module, loss: Tensor, step: int) -> None:
+    """Take one gradient step with the gradient cut to LONGEST_GRADIENT.
+
+    Raises FaceReconError, before any weight changes, if the loss or the gradient is not finite.
+    """
+    optimizer.zero_grad()
+    loss.backward()
+    length = torch.nn.utils.clip_grad_norm_(network.parameters(), LONGEST_GRADIENT)
+    if not (torch.isfinite(loss) and torch.isfinite(length)):
+        raise FaceReconError(
+            f"the training diverged: at step {step}, the loss is {loss.item():.3g} and the gradient's length "
+            f"{length.item():.3g}; resume with a lower --learning-rate, or give it to another --run if this one "
+            "diverges again"
+        )
+    optimizer.step()
+
+
 class Stateful(Protocol):
     """A network or an optimizer."""
 
@@ -210,7 +236,9 @@ class Run:
             self.log.append({"step": self.step, **self.running})
 
     def note(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Write held-out figures into the log, and return the entry."""
+        """Write held-out figures into the log, in place of earlier ones of the same step, and return the entry."""
+        if self.log and self.log[-1]["step"] == self.step and "loss" not in self.log[-1]:
+            self.log.pop()
         self.log.append({"step": self.step, **figures})
         return self.log[-1]
 
@@ -243,5 +271,6 @@ def draw_curves(log: list[dict[str, float]], path: Path) -> None:
         if names:
             axis.legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=110)
     pyplot.close(figure)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 from facerecon_rt.annotated import annotated_photographs
-from facerecon_rt.errors import FaceReconError, SourceError, UsageError
+from facerecon_rt.errors import SourceError, UsageError
 from facerecon_rt.paths import resolved
 from facerecon_rt.sinks.outputs import check_no_input, make_folder
 from facerecon_rt.template import IBUG_MIRROR
@@ -41,7 +41,7 @@ from .photometric import SKIN_CODE, SkinModel
 from .prepare import TEST_SUFFIX, is_clean, read_face
 from .rendered.backgrounds import background_files
 from .rendered.morphable import MorphableFace
-from .run import Interrupt, Run, Stateful, check_config, use_processor, write_config
+from .run import Interrupt, Run, Stateful, check_config, take_step, use_processor, write_config
 from .shrink import imitate, take_over
 
 WEIGHTS_NAME = "face.safetensors"
@@ -54,8 +54,8 @@ def train(config: TrainConfig) -> Path:
     """Run or resume a training, and return the path of the averaged weights.
 
     A resumed run gives the same weights as an uninterrupted run. Ctrl-C saves a checkpoint after the first step, then
-    raises KeyboardInterrupt. Raises UsageError if data are missing, ModelRefused for unfit weights or checkpoints, and
-    FaceReconError if the loss is not finite.
+    raises KeyboardInterrupt. Raises UsageError or SourceError if data are missing, ModelRefused for unfit weights or
+    checkpoints, and FaceReconError if the training diverges.
     """
     device = choose_device(config.device)
     check_no_input(config.run / WEIGHTS_NAME, {resolved(path) for path in (config.init, *config.distil) if path})
@@ -76,8 +76,11 @@ def train(config: TrainConfig) -> Path:
         raise UsageError(
             f"{config.run} has seen {seen} crops already; give --pictures {seen} or more, or another --run"
         )
+    first = development_figures(state.average, config)  # reads everything that later evaluations need
     write_config(config.run, config)
     print(summary(state.model, config, device))
+    if not state.step:
+        print(f"at the start: {json.dumps(state.note(first))}")
     batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
     progress = tqdm(total=config.pictures, initial=done, unit="img", desc="training", smoothing=0.05)
@@ -163,14 +166,8 @@ class TrainingState(Run):
             group["lr"] = group["scale"] * rate
 
     def learn(self, loss: Tensor, average: float) -> None:
-        """Take one gradient step, and update the running average. Raises FaceReconError for a loss that is not
-        finite."""
-        if not torch.isfinite(loss):
-            raise FaceReconError(f"the loss is {loss.item()} at step {self.step}; resume with a lower --learning-rate")
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimizer.step()
+        """Take one gradient step, and update the running average. Raises FaceReconError where the training diverges."""
+        take_step(self.optimizer, self.model, loss, self.step)
         update_average(self.average, self.model, min(average, (self.step + 1) / (self.step + 10)))
 
     def save(self) -> None:
@@ -262,9 +259,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UsageError(f"--device {name} is not supported; give auto, cpu, cuda, or cuda:1 for the second GPU")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("--device cuda: PyTorch finds no GPU; use --device cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and not (0 <= (device.index or 0) < (count := torch.cuda.device_count())):
+        raise UsageError(f"--device {name}: PyTorch finds {count or 'no'} GPU{'s' * (count > 1)}; use --device auto")
+    return device
 
 
 def start_model(config: TrainConfig, face: MorphableFace, device: torch.device) -> tuple[FaceModel, bool]:

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from facerecon_rt.data_folder import data_folder, default_data
 from facerecon_rt.interrupts import importing
-from facerecon_rt.values import batch, number_above_0, positive, seed, threads
+from facerecon_rt.values import batch, number_above_0, positive, seed, threads, whole_number
 
-from .config import DetectorConfig
+from .config import LARGEST_SCENE, DetectorConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `facerecon-train detector`."""
-    defaults = DetectorConfig(data="")
+    defaults = DetectorConfig(data=Path())
     parser.add_argument(
         "--data",
         type=Path,
         default=default_data(),
         help="folder with faces/, head_pose/, backgrounds/, detector/ [$FACERECON_DATA]",
     )
-    parser.add_argument("--run", type=Path, default=Path(defaults.run), help="run folder [%(default)s]")
+    parser.add_argument("--run", type=Path, default=defaults.run, help="run folder [%(default)s]")
     parser.add_argument(
         "--init", type=Path, help="start from these weights, e.g. models/face_detector.safetensors [random weights]"
     )
@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=batch, default=defaults.batch, help="scenes per step [%(default)s]")
     parser.add_argument(
         "--size",
-        type=positive,
+        type=whole_number(64, LARGEST_SCENE),
         default=defaults.size,
-        help="side of the scenes in pixels, a multiple of 32 [%(default)s]",
+        help=f"side of the scenes in pixels, a multiple of 32, up to {LARGEST_SCENE} [%(default)s]",
     )
     parser.add_argument(
         "--learning-rate",
@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> None:
         from .train import choose_score, evaluate_detector, load_weights, train_detector, verdict
 
     config = DetectorConfig(
-        data=str(data),
-        run=str(args.run),
-        init=None if args.init is None else str(args.init),
+        data=data,
+        run=args.run,
+        init=args.init,
         steps=args.steps,
         batch=args.batch,
         size=args.size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 SCORE = 0.4
 """Minimum score of a detection, chosen on hard pictures of 40 photographs of lfpw-test: the runtime reads 80 % of the
@@ -16,15 +17,19 @@ DETECTOR_MARK = "facerecon.detector"
 """Key in the metadata of a .safetensors file. It marks a detector, not a FaceModel."""
 
 
+LARGEST_SCENE = 640
+"""Largest side of a scene in pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class DetectorConfig:
     """Settings of a training run."""
 
-    data: str
+    data: Path
     """Folder with faces/, head_pose/, backgrounds/ and detector/."""
-    run: str = "runs/detector"
+    run: Path = Path("runs/detector")
     """Run folder with cache/, config.json, curves.png, checkpoint.pt and face_detector.safetensors."""
-    init: str | None = None
+    init: Path | None = None
     """Weights to start from, a .safetensors file. Weights of a detector without roll also serve."""
     steps: int = 5000
     batch: int = 16

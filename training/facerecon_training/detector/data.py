@@ -14,14 +14,15 @@ from facerecon_rt import align
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.yunet import YunetDetector
-from facerecon_rt.sinks.outputs import whole
+from facerecon_rt.sinks.outputs import make_folder, write_whole
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..arrays import read_arrays, readable
+from ..arrays import read_arrays, readable, save_arrays
 from ..photographs import camera_from_landmarks
+from ..rendered.backgrounds import background_files
 from ..rendered.head_pose import pointing_photographs
 
 CACHE_VERSION = 2
@@ -101,13 +102,23 @@ def detect_padded(detector: YunetDetector, image: Image, margin: int) -> list[De
     return [replace(d, box=d.box - margin) for d in detector.detect(padded)]
 
 
+def check_pictures(data: Path) -> None:
+    """Raise UsageError or SourceError if YuNet's file or a kind of pictures does not exist."""
+    if not (data / YUNET).is_file():
+        raise UsageError(f"there is no {YUNET} under {data}; give the data folder with --data or FACERECON_DATA")
+    for group in ANNOTATED:
+        next(annotated_photographs(data / "faces" / group))
+    if next(pointing_photographs(data / "head_pose"), None) is None:
+        raise UsageError(f"{data / 'head_pose'} holds no photographs of Pointing'04 (see training/README.md)")
+    background_files(data / "backgrounds")
+
+
 def label_images(data: Path) -> Iterator[LabelledImage]:
     """Yield all pictures that the detector learns from, in a fixed order.
 
-    Raises UsageError if YuNet's file does not exist.
+    Raises UsageError or SourceError, before any labelling, for data that do not exist.
     """
-    if not (data / YUNET).is_file():
-        raise UsageError(f"there is no {YUNET} under {data}; give the data folder with --data or FACERECON_DATA")
+    check_pictures(data)
     yunet = YunetDetector(data / YUNET, size=NATIVE, score=DOUBTFUL)
     for group in ANNOTATED:
         for number, photograph in enumerate(annotated_photographs(data / "faces" / group)):
@@ -120,7 +131,7 @@ def label_images(data: Path) -> Iterator[LabelledImage]:
                 yield LabelledImage(image, np.array(labels, np.float32), group, held_out)
     yield from label_pointing(data / "head_pose", yunet)
     number = 0
-    for path in sorted((data / "backgrounds").glob("*.jpg")):
+    for path in background_files(data / "backgrounds"):
         image = read_image(path)
         # YuNet also sees the picture at twice its size. Faces too small for YuNet would teach that faces are
         # background.
@@ -180,7 +191,7 @@ def build_cache(data: Path, folder: Path) -> DetectorCache:
     """
     labels_path = folder / "labels.npz"
     if not labels_path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         offsets, sizes, groups, held_out, counts, faces = [], [], [], [], [], []
         with (folder / "pixels.bin").open("wb") as pixels:
             for item in tqdm(label_images(data), desc="label", unit="image", mininterval=5):
@@ -192,19 +203,18 @@ def build_cache(data: Path, folder: Path) -> DetectorCache:
                 faces.append(item.faces)
                 pixels.write(np.ascontiguousarray(item.image).tobytes())
         # The labels come last and in one step, so that a killed build leaves none.
-        with whole(labels_path) as partial:
-            np.savez(
-                partial,
-                offsets=np.array(offsets, np.int64),
-                sizes=np.array(sizes, np.int32),
-                groups=np.array(groups),
-                held_out=np.array(held_out),
-                counts=np.array(counts),
-                faces=np.concatenate(faces),
-                version=CACHE_VERSION,
-            )
+        save_arrays(
+            labels_path,
+            offsets=np.array(offsets, np.int64),
+            sizes=np.array(sizes, np.int32),
+            groups=np.array(groups),
+            held_out=np.array(held_out),
+            counts=np.array(counts),
+            faces=np.concatenate(faces),
+            version=CACHE_VERSION,
+        )
         summary = {g: int((np.array(groups) == g).sum()) for g in dict.fromkeys(groups)}
-        (folder / "summary.json").write_text(json.dumps({"images": summary}, indent=1))
+        write_whole(folder / "summary.json", json.dumps({"images": summary}, indent=1).encode())
     remedy = "remove the folder and run the command again"
     with readable(folder, remedy):
         arrays = read_arrays(labels_path, remedy)

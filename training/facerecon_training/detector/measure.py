@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from facerecon_rt.align import box_overlap
 from facerecon_rt.annotated import annotated_photographs
+from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.detect import Detector, open_detector
 from facerecon_rt.faces.yunet import YunetDetector
 from facerecon_rt.sources.files import open_source, read_image
@@ -27,12 +28,15 @@ HIT_DISTANCE, HIT_FACTOR = 0.3, 1.35
 def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
     """Return tables of figures of a detector file, ours or YuNet's, on data that training never sees.
 
-    Pictures without annotation (crowd, head pose) are compared with YuNet.
+    Pictures without annotation (crowd, head pose) are compared with YuNet. Kinds of pictures that `data` lacks are left
+    out. Raises UsageError if there are none at all.
     """
     detector, larger = open_detector(path), open_detector(path, size=640)
     yunet = YunetDetector(data / YUNET, size=NATIVE)
     figures: dict[str, dict[str, float]] = {}
     for group in ("lfpw-test", "youtube-test"):
+        if not (data / "faces" / group).is_dir():
+            continue
         found = measure_found(detector, annotated(data / "faces" / group))
         figures[f"detector, {group}"] = {
             "found %": 100 * found.recall,
@@ -40,7 +44,7 @@ def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
             "scale error %": 100 * found.scale_error,
             "roll error, degrees": found.roll_error_deg,
         }
-    for quarter in (1, 2, 3):
+    for quarter in (1, 2, 3) if (data / "faces" / "lfpw-test").is_dir() else ():
         found = measure_found(detector, turned(annotated(data / "faces" / "lfpw-test"), quarter))
         figures[f"detector, lfpw-test turned by {90 * quarter} degrees"] = {
             "found %": 100 * found.recall,
@@ -51,14 +55,20 @@ def measure_detector(path: Path, data: Path) -> dict[str, dict[str, float]]:
     figures["detector, pictures with a face %"] = {
         name: 100 * some / total
         for name, (some, total) in ((name, share_with_a_face(detector, images)) for name, images in shares.items())
+        if total
     }
-    ours, theirs, both = crowd_agreement(larger, yunet, frames(data / "videos" / "crowd_1080p.mp4", every=15))
-    figures["detector, crowd at 640"] = {"faces": ours, "faces YuNet finds in full frames": theirs, "both": both}
+    crowd = data / "videos" / "crowd_1080p.mp4"
+    if crowd.is_file():
+        ours, theirs, both = crowd_agreement(larger, yunet, frames(crowd, every=15))
+        figures["detector, crowd at 640"] = {"faces": ours, "faces YuNet finds in full frames": theirs, "both": both}
     figures["detector, head pose, agrees with YuNet %"] = {
         f"pan {pan}": 100 * agreed / total
         for pan, (agreed, _, total) in found_by_pan(detector, yunet, data / "head_pose").items()
     }
-    return figures
+    measured = {title: row for title, row in figures.items() if row}
+    if not measured:
+        raise UsageError(f"nothing to measure on: {data} has none of the folders that training/README.md lists")
+    return measured
 
 
 @dataclass(frozen=True, slots=True)

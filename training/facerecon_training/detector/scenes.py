@@ -10,6 +10,7 @@ import numpy as np
 from facerecon_rt.pose import Doubles
 from facerecon_rt.types import Floats, Image
 
+from .config import LARGEST_SCENE
 from .data import LABEL, DetectorCache
 
 LEAST_SIDE = 6.0
@@ -375,5 +376,5 @@ def degrade(rng: np.random.Generator, image: Image) -> tuple[Image, float]:
     return np.array(image, np.uint8), blur
 
 
-NOISE = np.random.default_rng(0).standard_normal((704, 704, 3), np.float32)
-"""Noise of standard deviation 1. It covers scenes of up to 640 pixels."""
+NOISE = np.random.default_rng(0).standard_normal((LARGEST_SCENE + 64, LARGEST_SCENE + 64, 3), np.float32)
+"""Noise of standard deviation 1, from which a shifted piece is taken."""

@@ -16,7 +16,7 @@ from facerecon_rt.faces.detect import detections
 from facerecon_rt.faces.detector_contract import MULTIPLE
 from facerecon_rt.faces.detector_runs import SMALL_INPUT
 from facerecon_rt.paths import resolved
-from facerecon_rt.sinks.outputs import check_no_input, make_folder, whole
+from facerecon_rt.sinks.outputs import check_no_input, make_folder
 from facerecon_rt.types import Detection, Floats, Image
 from numpy.typing import NDArray
 from safetensors.torch import save_file
@@ -24,8 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..backbones import in_channels_last
-from ..checkpoint import read_tensors
-from ..run import LOG_EVERY, Interrupt, Run, check_config, use_processor, write_config
+from ..checkpoint import read_tensors, written
+from ..run import LOG_EVERY, Interrupt, Run, check_config, take_step, use_processor, write_config
 from .config import DETECTOR_MARK, SCORE, DetectorConfig
 from .data import DetectorCache, build_cache
 from .measure import (
@@ -47,7 +47,7 @@ def train_detector(config: DetectorConfig) -> Path:
     Raises UsageError for a wrong size or a checkpoint of another network, and ModelRefused for unfit weights or
     checkpoints.
     """
-    folder = Path(config.run)
+    folder = config.run
     weights = folder / "face_detector.safetensors"
     check_no_input(weights, set() if config.init is None else {resolved(config.init)})
     use_processor(config.threads)
@@ -57,12 +57,11 @@ def train_detector(config: DetectorConfig) -> Path:
         raise UsageError(f"--size {config.size}: must be a multiple of {MULTIPLE}")
     make_folder(folder)
     check_config(folder, config)
-    cache = build_cache(Path(config.data), folder / "cache")
+    net = in_channels_last(FaceDetectorNet() if config.init is None else begin_from(config.init))
+    cache = build_cache(config.data, folder / "cache")
     scenes = SceneMaker(cache, config.size, config.seed)
     write_config(folder, config)
 
-    net = FaceDetectorNet() if config.init is None else begin_from(Path(config.init))
-    net = in_channels_last(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     run = Run(folder)
     run.resume({"net": net, "optimizer": optimizer})
@@ -100,8 +99,10 @@ def train_step(
     images: Sequence[Image],
     labels: Sequence[Floats],
 ) -> dict[str, Tensor]:
-    """Train on one batch of scenes (S, S, 3) uint8 BGR and their labels (K, 5) as in `SceneMaker.scene`. Returns the
-    losses."""
+    """Train on one batch of scenes (S, S, 3) uint8 BGR and their labels (K, 5) as in `SceneMaker.scene`.
+
+    Returns the losses. Raises FaceReconError where the training diverges.
+    """
     net.train()
     targets = torch.from_numpy(np.stack([make_targets(faces, config.size, config.size) for faces in labels]))
     # (N, H, W, 3) seen as (N, 3, H, W) is channels_last already.
@@ -111,10 +112,7 @@ def train_step(
         group["lr"] = config.learning_rate * schedule(step, config.warmup, config.steps)
     logits, boxes = net(pixels)
     loss, heat, box, roll = detector_loss(logits, boxes, targets, config.box_weight, config.roll_weight)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-    optimizer.step()
+    take_step(optimizer, net, loss, step)
     return {"loss": loss.detach(), "heat": heat.detach(), "box": box.detach(), "roll": roll.detach()}
 
 
@@ -140,7 +138,7 @@ def schedule(step: int, warmup: int, steps: int) -> float:
 def save_weights(net: FaceDetectorNet, path: Path) -> None:
     """Write the weights as safetensors, marked as a detector, completely or not at all."""
     state = {name: value.contiguous() for name, value in net.state_dict().items() if "num_batches" not in name}
-    with whole(path) as partial:
+    with written(path) as partial:
         save_file(state, partial, {DETECTOR_MARK: "1"})
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from facerecon_rt.errors import UsageError
 from facerecon_rt.types import Image
 
+LARGEST_SIDE = 640
+"""Shorter side in pixels that large photographs are reduced to. All of them stay in memory, and crops are smaller."""
 INVENTED_SIZE = 192
 INVENTED_PICTURES = 400
 """Number of generated pictures where no photographs without faces may be read."""
@@ -25,9 +27,16 @@ def background_files(folder: Path) -> list[Path]:
 
 
 def read_backgrounds(files: Sequence[Path]) -> list[Image]:
-    """Return the pictures that can be read."""
+    """Return the pictures that can be read, (H, W, 3) uint8 BGR, their shorter sides reduced to LARGEST_SIDE."""
     images = (cv2.imread(str(file), cv2.IMREAD_COLOR) for file in files)
-    return [np.asarray(image, np.uint8) for image in images if image is not None]
+    return [_reduced(np.asarray(image, np.uint8)) for image in images if image is not None]
+
+
+def _reduced(image: Image) -> Image:
+    factor = LARGEST_SIDE / min(image.shape[:2])
+    if factor >= 1:
+        return image
+    return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def random_patch(images: Pictures, random: np.random.Generator, smallest: float, largest: float) -> Image:

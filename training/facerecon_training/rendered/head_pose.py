@@ -16,10 +16,12 @@ import numpy as np
 from facerecon_rt.align import Square, align, square_from_box
 from facerecon_rt.faces.detect import Detector
 from facerecon_rt.pose import rotation_from_euler
+from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.sources.files import read_image
 from facerecon_rt.types import Floats
 from numpy.typing import NDArray
 
+from ..arrays import new_pictures, save_arrays
 from ..conventions import BROWS
 from ..photographs import CANVAS_MARGIN, CANVAS_SIZE
 from ..weak_labels import WeakLabels, corrected, trust_of
@@ -91,9 +93,9 @@ def pack_head_poses(folder: Path, detector: Detector, target: Path) -> int:
             directions.append(direction_in_picture(photograph.tilt, photograph.pan))
             people.append(int(photograph.person))
     if canvases:
-        target.mkdir(parents=True, exist_ok=True)
-        np.save(target / "images.npy", np.stack(canvases))
-        np.savez(target / "labels.npz", direction=np.stack(directions), person=np.array(people, np.int32))
+        make_folder(target)
+        new_pictures(target / "images.npy", (len(canvases), CANVAS_SIZE, CANVAS_SIZE, 3))[:] = canvases
+        save_arrays(target / "labels.npz", direction=np.stack(directions), person=np.array(people, np.int32))
     return len(canvases)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 from facerecon_rt.errors import UsageError
-from facerecon_rt.sinks.outputs import whole
+from facerecon_rt.sinks.outputs import make_folder
 from facerecon_rt.types import Floats, Image
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..arrays import read_arrays
+from ..arrays import new_pictures, read_arrays, save_arrays
 from ..photographs import CANVAS_MARGIN, CANVAS_SIZE
 from .assets import Asset, grown_normals, read_assets, read_texture
 from .backgrounds import random_patch, read_backgrounds
@@ -346,11 +346,17 @@ def _drawn_person(seed: int, views: int, person: int) -> list[RenderedFace]:
 
 
 def render_processes() -> Pool:
-    """Return processes that inherit `_renderers` by the fork.
+    """Return processes that inherit `_renderers` by the fork. Only their parent ends them, also on Ctrl-C."""
+    return get_context("fork").Pool(os.cpu_count(), _leave_signals)
 
-    They end when they are told to. With the handler of SIGTERM that their parent may have, they would wait for ever.
+
+def _leave_signals() -> None:
+    """Ignore Ctrl-C, which a terminal sends to all processes, and end on SIGTERM at once.
+
+    With the handlers of their parent, processes would print tracebacks, or wait for ever.
     """
-    return get_context("fork").Pool(os.cpu_count(), signal.signal, (signal.SIGTERM, signal.SIG_DFL))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, views: int = VIEWS_PER_PERSON) -> None:
@@ -359,7 +365,7 @@ def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, v
     `target/images.npy` is (N, CANVAS_SIZE, CANVAS_SIZE, 3) uint8. `target/labels.npz` holds identity, expression,
     gaze_deg, canvas_from_head and person for each picture. `target/part.npz` holds the labels so far.
     """
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     pictures, part = target / "images.npy", target / "part.npz"
     shape = count * views, CANVAS_SIZE, CANVAS_SIZE, 3
     done, labels = 0, dict[str, Any]()
@@ -370,7 +376,7 @@ def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, v
         if images.shape != shape:
             done, labels = 0, {}
     if not done:
-        images = np.lib.format.open_memmap(pictures, "w+", np.uint8, shape)
+        images = new_pictures(pictures, shape)
     _renderers.append(renderer)
     # Each person depends on its own seed alone, whichever process renders it.
     with render_processes() as pool:
@@ -386,11 +392,9 @@ def pack_people(renderer: PeopleRenderer, count: int, seed: int, target: Path, v
                 labels = {name: np.concatenate([labels[name], new[name]]) for name in new} if labels else new
                 done += len(faces) // views
                 images.flush()
-                with whole(part) as growing:
-                    np.savez(growing, **labels)
+                save_arrays(part, **labels)
     _renderers.pop()
-    with whole(target / "labels.npz") as growing:
-        np.savez(growing, **labels, person=np.repeat(np.arange(count, dtype=np.int32), views))
+    save_arrays(target / "labels.npz", **labels, person=np.repeat(np.arange(count, dtype=np.int32), views))
     part.unlink()
 
 
