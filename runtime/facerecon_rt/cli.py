@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .addresses import public_name
+from .commands.arguments import idle_gpu_options
 from .commands.combinations import check_options, options_without_effect, outputs_of
 from .commands.default_model import models_or_default
 from .commands.faster import faster_on_cpu
@@ -41,7 +42,6 @@ from .interrupts import importing
 from .memory import given_back_regularly
 from .networks.basis import basis_path
 from .paths import is_file, resolved
-from .providers.nvidia import AS_USUAL
 from .shipped import model_path, shipped_models
 from .sinks.files import open_sink
 from .sinks.hide import is_cover
@@ -390,8 +390,8 @@ def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
 
 def _say_choice(reconstructor: Reconstructor, options: Options) -> None:
     log.info("%s", reconstructor.choice)
-    if reconstructor.network.provider == "cpu" and options.gpu != AS_USUAL and not options.warm_while_building:
-        log.warning("--gpu-memory, --cuda-graph and --engines do nothing on the CPU")
+    for line in idle_gpu_options(reconstructor, options.gpu, warm=options.warm_while_building):
+        log.warning("%s", line)
     if reconstructor.network.provider == "cpu" and options.precision is None and len(options.model) == 1:
         model = Path(options.model[0])
         if reconstructor.contract.precision == "fp32" and (line := faster_on_cpu(model)):

@@ -35,10 +35,13 @@ from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import FaceReconError, ModelRefused, SourceError, UsageError
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.providers.nvidia import GpuOptions
 from facerecon_rt.quiet import quiet_opencv
 from facerecon_rt.sinks.record import record_from_scene
 from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.template import load_template
+
+from tests.conftest import MakeTinyModel
 
 from .conftest import PaintSpots
 
@@ -193,6 +196,19 @@ def test_another_model_under_the_same_name_is_another_archive(model: Path, tmp_p
     copy.write_bytes(model.read_bytes() + b"\x08\x0a")  # ir_version once more
     with pytest.raises(UsageError, match="different: models"):
         begun(copy, tmp_path / "out", "abc")
+
+
+def test_another_file_of_the_precision_is_another_archive(
+    make_tiny_model: MakeTinyModel, bright_detector: Path, tmp_path: Path
+) -> None:
+    shutil.copy(bright_detector, tmp_path / "face_detector.onnx")
+    model = make_tiny_model(tmp_path / "face.onnx", weights_sha256="a" * 64)
+    half = make_tiny_model(tmp_path / "face.fp16.onnx", precision="fp16", weights_sha256="a" * 64)
+    begun(model, tmp_path / "out", "abc", precision="fp16")
+    begun(half, tmp_path / "out", "abc", precision="fp16")
+    half.write_bytes(half.read_bytes() + b"\x08\x0a")  # ir_version once more
+    with pytest.raises(UsageError, match="different: models"):
+        begun(model, tmp_path / "out", "abc", precision="fp16")
 
 
 def test_a_folder_of_other_files_is_left_alone(model: Path, tmp_path: Path) -> None:
@@ -560,6 +576,27 @@ def test_other_pools_are_refused(text: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         archive_parser().parse_args(["--model", "m", "--input", "x", "--output", "y", f"--actors={text}"])
     assert "not a number of actors" in capsys.readouterr().err
+
+
+def test_average_without_persons_is_named(
+    model: Path, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "other.txt").touch()  # so that Ray does not start
+    arguments = ["--model", str(model), "--input", str(people), "--output", str(tmp_path / "out")]
+    warning = "--average does nothing here; it is for persons, with --group-by or a column `person`"
+    assert main(["archive", *arguments, "--average", "mean"]) == 2
+    assert warning in capsys.readouterr().err
+    assert main(["archive", *arguments, "--average", "mean", "--group-by", "([^/]+)/[^/]+$"]) == 2
+    assert warning not in capsys.readouterr().err
+
+
+def test_a_gpu_option_on_the_cpu_is_named(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    PartReconstructor(Recipe((str(model),)), Workers(provider="cpu", gpu=GpuOptions(cuda_graph=True))).__exit__(
+        None, None, None
+    )
+    assert "--cuda-graph does nothing here; it is for GPUs" in caplog.text
 
 
 def test_an_input_that_is_missing_ends_the_command_before_ray_starts(

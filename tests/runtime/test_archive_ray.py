@@ -27,8 +27,9 @@ import pytest
 from facerecon_rt.archive.part import PartReconstructor
 from facerecon_rt.archive.plan import inputs_of, list_inputs, open_plan
 from facerecon_rt.archive.recipe import Recipe, Workers
-from facerecon_rt.archive.run import archive, sigterm_kept
+from facerecon_rt.archive.run import archive, pool_size, sigterm_kept
 from facerecon_rt.cli import main
+from facerecon_rt.errors import UsageError
 
 from .conftest import PaintSpots
 
@@ -242,6 +243,40 @@ def test_a_model_that_is_refused_elsewhere_is_one_line_here(
     arguments = ["--model", str(model), "--input", str(photographs), "--output", str(tmp_path / "out")]
     assert main(["archive", *arguments, "--quiet", "--provider", "cuda"]) == 4
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "takes"),
+    [(["--threads", "64"], "64 processors and 0 GPUs"), (["--actor-gpus", "1"], "1 processors and 1 GPUs")],
+)
+def test_an_actor_for_which_there_will_be_no_room_is_refused(
+    given: list[str],
+    takes: str,
+    cluster: Any,
+    model: Path,
+    photographs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--model", str(model), "--input", str(photographs), "--output", str(tmp_path / "out"), *given]
+    assert main(["archive", *arguments, "--quiet"]) == 2
+    assert f"an actor takes {takes}, and this machine has 1 and 0; lower" in capsys.readouterr().err
+
+
+def test_a_pool_has_room_on_its_nodes_unless_more_may_join(caplog: pytest.LogCaptureFixture) -> None:
+    nodes = [{"memory": 1.0}, {"CPU": 3.0}, {"CPU": 2.0, "GPU": 1.0}]
+    assert pool_size(Workers(), nodes, 9, may_grow=False) == (1, 5)
+    assert pool_size(Workers(), nodes, 3, may_grow=False) == (1, 3)
+    assert pool_size(Workers(cpus=0.1), nodes[1:2], 99, may_grow=False) == (1, 30)
+    assert pool_size(Workers(gpus=0.25), nodes, 9, may_grow=False) == (1, 2)
+    assert pool_size(Workers(gpus=0.25, cpus=0.5), nodes, 9, may_grow=False) == (1, 4)
+    assert pool_size(Workers(least=7, most=8), nodes, 9, may_grow=True) == (7, 8)
+    assert pool_size(Workers(least=7, most=8), nodes, 9, may_grow=False) == (5, 5)
+    assert caplog.messages == ["there is room for 5 of 8 actors"]
+    assert pool_size(Workers(cpus=4), nodes, 9, may_grow=True) == (1, 1)
+    assert "waiting for a larger node to join the cluster" in caplog.messages[-1]
+    with pytest.raises(UsageError, match="lower --actor-cpus"):
+        pool_size(Workers(cpus=4), nodes, 9, may_grow=False)
 
 
 def test_a_ray_that_starts_too_slowly_is_one_line(

@@ -376,7 +376,10 @@ def test_a_wrong_option_takes_one_line(run: Run, photo: Path) -> None:
 
 
 def test_options_that_do_nothing_are_said(run: Run, photo: Path) -> None:
-    assert "--cuda-graph and --engines do nothing on the CPU" in run("--input", photo, "--gpu-memory", "9").err
+    on_gpus = ["--gpu-memory", "9", "--cuda-graph", "--engines", "e", "--warm-while-building"]
+    said = run("--input", photo, *on_gpus, "--provider", "cpu").err
+    assert "--gpu-memory, --cuda-graph do nothing here; they are for GPUs" in said
+    assert "--engines, --warm-while-building do nothing here; they are for TensorRT" in said
     done = run("--input", photo, "--average", "mean")
     assert (done.code, "give --set, or leave it out" in done.err) == (2, True)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from facerecon_rt.errors import ModelRefused, UsageError
-from facerecon_rt.networks.precision import file_of_precision, open_session
+from facerecon_rt.networks.precision import file_of_precision, files_of_precision, open_session
 from facerecon_rt.networks.session import FaceSession
 
 from tests.runtime.conftest import Pretend
@@ -32,6 +32,13 @@ def test_int8_is_the_file_for_the_provider(family: Path) -> None:
     assert file_of_precision(family, "int8", "cpu").name == "face.int8-cpu.onnx"
     assert file_of_precision(family, "int8", "tensorrt").name == "face.int8.onnx"
     assert file_of_precision(family, "fp32", "cpu") == family
+
+
+def test_files_of_a_precision_are_those_for_every_provider(family: Path) -> None:
+    assert [file.name for file in files_of_precision(family, "int8")] == ["face.int8.onnx", "face.int8-cpu.onnx"]
+    assert files_of_precision(family.with_name("face.int8.onnx"), "fp32") == [family]
+    with pytest.raises(UsageError, match="no fp16 file of the same weights"):
+        files_of_precision(family, "fp16")
 
 
 def test_files_of_other_weights_do_not_count(family: Path) -> None:

@@ -16,6 +16,7 @@ from ..commands.arguments import (
     add_provider,
     add_threads,
     gpu_options,
+    idle_sentences,
 )
 from ..commands.default_model import models_or_default
 from ..contract import PRECISIONS
@@ -27,10 +28,9 @@ from ..faces.reconstruct import MIN_CONFIDENCE
 from ..interrupts import importing
 from ..limits import MOST_PICTURE_BYTES, MOST_PICTURE_PIXELS
 from ..values import name, number_above_0, positive, shown, unit, whole_number
-from .recipe import Recipe, Workers
+from .recipe import MOST_ACTORS, Recipe, Workers
 
 log = logging.getLogger("facerecon_rt")
-MOST_ACTORS = 10**5
 EPILOG = """\
 examples:
   facerecon-rt archive --input photos/ --output results.parquet/            (the shipped model)
@@ -74,6 +74,9 @@ def main(arguments: Sequence[str]) -> int:
         )
     started = time.monotonic()
     inputs = list_inputs(options.input, options.group_by)
+    if options.average is not None and "person" not in inputs.column_names:
+        for line in idle_sentences([("--average", "persons, with --group-by or a column `person`")]):
+            log.warning("%s", line)
     with only_writer(options.output.absolute()):
         plan = open_plan(options.output.absolute(), inputs, options.part_size, recipe)
         log.info("inputs: %d, parts: %d", len(inputs), len(plan.sizes))

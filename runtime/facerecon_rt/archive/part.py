@@ -6,6 +6,7 @@ bytes, and a network of 10 Gb/s transfers fewer pictures of 12 megapixels than t
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ import cv2
 import numpy as np
 
 from ..addresses import path_of, public_name
+from ..commands.arguments import idle_gpu_options
 from ..errors import FaceReconError, ModelRefused, SourceError
 from ..faces.pipeline import Pipeline, scene_of
 from ..faces.reconstruct import TOGETHER, Reconstructor, largest
@@ -34,6 +36,8 @@ from ..types import Floats, Frame, Scene
 from .fetch import copy_to, read_bytes
 from .recipe import Recipe, Workers
 from .rows import Input, Row, error_row, face_row, person_row, row_of_record, row_of_video
+
+log = logging.getLogger("facerecon_rt")
 
 AHEAD_BYTES = 256 * 10**6
 """Maximum bytes of a part's photographs to read ahead. The others are read when the part is computed."""
@@ -102,6 +106,8 @@ class PartReconstructor:
             threads=workers.threads,
             gpu=workers.gpu,
         )
+        for line in idle_gpu_options(self._reconstructor, workers.gpu):
+            log.warning("%s", line)
         self._average_of_sets = self._reconstructor.average_of_sets(recipe.average)
 
     def __enter__(self) -> PartReconstructor:

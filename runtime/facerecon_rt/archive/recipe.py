@@ -11,10 +11,13 @@ from ..faces.pipeline import DETECT_EVERY
 from ..faces.reconstruct import DETECTOR_NAME, MIN_CONFIDENCE
 from ..faces.shapes import Average
 from ..networks.basis import basis_path
+from ..networks.precision import files_of_precision
 from ..networks.views import VIEWS
 from ..providers.choice import Provider
 from ..providers.nvidia import AS_USUAL, GpuOptions
 from ..providers.onnx_file import read_onnx
+
+MOST_ACTORS = 10**5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +41,23 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """Return the recipe ready for JSON, with files as their SHA-256. Raises ModelRefused where a file cannot be
-        read."""
+        read, and UsageError where no file has the precision."""
         return {
             **asdict(self),
             # Averages over other crops are other rows.
             "views": [list(view) for view in VIEWS] if self.mirror else [],
-            "models": [read_onnx(model).sha256 for model in self.models],
+            "models": [sha256 for model in self.models for sha256 in self._files_of(model)],
             # Where it is missing, photographs of a person are averaged otherwise.
             "basis": basis_path(Path(self.models[0])).is_file(),
             "detector": read_onnx(self.detector or Path(self.models[0]).with_name(DETECTOR_NAME)).sha256,
             "facerecon-rt": version("facerecon-rt"),
         }
+
+    def _files_of(self, model: str) -> list[str]:
+        """Return the SHA-256 of the files that may stand for a model: several in int8, by the provider of a node."""
+        if self.precision is None:
+            return [read_onnx(model).sha256]
+        return sorted({read_onnx(file).sha256 for file in files_of_precision(model, self.precision)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -24,7 +24,7 @@ from ray.exceptions import RayError, RayTaskError
 from ..errors import FaceReconError, ModelRefused, ProviderMissing, SourceError, UsageError
 from .operators import Parts, ReconstructPart, write_rows
 from .plan import Plan
-from .recipe import Recipe, Workers
+from .recipe import MOST_ACTORS, Recipe, Workers
 
 log = logging.getLogger("facerecon_rt")
 TASK_CPUS = 0.05
@@ -69,8 +69,10 @@ def archive(plan: Plan, recipe: Recipe, workers: Workers, *, address: str | None
         log.info("%d of %d parts exist already", len(done), len(plan.sizes))
     if remaining:
         with started(address, quiet=quiet):
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            pool = pool_size(workers, nodes, len(remaining), may_grow=address is not None)
             try:
-                for row in _dataset(plan, remaining, recipe, workers, quiet=quiet).iter_rows():
+                for row in _dataset(plan, remaining, recipe, workers, pool, quiet=quiet).iter_rows():
                     if row["failed"]:
                         raise _error(row["failed"], row["exit_code"])
             except RayTaskError:
@@ -95,6 +97,32 @@ def archive(plan: Plan, recipe: Recipe, workers: Workers, *, address: str | None
         }
     )
     return counts
+
+
+def pool_size(workers: Workers, nodes: Sequence[Mapping[str, float]], parts: int, *, may_grow: bool) -> tuple[int, int]:
+    """Return the minimum and maximum number of actors for some parts, on nodes with these resources.
+
+    `may_grow`: more nodes may join, as in a cluster that starts them on demand. Otherwise the pool is as large as there
+    is room: actors that wait for room leave none for tasks. Raises UsageError where no actor will ever fit.
+    """
+    fit = sum(min(_share(node, "CPU", workers.cpus), _share(node, "GPU", workers.gpus)) for node in nodes)
+    if not fit:
+        largest = max(((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes), default=(0, 0))
+        said = f"an actor takes {workers.cpus:g} processors and {workers.gpus:g} GPUs, and "
+        has = f"{largest[0]:g} and {largest[1]:g}"
+        if not may_grow:
+            raise UsageError(f"{said}this machine has {has}; lower --actor-cpus or --threads, or --actor-gpus")
+        log.warning("%sthe largest node has %s; waiting for a larger node to join the cluster", said, has)
+    most = workers.most or max(1, min(fit, parts))
+    if most > fit and not may_grow:
+        log.warning("there is room for %d of %d actors", fit, most)
+        most = fit
+    return min(workers.least, most), most
+
+
+def _share(node: Mapping[str, float], kind: str, of_actor: float) -> int:
+    """Return how many actors a node has room for by one kind of its resources."""
+    return int(node.get(kind, 0) / of_actor + 1e-6) if of_actor else MOST_ACTORS
 
 
 @contextmanager
@@ -135,7 +163,7 @@ def sigterm_kept() -> Iterator[None]:
 
 
 def _dataset(
-    plan: Plan, remaining: Sequence[int], recipe: Recipe, workers: Workers, *, quiet: bool
+    plan: Plan, remaining: Sequence[int], recipe: Recipe, workers: Workers, pool: tuple[int, int], *, quiet: bool
 ) -> ray.data.Dataset:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = not quiet
@@ -143,10 +171,7 @@ def _dataset(
     if quiet:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.max_consecutive_actor_init_deaths = LOST_WHILE_STARTING
-    room = ray.cluster_resources()
-    by_kind = [room.get("GPU", 0) / workers.gpus] if workers.gpus else [room.get("CPU", 1) / workers.cpus]
-    most = workers.most or max(1, min(int(by_kind[0]), len(remaining)))
-    least = min(workers.least, most)
+    least, most = pool
     tasks = ray.data.TaskPoolStrategy(min(max(2, most), len(remaining)))
     one_part: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow"}
     return (

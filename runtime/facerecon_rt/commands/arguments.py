@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from ..addresses import without_secrets
+from ..faces.reconstruct import Reconstructor
 from ..head import MESH_FORMS
+from ..networks.warm import WarmSession
 from ..providers.choice import Provider
 from ..providers.nvidia import GpuOptions
 from ..shipped import model_path
@@ -52,6 +54,24 @@ def idle_sentences(idle: Iterable[tuple[str, str]]) -> list[str]:
         else f"{', '.join([first, *others])} do nothing here; they are for {purpose}"
         for purpose, (first, *others) in options.items()
     ]
+
+
+def idle_gpu_options(reconstructor: Reconstructor, gpu: GpuOptions, *, warm: bool = False) -> list[str]:
+    """Return sentences about GPU options that are given and do nothing on the provider of an opened reconstructor.
+    `warm`: whether `--warm-while-building` is given."""
+    if any(isinstance(session, WarmSession) for session in reconstructor.sessions):
+        return []  # TensorRT takes over later
+    provider = reconstructor.network.provider
+    return idle_sentences(
+        (option, purpose)
+        for option, given, works, purpose in (
+            ("--gpu-memory", gpu.memory_mb is not None, provider != "cpu", "GPUs"),
+            ("--cuda-graph", gpu.cuda_graph, provider != "cpu", "GPUs"),
+            ("--engines", gpu.engines is not None, provider == "tensorrt", "TensorRT"),
+            ("--warm-while-building", warm, provider == "tensorrt", "TensorRT"),
+        )
+        if given and not works
+    )
 
 
 def model_file(text: str) -> str:

@@ -103,6 +103,21 @@ def file_of_precision(path: str | Path, precision: str, provider: str) -> Path:
     )
 
 
+def files_of_precision(path: str | Path, precision: str) -> list[Path]:
+    """Return the files that `file_of_precision` gives for the providers, each once. Raises UsageError where no provider
+    has such a file, and ModelRefused where `path` is not a FaceModel."""
+    found: list[Path] = []
+    missing: list[UsageError] = []
+    for provider in PROVIDERS:
+        try:
+            found.append(file_of_precision(path, precision, provider))
+        except UsageError as error:
+            missing.append(error)
+    if not found:
+        raise missing[-1]
+    return list(dict.fromkeys(found))
+
+
 def _is(contract: ModelContract, precision: str, provider: str) -> bool:
     return contract.precision == precision and contract.target in ("", TARGET_OF[provider])
 
