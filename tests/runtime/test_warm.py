@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from facerecon_rt.cli import main
+from facerecon_rt.commands.arguments import idle_gpu_options
 from facerecon_rt.errors import ProviderMissing
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.networks.precision import open_session
@@ -142,8 +143,10 @@ def test_only_an_engine_that_is_not_kept_is_waited_for(
         return building()
 
     monkeypatch.setattr("facerecon_rt.networks.precision.start_building", start)
-    with Reconstructor(model, warm_while_building=True) as reconstructor:
+    gpu = GpuOptions(engines=default_root())
+    with Reconstructor(model, warm_while_building=True, gpu=gpu) as reconstructor:
         assert reconstructor.network.provider == "cuda"
+        assert idle_gpu_options(reconstructor, gpu, warm=True) == []  # TensorRT takes over
     assert started == [model]
     open_session(model, provider="tensorrt").close()  # builds, and keeps
     with Reconstructor(model, warm_while_building=True) as reconstructor:
@@ -161,6 +164,19 @@ def test_build_keeps_an_engine(
         said = capsys.readouterr().out
         assert "fp32, answers on tensorrt" in said and f"engines in {root}" in said
         assert [path.suffix for path in sorted(root.iterdir())] == ["", ".lock"]
+
+
+def test_a_build_that_keeps_no_engine_fails(
+    model: Path, pretend: Pretend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend("tensorrt", "cuda")
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    assert main(["build", "--model", str(model), "--engines", str(open_to_all)]) == 2
+    said = capsys.readouterr()
+    assert f"no engine of {model} is kept in {open_to_all}; give another folder with --engines" in said.err
+    assert said.out == ""
 
 
 def test_build_says_what_is_missing(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,9 @@ import time
 from collections.abc import Sequence
 
 from ..contract import PRECISIONS
-from ..networks.precision import open_session
+from ..errors import UsageError
+from ..networks.precision import open_session, wanted_of_file
+from ..providers.choice import engine_is_kept
 from ..providers.engines import default_root
 from .arguments import Parser, add_gpu_options, gpu_options, model_file
 from .default_model import models_or_default
@@ -18,14 +20,20 @@ def main(arguments: Sequence[str]) -> int:
     """Run `build` with the arguments behind it. Returns the exit code. Raises FaceReconError."""
     options = engine_parser().parse_args(arguments)
     gpu = gpu_options(options)
+    root = gpu.engines or default_root()
+    unkept: list[str] = []
     for model in models_or_default(options.model, "tensorrt", options.precision):
         started = time.monotonic()
         with open_session(model, provider="tensorrt", precision=options.precision, gpu=gpu) as session:
             seconds = time.monotonic() - started
-            root = gpu.engines or default_root()
+            if not engine_is_kept(wanted_of_file(session.path, 1, gpu)):
+                unkept.append(str(session.path))
+                continue
             kind = f"{session.path}: {session.contract.precision}"
             sys.stdout.write(f"{kind}, answers on tensorrt, opened in {seconds:.1f} s, engines in {root}\n")
             sys.stdout.flush()
+    if unkept:
+        raise UsageError(f"no engine of {', '.join(unkept)} is kept in {root}; give another folder with --engines")
     return 0
 
 
