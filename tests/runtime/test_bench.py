@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from facerecon_rt.addresses import public_name
+from facerecon_rt.bench import measure
 from facerecon_rt.bench.compare import compare
 from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.figures import LEAST_FOR_P99, doubts, stage_summary, summary
@@ -24,7 +25,7 @@ from facerecon_rt.bench.report import SCHEMA, markdown, read_report, verdict_of,
 from facerecon_rt.bench.scenarios import camera, offline, paced, streamed
 from facerecon_rt.cli import main
 from facerecon_rt.environment import first_line_of, machine, sensors
-from facerecon_rt.errors import UsageError
+from facerecon_rt.errors import ModelRefused, SourceError, UsageError
 from facerecon_rt.faces.pipeline import Pipeline
 from facerecon_rt.faces.reconstruct import Reconstructor
 from facerecon_rt.networks.ensemble import Network
@@ -122,7 +123,7 @@ def test_every_query_is_one_frame_of_each_stream(reconstructor: Reconstructor, f
     samples = streamed(reconstructor, frames, 3, count=5, warm_up=2, detect_every=10, show=silent)
     assert (len(samples.milliseconds), len(samples.warm_up_ms), samples.faces) == (5, 2, 15)
     assert len(samples.stages_ms["infer"]) == 15
-    assert samples.wall_s > 0 and not samples.interrupted
+    assert samples.wall_s > 0 and samples.ended is None
 
 
 def test_what_was_measured_before_ctrl_c_stays(reconstructor: Reconstructor, frames: list[Frame]) -> None:
@@ -131,7 +132,69 @@ def test_what_was_measured_before_ctrl_c_stays(reconstructor: Reconstructor, fra
             raise KeyboardInterrupt
 
     samples = streamed(reconstructor, frames, 1, count=50, warm_up=0, detect_every=10, show=stop)
-    assert (samples.interrupted, len(samples.milliseconds)) == (True, 3)
+    assert (type(samples.ended), len(samples.milliseconds)) == (KeyboardInterrupt, 3)
+
+
+def test_a_camera_that_is_lost_ends_the_run_in_a_report(
+    model: Path,
+    pictures: Path,
+    frames: list[Frame],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost(frames: list[Frame], fps: float) -> Iterator[Frame]:
+        for index, frame in enumerate(frames):
+            yield replace(frame, index=index, captured_at=time.monotonic())
+        raise SourceError("cam0 was lost; check the cable")
+
+    monkeypatch.setattr(measure, "paced", lost)
+    arguments = ["--scenario", "camera", "--warm-up", "2", "--count", "1000"]
+    assert bench(model, pictures, tmp_path / "out", *arguments) == 5
+    assert "cam0 was lost; check the cable" in capsys.readouterr().err
+    report = read_report(tmp_path / "out")
+    assert "fewer samples than requested: cam0 was lost; check the cable" in report["warnings"]
+    assert len(report["samples_ms"]) == 4
+    assert bench(model, pictures, tmp_path / "none", *arguments, "--warm-up", "6") == 5  # lost in the warm-up
+    assert not list((tmp_path / "none").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ModelRefused("half precision overflows"), 3, "half precision overflows"),
+    ],
+)
+def test_the_latency_is_kept_where_the_accuracy_cannot_be_measured(
+    raised: BaseException,
+    code: int,
+    said: str,
+    model: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*arguments: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(measure, "difference", stop)
+    assert bench(model, pictures, tmp_path / "out") == code
+    report = read_report(tmp_path / "out")
+    assert f"the accuracy was not measured: {said}" in report["warnings"]
+    assert report["latency_ms"]["count"] == 8 and report["environment"]["machine"]
+
+
+def test_a_report_of_another_program_is_not_replaced(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "report.json"
+    other.write_text('{"weights_sha256": ""}')
+    assert bench(model, pictures, tmp_path) == 2
+    assert f"{other} is not a report of bench and would be overwritten" in capsys.readouterr().err
+    assert other.read_text() == '{"weights_sha256": ""}'
+    other.write_text('{"schema": "facerecon-bench/0"}')
+    assert bench(model, pictures, tmp_path) == bench(model, pictures, tmp_path) == 0
 
 
 def test_frames_that_a_camera_gave_in_vain_are_counted(reconstructor: Reconstructor, frames: list[Frame]) -> None:
@@ -475,6 +538,13 @@ def test_an_option_without_effect_is_named_before_the_run(
 ) -> None:
     assert bench(model, pictures, tmp_path / "out", "--streams", "2", "--photographs", "/dev/null/x") == 5
     assert "--streams does nothing here; it is for --scenario multi-stream" in capsys.readouterr().err
+
+
+def test_a_gpu_option_on_the_cpu_is_named(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(model, pictures, tmp_path / "out", "--cuda-graph", "--provider", "cpu") == 0
+    assert "--cuda-graph does nothing here; it is for GPUs" in capsys.readouterr().err
 
 
 def test_over_the_budget_is_exit_code_1(

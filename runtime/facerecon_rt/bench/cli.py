@@ -22,12 +22,12 @@ from ..commands.default_model import models_or_default
 from ..commands.progress import StatusLine
 from ..contract import PRECISIONS
 from ..faces.pipeline import DETECT_EVERY
-from ..sinks.outputs import check_writable, make_folder
+from ..sinks.outputs import check_replaces, check_writable, make_folder
 from ..values import batch, frame_rate, milliseconds, name, number_above_0, positive, whole, whole_number
 from .compare import compare
 from .figures import LEAST_FOR_P99
 from .measure import SCENARIOS, BenchOptions, measure
-from .report import read_report, write_report
+from .report import is_report, read_report, write_report
 
 log = logging.getLogger("facerecon_rt")
 MOST_STREAMS = 1024
@@ -51,8 +51,8 @@ Frames of a file are decoded before the run, so that the disk is not measured. A
 is left out of a shorter run. The report also says how far the file's outputs are from the float32 file's on the CPU,
 and with --photographs the landmark error.
 
-exit codes: 0 done, and within the budget if there is one; 1 over the budget; 2 to 5 as for facerecon-rt; 130 Ctrl-C
-(the report holds what was measured)
+exit codes: 0 done, and within the budget if there is one; 1 over the budget; 2 to 5 as for facerecon-rt, for example
+5 for a lost camera; 130 Ctrl-C (the report holds what was measured before)
 """
 
 
@@ -87,9 +87,10 @@ def main(arguments: Sequence[str]) -> int:
         log.warning("%s", sentence)
     make_folder(options.report)
     check_writable(options.report / "report.json")
+    check_replaces(options.report / "report.json", is_report, "a report of bench", "--report")
     line = StatusLine(quiet=options.quiet)
     try:
-        report = measure(wanted, lambda done, of: line.show(lambda: f"{done} of {of}"))
+        report, ended = measure(wanted, lambda done, of: line.show(lambda: f"{done} of {of}"))
     finally:
         line.clear()
     files = write_report(report, options.report)
@@ -101,8 +102,8 @@ def main(arguments: Sequence[str]) -> int:
         for warning in report["warnings"]:
             print(f"warning: {warning}")
         print(f"wrote {files[0].parent}/: {', '.join(path.name for path in files)}", flush=True)
-    if any("interrupted" in warning for warning in report["warnings"]):
-        return 130
+    if ended is not None:
+        raise ended
     verdict = report["verdict"]
     if verdict is None:
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 
 from ..addresses import is_live, public_name
 from ..annotated import annotated_photographs, photograph_figures
-from ..commands.arguments import idle_sentences
+from ..commands.arguments import idle_gpu_options, idle_sentences
 from ..environment import machine, sensors, usable_cores
-from ..errors import SourceError, UsageError
+from ..errors import FaceReconError, SourceError, UsageError
 from ..faces.pipeline import DETECT_EVERY
 from ..faces.reconstruct import Reconstructor
 from ..providers.choice import Provider
@@ -26,7 +27,9 @@ from ..types import Frame
 from .fidelity import difference, face_crops
 from .figures import LEAST_FOR_P99, doubts, stage_summary, summary
 from .report import JUDGED_BY, SCHEMA, Report, verdict_of
-from .scenarios import Samples, Show, camera, offline, paced, streamed
+from .scenarios import Ended, Samples, Show, camera, offline, paced, streamed
+
+log = logging.getLogger("facerecon_rt")
 
 Scenario = Literal["single-stream", "multi-stream", "offline", "camera"]
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "camera")
@@ -92,13 +95,17 @@ class BenchOptions:
         )
 
 
-def measure(options: BenchOptions, show: Show) -> Report:
-    """Run the benchmark. Raises UsageError, SourceError, ModelRefused, ProviderMissing. Ctrl-C ends the run early."""
+def measure(options: BenchOptions, show: Show) -> tuple[Report, Ended | None]:
+    """Run the benchmark. Returns the report, and what ended it early: Ctrl-C, or an error such as a lost camera. The
+    report then holds what was measured.
+
+    Raises UsageError, SourceError, ModelRefused, ProviderMissing or KeyboardInterrupt before the first sample.
+    """
     options.check()
     if options.photographs is not None:
         next(annotated_photographs(options.photographs))  # an empty folder is better reported before the run
     live = is_live(options.input)
-    before = sensors()
+    described, before = machine(), sensors()
     frames = [] if live else frames_in_memory(options.input)
     started = time.perf_counter()
     with Reconstructor(
@@ -111,15 +118,22 @@ def measure(options: BenchOptions, show: Show) -> Report:
         mirror=False,  # frames are not mirrored, so accuracy and latency are of the same work
     ) as reconstructor:
         load_ms = 1000 * (time.perf_counter() - started)
+        for line in idle_gpu_options(reconstructor, options.gpu):
+            log.warning("%s", line)
         seen = some_of(options.input, SOME_LIVE_FRAMES) if live else frames
         crops = face_crops(reconstructor, seen)
         runs = run_scenario(options, reconstructor, frames, crops, show)
-        after = sensors()
         first = runs[0][1]
+        ends = [samples.ended for _, samples in runs if samples.ended is not None]
         if not first.milliseconds:
-            raise KeyboardInterrupt
+            raise ends[0] if ends else SourceError(f"{public_name(options.input)} ended during the warm-up")
+        warnings = [f"fewer samples than requested: {_reason(end)}" for end in ends]
+        after, accuracy, ended = _after(options, reconstructor, crops)
+        if ended is not None:
+            warnings.append(f"the accuracy was not measured: {_reason(ended)}")
+            ends.append(ended)
         latency = summary(first.milliseconds)
-        return {
+        report = {
             "schema": SCHEMA,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "command": options.command,
@@ -138,16 +152,17 @@ def measure(options: BenchOptions, show: Show) -> Report:
             "stages_ms": stage_summary(first.stages_ms),
             "per_query": _per_query(options.scenario, first),
             "batches": [_batch(batch, of) for batch, of in runs] if options.scenario == "offline" else [],
-            "accuracy": _accuracy(options, reconstructor, crops),
-            "environment": {"machine": machine(), "before": before, "after": after},
+            "accuracy": accuracy,
+            "environment": {"machine": described, "before": before, "after": after},
             "warnings": [
-                *(["interrupted: fewer samples than requested"] if any(of.interrupted for _, of in runs) else []),
+                *warnings,
                 *_shortened(frames),
                 *doubts(first.milliseconds, float((before.get("load average") or "0").split()[0]), usable_cores()),
             ],
             "verdict": verdict_of(options.scenario, latency, options.budget_ms),
             "samples_ms": [round(value, 4) for value in first.milliseconds],
         }
+        return report, next(iter(ends), None)
 
 
 def run_scenario(
@@ -165,7 +180,7 @@ def run_scenario(
             samples = offline(reconstructor.network, crops, batch, count, warm_up, show)
             if samples.milliseconds or not runs:
                 runs.append((batch, samples))
-            if samples.interrupted:
+            if samples.ended is not None:
                 break
         return runs
     if options.scenario == "camera" and is_live(options.input):
@@ -245,16 +260,27 @@ def _batch(batch: int, samples: Samples) -> dict[str, object]:
     return {"batch": batch, "latency_ms": latency, "crops_per_s": 1000 * batch / float(np.mean(samples.milliseconds))}
 
 
-def _accuracy(options: BenchOptions, reconstructor: Reconstructor, crops: NDArray[np.uint8]) -> dict[str, object]:
-    fidelity, note = difference(reconstructor.network, options.models, crops)
-    found: dict[str, object] = {"fidelity": fidelity, "fidelity_note": note, "photographs": None, "folder": None}
+def _after(
+    options: BenchOptions, reconstructor: Reconstructor, crops: NDArray[np.uint8]
+) -> tuple[dict[str, str], dict[str, object], Ended | None]:
+    """Return the sensors and the accuracy after the run, and what ended their measurement early."""
+    after: dict[str, str] = {}
+    found: dict[str, object] = {"fidelity": None, "fidelity_note": "", "photographs": None, "folder": None}
     if options.photographs is not None:
         found["folder"] = options.photographs.name
-        try:
+    try:
+        after = sensors()
+        found["fidelity"], found["fidelity_note"] = difference(reconstructor.network, options.models, crops)
+        if options.photographs is not None:
             found["photographs"], _ = photograph_figures(reconstructor, annotated_photographs(options.photographs))
-        except KeyboardInterrupt:
-            found["folder"] = f"{options.photographs.name}: interrupted"
-    return found
+    except (KeyboardInterrupt, FaceReconError) as end:
+        found["fidelity_note"] = found["fidelity_note"] or f"not measured: {_reason(end)}"
+        return after, found, end
+    return after, found, None
+
+
+def _reason(end: Ended) -> str:
+    return "interrupted" if isinstance(end, KeyboardInterrupt) else str(end)
 
 
 def _model(reconstructor: Reconstructor, options: BenchOptions) -> dict[str, object]:

@@ -34,10 +34,9 @@ from typing import Any
 from ..errors import UsageError
 from ..interrupts import importing
 from ..paths import is_folder, read_file
-from ..sinks.outputs import write_whole
+from ..sinks.outputs import MOST_REPORT_BYTES, write_whole
 
 SCHEMA = "facerecon-bench/1"
-MOST_REPORT_BYTES = 2**30
 FIGURES = ("count", "mean", "p50", "p90", "p95", "p99", "max", "variation")
 JUDGED_BY = {"single-stream": "p90", "multi-stream": "p99", "camera": "p99"}
 """Figure of each scenario that the budget applies to: MLPerf's choice, and for a camera the limit of nearly all
@@ -76,6 +75,11 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     for name, text in texts.items():
         write_whole(folder / name, text.encode())
     return [*(folder / name for name in texts), *plots]
+
+
+def is_report(value: object) -> bool:
+    """Return whether a JSON value is a report of this or an earlier release."""
+    return isinstance(value, dict) and str(value.get("schema")).startswith(SCHEMA.partition("/")[0])
 
 
 def read_report(path: Path) -> Report:

@@ -6,7 +6,8 @@
   where another process reads it.
 - offline: batches of crops through the network alone. Measures the throughput.
 
-Warm-up queries come first and are counted separately. Ctrl-C ends a scenario early and keeps its samples.
+Warm-up queries come first and are counted separately. Ctrl-C or a lost camera ends a scenario early and keeps its
+samples.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import FaceReconError
 from ..faces.pipeline import Pipeline
 from ..faces.reconstruct import Reconstructor
 from ..networks.ensemble import Network
@@ -29,6 +31,10 @@ from .reader import SocketReader
 
 Show = Callable[[int, int], None]
 """Function that is called with the number of finished queries and the total."""
+
+
+Ended = KeyboardInterrupt | FaceReconError
+"""What may end a benchmark early: Ctrl-C, or an error of this package."""
 
 
 @dataclass(slots=True)
@@ -48,7 +54,8 @@ class Samples:
     cpu_s: float = 0.0
     """Processor time of the measured queries in seconds, without warm-up and without making the queries. For a camera
     it is the time of the whole process meanwhile."""
-    interrupted: bool = False
+    ended: Ended | None = None
+    """What ended the scenario early, such as Ctrl-C or a lost camera."""
 
     def note(self, scenes: Sequence[Scene], milliseconds: float) -> None:
         """Count a query."""
@@ -59,12 +66,12 @@ class Samples:
                 self.stages_ms.setdefault(stage, []).append(spent)
 
     @contextmanager
-    def until_interrupted(self) -> Iterator[None]:
-        """Let Ctrl-C end the block, not the program."""
+    def until_ended(self) -> Iterator[None]:
+        """Let Ctrl-C or an error of this package, such as that of a lost camera, end the block and not the program."""
         try:
             yield
-        except KeyboardInterrupt:
-            self.interrupted = True
+        except (KeyboardInterrupt, FaceReconError) as end:
+            self.ended = end
 
     @contextmanager
     def spending(self) -> Iterator[None]:
@@ -103,7 +110,7 @@ def streamed(
             scenes = [pipeline.process(frame) for frame in wanted]
         return scenes, 1000 * (time.perf_counter() - started)
 
-    with samples.until_interrupted():
+    with samples.until_ended():
         for number in range(warm_up):
             samples.warm_up_ms.append(query(number)[1])
         samples.wall_s = samples.cpu_s = 0.0
@@ -130,7 +137,7 @@ def camera(
         return scene, age
 
     with SocketReader() as reader:
-        with ThreadedSink(SocketSink(f"{SCHEME}{reader.path}", names), "socket") as sink, samples.until_interrupted():
+        with ThreadedSink(SocketSink(f"{SCHEME}{reader.path}", names), "socket") as sink, samples.until_ended():
             reader.start()
             for _, frame in zip(range(warm_up), coming, strict=False):
                 samples.warm_up_ms.append(query(frame, sink)[1])
@@ -173,7 +180,7 @@ def offline(network: Network, crops: NDArray[np.uint8], batch: int, count: int, 
             network.run(images)
         return 1000 * (time.perf_counter() - started)
 
-    with samples.until_interrupted():
+    with samples.until_ended():
         for number in range(warm_up):
             samples.warm_up_ms.append(query(number))
         samples.wall_s = samples.cpu_s = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import glob
+import json
 import os
 import re
 import secrets
@@ -17,12 +18,13 @@ from types import TracebackType
 from typing import IO
 
 from ..errors import UsageError
-from ..paths import exists, is_folder, resolved, status
+from ..paths import exists, is_folder, read_file, resolved, status
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Error numbers of file systems without locks."""
 NUMBER = re.compile("[0-9]{1,9}")
 """A number of a file. Longer ones are dates with a time, which somebody else has written."""
+MOST_REPORT_BYTES = 2**30
 LONGEST_STEM = 120
 """Number of bytes of an output's name that its partial file keeps. File names end at 255 bytes."""
 
@@ -171,6 +173,22 @@ def write_whole(path: Path, data: bytes) -> None:
         except OSError as error:
             raise cannot_write(path, error) from error
         partial.finish()
+
+
+def check_replaces(path: Path, is_own: Callable[[object], bool], what: str, option: str) -> None:
+    """Check that a JSON file is replaced only by a file of the same program.
+
+    `is_own`: whether the JSON value of the file is `what`. Raises UsageError for any other file at `path`, which names
+    the `option` that gives its folder.
+    """
+    try:
+        own = is_own(json.loads(read_file(path, MOST_REPORT_BYTES)))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, RecursionError):
+        own = False
+    if not own:
+        raise UsageError(f"{path} is not {what} and would be overwritten; give another folder with {option}")
 
 
 def cannot_write(path: Path | str, error: OSError) -> UsageError:
