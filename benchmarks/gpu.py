@@ -25,6 +25,7 @@ try:
     import onnx
 except ModuleNotFoundError:
     raise SystemExit("this benchmark needs onnx, which is not installed: pip install onnx") from None
+from facerecon_export.describe import multiply_adds
 from facerecon_rt import FaceSession, Reconstructor
 from facerecon_rt.bench.fidelity import difference, face_crops
 from facerecon_rt.bench.measure import frames_in_memory
@@ -58,27 +59,6 @@ def seconds(run: Any, count: int) -> NDArray[np.float64]:
         run()
         found.append(time.perf_counter() - started)
     return np.array(found)
-
-
-def multiply_adds(path: Path) -> float:
-    """Return the multiply-adds of the fp32 network for one crop: Conv, Gemm and MatMul, by the shapes that ONNX
-    infers."""
-    model = onnx.load(path)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    values = [*model.graph.value_info, *model.graph.output, *model.graph.input]
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
-    shapes |= {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    total = 0.0
-    for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
-            continue
-        weights, output = shapes.get(node.input[1], []), shapes.get(node.output[0], [])
-        if node.op_type == "Conv":
-            total += float(np.prod(output)) * float(np.prod(weights[1:]))
-        else:
-            total += float(np.prod(weights))
-    return total
 
 
 def constant_bytes(path: Path) -> float:
@@ -154,7 +134,7 @@ def measured(model: Path, provider: Any, precision: str, crops: NDArray[np.uint8
                 "p90_ms": float(np.percentile(spent, 90)),
                 "crops_per_s": 1000 * batch / float(spent.mean()),
             }
-    work, weights, limit = multiply_adds(model), constant_bytes(path), limits(provider, precision)
+    work, weights, limit = multiply_adds(onnx.load(model)), constant_bytes(path), limits(provider, precision)
     share = {
         batch: 100 * work * figures["crops_per_s"]
         / min(limit["multiply_adds_per_s"], limit["bytes_per_s"] * work * batch / weights)

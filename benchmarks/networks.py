@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from expression import LABELS, LEAST_POSITIVES, scores, through_runtime
+from facerecon_export.describe import multiply_adds
 from facerecon_rt import Reconstructor
 from facerecon_rt.annotated import annotated_photographs, photograph_figures
 from facerecon_rt.data_folder import default_data
@@ -28,29 +29,10 @@ from precisions import in_turns
 RESULT = Path(__file__).parent / "results" / "networks.md"
 COUNTED, MEASURED = "face.onnx", "face.int8-cpu.onnx"
 COLUMNS = (
-    "MMACs: 10^6 multiplications and additions per crop. AUC: mean and least over the labels of expression.py. "
+    "MMACs: 10^6 multiply-adds per crop, decoders included. AUC: mean and least over the labels of expression.py. "
     "The last column is the inter-ocular NME through the runtime, from detected boxes. Runs: training/RUNS.md."
 )
 """Definitions of the columns, for the reader of the results."""
-
-
-def multiplications(path: Path) -> float:
-    """Return the multiplications and additions of one crop in an ONNX file, in millions, of all convolutions and
-    matrix products."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
-    graph = model.graph
-    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    shapes = {
-        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.value_info, *graph.output)
-    }
-    total = 0
-    for node in graph.node:
-        if node.op_type == "Conv":
-            total += int(np.prod(shapes[node.output[0]][1:])) * int(np.prod(weights[node.input[1]][1:]))
-        elif node.op_type in ("MatMul", "Gemm") and node.input[1] in weights:
-            total += int(np.prod(weights[node.input[1]]))
-    return total / 1e6
 
 
 def measured(folder: Path, detector: Path, data: Path) -> dict[str, float]:
@@ -96,9 +78,10 @@ def table(folders: Mapping[str, Path], detector: Path, data: Path) -> str:
         with FaceSession(folder / MEASURED, provider="cpu") as session:
             size = session.contract.input_size
         figures = measured(folder, detector, data)
+        millions = multiply_adds(onnx.load(folder / COUNTED)) / 1e6
         lines.append(
             f"| {name} | `{read_onnx(folder / MEASURED).sha256[:16]}` | {size} "
-            f"| {multiplications(folder / COUNTED):.0f} | {(folder / MEASURED).stat().st_size / 1e6:.1f} "
+            f"| {millions:.0f} | {(folder / MEASURED).stat().st_size / 1e6:.1f} "
             f"| {times[name]:.2f} "
             f"| {figures['auc']:.3f} / {figures['least']:.2f} | {figures['inner51']:.2f} / {figures['all68']:.2f} |"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from onnx import TensorProto
 
 from .graph import BLOCKED, LAYERS
 from .lint import lint
+from .trt import PICTURE
 
 NONSENSE = (
     DecodeError, onnx.shape_inference.InferenceError, ValueError, LookupError, TypeError, AttributeError,
@@ -55,7 +57,9 @@ def _described(path: Path, data: bytes) -> str:
     for kind, values in (("in ", model.graph.input), ("out", model.graph.output)):
         lines += [f"  {kind} {value.name}: {_tensor(value)}" for value in values]
     weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
-    lines += ["", f"{multiply_adds(model) / 1e6:.1f} M multiply-adds per picture, {weights / 1e6:.2f} M constants"]
+    of_size = f" of {PICTURE}x{PICTURE}" if free_size(model) else ""
+    work = f"{multiply_adds(model) / 1e6:.1f} M multiply-adds per picture{of_size}"
+    lines += ["", f"{work}, {weights / 1e6:.2f} M constants"]
     lines += ["layers by the precision that they compute in:"]
     for (operator, precision), count in sorted(Counter(_precisions(model)).items()):
         lines.append(f"  {operator:<14} {precision:<6} {count:>4}")
@@ -122,10 +126,12 @@ def _precisions(model: onnx.ModelProto) -> list[tuple[str, str]]:
 def multiply_adds(model: onnx.ModelProto) -> int:
     """Return the multiply-adds of all layers with weights, for one picture.
 
-    Dynamic dimensions count as 1. The model's shapes must have been inferred.
+    A picture of any size counts with `PICTURE` pixels a side, and a fixed batch is divided by its size.
     """
+    model = _sized(model)
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     shapes = {
-        value.name: [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+        value.name: [d.dim_value or batch for d in value.type.tensor_type.shape.dim]
         for value in (*model.graph.value_info, *model.graph.output)
     }
     dims = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
@@ -136,13 +142,25 @@ def multiply_adds(model: onnx.ModelProto) -> int:
     for node in model.graph.node:
         if node.op_type == BLOCKED:  # an operator of ONNX Runtime; ONNX does not infer its shapes
             given = {attribute.name: attribute.i for attribute in node.attribute}
-            total += given["K"] * given["N"]
-            continue
-        if node.op_type not in LAYERS or node.output[0] not in shapes or node.input[1] not in dims:
-            continue
-        weight, out = dims[node.input[1]], shapes[node.output[0]]
-        if node.op_type == "Conv":
-            total += int(np.prod(out)) * int(np.prod(weight[1:]))
-        else:
-            total += int(np.prod(weight))
-    return total
+            total += batch * given["K"] * given["N"]
+        elif node.op_type == "Conv" and node.output[0] in shapes and node.input[1] in dims:
+            total += math.prod(shapes[node.output[0]]) * math.prod(dims[node.input[1]][1:])
+        elif node.op_type in LAYERS and node.input[1] in dims:
+            rows = shapes.get(node.output[0], [batch])[:-1]
+            total += math.prod(rows) * math.prod(dims[node.input[1]])
+    return total // batch
+
+
+def free_size(model: onnx.ModelProto) -> bool:
+    """Return whether the pictures of a file may have any size."""
+    return any(not d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:3])
+
+
+def _sized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with inferred shapes for a batch of one, or its fixed batch, of pictures of one size."""
+    sized = onnx.ModelProto.FromString(model.SerializeToString())
+    del sized.graph.value_info[:]
+    for axis, dimension in enumerate(sized.graph.input[0].type.tensor_type.shape.dim):
+        if not dimension.dim_value:
+            dimension.dim_value = PICTURE if axis else 1
+    return onnx.shape_inference.infer_shapes(sized, data_prop=True)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 import torch
+from facerecon_export.deploy import export_weights
 from facerecon_export.describe import describe, multiply_adds
+from facerecon_export.fuse import fuse_set
+from facerecon_export.subject import ExportOptions
 from facerecon_rt.contract import CONTRACT_KEY
 from facerecon_rt.errors import ModelRefused
 from facerecon_training import backbones
@@ -27,8 +30,26 @@ def test_work_is_that_of_the_pytorch_model_in_every_precision(exported: SmallExp
     rearranged = (3 + 3 + 10 + 68) * 16 + 6 * 6 + 18 * 12
     # 53 eyeLook weights and 10 angles instead of yaw and pitch of both eyes, and 6 numbers of gaze from the 10 sines.
     rearranged += (53 + 10 - 4) * 16 + 10 * 6
-    graph = onnx.shape_inference.infer_shapes(onnx.load(exported.folder / name), data_prop=True)
-    assert multiply_adds(graph) == layers + decoders + rearranged
+    assert multiply_adds(onnx.load(exported.folder / name)) == layers + decoders + rearranged
+
+
+def test_work_is_per_picture_in_fused_files_and_fixed_batches(
+    exported: SmallExport, small_weights: Path, tmp_path: Path
+) -> None:
+    one = multiply_adds(onnx.load(exported.onnx))
+    fuse_set(exported.onnx, 3, tmp_path / "set.onnx", lambda line: None)
+    export_weights(small_weights, tmp_path, ExportOptions(("fp32",), batch=4), lambda line: None)
+    for name in ("set.onnx", "small.onnx"):
+        assert multiply_adds(onnx.load(tmp_path / name)) == one, name
+
+
+def test_work_of_a_file_for_any_size_is_that_of_a_named_size() -> None:
+    path = Path("models/face_detector.onnx")
+    assert "M multiply-adds per picture of 256x256" in describe(path)
+    fixed = onnx.load(path)
+    for axis, size in enumerate((5, 256, 256)):
+        fixed.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    assert multiply_adds(fixed) == multiply_adds(onnx.load(path)) > 50_000_000
 
 
 def test_precisions_are_those_that_layers_really_have(exported: SmallExport) -> None:
