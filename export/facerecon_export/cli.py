@@ -44,6 +44,8 @@ exit codes: 0 written; 1 a file differs too much; 2 bad arguments, too few photo
 3 the weights are missing or refused; 4 ONNX Runtime is missing; 5 the photographs cannot be read; 130 Ctrl-C.
 """
 
+OPSETS = (18, 22)
+"""Oldest opset that PyTorch's exporter writes, and newest that TensorRT takes."""
 USUAL_BUDGET_S = 90.0
 MOST_BUDGET_S = 86_400
 PHOTOGRAPHS = "x.jpg with x.pts (68 landmarks) is aligned; x.jpg alone counts as a crop"
@@ -76,7 +78,7 @@ def _export(options: argparse.Namespace) -> int:
     if "int8" not in options.precision:
         given = {"--calibration": options.calibration, "--budget": options.budget}
         for line in idle_sentences((name, "--precision int8") for name, value in given.items() if value is not None):
-            say_error(f"facerecon-export: warning: {line}")
+            _warn(line)
     with importing():
         from .deploy import export_weights
         from .subject import ExportOptions
@@ -150,6 +152,7 @@ def _triton(options: argparse.Namespace) -> int:
             options.photographs,
         ),
         say,
+        _warn,
     )
     return 0
 
@@ -158,10 +161,16 @@ def _target(path: Path, read: Sequence[Path]) -> Path:
     """Return the path of a fused file. Raises UsageError where nothing can be written, or a file that is read lies."""
     if path.suffix != ".onnx":
         raise UsageError(f"-o {path}: give a path ending in .onnx")
+    if is_folder(path):
+        raise UsageError(f"-o {path}: is a folder; give the name of a file")
     if not is_folder(path.parent):
         raise UsageError(f"-o {path}: {path.parent} is not a folder; make it first")
     check_no_input(path, set(map(resolved, read)))
     return path
+
+
+def _warn(line: str) -> None:
+    say_error(f"facerecon-export: warning: {line}")
 
 
 say = partial(print, flush=True)
@@ -185,7 +194,7 @@ def _export_parser() -> argparse.ArgumentParser:
         default=PRECISIONS,
         help="precisions to write [all]; int8 gives two files, for TensorRT and for the CPU",
     )
-    parser.add_argument("--opset", type=whole_number(18, 99), default=20, help="ONNX opset of the files [%(default)s]")
+    parser.add_argument("--opset", type=whole_number(*OPSETS), default=20, help="ONNX opset of the files [%(default)s]")
     parser.add_argument(
         "--batch",
         type=_batch,
@@ -288,6 +297,8 @@ examples:
       the model face on TensorRT; the server keeps the engines in its folder /engines
   facerecon-export triton retrained/face.fp16.onnx -o model_repository/ --name face --engines /engines
       version 2; replaces version 1 when the server polls (--model-control-mode=poll) or gets a request to load it
+  facerecon-export triton model_repository/face/1/model.onnx -o model_repository/ --engines /engines
+      back to version 1
   facerecon-export triton models/face.onnx models/face_detector.onnx -o model_repository/ --photographs
       also the model face_photograph: JPEG or PNG in, faces out; detector and crops run inside Triton
   tritonserver --model-repository model_repository/

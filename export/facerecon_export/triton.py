@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from facerecon_rt.commands.arguments import idle_sentences
 from facerecon_rt.contract import CONTRACT_KEY, ModelContract
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract, read_detector_contract
@@ -20,6 +21,7 @@ from facerecon_rt.faces.detector_runs import SMALL_INPUT
 from facerecon_rt.faces.served import SHA256_KEY
 from facerecon_rt.networks.golden import golden_crop
 from facerecon_rt.networks.session import read_contract
+from facerecon_rt.paths import resolved
 from facerecon_rt.providers.batches import BUCKETS, profile
 from facerecon_rt.providers.nvidia import AS_USUAL, tensorrt_options
 from facerecon_rt.providers.onnx_file import FLOAT, UINT8, OnnxFile, TensorInfo, read_onnx, refuse_unsafe
@@ -88,17 +90,18 @@ class _Served:
         return all(isinstance(dims[0], str) for dims in map(_dims, (*self.model.inputs, *self.model.outputs)))
 
 
-def write_repository(paths: Sequence[Path], out: Path, options: TritonOptions, say: Say) -> None:
+def write_repository(paths: Sequence[Path], out: Path, options: TritonOptions, say: Say, warn: Say) -> None:
     """Write FaceModel and detector files into the model repository `out`, which is created if it does not exist.
 
     A model that is already there gets the file as its next version, or goes back to the version with this file. Its
     configuration names that version alone. Files are written completely or not at all, and the configuration comes
-    last. A server that watches the repository therefore never sees one without the other.
+    last. A server that watches the repository therefore never sees one without the other. `say` is called with what was
+    written, and `warn` with options that do nothing.
 
     Raises ModelRefused for an unfit file. Raises UsageError for clashing names, options that do not fit, tensors that
     differ from the previous version, or a folder that cannot be written.
     """
-    served = [_served(path, options) for path in paths]
+    served = [_served(path, out, options) for path in paths]
     faces = [one for one in served if isinstance(one.contract, ModelContract)]
     detectors = [one for one in served if isinstance(one.contract, DetectorContract)]
     if options.name is not None and len(faces) != 1:
@@ -113,6 +116,12 @@ def write_repository(paths: Sequence[Path], out: Path, options: TritonOptions, s
             )
     if options.photographs and (not faces or len(detectors) != 1):
         raise UsageError("--photographs: needs a FaceModel's file and one face detector's file; give both")
+    for face in faces if options.photographs else ():
+        if isinstance(face.contract, ModelContract) and face.contract.set_size:
+            raise UsageError(
+                f"--photographs: {face.model.path} averages {face.contract.set_size} crops of one person; give the "
+                "file that it was made from"
+            )
     for face in faces:
         photograph = out / (face.name + PHOTOGRAPH)
         if photograph.exists() and not options.photographs:
@@ -120,6 +129,8 @@ def write_repository(paths: Sequence[Path], out: Path, options: TritonOptions, s
                 f"{photograph} uses {face.name} and needs its new contract; give --photographs and the detector, or "
                 "remove that folder"
             )
+    for line in without_effect(served, options):
+        warn(line)
     for one in served:
         _check_tensors_stay(one, out)
     for one in served:
@@ -130,12 +141,36 @@ def write_repository(paths: Sequence[Path], out: Path, options: TritonOptions, s
         say(f"wrote {out / (face.name + PHOTOGRAPH)}; it needs facerecon-rt in Triton's Python")
 
 
-def _served(path: Path, options: TritonOptions) -> _Served:
+def without_effect(served: Sequence[_Served], options: TritonOptions) -> list[str]:
+    """Return sentences about options that are given and do nothing for these files."""
+    usual = TritonOptions()
+    return idle_sentences(
+        (option, purpose)
+        for option, given, works, purpose in (
+            ("--engines", options.engines != usual.engines, any(one.tensorrt for one in served), "files on TensorRT"),
+            (
+                "--threads",
+                options.threads != usual.threads,
+                any(one.kind != "KIND_GPU" for one in served),
+                "files on the CPU",
+            ),
+            (
+                "--max-delay-ms",
+                options.max_delay_ms != usual.max_delay_ms,
+                any(one.batched for one in served),
+                "files that take any number of crops",
+            ),
+        )
+        if given and not works
+    )
+
+
+def _served(path: Path, out: Path, options: TritonOptions) -> _Served:
     model = read_onnx(path)
     refuse_unsafe(model)
     contract = read_detector_contract(model) if DETECTOR_KEY in model.metadata else read_contract(model)
     # Triton allows dots, but some programs that make names of metrics or services from its models do not.
-    name = re.sub(r"[.-]", "_", path.stem)
+    name = _name_there(path, out) or re.sub(r"[.-]", "_", path.stem)
     if options.name is not None and isinstance(contract, ModelContract):
         name = options.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
@@ -143,6 +178,12 @@ def _served(path: Path, options: TritonOptions) -> _Served:
             f"{name!r} cannot name a model; use letters, digits, - and _, or give another name with --name"
         )
     return _Served(model, name, contract, _kind(path, contract, options.kind))
+
+
+def _name_there(path: Path, out: Path) -> str:
+    """Return the name of the model in the repository `out` that a file is a version of, or "" for other files."""
+    folder, version = resolved(path).parent.parent, resolved(path).parent.name
+    return folder.name if folder.parent == resolved(out) and version.isdigit() else ""
 
 
 def _kind(path: Path, contract: ModelContract | DetectorContract, asked: Kind | None) -> Name:
@@ -251,7 +292,7 @@ def _config(one: _Served, version: int, options: TritonOptions) -> str:
 
 _HEADER = """Written by facerecon-export triton from {file}. Run the command again instead of editing this file.
 # It serves version {version} alone, because the settings below belong to its weights, like the names of TensorRT's
-# engines. To go back to another version, run the command with that version's model.onnx."""
+# engines. To go back to another version, run the command with that version's model.onnx and the same options."""
 
 
 def _tensor(one: _Served, tensor: TensorInfo) -> Message:

@@ -18,7 +18,7 @@ from facerecon_rt.faces.detector_contract import DETECTOR_KEY, DetectorContract
 from facerecon_rt.faces.served import SHA256_KEY
 from facerecon_rt.networks.golden import golden_crop
 from facerecon_rt.networks.session import output_dims, read_contract
-from facerecon_rt.providers.batches import BUCKETS
+from facerecon_rt.providers.batches import BUCKETS, profile
 from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.sinks.outputs import write_whole
 from google.protobuf import text_format
@@ -168,6 +168,30 @@ def test_other_weights_are_the_next_version_and_the_same_file_is_none(
     ]
 
 
+def test_a_version_in_the_repository_goes_back_to_itself(make_tiny_model: MakeTinyModel, tmp_path: Path) -> None:
+    out, detector = tmp_path / "repository", MODELS / "face_detector.onnx"
+    first = make_tiny_model(tmp_path / "first.onnx")
+    second = make_tiny_model(tmp_path / "second.onnx", weights_sha256="retrained")
+    assert serve(out, first, detector, "--name", "face") == serve(out, second, "--name", "face") == 0
+    assert serve(out, out / "face" / "1" / "model.onnx", out / "face_detector" / "1" / "model.onnx") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["face", "face_detector"]
+    assert list(read(out / "face").version_policy.specific.versions) == [1]
+
+
+def test_options_that_do_nothing_for_the_files_are_named(
+    make_tiny_model: MakeTinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = make_tiny_model(tmp_path / "half.onnx", precision="fp16")
+    for file, options, said in (
+        (MODELS / "face.int8-cpu.onnx", ("--engines", "e"), "--engines does nothing here; it is for files on TensorRT"),
+        (half, ("--threads", "2"), "--threads does nothing here; it is for files on the CPU"),
+        (half, ("--engines", "e"), ""),
+        (MODELS / "face.int8-cpu.onnx", ("--threads", "2", "--max-delay-ms", "2"), ""),
+    ):
+        assert serve(tmp_path / "repository", file, *options) == 0
+        assert said in (err := capsys.readouterr().err) and bool(err) == bool(said)
+
+
 def test_until_the_configuration_is_there_the_version_before_is_served(
     make_tiny_model: MakeTinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,9 +236,12 @@ def test_a_file_of_four_crops_is_served_as_it_is(make_tiny_model: MakeTinyModel,
     np.testing.assert_array_equal(picture.reshape(4, TINY_SIZE, TINY_SIZE, 3)[3], golden_crop(TINY_SIZE))
 
 
-def test_a_file_that_averages_a_set_can_be_served(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_file_that_averages_a_set_is_served_as_it_is(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tiny = read_contract(read_onnx(tiny_model))
     contract = dataclasses.replace(tiny, outputs=SET_OUTPUTS, set_size=3)
+    assert profile(contract) == {}  # TensorRT has shapes to choose from only where a dimension is free
     firsts = {"shape": 1, "spread_mm": 1}
     dims = {name: [firsts.get(name, 3), *rest] for name, rest in output_dims(contract).items()}
     graph = helper.make_graph(
@@ -227,6 +254,8 @@ def test_a_file_that_averages_a_set_can_be_served(tiny_model: Path, tmp_path: Pa
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     helper.set_model_props(model, {CONTRACT_KEY: contract.to_json()})
     onnx.save(model, tmp_path / "three.onnx")
+    assert serve(tmp_path / "repository", tmp_path / "three.onnx", MODELS / "face_detector.onnx", "--photographs") == 2
+    assert "averages 3 crops of one person; give the file that it was made from" in capsys.readouterr().err
     assert serve(tmp_path / "repository", tmp_path / "three.onnx") == 0
     config = read(tmp_path / "repository" / "three")
     assert [output.name for output in config.output] == list(SET_OUTPUTS)

@@ -39,8 +39,8 @@ def runs_of(count: int, buckets: Sequence[int]) -> Iterator[Run]:
 
 def profile(contract: ModelContract) -> dict[str, Shapes]:
     """Return the smallest, usual and largest shape of each input, for TensorRT's optimisation profiles. A file with a
-    fixed batch needs none and gives {}."""
-    if contract.batch:
+    fixed batch, or for an image set, needs none and gives {}."""
+    if contract.batch or contract.set_size:
         return {}
     picture = (contract.input_size, contract.input_size, 3)
     return {"image": ((BUCKETS[0], *picture), (USUAL, *picture), (BUCKETS[-1], *picture))}
