@@ -94,15 +94,18 @@ class Pictures(Protocol):
 SomePictures = TypeVar("SomePictures", bound=Pictures)
 
 
-def enough(crops: SomePictures, purpose: str, option: str) -> SomePictures:
+def enough(
+    crops: SomePictures, purpose: str, option: str, otherwise: str = ", or ask for --precision fp32 alone"
+) -> SomePictures:
     """Return the pictures if they are enough to judge a lower precision by.
 
-    Raises UsageError for artificial pictures, and for fewer than `LEAST_CROPS`.
+    Raises UsageError for artificial pictures, and for fewer than `LEAST_CROPS`. Its message names the option that gives
+    more, and what to do `otherwise`.
     """
     if not crops.real or len(crops.images) < LEAST_CROPS:
         raise UsageError(
-            f"{purpose} needs at least {LEAST_CROPS} real pictures, not {crops.source}; give more: {option} FOLDER, "
-            "or ask for --precision fp32 alone"
+            f"{purpose} needs at least {LEAST_CROPS} real pictures, not {crops.source}; give more: {option} FOLDER"
+            f"{otherwise}"
         )
     return crops
 

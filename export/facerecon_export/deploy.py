@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,18 +10,18 @@ from pathlib import Path
 from typing import get_args
 
 import onnx
-from facerecon_rt.errors import FaceReconError, UsageError
+from facerecon_rt.errors import FaceReconError, ModelRefused, UsageError
 from facerecon_rt.faces.detector_contract import read_detector_contract
 from facerecon_rt.networks.session import read_contract
 from facerecon_rt.paths import is_file
 from facerecon_rt.providers.onnx_file import read_onnx, refuse_unsafe
-from facerecon_rt.sinks.outputs import make_folder
+from facerecon_rt.sinks.outputs import check_replaces, make_folder
 from facerecon_training.detector.config import DETECTOR_MARK
 from safetensors import SafetensorError, safe_open
 
 from . import trt
 from .detector import DetectorSubject
-from .export_report import write_report
+from .export_report import is_report, write_report
 from .exported import Exported
 from .face import FaceSubject
 from .fp16 import Feeds, lossy_layers, stays_fp32, store_in_half, to_fp16
@@ -31,6 +32,9 @@ from .staging import staging
 from .subject import Calibration, ExportOptions, Subject
 from .verify import Row, table
 
+SUFFIXES = {"fp32": (".onnx",), "fp16": (".fp16.onnx",), "int8": (".int8.onnx", ".int8-cpu.onnx")}
+"""Ends of the names of the files of each precision, after the name of the weights."""
+REPORTS = ("report.md", "report.json")
 RETRIES = 6
 """Number of times that the lossiest layers go back to float32 before the fp16 file counts as failed."""
 LAYERS_BACK = 2
@@ -48,18 +52,28 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
 
     The weights file says which of the two it holds, and the files are named after it. `say` is called with each step as
     it begins. Files are made in a folder of their own inside `out` and moved at the end. A file that differs too much
-    from PyTorch is not moved.
+    from PyTorch is not moved. The decoder beside the files belongs to all of them, so it is replaced only if no file of
+    other weights stays.
 
     Raises VerificationError for a file that differs too much, after the other files and the report are in place. Raises
-    ModelRefused for unfit weights, SourceError for unreadable photographs, and UsageError for too few photographs or a
-    folder that cannot be written.
+    ModelRefused for unfit weights, SourceError for unreadable photographs, and UsageError for too few photographs, a
+    folder that cannot be written, and a folder with files of other weights that would stay.
     """
+    check_replaces(out / "report.json", is_report, "a report of facerecon-export", "-o")
     say(f"reading {weights}")
     subject = open_subject(weights, options)
     calibration = subject.calibration() if "int8" in options.precisions else None
     activations = subject.feeds() if "fp16" in options.precisions else []
     make_folder(out)
     with staging(out) as folder:
+        companions = subject.write_companions(folder, weights.stem)
+        older = _files_of_other_weights(out, weights.stem, subject.weights_sha256) if companions else []
+        made = {weights.stem + suffix for precision in options.precisions for suffix in SUFFIXES[precision]}
+        if staying := [name for name in older if name not in made]:
+            raise UsageError(
+                f"{', '.join(staying)} in {out}: of other weights, whose {', '.join(companions)} would be replaced; "
+                "export all precisions, give another folder with -o, or remove what is older"
+            )
         work = _Work(subject, folder, out, weights.stem, options, say)
         say("fp32: tracing the network with PyTorch's exporter, some seconds")
         traced = folder / "traced.onnx"
@@ -75,22 +89,37 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
             files += [_int8(work, traced, parts, calibration, target) for target in targets]
         for file in files:
             say(f"\n{file.path.name}, compared with PyTorch on {subject.pictures}:\n{table(file.rows)}")
-            if file.passed:
-                (folder / file.path.name).replace(file.path)
-                say(f"wrote {file.path} ({file.bytes / 1e6:.1f} MB, {file.precision})")
-        for name in subject.write_companions(folder, weights.stem):
+        failed = [file.path.name for file in files if not file.passed]
+        staying = [name for name in older if name in failed]
+        for file in files:
+            file.written = file.passed and not staying
+        write_report(files, weights, subject, folder)
+        for name in REPORTS:
+            (folder / name).replace(out / name)
+        written = [file for file in files if file.written]
+        for file in written:
+            (folder / file.path.name).replace(file.path)
+            say(f"wrote {file.path} ({file.bytes / 1e6:.1f} MB, {file.precision})")
+        for name in companions if written else ():
             (folder / name).replace(out / name)
             say(f"wrote {out / name}, which all of these files use")
-        write_report(files, weights, subject, folder)
-        for name in ("report.md", "report.json"):
-            (folder / name).replace(out / name)
-    failed = [file.path.name for file in files if not file.passed]
     if failed:
+        others = f"; no file was written, because {', '.join(staying)} of other weights would stay" if staying else ""
         raise VerificationError(
-            f"{', '.join(failed)}: not written, because the answers differ too much from {weights}; see "
-            f"{out / 'report.md'}"
+            f"{', '.join(failed)}: not written, because the answers differ too much from {weights}{others}; "
+            f"see {out / 'report.md'}"
         )
     return files
+
+
+def _files_of_other_weights(out: Path, stem: str, weights_sha256: str) -> list[str]:
+    """Return the names of the files in `out` that were exported from other weights of the same name."""
+    found = []
+    for name in (stem + suffix for suffixes in SUFFIXES.values() for suffix in suffixes):
+        with contextlib.suppress(ModelRefused):  # no file, or none of this project
+            if read_contract(read_onnx(out / name)).weights_sha256 != weights_sha256:
+                found.append(name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +246,8 @@ def is_detector(weights: Path) -> bool:
 def verify_file(path: Path, weights: Path, options: ExportOptions) -> list[Row]:
     """Compare an existing file with the weights that it names, and return the table's rows.
 
-    The tolerances are those of the precision in the file's contract. Raises UsageError if the file names other weights.
+    The tolerances are those of the precision in the file's contract. Raises UsageError if the file names other weights,
+    or if a lower precision cannot be judged by the pictures.
     """
     subject = open_subject(weights, options)
     model = read_onnx(path)
@@ -228,4 +258,6 @@ def verify_file(path: Path, weights: Path, options: ExportOptions) -> list[Row]:
             f"{path} names weights {contract.weights_sha256[:12]}, but {weights} has {subject.weights_sha256[:12]}; "
             "give the weights that it was exported from, or export again"
         )
+    if contract.precision != "fp32":
+        subject.check_pictures()
     return subject.verify(path, contract.precision)

@@ -111,16 +111,20 @@ class DetectorSubject:
 
     def feeds(self) -> Feeds:
         """See `subject.Subject`."""
-        return _feeds(enough(self.photographs, "half precision", "--crops").images)
+        enough(self.photographs, "half precision", "--crops")
+        _check_faces(self._reference, self.photographs, "--crops")
+        return _feeds(self.photographs.images)
 
     def calibration(self) -> Calibration:
         """See `subject.Subject`."""
         enough(self.photographs, "int8", "--crops")
+        _check_faces(self._reference, self.photographs, "--crops")
         folder = calibration_folder(self.options.calibration)
         read = enough(read_photographs(folder, CALIBRATION_PICTURES), "int8", "--calibration")
         held_out = read.images[HELD_OUT_EACH - 1 :: HELD_OUT_EACH]
         kept = [picture for i, picture in enumerate(read.images) if i % HELD_OUT_EACH != HELD_OUT_EACH - 1]
         reference = self._answers(held_out)
+        _check_faces(reference, read, "--calibration")
 
         def score(path: Path) -> float:
             return score_of(self._compare(path, held_out, reference, "int8"))
@@ -130,6 +134,11 @@ class DetectorSubject:
     def write_companions(self, folder: Path, stem: str) -> list[str]:
         """See `subject.Subject`: a detector has no companion files."""
         return []
+
+    def check_pictures(self) -> None:
+        """See `subject.Subject`. Only faces that PyTorch finds count in lower precisions."""
+        enough(self.photographs, "a comparison in fp16 or int8", "--crops", "")
+        _check_faces(self._reference, self.photographs, "--crops")
 
     def verify(self, path: Path, precision: str) -> list[Row]:
         """See `subject.Subject`."""
@@ -162,6 +171,15 @@ class DetectorSubject:
             figures = (float(flat.mean()), float(np.percentile(flat, 99)), float(flat.max()))
             rows.append(Row(name, unit, *figures, gate.allowed[name], gate.by))
         return rows
+
+
+def _check_faces(answers: Sequence[Answer], photographs: Photographs, option: str) -> None:
+    """Raise UsageError if the network finds no face in the pictures that it gave these answers about."""
+    if not any((score >= SCORE).any() for score, _ in answers):
+        raise UsageError(
+            f"the detector finds no face in {photographs.source}, so a lower precision cannot be judged; give "
+            f"photographs of faces: {option} FOLDER, or other weights"
+        )
 
 
 def inputs(pictures: Sequence[Image]) -> Iterator[NDArray[np.uint8]]:

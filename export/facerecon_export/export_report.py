@@ -18,6 +18,11 @@ from .subject import Subject
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 
 
+def is_report(value: object) -> bool:
+    """Return whether a JSON value is a report of an export."""
+    return isinstance(value, dict) and "weights_sha256" in value and "files" in value
+
+
 def write_report(files: Sequence[Exported], weights: Path, subject: Subject, folder: Path) -> None:
     """Write report.md and report.json into `folder`."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
@@ -37,7 +42,7 @@ def _value(file: Exported) -> dict[str, object]:
         "file": file.path.name,
         "precision": file.precision,
         "target": file.target,
-        "written": file.passed,
+        "written": file.written,
         "bytes": file.bytes,
         "sha256": file.sha256,
         "differences": [{**asdict(row), "passed": row.passed} for row in file.rows],
@@ -60,7 +65,7 @@ def _markdown(files: Sequence[Exported], weights: Path, subject: Subject, versio
         "|---|---|---|---|---|",
     ]
     for file in files:
-        written = "yes" if file.passed else "**no**"
+        written = "yes" if file.written else "**no**"
         lines.append(
             f"| {file.path.name} | {file.precision} | {file.bytes / 1e6:.2f} | {written} | `{file.sha256[:16]}…` |"
         )

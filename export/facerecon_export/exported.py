@@ -27,6 +27,8 @@ class Exported:
     verdict: trt.Verdict | None
     commands: list[str]
     """Commands that build an engine of the file."""
+    written: bool = False
+    """Whether the file was moved to `path`."""
     float_layers: dict[str, str] = field(default_factory=dict)
     """Layers in a higher precision than the file's -> the reason."""
     trials: list[Trial] = field(default_factory=list)

@@ -111,6 +111,10 @@ class FaceSubject:
         write_basis(self.model, self.weights_sha256, folder / f"{stem}{SUFFIX}")
         return [f"{stem}{SUFFIX}"]
 
+    def check_pictures(self) -> None:
+        """See `subject.Subject`."""
+        enough(self.crops, "a comparison in fp16 or int8", "--crops", "")
+
     def verify(self, path: Path, precision: str) -> list[Row]:
         """See `subject.Subject`."""
         with FaceSession(path, provider="cpu", self_test=False) as session:
@@ -124,6 +128,11 @@ class FaceSubject:
     def _feeds(self, crops: FaceCrops) -> Feeds:
         # Incomplete batches are left out: calibrators need batches of one shape.
         step = self.contract.batch or 8
+        if step > len(crops.images):
+            raise UsageError(
+                f"--batch {step}: only {len(crops.images)} pictures of {crops.source} are there to measure the network "
+                "with, which fill no batch; give a smaller --batch, or ask for --precision fp32 alone"
+            )
         return [{"image": crops.images[i : i + step]} for i in range(0, len(crops.images) - step + 1, step)]
 
 

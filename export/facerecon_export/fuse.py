@@ -155,9 +155,10 @@ def fuse_ensemble(paths: Sequence[Path], target: Path, say: Callable[[str], None
         if comparable(contract) != comparable(first):
             raise UsageError(f"{path}: its contract differs from that of {paths[0]}; export both with the same release")
         if (contract.precision, contract.target) != (first.precision, first.target):
-            raise UsageError(
-                f"{path} is {contract.precision}, {paths[0]} is {first.precision}; fuse files of one precision"
+            same = (
+                "all .int8-cpu.onnx, or all .int8.onnx" if contract.target != first.target else "files of one precision"
             )
+            raise UsageError(f"{path} is {_kind(contract)}, {paths[0]} is {_kind(first)}; fuse {same}")
     contract = replace(
         averaged(contracts),
         backbone="+".join(one.backbone for one in contracts),
@@ -199,6 +200,11 @@ def fuse_set(path: Path, size: int, target: Path, say: Callable[[str], None]) ->
         _write(model, partial, replace(contract, outputs=outputs, set_size=size, golden=()))
         partial.replace(target)
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+def _kind(contract: ModelContract) -> str:
+    """Return the precision of a file, with the target of an int8 file."""
+    return contract.precision + (f" for {contract.target}" if contract.target else "")
 
 
 def _contract(path: Path) -> ModelContract:

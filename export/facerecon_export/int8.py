@@ -97,13 +97,14 @@ def best_first(trials: Sequence[Trial]) -> list[Trial]:
     """Sort trials by score, and put the fastest of the nearly best trials first.
 
     Among the trials within `NEARLY` of the best score, the trial with the fewest layers in float is the fastest. A
-    trial beyond the tolerance is never nearly as good as a trial within it.
+    trial beyond the tolerance is never nearly as good as a trial within it. A score that is not a number
+    counts as the worst.
     """
-    ordered = sorted(trials, key=lambda trial: trial.score)
+    ordered = sorted(trials, key=lambda trial: np.nan_to_num(trial.score, nan=np.inf))
     best = ordered[0].score
     limit = min(NEARLY * best, 1.0) if best <= 1.0 else NEARLY * best
     near = [trial for trial in ordered if trial.score <= limit]
-    first = min(near, key=lambda trial: trial.recipe.first_float)
+    first = min(near or ordered, key=lambda trial: trial.recipe.first_float)
     return [first, *(trial for trial in ordered if trial is not first)]
 
 

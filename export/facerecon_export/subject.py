@@ -78,6 +78,9 @@ class Subject(Protocol):
     def write_companions(self, folder: Path, stem: str) -> list[str]:
         """Write the files that belong beside the files of every precision, and return their names."""
 
+    def check_pictures(self) -> None:
+        """Raise UsageError if files of lower precisions cannot be judged by the pictures for verification."""
+
     def verify(self, path: Path, precision: str) -> list[Row]:
         """Compare a file with PyTorch and return the table's rows."""
 

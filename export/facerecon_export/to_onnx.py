@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
+from facerecon_rt.errors import UsageError
 from torch import nn
 
 OPSET = 20
@@ -29,7 +31,8 @@ def export_onnx(
     `dynamic_shapes` is the argument of torch.export, for example `({0: torch.export.Dim("N", min=1)},)`, or None. Its
     names become the names of the dimensions. Give every dynamic dimension an example of at least 2. Write
     `x.shape[0]` in the module instead of `len(x)`, which is a constant for the tracer. Raises ValueError for a module
-    in training mode, and RuntimeError for a module that makes a dynamic dimension constant.
+    in training mode, RuntimeError for a module that makes a dynamic dimension constant, and UsageError where PyTorch
+    cannot write the opset.
     """
     if module.training:
         raise ValueError("the module is in training mode; call eval() first")
@@ -49,6 +52,9 @@ def export_onnx(
             external_data=False,
             verbose=False,
         )
+    written = onnx.load(path, load_external_data=False).opset_import[0].version
+    if written != opset:
+        raise UsageError(f"--opset {opset}: PyTorch's exporter writes opset {written} instead; leave out --opset")
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from facerecon_export import deploy
-from facerecon_export.cli import COMMANDS, _export_parser, main
+from facerecon_export import deploy, lint
+from facerecon_export.cli import COMMANDS, OPSETS, _export_parser, main
 from facerecon_export.subject import ExportOptions
 
 from tests.interrupted import console_script, signalled_while_importing
@@ -55,6 +55,15 @@ def test_a_fused_file_never_replaces_what_it_is_made_from(
     assert main([command[0], str(file), *command[1:], "-o", f"{tmp_path}/../{tmp_path.name}/face.onnx"]) == 2
     assert "face.onnx is an input and would be overwritten; choose another name" in capsys.readouterr().err
     assert file.read_bytes() == exported.onnx.read_bytes()
+
+
+def test_a_fused_file_is_no_folder(exported: SmallExport, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "set.onnx"
+    folder.mkdir()
+    assert main(["set", str(exported.onnx), "--set-size", "2", "-o", str(folder)]) == 2
+    said = capsys.readouterr()
+    assert f"-o {folder}: is a folder; give the name of a file" in said.err
+    assert said.out == ""
 
 
 @pytest.mark.parametrize("batch", ["0", "-1", "many"])
@@ -105,10 +114,31 @@ def test_verify_gives_the_table_and_an_exit_code(
 ) -> None:
     monkeypatch.delenv("FACERECON_DATA", raising=False)
     file, weights = str(exported.folder / "small.int8-cpu.onnx"), str(exported.weights)
-    assert main(["verify", file, "--against", weights]) == 0
+    given = ["verify", file, "--against", weights, "--crops", str(exported.crops)]
+    assert main(given) == 0
     assert "vertices" in capsys.readouterr().out
     monkeypatch.setattr("facerecon_export.verify.Row.passed", False)
-    assert main(["verify", file, "--against", weights]) == 1
+    assert main(given) == 1
+
+
+def test_a_lower_precision_is_not_verified_by_few_or_artificial_pictures(
+    exported: SmallExport, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACERECON_DATA", raising=False)
+    (tmp_path / "one.png").write_bytes((exported.crops / "000.png").read_bytes())
+    for name in ("small.int8-cpu.onnx", "small.fp16.onnx"):
+        given = ["verify", str(exported.folder / name), "--against", str(exported.weights)]
+        for crops, said in (([], "not 28 artificial"), (["--crops", str(tmp_path)], "not 1 crops of")):
+            assert main([*given, *crops]) == 2
+            assert f"fp16 or int8 needs at least 200 real pictures, {said}" in capsys.readouterr().err
+    assert main(["verify", str(exported.onnx), "--against", str(exported.weights)]) == 0
+
+
+def test_an_opset_that_is_not_written_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["face.safetensors", "--opset", "40"])
+    assert "argument --opset: '40' is not a whole number from 18 to 22" in capsys.readouterr().err
+    assert OPSETS[1] == lint.OPSETS[-1]
 
 
 def test_inspect_says_what_a_file_is(exported: SmallExport, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from facerecon_export.deploy import VerificationError, export_weights, verify_fi
 from facerecon_export.fp16 import stays_fp32, store_in_half
 from facerecon_export.lean import ROTATED
 from facerecon_export.subject import ExportOptions
-from facerecon_export.verify import GATES, run_torch
+from facerecon_export.verify import GATES, UNITS, run_torch
 from facerecon_rt.contract import OUTPUTS, OUTPUTS_1
 from facerecon_rt.errors import ModelRefused, UsageError
 from facerecon_rt.networks.golden import TOLERANCES, distances, golden_crop
@@ -200,9 +200,63 @@ def test_a_file_that_answers_differently_is_not_put_in_place(
     ):
         export_weights(exported.weights, tmp_path, FP32, said.append)
     assert (tmp_path / "small.onnx").read_bytes() == b"the one before"
-    assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "report.md", "report.json", "small.basis.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "report.md", "report.json"}
     assert "differs too much" in "\n".join(said)
     assert "**differs too much**" in (tmp_path / "report.md").read_text()
+
+
+def other_weights(exported: SmallExport, folder: Path) -> Path:
+    """Write other weights of the same name into a folder."""
+    model = load_weights(exported.weights)
+    with torch.no_grad():
+        model.reconstructor.mean.add_(1)
+    folder.mkdir()
+    save_weights(model, folder / exported.weights.name)
+    return folder / exported.weights.name
+
+
+def test_files_of_other_weights_keep_their_decoder(exported: SmallExport, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("small.int8.onnx", "small.basis.npz"):
+        (out / name).write_bytes((exported.folder / name).read_bytes())
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UsageError, match=r"^small\.int8\.onnx in .* of other weights, whose small\.basis"):
+        export_weights(other_weights(exported, tmp_path / "other"), out, FP32, quiet)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    export_weights(exported.weights, out, FP32, quiet)  # of the same weights
+
+
+def test_no_file_is_written_beside_one_of_other_weights_that_stays(
+    exported: SmallExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, weights = tmp_path / "out", other_weights(exported, tmp_path / "other")
+    out.mkdir()
+    for name in ("small.onnx", "small.basis.npz"):
+        (out / name).write_bytes((exported.folder / name).read_bytes())
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.setitem(GATES, "fp32", dataclasses.replace(GATES["fp32"], allowed=dict.fromkeys(UNITS, 0.0)))
+    with pytest.raises(VerificationError, match=r"no file was written, because small\.onnx of other weights"):
+        export_weights(weights, out, ExportOptions(("fp32", "fp16"), crops=exported.crops), quiet)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if not path.name.startswith("report")} == before
+    assert [one["written"] for one in json.loads((out / "report.json").read_text())["files"]] == [False, False]
+
+
+def test_a_report_of_another_program_is_not_replaced(exported: SmallExport, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"schema": "facerecon-bench/1"}')
+    with pytest.raises(UsageError, match=r"report\.json is not a report of facerecon-export and would be overwritten"):
+        export_weights(exported.weights, tmp_path, FP32, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_batch_that_the_pictures_do_not_fill_is_refused(
+    exported: SmallExport, precision: str, tmp_path: Path
+) -> None:
+    options = ExportOptions((precision,), batch=300, crops=exported.crops, calibration=exported.crops)
+    with pytest.raises(UsageError, match=r"--batch 300: only \d+ pictures of .* give a smaller --batch"):
+        export_weights(exported.weights, tmp_path / "out", options, quiet)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_passes_is_written_beside_what_does_not(

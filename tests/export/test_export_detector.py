@@ -174,6 +174,21 @@ def test_missing_weights_name_the_fix(tmp_path: Path) -> None:
         DetectorSubject(tmp_path / "none.safetensors", ExportOptions())
 
 
+def test_lower_precisions_are_refused_where_the_detector_finds_no_face(
+    few_crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = FaceDetectorNet()
+    with torch.no_grad():
+        net.head.get_parameter("bias").fill_(-20)
+    save_weights(net, tmp_path / "blind.safetensors")
+    monkeypatch.setattr(export, "SIZES", (64, 96))
+    with few_are_enough():
+        for precision in ("fp16", "int8"):
+            options = ExportOptions((precision,), crops=few_crops, calibration=few_crops)
+            with pytest.raises(UsageError, match="the detector finds no face in 60 photographs of"):
+                export_weights(tmp_path / "blind.safetensors", tmp_path / "out", options, quiet)
+
+
 def test_a_detector_takes_pictures_of_any_shape(weights: Path) -> None:
     for batch, size in ((2, None), (0, 256)):
         with pytest.raises(UsageError, match="leave out --batch and --size"):

@@ -129,6 +129,13 @@ def test_what_does_not_belong_together_is_not_fused(exported: SmallExport, fused
         UsageError, match=r"small\.fp16\.onnx is fp16, .*small\.onnx is fp32; fuse files of one precision"
     ):
         fuse_ensemble([exported.onnx, exported.folder / "small.fp16.onnx"], target, quiet)
+    both = [exported.folder / "small.int8.onnx", exported.folder / "small.int8-cpu.onnx"]
+    with pytest.raises(
+        UsageError,
+        match=r"small\.int8-cpu\.onnx is int8 for cpu, .*small\.int8\.onnx is int8 for tensorrt; "
+        r"fuse all \.int8-cpu\.onnx, or all \.int8\.onnx",
+    ):
+        fuse_ensemble(both, target, quiet)
     with pytest.raises(UsageError, match="is a fused file already"):
         fuse_ensemble([exported.onnx, fused], target, quiet)
     with pytest.raises(ModelRefused, match="absent"):

@@ -132,6 +132,9 @@ def test_a_recipe_nearly_as_good_with_fewer_layers_in_float_goes_first() -> None
     # A file that its gate would refuse never displaces a file that passes.
     assert [one.score for one in best_first([trial(1, 0.95), trial(0, 1.16)])] == [0.95, 1.16]
     assert [one.score for one in best_first([trial(1, 1.05), trial(0, 1.16)])] == [1.16, 1.05]
+    # A score that is not a number comes last, or first where there is no other.
+    assert [one.recipe.first_float for one in best_first([trial(0, np.nan), trial(1, 0.9)])] == [1, 0]
+    assert len(best_first([trial(0, np.nan), trial(1, np.nan)])) == 2
 
 
 def test_for_the_cpu_no_code_is_rounded_before_a_relu_and_again_after_it(exported: SmallExport) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from facerecon_export.cli import OPSETS
 from facerecon_export.to_onnx import export_onnx
+from facerecon_rt.errors import UsageError
 from torch import Tensor, nn
 
 
@@ -52,3 +54,22 @@ def test_a_dynamic_batch_is_never_made_a_fixed_one(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="marked N as dynamic"):
         export_onnx(FixedBatch().eval(), (torch.ones(2, 4),), ["a"], ["b"], shapes, tmp_path / "fixed.onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Doubled(nn.Module):
+    """A network of two operators."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        return 2 * a.relu()
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_the_file_has_the_opset_that_is_asked_for(opset: int, tmp_path: Path) -> None:
+    export_onnx(Doubled().eval(), (torch.ones(2, 4),), ["a"], ["b"], None, tmp_path / "a.onnx", opset)
+    assert onnx.load(tmp_path / "a.onnx").opset_import[0].version == opset
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_opset_that_pytorch_does_not_write_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--opset 40: PyTorch's exporter writes opset \d\d instead"):
+        export_onnx(Doubled().eval(), (torch.ones(2, 4),), ["a"], ["b"], None, tmp_path / "a.onnx", 40)

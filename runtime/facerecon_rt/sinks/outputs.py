@@ -183,7 +183,7 @@ def check_replaces(path: Path, is_own: Callable[[object], bool], what: str, opti
     """
     try:
         own = is_own(json.loads(read_file(path, MOST_REPORT_BYTES)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError, RecursionError):
         own = False
