@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from commands import command_of
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, euler_from_camera, open_source, read_image
 from facerecon_rt.annotated import annotated_photographs, photograph_figures
 from facerecon_rt.data_folder import default_data
@@ -355,13 +356,7 @@ def main() -> None:
         if (options.data / "videos").is_dir():
             figures["Tracking"] = videos(reconstructor, options.data / "videos")
         report: dict[str, object] = {
-            "command": " ".join(
-                [
-                    "python benchmarks/accuracy.py --data DATA",
-                    *(["--prepared PREPARED"] if options.prepared else []),
-                    *(f"--model {model}" for model in options.model or []),
-                ]
-            ),
+            "command": command_of(parser, options),
             "machine": f"Python {platform.python_version()}, {platform.machine()}, CPU provider",
             "model": reconstructor.network.sha256[:16],
             "detector": options.detector.name,

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
+from commands import command_of
 from facerecon_rt import Pipeline, Reconstructor, open_sink, open_source
 from facerecon_rt.archive.operators import ReconstructPart, read_part, write_rows
 from facerecon_rt.archive.plan import list_inputs, open_plan
@@ -32,6 +33,7 @@ from facerecon_rt.data_folder import data_folder
 from facerecon_rt.environment import machine
 from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.sources.prefetch import prefetched
+from facerecon_rt.values import positive
 
 RESULTS = Path(__file__).with_name("results")
 MODEL = Path("models/face.onnx").absolute()
@@ -77,12 +79,17 @@ def on_ray(photographs: Path, out: Path, actors: int, part_size: int) -> tuple[f
     return written[actors - 1] - begun, (written[-1] - written[actors - 1]) / later * len(written)
 
 
+def pictures() -> list[Path]:
+    """Return the photographs of the data folder."""
+    data = data_folder(None) / "faces"
+    return [path for name in SETS for path in sorted((data / name).iterdir()) if path.suffix in (".jpg", ".png")]
+
+
 def measure(folder: Path, count: int, part_size: int, rounds: int) -> dict[str, Any]:
     """Measure every method in turn, `rounds` times."""
     photographs = folder / "photographs"
     photographs.mkdir()
-    data = data_folder(None) / "faces"
-    found = [path for name in SETS for path in sorted((data / name).iterdir()) if path.suffix in (".jpg", ".png")]
+    found = pictures()
     random.Random(0).shuffle(found)  # shuffled, so that the parts are alike
     for number, path in enumerate(found[:count]):
         (photographs / f"{number:05d}{path.suffix}").symlink_to(path)
@@ -156,16 +163,22 @@ def report(found: dict[str, Any], machine_: dict[str, str], loads: tuple[float, 
 def main() -> None:
     """Measure, and write results/archive.json and results/archive.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000, help="number of photographs [%(default)s]")
-    parser.add_argument("--part-size", type=int, default=50, help="photographs per part [%(default)s]")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of all methods [%(default)s]")
+    parser.add_argument("--count", type=positive, default=1000, help="number of photographs [%(default)s]")
+    parser.add_argument("--part-size", type=positive, default=50, help="photographs per part [%(default)s]")
+    parser.add_argument("--rounds", type=positive, default=3, help="rounds of all methods [%(default)s]")
     options = parser.parse_args()
+    there = len(pictures())
+    if min(options.count, there) <= options.part_size * max(ACTORS):
+        parser.error(
+            f"{min(options.count, there)} photographs of {there} in parts of {options.part_size} give {max(ACTORS)} "
+            "actors at most one part each, and only later parts are measured; give more with --count, or a smaller "
+            "--part-size"
+        )
     before = os.getloadavg()[0]
     with TemporaryDirectory() as folder:
         found = measure(Path(folder), options.count, options.part_size, options.rounds)
     loads = (before, os.getloadavg()[0])
-    command = f"python benchmarks/archive.py --count {options.count} --part-size {options.part_size} "
-    command += f"--rounds {options.rounds}"
+    command = command_of(parser, options)
     facts = machine()
     (RESULTS / "archive.json").write_text(json.dumps({**found, "machine": facts, "load": loads}, indent=1) + "\n")
     (RESULTS / "archive.md").write_text(report(found, facts, loads, command))

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from commands import command_of
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.faces.attention import CLOSES
 from facerecon_rt.faces.zones import Zone
@@ -122,7 +123,7 @@ def main() -> None:
     known = json.loads((HERE / "attention_labels.json").read_text())
     labels, speech = known["blinks"], []
     lines = ["# Blinks and other events of `--attention`", ""]
-    lines += [f"`python benchmarks/attention.py --data DATA --model {arguments.model}`", ""]
+    lines += [f"`{command_of(parser, arguments)}`", ""]
     lines += [f"Model {named_by_hash(arguments.model)}.", "", COLUMNS, ""]
     lines += ["| video | frames used | blinks | found | wrong | timing error, ms | mean duration, ms | other events |"]
     lines.append("|---|---|---|---|---|---|---|---|")

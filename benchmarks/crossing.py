@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from commands import command_of
 from facerecon_rt import Frame, Pipeline, Reconstructor, open_source
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.providers.onnx_file import named_by_hash
@@ -114,7 +115,7 @@ def main() -> None:
             print(
                 f"{behind}, {front}: {len(failed)} of {sum(map(Counter.total, outcomes.values()))} failed", flush=True
             )
-    command = f"`python benchmarks/crossing.py --data DATA --model {arguments.model}`"
+    command = f"`{command_of(parser, arguments)}`"
     lines = ["# Two heads that cross", "", f"{command}, model {named_by_hash(arguments.model)}.", ""]
     lines += ["| | cases | both keep their numbers | swapped | renumbered |", "|---|---|---|---|---|"]
     for turn_back, counts in outcomes.items():

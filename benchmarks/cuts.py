@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from commands import command_of
 from facerecon_rt import Frame, Pipeline, Reconstructor, Scene, open_source, read_image
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.providers.onnx_file import named_by_hash
@@ -181,7 +182,7 @@ def main() -> None:
         heads = [talking_head(path, reconstructor) for path in videos]
         people = [photographed(folder, reconstructor) for folder in sorted((arguments.data / "identities").iterdir())]
         lines = ["# Cuts to another person at the same place", ""]
-        lines += [f"`python benchmarks/cuts.py --data DATA --model {arguments.model}`", ""]
+        lines += [f"`{command_of(parser, arguments)}`", ""]
         lines += [f"Model {named_by_hash(arguments.model)}.", "", COLUMNS, ""]
         lines += [
             "| from, to | picture | cuts | new track in the first frame | new track | shape error, mm, mean / largest |"

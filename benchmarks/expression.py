@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from beside_mediapipe import beside_mediapipe
+from commands import command_of
 from facerecon_rt import Frame, Pipeline, Reconstructor, read_image
 from facerecon_rt.annotated import read_pts
 from facerecon_rt.data_folder import default_data
@@ -298,12 +299,8 @@ def main() -> None:
     stills = sorted((options.data / "faces" / "lfpw-test").glob("*.jpg"))[::12]
     if stills:
         figures[f"Noise of {first.name} on still photographs"] = noise(first, options.detector, stills)
-    given = ["python benchmarks/expression.py --data DATA"]
-    given += [f"--models {_listed(options.models)}"] if options.models != MODELS else []
-    given += [f"--detector {options.detector}"] if options.detector is not None else []
-    given += [f"--out {options.out}"] if options.out != RESULTS else []
     report = {
-        "command": " ".join(given),
+        "command": command_of(parser, options),
         "models": named_by_hash(*options.models),
         "detector": (options.detector or Path("face_detector.onnx")).name,
         "pictures": len(images),

@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from commands import command_of
 from facerecon_rt.environment import machine
 from facerecon_rt.providers.onnx_file import read_onnx
 from latency import ENVIRONMENT, PEER, RESULTS, SIZE, frames_at_720p
@@ -119,14 +120,11 @@ def table(subjects: list[Subject]) -> list[str]:
     return lines
 
 
-def report(subjects: list[Subject], packages: dict[str, dict[str, float]], options: argparse.Namespace) -> str:
+def report(
+    subjects: list[Subject], packages: dict[str, dict[str, float]], options: argparse.Namespace, command: str
+) -> str:
     """Return the report as Markdown."""
-    lines = [
-        "# Footprint",
-        "",
-        f"`python benchmarks/footprint.py{' --mediapipe-python …' * bool(options.mediapipe_python)}`",
-        "",
-    ]
+    lines = ["# Footprint", "", f"`{command}`", ""]
     facts, load = machine(), " ".join(f"{value:.1f}" for value in os.getloadavg())
     lines += [f"{facts['processor']}, {facts['cores usable']} cores, load {load}; Python {facts['Python']}.", ""]
     lines += [f"models/face.onnx `{read_onnx(REPOSITORY / 'models' / 'face.onnx').sha256[:16]}`.", ""]
@@ -181,7 +179,7 @@ def main() -> None:
             answer = subject.start_once(frames, options.frames)
             subject.add(**{"resident, MB": answer["resident_mb"], "at most resident, MB": answer["peak_mb"]})
             subject.add(**{"faces found, %": 100 * answer["found"] / options.frames})
-    text = report(subjects, packages, options)
+    text = report(subjects, packages, options, command_of(parser, options))
     options.out.write_text(text)
     figures = {
         "medians": {

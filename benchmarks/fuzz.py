@@ -29,6 +29,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from commands import command_of
 from fuzzing.worker import KINDS
 
 HERE = Path(__file__).parent
@@ -37,7 +38,6 @@ MOST_CPU_S, MOST_WAIT_S, MOST_GB = 20.0, 60.0, 2.0
 LOOK_S = 0.2
 """Interval in seconds between two looks at a process that has not answered."""
 OUTCOMES = ("taken", "refused", "exception", "crash", "hang", "memory")
-COMMAND = "nice -n 19 python benchmarks/fuzz.py"
 
 
 @dataclass(slots=True)
@@ -175,7 +175,8 @@ def main() -> int:
                 print(f"{kind}: {', '.join(f'{n} {what}' for what, n in counts[kind].items())}", flush=True)
         finally:
             worker.close()
-    text = table(counts, options.seed, time.monotonic() - started)
+    again = f"nice -n 19 {command_of(parser, options)}"
+    text = table(counts, again, options.seed, time.monotonic() - started)
     print(text)
     if options.only is None:
         (options.out / "fuzz.md").write_text(text)
@@ -191,7 +192,7 @@ def keep(source: Path, target: Path) -> None:
             shutil.copy(path, target)
 
 
-def table(counts: dict[str, Counter[str]], seed: int, seconds: float) -> str:
+def table(counts: dict[str, Counter[str]], command: str, seed: int, seconds: float) -> str:
     """Return a Markdown table of the outcomes for each kind of input."""
     import cv2
     import onnxruntime
@@ -200,7 +201,7 @@ def table(counts: dict[str, Counter[str]], seed: int, seconds: float) -> str:
     lines = [
         "# Malformed inputs",
         "",
-        f"`{COMMAND}`, seed {seed}: {total.total()} inputs in {seconds / 60:.0f} minutes; Python "
+        f"`{command}`, seed {seed}: {total.total()} inputs in {seconds / 60:.0f} minutes; Python "
         f"{platform.python_version()}, OpenCV {cv2.__version__}, ONNX Runtime {onnxruntime.__version__}.",
         "",
         "Taken: the input was read, and the result makes sense. Refused: an error of ours on one line. The others are "

@@ -25,6 +25,7 @@ try:
     import onnx
 except ModuleNotFoundError:
     raise SystemExit("this benchmark needs onnx, which is not installed: pip install onnx") from None
+from commands import command_of
 from facerecon_export.describe import multiply_adds
 from facerecon_rt import FaceSession, Reconstructor
 from facerecon_rt.bench.fidelity import difference, face_crops
@@ -201,7 +202,6 @@ def run(model: Path, providers: Sequence[str]) -> dict[str, Any]:
                 absent.append(str(error))
                 break
     return {
-        "command": f"python benchmarks/gpu.py --providers {' '.join(providers)}",
         "machine": machine(),
         "sensors": {"before": before, "after": sensors()},
         "measured": found,
@@ -218,7 +218,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, help="report to write [results/gpu.md, or cpu.md for a CPU alone]")
     options = parser.parse_args()
-    report = run(options.model, options.providers)
+    report = {"command": command_of(parser, options), **run(options.model, options.providers)}
     text = markdown(report)
     print(text)
     if report["measured"]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from commands import command_of
 from facerecon_rt import Reconstructor, read_image
 from facerecon_rt.annotated import annotated_photographs
 from facerecon_rt.faces.detect import open_detector
@@ -130,7 +131,7 @@ def main() -> None:
                 false = [face.confidence for picture in pictures for face in reconstructor.faces(picture)]
                 found = sum(len(detector.detect(picture)) for picture in pictures)
                 notes.append(f"{model.name}: {found} detections and {len(false)} faces in {len(pictures)} backgrounds.")
-    lines = ["# Hard faces", "", f"`python benchmarks/hard_faces.py --data DATA`, {COUNT} pictures each.", ""]
+    lines = ["# Hard faces", "", f"`{command_of(parser, arguments)}`, {COUNT} pictures each.", ""]
     lines += [
         f"Models {named_by_hash(*arguments.models)}, detector {named_by_hash(arguments.detector)}.",
         "",

@@ -28,6 +28,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from commands import command_of
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.types import Frame, Image
 
@@ -139,11 +140,13 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, load {load}; Python {platform.python_version()}, {packages}"
 
 
-def report(workers: list[Worker], options: argparse.Namespace) -> str:
+def report(workers: list[Worker], options: argparse.Namespace, command: str) -> str:
     """Return the report as Markdown."""
     names = list(workers[0].figures())
     lines = [
         "# Latency",
+        "",
+        f"`{command}`",
         "",
         "Single stream, one face at 1280x720 while tracking, one thread, CPU; ms per frame."
         + (" Faces are detected in every frame." if options.detecting else ""),
@@ -215,7 +218,7 @@ def main() -> None:
                 worker.replies.append(worker.time(BLOCK))
         for worker in workers:
             worker.process.communicate()
-    text = report(workers, options)
+    text = report(workers, options, command_of(parser, options))
     options.out = options.out or RESULTS / ("latency_detecting.md" if options.detecting else "latency.md")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from commands import command_of
 from expression import LABELS, LEAST_POSITIVES, scores, through_runtime
 from facerecon_export.describe import multiply_adds
 from facerecon_rt import Reconstructor
@@ -109,8 +110,9 @@ def main() -> None:
     if options.data is None:
         parser.error("there is no data folder; give --data or set FACERECON_DATA")
     folders = dict(options.networks)
+    command = f"{command_of(parser, options)} {' '.join(f'{name!r}=...' for name in folders)}"
     RESULT.write_text(
-        f"# Networks\n\n`python benchmarks/networks.py --data DATA {' '.join(f'{name!r}=...' for name in folders)}`, "
+        f"# Networks\n\n`{command}`, "
         f"int8 on the CPU. {machine()}.\n\n{COLUMNS}\n\n{table(folders, options.detector, options.data)}\n"
     )
     print(RESULT.read_text())

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from commands import command_of
 from facerecon_export.crops import FaceCrops, load_crops
 from facerecon_export.fuse import fuse_ensemble, fuse_set
 from facerecon_export.verify import GATES, compare, run_onnx, run_torch
@@ -183,7 +184,7 @@ def main() -> None:
         row["latency_ratio"] = times[name] / times[FILES[0]]
     paths = options.detectors or sorted(options.models.glob("face_detector*.onnx"))
     report = {
-        "command": "python benchmarks/precisions.py --data DATA",
+        "command": command_of(parser, options),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread, onnxruntime {version('onnxruntime')}",
         "models": named_by_hash(*(options.models / name for name in FILES), *paths),
         "files": files,

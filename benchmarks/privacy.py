@@ -13,6 +13,7 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
+from commands import command_of
 from facerecon_rt import Pipeline, Reconstructor, open_source
 from facerecon_rt.faces.detect import open_detector
 from facerecon_rt.providers.onnx_file import named_by_hash
@@ -63,7 +64,7 @@ def main() -> None:
     lines = [
         "# Covered faces",
         "",
-        f"`python benchmarks/privacy.py --data DATA`, {FRAMES} frames of crowd_1080p.mp4.",
+        f"`{command_of(parser, arguments)}`, {FRAMES} frames of crowd_1080p.mp4.",
         "",
         f"Model {named_by_hash(arguments.model)}, shipped detector "
         f"{named_by_hash(arguments.model.with_name('face_detector.onnx'))}.",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from commands import command_of
 from facerecon_rt.environment import machine
 from facerecon_rt.networks.golden import golden_crop
 from facerecon_rt.providers.choice import import_onnxruntime, session_options
@@ -131,7 +132,7 @@ def main() -> None:
         work(models[0], options.worker)
         return
     facts = machine()
-    lines = ["# Session options on the CPU", "", "`python benchmarks/sessions.py`", ""]
+    lines = ["# Session options on the CPU", "", f"`{command_of(parser, options)}`", ""]
     lines += [f"{facts['processor']}, {facts['cores usable']} cores, onnxruntime {facts['onnxruntime']}.", ""]
     for model in models:
         sessions = {name: opened(model, change) for name, change in CHANGES.items()}

@@ -25,6 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from commands import command_of
 from facerecon_rt import Frame, Pipeline, Reconstructor, load_template, open_sink, open_source, read_image
 from facerecon_rt.head import MESH_FORMS, Form, mesh_form
 from facerecon_rt.pose import VIEWER_FROM_FRAME
@@ -180,7 +181,7 @@ def run_once(model: Path, video: Path, outputs: list[Path]) -> tuple[float, floa
     return seconds, kilobytes / 1024
 
 
-def take_times(model: Path, seconds: float, repeats: int) -> tuple[str, bool]:
+def take_times(model: Path, seconds: float, repeats: int, command: str) -> tuple[str, bool]:
     """Return the table of times and memory, and whether a take takes too long or its memory grows."""
     times: dict[str, list[float]] = {"records": [], "take": []}
     memory: dict[str, list[float]] = {"records": [], "take": [], "short take": []}
@@ -205,7 +206,7 @@ def take_times(model: Path, seconds: float, repeats: int) -> tuple[str, bool]:
         "# A take beside records alone",
         "",
         f"The clip as a video of {seconds:g} s at {FPS} frames per second, {repeats} runs of the whole command each, "
-        "medians. Command: `python benchmarks/takes.py --time`.",
+        f"medians. Command: `{command}`.",
         "",
         f"Model {named_by_hash(model)}.",
         "",
@@ -233,14 +234,14 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3, help="with --time: runs of each kind [%(default)s]")
     options = parser.parse_args()
     if options.time:
-        text, failed = take_times(options.model, options.seconds, options.repeats)
+        text, failed = take_times(options.model, options.seconds, options.repeats, command_of(parser, options))
         (RESULTS / "takes_time.md").write_text(text)
         print(text)
         return int(failed)
     lines = [
         "# A take in other programs",
         "",
-        f"The clip is `tests/data/talking_head.mp4` with `--fov {FOV:g}`. Command: `python benchmarks/takes.py`.",
+        f"The clip is `tests/data/talking_head.mp4` with `--fov {FOV:g}`. Command: `{command_of(parser, options)}`.",
         "",
         f"Model {named_by_hash(options.model)}.",
         "",

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from commands import command_of
 from facerecon_rt import Face, Frame, Pipeline, Reconstructor, load_template, open_source, read_image
 from facerecon_rt.align import CROP_SIDE_MM, Square, align, square_from_camera
 from facerecon_rt.cli import PICTURES_OF_A_SET
-from facerecon_rt.data_folder import data_folder
+from facerecon_rt.data_folder import data_folder, default_data
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.providers.onnx_file import named_by_hash
@@ -185,7 +186,9 @@ def sheet(people: Iterator[tuple[Face, Image]], size: int) -> Image:
 def main() -> None:
     """Write the sheet, and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of training/README.md [FACERECON_DATA]")
+    parser.add_argument(
+        "--data", type=Path, default=default_data(), help="folder of training/README.md [FACERECON_DATA]"
+    )
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "face.onnx")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw photographs of DATA to this file, and end")
     parser.add_argument("--every", type=int, default=8, metavar="N", help="measure every N-th photograph [%(default)s]")
@@ -202,7 +205,7 @@ def main() -> None:
             "# Colour maps of people",
             "",
             "Median difference, 0 to 255, of a picture and the face drawn over it with its colour map, where the",
-            "picture shows the face. Command: `python benchmarks/texture.py --data DATA`.",
+            f"picture shows the face. Command: `{command_of(parser, options)}`.",
             "",
             f"Model {named_by_hash(options.model)}.",
             "",

@@ -129,7 +129,7 @@ def multiply_adds(model: onnx.ModelProto) -> int:
     A picture of any size counts with `PICTURE` pixels a side, and a fixed batch is divided by its size.
     """
     model = _sized(model)
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    batch = int(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)
     shapes = {
         value.name: [d.dim_value or batch for d in value.type.tensor_type.shape.dim]
         for value in (*model.graph.value_info, *model.graph.output)
