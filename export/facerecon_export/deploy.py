@@ -66,6 +66,7 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
     activations = subject.feeds() if "fp16" in options.precisions else []
     make_folder(out)
     with staging(out) as folder:
+        work = _Work(subject, folder, out, weights.stem, options, say)
         companions = subject.write_companions(folder, weights.stem)
         older = _files_of_other_weights(out, weights.stem, subject.weights_sha256) if companions else []
         made = {weights.stem + suffix for precision in options.precisions for suffix in SUFFIXES[precision]}
@@ -74,35 +75,13 @@ def export_weights(weights: Path, out: Path, options: ExportOptions, say: Say) -
                 f"{', '.join(staying)} in {out}: of other weights, whose {', '.join(companions)} would be replaced; "
                 "export all precisions, give another folder with -o, or remove what is older"
             )
-        work = _Work(subject, folder, out, weights.stem, options, say)
-        say("fp32: tracing the network with PyTorch's exporter, some seconds")
-        traced = folder / "traced.onnx"
-        subject.trace(traced)
-        parts = subject.parts(onnx.load(traced))
-        files: list[Exported] = []
-        if "fp32" in options.precisions:
-            files.append(_fp32(work, traced))
-        if "fp16" in options.precisions:
-            files.append(_fp16(work, traced, parts, activations))
-        if calibration is not None:
-            targets: tuple[Target, ...] = get_args(Target)
-            files += [_int8(work, traced, parts, calibration, target) for target in targets]
-        for file in files:
-            say(f"\n{file.path.name}, compared with PyTorch on {subject.pictures}:\n{table(file.rows)}")
+        files = _made(work, calibration, activations)
         failed = [file.path.name for file in files if not file.passed]
         staying = [name for name in older if name in failed]
         for file in files:
             file.written = file.passed and not staying
         write_report(files, weights, subject, folder)
-        for name in REPORTS:
-            (folder / name).replace(out / name)
-        written = [file for file in files if file.written]
-        for file in written:
-            (folder / file.path.name).replace(file.path)
-            say(f"wrote {file.path} ({file.bytes / 1e6:.1f} MB, {file.precision})")
-        for name in companions if written else ():
-            (folder / name).replace(out / name)
-            say(f"wrote {out / name}, which all of these files use")
+        _move(work, files, companions)
     if failed:
         others = f"; no file was written, because {', '.join(staying)} of other weights would stay" if staying else ""
         raise VerificationError(
@@ -159,6 +138,38 @@ class _Work:
             trt.try_build(path) if for_gpu and trt.installed() else None,
             trt.build_commands(final, side, self.options.batch) if for_gpu else [],
         )
+
+
+def _made(work: _Work, calibration: Calibration | None, activations: Feeds) -> list[Exported]:
+    """Make the files of all precisions in `work.folder`, and compare them with PyTorch."""
+    work.say("fp32: tracing the network with PyTorch's exporter, some seconds")
+    traced = work.folder / "traced.onnx"
+    work.subject.trace(traced)
+    parts = work.subject.parts(onnx.load(traced))
+    files: list[Exported] = []
+    if "fp32" in work.options.precisions:
+        files.append(_fp32(work, traced))
+    if "fp16" in work.options.precisions:
+        files.append(_fp16(work, traced, parts, activations))
+    if calibration is not None:
+        targets: tuple[Target, ...] = get_args(Target)
+        files += [_int8(work, traced, parts, calibration, target) for target in targets]
+    for file in files:
+        work.say(f"\n{file.path.name}, compared with PyTorch on {work.subject.pictures}:\n{table(file.rows)}")
+    return files
+
+
+def _move(work: _Work, files: list[Exported], companions: list[str]) -> None:
+    """Move the report, the files that are to be written, and their companions into the folder of the export."""
+    for name in REPORTS:
+        (work.folder / name).replace(work.out / name)
+    written = [file for file in files if file.written]
+    for file in written:
+        (work.folder / file.path.name).replace(file.path)
+        work.say(f"wrote {file.path} ({file.bytes / 1e6:.1f} MB, {file.precision})")
+    for name in companions if written else ():
+        (work.folder / name).replace(work.out / name)
+        work.say(f"wrote {work.out / name}, which all of these files use")
 
 
 def _fp32(work: _Work, traced: Path) -> Exported:
