@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from .addresses import public_name
+from .addresses import public_name, scheme_of
 from .commands.arguments import idle_gpu_options
 from .commands.combinations import check_options, options_without_effect, outputs_of
 from .commands.default_model import models_or_default
@@ -38,7 +38,7 @@ from .faces.pipeline import Pipeline, SceneSink
 from .faces.reconstruct import DETECTOR_NAME, Reconstructor, largest
 from .faces.shapes import ImageSet
 from .head import mesh_form
-from .interrupts import importing
+from .interrupts import Unfinished, importing
 from .memory import given_back_regularly
 from .networks.basis import basis_path
 from .paths import is_file, resolved
@@ -174,7 +174,8 @@ COMMANDS = {
 
 def _run(options: Options) -> None:
     inputs = _inputs(options)
-    with ExitStack() as stack:
+    outputs: list[ThreadedSink] = []
+    with _unfinished_named(outputs), ExitStack() as stack:
         if inputs.reloadable:
             stack.enter_context(_reloaded_on_hangup(inputs))
         if inputs.live_sources:
@@ -185,10 +186,9 @@ def _run(options: Options) -> None:
         _check_cameras(inputs, targets)
         reconstructor = stack.enter_context(_reconstructor(options))
         # Outputs are opened first, so that an output that cannot be written is reported before any work.
-        outputs = [
-            stack.enter_context(ThreadedSink(_sink(target, reconstructor, options), name_of(target)))
-            for target in targets
-        ]
+        for target in targets:
+            sink = ThreadedSink(_sink(target, reconstructor, options), name_of(target))
+            outputs.append(stack.enter_context(sink))
         sinks: list[SceneSink] = [*outputs]
         if options.serve:
             sinks.append(stack.enter_context(_web(options, reconstructor, inputs, outputs)))
@@ -231,9 +231,12 @@ def _run_set(options: Options) -> None:
     others = [target for target in targets if Path(target).suffix.lower() not in MESH_SUFFIXES]
     _check_run(options, inputs, targets)
     _check_set(inputs, others)
-    with ExitStack() as stack:
+    sinks: list[ThreadedSink] = []
+    with _unfinished_named(sinks), ExitStack() as stack:
         reconstructor = stack.enter_context(_reconstructor(options))
-        sinks = [stack.enter_context(_sink(target, reconstructor, options, meshes=False)) for target in others]
+        for target in others:
+            sink = ThreadedSink(_sink(target, reconstructor, options, meshes=False), name_of(target))
+            sinks.append(stack.enter_context(sink))
         for mesh in meshes:
             check_mesh_format(mesh)
             check_writable(mesh)
@@ -278,6 +281,17 @@ def _run_set(options: Options) -> None:
         raise SourceError(
             "no face was found in the whole set, so there is no shape; check that the photographs show a face"
         )
+
+
+@contextmanager
+def _unfinished_named(outputs: Sequence[ThreadedSink]) -> Iterator[None]:
+    """Name the outputs that an interruption of the block leaves unfinished."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if names := [output.name for output in outputs if output.unfinished]:
+            raise Unfinished(names) from error
+        raise
 
 
 def _check_set(inputs: Inputs, others: Sequence[str]) -> None:
@@ -380,12 +394,15 @@ def _model_files(options: Options) -> list[Path]:
 
 
 def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
-    """Check that each video gets the frames of one camera. Raises UsageError."""
-    videos = [target for target in targets if Path(target).suffix.lower() in CODECS]
-    if videos and (len(inputs.live_sources) > 1 or inputs.reloadable):
-        raise UsageError(
-            f"{videos[0]} is one video, but the inputs are or may become several cameras; give a folder, as in out/"
-        )
+    """Check that each video and each avatar gets the frames of one camera. Raises UsageError."""
+    if len(inputs.live_sources) < 2 and not inputs.reloadable:
+        return
+    several = "but the inputs are or may become several cameras"
+    for target in targets:
+        if Path(target).suffix.lower() in CODECS:
+            raise UsageError(f"{target} is one video, {several}; give a folder, as in out/")
+        if scheme_of(target) == "vmc":
+            raise UsageError(f"{target} is one avatar, {several}; give one camera, or livelink://, which names each")
 
 
 def _say_choice(reconstructor: Reconstructor, options: Options) -> None:

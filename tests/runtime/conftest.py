@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -350,3 +351,11 @@ def _make_bright_detector(
     helper.set_model_props(model, {DETECTOR_KEY: contract})
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture
+def python_answers_ctrl_c() -> Iterator[None]:
+    """Let Python handle Ctrl-C as in a terminal, however the tests were started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

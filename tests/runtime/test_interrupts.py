@@ -17,6 +17,8 @@ from tests.interrupted import console_script, default_interrupts, signalled_whil
 
 MODULE = [sys.executable, "-m", "facerecon_rt.cli"]
 
+pytestmark = pytest.mark.usefixtures("python_answers_ctrl_c")
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("started", ["script", "module"])
@@ -139,14 +141,6 @@ def test_a_signal_waits_for_the_end_of_an_import_and_a_second_one_does_not() -> 
         signal.raise_signal(signal.SIGINT)
         went_on.append(3)
     assert went_on == [1, 2]
-
-
-@pytest.fixture(autouse=True)
-def python_answers_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> object:
-    """Let Python handle Ctrl-C as in a terminal, however the tests were started."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_handlers_are_left_as_they_were_and_other_threads_alone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
 from facerecon_rt.pose import rotation_from_euler
-from facerecon_rt.sinks.avatars import AvatarSink, unity_rotation
+from facerecon_rt.sinks.avatars import LONGEST_WAIT_S, AvatarSink, unity_rotation
 from facerecon_rt.sinks.files import open_sink
 from facerecon_rt.sinks.livelink import ANGLES, ORDER, timecode
 from facerecon_rt.sinks.record import arkit_blendshapes, record_from_scene
 from facerecon_rt.sinks.take import head_pose
+from facerecon_rt.sinks.threaded import DEPTH, ThreadedSink
 from facerecon_rt.types import Face, Frame, Scene
 
 from .conftest import MakeFace
@@ -135,7 +137,50 @@ def test_a_video_is_sent_at_its_own_pace(
         for index in range(3):
             sink.write(a_scene(index, a_face(ball_face), live=False))
         sink.write(a_scene(9, a_face(ball_face)))
-    np.testing.assert_allclose(slept, [0, 0.04, 0.04], atol=1e-9)
+    np.testing.assert_allclose(slept, [0.04, 0.04], atol=1e-9)
+
+
+def test_time_stamps_that_jump_are_waited_for_a_moment_alone(
+    avatar: socket.socket, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("facerecon_rt.sinks.avatars.time.monotonic", lambda: 100.0 + sum(slept))
+    monkeypatch.setattr("facerecon_rt.sinks.avatars.time.sleep", slept.append)
+    with AvatarSink(f"livelink://127.0.0.1:{port_of(avatar)}", BLENDSHAPES) as sink:
+        for index, time_s in enumerate((0.0, 95443.0, 95443.04, 0.0, 0.04)):
+            sink.write(a_scene(index, a_face(ball_face), live=False, time_s=time_s))
+    assert sum(slept) == pytest.approx(LONGEST_WAIT_S + 2 * 0.04)
+
+
+def test_an_interrupted_run_waits_for_no_frame(avatar: socket.socket, ball_face: MakeFace) -> None:
+    sink = AvatarSink(f"livelink://127.0.0.1:{port_of(avatar)}", BLENDSHAPES)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), ThreadedSink(sink, "livelink://") as threaded:
+        for index in range(DEPTH):
+            threaded.write(a_scene(index, a_face(ball_face), live=False, time_s=1.9 * index))
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 1.9
+    assert [len(avatar.recv(65536)) > 0 for _ in range(DEPTH)] == [True] * DEPTH
+
+
+def test_a_network_that_fails_is_said_once_and_used_again(
+    avatar: socket.socket, ball_face: MakeFace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    # Linux refuses a broadcast from a socket that did not ask for it, as it refuses packets without a network.
+    with AvatarSink(f"livelink://127.255.255.255:{port_of(avatar)}", BLENDSHAPES) as sink:
+        for index in range(3):
+            sink.write(a_scene(index, a_face(ball_face)))
+        assert caplog.text.count("faces are dropped until the network is back") == 1
+        sink._address = ("127.0.0.1", port_of(avatar))
+        sink.write(a_scene(3, a_face(ball_face)))
+    assert avatar.recv(65536)
+    assert "is reached again" in caplog.text
+
+
+def test_one_vmc_avatar_follows_one_camera(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--input", "cam0", "cam1", "--output", "vmc://127.0.0.1:39539"]) == 2
+    assert "vmc://127.0.0.1:39539 is one avatar, but the inputs are or may become several" in capsys.readouterr().err
 
 
 # VMC

@@ -243,6 +243,44 @@ def test_frames_a_camera_skipped_are_filled_with_the_picture_before(tmp_path: Pa
     assert shown == [1, 1, 1, 3, 5]
 
 
+def camera_frame(index: int, time_s: float, value: int = 128) -> Scene:
+    return Scene(Frame(picture(value=value), "cam0", index, time_s, still=False, fps=20.0, live=True), ())
+
+
+@pytest.mark.usefixtures("video_library")
+@pytest.mark.parametrize("real_fps", [10.0, 20.5, 40.0])
+def test_a_video_of_a_camera_keeps_time_whatever_its_rate(tmp_path: Path, sink_to: OpenSink, real_fps: float) -> None:
+    count = round(4 * real_fps)
+    with sink_to(tmp_path / "out.avi") as sink:
+        for index in range(count):
+            sink.write(camera_frame(index, 3 + index / real_fps))
+    with open_source(tmp_path / "out.avi") as source:
+        assert sum(1 for _ in source) == pytest.approx(4 * 20, abs=2)
+
+
+@pytest.mark.usefixtures("video_library")
+def test_a_video_of_a_camera_keeps_time_over_jitter_a_loss_and_a_new_clock(tmp_path: Path, sink_to: OpenSink) -> None:
+    times = [0.0, 0.03, 0.12, 0.15, 0.2, 25.2, 25.25, 0.0, 0.05]
+    with sink_to(tmp_path / "out.avi") as sink:
+        for index, time_s in enumerate(times):
+            sink.write(camera_frame(index, time_s, value=100 if index < 5 else 200))
+    with open_source(tmp_path / "out.avi") as source:
+        shown = [round(float(frame.image.mean()) / 100) for frame in source]
+    assert shown == [1] * (25 * 20 + 4) + [2] * 4
+
+
+@pytest.mark.usefixtures("video_library")
+def test_a_very_long_loss_of_a_camera_is_shortened(
+    tmp_path: Path, sink_to: OpenSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facerecon_rt.sinks.video.LONGEST_LOSS_S", 2.0)
+    with sink_to(tmp_path / "out.avi") as sink:
+        for index, time_s in enumerate((0.0, 7200.0, 7200.05)):
+            sink.write(camera_frame(index, time_s))
+    with open_source(tmp_path / "out.avi") as source:
+        assert sum(1 for _ in source) == 1 + 2 * 20 + 2
+
+
 @pytest.mark.usefixtures("video_library")
 def test_an_interrupted_video_is_whole(tmp_path: Path, sink_to: OpenSink) -> None:
     with pytest.raises(KeyboardInterrupt), sink_to(tmp_path / "out.mp4") as sink:
@@ -651,7 +689,7 @@ def test_a_video_goes_on_in_a_new_file_when_one_is_large(tmp_path: Path) -> None
         with open_sink(target, blendshapes=BLENDSHAPES, rotation=Rotation(1, keep=2)) as sink:
             for index in range(60):
                 picture = noise.integers(0, 255, (240, 320, 3), np.uint8)
-                sink.write(Scene(Frame(picture, "cam0", index, still=False, live=True, fps=25.0), ()))
+                sink.write(Scene(Frame(picture, "cam0", index, index / 25, still=False, live=True, fps=25.0), ()))
     names = sorted(path.name for path in tmp_path.glob("live*"))
     # Each run writes two files, of which the first is full. The very first file is removed.
     assert names == ["live.avi", "live_0002.avi", "live_0003.avi"]
@@ -671,7 +709,7 @@ def test_a_camera_that_comes_back_larger_is_fitted_into_the_next_file(tmp_path: 
         for index in range(60):
             size = (240, 320, 3) if index < 10 else (480, 640, 3)
             picture = noise.integers(0, 255, size, np.uint8)
-            sink.write(Scene(Frame(picture, "cam0", 6 * index, still=False, live=True, fps=25.0), ()))
+            sink.write(Scene(Frame(picture, "cam0", index, 0.24 * index, still=False, live=True, fps=25.0), ()))
     sizes = []
     for path in sorted(tmp_path.iterdir()):
         with open_source(path) as source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ from types import TracebackType
 
 import numpy as np
 import pytest
+from facerecon_rt.commands.shell import run_command
 from facerecon_rt.errors import UsageError
+from facerecon_rt.interrupts import Unfinished
 from facerecon_rt.sinks import threaded
 from facerecon_rt.sinks.files import open_sink
 from facerecon_rt.sinks.jsonl import JsonLinesSink
@@ -211,3 +214,56 @@ def test_a_reader_that_has_gone_is_a_broken_pipe(source: str) -> None:
             time.sleep(0)
     with pytest.raises(BrokenPipeError):
         sink.close()
+
+
+class Finishing(Slow):
+    """A sink that is told to stop while it finishes its files, `signals` times."""
+
+    def __init__(self, signals: int) -> None:
+        super().__init__()
+        self.may.set()
+        self._signals = signals
+
+    def close(self) -> None:
+        for _ in range(self._signals):
+            signal.raise_signal(signal.SIGINT)
+        super().close()
+
+
+@pytest.mark.usefixtures("python_answers_ctrl_c")
+@pytest.mark.parametrize("waits", [True, False])
+def test_ctrl_c_waits_until_the_files_are_finished(waits: bool) -> None:
+    slow = Finishing(0 if waits else 1)
+    sink = ThreadedSink(slow, "out.mp4")
+    if waits:  # the signal comes while scenes are written
+        slow.may.clear()
+
+        def interrupt() -> None:
+            while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGINT)
+            slow.may.set()
+
+        threading.Thread(target=interrupt).start()
+    sink.write(scene(0))
+    sink.write(scene(1))
+    with pytest.raises(KeyboardInterrupt):
+        sink.close()
+    assert (slow.written, slow.closed, sink.unfinished) == ([0, 1], 1, False)
+
+
+@pytest.mark.usefixtures("python_answers_ctrl_c")
+def test_a_second_ctrl_c_does_not_wait_and_is_known() -> None:
+    slow = Finishing(2)
+    sink = ThreadedSink(slow, "out.mp4")
+    with pytest.raises(KeyboardInterrupt):
+        sink.close()
+    assert (slow.closed, sink.unfinished) == (0, True)
+
+
+def test_what_an_interruption_leaves_unfinished_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise Unfinished(["out.mp4", "out.glb"])
+
+    assert run_command("facerecon-rt", interrupted, on_interrupt=lambda: None) == 130
+    assert capsys.readouterr().err == "interrupted; not finished: out.mp4, out.glb\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import FaceReconError, UsageError
+from ..interrupts import Unfinished
 from ..paths import file_and_reason
 from ..start import INTERRUPTED, ended, loaded
 
@@ -32,6 +33,10 @@ def run_command(program: str, command: Callable[[], int], *, on_interrupt: Calla
         # A file that was readable or writable is gone, refused or broken by now.
         say(f"{program}: {file_and_reason(error)}")
         return UsageError.exit_code
+    except Unfinished as error:
+        ended()
+        say(f"interrupted; {error}")
+        return INTERRUPTED
     except KeyboardInterrupt:
         ended()
         on_interrupt()

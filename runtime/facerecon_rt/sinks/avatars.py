@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 import uuid
@@ -24,11 +25,19 @@ from .outputs import cannot_write
 from .record import arkit_blendshapes
 from .take import eye_angles, head_pose
 
+log = logging.getLogger("facerecon_rt")
+
 PORTS = {"livelink": 11111, "vmc": 39539}
 """Schemes of addresses, and the ports where programs listen unless the address has another."""
 SUBJECT = "facerecon"
 TOGETHER = 24
 """Messages per packet: at most 1300 bytes, which fit into an Ethernet frame."""
+
+LONGEST_WAIT_S = 2.0
+"""Maximum time in seconds for which a frame of a file waits. A frame that is due later, or was due so long ago, starts
+the clock anew: time stamps may jump by hours, and a slow run never catches up."""
+LOOK_S = 0.1
+"""Maximum time in seconds until a wait notices that it shall end."""
 
 Message = tuple[str, list[str | float]]
 """Address and values."""
@@ -64,6 +73,10 @@ class AvatarSink:
         self._device = str(uuid.uuid4()).upper()
         self._subjects: dict[str, str] = {}
         self._began: dict[str, float] = {}
+        """Value of time.monotonic() at time 0 of each file."""
+        self._hurried = False
+        self._failing = False
+        """Whether the network refused the last packets."""
         try:
             family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
             self._address: tuple[Any, ...] = address
@@ -82,7 +95,8 @@ class AvatarSink:
         self.close()
 
     def write(self, scene: Scene) -> None:
-        """Send the largest face of the scene. Raises UsageError when the network refuses."""
+        """Send the largest face of the scene. While the network refuses packets, they are dropped, and the log says so
+        once."""
         face = largest(scene.faces, scene.frame.size)
         self._wait(scene.frame)
         packets = self._live_link(face, scene.frame) if self._osc is None else self._vmc(face)
@@ -90,7 +104,17 @@ class AvatarSink:
             for packet in packets:
                 self._socket.sendto(packet, self._address)
         except OSError as error:
-            raise cannot_write(self._target, error) from error
+            if not self._failing:
+                log.warning("%s; faces are dropped until the network is back", cannot_write(self._target, error))
+            self._failing = True
+            return
+        if packets and self._failing:
+            log.info("%s is reached again", self._target)
+            self._failing = False
+
+    def hurry(self) -> None:
+        """Send frames of files without their pace from now on."""
+        self._hurried = True
 
     def close(self) -> None:
         """Close the socket."""
@@ -100,7 +124,12 @@ class AvatarSink:
         """Wait until the frame of a file is due. A camera has its own pace."""
         if not frame.live and not frame.still:
             began = self._began.setdefault(frame.source, time.monotonic() - frame.time_s)
-            time.sleep(max(0.0, began + frame.time_s - time.monotonic()))
+            early_s = began + frame.time_s - time.monotonic()
+            due = time.monotonic() + min(early_s, LONGEST_WAIT_S)
+            while not self._hurried and (left_s := due - time.monotonic()) > 0:
+                time.sleep(min(left_s, LOOK_S))
+            if abs(early_s) > LONGEST_WAIT_S:
+                self._began[frame.source] = time.monotonic() - frame.time_s
 
     def _live_link(self, face: Face | None, frame: Frame) -> list[bytes]:
         if face is None:

@@ -35,6 +35,14 @@ class ChoosySink(Sink, Protocol):
 
 
 @runtime_checkable
+class PacedSink(Sink, Protocol):
+    """A sink that writes the scenes of a file at the file's own pace."""
+
+    def hurry(self) -> None:
+        """Write everything from now on at once, also what waits. Any thread may call it."""
+
+
+@runtime_checkable
 class EventSink(Sink, Protocol):
     """A sink that loses no event, even where it is too slow for every scene of a camera."""
 

@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 
+from ..interrupts import completing
 from ..types import NO_PICTURE, Scene
-from .sink import ChoosySink, EventSink, Sink
+from .sink import ChoosySink, EventSink, PacedSink, Sink
 
 log = logging.getLogger("facerecon_rt")
 
@@ -41,6 +42,9 @@ class ThreadedSink:
         self._sink = sink
         self._events = sink if isinstance(sink, EventSink) else None
         self._choosy = sink if isinstance(sink, ChoosySink) else None
+        self._paced = sink if isinstance(sink, PacedSink) else None
+        self.unfinished = False
+        """Whether the sink's files are incomplete, since a second signal came while they were finished."""
         self.name = name
         self._writer = ThreadPoolExecutor(1, f"sink {name}")
         self._waiting: deque[Future[None]] = deque()
@@ -54,6 +58,8 @@ class ThreadedSink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is not None:
+            self._hurry()
         self.close()
 
     def write(self, scene: Scene) -> None:
@@ -84,11 +90,23 @@ class ThreadedSink:
             self.dropped_events += len(scene.events)
 
     def close(self) -> None:
-        """Write the waiting scenes and finish the files. Raises the sink's error, old or new. A second call does
-        nothing."""
+        """Write the waiting scenes and finish the files, before a signal is handled. Raises the sink's error, old or
+        new. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
+        with completing(self._hurry):
+            try:
+                self._finish()
+            except KeyboardInterrupt:
+                self.unfinished = True
+                raise
+
+    def _hurry(self) -> None:
+        if self._paced is not None:
+            self._paced.hurry()
+
+    def _finish(self) -> None:
         self._collect(logged=False, leave=0)
         self._writer.shutdown()
         if self.dropped:
@@ -112,7 +130,8 @@ class ThreadedSink:
         """Remove finished scenes, and wait until at most `leave` are unfinished; None does not wait. The first error is
         kept, and logged once where `logged` is true."""
         while self._waiting and (self._waiting[0].done() or (leave is not None and len(self._waiting) > leave)):
-            error = self._waiting.popleft().exception()
+            error = self._waiting[0].exception()  # may be interrupted
+            self._waiting.popleft()
             if error is not None and self._error is None:
                 self._error = error
                 if logged and not isinstance(error, BrokenPipeError):

@@ -21,14 +21,20 @@ log = logging.getLogger("facerecon_rt")
 
 DEFAULT_FPS = 25.0
 LONGEST_GAP = 250
-"""Maximum number of frames for which the last picture is repeated when a camera's frames were skipped."""
+"""Maximum number of frames for which the last picture is repeated when frames of a file are missing."""
+LONGEST_LOSS_S = 60.0
+"""Maximum time in seconds for which the last picture of a camera is repeated. A longer loss is shortened to it."""
+SLACK = 0.8
+"""Number of frames by which a camera's frame may come early or late and still be the next frame of the file. No camera
+is exact."""
 
 
 class VideoSink:
     """A sink that writes one video. It has the size of the first frame; later frames of another size are fitted between
     black bars.
 
-    A live source skips frames. The picture before a gap is repeated, so that the video keeps time.
+    The video keeps the time of its source. A live source skips frames, is lost, and may give more or fewer frames per
+    second than it announces: the picture before a gap is repeated, and frames that come too early are dropped.
     """
 
     def __init__(self, path: Path, paint: Painter, rotation: Rotation | None = None) -> None:
@@ -74,12 +80,15 @@ class VideoSink:
             if last is not None and last[0].source != frame.source:
                 writer.mute()  # the sound belongs to the first source
                 self._began = (self._next, frame.time_s)
-            elif last is not None:
+            number = self._live_number(last, frame) if frame.live else self._number(frame)
+            if number < self._next:
+                return
+            if last is not None:
                 # The picture is fitted, since a new file may have another size.
                 before = fit(last[1], self._size)
-                for _ in range(_skipped(last[0], frame)):
+                for _ in range(number - self._next if frame.live else _skipped(last[0], frame)):
                     self._append(writer, before, self._next)
-            self._append(writer, picture, self._number(frame))
+            self._append(writer, picture, max(number, self._next))
         except OSError as error:
             raise cannot_write(self.path, error) from error
         if self._rotation is not None and self._partial and self._rotation.due(self._partial.path.stat().st_size):
@@ -132,11 +141,22 @@ class VideoSink:
     def _number(self, frame: Frame) -> int:
         """Return the frame's number in the file. A video's frame is placed by its time, so that it stays with the
         sound."""
-        if frame.still or frame.live:
+        if frame.still:
             return self._next
         number, time_s = self._began
         timely = number + round((frame.time_s - time_s) * self._fps)
         return min(max(timely, self._next), self._next + LONGEST_GAP)
+
+    def _live_number(self, last: tuple[Frame, Image] | None, frame: Frame) -> int:
+        """Return the number in the file of a live source's frame, by its time. A number below `_next` drops it."""
+        number, time_s = self._began
+        timely = number + (frame.time_s - time_s) * self._fps
+        most = self._next + round(LONGEST_LOSS_S * self._fps)
+        if timely > most or (last is not None and frame.time_s < last[0].time_s):
+            number = min(max(round(timely), self._next), most)
+            self._began = (number, frame.time_s)
+            return number
+        return self._next if abs(timely - self._next) <= SLACK else round(timely)
 
     def _append(self, writer: VideoWriter, picture: Image, number: int) -> None:
         writer.write(picture, number)
