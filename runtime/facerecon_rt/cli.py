@@ -48,7 +48,7 @@ from .sinks.hide import is_cover
 from .sinks.local_socket import is_socket
 from .sinks.looks import Look
 from .sinks.meshes import MESH_SUFFIXES, check_mesh_format, files_beside, write_mesh
-from .sinks.mqtt_address import is_mqtt
+from .sinks.mqtt_address import is_mqtt, may_cover
 from .sinks.outputs import Rotation, check_writable, source_path, write_whole
 from .sinks.parts import parts_of
 from .sinks.sink import Sink
@@ -214,7 +214,7 @@ def _run(options: Options) -> None:
         try:
             groups = stack.enter_context(closing(limited(inputs.groups(), options.frames)))
             # It is closed before the sinks, so that they get the ends of running events.
-            for scene in stack.enter_context(closing(pipeline.run_together(groups, sinks))):
+            for scene in stack.enter_context(closing(pipeline.run_together(groups, sinks, inputs.take_lost))):
                 progress.show(scene)
         finally:
             progress.finish()
@@ -443,7 +443,8 @@ def _reconstructor(options: Options) -> Reconstructor:
 
 def _faces_are_covered(options: Options) -> bool:
     """Return whether an output may cover faces, for which the detector reports doubtful places too."""
-    return is_cover(options.style) or (options.pictures and any(map(is_mqtt, options.output)))
+    pictures = options.pictures
+    return is_cover(options.style) or any(may_cover(one, options.style, pictures=pictures) for one in options.output)
 
 
 def _sink(target: str, reconstructor: Reconstructor, options: Options, *, meshes: bool = True) -> Sink:

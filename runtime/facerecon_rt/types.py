@@ -186,7 +186,11 @@ class Scene:
     """Blinks, yawns and the like that begin or end with this frame."""
     elsewhere: tuple[Floats, ...] = ()
     """Face boxes (4,) xyxy, frame pixels, of places where there may be a face that `faces` does not hold: tracks that
-    were missed or skipped in this frame, faces beyond the maximum number, and detections that were not believed."""
+    were missed or skipped in this frame, faces beyond the maximum number, and detections that were not believed or
+    stick out of the face that was read there."""
+    lost: bool = False
+    """Whether the source was lost after this frame. Such a scene has neither picture nor faces, and only sinks that
+    take events alone get it."""
     shed: Mapping[str, int] | None = None
     """Work left out to stay within the time budget, as {"looks", "faces"} of `budget.Shed`; None for none."""
     texts: dict[object, str] = field(default_factory=dict, init=False, repr=False)

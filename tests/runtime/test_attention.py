@@ -249,6 +249,27 @@ def test_gaze_counts_before_the_head_and_closed_eyes_keep_it() -> None:
     assert shown.attention is not None and shown.attention.zone == "road"
 
 
+def test_half_closed_eyes_look_where_they_look() -> None:
+    film = Film(ROAD)
+    ahead, turned = (np.array([[np.sin(a), 0, np.cos(a)]] * 2, np.float32) for a in (0, 0.7))
+    film.show(lambda t: face(gaze=ahead), 2)
+    shown = film.show(lambda t: face(0.55, gaze=turned), 3)
+    assert shown.attention is not None and shown.attention.zone is None
+    assert film.told("off_zone") == [("begin", 2.0)]
+
+
+@pytest.mark.parametrize("origin", ["gaze", "head"])
+def test_eyes_that_stay_closed_look_at_nothing(origin: str) -> None:
+    film = Film(ROAD)
+    gaze = np.array([[0, 0, 1]] * 2, np.float32) if origin == "gaze" else None
+    film.show(lambda t: face(gaze=gaze), 2)
+    film.show(lambda t: face(0.05, gaze=gaze), 3)
+    film.show(lambda t: face(gaze=gaze), 2)
+    zones = [(event.phase, event.name, round(event.time_s, 1)) for event in film.events if event.kind == "zone"]
+    assert zones == [("begin", "road", 0.0), ("end", "road", 2.5), ("begin", "road", 5.0)]
+    assert film.told("off_zone") == [("begin", pytest.approx(2.5, abs=0.05)), ("end", 5.0)]
+
+
 def test_drowsiness_rises_at_once_and_falls_late() -> None:
     film = Film(fps=25)
     shown = film.show(awake, 25)
@@ -367,7 +388,7 @@ def test_a_blink_or_a_look_within_one_time_is_no_event() -> None:
 def test_a_face_that_leaves_ends_its_events_and_a_gap_counts_for_nothing() -> None:
     film = Film(ROAD)
     film.show(awake, 1)
-    film.show(lambda t: face(0.05), 1)
+    film.show(lambda t: face(0.05), 0.6)
     _, events = film.watch([], film.time_s, left=(1,))
     assert {(event.kind, event.phase) for event in events} == {("eyes_closed", "end"), ("zone", "end")}
     assert film.watch([], 99.0, left=(1,))[1] == ()

@@ -103,3 +103,15 @@ def test_a_face_that_is_passed_over_for_long_is_forgotten(ball_face: MakeFace) -
     for _ in range(MOST_SKIPPED + 30):
         tracker.update([(first, ball_face(50.0, 50.0))], [], 0.5)
     assert [track.number for track in tracker.tracks] == [1]
+
+
+def test_a_face_that_is_passed_over_and_moves_away_is_the_same_where_it_is_found(ball_face: MakeFace) -> None:
+    tracker = Tracker()
+    tracker.update([], [ball_face(50.0, 50.0), ball_face(300.0, 50.0)], 0.5)
+    first, second = tracker.visible
+    for _ in range(8):
+        tracker.update([(first, ball_face(50.0, 50.0))], [], 0.5)
+    assert second.wide_box[2] > second.box[2] + 0.1 * (second.box[2] - second.box[0])  # it is covered this far
+    faces = tracker.update([(first, ball_face(50.0, 50.0))], [ball_face(350.0, 60.0)], 0.5)
+    assert [face.track for face in faces] == [1, 2] and tracker.entered == ()
+    assert [track.number for track in tracker.tracks] == [1, 2]

@@ -235,7 +235,10 @@ def test_a_list_that_is_missing_is_a_missing_source(tmp_path: Path) -> None:
         Inputs([str(tmp_path / "none.yaml")])
 
 
-def test_sources_come_and_go_while_others_go_on(tmp_path: Path, servers: list[MjpegServer]) -> None:
+def test_sources_come_and_go_while_others_go_on(
+    tmp_path: Path, servers: list[MjpegServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     one, other = (server.uri for server in servers)
     path = tmp_path / "sources.yaml"
     inputs = Inputs([written(path, f"- {{uri: '{one}', name: one}}")], QUICK)
@@ -250,10 +253,13 @@ def test_sources_come_and_go_while_others_go_on(tmp_path: Path, servers: list[Mj
         next(groups)
         assert {frame.source for _ in range(20) for frame in next(groups)} == {"other"}
         assert [status.name for status in inputs.statuses()] == ["other"]
+        assert inputs.take_lost() == ["one"] and inputs.take_lost() == []
+        assert "1 new, 0 removed, 0 changed or opened again, 2 in total" in caplog.text
         # The same name with other options.
         written(path, f"- {{uri: '{one}', name: other}}")
         inputs.reload()
         assert any(frame.image.mean() < 150 for _ in range(100) for frame in next(groups))
+        assert "0 new, 0 removed, 1 changed or opened again, 1 in total" in caplog.text
     inputs.check()
 
 

@@ -176,6 +176,17 @@ def test_closing_wakes_a_source_that_waits_to_open_again(server: MjpegServer, mo
         assert all(level_of(frame) == 100 for frame in frames)  # and ends
 
 
+def test_the_loss_of_the_only_stream_is_told_at_once(server: MjpegServer) -> None:
+    with LiveSources([LiveSource(server.uri, QUICK)]) as sources:
+        groups = sources.groups()
+        next(groups)
+        assert sources.take_lost() == []
+        server.kill()
+        while not (lost := sources.take_lost()):
+            next(groups)
+        assert lost == [sources.statuses()[0].name]
+
+
 def test_one_dead_stream_stops_no_other(server: MjpegServer) -> None:
     with MjpegServer(plain(200)) as other:
         nowhere = "http://127.0.0.1:9/live.mjpg"

@@ -20,6 +20,7 @@ import pytest
 from facerecon_rt.cli import main
 from facerecon_rt.contract import BLENDSHAPES
 from facerecon_rt.errors import UsageError
+from facerecon_rt.sinks import local_socket
 from facerecon_rt.sinks.files import open_sink
 from facerecon_rt.types import Frame, Scene
 
@@ -142,6 +143,34 @@ def test_the_last_record_is_delivered_before_the_socket_closes(tmp_path: Path, b
             pass
         assert stream.read() == b""
         stream.close()
+
+
+def test_readers_that_stop_or_leave_give_up_their_places(
+    tmp_path: Path, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("MOST_READERS", 1), ("LONGEST_STOP_S", 0.02), ("LOOK_S", 0.01)):
+        monkeypatch.setattr(local_socket, name, value)
+    path = tmp_path / "x.sock"
+    with open_sink(f"unix://{path}", blendshapes=BLENDSHAPES) as sink, socket.socket(socket.AF_UNIX) as stopped:
+        stopped.connect(str(path))
+        while not has_place(path):  # the stopped reader's buffer must be full
+            for number in range(100):
+                sink.write(scene(ball_face, number))
+        while not has_place(path):  # the other reader has left, and no record tells so
+            pass
+
+
+def has_place(path: Path) -> bool:
+    """Return whether a reader that connects is served, and disconnect."""
+    with socket.socket(socket.AF_UNIX) as reader:
+        reader.connect(str(path))
+        reader.settimeout(0.05)
+        try:
+            return bool(reader.recv(4))
+        except ConnectionError:
+            return False
+        except TimeoutError:  # there is no new record
+            return True
 
 
 def test_a_set_has_no_socket(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

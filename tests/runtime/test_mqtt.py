@@ -20,9 +20,9 @@ from facerecon_rt.errors import UsageError
 from facerecon_rt.sinks import mqtt
 from facerecon_rt.sinks.home_assistant import entities, picture_entities
 from facerecon_rt.sinks.mqtt import MqttSink, state_of, topic_of
-from facerecon_rt.sinks.mqtt_address import broker_from_address, is_mqtt
+from facerecon_rt.sinks.mqtt_address import broker_from_address, is_mqtt, may_cover
 from facerecon_rt.sinks.threaded import ThreadedSink
-from facerecon_rt.types import Attention, Event, Frame, Scene
+from facerecon_rt.types import NO_PICTURE, Attention, Event, Frame, Scene
 
 from ..conftest import ROOT
 from .conftest import MakeFace
@@ -435,6 +435,51 @@ def test_tls_needs_a_certificate_that_can_be_trusted(
         assert "does not answer" in caplog.text and PASSWORD not in caplog.text
     finally:
         running.stop()
+
+
+@needs_broker
+def test_a_lost_camera_is_absent_and_answers_nobody(broker: Mosquitto, listener: Listener, ball_face: MakeFace) -> None:
+    with ThreadedSink(MqttSink(broker.address), "mqtt") as sink:
+        seen = replace(scene(ball_face, 0, 1), events=())
+        sink.write(seen)
+        wait_for(lambda: bool(listener.at("/state")))
+        listener.client.publish(GET, "", 1)
+        wait_for(lambda: bool(sink._sink._asked_for))  # type: ignore[attr-defined]
+        sink.write_events(replace(seen, frame=replace(seen.frame, image=NO_PICTURE), faces=(), lost=True))
+        wait_for(lambda: len(listener.at("/state")) == 2)
+        sink.write(seen)  # it is back
+        wait_for(lambda: len(listener.at("/state")) == 3)
+    assert [state["present"] for state in listener.at("/state")] == [True, False, True]
+    assert "there was no picture" in listener.at("/snapshot/refused")[0]["error"]
+    assert not listener.pictures
+
+
+@needs_broker
+def test_a_request_for_a_picture_is_refused_after_a_while(
+    broker: Mosquitto, listener: Listener, ball_face: MakeFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "ASKED_S", 0.0)
+    with MqttSink(broker.address) as sink:
+        seen = scene_with_picture(ball_face, detected=True)
+        sink.write(seen)
+        wait_for(lambda: bool(listener.at("/state")))
+        listener.client.publish(GET, "", 1)
+        wait_for(lambda: bool(sink._asked_for))
+        sink.write(seen)
+        assert not sink._asked_for
+        wait_for(lambda: bool(listener.at("/snapshot/refused")))
+    assert not listener.pictures
+
+
+@pytest.mark.parametrize(
+    ("query", "style", "covers"),
+    [("", "shaded", True), ("?snapshot=off", "shaded", False), ("?snapshot=plain", "shaded", False),
+     ("?snapshot=mask", "shaded", True), ("", "blur", True)],
+)  # fmt: skip
+def test_only_a_broker_with_covered_pictures_covers_faces(query: str, style: str, covers: bool) -> None:
+    assert may_cover(f"mqtt://host/topic{query}", style, pictures=True) == covers
+    assert not may_cover("mqtt://host/topic", style, pictures=False)
+    assert not may_cover("out.mp4", style, pictures=True)
 
 
 def test_an_address_is_read_and_a_password_may_hold_any_character(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facerecon_rt.align import box_overlap
+from facerecon_rt.align import Square, box_overlap, square_from_camera
 from facerecon_rt.errors import UsageError
 from facerecon_rt.faces import streams
 from facerecon_rt.faces.metric import Intrinsics
 from facerecon_rt.faces.pipeline import Pipeline
-from facerecon_rt.faces.reconstruct import Reconstructor
+from facerecon_rt.faces.reconstruct import Reconstructor, off_faces
 from facerecon_rt.faces.zones import Zone
 from facerecon_rt.networks.ensemble import Network
 from facerecon_rt.networks.session import RawFaces
 from facerecon_rt.types import Attention, Detection, Event, Face, Floats, Frame, Image, Scene
+
+from .conftest import MakeFace
 
 Box = tuple[int, int, int, int]
 
@@ -504,3 +506,64 @@ def test_a_file_that_is_read_again_begins_with_new_tracks(reconstructor: Reconst
     assert [tracks(scene) for scene in scenes] == [[1]] * 4 + [[2]] * 4
     assert (scenes[4].entered, scenes[4].left) == ((2,), (1,))
     np.testing.assert_array_equal(scenes[4].faces[0].landmarks, scenes[0].faces[0].landmarks)
+
+
+def test_a_slow_camera_is_tracked_once_its_rate_is_known(reconstructor: Reconstructor) -> None:
+    pipeline = Pipeline(reconstructor)
+    seen = []
+    for index, time_s in enumerate((0.0, 10.0, 20.0, 32.0, 40.0, 100.0)):  # the last after a loss
+        frame = Frame(picture(LEFT), "cam0", index, time_s, still=False, live=True)
+        seen.append(tracks(pipeline.process(frame)))
+    assert seen == [[1], [2], [2], [2], [2], [3]]
+
+
+def test_a_slow_camera_is_not_forgotten_beside_fast_ones(
+    reconstructor: Reconstructor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "IDLE_FRAMES", 5)
+    pipeline = Pipeline(reconstructor)
+
+    def at(source: str, index: int, time_s: float) -> list[int | None]:
+        frame = Frame(picture(LEFT), source, index, time_s, captured_at=9.0 + time_s, still=False, live=True)
+        return tracks(pipeline.process(frame))
+
+    assert at("slow", 0, 0.0) == [1]
+    for index in range(20):
+        at("fast", index, index / 20)
+    assert at("slow", 1, 1.0) == [1]
+    for index in range(20, 40):
+        at("fast", index, 7000.0 + index)
+    assert len(list(pipeline._streams)) == 1  # it has gone for good
+
+
+def test_a_lost_camera_ends_its_events_and_is_told_to_sinks_of_events(reconstructor: Reconstructor) -> None:
+    class Notes:
+        def __init__(self) -> None:
+            self.events: list[Scene] = []
+
+        def write(self, scene: Scene) -> None:
+            pass
+
+        def write_events(self, scene: Scene) -> None:
+            self.events.append(scene)
+
+    frames = [Frame(picture(LEFT), "cam0", index, index / 25, still=False, live=True) for index in range(4)]
+    groups = [[frames[0]], [frames[1]], [], [frames[2]], [frames[3]]]
+    losses = iter([[], [], ["cam0", "unknown"], [], []])
+    notes = Notes()
+    scenes = list(
+        Pipeline(reconstructor, attention=[Zone("anywhere")]).run_together(groups, [notes], lambda: next(losses))
+    )
+    assert [tracks(scene) for scene in scenes] == [[1]] * 4
+    lost, end = notes.events
+    assert (lost.lost, lost.frame.index, lost.frame.image.size, lost.faces) == (True, 1, 0, ())
+    assert [(event.phase, event.time_s) for event in lost.events] == [("end", 1 / 25)]
+    assert not end.lost
+
+
+def test_a_detection_that_sticks_out_of_its_face_is_covered_too(ball_face: MakeFace) -> None:
+    face = ball_face(80, 60)
+    square = square_from_camera(face.frame_from_head)
+    beside = Square(square.x + 0.3 * square.side, square.y, square.side)
+    (box,) = off_faces([square, beside], [face])
+    assert 0.3 < box_overlap(box, face.box) < 1 and box[2] > face.box[2]

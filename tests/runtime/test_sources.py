@@ -15,7 +15,7 @@ from cv2.typing import MatLike
 from facerecon_rt.addresses import public_name
 from facerecon_rt.errors import SourceError
 from facerecon_rt.quiet import SILENT, opencv_log, quiet_opencv, silence_opencv
-from facerecon_rt.sources.camera import CameraSource, LiveOptions
+from facerecon_rt.sources.camera import MOST_FAILED_READS, CameraSource, LiveOptions
 from facerecon_rt.sources.files import open_source, read_image
 from facerecon_rt.types import Frame, Image
 
@@ -395,6 +395,37 @@ def test_a_stream_that_cannot_be_decoded_is_named() -> None:
         pytest.raises(SourceError, match="opened, but gave no frame that can be decoded"),
     ):
         next(iter(source))
+
+
+class DamagedCapture(ScriptedCapture):
+    """A camera of which the reads with some numbers fail."""
+
+    def __init__(self, frames: int, damaged: set[int], *, undecoded: bool = False) -> None:
+        super().__init__(frames, then_hang=True)
+        self.damaged, self.undecoded, self.reads = damaged, undecoded, 0
+
+    def grab(self) -> bool:
+        self.reads += 1
+        return (self.undecoded or self.reads not in self.damaged) and super().grab()
+
+    def retrieve(self) -> tuple[bool, MatLike]:
+        return self.reads not in self.damaged, super().retrieve()[1]
+
+
+@pytest.mark.parametrize("undecoded", [False, True])
+def test_a_damaged_frame_is_no_loss_and_many_are(undecoded: bool) -> None:
+    short = DamagedCapture(9, set(range(3, 3 + MOST_FAILED_READS - 1)) | {35}, undecoded=undecoded)
+    short.frames = 50
+    with CameraSource("cam0", short) as source:
+        assert short.all_shown.wait(5)
+        assert next(iter(source)).image[0, 0, 0] == 50
+    lost = DamagedCapture(50, set(range(3, 3 + MOST_FAILED_READS)), undecoded=undecoded)
+    with CameraSource("cam0", lost) as source:
+        assert lost.released.wait(5)
+        frames = iter(source)
+        assert next(frames).index == 1
+        with pytest.raises(SourceError, match="cam0 was lost"):
+            next(frames)
 
 
 def test_closing_a_camera_releases_it_and_ends_the_iteration() -> None:

@@ -32,7 +32,7 @@ from facerecon_rt.sources.live import LiveSource, SourceStatus
 from facerecon_rt.template import load_template
 from facerecon_rt.types import Frame, Scene
 
-from .conftest import PaintSpots
+from .conftest import MakeFace, PaintSpots
 from .mjpeg import MjpegServer
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
@@ -102,6 +102,26 @@ def test_what_is_seen_is_told(server: WebServer, state: State, scenes: list[Scen
     np.testing.assert_array_equal(vertices, scenes[-1].faces[0].vertices)
     triangles = np.frombuffer(get(server, "/api/triangles")[1], "<u4").reshape(-1, 3)
     np.testing.assert_array_equal(triangles, load_template().triangles)
+
+
+def test_every_photograph_is_a_new_picture(state: State, scenes: list[Scene]) -> None:
+    versions = []
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        state.write(replace(scenes[0], frame=replace(scenes[0].frame, source=name, still=True)))
+        found = state.scene(0)
+        assert found is not None and found[0].frame.source == name
+        versions.append(found[1])
+    assert versions == [1, 2, 3]
+
+
+def test_values_and_mesh_are_of_one_face(state: State, ball_face: MakeFace) -> None:
+    far_out, inside = ball_face(-60, 40, scale=0.9), ball_face(60, 40, scale=0.7)
+    frame = Frame(np.zeros((96, 128, 3), np.uint8), "cam0", still=False, live=True)
+    state.write(Scene(frame, (far_out, inside)))
+    (source,) = state.summary()["sources"]
+    assert source["largest"] == 1 and state.largest_face(0) is inside
+    state.write(Scene(frame, ()))
+    assert state.summary()["sources"][0]["largest"] is None
 
 
 def test_where_faces_are_covered_no_request_gets_another_style(state: State, scenes: list[Scene]) -> None:

@@ -12,7 +12,7 @@ from ..head import MESH_FORMS
 from ..sinks.hide import MARGIN, is_cover
 from ..sinks.local_socket import is_socket
 from ..sinks.meshes import UNIT_SUFFIXES
-from ..sinks.mqtt_address import is_mqtt
+from ..sinks.mqtt_address import is_mqtt, may_cover
 from ..sinks.options import check_texture
 from ..sinks.sequence import is_sequence
 from ..sinks.video_writer import CODECS
@@ -163,7 +163,10 @@ def _has_style(run: _Run) -> bool:
 
 
 def _covers(run: _Run) -> bool:
-    return run.writes(is_mqtt) or (is_cover(run.options.style) and _has_style(run))
+    style, pictures = run.options.style, run.options.pictures
+    return run.writes(lambda target: may_cover(target, style, pictures=pictures)) or (
+        is_cover(style) and _has_style(run)
+    )
 
 
 def _suffix(target: str) -> str:

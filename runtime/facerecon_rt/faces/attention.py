@@ -27,7 +27,8 @@ CLOSES, OPENS = 0.6, 0.65
 CLOSED = 0.5
 """Openness that a closure must reach to count."""
 LONGEST_BLINK_S = 0.5
-"""Duration of a closure in seconds from which it is no blink but `eyes_closed`."""
+"""Duration of a closure in seconds from which it is no blink but `eyes_closed`, and from which closed eyes look at no
+zone."""
 P80 = 0.2
 """Openness at which eyes are closed by 80 %."""
 WINDOW_S = 60.0
@@ -95,9 +96,14 @@ class Watch:
         return found, tuple(events)
 
     def end(self) -> tuple[Event, ...]:
-        """Return the ends of all events that have begun: the source is no longer seen."""
-        people, self._people = self._people, {}
-        return tuple(event for person in people.values() for event in person.end())
+        """Return the ends of all events that have begun, and forget everybody: the source is no longer seen."""
+        ends = self.pause()
+        self._people = {}
+        return ends
+
+    def pause(self) -> tuple[Event, ...]:
+        """Return the ends of all events that have begun: the source is lost, and may come back in a moment."""
+        return tuple(event for person in self._people.values() for event in person.end())
 
 
 class Person:
@@ -113,6 +119,8 @@ class Person:
         self._closed_at: float | None = None
         """Time at which the present closure began."""
         self._deepest = 1.0
+        self._blind_at: float | None = None
+        """Time since which the eyes are closed so far that they show no gaze."""
         self._shut = Shares()
         """Time at which the eyes were closed by 80 %."""
         self._blinks: deque[float] = deque()
@@ -180,7 +188,7 @@ class Person:
         ]
         self._running.clear()
         self._unconfirmed.clear()
-        self._closed_at = self._wide_at = self._off_at = self._candidate = self._zone = None
+        self._closed_at = self._blind_at = self._wide_at = self._off_at = self._candidate = self._zone = None
         self._openness = 1.0
         self._lips = LipMotion()
         return ends
@@ -222,6 +230,10 @@ class Person:
     def _look_at_eyes(self, openness: float, time_s: float, seconds: float) -> None:
         before, self._openness = self._openness, openness
         self._shut.add(time_s, seconds, openness <= P80)
+        if openness >= CLOSED:
+            self._blind_at = None
+        elif self._blind_at is None:
+            self._blind_at = crossing(before, openness, CLOSED, time_s, seconds)
         if self._closed_at is None and openness < CLOSES:
             self._closed_at, self._deepest = crossing(before, openness, CLOSES, time_s, seconds), openness
         if self._closed_at is None:
@@ -266,7 +278,7 @@ class Person:
         if face.gaze is None:
             pitch, yaw, _ = euler_from_camera(face.frame_from_head)
             self._direction = yaw, pitch
-        elif self._closed_at is None:  # closed eyes have no gaze: the last one stays
+        elif self._blind_at is None:  # closed eyes have no gaze: the last one stays
             left, right = face.gaze.tolist()
             both = [one + other for one, other in zip(left, right, strict=True)]
             self._direction = gaze_angles(both, face.frame_from_head)
@@ -275,7 +287,8 @@ class Person:
         return "head" if face.gaze is None else "gaze"
 
     def _look_at_zones(self, time_s: float) -> None:
-        found = next((zone.name for zone in self._zones if zone.holds(*self._direction)), None)
+        looks = self._blind_at is None or time_s - self._blind_at <= LONGEST_BLINK_S
+        found = next((zone.name for zone in self._zones if looks and zone.holds(*self._direction)), None)
         since = self._off_at if self._zone is None else self._running["zone"][0]
         if since is None or since == time_s:  # of frames of one time, the last counts
             self._enter(found, time_s, time_s)

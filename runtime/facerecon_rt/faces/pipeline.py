@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -157,19 +157,26 @@ class Pipeline:
         return self.run_together(([frame] for frame in frames), sinks)
 
     def run_together(
-        self, groups: Iterable[Sequence[Frame]], sinks: Sequence[SceneSink] = ()
+        self,
+        groups: Iterable[Sequence[Frame]],
+        sinks: Sequence[SceneSink] = (),
+        lost: Callable[[], Sequence[str]] = tuple,
     ) -> Generator[Scene, None, None]:
-        """Process groups of frames of different sources. Yields the scenes as `run` does.
+        """Process groups of frames of different sources. Yields the scenes as `run` does. `lost`: function that returns
+        the names of the live sources that were lost since it was last called; it is called after each group, which may
+        be empty.
 
-        Sinks that have `write_events` also get the ends of events whose source has ended, at the latest at the end of
-        all sources, or when the caller closes the iterator.
+        Sinks that have `write_events` also get the ends of events whose source has ended or was lost, at the latest at
+        the end of all sources, or when the caller closes the iterator.
         """
         try:
             for group in groups:
-                for scene in self.process_together(group):
+                for scene in self.process_together(group) if group else ():
                     for sink in sinks:
                         sink.write(scene)
                     yield scene
+                for source in lost():
+                    self._streams.lose(source)
                 _write_events(sinks, self._streams.take_ended())
         except BaseException:
             # Its cause counts. A sink may have failed before, or be closed already.

@@ -49,6 +49,8 @@ faces of lfpw-test rolled by 60 degrees, the detector finds eight with a roll th
 they are not believed."""
 SAME_FACE = 0.3
 """Minimum overlap of boxes (intersection over union) at which a detection lies on a face that is already known."""
+STICKS_OUT = 0.05
+"""Share of its side by which a detection may stick out of the face that is read there and be covered with it."""
 TOGETHER = 8
 """Number of photographs whose faces are read together."""
 FACES_TOGETHER = 32
@@ -485,9 +487,16 @@ def no_hints(sightings: Sequence[Sighting]) -> list[Sighting]:
 
 
 def off_faces(squares: Sequence[Square], faces: Sequence[Face]) -> tuple[Floats, ...]:
-    """Return the face boxes (4,) xyxy, frame pixels, of the detected squares that lie on none of the faces."""
+    """Return the face boxes (4,) xyxy, frame pixels, of the detected squares that the box of no face holds: those on
+    none of the faces, and those that stick out of one."""
     boxes = map(box_from_square, squares)
-    return tuple(box for box in boxes if all(box_overlap(box, face.box) < SAME_FACE for face in faces))
+    return tuple(box for box in boxes if not any(_holds(face.box, box) for face in faces))
+
+
+def _holds(outer: Floats, inner: Floats) -> bool:
+    """Return whether a box (4,) xyxy lies in another, but for `STICKS_OUT` of its side."""
+    slack = STICKS_OUT * float(inner[2] - inner[0])
+    return bool((inner[:2] >= outer[:2] - slack).all() and (inner[2:] <= outer[2:] + slack).all())
 
 
 def best_first(faces: Iterable[Face]) -> tuple[Face, ...]:

@@ -16,9 +16,13 @@ from .zones import Zone
 SMOOTH = ("off", *STRENGTHS)
 GAP_S = 2.0
 """Maximum gap of a camera in seconds. After a longer gap another person may be in front of it."""
+GAP_INTERVALS = 3
+"""Maximum gap of a slow camera, in its usual intervals between two frames."""
 IDLE_FRAMES = 1000
 """Number of frames of other sources after which a source's tracks are forgotten. A folder may hold thousands of
 videos."""
+IDLE_S = 3600.0
+"""Time in seconds for which a camera must also have been silent. A slow camera beside fast ones is not idle."""
 
 
 @dataclass(slots=True)
@@ -34,11 +38,13 @@ class Stream:
     """Number of frames since the detector last ran. It always runs while there is no track."""
     scenery: Scenery = field(default_factory=Scenery)
     frame: Frame | None = None
-    """The last frame without its picture, if there is a watch."""
+    """The last frame without its picture."""
     last_frame: int = 0
     """Count of all frames when this source was last seen."""
     last_s: float = 0.0
     """Time of its last frame, in seconds of the source."""
+    intervals: tuple[float, ...] = ()
+    """Times in seconds between its last three frames. The shorter one is usual: a loss makes only one of them long."""
     last_index: int = 0
     """Number of its last frame."""
     detected: Sequence[Sighting] = ()
@@ -57,7 +63,8 @@ class Stream:
         its name, and when a file is read again."""
         if not frame.live:
             return frame.index < self.last_index
-        return not 0 <= frame.time_s - self.last_s <= GAP_S
+        usual_s = min(self.intervals, default=0.0)
+        return not 0 <= frame.time_s - self.last_s <= max(GAP_S, GAP_INTERVALS * usual_s)
 
     def entered_and_left(self, faces: Sequence[Face]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the tracks that begin and end with a scene of these faces. If the number of faces is limited, a track
@@ -72,7 +79,8 @@ class Stream:
         return entered, left
 
     def begin_after(self, before: Stream) -> None:
-        """Note that the tracks and events of the source's former state have ended."""
+        """Note that the tracks and events of the source's former state have ended. Its rate stays."""
+        self.intervals = before.intervals
         tracks = (track.number for track in before.tracker.tracks)
         self.ended_tracks = tuple(track for track in tracks if before.shown is None or track in before.shown)
         self.ended_events = () if before.watch is None else before.watch.end()
@@ -100,6 +108,7 @@ class Streams:
         """Return the state of the frame's source, and forget a source that was not seen for too long."""
         self._frames += 1
         stream = self._streams.pop(frame.source, None)
+        interval_s = None if stream is None else frame.time_s - stream.last_s
         if stream is not None and stream.is_over(frame):
             self._numbers[frame.source] = stream.tracker.next_number
             before, stream = stream, self._new(frame.source)
@@ -109,11 +118,20 @@ class Streams:
                 self._end_files()
             stream = self._new(frame.source)
         stream.last_frame, stream.last_s, stream.last_index = self._frames, frame.time_s, frame.index
-        if stream.watch is not None:
-            stream.frame = replace(frame, image=NO_PICTURE)
+        if interval_s is not None and interval_s > 0:
+            stream.intervals = (*stream.intervals[-1:], interval_s)
+        stream.frame = replace(frame, image=NO_PICTURE)
         self._streams[frame.source] = stream
-        self._forget_idle()
+        self._forget_idle(frame.captured_at)
         return stream
+
+    def lose(self, source: str) -> None:
+        """End the running events of a live source that was lost, for `take_ended`. Its tracks may go on, if it is back
+        in a moment."""
+        stream = self._streams.get(source)
+        if stream is not None and stream.frame is not None:
+            events = () if stream.watch is None else stream.watch.pause()
+            self._ended.append(Scene(stream.frame, (), events=events, lost=True))
 
     def end_all(self) -> list[Scene]:
         """End all events that are still running. Returns a scene without picture and faces for each source that had
@@ -123,7 +141,7 @@ class Streams:
         return self.take_ended()
 
     def take_ended(self) -> list[Scene]:
-        """Return the ends of events of sources that have ended or were forgotten since the last call."""
+        """Return the ends of events of sources that have ended, were forgotten or lost since the last call."""
         ended, self._ended = self._ended, []
         return ended
 
@@ -141,9 +159,11 @@ class Streams:
             if stream.frame is not None and not stream.frame.live:
                 self._end_events(stream)
 
-    def _forget_idle(self) -> None:
+    def _forget_idle(self, now: float) -> None:
         longest = next(iter(self._streams))
-        if self._frames - self._streams[longest].last_frame > IDLE_FRAMES:
+        stream = self._streams[longest]
+        silent = stream.frame is None or not stream.frame.live or now - stream.frame.captured_at > IDLE_S
+        if silent and self._frames - stream.last_frame > IDLE_FRAMES:
             forgotten = self._streams.pop(longest)
             self._numbers[longest] = forgotten.tracker.next_number
             self._end_events(forgotten)

@@ -73,6 +73,11 @@ class Track:
         """Camera (3, 4) of the head when last seen."""
         self._motion = NO_MOTION
 
+    @property
+    def unseen(self) -> int:
+        """Number of frames since the face was last seen, whether it was missed or skipped."""
+        return max(self.missed, self.skipped)
+
     def jumped(self, face: Face) -> bool:
         """Return whether the face found at this track's place moved or turned more than a head does in one frame."""
         square, expected = self._where(face), self.next_square()
@@ -107,9 +112,9 @@ class Track:
 
     @property
     def wide_box(self) -> Floats:
-        """Face box (4,) xyxy, frame pixels, within which the face is likely to be. It grows while the face is
-        missed."""
-        square, growth = self.next_square(), 1 + WALK_SIDES * min(self.missed, LONGEST_WALK)
+        """Face box (4,) xyxy, frame pixels, within which the face is likely to be. It grows while the face is missed or
+        skipped."""
+        square, growth = self.next_square(), 1 + WALK_SIDES * min(self.unseen, LONGEST_WALK)
         return box_from_square(Square(square.x, square.y, square.side * growth))
 
     def distance(self, square: Square) -> float:
@@ -117,16 +122,16 @@ class Track:
         motion."""
         dx, dy = square.x - self._square.x, square.y - self._square.y
         # `_motion` is half a step.
-        steps = 2.0 * min(self.missed, LONGEST_WALK)
+        steps = 2.0 * min(self.unseen, LONGEST_WALK)
         walked_x, walked_y = (steps * half_step for half_step in self._motion)
         nearest = min(math.hypot(dx, dy), math.hypot(dx - walked_x, dy - walked_y))
         return nearest / max(square.side, self._square.side)
 
     @property
     def reach(self) -> float:
-        """Maximum distance in crop sides at which a lost face is looked for: the longer it is missed, the further it
-        may have walked, as in `wide_box`."""
-        return REACH_SIDES + WALK_SIDES / 2 * min(self.missed, LONGEST_WALK)
+        """Maximum distance in crop sides at which a lost or skipped face is looked for: the longer it is unseen, the
+        further it may have walked, as in `wide_box`."""
+        return REACH_SIDES + WALK_SIDES / 2 * min(self.unseen, LONGEST_WALK)
 
     def estrangement(self, face: Face) -> float:
         """Return how much a face found elsewhere differs from this track's person in place and shape."""
@@ -154,7 +159,7 @@ class Track:
         Expression, pose and landmarks stay the frame's own; vertices are the averaged shape with that expression.
         """
         square = self._where(face)
-        known = bool(self.seen) and not self.missed
+        known = bool(self.seen) and not self.unseen
         self._motion = NO_MOTION
         if not (known and still(self._square, square)):
             if known:
@@ -163,7 +168,7 @@ class Track:
             self._square = square
         self._seen_at = square
         self._camera = face.frame_from_head
-        self._steps.add(face, follows=known and not self.skipped)
+        self._steps.add(face, follows=known)
         self.missed = self.hidden = self.skipped = 0
         self.hidden_by = None
         self.seen += 1
@@ -277,8 +282,8 @@ class Tracker:
 
         `seen`: each updated track with the face found at its place. `new`: faces at detections that are `unknown`. A
         face below `min_confidence`, or on top of another track's face that it resembles more, counts as unseen. A new
-        face near a lost track continues that track. After a cut to another person, the track ends and a new track
-        begins; where `scene_changed` is false (`cuts.Scenery`), nothing counts as a cut.
+        face near a lost or skipped track continues that track. After a cut to another person, the track ends and a new
+        track begins; where `scene_changed` is false (`cuts.Scenery`), nothing counts as a cut.
         """
         found = one_each([(track, face) for track, face in seen if face.confidence >= min_confidence])
         for track, _ in seen:
@@ -311,14 +316,14 @@ class Tracker:
         return faces
 
     def _lost_near(self, face: Face, taken: Sequence[Track], scene_changed: bool) -> Track | None:
-        """Return the lost track that has the face in reach, is of similar size and differs least from it in place and
-        shape; None without one."""
+        """Return the lost or skipped track that has the face in reach, is of similar size and differs least from it in
+        place and shape; None without one."""
         square = square_from_camera(face.frame_from_head)
         near = []
         for track in self.tracks:
             distance, alike = track.distance(square), 0.5 < square.side / track.next_square().side < 2.0
-            somebody_else = scene_changed and track.missed == 1 and track.cut_to(face)
-            free = track.missed and all(track is not other for other in taken)
+            somebody_else = scene_changed and track.unseen == 1 and track.cut_to(face)
+            free = track.unseen and all(track is not other for other in taken)
             if free and alike and distance < track.reach and not somebody_else:
                 near.append((track.estrangement(face), track.number, track))
         return min(near)[2] if near else None

@@ -7,6 +7,7 @@ import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,10 @@ MOST_READERS = 16
 SEND_BUFFER = 64 * 1024
 """Size of the kernel's buffer per reader, in bytes. A reader that does not read gets the newest record after what lies
 in it, which is a few records."""
+LONGEST_STOP_S = 30.0
+"""Time in seconds after which a reader that takes nothing is disconnected, so that others find a place."""
+LOOK_S = 1.0
+"""Time in seconds between two looks whether a reader is still there."""
 LENGTH = struct.Struct("<I")
 
 
@@ -33,8 +38,8 @@ def is_socket(target: str) -> bool:
 
 class SocketSink:
     """A sink that serves a Unix socket. Every reader gets each record as four bytes of length (little-endian) and that
-    many bytes of JSON. A reader that is too slow misses records: the newest wins. The socket belongs to this user
-    alone (mode 600)."""
+    many bytes of JSON. A reader that is too slow misses records: the newest wins. A reader that takes nothing for
+    `LONGEST_STOP_S` is disconnected. The socket belongs to this user alone (mode 600)."""
 
     def __init__(self, target: str, blendshapes: Sequence[str], *, arkit: bool = False) -> None:
         """Listen at `unix:///run/x.sock`. A socket that nobody listens at is replaced. Raises UsageError."""
@@ -116,24 +121,34 @@ class SocketSink:
     def _send_to(self, reader: socket.socket) -> None:
         """Send records to one reader until it leaves. While it is busy, newer records replace older ones."""
         sent = self._newest[0]
-        reader.settimeout(1.0)
+        reader.settimeout(LOOK_S)
         with reader, suppress(OSError):
             while True:
                 with self._new:
                     while not self._closed and self._newest[0] == sent:
-                        self._new.wait()
+                        if not self._new.wait(LOOK_S) and _has_left(reader):
+                            return
                     if self._newest[0] == sent:
                         return  # closed, and the reader has everything
                     sent, data = self._newest
                 self._send_all(reader, data)
 
     def _send_all(self, reader: socket.socket, data: bytes) -> None:
-        """Send a whole record, however long the reader takes. Once this sink is closed, a reader that takes nothing for
-        a second is left alone."""
-        left = memoryview(data)
+        """Send a whole record, however long the reader takes. Raises TimeoutError when it takes nothing for
+        `LONGEST_STOP_S`, or for a second once this sink is closed."""
+        left, until = memoryview(data), time.monotonic() + LONGEST_STOP_S
         while left:
             try:
                 left = left[reader.send(left) :]
+                until = time.monotonic() + LONGEST_STOP_S
             except TimeoutError:
-                if self._closed:
-                    return
+                if self._closed or time.monotonic() > until:
+                    raise
+
+
+def _has_left(reader: socket.socket) -> bool:
+    """Return whether the reader has closed its end. What a reader sends is read and dropped."""
+    try:
+        return not reader.recv(4096, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False

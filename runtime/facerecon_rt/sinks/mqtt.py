@@ -49,7 +49,10 @@ KEEPALIVE_S = 30
 QOS = 1
 SNAPSHOT_S = 0.5
 """Minimum time in seconds between two pictures of a camera. Requests in between are answered together."""
+ASKED_S = 60.0
+"""Time in seconds in which a request for a picture is answered. Then it is refused: nobody waits any longer."""
 NO_PICTURES = "this program puts out no pictures (--no-pictures or ?snapshot=off)"
+NONE_IN_TIME = f"there was no picture within {ASKED_S:g} s that may be shown"
 CLOSED = "the connection was closed"
 REFUSED = ("Bad user name or password", "Not authorized")
 """Reasons of brokers that no waiting mends."""
@@ -108,8 +111,8 @@ class MqttSink:
         """Time of the last state of each camera, by time.monotonic(), and its number of faces."""
         self._snapshot_style = snapshot_style(self._broker, style, pictures=pictures)
         self._margin = margin
-        self._asked_for: set[str] = set()
-        """Cameras of which somebody asked for a picture."""
+        self._asked_for: dict[str, float] = {}
+        """Cameras of which somebody asked for a picture, with the time of the request, by time.monotonic()."""
         self._pictured_at: dict[str, float] = {}
         """Time of the last picture of each camera, by time.monotonic()."""
         self._number = 0
@@ -188,19 +191,30 @@ class MqttSink:
         new = camera not in self._states
         if scene.frame.live:
             self._live.add(camera)
-        with self._lock:
-            self._states[camera] = as_json(state_of(scene))
-            self._unsent.add(camera)
+        self._note_state(camera, scene)
         if new and self._client.is_connected():
             self._announce(camera)
         self._send_states()
 
+    def _note_state(self, camera: str, scene: Scene) -> None:
+        with self._lock:
+            self._states[camera] = as_json(state_of(scene))
+            self._unsent.add(camera)
+
     def write_events(self, scene: Scene) -> None:
-        """Publish only the events of a scene. Raises UsageError when a file's events cannot be delivered."""
-        topic = f"{self._broker.topic}/{self._topics(scene.frame.source)}/event"
+        """Publish only the events of a scene, and that nobody is present where its source was lost. Raises UsageError
+        when a file's events cannot be delivered."""
+        camera = self._topics(scene.frame.source)
+        topic = f"{self._broker.topic}/{camera}/event"
         for event in event_records(scene):
             self._number += 1
             self._publish_event(topic, {**event, "n": self._number}, scene.frame.live)
+        if scene.lost:
+            self._published_at[camera] = time.monotonic(), 0
+            self._note_state(camera, scene)
+            self._send_states()
+            if self._asked_for.pop(camera, None) is not None:
+                self._refuse(camera, NONE_IN_TIME)
 
     def close(self) -> None:
         """Deliver what waits, for five seconds at most, and say that this program is offline. A second call does
@@ -274,14 +288,22 @@ class MqttSink:
             time.sleep(0.05)
 
     def _send_picture(self, camera: str, scene: Scene) -> None:
-        """Answer the requests for a picture, unless the last one was a moment ago or this scene may show a face."""
+        """Answer the requests for a picture, unless the last one was a moment ago or this scene may show a face. Refuse
+        them after `ASKED_S`."""
         now = time.monotonic()
+        if now - self._asked_for.get(camera, now) > ASKED_S:
+            self._asked_for.pop(camera, None)
+            self._refuse(camera, NONE_IN_TIME)
+            return
         if self._snapshot_style is None or now - self._pictured_at.get(camera, -SNAPSHOT_S) < SNAPSHOT_S:
             return
         picture = snapshot(scene, self._snapshot_style, self._margin)
         if picture is not None and self._publish(f"{self._broker.topic}/{camera}/snapshot", picture):
             self._pictured_at[camera] = now
-            self._asked_for.discard(camera)
+            self._asked_for.pop(camera, None)
+
+    def _refuse(self, camera: str, why: str) -> None:
+        self._publish(f"{self._broker.topic}/{camera}/snapshot/refused", json.dumps({"error": why}))
 
     def _send_states(self) -> None:
         """Publish the newest states, if the broker is there."""
@@ -375,9 +397,9 @@ class MqttSink:
         if message.retain or not known:
             return
         if self._snapshot_style is None:
-            self._publish(f"{self._broker.topic}/{camera}/snapshot/refused", json.dumps({"error": NO_PICTURES}))
+            self._refuse(camera, NO_PICTURES)
         else:
-            self._asked_for.add(camera)
+            self._asked_for[camera] = time.monotonic()
 
 
 @lru_cache(1024)

@@ -82,6 +82,15 @@ def broker_from_address(address: str) -> Broker:
     )
 
 
+def may_cover(target: str, style: str, *, pictures: bool) -> bool:
+    """Return whether an output is a broker that gets pictures with covered faces. `style`, `pictures` and errors: as
+    `snapshot_style`."""
+    if not is_mqtt(target):
+        return False
+    shown = snapshot_style(broker_from_address(target), style, pictures=pictures)
+    return shown is not None and is_cover(shown)
+
+
 def _decoded(part: str | None) -> str | None:
     return None if part is None else with_environment(unquote(part))
 

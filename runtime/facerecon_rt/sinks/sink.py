@@ -47,4 +47,5 @@ class EventSink(Sink, Protocol):
     """A sink that loses no event, even where it is too slow for every scene of a camera."""
 
     def write_events(self, scene: Scene) -> None:
-        """Write only the events of a scene, which has neither picture nor faces. Raises UsageError as `write` does."""
+        """Write only the events of a scene, which has neither picture nor faces, and whether its source is lost. Raises
+        UsageError as `write` does."""

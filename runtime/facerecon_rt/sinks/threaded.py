@@ -80,11 +80,11 @@ class ThreadedSink:
             self.write_events(scene)
 
     def write_events(self, scene: Scene) -> None:
-        """Pass the events of a scene without its picture and faces, if the sink is an `EventSink`."""
-        if not scene.events or self._events is None or self._error is not None or self._closed:
+        """Pass the events of a scene without its picture and faces, or its loss, if the sink is an `EventSink`."""
+        if not (scene.events or scene.lost) or self._events is None or self._error is not None or self._closed:
             return
         if len(self._waiting) < MOST_EVENTS:
-            alone = Scene(replace(scene.frame, image=NO_PICTURE), (), events=scene.events)
+            alone = Scene(replace(scene.frame, image=NO_PICTURE), (), events=scene.events, lost=scene.lost)
             self._waiting.append(self._writer.submit(self._write, self._events.write_events, alone))
         else:
             self.dropped_events += len(scene.events)

@@ -33,6 +33,9 @@ FLIPS = {"none": None, "horizontal": 1, "vertical": 0, "180": -1}
 RATE_SLACK = 0.2
 """Share of the frame interval by which a frame may come before its time and still be kept when the frame rate is
 limited. No clock is exact."""
+MOST_FAILED_READS, LONGEST_FAILURE_S = 30, 1.0
+"""Number of failed reads in a row, and time in seconds since the first of them, from which a camera is lost. A single
+damaged frame is none."""
 LONGEST_TIMEOUT_S = 3600.0
 DRIVER_ERRORS = (OSError, cv2.error)
 """Errors with which a camera's driver, or OpenCV, may fail."""
@@ -213,7 +216,7 @@ class CameraSource:
 
     def _grab(self) -> None:
         opened = time.monotonic()
-        due = -math.inf
+        due, failed, failed_at = -math.inf, 0, 0.0
         try:
             while not self._closed:
                 # The age of a frame includes decoding it, but not waiting for it.
@@ -234,11 +237,21 @@ class CameraSource:
                     ok = False
                 if ok and self._flip is not None:
                     image = cv2.flip(image, self._flip)
+                if not ok:
+                    failed_at = failed_at if failed else time.monotonic()
+                    failed += 1
+                    if (
+                        not self._stale
+                        and failed < MOST_FAILED_READS
+                        and time.monotonic() - failed_at < LONGEST_FAILURE_S
+                    ):
+                        continue
                 with self._changed:
                     if arrived is None or not ok:
                         self._lost = True
                         self._changed.notify_all()
                         return
+                    failed = 0
                     self._newest = Frame(
                         np.asarray(image, np.uint8),
                         self.name,

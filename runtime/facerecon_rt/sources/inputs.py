@@ -61,7 +61,8 @@ class Inputs:
         """Yield the frames of every input in groups.
 
         Files come first, one after the other and one frame per group. Then the cameras and streams come all at once:
-        each group holds the frames that are there together, or arrive within `most_delay_s` seconds.
+        each group holds the frames that are there together, or arrive within `most_delay_s` seconds. It is empty where
+        one was lost (`take_lost`).
         """
         for place, one in enumerate(self._listed):
             if not one.live:
@@ -103,6 +104,11 @@ class Inputs:
         sources = self._sources
         return [] if sources is None else sources.statuses()
 
+    def take_lost(self) -> list[str]:
+        """Return the names of the cameras and streams that were lost or removed since the last call."""
+        sources = self._sources
+        return [] if sources is None else sources.take_lost()
+
     def reload(self) -> None:
         """Read sources.yaml again. New cameras and streams start, removed ones end, and changed or given-up ones are
         reopened; all others keep running. An invalid file is logged and changes nothing. Any thread may call it."""
@@ -117,6 +123,7 @@ class Inputs:
             if not after:
                 log.error("%s names no camera or stream; the sources stay as they were", " ".join(self._uris))
                 return
+            given_up: set[str] = set()
             if (sources := self._sources) is not None:
                 given_up = set(sources.given_up)
                 new = [one for name, one in after.items() if before.get(name) != one or name in given_up]
@@ -125,9 +132,11 @@ class Inputs:
                     if status.name in gone:
                         log.info("%s", summary_of(status))
                 sources.replace(gone, [live_source(one, patient=True) for one in new])
+            both = after.keys() & before.keys()
+            changed = [name for name in both if after[name] != before[name] or name in given_up]
             log.info(
-                "sources reloaded: %d new, %d removed, %d in total",
-                len(after.keys() - before.keys()), len(before.keys() - after.keys()), len(after),
+                "sources reloaded: %d new, %d removed, %d changed or opened again, %d in total",
+                len(after) - len(both), len(before) - len(both), len(changed), len(after),
             )  # fmt: skip
             self._listed = listed
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 
 from ..addresses import public_name
@@ -88,6 +89,8 @@ class LiveSource:
         """Whether it was lost since it was last open."""
         self._attempts = 0
         """Attempts to reopen it since the last frame. A source that opens but gives no frame counts as lost."""
+        self.on_loss: Callable[[], None] = lambda: None
+        """Function that is called whenever the source is lost, by the thread that iterates."""
         self.why_not = ""
         """Reason for the last loss or failure to open."""
         try:
@@ -165,10 +168,12 @@ class LiveSource:
         raise SourceError(self.why_not)
 
     def _note_loss(self, error: Exception) -> None:
-        self.losses += not self._lost
-        self._lost = True
+        first, self._lost = not self._lost, True
+        self.losses += first
         reason = str(error) if isinstance(error, SourceError) else first_line(error)
         self.why_not = reason if self.name in reason else f"{self.name}: {reason}"
+        if first:
+            self.on_loss()
 
 
 class LiveSources:
@@ -185,6 +190,10 @@ class LiveSources:
         """Number of frames grabbed from each source, used or not."""
         self._taken: dict[str, int] = {}
         """Number of grabbed frames of each source that were used."""
+        self._lost: list[str] = []
+        """Names of the sources that were lost or removed, for `take_lost`."""
+        self._news = False
+        """Whether there is a name in it that `groups` has not told of."""
         self._closed = False
         self.given_up: dict[str, SourceError] = {}
         """Errors of the sources that have used up their attempts, by name."""
@@ -205,7 +214,8 @@ class LiveSources:
 
     def groups(self, most_delay_s: float = 0.0) -> Iterator[list[Frame]]:
         """Yield the newest frames of different sources together: those that are there, or, within `most_delay_s`
-        seconds of the first, those of all open sources. Raises SourceError as iterating does."""
+        seconds of the first, those of all open sources. A group is empty where a source was lost and there is no frame
+        (`take_lost`). Raises SourceError as iterating does."""
         while (group := self._next(most_delay_s)) is not None:
             yield group
 
@@ -221,11 +231,13 @@ class LiveSources:
             for source in leaving:
                 for kept in (self._newest, self._grabbed, self._taken, self.given_up):
                     kept.pop(source.name, None)
+                self._note_loss(source)
             for source in new:
                 if source.name in self._sources:
                     raise UsageError(f"two sources are called {source.name}; give one of them another name")
                 self._sources[source.name] = source
                 self._grabbed[source.name] = self._taken[source.name] = 0
+                source.on_loss = partial(self._lose, source)
                 if self._closed:
                     source.stop()
                 threading.Thread(target=self._read, args=(source,), name=f"live {source.name}", daemon=True).start()
@@ -248,6 +260,23 @@ class LiveSources:
                 for name, source in self._sources.items()
             ]
 
+    def take_lost(self) -> list[str]:
+        """Return the names of the sources that were lost or removed since the last call."""
+        with self._changed:
+            lost, self._lost = self._lost, []
+            return lost
+
+    def _lose(self, source: LiveSource) -> None:
+        with self._changed:
+            if self._sources.get(source.name) is source:
+                self._note_loss(source)
+                self._changed.notify_all()
+
+    def _note_loss(self, source: LiveSource) -> None:
+        if source.name not in self._lost:
+            self._lost.append(source.name)
+        self._news = True
+
     def close(self) -> None:
         """Close all sources and end the iteration."""
         with self._changed:
@@ -262,7 +291,7 @@ class LiveSources:
 
     def _next(self, most_delay_s: float) -> list[Frame] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or self._closed or self._all_given_up)
+            self._changed.wait_for(lambda: self._newest or self._news or self._closed or self._all_given_up)
             if self._newest and most_delay_s:
                 self._changed.wait_for(
                     lambda: self._closed or len(self._newest) >= self._open_sources,
@@ -270,7 +299,8 @@ class LiveSources:
                 )
             if self._closed:
                 return None
-            if not self._newest:
+            news, self._news = self._news, False
+            if not self._newest and not news:
                 raise SourceError("; ".join(map(str, self.given_up.values())))
             # A dictionary keeps the order of its keys, and a newer frame takes the place of the previous one.
             group = list(self._newest.values())

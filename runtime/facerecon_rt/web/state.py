@@ -33,9 +33,11 @@ class Watched:
 
     scene: Scene
     number: int
-    """Number of the scene, counted from 1."""
+    """Number of the source's scenes so far."""
     seen_at: float
     """Time of the newest scene, by time.monotonic()."""
+    version: int = 0
+    """Number of the newest scene among the scenes of all sources, from 1."""
     faces: int = 0
     """Number of faces in all scenes."""
     moments: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -66,6 +68,7 @@ class State(Collector):
         self._dropped = dropped
         self._lock = threading.Lock()
         self._sources: dict[str, Watched] = {}
+        self._scenes = 0
         self._stages: defaultdict[str, StageTimes] = defaultdict(StageTimes)
         self._started = time.monotonic()
         self.registry = CollectorRegistry()
@@ -79,6 +82,8 @@ class State(Collector):
             if watched is None:
                 watched = Watched(scene, 0, now)
             watched.scene, watched.number, watched.seen_at = scene, watched.number + 1, now
+            self._scenes += 1
+            watched.version = self._scenes
             watched.faces += len(scene.faces)
             watched.moments.append(now)
             watched.stages.append(scene.stages_ms)
@@ -125,13 +130,14 @@ class State(Collector):
         yield output_metrics(self._dropped())
 
     def scene(self, index: int) -> tuple[Scene, int] | None:
-        """Return the newest scene of a source and its number, by its place in `summary`; None where there is none."""
+        """Return the newest scene of a source and its number among all scenes, by the source's place in `summary`; None
+        where there is none."""
         with self._lock:
             names = sorted(self._sources)
             if not 0 <= index < len(names):
                 return None
             watched = self._sources[names[index]]
-            return watched.scene, watched.number
+            return watched.scene, watched.version
 
     def summary(self) -> dict[str, Any]:
         """Return everything that the page polls, ready for JSON."""
@@ -151,6 +157,7 @@ class State(Collector):
                     "fps": round(fps, 1),
                     "silent_s": round(now - seen_at, 2),
                     "stages_ms": medians(stages),
+                    "largest": place_of_largest(scene),
                     "record": record_from_scene(scene, self._blendshapes, now=seen_at),
                 }
                 for name, scene, number, fps, seen_at, stages in newest
@@ -167,6 +174,12 @@ class State(Collector):
         """Return the largest face of a source's newest scene; None where there is none."""
         found = self.scene(index)
         return largest(found[0].faces, found[0].frame.size) if found is not None else None
+
+
+def place_of_largest(scene: Scene) -> int | None:
+    """Return the place of the largest face among the scene's faces; None without a face."""
+    face = largest(scene.faces, scene.frame.size)
+    return next((place for place, one in enumerate(scene.faces) if one is face), None)
 
 
 def medians(stages: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -99,8 +99,14 @@ function show(state) {
     `${record.provider}, ${record.precision} · ${one.frames} frames · age ${record.age_ms.toFixed(0)} ms`;
   element("faces").textContent = `${faces.length} ${faces.length === 1 ? "face" : "faces"}`;
   showStages(one.stages_ms);
-  const largest = faces.reduce((a, b) => (!a || b.box[2] - b.box[0] > a.box[2] - a.box[0]) ? b : a, null);
-  if (!largest) return;
+  // The mesh is that of the same face.
+  const largest = one.largest === null ? null : faces[one.largest];
+  if (!largest) {
+    element("pose").textContent = "";
+    showAttention(null);
+    showBlendshapes({});
+    return;
+  }
   const turn = largest.pose.euler_deg, look = largest.gaze && largest.gaze.euler_deg;
   element("pose").textContent = `pitch ${turn.pitch.toFixed(0)}°  yaw ${turn.yaw.toFixed(0)}°  ` +
     `roll ${turn.roll.toFixed(0)}°` + (look ? `  gaze pitch ${look.pitch.toFixed(0)}° yaw ${look.yaw.toFixed(0)}°` : "") +
@@ -184,6 +190,8 @@ async function startMesh() {
           gl.bindBuffer(gl.ARRAY_BUFFER, buffers[index].buffer);
           gl.bufferData(gl.ARRAY_BUFFER, data, gl.DYNAMIC_DRAW);
         });
+      } else {
+        vertices = null;  // no face
       }
     } catch (error) { /* the status line says it */ }
     setTimeout(fetchVertices, MESH_MS);
