@@ -397,12 +397,16 @@ def _check_cameras(inputs: Inputs, targets: Sequence[str]) -> None:
     """Check that each video and each avatar gets the frames of one camera. Raises UsageError."""
     if len(inputs.live_sources) < 2 and not inputs.reloadable:
         return
-    several = "but the inputs are or may become several cameras"
     for target in targets:
         if Path(target).suffix.lower() in CODECS:
-            raise UsageError(f"{target} is one video, {several}; give a folder, as in out/")
+            raise UsageError(
+                f"{target} is one video, but the inputs are or may become several cameras; give a folder, as in out/"
+            )
         if scheme_of(target) == "vmc":
-            raise UsageError(f"{target} is one avatar, {several}; give one camera, or livelink://, which names each")
+            raise UsageError(
+                f"{target} is one avatar, but the inputs are or may become several cameras; give one camera, or "
+                "livelink://, which names each"
+            )
 
 
 def _say_choice(reconstructor: Reconstructor, options: Options) -> None:

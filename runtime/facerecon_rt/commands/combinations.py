@@ -8,20 +8,27 @@ from typing import NamedTuple
 
 from ..addresses import STREAM_SCHEMES, scheme_of
 from ..errors import UsageError
+from ..faces.pipeline import DETECT_EVERY
 from ..head import MESH_FORMS
+from ..sinks.avatars import is_avatar
 from ..sinks.hide import MARGIN, is_cover
 from ..sinks.local_socket import is_socket
 from ..sinks.meshes import UNIT_SUFFIXES
 from ..sinks.mqtt_address import is_mqtt, may_cover
 from ..sinks.options import check_texture
 from ..sinks.sequence import is_sequence
+from ..sinks.usd import USD_SUFFIXES
 from ..sinks.video_writer import CODECS
 from ..sources.camera import AS_IT_IS
 from ..sources.inputs import Inputs
+from ..sources.listing import is_list
 from ..sources.video import is_video_name
 from .arguments import idle_sentences
 from .options import DEFAULT_OUTPUT, Options
 from .outputs import has_heads, has_meshes, is_drawn, is_folder_output
+
+WITH_WEIGHTS = (".csv", ".glb", ".rrd", *USD_SUFFIXES)
+"""Suffixes of takes, which have blendshape weights."""
 
 
 def check_options(options: Options) -> None:
@@ -82,6 +89,8 @@ class _Run(NamedTuple):
     several_live: bool
     follows: bool
     """Whether it follows faces over time: in cameras, streams or videos."""
+    photographs: bool
+    """Whether it reads photographs, or videos as photographs of a set."""
     targets: list[str]
     options: Options
 
@@ -98,7 +107,8 @@ def options_without_effect(options: Options, inputs: Inputs, files: Sequence[Pat
         later or any(scheme_of(source.uri) not in STREAM_SCHEMES for source in sources),
         later or bool(sources),
         later or len(sources) > 1,
-        later or bool(sources) or any(map(is_video_name, files)),
+        not options.set and (later or bool(sources) or any(map(is_video_name, files))),
+        options.set or not all(is_video_name(file) or is_list(str(file)) for file in files),
         outputs_of(options),
         options,
     )
@@ -108,6 +118,8 @@ def options_without_effect(options: Options, inputs: Inputs, files: Sequence[Pat
 def _without_effect(run: _Run) -> Iterator[tuple[str, str]]:
     """Yield each option that is given and does nothing, and its purpose."""
     options, live = run.options, run.options.live
+    det_every = 1 if is_cover(options.style) else DETECT_EVERY
+    calibrates = options.calibrate is not None and (run.follows or isinstance(options.calibrate, str))
     drawn = options.style != "shaded" and not is_cover(options.style)
     for name, given, works, purpose in (
         ("--flip", live.flip != AS_IT_IS.flip, run.live, "cameras and streams"),
@@ -118,8 +130,19 @@ def _without_effect(run: _Run) -> Iterator[tuple[str, str]]:
         ("--max-delay-ms", options.max_delay_s > 0, run.several_live, "several cameras and streams"),
         ("--smooth", options.smooth != "off", run.follows, "videos, cameras and streams"),
         ("--budget-ms", options.budget_ms is not None, run.follows, "videos, cameras and streams"),
-        ("--attention", options.attention, run.follows, "videos, cameras and streams"),
+        ("--det-every", options.det_every != det_every, run.follows, "videos, cameras and streams"),
+        ("--attention", options.attention and not options.zone, run.follows, "videos, cameras and streams"),
+        ("--zone", options.zone, run.follows, "videos, cameras and streams"),
+        (
+            "--zone" if options.zone else "--attention",
+            options.attention and run.follows,
+            _shows_attention(run),
+            "records, MQTT, annotated pictures and the page",
+        ),
         ("--calibrate SECONDS", isinstance(options.calibrate, float), run.follows, "videos, cameras and streams"),
+        ("--calibrate", calibrates, _has_weights(run) or options.save_calibration, "records, takes and avatars"),
+        ("--fov or --camera-matrix", options.lens is not None, _has_weights(run), "records, takes and avatars"),
+        ("--no-mirror", not options.mirror, run.photographs or isinstance(options.calibrate, str), "photographs"),
         ("--blendshapes", options.blendshapes == "arkit", run.writes(_has_records), "records"),
         ("--unit", options.unit != "mm", run.writes(_has_units), "meshes in .obj and .ply"),
         (
@@ -139,6 +162,19 @@ def _without_effect(run: _Run) -> Iterator[tuple[str, str]]:
 
 def _has_records(target: str) -> bool:
     return is_folder_output(target) or target == "-" or is_socket(target) or _suffix(target) == ".jsonl"
+
+
+def _has_weights(run: _Run) -> bool:
+    """Return whether an output has blendshape weights, and head poses that a lens corrects."""
+    return run.options.serve is not None or run.writes(
+        lambda target: _has_records(target) or is_avatar(target) or _suffix(target) in WITH_WEIGHTS
+    )
+
+
+def _shows_attention(run: _Run) -> bool:
+    return run.options.serve is not None or run.writes(
+        lambda target: _has_records(target) or is_mqtt(target) or is_drawn(target)
+    )
 
 
 def _has_units(target: str) -> bool:
