@@ -7,6 +7,7 @@ import dataclasses
 import multiprocessing
 import pickle
 import shutil
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -483,6 +484,17 @@ def test_a_set_without_a_face_is_a_usage_error(reconstructor: Reconstructor) -> 
         reconstructor.reconstruct_set([grey(0), grey(0)])
     with pytest.raises(UsageError, match="no face was found"):
         set_from_faces([])
+
+
+def test_averaging_a_long_video_needs_no_second_copy_of_its_shapes() -> None:
+    shapes = np.random.default_rng(0).normal(size=(200, 500, 3)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        average_shapes(shapes, np.ones(200, np.float32))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < shapes.nbytes / 4
 
 
 def test_a_set_is_fused_by_precision_where_the_model_has_a_basis(model: Path, tmp_path: Path) -> None:

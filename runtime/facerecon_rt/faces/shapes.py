@@ -65,13 +65,19 @@ def average_shapes(shapes: Floats, confidences: Floats, method: Average = "robus
     weights = base / base.sum()
     mean = np.tensordot(weights, shapes, 1)
     for _ in range(ROBUST_STEPS if robust and count > 2 else 0):
-        distance = np.sqrt(((shapes - mean) ** 2).sum(2).mean(1))
+        distance = np.sqrt([_squares(shape, mean).mean() for shape in shapes])
         limit = max(HUBER * float(np.median(distance)), LEAST_DISTANCE_MM)
         weights = base * np.minimum(1.0, limit / np.maximum(distance, 1e-9))
         weights = weights / weights.sum()
         mean = np.tensordot(weights, shapes, 1)
-    spread = np.sqrt(np.tensordot(weights, ((shapes - mean) ** 2).sum(2), 1))
-    return mean.astype(np.float32), spread.astype(np.float32), weights.astype(np.float32)
+    variance = sum(weight * _squares(shape, mean) for weight, shape in zip(weights, shapes, strict=True))
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32), weights.astype(np.float32)
+
+
+def _squares(shape: Floats, mean: Floats) -> Floats:
+    """Return the squared distances (V,) of a shape's vertices (V, 3) from the mean. One shape at a time, since the
+    shapes of a long video fill half of the memory already."""
+    return np.asarray(((shape - mean) ** 2).sum(1))
 
 
 def with_shape(face: Face, shape: Floats, spread_mm: Floats) -> Face:
