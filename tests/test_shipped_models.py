@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -163,13 +163,11 @@ def test_a_talking_head_keeps_one_track() -> None:
             assert all(tracks_of_frame == [1] for tracks_of_frame in tracks), path.name
 
 
-def test_two_heads_that_cross_keep_their_numbers() -> None:
+def test_two_heads_that_cross_keep_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The heads are fast and equally large, as in the benchmark. The fit of a head wobbles when it passes another head,
     which must not count as a cut."""
-    spec = importlib.util.spec_from_file_location("crossing", ROOT / "benchmarks" / "crossing.py")
-    assert spec is not None and spec.loader is not None
-    crossing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(crossing)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    crossing = importlib.import_module("crossing")
     first, second = sorted(data_folder("videos").glob("head_*.mp4"))[:2]
     with Reconstructor(MODEL, provider="cpu") as reconstructor:
         heads = crossing.head_of(first, reconstructor), crossing.head_of(second, reconstructor)
