@@ -507,7 +507,9 @@ def test_a_run_ends_in_a_report(
     assert [one["batch"] for one in report["batches"]] == ([1, 3] if "offline" in more else [])
     assert (report["verdict"] is not None) == ("--budget-ms" in more)
     assert report["input"]["size"] == [256, 192]
-    assert "wrote" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "wrote" in said
+    assert ("batch of 3: p50 " in said, said.startswith("p50 ")) == ("offline" in more, "offline" not in more)
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,11 @@ def test_auto_takes_the_file_that_fits_the_provider_that_works(family: Path, pre
         assert (session.path.name, session.provider) == ("face.int8.onnx", "cuda")
 
 
-def test_auto_passes_over_a_provider_that_has_no_file(family: Path) -> None:
+def test_auto_passes_over_a_provider_that_has_no_file(family: Path, pretend: Pretend) -> None:
     family.with_name("face.int8.onnx").unlink()
+    with open_session(family, precision="int8") as session:
+        assert session.choice == "cpu (this ONNX Runtime supports CPUs only)"
+    pretend(claims=["cuda"])
     with open_session(family, precision="int8") as session:
         assert session.path.name == "face.int8-cpu.onnx"
         assert "no tensorrt: no int8 file of the same weights for tensorrt beside" in session.choice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..addresses import public_name
@@ -95,10 +95,10 @@ def main(arguments: Sequence[str]) -> int:
         line.clear()
     files = write_report(report, options.report)
     if not options.quiet:
-        latency = report["latency_ms"]
-        print(
-            ", ".join(f"{name} {latency[name]:.2f} ms" for name in ("p50", "p90", "p99") if latency[name] is not None)
-        )
+        for batch in report["batches"]:
+            print(f"batch of {batch['batch']}: {percentiles(batch['latency_ms'])}, {batch['crops_per_s']:.0f} crops/s")
+        if not report["batches"]:
+            print(percentiles(report["latency_ms"]))
         for warning in report["warnings"]:
             print(f"warning: {warning}")
         print(f"wrote {files[0].parent}/: {', '.join(path.name for path in files)}", flush=True)
@@ -110,6 +110,11 @@ def main(arguments: Sequence[str]) -> int:
     word = "within" if verdict["passed"] else "OVER"
     print(f"{word} the budget: {verdict['figure']} {verdict['value_ms']:.2f} ms of {verdict['budget_ms']:g} ms")
     return 0 if verdict["passed"] else 1
+
+
+def percentiles(latency: Mapping[str, float | None]) -> str:
+    """Return the percentiles of a summary that it has, in ms, as text."""
+    return ", ".join(f"{name} {latency[name]:.2f} ms" for name in ("p50", "p90", "p99") if latency[name] is not None)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -103,7 +103,7 @@ def best_provider(
                 # the CPU.
                 out.append(str(error) if name == order[-1] else str(error).partition(";")[0])
                 continue
-            if name == "cpu" and out and all(BUILT_WITHOUT in reason for reason in out):
+            if name == "cpu" and out and not may_use_gpu():
                 return opened, name, f"{name} (this ONNX Runtime supports CPUs only)"
             return opened, name, f"{name}, the fastest provider that works" + (f" ({'; '.join(out)})" if out else "")
         raise ProviderMissing("; ".join(out))
@@ -127,6 +127,12 @@ def offers_gpu() -> bool:
     """Return whether the installed ONNX Runtime has a provider for GPUs. Raises ProviderMissing without ONNX
     Runtime."""
     return not {ORT_NAMES["tensorrt"], ORT_NAMES["cuda"]}.isdisjoint(import_onnxruntime().get_available_providers())
+
+
+def may_use_gpu() -> bool:
+    """Return whether the installed ONNX Runtime has a provider for GPUs, or TensorRT for RTX is there as a plug-in.
+    Raises ProviderMissing without ONNX Runtime."""
+    return offers_gpu() or bool(rtx_version())
 
 
 def import_onnxruntime() -> Any:
