@@ -230,8 +230,8 @@ def _add_crops(parser: argparse.ArgumentParser) -> None:
         "--crops",
         type=Path,
         metavar="FOLDER",
-        help=f"photographs for verification, at least 200 for fp16 and int8: {PHOTOGRAPHS} "
-        "[$FACERECON_DATA/faces/lfpw-test, or artificial pictures without that folder]",
+        help=f"photographs for verification, at least 200 for fp16 and int8: {PHOTOGRAPHS}; or a folder of "
+        "`facerecon-train prepare` [$FACERECON_DATA/faces/lfpw-test, or artificial pictures without that folder]",
     )
 
 

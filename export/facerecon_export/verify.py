@@ -111,14 +111,14 @@ class Row:
     p99: float
     """99th percentile over crops."""
     largest: float
-    """Largest difference of any point or number; NaN in the row NME, which is a single number."""
+    """Largest difference of any point or number. The row NME is a single number, which is its mean, too."""
     allowed: float
     by: Literal["mean", "largest"]
 
     @property
     def decisive(self) -> float:
         """The figure that is compared with `allowed`."""
-        return self.mean if self.by == "mean" or self.name == "NME" else self.largest
+        return self.mean if self.by == "mean" else self.largest
 
     @property
     def passed(self) -> bool:
@@ -197,7 +197,8 @@ def compare(
     known = np.zeros(0, bool) if landmarks is None else np.asarray(np.isfinite(landmarks[:, EYE_CORNERS]).all((1, 2)))
     if landmarks is not None and known.any():
         worse = [_nme(one, landmarks, known) - _nme(reference, landmarks, known) for one in candidates]
-        rows.append(_row("NME", np.array([max(worse, key=lambda w: np.inf if np.isnan(w) else w)]), float("nan"), gate))
+        increase = np.max(worse)  # NaN if one of them is
+        rows.append(_row("NME", np.array([increase]), float(increase), gate))
     return rows
 
 

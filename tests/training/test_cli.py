@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from facerecon_training.checkpoint import load_weights, save_weights
-from facerecon_training.cli import build_parser, idle_options, main, train_config
+from facerecon_training.cli import build_parser, idle_options, main, next_steps, train_config
 from facerecon_training.data import CLEAN_BATCH, BatchConfig
 from facerecon_training.model import FaceModel, ModelConfig
 
@@ -246,6 +246,13 @@ def test_init_gives_the_network_unless_another_is_named(data: Path, prepared: Pa
     ):
         model = network(["--init", str(init), *arguments], data, prepared)
         assert (model.backbone, model.input_size, model.shape_code, model.hidden) == (*expected, 8, 16)
+
+
+def test_the_next_steps_are_commands_that_work() -> None:
+    said = next_steps(Path("runs/face/face.safetensors"), Path("DATA"))
+    assert "evaluate runs/face/face.safetensors --data DATA and" in said
+    assert "facerecon-export runs/face/face.safetensors -o out/ " in said
+    assert "--data" not in next_steps(Path("mean.safetensors"))
 
 
 def test_weights_are_averaged_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -376,7 +376,10 @@ def _prepare(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("stopped; run the same command to continue")
         raise
-    print(f"{options.out}: check contact_sheet.png and people_sheet.png, then run facerecon-train train")
+    sheets = "contact_sheet.png and people_sheet.png"
+    if not options.clean:
+        sheets = "photographs/*/sheet.jpg, " + sheets
+    print(f"{options.out}: check {sheets}, then run facerecon-train train")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -386,7 +389,17 @@ def _train(options: argparse.Namespace) -> None:
     for line in idle_options(options):
         say(f"facerecon-train: {line}")
     weights = train(train_config(options))
-    print(f"{weights}: next, run facerecon-train evaluate {weights} and facerecon-export {weights}")
+    print(next_steps(weights, options.data))
+
+
+def next_steps(weights: Path, data: Path | None = None) -> str:
+    """Return a line with the commands that follow when weights were written. `data` is the folder of --data, where it
+    was given."""
+    of_data = f" --data {data}" if data else ""
+    return (
+        f"{weights}: next, run facerecon-train evaluate {weights}{of_data} and facerecon-export {weights} -o out/ "
+        "(--crops and --calibration name photographs; --precision fp32 needs none)"
+    )
 
 
 def idle_options(options: argparse.Namespace) -> list[str]:
@@ -518,7 +531,7 @@ def _average(options: argparse.Namespace) -> None:
     check_no_input(options.out, set(map(resolved, options.weights)))
     check_writable(options.out)
     save_weights(average_weights([load_weights(path) for path in options.weights]), options.out)
-    print(f"{options.out}: next, run facerecon-train evaluate {options.out} and facerecon-export {options.out}")
+    print(next_steps(options.out))
 
 
 def _clip(options: argparse.Namespace) -> None:

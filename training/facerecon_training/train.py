@@ -83,9 +83,10 @@ def train(config: TrainConfig) -> Path:
         print(f"at the start: {json.dumps(state.note(first))}")
     batches = iter(batch_loader(config, state.step))
     done = state.step * config.batch.size
-    progress = tqdm(total=config.pictures, initial=done, unit="img", desc="training", smoothing=0.05)
-    saved = evaluated = time.monotonic()
     steps = config.pictures // config.batch.size
+    total = steps * config.batch.size
+    progress = tqdm(total=total, initial=done, unit="img", desc="training", smoothing=0.05)
+    saved = evaluated = time.monotonic()
     with Interrupt() as interrupt:
         while state.step < steps and not interrupt.asked:
             batch = Batch(*(tensor.to(device, non_blocking=True) for tensor in next(batches)))
