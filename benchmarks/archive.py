@@ -31,6 +31,7 @@ from facerecon_rt.archive.recipe import Recipe, Workers
 from facerecon_rt.archive.run import archive, started
 from facerecon_rt.data_folder import data_folder
 from facerecon_rt.environment import machine
+from facerecon_rt.errors import UsageError
 from facerecon_rt.providers.onnx_file import read_onnx
 from facerecon_rt.sources.prefetch import prefetched
 from facerecon_rt.values import positive
@@ -167,7 +168,10 @@ def main() -> None:
     parser.add_argument("--part-size", type=positive, default=50, help="photographs per part [%(default)s]")
     parser.add_argument("--rounds", type=positive, default=3, help="rounds of all methods [%(default)s]")
     options = parser.parse_args()
-    there = len(pictures())
+    try:
+        there = len(pictures())
+    except (UsageError, OSError) as error:
+        parser.error(str(error))
     if min(options.count, there) <= options.part_size * max(ACTORS):
         parser.error(
             f"{min(options.count, there)} photographs of {there} in parts of {options.part_size} give {max(ACTORS)} "

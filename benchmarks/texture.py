@@ -24,6 +24,7 @@ from facerecon_rt import Face, Frame, Pipeline, Reconstructor, load_template, op
 from facerecon_rt.align import CROP_SIDE_MM, Square, align, square_from_camera
 from facerecon_rt.cli import PICTURES_OF_A_SET
 from facerecon_rt.data_folder import data_folder, default_data
+from facerecon_rt.errors import UsageError
 from facerecon_rt.faces.reconstruct import largest
 from facerecon_rt.pose import rotation_from_euler
 from facerecon_rt.providers.onnx_file import named_by_hash
@@ -193,7 +194,10 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw photographs of DATA to this file, and end")
     parser.add_argument("--every", type=int, default=8, metavar="N", help="measure every N-th photograph [%(default)s]")
     options = parser.parse_args()
-    data = data_folder(options.data)
+    try:
+        data = data_folder(options.data)
+    except UsageError as error:
+        parser.error(str(error))
     test = data / "faces" / "lfpw-test"
     with Reconstructor(options.model, provider="cpu") as reconstructor:
         if options.sheet is not None:

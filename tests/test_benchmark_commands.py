@@ -63,3 +63,15 @@ def test_too_few_photographs_for_all_actors_are_refused(
         with pytest.raises(SystemExit):
             archive.main()
         assert "give more with --count, or a smaller --part-size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("script", "needs"), [("archive", "ray"), ("texture", "cv2")])
+def test_a_missing_data_folder_is_one_line(
+    script: str, needs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(needs)
+    monkeypatch.delenv("FACERECON_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", [f"benchmarks/{script}.py"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(script).main()
+    assert "set FACERECON_DATA" in capsys.readouterr().err
