@@ -115,3 +115,18 @@ def test_a_face_that_is_passed_over_and_moves_away_is_the_same_where_it_is_found
     faces = tracker.update([(first, ball_face(50.0, 50.0))], [ball_face(350.0, 60.0)], 0.5)
     assert [face.track for face in faces] == [1, 2] and tracker.entered == ()
     assert [track.number for track in tracker.tracks] == [1, 2]
+
+
+def test_a_newcomer_beside_a_face_that_is_passed_over_has_a_number_of_its_own(
+    reconstructor: Reconstructor, spots: PaintSpots
+) -> None:
+    frames = [Frame(spots(256, 192, FOUR), "clip", index, still=False) for index in range(120)]
+    newcomer = Frame(spots(256, 192, [*FOUR, (0.75, 0.25)]), "clip", 120, still=False)
+    with reconstructor:
+        pipeline = Pipeline(reconstructor, budget_ms=1e-6, detect_every=1)
+        for frame in frames:
+            assert len(pipeline.process(frame).faces) <= 4
+        (stream,) = pipeline._streams
+        stream.since_detection = 100
+        scene = pipeline.process(newcomer)
+    assert scene.entered == (5,)

@@ -160,6 +160,18 @@ def test_readers_that_stop_or_leave_give_up_their_places(
             pass
 
 
+def test_a_reader_without_records_stays_and_holds_up_nobody() -> None:
+    ours, reader = socket.socketpair(socket.AF_UNIX)
+    with ours, reader:
+        ours.settimeout(0.01)  # `recv` would wait so long and fail, also with MSG_DONTWAIT
+        assert not local_socket._has_left(ours)
+        reader.sendall(b"hello")
+        reader.shutdown(socket.SHUT_WR)  # a reader that has nothing to say is still there
+        assert not local_socket._has_left(ours)
+        reader.close()
+        assert local_socket._has_left(ours)
+
+
 def has_place(path: Path) -> bool:
     """Return whether a reader that connects is served, and disconnect."""
     with socket.socket(socket.AF_UNIX) as reader:

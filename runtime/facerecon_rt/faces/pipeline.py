@@ -25,7 +25,7 @@ from .reconstruct import (
 )
 from .stages import Stages
 from .streams import SMOOTH, Stream, Streams
-from .track import Track, drifted, unknown
+from .track import Track, at_their_places, drifted, unknown
 from .zones import Zone
 
 log = logging.getLogger("facerecon_rt")
@@ -262,7 +262,11 @@ class Pipeline:
         with stages.measure("post"):
             pairs = list(zip(work.updated, work.seen, strict=True))
             faces = stream.tracker.update(
-                pairs, work.new, self.reconstructor.min_confidence, scene_changed=work.scene_changed
+                pairs,
+                work.new,
+                self.reconstructor.min_confidence,
+                scene_changed=work.scene_changed,
+                at_place=at_their_places(work.skipped, work.detected),
             )
             shown = self._largest(frame, faces)
             attention, events = NO_ATTENTION, NO_EVENTS

@@ -49,8 +49,9 @@ faces of lfpw-test rolled by 60 degrees, the detector finds eight with a roll th
 they are not believed."""
 SAME_FACE = 0.3
 """Minimum overlap of boxes (intersection over union) at which a detection lies on a face that is already known."""
-STICKS_OUT = 0.05
-"""Share of its side by which a detection may stick out of the face that is read there and be covered with it."""
+STICKS_OUT = 0.25
+"""Share of a face's box by which a detection may stick out of it and be covered with it, by the usual margin of covers.
+On a crowd in 1080p, nine of ten detections of a face that is read stick out by less than 0.2."""
 TOGETHER = 8
 """Number of photographs whose faces are read together."""
 FACES_TOGETHER = 32
@@ -488,15 +489,15 @@ def no_hints(sightings: Sequence[Sighting]) -> list[Sighting]:
 
 def off_faces(squares: Sequence[Square], faces: Sequence[Face]) -> tuple[Floats, ...]:
     """Return the face boxes (4,) xyxy, frame pixels, of the detected squares that the box of no face holds: those on
-    none of the faces, and those that stick out of one."""
-    boxes = map(box_from_square, squares)
-    return tuple(box for box in boxes if not any(_holds(face.box, box) for face in faces))
-
-
-def _holds(outer: Floats, inner: Floats) -> bool:
-    """Return whether a box (4,) xyxy lies in another, but for `STICKS_OUT` of its side."""
-    slack = STICKS_OUT * float(inner[2] - inner[0])
-    return bool((inner[:2] >= outer[:2] - slack).all() and (inner[2:] <= outer[2:] + slack).all())
+    none of the faces, and those that stick out of one by more than `STICKS_OUT`."""
+    boxes = [box_from_square(square) for square in squares]
+    if not boxes or not faces:
+        return tuple(boxes)
+    inner, outer = np.array(boxes)[:, None], np.array([face.box for face in faces])
+    slack = STICKS_OUT * (outer[:, 2:] - outer[:, :2])
+    low, high = inner[..., :2] >= outer[:, :2] - slack, inner[..., 2:] <= outer[:, 2:] + slack
+    held = (low & high).all(2).any(1)
+    return tuple(box for box, is_held in zip(boxes, held, strict=True) if not is_held)
 
 
 def best_first(faces: Iterable[Face]) -> tuple[Face, ...]:

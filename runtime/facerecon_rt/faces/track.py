@@ -209,6 +209,17 @@ def unknown(squares: Sequence[AnySquare], faces: Sequence[Face], skipped: Sequen
     ]
 
 
+def at_their_places(tracks: Sequence[Track], squares: Sequence[AnySquare]) -> list[Track]:
+    """Return the skipped tracks at whose places there is a detected square."""
+    boxes = [box_from_square(square) for square in squares]
+    places = [box_from_square(track.next_square()) for track in tracks]
+    return [
+        track
+        for track, place in zip(tracks, places, strict=True)
+        if any(box_overlap(box, place) >= SAME_FACE for box in boxes)
+    ]
+
+
 def one_each(pairs: Sequence[tuple[Track, Face]]) -> list[tuple[Track, Face]]:
     """Remove the pairs of a track and a face whose face belongs to another track.
 
@@ -276,6 +287,7 @@ class Tracker:
         min_confidence: float,
         *,
         scene_changed: bool = True,
+        at_place: Sequence[Track] = (),
     ) -> tuple[Face, ...]:
         """Update the tracks with the faces of this frame. Returns the faces with their numbers: first those of
         `seen`, in its order, then faces of new tracks and of tracks that are found again.
@@ -283,7 +295,8 @@ class Tracker:
         `seen`: each updated track with the face found at its place. `new`: faces at detections that are `unknown`. A
         face below `min_confidence`, or on top of another track's face that it resembles more, counts as unseen. A new
         face near a lost or skipped track continues that track. After a cut to another person, the track ends and a new
-        track begins; where `scene_changed` is false (`cuts.Scenery`), nothing counts as a cut.
+        track begins; where `scene_changed` is false (`cuts.Scenery`), nothing counts as a cut. `at_place`: skipped
+        tracks at whose places a face was detected, so that a new face is somebody else.
         """
         found = one_each([(track, face) for track, face in seen if face.confidence >= min_confidence])
         for track, _ in seen:
@@ -298,7 +311,7 @@ class Tracker:
         for face in [*(face for _, face in cut), *new]:
             elsewhere = all(box_overlap(face.box, other.box) < SAME_FACE for _, other in found)
             if face.confidence >= min_confidence and elsewhere:
-                lost = self._lost_near(face, [track for track, _ in found], scene_changed)
+                lost = self._lost_near(face, [*at_place, *(track for track, _ in found)], scene_changed)
                 if lost is None:
                     found.append((self._start(face), face))
                 else:
