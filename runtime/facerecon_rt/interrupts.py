@@ -41,15 +41,18 @@ def completing(at_signal: Callable[[], None] = lambda: None) -> Iterator[None]:
 
     def wait(number: int, frame: FrameType | None) -> None:
         came.append(signal.Signals(number))
-        signal.signal(number, before[came[-1]])
+        restore()
         at_signal()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     for number in before:
         signal.signal(number, wait)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
         for number in came[:1]:
             signal.raise_signal(number)

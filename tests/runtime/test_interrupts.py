@@ -130,16 +130,21 @@ def test_no_other_program_that_imports_the_package_has_its_signals_taken(
     assert command_of(script, words) == command
 
 
-def test_a_signal_waits_for_the_end_of_an_import_and_a_second_one_does_not() -> None:
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_an_import_and_a_second_one_does_not(
+    second: signal.Signals,
+) -> None:
     went_on = []
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), importing():
         signal.raise_signal(signal.SIGINT)
         went_on.append(1)
     with pytest.raises(KeyboardInterrupt), importing():
         signal.raise_signal(signal.SIGINT)
         went_on.append(2)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(second)
         went_on.append(3)
+    signal.signal(signal.SIGTERM, handler)
     assert went_on == [1, 2]
 
 

@@ -261,6 +261,14 @@ def test_a_second_ctrl_c_does_not_wait_and_is_known() -> None:
     assert (slow.closed, sink.unfinished) == (0, True)
 
 
+@pytest.mark.usefixtures("python_answers_ctrl_c")
+def test_ctrl_c_in_a_run_and_again_while_files_are_finished_does_not_wait() -> None:
+    slow = Finishing(1)
+    with pytest.raises(KeyboardInterrupt), ThreadedSink(slow, "out.mp4") as sink:
+        raise KeyboardInterrupt
+    assert (slow.closed, sink.unfinished) == (0, True)
+
+
 def test_what_an_interruption_leaves_unfinished_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> int:
         raise Unfinished(["out.mp4", "out.glb"])

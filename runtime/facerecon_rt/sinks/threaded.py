@@ -60,7 +60,10 @@ class ThreadedSink:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if error is not None:
             self._hurry()
-        self.close()
+        if isinstance(error, KeyboardInterrupt):
+            self._close()  # that was the first signal
+        else:
+            self.close()
 
     def write(self, scene: Scene) -> None:
         """Write one scene. Raises the sink's earlier error unless the scene is a camera's. Raises BrokenPipeError in
@@ -92,15 +95,18 @@ class ThreadedSink:
     def close(self) -> None:
         """Write the waiting scenes and finish the files, before a signal is handled. Raises the sink's error, old or
         new. A second call does nothing."""
+        with completing(self._hurry):
+            self._close()
+
+    def _close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        with completing(self._hurry):
-            try:
-                self._finish()
-            except KeyboardInterrupt:
-                self.unfinished = True
-                raise
+        try:
+            self._finish()
+        except KeyboardInterrupt:
+            self.unfinished = True
+            raise
 
     def _hurry(self) -> None:
         if self._paced is not None:
