@@ -176,6 +176,35 @@ def test_closing_wakes_a_source_that_waits_to_open_again(server: MjpegServer, mo
         assert all(level_of(frame) == 100 for frame in frames)  # and ends
 
 
+class Once(Nothing):
+    """A capture that has one frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = [True]
+
+    def grab(self) -> bool:
+        return bool(self._left and self._left.pop())
+
+    def retrieve(self) -> tuple[bool, Image]:
+        return True, np.zeros((8, 8, 3), np.uint8)
+
+
+def test_a_loss_is_told_after_the_last_frame() -> None:
+    def once(uri: str, options: LiveOptions) -> CameraSource:
+        return CameraSource(uri, Once())
+
+    with LiveSources([LiveSource("cam0", open_once=once, patient=True, retries=0)]) as sources:
+        groups = sources.groups()
+        while not sources.given_up:
+            threading.Event().wait(0.001)
+        assert sources.take_lost() == []  # its frame waits
+        assert [frame.source for frame in next(groups)] == ["cam0"]
+        assert sources.take_lost() == ["cam0"]
+        with pytest.raises(SourceError, match="cam0"):
+            next(groups)
+
+
 def test_the_loss_of_the_only_stream_is_told_at_once(server: MjpegServer) -> None:
     with LiveSources([LiveSource(server.uri, QUICK)]) as sources:
         groups = sources.groups()

@@ -191,9 +191,9 @@ class LiveSources:
         self._taken: dict[str, int] = {}
         """Number of grabbed frames of each source that were used."""
         self._lost: list[str] = []
-        """Names of the sources that were lost or removed, for `take_lost`."""
-        self._news = False
-        """Whether there is a name in it that `groups` has not told of."""
+        """Names of the sources that were lost or removed since the newest group."""
+        self._told: list[str] = []
+        """Names of those that were lost or removed before it, for `take_lost`. All their frames are in groups."""
         self._closed = False
         self.given_up: dict[str, SourceError] = {}
         """Errors of the sources that have used up their attempts, by name."""
@@ -261,10 +261,11 @@ class LiveSources:
             ]
 
     def take_lost(self) -> list[str]:
-        """Return the names of the sources that were lost or removed since the last call."""
+        """Return the names of the sources that were lost or removed since the last call, before the newest group was
+        taken. No frame from before the loss follows."""
         with self._changed:
-            lost, self._lost = self._lost, []
-            return lost
+            told, self._told = self._told, []
+            return told
 
     def _lose(self, source: LiveSource) -> None:
         with self._changed:
@@ -275,7 +276,6 @@ class LiveSources:
     def _note_loss(self, source: LiveSource) -> None:
         if source.name not in self._lost:
             self._lost.append(source.name)
-        self._news = True
 
     def close(self) -> None:
         """Close all sources and end the iteration."""
@@ -291,7 +291,7 @@ class LiveSources:
 
     def _next(self, most_delay_s: float) -> list[Frame] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or self._news or self._closed or self._all_given_up)
+            self._changed.wait_for(lambda: self._newest or self._lost or self._closed or self._all_given_up)
             if self._newest and most_delay_s:
                 self._changed.wait_for(
                     lambda: self._closed or len(self._newest) >= self._open_sources,
@@ -299,14 +299,15 @@ class LiveSources:
                 )
             if self._closed:
                 return None
-            news, self._news = self._news, False
-            if not self._newest and not news:
+            if not self._newest and not self._lost:
                 raise SourceError("; ".join(map(str, self.given_up.values())))
             # A dictionary keeps the order of its keys, and a newer frame takes the place of the previous one.
             group = list(self._newest.values())
             for name in self._newest:
                 self._taken[name] += 1
             self._newest.clear()
+            self._told += self._lost
+            self._lost.clear()
             return group
 
     @property
@@ -332,6 +333,7 @@ class LiveSources:
             log.debug("reading %s failed", source.name, exc_info=True)
             source.why_not = f"{source.name} failed: {first_line(error)}"
             source.close()
+            self._lose(source)
             self._give_up(source, SourceError(source.why_not))
         if self._sources.get(source.name) is not source:
             source.close()
