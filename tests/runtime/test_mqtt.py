@@ -447,6 +447,8 @@ def test_a_lost_camera_is_absent_and_answers_nobody(broker: Mosquitto, listener:
         wait_for(lambda: bool(sink._sink._asked_for))  # type: ignore[attr-defined]
         sink.write_events(replace(seen, frame=replace(seen.frame, image=NO_PICTURE), faces=(), lost=True))
         wait_for(lambda: len(listener.at("/state")) == 2)
+        listener.client.publish(GET, "", 1)  # while it is lost
+        wait_for(lambda: len(listener.at("/snapshot/refused")) == 2)
         sink.write(seen)  # it is back
         wait_for(lambda: len(listener.at("/state")) == 3)
     assert [state["present"] for state in listener.at("/state")] == [True, False, True]

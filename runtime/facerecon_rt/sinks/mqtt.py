@@ -105,6 +105,8 @@ class MqttSink:
         """Newest state of each camera, as JSON."""
         self._live: set[str] = set()
         """Cameras and streams. Files have no entities, which would stay in Home Assistant for good."""
+        self._lost: set[str] = set()
+        """Cameras that are lost."""
         self._unsent: set[str] = set()
         """Cameras whose newest state was not published."""
         self._published_at: dict[str, tuple[float, int]] = {}
@@ -182,6 +184,7 @@ class MqttSink:
     def write(self, scene: Scene) -> None:
         """Publish the state and the events of a scene. Raises UsageError when a file's events cannot be delivered."""
         camera = self._topics(scene.frame.source)
+        self._lost.discard(camera)
         self.write_events(scene)
         if camera in self._asked_for:
             self._send_picture(camera, scene)
@@ -210,6 +213,7 @@ class MqttSink:
             self._number += 1
             self._publish_event(topic, {**event, "n": self._number}, scene.frame.live)
         if scene.lost:
+            self._lost.add(camera)
             self._published_at[camera] = time.monotonic(), 0
             self._note_state(camera, scene)
             self._send_states()
@@ -398,6 +402,8 @@ class MqttSink:
             return
         if self._snapshot_style is None:
             self._refuse(camera, NO_PICTURES)
+        elif camera in self._lost:
+            self._refuse(camera, NONE_IN_TIME)
         else:
             self._asked_for[camera] = time.monotonic()
 
