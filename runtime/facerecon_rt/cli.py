@@ -57,7 +57,7 @@ from .sinks.threaded import ThreadedSink
 from .sinks.video_writer import CODECS
 from .sources.files import read_image
 from .sources.inputs import Inputs, limited
-from .start import ended
+from .start import ended, leave
 from .template import load_template
 from .types import Frame, Scene
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(given)
 
     try:
-        return run_command(program, command, on_interrupt=_say_interrupted)
+        return leave(run_command(program, command, on_interrupt=_say_interrupted))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)

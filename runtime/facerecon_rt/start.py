@@ -24,6 +24,10 @@ MODULES = {
     "facerecon_training": "facerecon-train",
 }
 """Command of each package, for `python -m`."""
+READERS = ("grab ", "live ")
+"""Beginnings of the names of threads that read cameras and streams."""
+LAST_WAIT_S = 0.05
+"""Time in seconds that a thread has for its last steps after its camera was closed."""
 
 
 def command_of(script: str, words: list[str]) -> str:
@@ -76,6 +80,25 @@ def ended() -> None:
 
     for number in _taken:
         _signal.signal(number, ignore)
+
+
+def leave(code: int) -> int:
+    """Return the exit code of an ended command, or end its process with it at once where a thread still reads a camera.
+
+    A camera that gives no frame cannot be interrupted. If its frame comes while Python ends, Python ends the thread
+    inside OpenCV, which aborts the process.
+    """
+    import threading  # loaded by now
+
+    reading = [one for one in threading.enumerate() if one.daemon and one.name.startswith(READERS)]
+    for thread in reading:
+        thread.join(LAST_WAIT_S)
+    if _taken and any(thread.is_alive() for thread in reading):
+        try:
+            sys.stdout.flush()
+        finally:  # nobody may read it
+            os._exit(code)
+    return code
 
 
 end_at_once_while_loading()

@@ -168,3 +168,20 @@ def test_handlers_are_left_as_they_were_and_other_threads_alone() -> None:
         assert done
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("name", "python_ends"), [("grab cam0", False), ("other", True)])
+def test_a_command_does_not_wait_for_a_camera_and_python_does_not_end_beside_it(
+    name: str, python_ends: bool, tmp_path: Path
+) -> None:
+    command = console_script("facerecon-rt", tmp_path)
+    Path(command[1]).write_text(
+        "import atexit, sys, threading\n"
+        "from facerecon_rt.start import leave\n"
+        "atexit.register(print, 'Python ends')\n"
+        f"threading.Thread(target=threading.Event().wait, name='{name}', daemon=True).start()\n"
+        "print('written')\n"
+        "sys.exit(leave(130))\n"
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "written\n" + "Python ends\n" * python_ends)

@@ -341,10 +341,10 @@ def test_the_command_reads_several_streams_at_once(
     records = tmp_path / "records.jsonl"
     with MjpegServer([spots(256, 192, [(0.5, 0.5)])]) as other:
         inputs = [argument for uri in (server.uri, other.uri) for argument in ("--input", uri)]
-        arguments = ["--model", str(model), *inputs, "--frames", "20", "--output", str(records), "--timeout", "5"]
+        arguments = ["--model", str(model), *inputs, "--frames", "100", "--output", str(records), "--timeout", "5"]
         assert main(arguments) == 0
         sources = [json.loads(line)["source"] for line in records.read_text().splitlines()]
-    assert len(sources) == 20
+    assert len(sources) == 100
     assert set(sources) == {server.uri, other.uri}
 
 
@@ -353,7 +353,7 @@ def test_each_of_several_cameras_has_a_video_of_its_own(
 ) -> None:
     server.show([spots(256, 192, [(0.3, 0.5)])])
     with MjpegServer([spots(256, 192, [(0.5, 0.5)])]) as other:
-        common = ["--model", str(model), "--input", server.uri, other.uri, "--frames", "20", "--timeout", "5"]
+        common = ["--model", str(model), "--input", server.uri, other.uri, "--frames", "100", "--timeout", "5"]
         assert main([*common, "--output", f"{tmp_path}/out/"]) == 0
         assert main([*common, "--output", f"{tmp_path}/out.mp4"]) == 2
     assert "is one video, but the inputs are or may become several cameras; give a folder" in capsys.readouterr().err
