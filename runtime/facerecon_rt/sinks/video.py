@@ -23,7 +23,7 @@ DEFAULT_FPS = 25.0
 LONGEST_GAP = 250
 """Maximum number of frames for which the last picture is repeated when frames of a file are missing."""
 LONGEST_LOSS_S = 60.0
-"""Maximum time in seconds for which the last picture of a camera is repeated. A longer loss is shortened to it."""
+"""Maximum time in seconds for which the last picture of a camera stays. A longer loss is shortened to it."""
 SLACK = 0.8
 """Number of frames by which a camera's frame may come early or late and still be the next frame of the file. No camera
 is exact."""
@@ -34,7 +34,7 @@ class VideoSink:
     black bars.
 
     The video keeps the time of its source. A live source skips frames, is lost, and may give more or fewer frames per
-    second than it announces: the picture before a gap is repeated, and frames that come too early are dropped.
+    second than it announces: the picture before a gap stays, and frames that come too early are dropped.
     """
 
     def __init__(self, path: Path, paint: Painter, rotation: Rotation | None = None) -> None:
@@ -86,7 +86,10 @@ class VideoSink:
             if last is not None:
                 # The picture is fitted, since a new file may have another size.
                 before = fit(last[1], self._size)
-                for _ in range(number - self._next if frame.live else _skipped(last[0], frame)):
+                missing = number - self._next if frame.live else _skipped(last[0], frame)
+                # Repeating takes as long as encoding: a camera that announces more frames than it gives would never be
+                # caught up with.
+                for _ in range(0 if frame.live and writer.places else missing):
                     self._append(writer, before, self._next)
             self._append(writer, picture, max(number, self._next))
         except OSError as error:

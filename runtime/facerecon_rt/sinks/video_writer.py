@@ -24,6 +24,8 @@ class VideoWriter(Protocol):
 
     codec: str
     """Description of the codec and the sound, for messages."""
+    places: bool
+    """Whether frames stand in the file at their time, also after missing numbers, so that nothing has to be repeated."""
 
     def write(self, picture: Image, number: int) -> None:
         """Append a picture (H, W, 3) uint8 BGR of the video's size as frame `number`; numbers rise. Raises OSError."""
@@ -50,6 +52,8 @@ def open_writer(path: Path, fps: float, size: tuple[int, int], sound_of: Path | 
 
 class _CvWriter:
     """A VideoWriter that uses OpenCV."""
+
+    places = False
 
     def __init__(self, path: Path, writer: cv2.VideoWriter, codec: str) -> None:
         self.codec = codec

@@ -28,6 +28,8 @@ LONGEST_DENOMINATOR = 1001
 class AvWriter:
     """A VideoWriter that keeps the sound and reports disk errors."""
 
+    places = True
+
     def __init__(self, path: Path, fps: float, size: tuple[int, int], sound_of: Path | None = None) -> None:
         """Begin the file. Raises OSError when it cannot be written."""
         self._path = path
