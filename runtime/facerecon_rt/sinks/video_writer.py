@@ -25,7 +25,7 @@ class VideoWriter(Protocol):
     codec: str
     """Description of the codec and the sound, for messages."""
     places: bool
-    """Whether frames stand in the file at their time, also after missing numbers, so that nothing has to be repeated."""
+    """Whether frames stand in the file at their time, also after missing numbers: nothing has to be repeated."""
 
     def write(self, picture: Image, number: int) -> None:
         """Append a picture (H, W, 3) uint8 BGR of the video's size as frame `number`; numbers rise. Raises OSError."""
