@@ -339,9 +339,10 @@ def _calibration(options: Options, reconstructor: Reconstructor) -> Calibration 
 
 
 def _save_calibration(calibration: Calibration, place: Path) -> None:
-    """Write what was learnt. An earlier file stays where nobody was seen."""
+    """Write what was learnt, and say so. An earlier file stays where nobody was seen."""
     if calibration.learnt:
         write_whole(place, calibration.to_json().encode())
+        log.info("wrote %s; give it to --calibrate in later runs of these people", place)
     else:
         log.warning("no face of a video or camera was seen, so no calibration is written to %s", place)
 

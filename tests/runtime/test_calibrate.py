@@ -144,7 +144,7 @@ def test_calibrations_that_are_forgotten_are_said_once(
 
 
 def test_the_command_calibrates_saves_and_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["--model", str(MODEL), "--input", str(VIDEO), "--quiet", "--frames", "40"]
+    command = ["--model", str(MODEL), "--input", str(VIDEO), "--frames", "40"]
     rest = tmp_path / "rest.json"
 
     def weights(name: str, *more: str) -> Floats:
@@ -155,6 +155,7 @@ def test_the_command_calibrates_saves_and_reads(tmp_path: Path, capsys: pytest.C
 
     raw = weights("raw.jsonl")
     learnt = weights("learnt.jsonl", "--calibrate", "0.5", "--save-calibration", str(rest))
+    assert f"wrote {rest}; give it to --calibrate in later runs" in capsys.readouterr().err
     again = weights("again.jsonl", "--calibrate", str(rest))
     (person,) = json.loads(rest.read_text())["people"]
     assert (person["track"], person["frames"]) == (1, 13)  # 0 to 0.48 s of 25 frames per second
