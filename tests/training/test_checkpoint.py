@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -284,3 +285,14 @@ def test_a_full_disk_is_named_and_leaves_the_earlier_files(tmp_path: Path, model
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (weights.read_bytes(), checkpoint.read_bytes()) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "face.safetensors"]
+
+
+def test_pictures_are_mapped_where_no_space_can_be_taken_in_advance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    new_pictures(tmp_path / "images.npy", (2, 3, 3, 3))[:] = 7
+    assert (np.load(tmp_path / "images.npy") == 7).all()

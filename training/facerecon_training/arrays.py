@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from facerecon_rt.errors import DAMAGED_ARRAYS, UsageError, first_line
 from facerecon_rt.sinks.outputs import cannot_write, whole
 from numpy.typing import ArrayLike, NDArray
 
+NO_RESERVATION = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""Error numbers of file systems that cannot take space in advance."""
 PREPARE_AGAIN = "delete it and run `facerecon-train prepare` again"
 
 
@@ -44,13 +47,17 @@ def save_arrays(path: Path, **arrays: ArrayLike) -> None:
 def new_pictures(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """Return a new .npy file of pictures of this shape, uint8, mapped into memory.
 
-    Its space on the disk is taken at once: on a full disk, writing into a mapped file would end the process. Raises
-    UsageError where the space is not there.
+    Its space on the disk is taken at once, where the file system can do so: on a full disk, writing into a mapped file
+    would end the process. Raises UsageError where the space is not there.
     """
     try:
         pictures: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in NO_RESERVATION:
+                    raise
     except OSError as error:
         path.unlink(missing_ok=True)
         raise cannot_write(path, error) from error
